@@ -1,0 +1,35 @@
+"""A production cache topology on a laptop or in CI, to be broken on purpose.
+
+```python
+from cachesim import Simulator
+
+with Simulator(speed=30, seed=7) as sim:
+    sim.redis.primary.kill()
+    sim.redis.wait_for_failover()
+```
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cachesim.config import Settings
+    from cachesim.errors import CachesimError
+    from cachesim.faults import Fault
+    from cachesim.simulator import Simulator
+
+__all__ = ["CachesimError", "Fault", "Settings", "Simulator"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when used: the plugin's package is loaded in every pytest run of its users.
+    from importlib import import_module
+
+    homes = {
+        "CachesimError": "errors",
+        "Fault": "faults",
+        "Settings": "config",
+        "Simulator": "simulator",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{homes[name]}"), name)

@@ -1,0 +1,204 @@
+"""The Redis cluster as its nodes tell it: forming it, its health, promotions."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cachesim.clients import NodeClients, errors
+from cachesim.clock import Deadline
+from cachesim.errors import NotReady
+from cachesim.topology import Topology
+
+FORMING_NODE_TIMEOUT_MS = 200
+"""`cluster-node-timeout` while a cluster forms: gossip goes as quickly as it allows."""
+_POLL = 0.005  # seconds
+
+Ailment = str | None
+"""What is not as it should be, or None."""
+
+
+class Cluster:
+    """The cluster behind the admin addresses."""
+
+    def __init__(self, topology: Topology, admin: NodeClients) -> None:
+        self._admin = admin
+        self._nodes = [node.name for node in topology.redis]
+
+    def form(self, primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
+        """Make servers that were started with their `nodes.conf` one healthy cluster.
+
+        See `cachesim.backends.redis_server` for the way and its reasons.
+
+        Raises:
+            NotReady: a node was not ready at the deadline.
+        """
+        client = self._admin.redis(primary)
+        self._until(primary, lambda: self._state(primary), deadline)
+        self.take_over(primary)
+        self.wait_writable(primary, deadline)
+        for node in self._nodes:
+            self._until(node, lambda node=node: self._replication(node, primary), deadline)
+        # Redis 7.0 leaves replicas at offset 0 out of CLUSTER SLOTS for 11 s: give them one.
+        client.set("cachesim", 1)
+        client.delete("cachesim")
+        self.wait_healthy(primary, deadline)
+        self.set_node_timeout(node_timeout_ms)
+
+    def set_node_timeout(self, milliseconds: int) -> None:
+        """Set `cluster-node-timeout` everywhere: gossip goes as quickly as it allows."""
+        for node in self._nodes:
+            self._admin.redis(node).config_set("cluster-node-timeout", milliseconds)
+
+    def wait_writable(self, primary: str, deadline: Deadline) -> None:
+        """Wait until a primary takes writes.
+
+        Raises:
+            NotReady: it did not in time.
+        """
+
+        def ailment() -> Ailment:
+            role = self._admin.redis(primary).info("replication")["role"]
+            return self._state(primary) if role == "master" else "is not the primary"
+
+        self._until(primary, ailment, deadline)
+
+    def follows(self, node: str, primary: str) -> bool:
+        """Whether a node has as a replica all that the primary had when this was called."""
+        wanted = self._admin.redis(primary).info("replication")["master_repl_offset"]
+        info = self._admin.redis(node).info("replication")
+        if info["role"] != "slave" or info["master_link_status"] != "up":
+            return False
+        return bool(info["slave_repl_offset"] >= wanted)
+
+    def converge(self, primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
+        """Bring a cluster whose servers all run to health under that primary, whatever its state.
+
+        Raises:
+            NotReady: it was not healthy at the deadline.
+        """
+        for node in self._nodes:
+            self._until(node, lambda node=node: self._prepare(node), deadline)
+        acted: str | None = None
+        while (sick := self._first_ailment(primary)) is not None:
+            if deadline.expired:
+                raise NotReady(*sick)
+            with contextlib.suppress(*errors()):
+                # Not the same step again while it takes effect.
+                acted = self._step(primary, acted)
+            time.sleep(_POLL)
+        self.set_node_timeout(node_timeout_ms)
+
+    def flush(self, primary: str) -> None:
+        """Delete all data, on the replicas too."""
+        client = self._admin.redis(primary)
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.flushall()
+            pipeline.wait(len(self._nodes) - 1, 1000)
+            pipeline.execute()
+
+    def _prepare(self, node: str) -> Ailment:
+        client = self._admin.redis(node)
+        client.config_set("cluster-node-timeout", FORMING_NODE_TIMEOUT_MS)
+        client.config_set("min-replicas-to-write", 0)
+        return None
+
+    def _step(self, primary: str, acted: str | None) -> str | None:
+        """Do the next thing towards health, if there is one to do.
+
+        Returns:
+            What was done last.
+        """
+        infos = {node: self._admin.redis(node).info("replication") for node in self._nodes}
+        wanted = infos[primary]
+        if wanted["role"] == "slave":
+            if wanted["master_link_status"] == "up":
+                if acted != f"fail over to {primary}":
+                    self.fail_over(primary)
+                return f"fail over to {primary}"
+            if all(info["role"] == "slave" for info in infos.values()):
+                self.take_over(primary)
+                return f"take over by {primary}"
+        elif self._state(primary) is not None:
+            # A primary refuses writes for 2 s after its start. A replica does not: let one take
+            # over, and the primary come back as its replica first.
+            for node, info in infos.items():
+                if info["role"] == "slave" and self._state(node) is None:
+                    self.take_over(node)
+                    return f"take over by {node}"
+        return acted
+
+    def _first_ailment(self, primary: str) -> tuple[str, str] | None:
+        for node in self._nodes:
+            try:
+                reason = self.ailment(node, primary)
+            except errors() as error:
+                reason = f"does not answer: {error}"
+            if reason is not None:
+                return f"{node} {reason}", node
+        return None
+
+    def take_over(self, node: str) -> None:
+        """Make a replica the primary without asking anyone."""
+        self._admin.redis(node).execute_command("CLUSTER FAILOVER", "TAKEOVER")
+
+    def fail_over(self, node: str) -> None:
+        """Ask a replica to become the primary with the present one's help; nothing is lost."""
+        self._admin.redis(node).execute_command("CLUSTER FAILOVER")
+
+    def wait_healthy(self, primary: str, deadline: Deadline) -> None:
+        """Wait until every node is healthy.
+
+        Raises:
+            NotReady: one was not at the deadline.
+        """
+        for node in self._nodes:
+            self._until(node, lambda node=node: self.ailment(node, primary), deadline)
+
+    def ailment(self, node: str, primary: str) -> Ailment:
+        """What keeps a node from being healthy under that primary.
+
+        Healthy is: its state is ok, it lists the primary with all replicas, and every replica is
+        online without a lag.
+        """
+        return self._state(node) or self._slots(node) or self._replication(node, primary)
+
+    def _state(self, node: str) -> Ailment:
+        state = self._admin.redis(node).execute_command("CLUSTER INFO")["cluster_state"]
+        return None if state == "ok" else f"cluster_state is {state}"
+
+    def _slots(self, node: str) -> Ailment:
+        slots = self._admin.redis(node).execute_command("CLUSTER SLOTS")
+        # [[first slot, last slot, primary, replica, replica]]
+        listed = len(slots[0]) - 2 if slots else 0
+        if listed == len(self._nodes):
+            return None
+        return f"CLUSTER SLOTS lists {listed} of {len(self._nodes)} nodes"
+
+    def _replication(self, node: str, primary: str) -> Ailment:
+        info: dict[str, Any] = self._admin.redis(node).info("replication")
+        if node != primary:
+            if info["role"] != "slave":
+                return "is not a replica"
+            status = info["master_link_status"]
+            return None if status == "up" else f"its link to the primary is {status}"
+        if info["role"] != "master":
+            return "is not the primary"
+        replicas = [v for k, v in info.items() if k.startswith("slave") and isinstance(v, dict)]
+        online = [r for r in replicas if r["state"] == "online" and r["lag"] <= 1]
+        if len(online) < len(self._nodes) - 1:
+            return f"has {len(online)} of {len(self._nodes) - 1} replicas online"
+        return None
+
+    def _until(self, node: str, ailment: Callable[[], Ailment], deadline: Deadline) -> None:
+        while True:
+            try:
+                reason = ailment()
+            except errors() as error:
+                reason = f"does not answer: {error}"
+            if reason is None:
+                return
+            if deadline.expired:
+                raise NotReady(f"{node} {reason}", node)
+            time.sleep(_POLL)
+

@@ -1,0 +1,285 @@
+"""Settings: what a user can choose, and from where (argument > environment > file > default)."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+)
+
+from cachesim.errors import SettingsError
+
+__all__ = ["LoadedSettings", "Settings", "load_settings"]
+
+_PREFIX = "CACHESIM_"
+
+# Variables with our prefix that are no settings: what `cachesim env` prints for the application
+# (it may well be in the environment of the next `cachesim` call), and switches read elsewhere.
+_OTHER_VARIABLES = re.compile(
+    _PREFIX + r"(REDIS_(HOST|PORT|NODES|USERNAME|PASSWORD(_FILE)?|URL|TLS)|MEMCACHED_(NODES|TLS)"
+    r"|CA_FILE|TOXIPROXY_[A-Z]|KEEP|ATTACH|REQUIRE_DOCKER|CI_.*)"
+)
+
+
+def _matching(pattern: str, rule: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
+def _pair(value: object) -> object:
+    """Turn "10-20", "10,20", "10" or 10 into a pair; its numbers are left to pydantic."""
+    parts: object = re.split("[-,]", value) if isinstance(value, str) else value
+    if isinstance(parts, int | float):
+        parts = [parts]
+    if not isinstance(parts, list | tuple) or len(parts) not in (1, 2):
+        raise ValueError('should be seconds, or a range: "10-20" as text, [10, 20] in TOML')
+    return (parts[0], parts[-1])
+
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError("should have its low end first")
+    return span
+
+
+_Seconds = Annotated[float, Field(ge=0)]
+_Span = Annotated[tuple[_Seconds, _Seconds], BeforeValidator(_pair), AfterValidator(_ordered)]
+# The name becomes part of container and folder names: no "..", no "-x", no "x." (Windows drops it).
+_Name = Annotated[
+    str,
+    _matching(
+        r"(?=.{1,40}$)[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?",
+        "should be at most 40 letters, digits, dots, dashes and underscores, "
+        "with a letter or digit first and no dot last",
+    ),
+]
+_Host = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9.-]{,252}|(?=.*:.*:)[0-9A-Fa-f:.]+",
+        "should be a host name or an IP address, without a port",
+    ),
+]
+_Image = Annotated[str, _matching(r"\S+", "should be an image reference without spaces")]
+
+
+class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What a user can choose; made by `load_settings`, which also finds the values.
+
+    Durations are in seconds. The ranges are production's, drawn from and divided by `speed`.
+    """
+
+    backend: Literal["auto", "docker"] = Field(
+        default="auto", description="What carries the topology."
+    )
+    engine: Literal["redis", "valkey"] = Field(
+        default="redis", description="The server that the Redis nodes run."
+    )
+    name: _Name | None = Field(default=None, description="The topology's name; None: drawn.")
+    speed: float = Field(
+        default=1.0, gt=0, description="How much faster than production time it runs."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, description="Seed of every draw; None: drawn and shown."
+    )
+    memory_scale: float = Field(
+        default=0.01, gt=0, le=1, description="Share of production's memory that a node gets."
+    )
+    detection_seconds: _Span = Field(
+        default=(10.0, 20.0), description="Seconds until a dead primary is noticed, at speed 1."
+    )
+    promotion_seconds: _Span = Field(
+        default=(5.0, 10.0), description="Seconds from then to a new primary, at speed 1."
+    )
+    replacement_seconds: _Span = Field(
+        default=(30.0, 60.0), description="Seconds from then to a new replica, at speed 1."
+    )
+    node_timeout_seconds: float = Field(
+        default=15.0, ge=1, description="Redis's cluster-node-timeout, in seconds."
+    )
+    advertise_host: _Host | None = Field(
+        default=None, description="Host name or IP told to containers outside the zones."
+    )
+    start_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Seconds that the topology may take to be ready."
+    )
+    redis_image: _Image = Field(default="redis:7.2", description="Image for engine redis.")
+    valkey_image: _Image = Field(
+        default="valkey/valkey:8.1", description="Image for engine valkey."
+    )
+    memcached_image: _Image = Field(
+        default="memcached:1.6", description="Image of the Memcached nodes."
+    )
+    toxiproxy_image: _Image = Field(
+        default="ghcr.io/shopify/toxiproxy:2.12.0", description="Image of each zone's Toxiproxy."
+    )
+
+    @property
+    def server_image(self) -> str:
+        """The container image of the chosen `engine`."""
+        return self.redis_image if self.engine == "redis" else self.valkey_image
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: object) -> object:
+        parts = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(part, bool) for part in parts):  # pydantic would read true as 1
+            raise ValueError("should not be true or false")
+        return value
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """The settings, and per key where its value came from.
+
+    `sources` has every key; a source reads "argument", "environment CACHESIM_SPEED",
+    "/path/cachesim.toml" or "default".
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+class _Given(NamedTuple):
+    value: object
+    source: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+
+def load_settings(
+    arguments: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> LoadedSettings:
+    """Collect the settings: argument > environment > file > default.
+
+    The file is in the first folder, from `directory` upwards, that has a `cachesim.toml` or a
+    `pyproject.toml` with a `[tool.cachesim]` table.
+
+    Args:
+        arguments: values by key; None means not given, while 0 and "" are given.
+        environ: has CACHESIM_<KEY> variables; `os.environ` if None. A blank one is not given, as
+            Windows cannot tell it from one that is not set.
+        directory: where the search for the file begins; the current folder if None.
+
+    Raises:
+        SettingsError: an unknown key, a wrong value or a file that cannot be read. It tells all
+            the mistakes, one a line, each with its key and where that came from.
+    """
+    variables = {_PREFIX + key.upper(): key for key in Settings.model_fields}
+    environ = os.environ if environ is None else environ
+    given = _from_file(directory or Path.cwd())
+    for variable, key in variables.items():
+        if text := environ.get(variable, "").strip():
+            given[key] = _Given(text, f"environment {variable}")
+    for key, value in (arguments or {}).items():
+        if value is not None:
+            given[key] = _Given(value, "argument")
+
+    mistakes = [
+        f"{key} ({origin}): unknown key; {_hint(key)}"
+        for key, origin in given.items()
+        if key not in Settings.model_fields
+    ]
+    mistakes += _misspelt(environ, variables)
+    known = {key: given[key].value for key in Settings.model_fields if key in given}
+    try:
+        settings = Settings.model_validate(known)
+    except ValidationError as error:
+        for detail in error.errors():
+            key = str(detail["loc"][0])
+            rule = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            mistakes.append(f"{key} = {given[key].value!r} ({given[key]}): {rule}")
+    if mistakes:
+        raise SettingsError("\n".join(dict.fromkeys(mistakes)))  # both ends of a range err alike
+    sources = {k: given[k].source if k in given else "default" for k in Settings.model_fields}
+    return LoadedSettings(settings, sources)
+
+
+def _hint(key: str) -> str:
+    if near := get_close_matches(key, Settings.model_fields, 1):
+        return f"did you mean {near[0]}?"
+    return f"the keys are {', '.join(Settings.model_fields)}"
+
+
+def _misspelt(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
+    mistakes = []
+    endings = [variable.removeprefix(_PREFIX) for variable in variables]
+    for variable in sorted(environ.keys() - variables.keys()):
+        if not variable.startswith(_PREFIX) or _OTHER_VARIABLES.fullmatch(variable):
+            continue
+        # Compared without the prefix, or everything short is near (CACHESIM_HOME to .._NAME), and
+        # what others set is not ours to refuse. 0.75 is two letters swapped in a word of four.
+        if near := get_close_matches(variable.removeprefix(_PREFIX), endings, 1, 0.75):
+            mistakes.append(f"environment {variable}: unknown; did you mean {_PREFIX}{near[0]}?")
+    return mistakes
+
+
+def _from_file(directory: Path) -> dict[str, _Given]:
+    start = directory.resolve()
+    for folder in (start, *start.parents):
+        own, shared = folder / "cachesim.toml", folder / "pyproject.toml"
+        from_own, from_shared = _from_toml(own), _from_toml(shared, "tool", "cachesim")
+        if from_own is not None and from_shared is not None:
+            raise SettingsError(
+                f"{own} and [tool.cachesim] in {shared} both hold settings: move all to one of them"
+            )
+        found = from_shared if from_own is None else from_own
+        if found is not None:
+            return found
+    return {}
+
+
+def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
+    """Read one table of a file; None if there is no such file or table."""
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors may put a byte order mark
+        table: object = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f'{path}: not TOML: {error}: correct it there; text needs quotes: engine = "valkey"'
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    for name in names:
+        if not isinstance(table, dict) or name not in table:
+            return None
+        table = table[name]
+    header = f"[{'.'.join(names)}]"
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: should be a table, {header}, with a key a line")
+    lines = _key_lines(text, header if names else None)
+    return {key: _Given(value, str(path), lines.get(key)) for key, value in table.items()}
+
+
+def _key_lines(text: str, header: str | None) -> dict[str, int]:
+    """Find the line of each key below `header`; tomllib does not tell it."""
+    lines: dict[str, int] = {}
+    inside = header is None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.lstrip().startswith("["):
+            inside = re.sub(r"#.*|[\s\"']", "", line) == header
+        elif inside and (match := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)):
+            lines[match[1]] = number
+    return lines

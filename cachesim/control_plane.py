@@ -1,0 +1,501 @@
+"""Our stand-in for ElastiCache's control plane.
+
+It goes by evidence alone: the admin probes, and what the replicas hear of their primary. It knows
+nothing of the faults, so whatever kills or cuts off a primary gets a failover.
+"""
+
+import random
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cachesim import elasticache
+from cachesim.clock import Clock, SystemClock
+from cachesim.errors import FaultError, NoPower
+from cachesim.events import EventLog
+from cachesim.monitor import INTERVAL, Evidence, RedisProbe, Silence
+from cachesim.topology import Role, Topology
+
+REJOIN_DELAY = (0.5, 5.0)
+"""Seconds that a node whose `cluster_state` was `fail` refuses writes after a takeover: its
+`cluster-node-timeout`, within these bounds (measured with Redis 7.0.15)."""
+_TICK = 0.02  # seconds
+
+
+class State(StrEnum):
+    """Where a shard is."""
+
+    AVAILABLE = "available"
+    DETECTING = "detecting"
+    PROMOTING = "promoting"
+    REPLACING = "replacing"
+
+
+class Signal(StrEnum):
+    """What moves it on."""
+
+    PRIMARY_LOST = "primary lost"
+    PRIMARY_BACK = "primary back"
+    DETECTED = "detected"
+    REQUESTED = "failover requested"
+    PROMOTED = "promoted"
+    REPLACED = "replaced"
+
+
+TRANSITIONS: Mapping[tuple[State, Signal], State] = {
+    (State.AVAILABLE, Signal.PRIMARY_LOST): State.DETECTING,
+    (State.AVAILABLE, Signal.REQUESTED): State.PROMOTING,
+    (State.DETECTING, Signal.PRIMARY_BACK): State.AVAILABLE,
+    (State.DETECTING, Signal.DETECTED): State.PROMOTING,
+    (State.PROMOTING, Signal.PRIMARY_BACK): State.AVAILABLE,
+    (State.PROMOTING, Signal.PROMOTED): State.REPLACING,
+    (State.REPLACING, Signal.PRIMARY_LOST): State.DETECTING,
+    (State.REPLACING, Signal.REQUESTED): State.PROMOTING,
+    (State.REPLACING, Signal.REPLACED): State.AVAILABLE,
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long the phases take at speed 1, as ranges in seconds, and the speed."""
+
+    detection: tuple[float, float]
+    promotion: tuple[float, float]
+    replacement: tuple[float, float]
+    node_timeout: float
+    speed: float = 1.0
+
+    @property
+    def longest_failover(self) -> float:
+        """Seconds at most from the loss of a primary to the promotion of another."""
+        return (self.detection[1] + self.promotion[1]) / self.speed
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """That the primary is lost: since when and until when it is known, and why."""
+
+    since: float
+    until: float
+    why: str
+
+
+class Shard(Protocol):
+    """What the control plane does to the nodes."""
+
+    def fence(self, node: str) -> int | None:
+        """Make a primary refuse writes.
+
+        Returns:
+            Its replication offset, after which it takes nothing any more; None if it is no
+            primary or does not answer.
+        """
+        ...
+
+    def unfence(self, node: str) -> None:
+        """Let a node take writes again, when it is asked to."""
+        ...
+
+    def promote(self, node: str) -> int:
+        """Make a replica the primary.
+
+        Returns:
+            The replication offset at which it took over.
+
+        Raises:
+            FaultError: it did not become the primary.
+        """
+        ...
+
+    def in_sync(self, node: str, primary: str) -> bool:
+        """Whether a node is a replica that follows the primary without a lag."""
+        ...
+
+    def replace(self, node: str) -> None:
+        """Give a dead node a new process.
+
+        Raises:
+            NoPower: its zone has no power.
+        """
+        ...
+
+
+@dataclass
+class _Failover:
+    """A failover under way.
+
+    Attributes:
+        candidate: the node to promote, if one was asked for.
+    """
+
+    detected_at: float
+    promised_at: float
+    requested: bool = False
+    candidate: str | None = None
+
+
+@dataclass
+class _OldPrimary:
+    """A former primary that is not back yet.
+
+    Attributes:
+        replaced_at_offset: the replication offset at which another took over.
+        fenced_since: the beginning of the run of answers in which it was fenced.
+    """
+
+    replaced_at_offset: int
+    fenced_since: float | None = None
+
+
+class ControlPlane:
+    """Watches one shard and the Memcached nodes. `tick` decides; a thread calls it.
+
+    Args:
+        seed: how long phases take is drawn from it alone.
+        group: the replication group's name, for events.
+
+    Attributes:
+        state: where the shard is.
+        primary: the name of the node that it holds for the primary.
+        failovers: how many were completed since the last `restart`.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        evidence: Evidence,
+        shard: Shard,
+        timing: Timing,
+        events: EventLog,
+        *,
+        seed: str,
+        group: str,
+        clock: Clock | None = None,
+    ) -> None:
+        self.timing = timing
+        self._evidence = evidence
+        self._shard = shard
+        self._events = events
+        self._group = group
+        self._clock = clock or SystemClock()
+        self._redis = [node.name for node in topology.redis]
+        self._nodes = [node.name for node in topology.nodes]
+        self._zones = {node.name: node.zone for node in topology.nodes}
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.restart(topology.primary, seed)
+
+    # --- life -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._stopping.clear()
+        self._thread = threading.Thread(
+            target=self._run, name="cachesim-control-plane", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching. What is under way is left as it is."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def suspended(self) -> AbstractContextManager[object]:
+        """While it is entered, nothing is decided."""
+        return self._lock
+
+    def restart(self, primary: str, seed: str) -> None:
+        """Forget what was under way: all is well, this is the primary, and draws begin anew."""
+        with self._lock:
+            self.state = State.AVAILABLE
+            self.primary = primary
+            self.failovers = 0
+            self._failover: _Failover | None = None
+            self._old: dict[str, _OldPrimary] = {}
+            self._replace_at: dict[str, float] = {}
+            self._recovering: set[str] = set()
+            self._told: set[tuple[str, str]] = set()
+            # Streams of their own: what is drawn for one must not depend on what happened to
+            # another.
+            self._failover_draws = random.Random(f"{seed} failover")
+            self._replacement_draws = {
+                node: random.Random(f"{seed} replacement {node}") for node in self._nodes
+            }
+
+    def failover(self, to: str | None = None) -> None:
+        """Fail over as ElastiCache's TestFailover does: no detection, the rest as ever.
+
+        Returns at once; the failover takes as long as a promotion does.
+
+        Args:
+            to: the zone whose replica is promoted; without it, the one with the least lag.
+
+        Raises:
+            ValueError: the primary is in that zone, or there is no such zone.
+            FaultError: a failover is under way already.
+        """
+        with self._lock:
+            candidate = None if to is None else self._replica_in(to)
+            if (self.state, Signal.REQUESTED) not in TRANSITIONS:
+                raise FaultError(f"a failover is under way already: the shard is {self.state}")
+            now = self._clock.monotonic()
+            promised = now + self._draw(self._failover_draws, self.timing.promotion)
+            self._failover = _Failover(now, promised, requested=True, candidate=candidate)
+            self._record("failover-call", self._group, elasticache.test_failover_called())
+            self._signal(Signal.REQUESTED)
+
+    def _replica_in(self, zone: str) -> str:
+        of_zone = {self._zones[node]: node for node in self._redis}
+        node = of_zone.get(zone.removeprefix("az-"))
+        if node is None:
+            raise ValueError(f"no zone {zone!r}: there are {', '.join(of_zone)}")
+        if node == self.primary:
+            raise ValueError(f"{node} is the primary already")
+        return node
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_TICK):
+            try:
+                self.tick()
+            except Exception as error:
+                # A control plane that died unnoticed would let a run wait for nothing.
+                self._once("error", self._group, f"control plane: {error!r}")
+
+    # --- decisions --------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look at the evidence once and do what is due."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self.state in (State.AVAILABLE, State.REPLACING):
+                self._look_for_loss()
+            if self.state is State.DETECTING:
+                self._detect(now)
+            if self.state is State.PROMOTING:
+                self._promote(now)
+            self._replace_dead(now)
+            self._follow_recoveries()
+            if self.state is State.REPLACING and not self._old:
+                self._signal(Signal.REPLACED)
+
+    def _look_for_loss(self) -> None:
+        self._adopt()
+        lost = self._lost()
+        if lost is None:
+            return
+        detection = self._draw(self._failover_draws, self.timing.detection)
+        promotion = self._draw(self._failover_draws, self.timing.promotion)
+        detected_at = lost.since + detection
+        self._failover = _Failover(detected_at, detected_at + promotion)
+        self._record(
+            "detecting",
+            self.primary,
+            lost.why,
+            lost_at=lost.since,
+            detection=detection,
+            promotion=promotion,
+            promised_at=detected_at + promotion,
+        )
+        self._signal(Signal.PRIMARY_LOST)
+
+    def _adopt(self) -> None:
+        """Follow a change of roles that someone else has made."""
+        answers = {node: probe for node in self._redis if (probe := self._answer(node))}
+        present = answers.get(self.primary)
+        if present is None or present.role is Role.PRIMARY:
+            return
+        primaries = [node for node, probe in answers.items() if probe.role is Role.PRIMARY]
+        if len(primaries) == 1:
+            self.primary = primaries[0]
+            self._old.pop(self.primary, None)
+            self._record("role", self.primary, "is the primary: roles were changed by hand")
+
+    def _detect(self, now: float) -> None:
+        failover, lost = self._under_way(), self._lost()
+        if lost is None:
+            self._record("available", self.primary, "is there again")
+            self._failover = None
+            self._signal(Signal.PRIMARY_BACK)
+        # The evidence must reach as far as the time: a machine that stood still for a while has
+        # seen nothing in between.
+        elif min(now, lost.until + 3 * INTERVAL) >= failover.detected_at:
+            self._record("promoting", self.primary, "is held for dead")
+            self._signal(Signal.DETECTED)
+
+    def _lost(self) -> _Lost | None:
+        """Whether the primary is lost."""
+        probe = self._evidence.probe(self.primary)
+        if probe is None:
+            return None
+        if not probe.answered:
+            return _Lost(probe.since, probe.at, "does not answer")
+        # A majority of the shard's nodes, so of three both replicas: otherwise a partition between
+        # two zones would cost a primary that its clients still see.
+        needed = len(self._redis) // 2 + 1
+        deaf = [s for n in self._redis if n != self.primary and (s := self._deafness(n))]
+        if len(deaf) < needed:
+            return None
+        since = sorted(silence.since for silence in deaf)[needed - 1]
+        until = min(silence.until for silence in deaf)
+        return _Lost(since, until, f"is not heard by {len(deaf)} replicas")
+
+    def _deafness(self, replica: str) -> Silence | None:
+        probe = self._answer(replica)
+        if probe is None:
+            return None
+        if probe.link_down_since is not None:
+            return Silence(probe.link_down_since, probe.at)
+        return self._evidence.silence(replica, self.primary)
+
+    def _promote(self, now: float) -> None:
+        failover, old = self._under_way(), self.primary
+        candidate = failover.candidate or self._least_lag()
+        if candidate is None:
+            self._once("waiting", self._group, "no replica answers: there is none to promote")
+        probe = self._answer(candidate) if candidate else None
+        delay = 0.0 if probe is None or probe.state_ok else self._rejoin_delay()
+        if now < failover.promised_at - delay:
+            return
+        if not failover.requested and self._lost() is None:
+            self._record("available", old, "is there again: no failover")
+            self._failover = None
+            self._signal(Signal.PRIMARY_BACK)
+            return
+        if candidate is None:
+            return
+        said = self._evidence.probe(old)
+        last_known = said.offset if isinstance(said, RedisProbe) else 0
+        offset = self._shard.fence(old) if said is not None and said.answered else None
+        try:
+            taken_over = self._shard.promote(candidate)
+        except FaultError as error:
+            self._once("waiting", candidate, f"could not be promoted: {error}")
+            failover.candidate = None
+            return
+        self.primary = candidate
+        self._old.pop(candidate, None)
+        self._old[old] = _OldPrimary(taken_over, said.since if offset is not None and said else None)
+        self._failover = None
+        self.failovers += 1
+        self._tell_failover(old, offset if offset is not None else last_known, taken_over)
+        self._signal(Signal.PROMOTED)
+
+    def _tell_failover(self, old: str, old_offset: int, offset: int) -> None:
+        message = elasticache.failover_completed(old, self.primary)
+        lost = max(0, old_offset - offset)
+        for source, kind in ((self.primary, "cache-cluster"), (self._group, "replication-group")):
+            self._record("failover", source, message, source_type=kind, lost_bytes=lost)
+        if lost:
+            self._tell_loss(old, old_offset, offset)
+
+    def _tell_loss(self, old: str, old_offset: int, offset: int) -> None:
+        self._record(
+            "lost",
+            old,
+            f"took {old_offset - offset} bytes of writes that {self.primary} never had: "
+            "they are dropped",
+            lost_bytes=old_offset - offset,
+            offsets=(offset, old_offset),
+        )
+
+    def _rejoin_delay(self) -> float:
+        low, high = REJOIN_DELAY
+        return min(max(self.timing.node_timeout, low), high)
+
+    def _least_lag(self) -> str | None:
+        replicas = {n: p for n in self._redis if n != self.primary and (p := self._answer(n))}
+        return max(replicas, key=lambda n: replicas[n].offset, default=None)
+
+    # --- replacement ------------------------------------------------------------------------
+
+    def _replace_dead(self, now: float) -> None:
+        for node in self._nodes:
+            probe = self._evidence.probe(node)
+            if probe is None or probe.answered or (node == self.primary and self._least_lag()):
+                # A dead primary is first of all replaced by another node.
+                self._replace_at.pop(node, None)
+                continue
+            if node not in self._replace_at:
+                draws = self._replacement_draws[node]
+                detection = 0.0 if node in self._old else self._draw(draws, self.timing.detection)
+                started = now if node in self._old else probe.since
+                replacement = self._draw(draws, self.timing.replacement)
+                self._replace_at[node] = started + detection + replacement
+            if now >= self._replace_at[node]:
+                self._replace(node)
+
+    def _replace(self, node: str) -> None:
+        try:
+            self._shard.replace(node)
+        except NoPower as error:
+            self._once("waiting", node, str(error))
+        except FaultError as error:
+            self._once("waiting", node, f"could not be replaced: {error}")
+        else:
+            del self._replace_at[node]
+            self._recovers(node)
+
+    def _recovers(self, node: str) -> None:
+        if node not in self._recovering:
+            self._recovering.add(node)
+            self._record("recovering", node, elasticache.recovering(node))
+
+    def _follow_recoveries(self) -> None:
+        for node, old in list(self._old.items()):
+            probe = self._answer(node)
+            if probe is None:
+                continue
+            self._recovers(node)
+            if probe.role is Role.PRIMARY and old.fenced_since != probe.since:
+                # It was away when another took over, and does not know yet.
+                old.fenced_since = probe.since
+                offset = self._shard.fence(node)
+                if offset is not None and offset > old.replaced_at_offset:
+                    self._tell_loss(node, offset, old.replaced_at_offset)
+        for node in list(self._recovering):
+            if node in self._redis:
+                if self._answer(node) is None or not self._shard.in_sync(node, self.primary):
+                    continue
+                self._shard.unfence(node)
+            elif not self._answers(node):
+                continue
+            self._recovering.discard(node)
+            self._old.pop(node, None)
+            self._record("recovered", node, elasticache.recovered(node))
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _signal(self, signal: Signal) -> None:
+        self.state = TRANSITIONS[self.state, signal]
+
+    def _under_way(self) -> _Failover:
+        if self._failover is None:
+            raise AssertionError(f"the shard is {self.state} without a failover")
+        return self._failover
+
+    def _answers(self, node: str) -> bool:
+        probe = self._evidence.probe(node)
+        return probe is not None and probe.answered
+
+    def _answer(self, node: str) -> RedisProbe | None:
+        probe = self._evidence.probe(node)
+        return probe if isinstance(probe, RedisProbe) and probe.answered else None
+
+    def _draw(self, draws: random.Random, bounds: tuple[float, float]) -> float:
+        return draws.uniform(*bounds) / self.timing.speed
+
+    def _record(self, kind: str, source: str, message: str, **data: object) -> None:
+        # What was said once may be said again after something has happened.
+        self._told.clear()
+        self._events.record(kind, source, message, **data)
+
+    def _once(self, kind: str, source: str, message: str) -> None:
+        if (source, message) not in self._told:
+            self._told.add((source, message))
+            self._events.record(kind, source, message)

@@ -1,0 +1,41 @@
+"""What ElastiCache forbids and says: facts as data.
+
+Sources: "Supported and restricted commands" and "Event notifications" in the Amazon ElastiCache
+user guide.
+"""
+
+FORBIDDEN_COMMANDS = (
+    "bgrewriteaof", "bgsave", "config", "debug", "migrate", "psync", "replicaof", "save",
+    "slaveof", "shutdown", "sync",
+    "acl|deluser", "acl|load", "acl|save", "acl|setuser",
+    "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|delslots",
+    "cluster|delslotsrange", "cluster|failover", "cluster|flushslots", "cluster|forget",
+    "cluster|meet", "cluster|replicate", "cluster|reset", "cluster|setslot",
+)  # fmt: skip
+"""Commands that clients may not use, in the form that ACL rules take."""
+
+MAX_CONNECTIONS = 65_000
+"""How many connections a node takes."""
+
+SHARD = "0001"
+"""The name of the one node group."""
+
+
+def test_failover_called() -> str:
+    """The event at the beginning of a test failover."""
+    return f"Test Failover API called for node group {SHARD}"
+
+
+def failover_completed(primary: str, replica: str) -> str:
+    """The event when a replica has been promoted."""
+    return f"Failover from primary node {primary} to replica node {replica} completed"
+
+
+def recovering(node: str) -> str:
+    """The event when a node's replacement begins."""
+    return f"Recovering cache nodes {node}"
+
+
+def recovered(node: str) -> str:
+    """The event when a node is back."""
+    return f"Finished recovery for cache nodes {node}"

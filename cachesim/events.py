@@ -1,0 +1,91 @@
+"""The event log: what was done and what happened, in one order."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cachesim.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the log.
+
+    Attributes:
+        at: monotonic seconds.
+        date: the same moment as wall-clock time, in UTC.
+        kind: `fault`, `heal`, `node`, `detecting`, `failover`, `recovering`, ...
+        source: the node, zone, link or topology that it is about.
+        message: for control-plane events, ElastiCache's own text.
+        data: what a program may want to know, by name.
+    """
+
+    at: float
+    date: datetime
+    kind: str
+    source: str
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.date:%H:%M:%S.%f}"[:-3] + f"  {self.kind:<11} {self.source:<14} {self.message}"
+
+
+class EventLog:
+    """An append-only log that can be waited on. Thread-safe.
+
+    A mark is a position in the log: `mark = log.mark()`, later `log.since(mark)`.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+
+    def record(self, kind: str, source: object, message: str, **data: Any) -> Event:
+        """Append an event that happens now."""
+        with self._changed:
+            event = Event(
+                self._clock.monotonic(), datetime.now(UTC), kind, str(source), message, data
+            )
+            self._events.append(event)
+            self._changed.notify_all()
+        return event
+
+    def mark(self) -> int:
+        """The present end of the log."""
+        return len(self)
+
+    def since(self, mark: int) -> list[Event]:
+        """The events after a mark."""
+        with self._changed:
+            return self._events[mark:]
+
+    def of(self, kind: str, since: int = 0) -> list[Event]:
+        """The events of a kind."""
+        return [event for event in self.since(since) if event.kind == kind]
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition holds; it is looked at whenever an event is recorded.
+
+        Args:
+            condition: called with the log locked; it must be quick.
+            timeout: seconds.
+
+        Returns:
+            Whether the condition held in time.
+        """
+        with self._changed:
+            return self._changed.wait_for(condition, timeout)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.since(0))
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._events)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))

@@ -1,0 +1,275 @@
+"""The nouns of a running topology that users hold: nodes, zones, links, the Redis shard."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cachesim.backends.base import Backend, NodeState
+from cachesim.cluster import Cluster
+from cachesim.control_plane import ControlPlane
+from cachesim.errors import FailoverTimeout
+from cachesim.events import EventLog
+from cachesim.faults import Fault, Faults
+from cachesim.links import Links
+from cachesim.nodes import Nodes
+from cachesim.topology import Endpoint, Link, Node, Role, Topology, Zone
+from cachesim.toxics import Stream, Toxic
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What handles work with."""
+
+    topology: Topology
+    backend: Backend
+    cluster: Cluster
+    nodes: Nodes
+    links: Links
+    faults: Faults
+    control_plane: ControlPlane
+    events: EventLog
+
+
+class NodeHandle:
+    """One node of a running topology."""
+
+    def __init__(self, node: Node, parts: Parts) -> None:
+        self._node = node
+        self._parts = parts
+
+    @property
+    def name(self) -> str:
+        """`redis-a`."""
+        return self._node.name
+
+    @property
+    def zone(self) -> str:
+        """The name of its zone."""
+        return self._node.zone
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Its one address, which crosses the link of whoever dials it."""
+        return self._parts.backend.endpoint(self.name)
+
+    @property
+    def state(self) -> NodeState:
+        """What its process does."""
+        return self._parts.backend.state(self.name)
+
+    def kill(self) -> Fault:
+        """SIGKILL. Healing the fault, or `restart`, starts it again."""
+        return self._parts.faults.kill(self.name)
+
+    def stop(self) -> Fault:
+        """An orderly end. Healing the fault, or `restart`, starts it again."""
+        return self._parts.faults.stop(self.name)
+
+    def pause(self) -> Fault:
+        """SIGSTOP. Healing the fault, or `resume`, lets it go on."""
+        return self._parts.faults.pause(self.name)
+
+    def resume(self) -> None:
+        """End every pause of it. Without one, nothing happens."""
+        self._parts.nodes.resume(self.name)
+
+    def restart(self) -> None:
+        """Give it a new process, whatever state it is in.
+
+        Raises:
+            NoPower: its zone has no power.
+        """
+        self._parts.nodes.replace(self.name)
+        self._parts.events.record("restart", self.name, "by hand")
+
+    def logs(self, lines: int = 50) -> str:
+        """The tail of its log."""
+        return self._parts.backend.logs(self.name, lines)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class RedisHandle(NodeHandle):
+    """One Redis node."""
+
+    @property
+    def role(self) -> Role:
+        """Its role by the control plane, which knows it of dead nodes too."""
+        is_primary = self.name == self._parts.control_plane.primary
+        return Role.PRIMARY if is_primary else Role.REPLICA
+
+
+class Shard:
+    """The Redis shard."""
+
+    def __init__(self, nodes: Mapping[str, RedisHandle], parts: Parts) -> None:
+        self._nodes = nodes
+        self._parts = parts
+        self._seen = 0
+
+    @property
+    def primary(self) -> RedisHandle:
+        """The node that is the primary now, by the control plane."""
+        return self._nodes[self._parts.control_plane.primary]
+
+    @property
+    def replicas(self) -> list[RedisHandle]:
+        """The other nodes."""
+        return [node for node in self if node.role is Role.REPLICA]
+
+    def __iter__(self) -> Iterator[RedisHandle]:
+        return iter(self._nodes.values())
+
+    def __getitem__(self, zone: str) -> RedisHandle:
+        """The node of a zone."""
+        return self._nodes[f"redis-{zone}"]
+
+    def wait_for_failover(self, timeout: float | None = None) -> RedisHandle:
+        """Wait until a failover is completed: one that this method has not yet told of.
+
+        Args:
+            timeout: seconds; without it, the longest a failover takes at the present speed, and
+                10 s for a slow machine.
+
+        Returns:
+            The new primary.
+
+        Raises:
+            FailoverTimeout: there was none in time.
+        """
+        plane, events = self._parts.control_plane, self._parts.events
+        if timeout is None:
+            timeout = plane.timing.longest_failover + 10
+
+        def completed() -> bool:
+            # A second primary may have been lost since the first failover.
+            return plane.failovers > self._seen and self._parts.nodes.is_up(plane.primary)
+
+        if not events.wait(completed, timeout):
+            raise FailoverTimeout(
+                f"no failover was completed within {timeout:g} s: the shard is {plane.state}, its "
+                f"primary {plane.primary}. What happened:\n{events}"
+            )
+        self._seen = plane.failovers
+        return self.primary
+
+    def forget(self) -> None:
+        """Count failovers from 0 again."""
+        self._seen = 0
+
+
+class ZoneHandle:
+    """One availability zone."""
+
+    def __init__(self, zone: Zone, nodes: list[NodeHandle], parts: Parts) -> None:
+        self._zone = zone
+        self._parts = parts
+        self.nodes = nodes
+
+    @property
+    def name(self) -> str:
+        """`a`."""
+        return self._zone.name
+
+    def lose_power(self) -> Fault:
+        """The fault `az_power` on it."""
+        return self._parts.faults.az_power(self.name)
+
+    def isolate(self) -> Fault:
+        """The fault `isolate` on it."""
+        return self._parts.faults.isolate(self.name)
+
+    def __str__(self) -> str:
+        return str(self._zone)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._zone}>"
+
+
+class LinkHandle:
+    """One link: a proxy of a Toxiproxy."""
+
+    def __init__(self, link: Link, parts: Parts) -> None:
+        self.link = link
+        self._parts = parts
+
+    @property
+    def name(self) -> str:
+        """The proxy's name."""
+        return self.link.name
+
+    @property
+    def listen(self) -> Endpoint:
+        """Where it listens; for the links of a zone, inside that zone's pod."""
+        host, _, port = str(self._proxy()["listen"]).rpartition(":")
+        return Endpoint(host.strip("[]"), int(port))
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it takes connections."""
+        return bool(self._proxy()["enabled"])
+
+    @property
+    def toxics(self) -> list[dict[str, Any]]:
+        """All its toxics, as Toxiproxy's API gives them."""
+        return list(self._proxy()["toxics"])
+
+    def latency_toxic(self, ms: int, jitter: int = 0) -> Fault:
+        """Add `ms` ± `jitter` milliseconds to the round trip."""
+        return self._parts.faults.latency(self.link, ms, jitter)
+
+    def toxic(self, toxic: Toxic, stream: Stream = Stream.DOWNSTREAM) -> Fault:
+        """Add any toxic."""
+        return self._parts.faults.toxic(self.link, toxic, [stream])
+
+    def blackhole(self) -> Fault:
+        """Let packets vanish."""
+        return self._parts.faults.blackhole(self.link)
+
+    def refuse(self) -> Fault:
+        """Close its connections and refuse new ones."""
+        return self._parts.faults.refuse(self.link)
+
+    def _proxy(self) -> dict[str, Any]:
+        return self._parts.links.server(self.link).proxy(self.name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
+    """All links by (source, target, service), such as `("client", "redis-a", "redis")`.
+
+    The service may be left out where it is the target's own.
+    """
+
+    def __init__(self, handles: list[LinkHandle]) -> None:
+        self._handles = {(h.link.source, h.link.target, str(h.link.service)): h for h in handles}
+
+    def __getitem__(self, key: tuple[str, ...]) -> LinkHandle:
+        match key:
+            case (source, target):
+                full = (source, target, target.partition("-")[0])
+            case _:
+                full = key
+        try:
+            return self._handles[full]  # type: ignore[index]  # any other length is not found
+        except KeyError:
+            known = ", ".join(map(str, self._handles))
+            raise KeyError(f"no link {key}: there are {known}") from None
+
+    def __iter__(self) -> Iterator[tuple[str, str, str]]:
+        return iter(self._handles)
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def where(self, condition: Callable[[Link], bool]) -> list[Link]:
+        """The links for which a condition holds, for the faults that take links."""
+        return [handle.link for handle in self.values() if condition(handle.link)]
+
+

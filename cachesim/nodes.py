@@ -1,0 +1,172 @@
+"""Node verbs: killing, pausing and starting nodes, by whoever wants them so.
+
+As with links, faults overlap: a node is down or paused as long as one holder wants it so.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Hashable
+from concurrent.futures import ThreadPoolExecutor
+
+from cachesim.backends.base import Backend, NodeState
+from cachesim.errors import FaultError, NoPower
+from cachesim.events import EventLog
+from cachesim.links import Links
+from cachesim.topology import Link, Topology
+
+
+class Nodes:
+    """All nodes' processes. Thread-safe."""
+
+    def __init__(
+        self, topology: Topology, backend: Backend, links: Links, events: EventLog
+    ) -> None:
+        self._topology = topology
+        self._backend = backend
+        self._links = links
+        self._events = events
+        self._down: dict[str, set[Hashable]] = {n.name: set() for n in topology.nodes}
+        self._paused: dict[str, set[Hashable]] = {n.name: set() for n in topology.nodes}
+        self._dark: dict[str, set[Hashable]] = {z.name: set() for z in topology.zones}
+        # What had reached the disks when the power went, by node, in bytes.
+        self._synced: dict[str, int] = {}
+        self._lock = threading.RLock()
+
+    def kill(self, holder: Hashable, nodes: Collection[str]) -> None:
+        """SIGKILL. The machine lives on, so its ports refuse."""
+        self._take_down(holder, nodes, orderly=False)
+
+    def stop(self, holder: Hashable, nodes: Collection[str]) -> None:
+        """An orderly end of the process."""
+        self._take_down(holder, nodes, orderly=True)
+
+    def _take_down(self, holder: Hashable, nodes: Collection[str], *, orderly: bool) -> None:
+        with self._lock:
+            up = [node for node in nodes if self.is_up(node)]
+            if orderly:
+                _side_by_side(self._backend.shut_down, up)
+            else:
+                self._backend.kill(*up)
+            for node in nodes:
+                self._down[node].add(holder)
+                self._paused[node].clear()
+            # A published port is accepted by the engine whatever is behind it; a disabled proxy
+            # is nearest to a port that nobody listens on.
+            for node in up:
+                self._links.hold_refused(("down", node), self._links_to(node))
+
+    def pause(self, holder: Hashable, nodes: Collection[str]) -> None:
+        """SIGSTOP: connections stay, nothing is answered.
+
+        Raises:
+            FaultError: a node is not running.
+        """
+        with self._lock:
+            for node in nodes:
+                if not self.is_up(node):
+                    raise FaultError(f"{node} can't be paused: it is not running")
+            for node in nodes:
+                if not self._paused[node]:
+                    self._backend.pause(node)
+                self._paused[node].add(holder)
+
+    def cut_power(self, holder: Hashable, zone: str, synced: dict[str, int]) -> None:
+        """Kill all nodes of a zone at once; none can run until the power is back.
+
+        Args:
+            synced: bytes of the append-only file that had reached the disk, by Redis node.
+        """
+        with self._lock:
+            nodes = self.in_zone(zone)
+            up = [node for node in nodes if self.is_up(node)]
+            self._dark[zone].add(holder)
+            self._backend.kill(*up)
+            self._synced |= {node: size for node, size in synced.items() if node in up}
+            for node in nodes:
+                self._paused[node].clear()
+
+    def release(self, holder: Hashable) -> None:
+        """Resume and start what the holder held and no one else holds. Repeating is harmless."""
+        with self._lock:
+            back = [zone for zone, holders in self._dark.items() if holder in holders]
+            touched = [node for node, holders in self._down.items() if holder in holders]
+            frozen = [node for node, holders in self._paused.items() if holder in holders]
+            for held in (self._dark, self._down, self._paused):
+                for holders in held.values():
+                    holders.discard(holder)
+            for node in frozen:
+                if not self._paused[node]:
+                    self._backend.resume(node)
+            if frozen:
+                self._links.settle()
+            touched += [n for zone in back for n in self.in_zone(zone) if n not in touched]
+            self._start([node for node in touched if self.is_up(node)])
+
+    def resume(self, node: str) -> None:
+        """End every pause of a node."""
+        for holder in tuple(self._paused[node]):
+            self.release(holder)
+
+    def replace(self, node: str) -> None:
+        """Give a node a new process, whoever wanted it down or paused.
+
+        Raises:
+            NoPower: its zone has no power.
+        """
+        with self._lock:
+            zone = self._topology.node(node).zone
+            if self._dark[zone]:
+                raise NoPower(f"{node} can't be started: az-{zone} has no power")
+            if self._backend.state(node) is not NodeState.STOPPED:
+                self._backend.kill(node)
+            self._down[node].clear()
+            self._paused[node].clear()
+            self._start([node])
+            self._links.settle()
+
+    def release_all(self) -> None:
+        """Resume and start every node, whoever held it."""
+        with self._lock:
+            holders = {
+                holder
+                for held in (self._down, self._paused, self._dark)
+                for holders in held.values()
+                for holder in holders
+            }
+            for holder in holders:
+                self.release(holder)
+
+    def is_up(self, node: str) -> bool:
+        """Whether nobody holds the node down and its zone has power."""
+        return not self._down[node] and not self._dark[self._topology.node(node).zone]
+
+    def is_paused(self, node: str) -> bool:
+        """Whether someone holds the node paused."""
+        return bool(self._paused[node])
+
+    def any_paused(self) -> bool:
+        """Whether any node is held paused."""
+        return any(self._paused.values())
+
+    def in_zone(self, zone: str) -> list[str]:
+        """The names of a zone's nodes."""
+        return [node.name for node in self._topology.nodes if node.zone == zone]
+
+    def _start(self, nodes: Collection[str]) -> None:
+        for node in nodes:
+            if node in self._synced:
+                self._backend.truncate_aof(node, self._synced.pop(node))
+        _side_by_side(self._backend.run, nodes)
+        for node in nodes:
+            self._links.release(("down", node))
+
+    def _links_to(self, node: str) -> list[Link]:
+        return [link for link in self._links.values() if link.target == node]
+
+
+def _side_by_side(verb: Callable[[str], None], nodes: Collection[str]) -> None:
+    if len(nodes) < 2:
+        for node in nodes:
+            verb(node)
+        return
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        list(pool.map(verb, nodes))

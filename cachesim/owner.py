@@ -1,0 +1,62 @@
+"""Who a run belongs to, so that what a dead process left can be told from what is in use."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_TOLERANCE = 2.0  # seconds: both times are derived from a clock that may be set
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, told apart from a later one with the same pid, and from one of another host.
+
+    Attributes:
+        host: the host's name and, on Linux, its pid namespace: a container has pids of its own.
+        pid: its pid there.
+        started: when the process began, in seconds of the epoch.
+    """
+
+    host: str
+    pid: int
+    started: float
+
+    @classmethod
+    def current(cls) -> "Owner":
+        """This process."""
+        return cls(_host(), os.getpid(), psutil.Process().create_time())
+
+    @classmethod
+    def parse(cls, text: str) -> "Owner | None":
+        """Read what `str()` wrote; None if it is something else."""
+        try:
+            host, pid, started = text.rsplit(" ", 2)
+            return cls(host, int(pid), float(started))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid} {self.started:.2f}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is sure that the process has ended. Of other hosts' processes it never is."""
+        if self.host != _host():
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) > _TOLERANCE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+
+def _host() -> str:
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return platform.node()
+    return f"{platform.node()} {namespace}"

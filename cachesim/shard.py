@@ -1,0 +1,64 @@
+"""What the control plane does to the Redis nodes, over their admin addresses."""
+
+from cachesim.clients import NodeClients
+from cachesim.clock import Deadline
+from cachesim.cluster import Cluster
+from cachesim.errors import FaultError, NotReady
+from cachesim.nodes import Nodes
+from cachesim.topology import Topology
+
+_PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s
+_MORE_THAN_THERE_ARE = 1000
+
+
+class RedisShard:
+    """The one shard; `cachesim.control_plane.Shard` says what each method does."""
+
+    def __init__(self, topology: Topology, admin: NodeClients, cluster: Cluster, nodes: Nodes) -> None:
+        self._names = [node.name for node in topology.redis]
+        self._admin = admin
+        self._cluster = cluster
+        self._nodes = nodes
+
+    def fence(self, node: str) -> int | None:
+        """Refuse writes, with `min-replicas-to-write`. Then nothing moves the offset any more."""
+        from redis.exceptions import RedisError
+
+        client = self._admin.redis(node)
+        try:
+            client.config_set("min-replicas-to-write", _MORE_THAN_THERE_ARE)
+            info = client.info("replication")
+        except (RedisError, OSError):
+            return None
+        return int(info["master_repl_offset"]) if info["role"] == "master" else None
+
+    def unfence(self, node: str) -> None:
+        """Take the fence away."""
+        self._admin.redis(node).config_set("min-replicas-to-write", 0)
+
+    def promote(self, node: str) -> int:
+        """Take over, and wait until the node takes writes."""
+        from redis.exceptions import RedisError
+
+        client = self._admin.redis(node)
+        try:
+            offset = int(client.info("replication")["master_repl_offset"])
+            client.config_set("min-replicas-to-write", 0)
+            self._cluster.take_over(node)
+            self._cluster.wait_writable(node, Deadline(_PROMOTION_LIMIT))
+        except (RedisError, OSError, NotReady) as error:
+            raise FaultError(str(error)) from error
+        return offset
+
+    def in_sync(self, node: str, primary: str) -> bool:
+        """Whether the node follows the primary without a lag."""
+        from redis.exceptions import RedisError
+
+        try:
+            return self._cluster.follows(node, primary)
+        except (RedisError, OSError):
+            return False
+
+    def replace(self, node: str) -> None:
+        """Give the node a new process."""
+        self._nodes.replace(node)

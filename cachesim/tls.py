@@ -1,0 +1,47 @@
+"""A CA for one run and the certificates of its nodes."""
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A node's certificate chain and its key, PEM."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+
+
+class CertificateAuthority:
+    """A CA that lives as long as the run.
+
+    Args:
+        hosts: names and addresses for every certificate, besides those of the loopback interface.
+    """
+
+    def __init__(self, hosts: Iterable[str] = ()) -> None:
+        import trustme
+
+        self._ca = trustme.CA(organization_name="cachesim")
+        self._hosts = tuple(dict.fromkeys([*LOOPBACK, *hosts]))
+
+    @property
+    def pem(self) -> bytes:
+        """The CA's own certificate."""
+        return self._ca.cert_pem.bytes()
+
+    def issue(self, node: str) -> Certificate:
+        """A certificate for a node."""
+        leaf = self._ca.issue_cert(*self._hosts, common_name=node)
+        return Certificate(
+            b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
+        )
+
+    def client_context(self) -> ssl.SSLContext:
+        """A context for clients that trust this CA alone, TLS 1.2 and later."""
+        context = ssl.create_default_context(cadata=self.pem.decode())
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context

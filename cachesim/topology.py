@@ -1,0 +1,190 @@
+"""What runs: zones, nodes and the links between them. Data, no I/O.
+
+The numbers are the production architecture's: one Redis shard of one primary and two replicas with
+10 GB each, three Memcached nodes with 12 GB each, one of either in each of three zones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+GIB = 2**30
+
+
+class Service(StrEnum):
+    """What a link carries."""
+
+    REDIS = "redis"
+    """Commands and replication."""
+    BUS = "bus"
+    """The Redis cluster bus."""
+    MEMCACHED = "memcached"
+
+
+class Role(StrEnum):
+    """What a Redis node is now. Roles move, node names don't."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+CLIENT = "client"
+"""The source of the links that applications outside the zones use."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """An availability zone: `a` in code, shown as `az-a`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"az-{self.name}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One server.
+
+    Attributes:
+        service: `Service.REDIS` or `Service.MEMCACHED`.
+        zone: the name of its zone.
+        max_memory: in bytes.
+    """
+
+    service: Service
+    zone: str
+    max_memory: int = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """`redis-a`, `memcached-b`."""
+        return f"{self.service}-{self.zone}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Link:
+    """A directed way from a source to a node: one Toxiproxy proxy.
+
+    Attributes:
+        source: `client` or the name of a zone.
+        target: the name of a node.
+        target_zone: the zone of that node.
+    """
+
+    source: str
+    target: str
+    service: Service
+    target_zone: str
+
+    @property
+    def name(self) -> str:
+        """The proxy's name in Toxiproxy: `client-to-redis-a`, `b-to-redis-a-bus`."""
+        suffix = "-bus" if self.service is Service.BUS else ""
+        return f"{self.source}-to-{self.target}{suffix}"
+
+    @property
+    def home(self) -> str:
+        """The zone whose Toxiproxy carries the link: the source's, for clients the target's."""
+        return self.target_zone if self.source == CLIENT else self.source
+
+    @property
+    def is_replication(self) -> bool:
+        """Whether replication may run over it: from zone to zone, to a Redis node."""
+        return self.service is Service.REDIS and self.source != CLIENT
+
+    def joins(self, one: str, other: str) -> bool:
+        """Whether it runs between two places (zones or `client`), whichever the direction."""
+        return {self.source, self.target_zone} == {one, other}
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All that runs, in a fixed order: by zone, Redis before Memcached.
+
+    Attributes:
+        primary: the name of the Redis node that is the primary at the start.
+    """
+
+    zones: tuple[Zone, ...]
+    nodes: tuple[Node, ...]
+    primary: str
+
+    @property
+    def redis(self) -> tuple[Node, ...]:
+        """The Redis nodes."""
+        return tuple(n for n in self.nodes if n.service is Service.REDIS)
+
+    @property
+    def memcached(self) -> tuple[Node, ...]:
+        """The Memcached nodes."""
+        return tuple(n for n in self.nodes if n.service is Service.MEMCACHED)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Every link. A zone reaches its own nodes over the link that clients use."""
+        return tuple(self._links())
+
+    def _links(self) -> Iterator[Link]:
+        for node in self.nodes:
+            yield Link(CLIENT, node.name, node.service, node.zone)
+            for zone in self.zones:
+                if zone.name == node.zone:
+                    continue
+                yield Link(zone.name, node.name, node.service, node.zone)
+                if node.service is Service.REDIS:
+                    yield Link(zone.name, node.name, Service.BUS, node.zone)
+
+    def zone(self, name: str) -> Zone:
+        """The zone of that name (`a` or `az-a`).
+
+        Raises:
+            ValueError: there is none.
+        """
+        for zone in self.zones:
+            if name in (zone.name, str(zone)):
+                return zone
+        raise ValueError(f"no zone {name!r}: there are {', '.join(z.name for z in self.zones)}")
+
+    def node(self, name: str) -> Node:
+        """The node of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ValueError(f"no node {name!r}: there are {', '.join(n.name for n in self.nodes)}")
+
+
+def production(memory_scale: float = 1.0) -> Topology:
+    """The production architecture.
+
+    Args:
+        memory_scale: the share of production's memory that each node gets, above 0.
+    """
+    zones = tuple(Zone(name) for name in "abc")
+    nodes = tuple(
+        Node(service, zone.name, int(gib * GIB * memory_scale))
+        for zone in zones
+        for service, gib in ((Service.REDIS, 10), (Service.MEMCACHED, 12))
+    )
+    return Topology(zones, nodes, primary="redis-a")
