@@ -13,6 +13,7 @@ from cachesim.topology import Topology
 FORMING_NODE_TIMEOUT_MS = 200
 """`cluster-node-timeout` while a cluster forms: gossip goes as quickly as it allows."""
 _POLL = 0.005  # seconds
+_PATIENCE = 0.5  # seconds for a step to take effect before it is tried again
 
 Ailment = str | None
 """What is not as it should be, or None."""
@@ -79,13 +80,14 @@ class Cluster:
         """
         for node in self._nodes:
             self._until(node, lambda node=node: self._prepare(node), deadline)
-        acted: str | None = None
+        patience = Deadline(0)
         while (sick := self._first_ailment(primary)) is not None:
             if deadline.expired:
                 raise NotReady(*sick)
-            with contextlib.suppress(*errors()):
-                # Not the same step again while it takes effect.
-                acted = self._step(primary, acted)
+            if patience.expired:
+                with contextlib.suppress(*errors()):
+                    if self._step(primary):
+                        patience = Deadline(_PATIENCE)
             time.sleep(_POLL)
         self.set_node_timeout(node_timeout_ms)
 
@@ -103,30 +105,23 @@ class Cluster:
         client.config_set("min-replicas-to-write", 0)
         return None
 
-    def _step(self, primary: str, acted: str | None) -> str | None:
-        """Do the next thing towards health, if there is one to do.
-
-        Returns:
-            What was done last.
-        """
+    def _step(self, primary: str) -> bool:
+        """Do the next thing towards health, if there is one to do."""
         infos = {node: self._admin.redis(node).info("replication") for node in self._nodes}
-        wanted = infos[primary]
-        if wanted["role"] == "slave":
-            if wanted["master_link_status"] == "up":
-                if acted != f"fail over to {primary}":
-                    self.fail_over(primary)
-                return f"fail over to {primary}"
-            if all(info["role"] == "slave" for info in infos.values()):
+        present = [node for node, info in infos.items() if info["role"] == "master"]
+        if infos[primary]["role"] == "slave":
+            # Without an election: Redis lets a replica stand for one every few seconds only.
+            if infos[primary]["master_link_status"] == "up" or not present:
                 self.take_over(primary)
-                return f"take over by {primary}"
-        elif self._state(primary) is not None:
+                return True
+        elif self._state(primary):
             # A primary refuses writes for 2 s after its start. A replica does not: let one take
             # over, and the primary come back as its replica first.
             for node, info in infos.items():
-                if info["role"] == "slave" and self._state(node) is None:
+                if info["role"] == "slave" and not self._state(node):
                     self.take_over(node)
-                    return f"take over by {node}"
-        return acted
+                    return True
+        return False
 
     def _first_ailment(self, primary: str) -> tuple[str, str] | None:
         for node in self._nodes:
@@ -141,10 +136,6 @@ class Cluster:
     def take_over(self, node: str) -> None:
         """Make a replica the primary without asking anyone."""
         self._admin.redis(node).execute_command("CLUSTER FAILOVER", "TAKEOVER")
-
-    def fail_over(self, node: str) -> None:
-        """Ask a replica to become the primary with the present one's help; nothing is lost."""
-        self._admin.redis(node).execute_command("CLUSTER FAILOVER")
 
     def wait_healthy(self, primary: str, deadline: Deadline) -> None:
         """Wait until every node is healthy.
@@ -201,4 +192,3 @@ class Cluster:
             if deadline.expired:
                 raise NotReady(f"{node} {reason}", node)
             time.sleep(_POLL)
-

@@ -16,7 +16,7 @@ from cachesim import elasticache
 from cachesim.clock import Clock, SystemClock
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
-from cachesim.monitor import INTERVAL, Evidence, RedisProbe, Silence
+from cachesim.monitor import INTERVAL, SILENCE, Evidence, RedisProbe, Silence
 from cachesim.topology import Role, Topology
 
 REJOIN_DELAY = (0.5, 5.0)
@@ -216,6 +216,7 @@ class ControlPlane:
             self.state = State.AVAILABLE
             self.primary = primary
             self.failovers = 0
+            self._settled_at = self._clock.monotonic()  # what is older says nothing of the present
             self._failover: _Failover | None = None
             self._old: dict[str, _OldPrimary] = {}
             self._replace_at: dict[str, float] = {}
@@ -285,7 +286,8 @@ class ControlPlane:
                 self._signal(Signal.REPLACED)
 
     def _look_for_loss(self) -> None:
-        self._adopt()
+        if self.state is State.AVAILABLE:
+            self._adopt()
         lost = self._lost()
         if lost is None:
             return
@@ -308,7 +310,7 @@ class ControlPlane:
         """Follow a change of roles that someone else has made."""
         answers = {node: probe for node in self._redis if (probe := self._answer(node))}
         present = answers.get(self.primary)
-        if present is None or present.role is Role.PRIMARY:
+        if present is None or present.role is Role.PRIMARY or present.at < self._settled_at:
             return
         primaries = [node for node, probe in answers.items() if probe.role is Role.PRIMARY]
         if len(primaries) == 1:
@@ -334,15 +336,18 @@ class ControlPlane:
         if probe is None:
             return None
         if not probe.answered:
-            return _Lost(probe.since, probe.at, "does not answer")
+            lost = _Lost(probe.since, probe.at, "does not answer")
+            return lost if probe.at > self._settled_at else None
         # A majority of the shard's nodes, so of three both replicas: otherwise a partition between
         # two zones would cost a primary that its clients still see.
         needed = len(self._redis) // 2 + 1
         deaf = [s for n in self._redis if n != self.primary and (s := self._deafness(n))]
         if len(deaf) < needed:
             return None
-        since = sorted(silence.since for silence in deaf)[needed - 1]
+        since = max(self._settled_at, sorted(silence.since for silence in deaf)[needed - 1])
         until = min(silence.until for silence in deaf)
+        if until - since <= SILENCE:
+            return None
         return _Lost(since, until, f"is not heard by {len(deaf)} replicas")
 
     def _deafness(self, replica: str) -> Silence | None:
@@ -379,8 +384,11 @@ class ControlPlane:
             failover.candidate = None
             return
         self.primary = candidate
+        self._settled_at = self._clock.monotonic()
         self._old.pop(candidate, None)
-        self._old[old] = _OldPrimary(taken_over, said.since if offset is not None and said else None)
+        self._old[old] = _OldPrimary(
+            taken_over, said.since if offset is not None and said else None
+        )
         self._failover = None
         self.failovers += 1
         self._tell_failover(old, offset if offset is not None else last_known, taken_over)

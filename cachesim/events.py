@@ -30,7 +30,9 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.date:%H:%M:%S.%f}"[:-3] + f"  {self.kind:<11} {self.source:<14} {self.message}"
+        return (
+            f"{self.date:%H:%M:%S.%f}"[:-3] + f"  {self.kind:<11} {self.source:<14} {self.message}"
+        )
 
 
 class EventLog:

@@ -204,14 +204,13 @@ class Faults:
     def az_power(self, zone: str) -> Fault:
         """Cut the power of a zone.
 
-        All its nodes are killed at once, what the append-only file had not fsynced is lost (drawn
-        from the seed: up to 1 s of it), its links are blackholed, as a dead machine refuses
-        nothing, and nothing is replaced there until the power is back.
+        All its nodes stop dead at once and what the append-only file had not fsynced is lost
+        (drawn from the seed: up to 1 s of it). Connections hang, as a dead machine refuses and
+        closes nothing. Nothing is replaced there until the power is back.
         """
         dark = self._topology.zone(zone)
 
         def apply(fault: Fault) -> None:
-            self._links.hold_stall(fault, self._around(dark.name))
             synced = {
                 node: size
                 for node in self._nodes.in_zone(dark.name)

@@ -55,7 +55,7 @@ class NodeHandle:
     @property
     def state(self) -> NodeState:
         """What its process does."""
-        return self._parts.backend.state(self.name)
+        return self._parts.nodes.state(self.name)
 
     def kill(self) -> Fault:
         """SIGKILL. Healing the fault, or `restart`, starts it again."""
@@ -271,5 +271,3 @@ class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
     def where(self, condition: Callable[[Link], bool]) -> list[Link]:
         """The links for which a condition holds, for the faults that take links."""
         return [handle.link for handle in self.values() if condition(handle.link)]
-
-

@@ -4,6 +4,7 @@ Faults overlap, so nothing is added or removed directly. Each fault holds what i
 a link has what at least one holder wants, and a release takes away only what no one else holds.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +83,16 @@ class Links(Mapping[str, Link]):
         self._lanes = {link: tuple(_Lane(link, s) for s in BOTH) for link in topology.links}
         self._refused: dict[Link, set[Hashable]] = {link: set() for link in topology.links}
         self._disabled: set[Link] = set()
+        # As the servers had them at the start, to make a proxy anew.
+        self._specs = {
+            name: {key: proxy[key] for key in ("name", "listen", "upstream")}
+            for server in servers.values()
+            for name, proxy in server.proxies().items()
+        }
+        if missing := self._links.keys() - self._specs.keys():
+            raise FaultError(f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}")
         self._lock = threading.RLock()
-        self._pool = ThreadPoolExecutor(6, thread_name_prefix="cachesim-links")
+        self._pool = ThreadPoolExecutor(8, thread_name_prefix="cachesim-links")
         self._count = 0
 
     def __getitem__(self, name: str) -> Link:
@@ -184,7 +193,7 @@ class Links(Mapping[str, Link]):
                 holders.clear()
             self._bring_about(self._lanes)
             try:
-                list(self._pool.map(lambda server: server.reset(), self._servers.values()))
+                list(self._pool.map(self._reset_server, self._servers))
             except ToxiproxyError as error:
                 raise FaultError(f"the links could not be reset: {error}") from error
 
@@ -216,55 +225,70 @@ class Links(Mapping[str, Link]):
 
     def _bring_about(self, links: Iterable[Link]) -> None:
         """Make links what is wanted of them, side by side."""
-        tasks: list[Callable[[], None]] = []
-        for link in links:
-            for lane in self._lanes[link]:
-                if any(lane.changes()):
-                    tasks.append(lambda lane=lane: self._change_toxics(lane))  # type: ignore[misc]
-            if bool(self._refused[link]) != (link in self._disabled):
-                tasks.append(lambda link=link: self._change_enabled(link))  # type: ignore[misc]
-        errors = [f.exception() for f in [self._pool.submit(task) for task in tasks]]
+        errors = [f.exception() for f in [self._pool.submit(self._change, k) for k in links]]
         if error := next(filter(None, errors), None):
             raise FaultError(f"a link could not be changed: {error}") from error
 
-    def _change_toxics(self, lane: _Lane) -> None:
-        server, proxy = self.server(lane.link), lane.link.name
+    def _change(self, link: Link) -> None:
         try:
-            while any(changes := lane.changes()):
-                remove, add = changes
-                for name in remove:
-                    self._ignoring(404, lambda name=name: server.remove_toxic(proxy, name))
-                    lane.present.remove(name)
-                for name in add:
-                    toxic, toxicity = lane.wanted[name]
-                    self._ignoring(
-                        409,
-                        lambda name=name, toxic=toxic, toxicity=toxicity: server.add_toxic(
-                            proxy, name, toxic, lane.stream, toxicity
-                        ),
-                    )
-                    lane.present.append(name)
+            for lane in self._lanes[link]:
+                self._change_toxics(lane)
+            refused = bool(self._refused[link])
+            if refused != (link in self._disabled):
+                self.server(link).set_enabled(link.name, not refused)
+                (self._disabled.add if refused else self._disabled.discard)(link)
         except ToxiproxyTimeout:
             if not self._is_paused():
-                raise
+                self._rebuild(link)
+                return
             # A toxic can't be changed while its receiver is stuck: `settle` does it later. If the
-            # server does it first, 404 and 409 say so.
-            self._events.record(
-                "postponed", lane.link, "its receiver is stuck until the node is resumed"
-            )
+            # server does it first, 404 and 409 will say so.
+            self._events.record("postponed", link, "its receiver is stuck: until it is resumed")
 
-    def _change_enabled(self, link: Link) -> None:
-        if self._refused[link]:
-            self.server(link).set_enabled(link.name, False)
-            self._disabled.add(link)
-        else:
-            self.server(link).set_enabled(link.name, True)
-            self._disabled.discard(link)
+    def _change_toxics(self, lane: _Lane) -> None:
+        server, proxy = self.server(lane.link), lane.link.name
+        while any(changes := lane.changes()):
+            remove, add = changes
+            for name in remove:
+                with _ignored(404):
+                    server.remove_toxic(proxy, name)
+                lane.present.remove(name)
+            for name in add:
+                toxic, toxicity = lane.wanted[name]
+                with _ignored(409):
+                    server.add_toxic(proxy, name, toxic, lane.stream, toxicity)
+                lane.present.append(name)
 
-    @staticmethod
-    def _ignoring(status: int, call: Callable[[], None]) -> None:
+    def _rebuild(self, link: Link) -> None:
+        """Make a proxy anew.
+
+        When a stalled connection's receiver has gone away meanwhile, a real Toxiproxy takes 5 s
+        for every chunk that it held back for it, and answers nothing about that proxy until then.
+        """
+        server, refused = self.server(link), bool(self._refused[link])
+        with _ignored(404):
+            server.delete(link.name)
+        server.populate([{**self._specs[link.name], "enabled": not refused}])
+        (self._disabled.add if refused else self._disabled.discard)(link)
+        for lane in self._lanes[link]:
+            lane.present.clear()
+            self._change_toxics(lane)
+        self._events.record("rebuilt", link, "it held data for a receiver that was gone")
+
+    def _reset_server(self, zone: str) -> None:
         try:
-            call()
-        except ToxiproxyError as error:
-            if error.status != status:
-                raise
+            self._servers[zone].reset()
+        except ToxiproxyTimeout:
+            for link in self._links.values():
+                if link.home == zone:
+                    self._rebuild(link)
+
+
+@contextlib.contextmanager
+def _ignored(status: int) -> Iterator[None]:
+    """Take one status for success: what was to be done is done already."""
+    try:
+        yield
+    except ToxiproxyError as error:
+        if error.status != status:
+            raise

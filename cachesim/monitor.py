@@ -8,7 +8,6 @@ admin probe but is cut off from its replicas can be told from one that is well.
 import threading
 from collections import deque
 from collections.abc import Callable
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +22,8 @@ INTERVAL = 0.05
 """Seconds between two probes of a node."""
 PROBE_TIMEOUT = 0.25
 """Seconds after which a probe counts as unanswered."""
+SILENCE = 3 * INTERVAL
+"""Seconds without a heartbeat that are a silence."""
 CHANNEL = "__cachesim__:heartbeat"
 _HISTORY = 3.0  # seconds of append-only file sizes: more than everysec can lose
 
@@ -128,7 +129,7 @@ class Monitor:
         if since is None or own is None or published is None:
             return None
         until = min(own, published)
-        return Silence(since, until) if until - since > 3 * INTERVAL else None
+        return Silence(since, until) if until - since > SILENCE else None
 
     def aof_size(self, node: str, ago: float) -> int | None:
         """The size of a node's append-only file some seconds ago, in bytes, if it is known."""
@@ -213,6 +214,9 @@ class Monitor:
             try:
                 with client.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(CHANNEL)
+                    for speaker in self._redis:
+                        # A node that was never heard has been silent since now.
+                        self._heard.setdefault((node, speaker), self._clock.monotonic())
                     while not self._stopping.is_set():
                         message = subscription.get_message(timeout=PROBE_TIMEOUT)
                         if message is not None:
@@ -220,5 +224,3 @@ class Monitor:
             except (RedisError, OSError):
                 self._stopping.wait(INTERVAL)
         client.close()
-
-

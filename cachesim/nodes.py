@@ -65,23 +65,25 @@ class Nodes:
                 if not self.is_up(node):
                     raise FaultError(f"{node} can't be paused: it is not running")
             for node in nodes:
-                if not self._paused[node]:
-                    self._backend.pause(node)
                 self._paused[node].add(holder)
+            self._backend.pause(*nodes)
 
     def cut_power(self, holder: Hashable, zone: str, synced: dict[str, int]) -> None:
-        """Kill all nodes of a zone at once; none can run until the power is back.
+        """Stop all nodes of a zone dead at once; none can run until the power is back.
+
+        A dead machine refuses nothing and closes nothing, but a killed process does both. So the
+        processes are frozen, and killed when the power is back, which is when others learn that
+        their connections are gone.
 
         Args:
             synced: bytes of the append-only file that had reached the disk, by Redis node.
         """
         with self._lock:
-            nodes = self.in_zone(zone)
-            up = [node for node in nodes if self.is_up(node)]
+            up = [node for node in self.in_zone(zone) if self.is_up(node)]
             self._dark[zone].add(holder)
-            self._backend.kill(*up)
+            self._backend.pause(*up)
             self._synced |= {node: size for node, size in synced.items() if node in up}
-            for node in nodes:
+            for node in up:
                 self._paused[node].clear()
 
     def release(self, holder: Hashable) -> None:
@@ -96,10 +98,12 @@ class Nodes:
             for node in frozen:
                 if not self._paused[node]:
                     self._backend.resume(node)
-            if frozen:
-                self._links.settle()
-            touched += [n for zone in back for n in self.in_zone(zone) if n not in touched]
+            again = [n for zone in back if not self._dark[zone] for n in self.in_zone(zone)]
+            self._backend.kill(*again)
+            touched += [node for node in again if node not in touched]
             self._start([node for node in touched if self.is_up(node)])
+            if frozen or again:
+                self._links.settle()
 
     def resume(self, node: str) -> None:
         """End every pause of a node."""
@@ -139,13 +143,13 @@ class Nodes:
         """Whether nobody holds the node down and its zone has power."""
         return not self._down[node] and not self._dark[self._topology.node(node).zone]
 
-    def is_paused(self, node: str) -> bool:
-        """Whether someone holds the node paused."""
-        return bool(self._paused[node])
+    def any_frozen(self) -> bool:
+        """Whether any process stands still, so that nobody reads what is sent to it."""
+        return any(self._paused.values()) or any(self._dark.values())
 
-    def any_paused(self) -> bool:
-        """Whether any node is held paused."""
-        return any(self._paused.values())
+    def state(self, node: str) -> NodeState:
+        """What a node does, as anybody else would see it."""
+        return self._backend.state(node) if self.is_up(node) else NodeState.STOPPED
 
     def in_zone(self, zone: str) -> list[str]:
         """The names of a zone's nodes."""

@@ -14,7 +14,9 @@ _MORE_THAN_THERE_ARE = 1000
 class RedisShard:
     """The one shard; `cachesim.control_plane.Shard` says what each method does."""
 
-    def __init__(self, topology: Topology, admin: NodeClients, cluster: Cluster, nodes: Nodes) -> None:
+    def __init__(
+        self, topology: Topology, admin: NodeClients, cluster: Cluster, nodes: Nodes
+    ) -> None:
         self._names = [node.name for node in topology.redis]
         self._admin = admin
         self._cluster = cluster

@@ -69,8 +69,8 @@ class Backend(Protocol):
         """An orderly end of the process."""
         ...
 
-    def pause(self, node: str) -> None:
-        """SIGSTOP: connections stay, nothing is answered."""
+    def pause(self, *nodes: str) -> None:
+        """SIGSTOP, side by side: connections stay, nothing is answered."""
         ...
 
     def resume(self, node: str) -> None:

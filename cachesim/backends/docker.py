@@ -13,11 +13,10 @@ import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cachesim.clients import NodeClients
 from cachesim.backends.base import NodeState, Progress
 from cachesim.backends.redis_server import (
     BUS_PORT,
@@ -26,6 +25,7 @@ from cachesim.backends.redis_server import (
     nodes_conf,
     redis_conf,
 )
+from cachesim.clients import NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
 from cachesim.config import Settings
@@ -205,9 +205,11 @@ class DockerBackend:
             # All files at once, through whichever container has the volume: 60 ms a call.
             archive = pool.submit(_archive, self._files())
             filled = pool.submit(
-                lambda: pods[self._topology.zones[0].name]
-                .result()
-                .put_archive(_FILES, archive.result())
+                lambda: (
+                    pods[self._topology.zones[0].name]
+                    .result()
+                    .put_archive(_FILES, archive.result())
+                )
             )
 
             def start_pod(zone: str) -> None:
@@ -352,9 +354,7 @@ class DockerBackend:
 
     def _form(self) -> None:
         deadline = Deadline(self._settings.start_timeout_seconds)
-        admin = NodeClients(
-            self.admin, ADMIN_USER, self._credentials.admin_password, self._ca
-        )
+        admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, self._ca)
         try:
             Cluster(self._topology, admin).form(
                 self._topology.primary, int(self._settings.node_timeout_seconds * 1000), deadline
@@ -395,19 +395,15 @@ class DockerBackend:
 
     def kill(self, *nodes: str) -> None:
         """SIGKILL to the containers, side by side."""
-        if len(nodes) == 1:
-            self._tolerate("not running", self._containers[nodes[0]].kill)
-        else:
-            with ThreadPoolExecutor(max(1, len(nodes))) as pool:
-                list(pool.map(self.kill, nodes))
+        _side_by_side(lambda n: self._tolerate("not running", self._containers[n].kill), nodes)
 
     def shut_down(self, node: str) -> None:
         """SIGTERM, and SIGKILL after 5 s."""
         self._containers[node].stop(timeout=5)
 
-    def pause(self, node: str) -> None:
-        """Freeze the container."""
-        self._tolerate("already paused", self._containers[node].pause)
+    def pause(self, *nodes: str) -> None:
+        """Freeze the containers, side by side."""
+        _side_by_side(lambda n: self._tolerate("already paused", self._containers[n].pause), nodes)
 
     def resume(self, node: str) -> None:
         """Let a frozen container go on."""
