@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cachesim.clients import NodeClients, errors
@@ -39,7 +40,7 @@ class Cluster:
         self.take_over(primary)
         self.wait_writable(primary, deadline)
         for node in self._nodes:
-            self._until(node, lambda node=node: self._replication(node, primary), deadline)
+            self._until(node, partial(self._replication, node, primary), deadline)
         # Redis 7.0 leaves replicas at offset 0 out of CLUSTER SLOTS for 11 s: give them one.
         client.set("cachesim", 1)
         client.delete("cachesim")
@@ -79,7 +80,7 @@ class Cluster:
             NotReady: it was not healthy at the deadline.
         """
         for node in self._nodes:
-            self._until(node, lambda node=node: self._prepare(node), deadline)
+            self._until(node, partial(self._prepare, node), deadline)
         patience = Deadline(0)
         while (sick := self._first_ailment(primary)) is not None:
             if deadline.expired:
@@ -144,7 +145,7 @@ class Cluster:
             NotReady: one was not at the deadline.
         """
         for node in self._nodes:
-            self._until(node, lambda node=node: self.ailment(node, primary), deadline)
+            self._until(node, partial(self.ailment, node, primary), deadline)
 
     def ailment(self, node: str, primary: str) -> Ailment:
         """What keeps a node from being healthy under that primary.

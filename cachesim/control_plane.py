@@ -386,9 +386,8 @@ class ControlPlane:
         self.primary = candidate
         self._settled_at = self._clock.monotonic()
         self._old.pop(candidate, None)
-        self._old[old] = _OldPrimary(
-            taken_over, said.since if offset is not None and said else None
-        )
+        fenced_since = said.since if said is not None and offset is not None else None
+        self._old[old] = _OldPrimary(taken_over, fenced_since)
         self._failover = None
         self.failovers += 1
         self._tell_failover(old, offset if offset is not None else last_known, taken_over)

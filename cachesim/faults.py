@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import random
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -188,7 +188,7 @@ class Faults:
         source, target = self._topology.zone(a), self._topology.zone(b)
         if source == target:
             raise ValueError(f"a partition is between two zones, not {source} and itself")
-        streams = {}
+        streams: dict[Link, tuple[Stream, ...]] = {}
         for link in self._links.values():
             if link.joins(source.name, target.name):
                 forward = Stream.UPSTREAM if link.source == source.name else Stream.DOWNSTREAM
@@ -276,7 +276,7 @@ class Faults:
         del self._active[id(fault)]
         self._events.record("heal", fault.target, fault.kind)
 
-    def _staller(self, streams: dict[Link, tuple[Stream, ...]]) -> Callable[[Fault], None]:
+    def _staller(self, streams: Mapping[Link, tuple[Stream, ...]]) -> Callable[[Fault], None]:
         return lambda fault: self._links.hold_stall(fault, streams)
 
     def _on_nodes(

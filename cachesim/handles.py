@@ -251,13 +251,9 @@ class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
         self._handles = {(h.link.source, h.link.target, str(h.link.service)): h for h in handles}
 
     def __getitem__(self, key: tuple[str, ...]) -> LinkHandle:
-        match key:
-            case (source, target):
-                full = (source, target, target.partition("-")[0])
-            case _:
-                full = key
+        source, target, *service = key
         try:
-            return self._handles[full]  # type: ignore[index]  # any other length is not found
+            return self._handles[source, target, service[0] if service else target.split("-")[0]]
         except KeyError:
             known = ", ".join(map(str, self._handles))
             raise KeyError(f"no link {key}: there are {known}") from None

@@ -5,7 +5,6 @@ from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
 from cachesim.errors import FaultError, NotReady
 from cachesim.nodes import Nodes
-from cachesim.topology import Topology
 
 _PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s
 _MORE_THAN_THERE_ARE = 1000
@@ -14,10 +13,7 @@ _MORE_THAN_THERE_ARE = 1000
 class RedisShard:
     """The one shard; `cachesim.control_plane.Shard` says what each method does."""
 
-    def __init__(
-        self, topology: Topology, admin: NodeClients, cluster: Cluster, nodes: Nodes
-    ) -> None:
-        self._names = [node.name for node in topology.redis]
+    def __init__(self, admin: NodeClients, cluster: Cluster, nodes: Nodes) -> None:
         self._admin = admin
         self._cluster = cluster
         self._nodes = nodes

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 _RESET_LIMIT = 30.0  # seconds
 
 
+def _silent(_line: str) -> None:
+    pass
+
+
 class Simulator:
     """A production cache topology that runs here, to be broken on purpose.
 
@@ -83,7 +87,7 @@ class Simulator:
 
     # --- life -------------------------------------------------------------------------------
 
-    def start(self, progress: Progress = lambda line: None) -> Self:
+    def start(self, progress: Progress = _silent) -> Self:
         """Bring the topology up, to ready: through every client link.
 
         Args:
@@ -151,7 +155,7 @@ class Simulator:
         monitor.start()
         life.callback(monitor.stop)
         self.faults = Faults(self.topology, links, nodes, monitor, self.events, str(self.seed))
-        shard = RedisShard(self.topology, self._admin, self._cluster, nodes)
+        shard = RedisShard(self._admin, self._cluster, nodes)
         self.control_plane = ControlPlane(
             self.topology,
             monitor,
@@ -181,6 +185,7 @@ class Simulator:
                 self.events,
             )
         )
+        self._files.save_env(self.env())
         self.events.record("started", self.name, f"on {backend.name}, seed {self.seed}")
 
     def _choose_backend(self) -> Backend:

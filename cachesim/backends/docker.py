@@ -13,7 +13,7 @@ import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -227,7 +227,14 @@ class DockerBackend:
                 self._containers[node.name] = member
 
             members = [pool.submit(run_member, node) for node in self._topology.nodes]
-            steps = [network, *pods.values(), archive, filled, *started.values(), *members]
+            steps: list[Future[Any]] = [
+                network,
+                *pods.values(),
+                archive,
+                filled,
+                *started.values(),
+                *members,
+            ]
             errors = [step.exception() for step in steps]
         if error := next(filter(None, errors), None):
             raise self._explain(error) from error
@@ -280,13 +287,15 @@ class DockerBackend:
         return self._create(node.name, image, command, network_mode=f"container:{pod.id}")
 
     def _create(self, part: str, image: str, command: list[str], **options: Any) -> "Container":
+        from docker.types import LogConfig
+
         # `network` is always given: without it testcontainers would look for one to join.
         return self._client.create(
             image,
             command=command,
             name=f"{self._run}-{part}",
             labels={**self._labels, PART_LABEL: part},
-            log_config={"Type": "json-file", "Config": {"max-size": "16m"}},
+            log_config=LogConfig(type="json-file", config={"max-size": "16m"}),
             volumes={self._run: {"bind": _FILES, "mode": "rw"}},
             **{"network": None, **options},
         )
@@ -539,7 +548,7 @@ def _draw_ports(topology: Topology) -> dict[str, _Ports]:
 
 
 def _archive(files: Mapping[str, tuple[int, str | bytes]]) -> bytes:
-    """A tar archive of files (uid, content) that their owner alone can read, and of their folders."""
+    """A tar archive of files (uid, content) and their folders, for their owners alone."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
 

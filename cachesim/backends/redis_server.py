@@ -91,7 +91,7 @@ def redis_conf(
 
 
 def nodes_conf(topology: Topology, announced: Mapping[str, Announced]) -> dict[str, str]:
-    """Each Redis node's `nodes.conf`, by name, in the form that Redis 7.0 and all later ones read."""
+    """Each Redis node's `nodes.conf`, by name, in the form that Redis 7.0 and later read."""
     ids = {node.name: secrets.token_hex(20) for node in topology.redis}
     owner = next(node.name for node in topology.redis if node.name != topology.primary)
 

@@ -1,0 +1,89 @@
+"""Taking times in turns, and telling them."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+Side = Callable[[], Mapping[str, float]]
+"""One run of one side: its figures in seconds, by name."""
+
+
+def seconds(verb: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    verb()
+    return time.perf_counter() - began
+
+
+def in_turns(runs: int, sides: Mapping[str, Side]) -> dict[str, dict[str, list[float]]]:
+    """Run the sides A B A B, so that what disturbs the machine disturbs all of them alike.
+
+    The first turn is not counted: it pays for imports and cold caches.
+
+    Args:
+        runs: how many turns are counted, at least 1.
+
+    Returns:
+        The times by side and figure.
+    """
+    times: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
+    for turn in range(runs + 1):
+        for name, run in sides.items():
+            for figure, value in run().items():
+                if turn:
+                    times[name].setdefault(figure, []).append(value)
+    return times
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure beside its peer's: times in seconds."""
+
+    figure: str
+    ours: Sequence[float]
+    peer: str
+    theirs: Sequence[float]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What the table shows."""
+        ratio = median(self.ours) / median(self.theirs)
+        return self.figure, spread(self.ours), self.peer, spread(self.theirs), f"{ratio:.2f}"
+
+
+def comparison(rows: Iterable[Row]) -> str:
+    """A table of rows."""
+    head = ("figure", "cachesim", "peer", "its time", "ratio")
+    return table(head, (row.cells for row in rows))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and from where to where: `1.43 s (1.31-1.6)`."""
+    factor, unit = _unit(median(values))
+    shown = median(values), min(values), max(values)
+    middle, low, high = (_digits(value * factor) for value in shown)
+    return f"{middle} {unit} ({low}-{high})"
+
+
+def duration(value: float) -> str:
+    """One time with its unit."""
+    factor, unit = _unit(value)
+    return f"{_digits(value * factor)} {unit}"
+
+
+def _digits(value: float) -> str:
+    """Three digits that say something, and no exponent."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _unit(value: float) -> tuple[float, str]:
+    if abs(value) >= 1:
+        return 1, "s"
+    return (1e3, "ms") if abs(value) >= 1e-3 else (1e6, "us")

@@ -1,0 +1,92 @@
+"""Ctrl-C and its like, while there is something to be taken down."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Self
+
+# SIGHUP: the terminal was closed. SIGBREAK: Ctrl-Break on Windows.
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
+]
+
+
+class Interrupts:
+    """Ends things in order on SIGINT, SIGTERM or SIGHUP, and lets no second one cut that short.
+
+    A context manager, for the main thread.
+
+    Attributes:
+        requested: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._breakable = False
+        self._held = False
+
+    def __enter__(self) -> Self:
+        self._before = {
+            number: signal.signal(number, self._handle)
+            for number in _SIGNALS
+            if not self._is_for_others(number)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Where an interrupt raises KeyboardInterrupt, once. Elsewhere it is only noted."""
+        self._breakable = True
+        try:
+            yield
+            self._breakable = False
+            if self.requested:  # while held, or swallowed where nothing can be raised
+                raise KeyboardInterrupt
+        finally:
+            self._breakable = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Where none raises, even so."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        first, self.requested = not self.requested, True
+        if first:
+            _tell("Taking everything down.")
+        if self._breakable and not self._held:
+            self._breakable = False
+            raise KeyboardInterrupt
+        if not first:
+            _tell("Everything is being taken down: that is not cut short, and takes a moment.")
+
+    @staticmethod
+    def _is_for_others(number: int) -> bool:
+        """Whether it is ignored on purpose, as `nohup` does."""
+        return (
+            number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
+        )
+
+
+def _tell(line: str) -> None:
+    # Not through sys.stderr: the interrupt may have come while that was being written to.
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        start = "\n" if os.isatty(2) else ""  # it shows ^C, and what was there before
+        os.write(2, f"{start}{line}\n".encode())

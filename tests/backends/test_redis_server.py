@@ -1,0 +1,232 @@
+"""What a real Redis server is started with."""
+
+import itertools
+
+import pytest
+
+from cachesim.backends.redis_server import BUS_PORT, REDIS_PORT, Announced, nodes_conf, redis_conf
+from cachesim.credentials import ADMIN_USER, Credentials
+from cachesim.topology import Topology, production
+
+FORBIDDEN = """
+    bgrewriteaof bgsave config debug migrate psync replicaof save slaveof shutdown sync
+    acl|setuser acl|load acl|save acl|deluser
+    cluster|addslots cluster|addslotsrange cluster|bumpepoch cluster|delslots
+    cluster|delslotsrange cluster|failover cluster|flushslots cluster|forget cluster|meet
+    cluster|replicate cluster|reset cluster|setslot
+""".split()
+"""What ElastiCache forbids, from its user guide."""
+PORTS = {
+    "redis-a": Announced(40001, 41001),
+    "redis-b": Announced(40002, 41002),
+    "redis-c": Announced(40003, 41003),
+}
+
+
+@pytest.fixture
+def topology() -> Topology:
+    """A hundredth of production's memory."""
+    return production(0.01)
+
+
+@pytest.fixture
+def credentials() -> Credentials:
+    """The secrets of one run."""
+    return Credentials()
+
+
+@pytest.fixture
+def conf(topology: Topology, credentials: Credentials) -> str:
+    """The configuration of redis-b."""
+    return configure(topology, credentials)
+
+
+def configure(topology: Topology, credentials: Credentials, hostname: str | None = None) -> str:
+    """The configuration of redis-b."""
+    return redis_conf(
+        topology.node("redis-b"),
+        PORTS["redis-b"],
+        credentials,
+        directory="/data/cachesim",
+        hostname=hostname,
+    )
+
+
+def settings(conf: str) -> dict[str, str]:
+    """A configuration's settings; a repeated one would be an error."""
+    pairs = [line.split(" ", 1) for line in conf.splitlines() if not line.startswith("user ")]
+    assert len({name for name, _ in pairs}) == len(pairs)
+    return {name: value for name, value in pairs}
+
+
+def user(conf: str, name: str) -> list[str]:
+    """The ACL rules of a user."""
+    (line,) = [line for line in conf.splitlines() if line.startswith(f"user {name} ")]
+    return line.split()[2:]
+
+
+def test_no_plain_token(conf: str, credentials: Credentials) -> None:
+    """The AUTH token is nowhere in the configuration: only its hash."""
+    assert credentials.token not in conf
+    assert any(rule.startswith("#") and len(rule) == 65 for rule in user(conf, "default"))
+
+
+def test_tls_only(conf: str) -> None:
+    """There is no plain port, and replication and the cluster bus use TLS 1.2 and later too."""
+    tls = settings(conf)
+    assert tls["port"] == "0"
+    assert tls["tls-port"] == str(REDIS_PORT)
+    assert tls["tls-replication"] == "yes"
+    assert tls["tls-cluster"] == "yes"
+    assert tls["tls-protocols"] == '"TLSv1.2 TLSv1.3"'
+
+
+def test_every_user_has_a_password(conf: str) -> None:
+    """Nobody gets in without AUTH, and there are no other users than these two."""
+    users = [line.split()[1] for line in conf.splitlines() if line.startswith("user ")]
+    assert sorted(users) == sorted(["default", ADMIN_USER])
+    for name in users:
+        assert "nopass" not in user(conf, name)
+        assert any(rule.startswith("#") for rule in user(conf, name))
+
+
+@pytest.mark.parametrize("command", FORBIDDEN)
+def test_forbidden_to_clients(conf: str, command: str) -> None:
+    """What ElastiCache forbids is taken from clients, after all else was given."""
+    rules = user(conf, "default")
+    assert rules.index(f"-{command}") > rules.index("+@all")
+
+
+def test_nothing_else_is_forbidden(conf: str) -> None:
+    """Clients may use whatever ElastiCache does not forbid."""
+    taken = {rule[1:] for rule in user(conf, "default") if rule.startswith("-")}
+    assert taken == set(FORBIDDEN)
+
+
+def test_control_plane_may_do_all(conf: str) -> None:
+    """Nothing is forbidden to the control plane's own user, which nodes replicate as too."""
+    assert not [rule for rule in user(conf, ADMIN_USER) if rule.startswith("-")]
+    assert settings(conf)["masteruser"] == ADMIN_USER
+
+
+def test_durability(conf: str) -> None:
+    """Writes go to an append-only file, synced every second, and to no snapshots."""
+    aof = settings(conf)
+    assert (aof["appendonly"], aof["appendfsync"], aof["save"]) == ("yes", "everysec", '""')
+
+
+def test_memory(conf: str, topology: Topology) -> None:
+    """Nothing is evicted at the memory limit of the node."""
+    memory = settings(conf)
+    assert memory["maxmemory-policy"] == "noeviction"
+    assert memory["maxmemory"] == str(topology.node("redis-b").max_memory)
+
+
+def test_connection_limit(conf: str) -> None:
+    """A node takes as many connections as one of ElastiCache's."""
+    assert settings(conf)["maxclients"] == "65000"
+
+
+def test_replicas_do_not_promote_themselves(conf: str) -> None:
+    """Only the control plane promotes."""
+    assert settings(conf)["cluster-replica-no-failover"] == "yes"
+
+
+def test_announced_address(conf: str) -> None:
+    """A node announces its one address and no port of its own to clients, peers and primary."""
+    announced = settings(conf)
+    assert announced["cluster-announce-ip"] == "127.0.0.1"
+    assert announced["replica-announce-ip"] == "127.0.0.1"
+    assert announced["cluster-announce-tls-port"] == "40002"
+    assert announced["replica-announce-port"] == "40002"
+    assert announced["cluster-announce-bus-port"] == "41002"
+    assert str(BUS_PORT) not in conf
+
+
+def test_replicas_come_back_quickly(conf: str) -> None:
+    """A full resync begins at once."""
+    assert settings(conf)["repl-diskless-sync-delay"] == "0"
+
+
+def test_files(conf: str) -> None:
+    """Certificates and the known cluster are in the folder that was given."""
+    files = settings(conf)
+    for name in ("tls-cert-file", "tls-key-file", "tls-ca-cert-file", "cluster-config-file"):
+        assert files[name].startswith("/data/cachesim/")
+
+
+def test_hostname(topology: Topology, credentials: Credentials, conf: str) -> None:
+    """With a hostname clients are told that; without one they are told the address."""
+    told = settings(configure(topology, credentials, "cache.example"))
+    assert told["cluster-announce-hostname"] == "cache.example"
+    assert told["cluster-preferred-endpoint-type"] == "hostname"
+    assert told["cluster-announce-ip"] == "127.0.0.1"
+    assert "hostname" not in conf
+
+
+# --- nodes.conf -----------------------------------------------------------------------------
+
+
+def known(text: str) -> list[list[str]]:
+    """The nodes in a `nodes.conf`, as fields."""
+    return [line.split() for line in text.splitlines() if not line.startswith("vars ")]
+
+
+@pytest.fixture
+def confs(topology: Topology) -> dict[str, str]:
+    """The `nodes.conf` of every node."""
+    return nodes_conf(topology, PORTS)
+
+
+def test_all_know_all(confs: dict[str, str]) -> None:
+    """Every Redis node knows all, at their announced addresses, and no Memcached node."""
+    addresses = {f"127.0.0.1:{p.redis}@{p.bus}" for p in PORTS.values()}
+    assert confs.keys() == PORTS.keys()
+    for text in confs.values():
+        assert {fields[1] for fields in known(text)} == addresses
+
+
+def test_same_ids_everywhere(confs: dict[str, str]) -> None:
+    """All call a node by the same id, 40 hexadecimal digits, and no two share one."""
+    ids = [{fields[1]: fields[0] for fields in known(text)} for text in confs.values()]
+    assert ids[0] == ids[1] == ids[2]
+    assert len(set(ids[0].values())) == 3
+    for name in ids[0].values():
+        assert len(bytes.fromhex(name)) == 20
+
+
+def test_ids_of_a_run(topology: Topology, confs: dict[str, str]) -> None:
+    """Another run has other ids: its nodes can't be taken for this one's."""
+    other = nodes_conf(topology, PORTS)
+    assert known(confs["redis-a"])[0][0] != known(other["redis-a"])[0][0]
+
+
+def test_myself(confs: dict[str, str]) -> None:
+    """Each node knows which one it is."""
+    for name, text in confs.items():
+        (myself,) = [fields for fields in known(text) if "myself" in fields[2].split(",")]
+        assert f":{PORTS[name].redis}@" in myself[1]
+
+
+@pytest.mark.parametrize("primary", PORTS)
+def test_another_owns_the_slots(topology: Topology, primary: str) -> None:
+    """One other than the wanted primary owns all slots, and the rest are its replicas."""
+    texts = nodes_conf(Topology(topology.zones, topology.nodes, primary), PORTS)
+    owners = set()
+    for text in texts.values():
+        (owner,) = [fields for fields in known(text) if "master" in fields[2].split(",")]
+        assert owner[3:] == ["-", "0", "0", "1", "connected", "0-16383"]
+        assert f":{PORTS[primary].redis}@" not in owner[1]
+        owners.add(owner[0])
+        for replica in (fields for fields in known(text) if fields is not owner):
+            assert "slave" in replica[2].split(",")
+            assert replica[3:] == [owner[0], "0", "0", "1", "connected"]
+    assert len(owners) == 1
+
+
+def test_ends_with_the_epoch(confs: dict[str, str]) -> None:
+    """The file ends as Redis writes it."""
+    for text, ending in itertools.product(
+        confs.values(), ["\nvars currentEpoch 1 lastVoteEpoch 0\n"]
+    ):
+        assert text.endswith(ending)

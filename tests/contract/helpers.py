@@ -1,0 +1,119 @@
+"""What several contract tests do."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
+
+from cachesim import Simulator
+from cachesim.clock import Deadline
+from cachesim.topology import Endpoint
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Wait until a condition gives something true, and return that."""
+    deadline = Deadline(seconds)
+    while not (result := condition()):
+        assert not deadline.expired, f"not within {seconds} s: {condition}"
+        time.sleep(0.005)
+    return result
+
+
+def node_client(sim: Simulator, endpoint: Endpoint, **overrides: Any) -> "redis.Redis":
+    """A plain client of one node, without retries."""
+    env = sim.env()
+    options: dict[str, Any] = {
+        "password": env["CACHESIM_REDIS_PASSWORD"],
+        "ssl": True,
+        "ssl_ca_certs": env["CACHESIM_CA_FILE"],
+        "decode_responses": True,
+        "socket_timeout": 0.5,
+        "socket_connect_timeout": 0.5,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    return redis.Redis(host=endpoint.host, port=endpoint.port, **(options | overrides))
+
+
+def through_link(sim: Simulator, node: str, **overrides: Any) -> "redis.Redis":
+    """A plain client of a node over the link that clients use."""
+    return node_client(sim, sim.nodes[node].endpoint, **overrides)
+
+
+def first_write(client: RedisCluster, seconds: float = 20.0) -> float:
+    """Write until a write is accepted; when that was, in monotonic seconds."""
+
+    def write() -> float:
+        try:
+            client.set("first-write", 1)
+        except redis.RedisError:
+            return 0.0
+        return time.monotonic()
+
+    return float(until(write, seconds))
+
+
+def info(sim: Simulator, node: str) -> dict[str, Any]:
+    """`INFO` of a node, over the link that clients use."""
+    client = through_link(sim, node)
+    try:
+        return dict(client.info())
+    finally:
+        client.close()
+
+
+def is_in_sync(sim: Simulator, node: str) -> bool:
+    """Whether a node is a replica whose link is up and that lacks nothing."""
+    try:
+        replica, primary = info(sim, node), info(sim, sim.redis.primary.name)
+    except redis.RedisError:
+        return False
+    return (
+        replica["role"] == "slave"
+        and replica["master_link_status"] == "up"
+        and primary["role"] == "master"
+        and replica["slave_repl_offset"] >= primary["master_repl_offset"]
+    )
+
+
+def raw_tls(sim: Simulator, endpoint: Endpoint) -> ssl.SSLSocket:
+    """A bare TLS connection, checked against the run's CA."""
+    context = ssl.create_default_context(cafile=sim.env()["CACHESIM_CA_FILE"])
+    plain = socket.create_connection((endpoint.host, endpoint.port), timeout=2)
+    return context.wrap_socket(plain, server_hostname="localhost")
+
+
+@contextmanager
+def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
+    """What is at `127.0.0.1:port` for somebody inside a zone, as an address for this process.
+
+    A proxy of the zone's own Toxiproxy, which is in the zone, passes connections on to it. The
+    zone's container is reached at its own address, as only a local engine on Linux allows.
+    """
+    server = sim.toxiproxy(zone)
+    proxy = server.create(
+        upstream=f"127.0.0.1:{port}", name=f"seen-from-{zone}-{port}", listen="0.0.0.0:0"
+    )
+    try:
+        yield Endpoint(_container_address(sim, zone), int(proxy.listen.rpartition(":")[2]))
+    finally:
+        proxy.destroy()
+
+
+def _container_address(sim: Simulator, zone: str) -> str:
+    import docker
+
+    engine = docker.from_env()
+    try:
+        pod = engine.containers.get(f"cachesim-{sim.name}-pod-{zone}")
+        networks = pod.attrs["NetworkSettings"]["Networks"]
+        return str(networks[f"cachesim-{sim.name}"]["IPAddress"])
+    finally:
+        engine.close()

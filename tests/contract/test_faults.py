@@ -1,0 +1,257 @@
+"""Each fault by its effect on a real client."""
+
+import random
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+import redis.exceptions
+from redis.cluster import RedisCluster
+
+from cachesim import Fault, Simulator
+from cachesim.clock import Deadline
+from cachesim.errors import FaultError
+from tests.contract.helpers import first_write, is_in_sync, raw_tls, through_link, until
+
+
+def seconds_of(call: object) -> float:
+    """How long a call takes."""
+    began = time.monotonic()
+    call()  # type: ignore[operator]
+    return time.monotonic() - began
+
+
+@pytest.mark.core
+def test_latency(sim: Simulator) -> None:
+    """A latency is added to the round trip once, and is gone when healed."""
+    client = through_link(sim, "redis-a", single_connection_client=True)
+    client.ping()
+    with sim.faults.latency("client-to-redis-a", 100):
+        # Once, not twice; a noisy machine may add something.
+        assert 0.1 <= min(seconds_of(client.ping) for _ in range(3)) < 0.2
+        assert min(seconds_of(through_link(sim, "redis-b").ping) for _ in range(3)) < 0.1
+    assert min(seconds_of(client.ping) for _ in range(3)) < 0.1
+
+
+def test_latencies_add_up(sim: Simulator) -> None:
+    """Two latencies on a link add up, and healing one leaves the other."""
+    client = through_link(sim, "redis-a", single_connection_client=True)
+    client.ping()
+    link = sim.links["client", "redis-a"]
+    first, second = link.latency_toxic(60), link.latency_toxic(100)
+    assert min(seconds_of(client.ping) for _ in range(3)) >= 0.16
+    first.heal()
+    assert 0.1 <= min(seconds_of(client.ping) for _ in range(3)) < 0.16
+    second.heal()
+    assert min(seconds_of(client.ping) for _ in range(3)) < 0.06
+
+
+def test_bandwidth(sim: Simulator) -> None:
+    """A limit of bandwidth stretches a transfer."""
+    client = through_link(sim, "redis-a", single_connection_client=True, socket_timeout=10)
+    client.set("big", "x" * 200_000)
+    with sim.faults.bandwidth("client-to-redis-a", 400):
+        assert 0.4 < seconds_of(lambda: client.get("big")) < 2
+    assert seconds_of(lambda: client.get("big")) < 0.4
+
+
+@pytest.mark.core
+def test_blackhole(sim: Simulator) -> None:
+    """Connections hang, old and new; on heal the same socket goes on with what it had sent."""
+    established = raw_tls(sim, sim.nodes["redis-a"].endpoint)
+    established.settimeout(0.3)
+    with sim.faults.blackhole("client-to-redis-a"):
+        established.sendall(b"*1\r\n$4\r\nPING\r\n")
+        with pytest.raises(TimeoutError):
+            established.recv(100)
+        with pytest.raises(redis.exceptions.TimeoutError):
+            through_link(sim, "redis-a").ping()
+    established.settimeout(2)
+    assert established.recv(100).startswith(b"-NOAUTH")
+    established.close()
+
+
+@pytest.mark.core
+def test_refuse(sim: Simulator) -> None:
+    """Established connections are closed, and new ones get nowhere."""
+    established = raw_tls(sim, sim.nodes["redis-a"].endpoint)
+    established.settimeout(2)
+    with sim.faults.refuse("client-to-redis-a"):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            established.sendall(b"*1\r\n$4\r\nPING\r\n")
+            assert established.recv(100)
+            raise ConnectionError("closed")
+        with pytest.raises(redis.exceptions.ConnectionError):
+            through_link(sim, "redis-a").ping()
+    assert through_link(sim, "redis-a").ping()
+    established.close()
+
+
+def test_reset(sim: Simulator) -> None:
+    """A connection ends when the client next sends."""
+    client = through_link(sim, "redis-a", single_connection_client=True)
+    client.ping()
+    with sim.faults.reset("client-to-redis-a"), pytest.raises(redis.exceptions.ConnectionError):
+        client.ping()
+    assert through_link(sim, "redis-a").ping()
+
+
+@pytest.mark.core
+def test_kill_refuses(sim: Simulator) -> None:
+    """A killed node's connections end at once, and new ones get nowhere at once."""
+    client = through_link(sim, "redis-b", single_connection_client=True)
+    client.ping()
+    with sim.nodes["redis-b"].kill():
+        for attempt in (client, through_link(sim, "redis-b")):
+            with pytest.raises(redis.exceptions.ConnectionError):
+                attempt.ping()
+        assert sim.nodes["redis-b"].state == "stopped"
+    until(lambda: is_in_sync(sim, "redis-b"))
+
+
+def test_stop_and_restart(sim: Simulator, redis: RedisCluster) -> None:
+    """An orderly stop loses nothing; `restart` brings the node back whoever stopped it."""
+    redis.set("k", "v")
+    sim.nodes["redis-c"].stop()
+    assert sim.nodes["redis-c"].state == "stopped"
+    sim.nodes["redis-c"].restart()
+    until(lambda: is_in_sync(sim, "redis-c"))
+    assert through_link(sim, "redis-c").info()["loading"] == 0
+
+
+@pytest.mark.core
+def test_pause_hangs(sim: Simulator) -> None:
+    """A paused node's connections hang, old and new; resumed, the same socket goes on."""
+    established = raw_tls(sim, sim.nodes["redis-b"].endpoint)
+    established.settimeout(0.3)
+    fault = sim.nodes["redis-b"].pause()
+    established.sendall(b"*1\r\n$4\r\nPING\r\n")
+    with pytest.raises(TimeoutError):
+        established.recv(100)
+    with pytest.raises(redis.exceptions.TimeoutError):
+        through_link(sim, "redis-b").ping()
+    fault.heal()
+    established.settimeout(2)
+    assert established.recv(100).startswith(b"-NOAUTH")
+    established.close()
+
+
+@pytest.mark.core
+def test_az_power_hangs_and_loses(sim: Simulator, redis: RedisCluster) -> None:
+    """A dark zone refuses nothing and closes nothing; its unsynced writes are lost."""
+    redis.set("old", 1)
+    until(lambda: all(is_in_sync(sim, node.name) for node in sim.redis.replicas))
+    began = time.monotonic()
+    established = raw_tls(sim, sim.nodes["redis-a"].endpoint)
+    established.settimeout(0.3)
+    written: list[float] = []
+    while time.monotonic() < began + 3.5:  # old is synced for sure, the newest is not
+        redis.set(f"p:{len(written)}", 1)
+        written.append(time.monotonic())
+    faults = [sim.faults.az_power(zone) for zone in "abc"]
+    dark = time.monotonic()
+    established.sendall(b"*1\r\n$4\r\nPING\r\n")
+    with pytest.raises(TimeoutError):
+        established.recv(100)
+    with pytest.raises(redis_timeouts):
+        through_link(sim, "redis-a").ping()
+    for fault in faults:
+        fault.heal()
+    first_write(redis)
+    kept = [bool(redis.exists(f"p:{number}")) for number in range(len(written))]
+    assert redis.get("old") == "1"
+    lost = [at for at, there in zip(written, kept, strict=True) if not there]
+    assert lost
+    # Everysec: at most a second, and the 0.2 s that it takes to cut three zones' power.
+    assert dark - lost[0] <= 1.0 + 0.2
+    established.close()
+
+
+redis_timeouts = redis.exceptions.TimeoutError
+
+
+def test_faults_that_can_not_be_applied(sim: Simulator) -> None:
+    """What makes no sense raises, and says what there is."""
+    with pytest.raises(ValueError, match=r"no zone 'd'.*a, b, c"):
+        sim.faults.isolate("d")
+    with pytest.raises(ValueError, match="no node 'redis-d'"):
+        sim.faults.kill("redis-d")
+    with pytest.raises(KeyError, match="no link 'client-to-redis-d'"):
+        sim.faults.latency("client-to-redis-d", 10)
+    with pytest.raises(ValueError, match="must not be negative"):
+        sim.faults.latency("client-to-redis-a", -1)
+    with sim.nodes["redis-b"].kill(), pytest.raises(FaultError, match="not running"):
+        sim.nodes["redis-b"].pause()
+    assert sim.faults.active == []
+
+
+def random_fault(sim: Simulator, draws: random.Random) -> Fault:
+    """Any fault anywhere."""
+    a, b = draws.sample("abc", 2)
+    node = draws.choice(list(sim.nodes))
+    link = draws.choice(list(sim.links.values())).link
+    faults = sim.faults
+    return draws.choice(
+        [
+            lambda: faults.latency(link, draws.randrange(1, 100), 0),
+            lambda: faults.bandwidth(link, draws.randrange(0, 500)),
+            lambda: faults.blackhole(link),
+            lambda: faults.refuse(link),
+            lambda: faults.reset(link),
+            lambda: faults.partition(a, b, one_way=draws.random() < 0.5),
+            lambda: faults.isolate(a),
+            lambda: faults.replication_lag(draws.random()),
+            lambda: faults.kill(node),
+            lambda: faults.stop(node),
+            lambda: faults.pause(node),
+            lambda: faults.az_power(a),
+        ]
+    )()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_faults(sim: Simulator, seed: int) -> None:
+    """Twenty random faults and heals in a row, under load, a paused node among them: healthy."""
+    draws = random.Random(seed)
+    done = threading.Event()
+
+    def load() -> None:
+        sockets: list[socket.socket] = []
+        payload = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000\r\n" + b"x" * 10_000 + b"\r\n"
+        while not done.is_set():
+            try:
+                sock = raw_tls(sim, sim.nodes["redis-a"].endpoint)
+                sockets.append(sock)
+                sock.settimeout(0.2)
+                while not done.is_set():
+                    # Without reading: what is on the way piles up.
+                    sock.sendall(payload * 20)
+            except OSError:
+                done.wait(0.05)
+        for sock in sockets:
+            sock.close()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        active: list[Fault] = [sim.nodes["redis-a"].pause()]
+        for _ in range(20):
+            if active and draws.random() < 0.4:
+                active.pop(draws.randrange(len(active))).heal()
+            try:
+                active.append(random_fault(sim, draws))
+            except FaultError as error:
+                assert "not running" in str(error)  # noqa: PT017
+    finally:
+        done.set()
+        thread.join()
+    deadline = Deadline(20)
+    sim.reset()
+    assert not deadline.expired
+    client = sim.redis_cluster()
+    client.set("k", seed)
+    assert client.get("k") == str(seed)
+    assert sim.redis.primary.name == "redis-a"
+    client.close()

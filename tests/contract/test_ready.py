@@ -1,0 +1,105 @@
+"""What holds from the first moment on, with the architecture's own client snippets."""
+
+from pymemcache.client.hash import HashClient
+from redis.cluster import ClusterNode, RedisCluster
+
+import pytest
+import ssl
+
+from cachesim import Simulator
+from tests.contract.helpers import through_link
+
+pytestmark = pytest.mark.core
+
+
+def test_redis_snippet(sim: Simulator) -> None:
+    """The architecture's RedisCluster works unchanged but for host, port, TLS and password."""
+    env = sim.env()
+    redis = RedisCluster(
+        host=env["CACHESIM_REDIS_HOST"],
+        port=int(env["CACHESIM_REDIS_PORT"]),
+        decode_responses=True,
+        socket_timeout=0.5,
+        socket_connect_timeout=0.5,
+        ssl=True,
+        ssl_ca_certs=env["CACHESIM_CA_FILE"],
+        password=env["CACHESIM_REDIS_PASSWORD"],
+    )
+    redis.set("session:abc123def456", '{"user_id": "user-789"}', ex=604800)
+    assert redis.get("session:abc123def456") == '{"user_id": "user-789"}'
+    assert 604790 <= redis.ttl("session:abc123def456") <= 604800
+    redis.close()
+
+
+def test_redis_url(sim: Simulator) -> None:
+    """The URL of `env` is all that a client needs, but for the CA."""
+    env = sim.env()
+    client = RedisCluster.from_url(
+        env["CACHESIM_REDIS_URL"], ssl_ca_certs=env["CACHESIM_CA_FILE"], decode_responses=True
+    )
+    assert client.set("k", "v")
+    assert client.get("k") == "v"
+    client.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*read_from_replicas:DeprecationWarning")
+def test_replica_reads_find_both_replicas(sim: Simulator) -> None:
+    """A client that reads from replicas finds the primary and both replicas at once."""
+    client = sim.redis_cluster(read_from_replicas=True)
+    nodes = {(node.port, node.server_type) for node in client.get_nodes()}
+    assert nodes == {
+        (node.endpoint.port, "primary" if node.role == "primary" else "replica")
+        for node in sim.redis
+    }
+    client.set("k", "v")
+    for node in sim.redis.replicas:
+        direct = ClusterNode(node.endpoint.host, node.endpoint.port)
+        assert client.get_node(direct.host, direct.port) is not None
+    client.close()
+
+
+def test_memcached_snippet(sim: Simulator) -> None:
+    """The architecture's HashClient works unchanged but for addresses and TLS."""
+    env = sim.env()
+    nodes = [address.split(":") for address in env["CACHESIM_MEMCACHED_NODES"].split(",")]
+    memcached = HashClient(
+        [(host, int(port)) for host, port in nodes],
+        connect_timeout=0.5,
+        timeout=0.5,
+        use_pooling=True,
+        max_pool_size=10,
+        tls_context=ssl.create_default_context(cafile=env["CACHESIM_CA_FILE"]),
+    )
+    for number in range(30):
+        assert memcached.set(f"api:products:list:{number}", b"[]", expire=300)
+        assert memcached.get(f"api:products:list:{number}") == b"[]"
+    memcached.close()
+
+
+def test_configuration_is_productions(sim: Simulator) -> None:
+    """The nodes are configured as the architecture's tables say, on a scale of 1/100."""
+    for node in sim.redis:
+        said = through_link(sim, node.name).info()
+        assert said["aof_enabled"] == 1
+        assert said["maxmemory_policy"] == "noeviction"
+        assert said["maxmemory"] == 10 * 2**30 // 100
+        assert said["cluster_enabled"] == 1
+    client = sim.memcached_client()
+    for stats in (c.stats() for c in client.clients.values()):
+        assert int(stats[b"limit_maxbytes"]) == 12 * 2**30 // 100 // 2**20 * 2**20
+    client.close()
+
+
+def test_a_full_node_refuses_writes(sim: Simulator) -> None:
+    """Sessions are not evicted: a write over the limit gets the OOM error."""
+    client = sim.redis_cluster()
+    with pytest.raises(Exception, match="OOM|maxmemory"):
+        for number in range(200):
+            client.set(f"big:{number}", b"x" * 2**20)
+    client.close()
+
+
+def test_engine_is_what_was_asked_for(sim: Simulator) -> None:
+    """A Valkey says that it is one."""
+    said = through_link(sim, "redis-a").info("server")
+    assert ("valkey_version" in said) == (sim.settings.engine == "valkey")

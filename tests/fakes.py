@@ -1,0 +1,358 @@
+"""Servers in memory, for tests that need no container engine."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachesim.backends.base import NodeState, Progress
+from cachesim.clock import Clock
+from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
+from cachesim.monitor import SILENCE, Probe, RedisProbe, Silence
+from cachesim.proxy.client import ToxiproxyClient
+from cachesim.topology import Endpoint, Role, Topology
+from cachesim.toxics import Stream, Toxic
+
+Call = tuple[str, ...]
+"""A verb and what it was called with."""
+
+
+class FakeToxiproxy(ToxiproxyClient):
+    """One Toxiproxy server, which keeps the toxics of each proxy in the order of its chain.
+
+    Attributes:
+        calls: every call that changes something, in order; may be shared with other fakes.
+        stuck: proxies whose toxics can't be changed: the calls time out.
+        late: proxies whose toxics are changed although the call times out.
+        broken: the status that every call about a proxy gets, by proxy.
+        hangs: whether `reset` times out.
+    """
+
+    def __init__(self, zone: str, proxies: Iterable[str], calls: list[Call]) -> None:
+        super().__init__(f"http://toxiproxy-{zone}:8474")
+        self.calls = calls
+        self.stuck: set[str] = set()
+        self.late: set[str] = set()
+        self.broken: dict[str, int] = {}
+        self.hangs = False
+        self._proxies: dict[str, dict[str, Any]] = {}
+        self._add({"name": name, "listen": f"0.0.0.0:{name}", "upstream": name} for name in proxies)
+
+    def names(self, proxy: str, stream: Stream) -> list[str]:
+        """The names of a stream's toxics, in the chain's order."""
+        return [toxic["name"] for toxic in self._chain(proxy, stream)]
+
+    def types(self, proxy: str, stream: Stream) -> list[str]:
+        """The types of a stream's toxics, in the chain's order."""
+        return [toxic["type"] for toxic in self._chain(proxy, stream)]
+
+    def spec(self, proxy: str) -> dict[str, Any]:
+        """A proxy without its toxics."""
+        return {key: value for key, value in self._proxies[proxy].items() if key != "toxics"}
+
+    def is_enabled(self, proxy: str) -> bool:
+        """Whether a proxy listens."""
+        return bool(self._proxies[proxy]["enabled"])
+
+    def proxies(self) -> dict[str, dict[str, Any]]:
+        """See `ToxiproxyClient.proxies`."""
+        return {name: dict(proxy) for name, proxy in self._proxies.items()}
+
+    def populate(self, proxies: Sequence[Mapping[str, object]]) -> None:
+        """See `ToxiproxyClient.populate`."""
+        for proxy in proxies:
+            self.calls.append(("populate", str(proxy["name"])))
+        self._add(proxies)
+
+    def delete(self, name: str) -> None:
+        """See `ToxiproxyClient.delete`. What was stuck in the proxy goes with it."""
+        self._called("delete", name)
+        del self._proxies[name]
+        self.stuck.discard(name)
+
+    def set_enabled(self, name: str, enabled: bool) -> None:
+        """See `ToxiproxyClient.set_enabled`."""
+        self._called("enable" if enabled else "disable", name)
+        self._proxies[name]["enabled"] = enabled
+
+    def add_toxic(
+        self, proxy: str, name: str, toxic: Toxic, stream: Stream, toxicity: float = 1.0
+    ) -> None:
+        """See `ToxiproxyClient.add_toxic`."""
+        toxics = self._called("add", proxy, name)
+        if any(present["name"] == name for present in toxics):
+            raise ToxiproxyError("toxic already exists", 409)
+        self._wait(proxy)
+        toxics.append(
+            {
+                "name": name,
+                "type": toxic.type,
+                "stream": stream,
+                "toxicity": toxicity,
+                "attributes": toxic.attributes,
+            }
+        )
+        self._answer(proxy)
+
+    def remove_toxic(self, proxy: str, name: str) -> None:
+        """See `ToxiproxyClient.remove_toxic`."""
+        toxics = self._called("remove", proxy, name)
+        found = [present for present in toxics if present["name"] == name]
+        if not found:
+            raise ToxiproxyError("toxic not found", 404)
+        self._wait(proxy)
+        toxics.remove(found[0])
+        self._answer(proxy)
+
+    def reset(self) -> None:
+        """See `ToxiproxyClient.reset`."""
+        self.calls.append(("reset", self.url))
+        if self.hangs:
+            raise ToxiproxyTimeout("no answer")
+        for proxy in self._proxies.values():
+            proxy["enabled"] = True
+            proxy["toxics"].clear()
+
+    def _add(self, proxies: Iterable[Mapping[str, object]]) -> None:
+        for proxy in proxies:
+            self._proxies[str(proxy["name"])] = {"enabled": True, **proxy, "toxics": []}
+
+    def _chain(self, proxy: str, stream: Stream) -> list[dict[str, Any]]:
+        return [toxic for toxic in self._proxies[proxy]["toxics"] if toxic["stream"] == stream]
+
+    def _called(self, verb: str, proxy: str, *rest: str) -> list[dict[str, Any]]:
+        self.calls.append((verb, proxy, *rest))
+        if proxy in self.broken:
+            raise ToxiproxyError("told to fail", self.broken[proxy])
+        if proxy not in self._proxies:
+            raise ToxiproxyError("proxy not found", 404)
+        toxics: list[dict[str, Any]] = self._proxies[proxy]["toxics"]
+        return toxics
+
+    def _wait(self, proxy: str) -> None:
+        if proxy in self.stuck:
+            raise ToxiproxyTimeout("no answer")
+
+    def _answer(self, proxy: str) -> None:
+        if proxy in self.late:
+            raise ToxiproxyTimeout("no answer")
+
+
+def toxiproxies(topology: Topology, calls: list[Call]) -> dict[str, FakeToxiproxy]:
+    """A server for each zone, with the proxies of the links at home there."""
+    return {
+        zone.name: FakeToxiproxy(
+            zone.name, [link.name for link in topology.links if link.home == zone.name], calls
+        )
+        for zone in topology.zones
+    }
+
+
+class FakeBackend:
+    """A `Backend` whose nodes are states in a dict.
+
+    Attributes:
+        calls: every verb in order; may be shared with other fakes.
+        states: what each node does.
+        failing: verbs that raise `FaultError` before they do anything.
+    """
+
+    name = "fake"
+
+    def __init__(self, topology: Topology, calls: list[Call]) -> None:
+        self.calls = calls
+        self.states = {node.name: NodeState.RUNNING for node in topology.nodes}
+        self.failing: set[str] = set()
+
+    def start(self, progress: Progress) -> None:
+        """See `Backend.start`."""
+        progress("starting")
+
+    def stop(self) -> None:
+        """See `Backend.stop`."""
+
+    def endpoint(self, node: str) -> Endpoint:
+        """See `Backend.endpoint`."""
+        return Endpoint(node, 6379)
+
+    def admin(self, node: str) -> Endpoint:
+        """See `Backend.admin`."""
+        return Endpoint(f"{node}-admin", 6379)
+
+    def toxiproxy(self, zone: str) -> str:
+        """See `Backend.toxiproxy`."""
+        return f"http://toxiproxy-{zone}:8474"
+
+    def state(self, node: str) -> NodeState:
+        """See `Backend.state`."""
+        return self.states[node]
+
+    def kill(self, *nodes: str) -> None:
+        """See `Backend.kill`."""
+        self._set(NodeState.STOPPED, "kill", *nodes)
+
+    def shut_down(self, node: str) -> None:
+        """See `Backend.shut_down`."""
+        self._set(NodeState.STOPPED, "shut_down", node)
+
+    def pause(self, *nodes: str) -> None:
+        """See `Backend.pause`."""
+        self._set(NodeState.PAUSED, "pause", *nodes)
+
+    def resume(self, node: str) -> None:
+        """See `Backend.resume`."""
+        self._set(NodeState.RUNNING, "resume", node)
+
+    def run(self, node: str) -> None:
+        """See `Backend.run`."""
+        self._set(NodeState.RUNNING, "run", node)
+
+    def truncate_aof(self, node: str, size: int) -> None:
+        """See `Backend.truncate_aof`."""
+        if self.states[node] is not NodeState.STOPPED:
+            raise AssertionError(f"{node} runs")
+        self.calls.append(("truncate_aof", node, str(size)))
+
+    def logs(self, node: str, lines: int = 50) -> str:
+        """See `Backend.logs`."""
+        return f"the last {lines} lines of {node}"
+
+    def describe(self) -> Mapping[str, str]:
+        """See `Backend.describe`."""
+        return {}
+
+    def _set(self, state: NodeState, verb: str, *nodes: str) -> None:
+        if verb in self.failing:
+            raise FaultError(f"{verb} was told to fail")
+        if nodes:
+            self.calls.append((verb, *sorted(nodes)))
+        self.states |= dict.fromkeys(nodes, state)
+
+
+@dataclass
+class FakeNode:
+    """What a node of `FakeShard` is like.
+
+    Attributes:
+        up: whether it answers.
+        link_down_since: as in `RedisProbe`.
+        knows: whether it hears that another was promoted, and then follows.
+    """
+
+    up: bool = True
+    role: Role = Role.REPLICA
+    offset: int = 1000
+    state_ok: bool = True
+    link_down_since: float | None = None
+    knows: bool = True
+
+
+class FakeShard:
+    """The nodes as the control plane sees them: its `Evidence` and its `Shard`.
+
+    The evidence is as of the last `look`.
+
+    Attributes:
+        calls: what the control plane did.
+        silent: since when a listener hears nothing of a speaker.
+        unpowered: zones without power.
+        unpromotable: nodes that can't be promoted.
+        unsynced: replicas that lag behind.
+    """
+
+    def __init__(self, topology: Topology, clock: Clock) -> None:
+        self._clock = clock
+        self._redis = {node.name for node in topology.redis}
+        self._zones = {node.name: node.zone for node in topology.nodes}
+        self._probes: dict[str, Probe] = {}
+        self._looked_at = clock.monotonic()
+        self.nodes = {node.name: FakeNode() for node in topology.nodes}
+        self.nodes[topology.primary].role = Role.PRIMARY
+        self.calls: list[Call] = []
+        self.silent: dict[tuple[str, str], float] = {}
+        self.unpowered: set[str] = set()
+        self.unpromotable: set[str] = set()
+        self.unsynced: set[str] = set()
+
+    def look(self) -> None:
+        """Probe every node now."""
+        self._looked_at = now = self._clock.monotonic()
+        for name, node in self.nodes.items():
+            before = self._probes.get(name)
+            known = before is not None and before.answered is node.up
+            since = before.since if before is not None and known else now
+            if name not in self._redis:
+                self._probes[name] = Probe(node.up, now, since)
+            elif node.up:
+                self._probes[name] = RedisProbe(
+                    True, now, since, node.role, node.offset, node.link_down_since, node.state_ok
+                )
+            else:
+                last = before or RedisProbe(False, now, since)
+                self._probes[name] = replace(last, answered=False, at=now, since=since)
+
+    def probe(self, node: str) -> Probe | None:
+        """See `Evidence.probe`."""
+        return self._probes.get(node)
+
+    def silence(self, listener: str, speaker: str) -> Silence | None:
+        """See `Evidence.silence`."""
+        since = self.silent.get((listener, speaker))
+        if since is None or self._looked_at - since <= SILENCE:
+            return None
+        return Silence(since, self._looked_at)
+
+    def fence(self, node: str) -> int | None:
+        """See `Shard.fence`."""
+        self.calls.append(("fence", node))
+        fenced = self.nodes[node]
+        return fenced.offset if fenced.up and fenced.role is Role.PRIMARY else None
+
+    def unfence(self, node: str) -> None:
+        """See `Shard.unfence`."""
+        self.calls.append(("unfence", node))
+
+    def promote(self, node: str) -> int:
+        """See `Shard.promote`."""
+        self.calls.append(("promote", node))
+        promoted = self.nodes[node]
+        # Redis takes over with a replica only.
+        if node in self.unpromotable or not promoted.up or promoted.role is Role.PRIMARY:
+            raise FaultError(f"{node} did not become the primary")
+        for name in self._redis:
+            if self.nodes[name].up and self.nodes[name].knows:
+                self.nodes[name].role = Role.REPLICA
+        promoted.role = Role.PRIMARY
+        return promoted.offset
+
+    def in_sync(self, node: str, primary: str) -> bool:
+        """See `Shard.in_sync`."""
+        follower, followed = self.nodes[node], self.nodes[primary]
+        roles = follower.role, followed.role
+        return roles == (Role.REPLICA, Role.PRIMARY) and node not in self.unsynced
+
+    def replace(self, node: str) -> None:
+        """See `Shard.replace`."""
+        self.calls.append(("replace", node))
+        if self._zones[node] in self.unpowered:
+            raise NoPower(f"{node} can't be started: az-{self._zones[node]} has no power")
+        self.nodes[node].up = True
+        others = [self.nodes[name] for name in self._redis if name != node]
+        if any(other.up and other.role is Role.PRIMARY for other in others):
+            self.nodes[node].role = Role.REPLICA
+
+
+class FakeSizes:
+    """The sizes of append-only files, the same at any time.
+
+    Attributes:
+        asked: how long ago, in seconds, in order.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = dict(sizes)
+        self.asked: list[float] = []
+
+    def aof_size(self, node: str, ago: float) -> int | None:
+        """See `cachesim.faults.AofSizes`."""
+        self.asked.append(ago)
+        return self.sizes.get(node)

@@ -1,0 +1,435 @@
+"""Faults: which links and nodes they are on, that they begin whole or not at all, and end."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cachesim.backends.base import NodeState
+from cachesim.errors import FaultError
+from cachesim.events import EventLog
+from cachesim.faults import EVERYSEC, Fault, Faults
+from cachesim.links import Links
+from cachesim.nodes import Nodes
+from cachesim.topology import CLIENT, Service, production
+from cachesim.toxics import LimitData, Stream
+from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
+
+UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
+STALLED = ["slow_close", "bandwidth"]
+ALL_BETWEEN_A_AND_B = {
+    "a-to-redis-b", "a-to-redis-b-bus", "a-to-memcached-b",
+    "b-to-redis-a", "b-to-redis-a-bus", "b-to-memcached-a",
+}  # fmt: skip
+
+
+class Rig:
+    """A topology in memory to break; `calls` has what was done to nodes and links, in order."""
+
+    def __init__(self, seed: str = "7") -> None:
+        self.topology = production()
+        self.calls: list[Call] = []
+        self.backend = FakeBackend(self.topology, self.calls)
+        self.servers = toxiproxies(self.topology, self.calls)
+        self.events = EventLog()
+        self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
+        self.links = Links(self.topology, self.servers, self.events, lambda: False)
+        nodes = Nodes(self.topology, self.backend, self.links, self.events)
+        self.faults = Faults(self.topology, self.links, nodes, self.sizes, self.events, seed=seed)
+
+    def toxics(self) -> dict[tuple[str, Stream], list[str]]:
+        """The types of the toxics of every stream that has any."""
+        streams = {
+            (link.name, stream): self.servers[link.home].types(link.name, stream)
+            for link in self.topology.links
+            for stream in Stream
+        }
+        return {stream: types for stream, types in streams.items() if types}
+
+    def attributes(self, link: str) -> list[dict[str, int]]:
+        """The attributes of a link's toxics."""
+        toxics = self.servers[self.links[link].home].proxies()[link]["toxics"]
+        return [toxic["attributes"] for toxic in toxics]
+
+    def is_whole(self) -> bool:
+        """Whether every node runs and no link has anything."""
+        proxies = [p for server in self.servers.values() for p in server.proxies().values()]
+        return (
+            set(self.backend.states.values()) == {NodeState.RUNNING}
+            and all(proxy["enabled"] for proxy in proxies)
+            and not self.toxics()
+        )
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """The events, without their times."""
+        return [(event.kind, event.source, event.message) for event in self.events]
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A topology without a fault."""
+    rig = Rig()
+    yield rig
+    rig.links.close()
+
+
+# --- on links -------------------------------------------------------------------------------
+
+
+def test_latency(rig: Rig) -> None:
+    """A latency is added to the round trip once: to what comes back."""
+    rig.faults.latency("client-to-redis-a", 100, jitter=20)
+    assert rig.toxics() == {("client-to-redis-a", DOWN): ["latency"]}
+    assert rig.attributes("client-to-redis-a") == [{"latency": 100, "jitter": 20}]
+
+
+def test_bandwidth(rig: Rig) -> None:
+    """A bandwidth limits both streams."""
+    rig.faults.bandwidth("client-to-redis-a", 64)
+    assert rig.attributes("client-to-redis-a") == [{"rate": 64}] * 2
+    assert {stream for _, stream in rig.toxics()} == {UP, DOWN}
+
+
+def test_blackhole(rig: Rig) -> None:
+    """A blackhole stalls both streams and keeps connections open."""
+    rig.faults.blackhole("client-to-redis-a")
+    assert rig.toxics() == {("client-to-redis-a", stream): STALLED for stream in Stream}
+
+
+def test_refuse(rig: Rig) -> None:
+    """A refusal disables the proxy."""
+    rig.faults.refuse("client-to-redis-a")
+    assert not rig.servers["a"].is_enabled("client-to-redis-a")
+    assert not rig.toxics()
+
+
+def test_reset(rig: Rig) -> None:
+    """A reset is a reset_peer at once."""
+    rig.faults.reset("client-to-redis-a")
+    assert rig.toxics() == {("client-to-redis-a", UP): ["reset_peer"]}
+    assert rig.attributes("client-to-redis-a") == [{"timeout": 0}]
+
+
+def test_any_toxic(rig: Rig) -> None:
+    """Any toxic can be a fault, on a share of the connections."""
+    fault = rig.faults.toxic("client-to-redis-a", LimitData(512), [UP], toxicity=0.25)
+    (toxic,) = rig.servers["a"].proxies()["client-to-redis-a"]["toxics"]
+    assert (toxic["type"], toxic["stream"], toxic["toxicity"]) == ("limit_data", UP, 0.25)
+    assert fault.kind == "limit_data"
+
+
+def test_several_links(rig: Rig) -> None:
+    """Links are given one or several, by name or themselves."""
+    rig.faults.latency(["b-to-redis-a", rig.links["c-to-redis-a"]], 10)
+    assert set(rig.toxics()) == {("b-to-redis-a", DOWN), ("c-to-redis-a", DOWN)}
+
+
+def test_unknown_link(rig: Rig) -> None:
+    """An unknown link is an error that lists the links there are."""
+    with pytest.raises(KeyError, match="no link 'nowhere': there are client-to-redis-a"):
+        rig.faults.latency("nowhere", 10)
+    assert rig.is_whole()
+
+
+def test_no_links(rig: Rig) -> None:
+    """A fault on no link at all is a mistake, not a fault."""
+    with pytest.raises(ValueError, match="no links were chosen"):
+        rig.faults.blackhole([])
+
+
+def test_replication_lag(rig: Rig) -> None:
+    """A replication lag delays what replicas receive, and nothing that clients or the bus use."""
+    rig.faults.replication_lag(1.5)
+    expected = {
+        (link.name, DOWN): ["latency"]
+        for link in rig.topology.links
+        if link.service is Service.REDIS and link.source != CLIENT
+    }
+    assert rig.toxics() == expected
+    assert len(expected) == 6
+    assert rig.attributes("b-to-redis-a") == [{"latency": 1500, "jitter": 0}]
+
+
+def test_replication_lag_of_one_replica(rig: Rig) -> None:
+    """A single replica lags, whichever of the others is the primary."""
+    rig.faults.replication_lag(1, replicas=["redis-b"])
+    assert set(rig.toxics()) == {("b-to-redis-a", DOWN), ("b-to-redis-c", DOWN)}
+
+
+def test_replication_lag_of_an_unknown_replica(rig: Rig) -> None:
+    """An unknown replica is an error that lists the nodes there are."""
+    with pytest.raises(ValueError, match="no node 'redis-d': there are redis-a"):
+        rig.faults.replication_lag(1, replicas=["redis-d"])
+
+
+# --- on zones -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zones", [("a", "b"), ("b", "a"), ("az-a", "b")])
+def test_partition(rig: Rig, zones: tuple[str, str]) -> None:
+    """A partition stalls both streams of all links between two zones, and no others."""
+    rig.faults.partition(*zones)
+    assert rig.toxics() == {
+        (link, stream): STALLED for link in ALL_BETWEEN_A_AND_B for stream in Stream
+    }
+
+
+def test_one_way_partition(rig: Rig) -> None:
+    """One way, what goes from the first to the second zone vanishes, whoever had connected."""
+    rig.faults.partition("a", "b", one_way=True)
+    assert rig.toxics() == {
+        (link, UP if link.startswith("a-") else DOWN): STALLED for link in ALL_BETWEEN_A_AND_B
+    }
+
+
+def test_partition_from_itself(rig: Rig) -> None:
+    """A partition of a zone from itself is a mistake."""
+    with pytest.raises(ValueError, match="between two zones, not az-a and itself"):
+        rig.faults.partition("a", "az-a")
+
+
+def test_partition_from_an_unknown_zone(rig: Rig) -> None:
+    """An unknown zone is an error that lists the zones there are."""
+    with pytest.raises(ValueError, match="no zone 'd': there are a, b, c"):
+        rig.faults.partition("a", "d")
+
+
+def test_overlapping_partitions(rig: Rig) -> None:
+    """One of two overlapping faults healed leaves the other."""
+    isolation = rig.faults.isolate("a")
+    partition = rig.faults.partition("a", "b")
+    isolation.heal()
+    assert {link for link, _ in rig.toxics()} == ALL_BETWEEN_A_AND_B
+    partition.heal()
+    assert rig.is_whole()
+
+
+def test_isolate(rig: Rig) -> None:
+    """An isolated zone is cut off from the other zones and from clients, and from nothing else."""
+    rig.faults.isolate("a")
+    cut = {link.name for link in rig.topology.links if "a" in (link.source, link.target_zone)}
+    assert len(cut) == 14
+    assert rig.toxics() == {(link, stream): STALLED for link in cut for stream in Stream}
+
+
+def test_az_power(rig: Rig) -> None:
+    """A loss of power stops all of a zone at once, and with the power back all of it runs."""
+    fault = rig.faults.az_power("az-a")
+    assert rig.calls == [("pause", "memcached-a", "redis-a")]
+    fault.heal()
+    assert rig.is_whole()
+
+
+def test_az_power_loses_the_tail(rig: Rig) -> None:
+    """With the power back, what had not reached the disk is not there any more."""
+    rig.faults.az_power("a").heal()
+    assert ("truncate_aof", "redis-a", "4096") in rig.calls
+
+
+def test_az_power_with_an_unknown_size(rig: Rig) -> None:
+    """An append-only file whose size is not known is left as it is."""
+    rig.faults.az_power("c").heal()
+    assert not [call for call in rig.calls if call[0] == "truncate_aof"]
+
+
+def lost_seconds(seed: str) -> float:
+    """How many seconds of writes a loss of power costs."""
+    rig = Rig(seed)
+    rig.faults.az_power("a").heal()
+    rig.links.close()
+    (ago,) = rig.sizes.asked
+    return ago
+
+
+def test_az_power_is_drawn_from_the_seed() -> None:
+    """How much is lost is drawn from the seed, up to what everysec can lose."""
+    assert 0 <= lost_seconds("7") <= EVERYSEC
+    assert lost_seconds("7") == lost_seconds("7")
+    assert lost_seconds("7") != lost_seconds("8")
+
+
+def test_reseed(rig: Rig) -> None:
+    """With the same seed anew, the same losses are drawn again."""
+    for _ in range(2):
+        rig.faults.reseed("9")
+        rig.faults.az_power("a").heal()
+    first, second = rig.sizes.asked
+    assert first == second
+
+
+# --- on nodes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begin", "state"),
+    [
+        pytest.param(Faults.kill, NodeState.STOPPED, id="kill"),
+        pytest.param(Faults.stop, NodeState.STOPPED, id="stop"),
+        pytest.param(Faults.pause, NodeState.PAUSED, id="pause"),
+    ],
+)
+def test_on_nodes(rig: Rig, begin: Callable[..., Fault], state: NodeState) -> None:
+    """A fault on nodes is on those alone, and healing it lets them run."""
+    fault = begin(rig.faults, "redis-a", "memcached-b")
+    hit = {node for node, is_now in rig.backend.states.items() if is_now is state}
+    assert hit == {"redis-a", "memcached-b"}
+    fault.heal()
+    assert rig.is_whole()
+
+
+def test_unknown_node(rig: Rig) -> None:
+    """An unknown node is an error that lists the nodes there are, and no node is hit."""
+    with pytest.raises(ValueError, match="no node 'redis-d': there are redis-a"):
+        rig.faults.kill("redis-a", "redis-d")
+    assert rig.is_whole()
+
+
+def test_no_node(rig: Rig) -> None:
+    """A fault on no node at all is a mistake that lists the nodes there are."""
+    with pytest.raises(ValueError, match=r"kill which node\? There are redis-a"):
+        rig.faults.kill()
+
+
+# --- beginning and ending -------------------------------------------------------------------
+
+
+def test_context_manager(rig: Rig) -> None:
+    """A fault ends with its block."""
+    with rig.faults.blackhole("client-to-redis-a") as fault:
+        assert rig.faults.active == [fault]
+        assert rig.toxics()
+    assert rig.faults.active == []
+    assert rig.is_whole()
+
+
+def test_context_manager_with_an_exception(rig: Rig) -> None:
+    """A fault ends with its block also when that fails, and does not hide the failure."""
+    with pytest.raises(LookupError), rig.faults.kill("redis-a"):
+        raise LookupError
+    assert rig.is_whole()
+
+
+def test_heal_twice(rig: Rig) -> None:
+    """Healing what is healed does nothing and tells nothing."""
+    fault = rig.faults.kill("redis-a")
+    fault.heal()
+    rig.calls.clear()
+    mark = rig.events.mark()
+    fault.heal()
+    assert not rig.calls
+    assert not rig.events.since(mark)
+
+
+def test_fault_and_heal_are_told(rig: Rig) -> None:
+    """The event log has every fault and its end, with what it is on."""
+    with rig.faults.partition("a", "b"):
+        pass
+    with rig.faults.partition("a", "b", one_way=True), rig.faults.kill("redis-a", "redis-b"):
+        pass
+    assert rig.told() == [
+        ("fault", "az-a|az-b", "partition"),
+        ("heal", "az-a|az-b", "partition"),
+        ("fault", "az-a>az-b", "partition"),
+        ("fault", "redis-a, redis-b", "kill"),
+        ("heal", "redis-a, redis-b", "kill"),
+        ("heal", "az-a>az-b", "partition"),
+    ]
+
+
+def test_many_links_are_told_shortly(rig: Rig) -> None:
+    """Of several links the log names the first and counts the rest."""
+    fault = rig.faults.latency(["b-to-redis-a", "c-to-redis-a", "b-to-redis-c"], 10)
+    assert rig.told() == [("fault", "b-to-redis-a and 2 more", "latency of 10 ms")]
+    assert repr(fault) == "<latency of 10 ms on b-to-redis-a and 2 more>"
+
+
+def test_fault_that_a_link_does_not_take(rig: Rig) -> None:
+    """A fault that one link does not take raises; nothing of it remains or is told."""
+    rig.servers["a"].broken["a-to-redis-b"] = 500
+    with pytest.raises(FaultError, match="told to fail"):
+        rig.faults.partition("a", "b")
+    rig.servers["a"].broken.clear()
+    assert rig.is_whole()
+    assert rig.faults.active == []
+    assert not rig.events
+
+
+@pytest.mark.parametrize("verb", ["kill", "shut_down", "pause"])
+def test_fault_that_a_node_does_not_take(rig: Rig, verb: str) -> None:
+    """A fault that the backend does not bring about raises; nothing of it remains or is told."""
+    rig.backend.failing.add(verb)
+    begin = {"kill": rig.faults.kill, "shut_down": rig.faults.stop, "pause": rig.faults.pause}
+    with pytest.raises(FaultError, match=f"{verb} was told to fail"):
+        begin[verb]("redis-a")
+    rig.backend.failing.clear()
+    assert rig.is_whole()
+    assert rig.faults.active == []
+    assert not rig.events
+
+
+def test_pause_of_a_dead_node(rig: Rig) -> None:
+    """A fault on a node that can't have it raises, and the fault that is there stays."""
+    kill = rig.faults.kill("redis-a")
+    with pytest.raises(FaultError, match="it is not running"):
+        rig.faults.pause("redis-a")
+    assert rig.faults.active == [kill]
+    assert rig.backend.states["redis-a"] is NodeState.STOPPED
+
+
+def test_heal_that_fails(rig: Rig) -> None:
+    """A fault that could not be healed raises, is still there, and may be healed again."""
+    fault = rig.faults.blackhole("b-to-redis-a")
+    rig.servers["b"].broken["b-to-redis-a"] = 500
+    with pytest.raises(FaultError):
+        fault.heal()
+    assert rig.faults.active == [fault]
+    assert rig.events.of("heal") == []
+
+
+def test_heal_all(rig: Rig) -> None:
+    """Healing all ends every fault, tells so, and leaves nothing."""
+    rig.faults.partition("a", "b")
+    rig.faults.refuse("client-to-memcached-c")
+    rig.faults.kill("redis-b")
+    rig.faults.pause("redis-c")
+    rig.faults.az_power("a")
+    rig.faults.heal_all()
+    assert rig.is_whole()
+    assert rig.faults.active == []
+    assert len(rig.events.of("heal")) == 5
+
+
+def test_heal_all_takes_away_what_was_done_by_hand(rig: Rig) -> None:
+    """Healing all also ends what others did to the proxies."""
+    rig.servers["a"].set_enabled("client-to-redis-a", False)
+    rig.faults.heal_all()
+    assert rig.is_whole()
+
+
+def test_heal_after_heal_all(rig: Rig) -> None:
+    """Healing a fault after all were healed does nothing."""
+    fault = rig.faults.pause("redis-a")
+    rig.faults.heal_all()
+    rig.calls.clear()
+    fault.heal()
+    assert not rig.calls
+
+
+def test_heal_all_nodes_before_toxics(rig: Rig) -> None:
+    """Nodes go on before toxics are changed: a stuck receiver would freeze its Toxiproxy."""
+    rig.faults.blackhole("client-to-redis-b")
+    rig.faults.kill("memcached-c")
+    rig.faults.pause("redis-b")
+    rig.calls.clear()
+    rig.faults.heal_all()
+    verbs = [call[0] for call in rig.calls]
+    first_toxic = verbs.index("remove")
+    assert max(verbs.index("resume"), verbs.index("run")) < first_toxic
+
+
+def test_faults_on_one_node_overlap(rig: Rig) -> None:
+    """A node that two faults keep down runs when both are healed."""
+    one, other = rig.faults.kill("redis-a"), rig.faults.az_power("a")
+    one.heal()
+    assert rig.backend.states["redis-a"] is not NodeState.RUNNING
+    other.heal()
+    assert rig.is_whole()
