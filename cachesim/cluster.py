@@ -35,15 +35,12 @@ class Cluster:
         Raises:
             NotReady: a node was not ready at the deadline.
         """
-        client = self._admin.redis(primary)
         self._until(primary, lambda: self._state(primary), deadline)
         self.take_over(primary)
         self.wait_writable(primary, deadline)
         for node in self._nodes:
             self._until(node, partial(self._replication, node, primary), deadline)
-        # Redis 7.0 leaves replicas at offset 0 out of CLUSTER SLOTS for 11 s: give them one.
-        client.set("cachesim", 1)
-        client.delete("cachesim")
+        self._give_an_offset(primary)
         self.wait_healthy(primary, deadline)
         self.set_node_timeout(node_timeout_ms)
 
@@ -122,7 +119,16 @@ class Cluster:
                 if info["role"] == "slave" and not self._state(node):
                     self.take_over(node)
                     return True
+        elif any(self._slots(node) for node in self._nodes):
+            self._give_an_offset(primary)
+            return True
         return False
+
+    def _give_an_offset(self, primary: str) -> None:
+        # Redis 7.0 leaves replicas at offset 0 out of CLUSTER SLOTS for 11 s.
+        client = self._admin.redis(primary)
+        client.set("cachesim", 1)
+        client.delete("cachesim")
 
     def _first_ailment(self, primary: str) -> tuple[str, str] | None:
         for node in self._nodes:

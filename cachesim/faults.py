@@ -113,7 +113,9 @@ class Faults:
         return self.toxic(links, Latency(ms, jitter), kind=f"latency of {ms} ms")
 
     def bandwidth(self, links: LinkSelection, kb_s: int) -> Fault:
-        """Limit both streams to `kb_s` kilobytes a second."""
+        """Limit both streams to `kb_s` kilobytes a second, at least 1."""
+        if kb_s < 1:
+            raise ValueError(f"bandwidth: at least 1 KB/s, got {kb_s}; `blackhole` stops all")
         return self.toxic(links, Bandwidth(kb_s), BOTH, kind=f"bandwidth of {kb_s} KB/s")
 
     def reset(self, links: LinkSelection) -> Fault:

@@ -1,6 +1,7 @@
 """A topology that lives as long as the command that started it: `cachesim up`."""
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -41,11 +42,14 @@ def run(arguments: Mapping[str, object]) -> int:
                 sim = Simulator(loaded.settings)
                 life.callback(_take_down, sim)
                 with screen.progress() as show_step:
+                    steps = itertools.count(1)
 
                     def step(line: str) -> None:
-                        # Between two steps a backend may hold what nothing would take down.
-                        with interrupts.held():
-                            show_step(line)
+                        # The first one finds the images, and may take minutes. The others make
+                        # things, and whoever breaks in on that does not know what there is.
+                        if next(steps) > 1:
+                            interrupts.hold()
+                        show_step(line)
 
                     sim.start(step)
             screen.show(sim, loaded)

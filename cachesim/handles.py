@@ -215,8 +215,8 @@ class LinkHandle:
 
     @property
     def toxics(self) -> list[dict[str, Any]]:
-        """All its toxics, as Toxiproxy's API gives them."""
-        return list(self._proxy()["toxics"])
+        """Its toxics, as Toxiproxy's API gives them, also those that were added by hand."""
+        return self._parts.links.toxics(self.link)
 
     def latency_toxic(self, ms: int, jitter: int = 0) -> Fault:
         """Add `ms` ± `jitter` milliseconds to the round trip."""

@@ -18,7 +18,8 @@ _SIGNALS = [
 class Interrupts:
     """Ends things in order on SIGINT, SIGTERM or SIGHUP, and lets no second one cut that short.
 
-    A context manager, for the main thread.
+    A context manager, for the main thread. When it is left all is done, and the process about to
+    end with an exit code of its own: interrupts are ignored from then on.
 
     Attributes:
         requested: whether there was one.
@@ -27,14 +28,11 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested = False
         self._breakable = False
-        self._held = False
 
     def __enter__(self) -> Self:
-        self._before = {
-            number: signal.signal(number, self._handle)
-            for number in _SIGNALS
-            if not self._is_for_others(number)
-        }
+        for number in _SIGNALS:
+            if not _is_left_to_others(number):
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -43,8 +41,8 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     @contextlib.contextmanager
     def breaking(self) -> Iterator[None]:
@@ -52,37 +50,30 @@ class Interrupts:
         self._breakable = True
         try:
             yield
-            self._breakable = False
-            if self.requested:  # while held, or swallowed where nothing can be raised
-                raise KeyboardInterrupt
         finally:
             self._breakable = False
+        if self.requested:  # after `hold`, or where Python could not raise it
+            raise KeyboardInterrupt
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Where none raises, even so."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
+    def hold(self) -> None:
+        """From now on raise only at the end of `breaking`."""
+        self._breakable = False
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         first, self.requested = not self.requested, True
         if first:
             _tell("Taking everything down.")
-        if self._breakable and not self._held:
+        if self._breakable:
             self._breakable = False
             raise KeyboardInterrupt
         if not first:
             _tell("Everything is being taken down: that is not cut short, and takes a moment.")
 
-    @staticmethod
-    def _is_for_others(number: int) -> bool:
-        """Whether it is ignored on purpose, as `nohup` does."""
-        return (
-            number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
-        )
+
+def _is_left_to_others(number: int) -> bool:
+    """Whether it is ignored on purpose, as `nohup` does."""
+    is_hangup = number == getattr(signal, "SIGHUP", None)
+    return is_hangup and signal.getsignal(number) is signal.SIG_IGN
 
 
 def _tell(line: str) -> None:

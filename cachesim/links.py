@@ -6,59 +6,87 @@ a link has what at least one holder wants, and a release takes away only what no
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
-from cachesim.errors import FaultError, ToxiproxyError, ToxiproxyTimeout
+from cachesim.errors import FaultError, ToxiproxyError
 from cachesim.events import EventLog
 from cachesim.proxy.client import ToxiproxyClient
-from cachesim.topology import Link, Topology
-from cachesim.toxics import BOTH, Bandwidth, SlowClose, Stream, Toxic
+from cachesim.topology import Link, Service, Topology
+from cachesim.toxics import BOTH, Latency, Stream, Toxic
 
+_STALL = "stall"
 _FOR_EVER_MS = 10**9
-_STALLS = "stall"
-_KEEPS_OPEN = "open"
+_FLOW_OFF = 0.03  # seconds
+
+
+@dataclass
+class _Slot:
+    """A toxic in Toxiproxy's chain, and what it is set to."""
+
+    name: str
+    toxic: Toxic
+    toxicity: float
 
 
 @dataclass
 class _Lane:
-    """One stream of one link. Its toxics are in the order of Toxiproxy's chain."""
+    """One stream of one link.
+
+    Attributes:
+        wanted: what is wanted of it, and who holds it there, by key.
+        used: the slots that bring that about, by key.
+        idle: slots that let everything through.
+    """
 
     link: Link
     stream: Stream
-    wanted: dict[str, tuple[Toxic, float]] = field(default_factory=dict)
-    holders: dict[str, set[Hashable]] = field(default_factory=dict)
-    present: list[str] = field(default_factory=list)
+    wanted: dict[Hashable, tuple[Toxic, float]] = field(default_factory=dict)
+    holders: dict[Hashable, set[Hashable]] = field(default_factory=dict)
+    used: dict[Hashable, _Slot] = field(default_factory=dict)
+    idle: list[_Slot] = field(default_factory=list)
+    count: int = 0
 
-    def name(self, kind: str) -> str:
-        return f"{kind}_{self.stream}"
-
-    def hold(self, holder: Hashable, name: str, toxic: Toxic, toxicity: float = 1.0) -> None:
-        self.wanted[name] = toxic, toxicity
-        self.holders.setdefault(name, set()).add(holder)
+    def hold(self, holder: Hashable, key: Hashable, toxic: Toxic, toxicity: float = 1.0) -> None:
+        self.wanted[key] = toxic, toxicity
+        self.holders.setdefault(key, set()).add(holder)
 
     def release(self, holder: Hashable) -> None:
-        for name, holders in list(self.holders.items()):
+        for key, holders in list(self.holders.items()):
             holders.discard(holder)
             if not holders:
-                del self.holders[name], self.wanted[name]
+                del self.holders[key], self.wanted[key]
 
-    def changes(self) -> tuple[list[str], list[str]]:
-        """The names of the toxics to remove and those to add, each in the right order.
+    @property
+    def is_stalled(self) -> bool:
+        return _STALL in self.used
 
-        While a stream is stalled, nothing else in its chain is touched: nothing flows, so nobody
-        could tell, but Toxiproxy would let go of the data that it holds back (on an addition) or
-        block its API and lose data (on a removal). The stall is the last toxic to come and the
-        first to go.
-        """
-        stall = self.name(_STALLS)
-        if stall in self.present and stall in self.wanted:
-            return [], []
-        remove = [name for name in reversed(self.present) if name not in self.wanted]
-        add = [name for name in self.wanted if name not in self.present]
-        add.sort(key=lambda name: (name == stall, name == self.name(_KEEPS_OPEN)))
-        return remove, add
+    @property
+    def is_settled(self) -> bool:
+        return self.wanted.keys() == self.used.keys()
+
+    def unwanted(self) -> list[Hashable]:
+        """What to take away, the stall first."""
+        return sorted(self.used.keys() - self.wanted.keys(), key=lambda key: key != _STALL)
+
+    def missing(self) -> list[Hashable]:
+        """What to bring in, the stall last."""
+        missing = [key for key in self.wanted if key not in self.used]
+        return sorted(missing, key=lambda key: key == _STALL)
+
+    def idle_slot(self, toxic: Toxic, toxicity: float) -> _Slot | None:
+        """A slot that can become that toxic."""
+        for slot in self.idle:
+            if type(slot.toxic) is type(toxic) and slot.toxicity == toxicity:
+                return slot
+        return None
+
+    def new_slot(self, toxic: Toxic, toxicity: float) -> _Slot:
+        self.count += 1
+        return _Slot(f"{toxic.type}_{self.stream}_{self.count}", toxic, toxicity)
 
 
 class Links(Mapping[str, Link]):
@@ -66,7 +94,7 @@ class Links(Mapping[str, Link]):
 
     Args:
         servers: the Toxiproxy of each zone.
-        is_paused: whether any node is paused, so that a link may be stuck.
+        is_frozen: whether a node's process stands still, so that its links may be stuck.
     """
 
     def __init__(
@@ -74,12 +102,12 @@ class Links(Mapping[str, Link]):
         topology: Topology,
         servers: Mapping[str, ToxiproxyClient],
         events: EventLog,
-        is_paused: Callable[[], bool],
+        is_frozen: Callable[[str], bool],
     ) -> None:
         self._links = {link.name: link for link in topology.links}
         self._servers = servers
         self._events = events
-        self._is_paused = is_paused
+        self._is_frozen = is_frozen
         self._lanes = {link: tuple(_Lane(link, s) for s in BOTH) for link in topology.links}
         self._refused: dict[Link, set[Hashable]] = {link: set() for link in topology.links}
         self._disabled: set[Link] = set()
@@ -93,7 +121,6 @@ class Links(Mapping[str, Link]):
             raise FaultError(f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}")
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="cachesim-links")
-        self._count = 0
 
     def __getitem__(self, name: str) -> Link:
         try:
@@ -125,16 +152,17 @@ class Links(Mapping[str, Link]):
             FaultError: it could not be added; nothing of it remains.
         """
         with self._lock:
-            self._count += 1
+            key = object()
             for link in links:
                 for stream in streams:
-                    lane = self._lane(link, stream)
-                    name = f"{lane.name(toxic.type)}_{self._count}"
-                    lane.hold(holder, name, toxic, toxicity)
+                    self._lane(link, stream).hold(holder, key, toxic, toxicity)
             self._apply(holder, links)
 
     def hold_stall(self, holder: Hashable, streams: Mapping[Link, Iterable[Stream]]) -> None:
-        """Let packets vanish: data is held back, and a close is not told to the other end either.
+        """Let packets vanish: connections stay, what is sent is held back until the release.
+
+        A latency without an end does it. Unlike a bandwidth of 0, it can be lifted by setting it to
+        0, which lets Toxiproxy's API go at once.
 
         Raises:
             FaultError: it could not be done; nothing of it remains.
@@ -142,9 +170,7 @@ class Links(Mapping[str, Link]):
         with self._lock:
             for link, which in streams.items():
                 for stream in which:
-                    lane = self._lane(link, stream)
-                    lane.hold(holder, lane.name(_KEEPS_OPEN), SlowClose(_FOR_EVER_MS))
-                    lane.hold(holder, lane.name(_STALLS), Bandwidth(0))
+                    self._lane(link, stream).hold(holder, _STALL, Latency(_FOR_EVER_MS))
             self._apply(holder, streams)
 
     def hold_refused(self, holder: Hashable, links: Collection[Link]) -> None:
@@ -175,12 +201,15 @@ class Links(Mapping[str, Link]):
             self._bring_about(held)
 
     def settle(self) -> None:
-        """Catch up on what could not be done while a node was paused."""
+        """Catch up on what was not done while a node stood still."""
         with self._lock:
+            if all(lane.is_settled for lane in self._all_lanes()):
+                return
+            time.sleep(_FLOW_OFF)
             self._bring_about(self._lanes)
 
     def reset(self) -> None:
-        """Release all, and take away what others have added to the servers by hand too.
+        """Release all, and undo what others have done to the servers by hand too.
 
         Raises:
             FaultError: a Toxiproxy did not do it.
@@ -193,9 +222,16 @@ class Links(Mapping[str, Link]):
                 holders.clear()
             self._bring_about(self._lanes)
             try:
-                list(self._pool.map(self._reset_server, self._servers))
+                list(self._pool.map(self._tidy, self._servers))
             except ToxiproxyError as error:
                 raise FaultError(f"the links could not be reset: {error}") from error
+
+    def toxics(self, link: Link) -> list[dict[str, Any]]:
+        """What Toxiproxy says of a link's toxics, without those that let everything through."""
+        with self._lock:
+            idle = {slot.name for lane in self._lanes[link] for slot in lane.idle}
+            toxics = self.server(link).proxy(link.name)["toxics"]
+            return [toxic for toxic in toxics if toxic["name"] not in idle]
 
     def close(self) -> None:
         """Close the connections to the servers."""
@@ -230,58 +266,88 @@ class Links(Mapping[str, Link]):
             raise FaultError(f"a link could not be changed: {error}") from error
 
     def _change(self, link: Link) -> None:
-        try:
-            for lane in self._lanes[link]:
+        lanes = [lane for lane in self._lanes[link] if not lane.is_settled]
+        if lanes and self._may_be_stuck(link):
+            # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
+            # receiver is stuck, and for ever if it dies meanwhile.
+            self._events.record("postponed", link, "until the node that stands still goes on")
+        else:
+            for lane in lanes:
                 self._change_toxics(lane)
-            refused = bool(self._refused[link])
-            if refused != (link in self._disabled):
-                self.server(link).set_enabled(link.name, not refused)
-                (self._disabled.add if refused else self._disabled.discard)(link)
-        except ToxiproxyTimeout:
-            if not self._is_paused():
-                self._rebuild(link)
-                return
-            # A toxic can't be changed while its receiver is stuck: `settle` does it later. If the
-            # server does it first, 404 and 409 will say so.
-            self._events.record("postponed", link, "its receiver is stuck: until it is resumed")
+        refused = bool(self._refused[link])
+        if refused != (link in self._disabled):
+            self.server(link).set_enabled(link.name, not refused)
+            (self._disabled.add if refused else self._disabled.discard)(link)
+
+    def _may_be_stuck(self, link: Link) -> bool:
+        """Whether data on a link may be waiting for a process that stands still."""
+        if self._is_frozen(link.target):
+            return True
+        # Redis nodes are also at the other end: as replicas, and of the cluster bus.
+        dialer = f"{Service.REDIS}-{link.source}"
+        return link.service is not Service.MEMCACHED and self._is_frozen(dialer)
 
     def _change_toxics(self, lane: _Lane) -> None:
-        server, proxy = self.server(lane.link), lane.link.name
-        while any(changes := lane.changes()):
-            remove, add = changes
-            for name in remove:
-                with _ignored(404):
-                    server.remove_toxic(proxy, name)
-                lane.present.remove(name)
-            for name in add:
-                toxic, toxicity = lane.wanted[name]
-                with _ignored(409):
-                    server.add_toxic(proxy, name, toxic, lane.stream, toxicity)
-                lane.present.append(name)
+        """Give a lane the toxics that are wanted.
 
-    def _rebuild(self, link: Link) -> None:
-        """Make a proxy anew.
+        While it is stalled, nothing else of it is touched: nothing flows, so nobody could tell, but
+        Toxiproxy would let go of data that it holds back, or block.
 
-        When a stalled connection's receiver has gone away meanwhile, a real Toxiproxy takes 5 s
-        for every chunk that it held back for it, and answers nothing about that proxy until then.
+        A toxic is not removed if it can be set to let everything through. For a removal, a real
+        Toxiproxy (2.12) flushes what the toxic holds back while its API is locked, 5 s for each
+        chunk whose receiver has gone away meanwhile.
         """
-        server, refused = self.server(link), bool(self._refused[link])
-        with _ignored(404):
-            server.delete(link.name)
-        server.populate([{**self._specs[link.name], "enabled": not refused}])
-        (self._disabled.add if refused else self._disabled.discard)(link)
-        for lane in self._lanes[link]:
-            lane.present.clear()
-            self._change_toxics(lane)
-        self._events.record("rebuilt", link, "it held data for a receiver that was gone")
+        if lane.is_settled or (lane.is_stalled and _STALL in lane.wanted):
+            return
+        server, proxy = self.server(lane.link), lane.link.name
+        was_stalled = lane.is_stalled
+        for key in lane.unwanted():
+            if was_stalled and key != _STALL:
+                # What was held back flows off first, and connections whose receiver is gone end.
+                # Toxiproxy would wait for them for ever, with its API locked.
+                time.sleep(_FLOW_OFF)
+                was_stalled = False
+            slot = lane.used[key]
+            with _ignored(404):  # somebody has removed it by hand
+                if slot.toxic.neutral is None:
+                    server.remove_toxic(proxy, slot.name)
+                else:
+                    server.update_toxic(proxy, slot.name, slot.toxic.neutral)
+                    lane.idle.append(slot)
+            del lane.used[key]
+        for key in lane.missing():
+            toxic, toxicity = lane.wanted[key]
+            slot_or_none = lane.idle_slot(toxic, toxicity)
+            if slot_or_none is not None:
+                lane.idle.remove(slot_or_none)
+                with _ignored(404):
+                    server.update_toxic(proxy, slot_or_none.name, toxic)
+                    slot_or_none.toxic = toxic
+                    lane.used[key] = slot_or_none
+                    continue
+            slot = lane.new_slot(toxic, toxicity)
+            with _ignored(409):
+                server.add_toxic(proxy, slot.name, toxic, lane.stream, toxicity)
+            lane.used[key] = slot
 
-    def _reset_server(self, zone: str) -> None:
-        try:
-            self._servers[zone].reset()
-        except ToxiproxyTimeout:
-            for link in self._links.values():
-                if link.home == zone:
-                    self._rebuild(link)
+    def _tidy(self, zone: str) -> None:
+        """Undo what was done to a server by hand."""
+        server = self._servers[zone]
+        proxies = server.proxies()
+        for link in (k for k in self._links.values() if k.home == zone):
+            lanes = self._lanes[link]
+            proxy = proxies.get(link.name)
+            if proxy is None or proxy["upstream"] != self._specs[link.name]["upstream"]:
+                server.populate([self._specs[link.name]])
+                proxy = server.proxy(link.name)
+            if not proxy["enabled"]:
+                server.set_enabled(link.name, True)
+            there = {toxic["name"] for toxic in proxy["toxics"]}
+            for lane in lanes:
+                lane.idle = [slot for slot in lane.idle if slot.name in there]
+            for name in there - {slot.name for lane in lanes for slot in lane.idle}:
+                with _ignored(404):
+                    server.remove_toxic(link.name, name)
 
 
 @contextlib.contextmanager

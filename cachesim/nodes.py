@@ -143,9 +143,11 @@ class Nodes:
         """Whether nobody holds the node down and its zone has power."""
         return not self._down[node] and not self._dark[self._topology.node(node).zone]
 
-    def any_frozen(self) -> bool:
-        """Whether any process stands still, so that nobody reads what is sent to it."""
-        return any(self._paused.values()) or any(self._dark.values())
+    def is_frozen(self, node: str) -> bool:
+        """Whether a process stands still, so that nobody reads what is sent to it."""
+        if node not in self._paused:
+            return False
+        return bool(self._paused[node] or self._dark[self._topology.node(node).zone])
 
     def state(self, node: str) -> NodeState:
         """What a node does, as anybody else would see it."""

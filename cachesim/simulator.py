@@ -134,7 +134,7 @@ class Simulator:
         life.callback(backend.stop)
 
         servers = {z.name: ToxiproxyClient(backend.toxiproxy(z.name)) for z in self.topology.zones}
-        links = Links(self.topology, servers, self.events, lambda: nodes.any_frozen())
+        links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))
         life.callback(links.close)
         nodes = Nodes(self.topology, backend, links, self.events)
         self._admin = NodeClients(

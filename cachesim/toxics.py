@@ -34,6 +34,15 @@ class Toxic:
                 raise ValueError(f"{self.type}: {name} must not be negative, got {value}")
 
     @property
+    def neutral(self) -> "Toxic | None":
+        """A toxic of this type that lets everything through and can be set while data flows.
+
+        None if there is none. Bandwidth has none: a real Toxiproxy 2.12 can crash when the rate of
+        a connection that is held back is raised.
+        """
+        return None
+
+    @property
     def attributes(self) -> dict[str, int]:
         """The attributes as Toxiproxy's API takes them."""
         return asdict(self)
@@ -46,6 +55,11 @@ class Latency(Toxic):
     type: ClassVar[str] = "latency"
     latency: int
     jitter: int = 0
+
+    @property
+    def neutral(self) -> "Latency":
+        """No delay."""
+        return Latency(0, 0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,11 @@ class SlowClose(Toxic):
 
     type: ClassVar[str] = "slow_close"
     delay: int
+
+    @property
+    def neutral(self) -> "SlowClose":
+        """No delay."""
+        return SlowClose(0)
 
 
 @dataclass(frozen=True)

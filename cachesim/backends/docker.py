@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.backends.redis_server import (
@@ -56,6 +57,7 @@ _SERVER_UID = 999  # the official Redis and Valkey images' user
 _MEMCACHED_UID = 11211  # the official Memcached image's user
 _FILES = "/cachesim"  # where every container has the run's volume
 _AOF_FOLDER = "/data/appendonlydir"
+_KNOCK_TIMEOUT = 5.0  # seconds
 _TRIES = 3  # a free port may be taken between its choice and its use
 
 
@@ -462,16 +464,27 @@ def connect() -> "DockerClient":
     from docker.errors import DockerException
     from testcontainers.core.docker_client import DockerClient, get_docker_host
 
+    where = get_docker_host() or "unix:///var/run/docker.sock"
     try:
-        client = DockerClient()
-        client.client.ping()
+        _knock(where)
+        return DockerClient()
     except (DockerException, OSError) as error:
-        where = get_docker_host() or "its default address"
         raise BackendUnavailable(
             f"no Docker engine answers at {where}: {error}. Start Docker, or point DOCKER_HOST or "
             "`docker context use` to a running engine."
         ) from error
-    return client
+
+
+def _knock(host: str) -> None:
+    """Try the engine's socket first: where nothing listens, the Docker SDK leaves its own open."""
+    address = urlsplit(host)
+    if address.scheme == "unix" and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as knocker:
+            knocker.settimeout(_KNOCK_TIMEOUT)
+            knocker.connect(address.path)
+    elif address.scheme in ("tcp", "http", "https") and address.hostname:
+        port = address.port or (2376 if address.scheme == "https" else 2375)
+        socket.create_connection((address.hostname, port), _KNOCK_TIMEOUT).close()
 
 
 def remove_run(client: "DockerClient", run: str) -> None:

@@ -46,10 +46,6 @@ class ToxiproxyClient:
         """Create or replace proxies, each with `name`, `listen` and `upstream`."""
         self._call("POST", "/populate", list(proxies))
 
-    def delete(self, name: str) -> None:
-        """Close a proxy and forget it."""
-        self._call("DELETE", f"/proxies/{quote(name)}")
-
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Let a proxy listen, or close its connections and refuse new ones."""
         self._call("POST", f"/proxies/{quote(name)}", {"enabled": enabled})
@@ -71,13 +67,14 @@ class ToxiproxyClient:
         }
         self._call("POST", f"/proxies/{quote(proxy)}/toxics", body)
 
+    def update_toxic(self, proxy: str, name: str, toxic: Toxic) -> None:
+        """Give a toxic other attributes; connections stay."""
+        path = f"/proxies/{quote(proxy)}/toxics/{quote(name)}"
+        self._call("POST", path, {"attributes": toxic.attributes})
+
     def remove_toxic(self, proxy: str, name: str) -> None:
         """Remove a toxic; what it held back goes on."""
         self._call("DELETE", f"/proxies/{quote(proxy)}/toxics/{quote(name)}")
-
-    def reset(self) -> None:
-        """Enable all proxies and remove all toxics."""
-        self._call("POST", "/reset")
 
     def close(self) -> None:
         """Close the connections to the server."""

@@ -1,23 +1,30 @@
 """pytest fixtures for a cache topology that is broken on purpose.
 
-With the option `--cachesim` off, nothing of cachesim is imported.
+With the option `--cachesim` off, nothing of cachesim is imported, and no hook runs for a test.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-
-from pytest_cachesim._run import KEYS, Run
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
     from cachesim.simulator import Simulator
+    from pytest_cachesim._run import Run
 
-_RUN = pytest.StashKey[Run]()
+SETTINGS = {
+    "backend": "what carries the topology: auto or docker",
+    "engine": "what the Redis nodes run: redis or valkey",
+    "speed": "how much faster than production time it runs (default: 30)",
+    "seed": "seed of every draw (default: drawn, and shown in the header)",
+}
+"""The settings that can be chosen here, and their help."""
+
+_RUN: "pytest.StashKey[Run]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,46 +36,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="start a cache topology for the tests that ask for it, which skip otherwise",
     )
     parser.addini("cachesim", "as the option --cachesim", type="bool", default=False)
-    for key, text in KEYS.items():
+    for key, text in SETTINGS.items():
         group.addoption(f"--cachesim-{key}", metavar=key.upper(), help=text)
         parser.addini(f"cachesim_{key}", f"as the option --cachesim-{key}", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the settings, if tests are to have a topology."""
+    """Load the settings and add the other hooks, if tests are to have a topology."""
     if config.getoption("cachesim") or config.getini("cachesim"):
-        config.stash[_RUN] = Run(config)
+        from pytest_cachesim._run import Run
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of xdist the seed."""
-    if run := node.config.stash.get(_RUN, None):
-        run.share_with(node.workerinput)
-
-
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Show the settings."""
-    run = config.stash.get(_RUN, None)
-    return f"cachesim: {run}" if run else None
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember where a test's events begin."""
-    if run := item.config.stash.get(_RUN, None):
-        run.begin_test()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Give a failing test's report what happened in the topology."""
-    report = yield
-    if report.failed and (run := item.config.stash.get(_RUN, None)):
-        report.sections += run.sections(item)
-    return report
+        run = config.stash[_RUN] = Run(config)
+        config.pluginmanager.register(run, "cachesim-run")
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,18 @@
-"""What one pytest process knows of its topology."""
+"""The topology of one pytest process, and the hooks that go with it."""
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_cachesim import SETTINGS
 
 if TYPE_CHECKING:
     from cachesim.config import LoadedSettings
     from cachesim.simulator import Simulator
-
-KEYS = {
-    "backend": "what carries the topology: auto or docker",
-    "engine": "what the Redis nodes run: redis or valkey",
-    "speed": "how much faster than production time it runs (default: 30)",
-    "seed": "seed of every draw (default: drawn, and shown in the header)",
-}
-"""The settings that can be chosen here, and their help."""
 
 _SPEED = 30
 _SEED = "cachesim_seed"
@@ -27,7 +21,7 @@ _LEFT = "What is left, the next start of a topology removes."
 
 
 class Run:
-    """The settings of a pytest run, and its topology once a test has asked for it.
+    """The settings of a pytest run, and its topology once a test has asked for it; a plugin.
 
     Raises:
         pytest.UsageError: a setting is wrong.
@@ -53,10 +47,6 @@ class Run:
     def __str__(self) -> str:
         it = self._settings
         return f"backend {it.backend}, engine {it.engine}, speed {it.speed:g}, seed {it.seed}"
-
-    def share_with(self, worker: dict[str, object]) -> None:
-        """Give a worker of xdist the seed."""
-        worker[_SEED] = self.seed
 
     @contextmanager
     def topology(self) -> Iterator["Simulator"]:
@@ -95,12 +85,34 @@ class Run:
         except Exception as error:
             _fail(f"the topology could not be healed after the test: {error}")
 
-    def begin_test(self) -> None:
+    # --- hooks ------------------------------------------------------------------------------
+
+    def pytest_report_header(self) -> str:
+        """Show the settings."""
+        return f"cachesim: {self}"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist the seed."""
+        node.workerinput[_SEED] = self.seed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
         """Remember where the event log of a test begins."""
         self._mark = self._sim.events.mark() if self._sim else 0
 
-    def sections(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
-        """What the report of a failing test has besides, if the test uses the topology."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add to a failing test's report what happened in the topology."""
+        report = yield
+        if report.failed:
+            report.sections += self._sections(item)
+        return report
+
+    def _sections(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
+        """Nothing, unless the test uses the topology."""
         is_user = item is self._user or "cachesim_session" in getattr(item, "fixturenames", ())
         if self._sim is None or not is_user:
             return
@@ -121,7 +133,7 @@ def _load(config: pytest.Config) -> "LoadedSettings":
 
     given: dict[str, object] = {}
     origins = {}
-    for key in KEYS:
+    for key in SETTINGS:
         option, ini = config.getoption(f"cachesim_{key}"), config.getini(f"cachesim_{key}")
         if option is not None:
             given[key], origins[key] = option, f"--cachesim-{key}"

@@ -1,20 +1,18 @@
 """What a real Redis server is started with."""
 
-import itertools
-
 import pytest
 
 from cachesim.backends.redis_server import BUS_PORT, REDIS_PORT, Announced, nodes_conf, redis_conf
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.topology import Topology, production
 
-FORBIDDEN = """
-    bgrewriteaof bgsave config debug migrate psync replicaof save slaveof shutdown sync
-    acl|setuser acl|load acl|save acl|deluser
-    cluster|addslots cluster|addslotsrange cluster|bumpepoch cluster|delslots
-    cluster|delslotsrange cluster|failover cluster|flushslots cluster|forget cluster|meet
-    cluster|replicate cluster|reset cluster|setslot
-""".split()
+FORBIDDEN = [
+    "bgrewriteaof", "bgsave", "config", "debug", "migrate", "psync", "replicaof", "save",
+    "slaveof", "shutdown", "sync", "acl|setuser", "acl|load", "acl|save", "acl|deluser",
+    "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|delslots",
+    "cluster|delslotsrange", "cluster|failover", "cluster|flushslots", "cluster|forget",
+    "cluster|meet", "cluster|replicate", "cluster|reset", "cluster|setslot",
+]  # fmt: skip
 """What ElastiCache forbids, from its user guide."""
 PORTS = {
     "redis-a": Announced(40001, 41001),
@@ -56,7 +54,7 @@ def settings(conf: str) -> dict[str, str]:
     """A configuration's settings; a repeated one would be an error."""
     pairs = [line.split(" ", 1) for line in conf.splitlines() if not line.startswith("user ")]
     assert len({name for name, _ in pairs}) == len(pairs)
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 def user(conf: str, name: str) -> list[str]:
@@ -218,7 +216,7 @@ def test_another_owns_the_slots(topology: Topology, primary: str) -> None:
         assert owner[3:] == ["-", "0", "0", "1", "connected", "0-16383"]
         assert f":{PORTS[primary].redis}@" not in owner[1]
         owners.add(owner[0])
-        for replica in (fields for fields in known(text) if fields is not owner):
+        for replica in (fields for fields in known(text) if fields != owner):
             assert "slave" in replica[2].split(",")
             assert replica[3:] == [owner[0], "0", "0", "1", "connected"]
     assert len(owners) == 1
@@ -226,7 +224,5 @@ def test_another_owns_the_slots(topology: Topology, primary: str) -> None:
 
 def test_ends_with_the_epoch(confs: dict[str, str]) -> None:
     """The file ends as Redis writes it."""
-    for text, ending in itertools.product(
-        confs.values(), ["\nvars currentEpoch 1 lastVoteEpoch 0\n"]
-    ):
-        assert text.endswith(ending)
+    for text in confs.values():
+        assert text.endswith("\nvars currentEpoch 1 lastVoteEpoch 0\n")

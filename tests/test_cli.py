@@ -1,0 +1,378 @@
+"""The command line: what it prints, how it ends, and that it leaves nothing behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, get_args
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import cachesim
+from cachesim.cli import main
+from cachesim.config import Settings
+
+_LIMIT = 90.0  # seconds: for a slow machine
+_UP = "Ctrl-C takes everything down"
+
+needs_signals = pytest.mark.skipif(os.name != "posix", reason="sends signals to a process")
+
+
+@pytest.fixture(autouse=True)
+def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other runs, settings or variables than a test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for variable in [v for v in os.environ if v.startswith("CACHESIM_")]:
+        monkeypatch.delenv(variable)
+
+
+def run(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    """The variables of a process that has `folder` for its temporary files."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("CACHESIM_")}
+    path = os.pathsep.join([str(Path(cachesim.__file__).parents[1]), ours.get("PYTHONPATH", "")])
+    return {**ours, "TMPDIR": str(folder), "PYTHONPATH": path, **variables}
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own."""
+    return subprocess.run(  # noqa: S603  # our own command
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT,
+    )
+
+
+# --- usage ----------------------------------------------------------------------------------
+
+
+def test_help_lists_the_commands() -> None:
+    """`--help` has every command with what it does."""
+    result = run("--help")
+    assert result.exit_code == 0
+    for name, it in main.commands.items():
+        assert re.search(rf"^  {name} +{re.escape(it.get_short_help_str())}$", result.output, re.M)
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_options_have_help(name: str) -> None:
+    """Every option of every command says what it does."""
+    options = main.commands[name].params
+    assert all(it.help for it in options if isinstance(it, click.Option))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`--help` is there at once: what commands need is imported when they run."""
+    script = (
+        "import sys; from cachesim.cli import main; main(['up', '--help'], standalone_mode=False)\n"
+        "heavy = {'docker', 'testcontainers', 'redis', 'pymemcache', 'pydantic', 'rich', 'psutil'}"
+        "\nsys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    done = call(Path.cwd(), "-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_version() -> None:
+    """`--version` is one line."""
+    assert re.fullmatch(r"cachesim (\d\S+|\(not installed\))\n", run("--version").output)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["up", "--no-such-option"],
+        ["up", "name"],
+        ["up", "--engine", "memcached"],
+        ["up", "--backend", "podman"],
+        ["up", "--speed", "fast"],
+        ["up", "--seed", "1.5"],
+        ["env", "--format", "yaml"],
+    ],
+    ids=" ".join,
+)
+def test_usage_error(arguments: list[str]) -> None:
+    """What cannot be understood ends with 2, before anything is started."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("key", ["backend", "engine"])
+def test_choices_are_those_of_the_settings(key: str) -> None:
+    """The choices of an option, which `--help` may not import, are its setting's."""
+    (option,) = (it for it in main.commands["up"].params if it.name == key)
+    assert isinstance(option.type, click.Choice)
+    assert option.type.choices == get_args(Settings.model_fields[key].annotation)
+
+
+def test_wrong_setting() -> None:
+    """A setting that is wrong ends with 1 and a message, from whatever source."""
+    result = run("up", "--speed", "0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.search(r"^Error: speed = 0.0 \(argument\): should be greater than 0$", result.stderr)
+
+
+# --- up -------------------------------------------------------------------------------------
+
+
+class Process:
+    """A command in a process of its own, whose output can be waited for."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str
+    ) -> None:
+        self.popen = subprocess.Popen(  # noqa: S603  # our own command
+            [sys.executable, "-m", "cachesim", *arguments],
+            cwd=folder,
+            env=environment(folder, **variables),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out, self.err = "", ""
+        self._grown = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            for name, stream in (("out", self.popen.stdout), ("err", self.popen.stderr))
+            if stream is not None
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._grown:
+                    setattr(self, name, getattr(self, name) + line)
+                    self._grown.notify_all()
+        with self._grown:
+            self._grown.notify_all()
+
+    def wait_for(self, pattern: str) -> None:
+        """Wait until a line of its output matches."""
+        found = re.compile(pattern, re.M)
+
+        def is_there() -> bool:
+            return bool(found.search(self.out) or found.search(self.err))
+
+        with self._grown:
+            self._grown.wait_for(lambda: is_there() or self.popen.poll() is not None, _LIMIT)
+            assert is_there(), f"no {pattern!r} in:\n{self.out}\n{self.err}"
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for its end and return its exit code."""
+        code = self.popen.wait(_LIMIT)
+        for reader in self._readers:
+            reader.join(_LIMIT)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.popen.poll() is None:
+            self.interrupt(signal.SIGTERM)
+        self.end()
+
+
+def left_behind(name: str, folder: Path) -> list[str]:
+    """What is still there of a run."""
+    import docker
+
+    client = docker.from_env()
+    try:
+        mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run=cachesim-{name}"}
+        return [
+            *(it.name or "" for it in client.containers.list(all=True, filters=mine)),
+            *(it.name or "" for it in client.networks.list(filters=mine)),
+            *(it.name for it in client.volumes.list(filters=mine)),
+            *map(str, folder.glob("cachesim-*")),
+        ]
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other run has, and that tells whose it is."""
+    return f"cli-{os.urandom(3).hex()}"
+
+
+@pytest.fixture(scope="module")
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Process, Path, str]]:
+    """A topology that is up, for the tests that only look: the process, its folder, its name."""
+    request.getfixturevalue("require_docker")
+    folder, name = tmp_path_factory.mktemp("up"), f"cli-{os.urandom(3).hex()}"
+    arguments = ["up", "--name", name, "--seed", "7", "--speed", "100"]
+    with Process(folder, *arguments, NO_COLOR="1") as process:
+        process.wait_for(_UP)
+        yield process, folder, name
+    assert left_behind(name, folder) == []
+
+
+def other(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another command beside a running topology."""
+    return call(folder, "-m", "cachesim", *arguments)
+
+
+@needs_signals
+def test_up_shows_where_everything_is(running: tuple[Process, Path, str]) -> None:
+    """Backend and why, seed, nodes with role, zone and address, and each zone's Toxiproxy."""
+    process, folder, name = running
+    variables = json.loads(other(folder, "env", "--format", "json").stdout)
+    assert "backend  docker (auto: a container engine answers)\n" in process.out
+    assert "seed     7\n" in process.out
+    roles = {"a": "primary", "b": "replica", "c": "replica"}
+    for zone, address in zip("abc", variables["CACHESIM_REDIS_NODES"].split(","), strict=True):
+        assert re.search(rf"redis-{zone} +{roles[zone]} +az-{zone} +{address}", process.out)
+    for zone, address in zip("abc", variables["CACHESIM_MEMCACHED_NODES"].split(","), strict=True):
+        assert re.search(rf"memcached-{zone} +az-{zone} +{address}", process.out)
+    for zone in "abc":
+        url = variables[f"CACHESIM_TOXIPROXY_{zone.upper()}"]
+        assert re.search(rf"az-{zone} +{url}", process.out)
+    assert f'eval "$(cachesim env --name {name})"' in process.out
+
+
+@needs_signals
+def test_up_tells_its_steps_on_stderr(running: tuple[Process, Path, str]) -> None:
+    """Where there is no terminal, progress is a plain line for each step."""
+    process, _, _ = running
+    assert process.err.splitlines() == [
+        "checking images",
+        "starting nine containers in three zones",
+        "forming the cluster",
+        "waiting until all is ready through the links",
+        "Events follow. Ctrl-C takes everything down.",
+    ]
+
+
+@needs_signals
+def test_up_hides_the_token(running: tuple[Process, Path, str]) -> None:
+    """The token is nowhere in what is printed."""
+    process, folder, _ = running
+    variables = json.loads(other(folder, "env", "--format", "json", "--show-secrets").stdout)
+    assert variables["CACHESIM_REDIS_PASSWORD"] not in process.out + process.err
+
+
+@needs_signals
+def test_up_snippet(running: tuple[Process, Path, str]) -> None:
+    """The Python code that is shown connects."""
+    process, _, _ = running
+    match = re.search(r"^from pathlib .*?^\)$", process.out, re.M | re.S)
+    assert match
+    scope: dict[str, Any] = {}
+    exec(match[0], scope)  # noqa: S102  # what a user does with it
+    with closing(scope["cache"]) as cache:
+        assert cache.set("session:1", "here")
+        assert cache.get("session:1") == "here"
+
+
+@needs_signals
+def test_up_prints_events_as_they_happen(running: tuple[Process, Path, str]) -> None:
+    """A failover that nobody asked for is told while it goes on."""
+    import docker
+
+    process, _, name = running
+    with closing(docker.from_env()) as client:
+        client.containers.get(f"cachesim-{name}-redis-a").kill()
+    process.wait_for(r"^\S+ +failover +redis-[bc] +Failover from primary node redis-a to replica")
+
+
+@needs_signals
+def test_up_twice(running: tuple[Process, Path, str]) -> None:
+    """A second topology of the name is refused, and the first goes on."""
+    process, folder, name = running
+    done = other(folder, "up", "--name", name)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"Error: a topology named {name!r} is running already. Choose another" in done.stderr
+    assert process.popen.poll() is None
+    assert f"CACHESIM_NAME={name}" in other(folder, "env").stdout
+
+
+@needs_signals
+@pytest.mark.usefixtures("require_docker")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_when_up(tmp_path: Path, name: str, number: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM takes all down and is a success; a second one cuts nothing short."""
+    with Process(tmp_path, "up", "--name", name) as process:
+        process.wait_for(_UP)
+        process.interrupt(number)
+        process.wait_for("^Taking everything down")
+        process.interrupt()
+        process.wait_for("not cut short")
+        assert process.end() == 0
+    assert process.err.endswith("Everything is down.\n")
+    assert left_behind(name, tmp_path) == []
+
+
+@needs_signals
+@pytest.mark.usefixtures("require_docker")
+@pytest.mark.parametrize(
+    "step", ["checking images", "starting nine", "forming the cluster", "waiting until all"]
+)
+def test_interrupt_while_it_starts(tmp_path: Path, name: str, step: str) -> None:
+    """Ctrl-C in any step of the start takes down what there is, and a second one cannot stop it."""
+    with Process(tmp_path, "up", "--name", name) as process:
+        process.wait_for(step)
+        process.interrupt()
+        process.wait_for("^Taking everything down")
+        process.interrupt()
+        assert process.end() == 130
+    assert process.err.endswith("Everything is down.\n")
+    assert "Traceback" not in process.err
+    assert left_behind(name, tmp_path) == []
+
+
+@needs_signals
+@pytest.mark.usefixtures("require_docker")
+def test_nobody_reads(tmp_path: Path, name: str) -> None:
+    """Where the reader of the output goes away, all is taken down."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Process(tmp_path, "up", "--name", name, stdout=writing) as process:
+        os.close(writing)
+        assert process.end() == 1
+    assert "Traceback" not in process.err
+    assert left_behind(name, tmp_path) == []
+
+
+def test_no_engine(tmp_path: Path) -> None:
+    """Without an engine the message says what to do, and there is no traceback."""
+    with Process(tmp_path, "up", DOCKER_HOST="tcp://127.0.0.1:1") as process:
+        assert process.end() == 1
+    assert process.out == ""
+    assert re.search(r"^Error: no Docker engine answers at .* Start Docker, or ", process.err, re.M)
+    assert "Traceback" not in process.err
+    assert list(tmp_path.iterdir()) == []

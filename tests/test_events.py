@@ -1,0 +1,134 @@
+"""The event log: order, marks, and waiting for what is to come."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cachesim.clock import ManualClock
+from cachesim.events import Event, EventLog
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The log's clock."""
+    return ManualClock(100.0)
+
+
+@pytest.fixture
+def log(clock: ManualClock) -> EventLog:
+    """A log without an event."""
+    return EventLog(clock)
+
+
+def test_record(log: EventLog) -> None:
+    """An event has the log's time, the date, and all that it was recorded with."""
+    event = log.record("fault", "az-a", "az-power", lost_bytes=7)
+    assert (event.at, event.kind, event.source, event.message) == (
+        100.0, "fault", "az-a", "az-power",
+    )  # fmt: skip
+    assert event.data == {"lost_bytes": 7}
+    assert event.date.tzinfo is UTC
+    assert abs(datetime.now(UTC) - event.date) < timedelta(minutes=1)
+    assert list(log) == [event]
+
+
+def test_source_as_text(log: EventLog) -> None:
+    """Whatever an event is about is recorded as text."""
+    assert log.record("kind", 7, "message").source == "7"
+
+
+def test_order(log: EventLog, clock: ManualClock) -> None:
+    """Events are in the order in which they were recorded."""
+    for number in range(3):
+        log.record("kind", "source", str(number))
+        clock.advance(1)
+    assert [(event.at, event.message) for event in log] == [(100, "0"), (101, "1"), (102, "2")]
+    assert len(log) == 3
+
+
+def test_since_a_mark(log: EventLog) -> None:
+    """A mark tells the events before it from those after it."""
+    log.record("kind", "source", "before")
+    mark = log.mark()
+    assert log.since(mark) == []
+    log.record("kind", "source", "after")
+    assert [event.message for event in log.since(mark)] == ["after"]
+
+
+def test_of_a_kind(log: EventLog) -> None:
+    """Events are found by their kind, all of them or those after a mark."""
+    log.record("fault", "a", "1")
+    log.record("heal", "a", "2")
+    mark = log.mark()
+    log.record("fault", "b", "3")
+    assert [event.message for event in log.of("fault")] == ["1", "3"]
+    assert [event.message for event in log.of("fault", mark)] == ["3"]
+
+
+def test_iterating_while_recording(log: EventLog) -> None:
+    """Who iterates sees the log as it was at the beginning."""
+    log.record("kind", "source", "message")
+    for _ in log:
+        log.record("kind", "source", "message")
+    assert len(log) == 2
+
+
+def test_wait_for_what_is_there(log: EventLog) -> None:
+    """A condition that holds already is not waited for."""
+    assert log.wait(lambda: True, timeout=0)
+
+
+def test_wait_for_what_comes(log: EventLog) -> None:
+    """A waiter is woken by the event that it waits for."""
+    waiting = threading.Event()
+
+    def there_are_two() -> bool:
+        waiting.set()
+        return len(log.of("failover")) == 2
+
+    def record() -> None:
+        waiting.wait()
+        for _ in range(2):
+            log.record("failover", "source", "message")
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    assert log.wait(there_are_two, timeout=10)
+    thread.join()
+
+
+def test_wait_in_vain(log: EventLog) -> None:
+    """A wait ends at its timeout, and says that it was in vain."""
+    assert not log.wait(lambda: False, timeout=0.01)
+
+
+def test_recorded_by_many(log: EventLog) -> None:
+    """No event is lost when several threads record."""
+
+    def record(name: str) -> None:
+        for number in range(200):
+            log.record("kind", name, str(number))
+
+    threads = [threading.Thread(target=record, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in "abcd":
+        messages = [event.message for event in log if event.source == name]
+        assert messages == [str(number) for number in range(200)]
+
+
+def test_event_as_text() -> None:
+    """An event is a line with the time to the millisecond and aligned columns."""
+    date = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    event = Event(1.0, date, "fault", "az-a", "az-power")
+    assert str(event) == "03:04:05.678  fault       az-a           az-power"
+
+
+def test_log_as_text(log: EventLog) -> None:
+    """A log is printed with a line for each event."""
+    events = [log.record("fault", "a", "kill"), log.record("heal", "a", "kill")]
+    assert str(log).splitlines() == [str(event) for event in events]
+    assert str(EventLog()) == ""

@@ -1,0 +1,135 @@
+"""What `cachesim env` prints of a topology that another process runs."""
+
+import json
+import os
+import shlex
+import tempfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cachesim.cli import main
+from cachesim.files import RunFiles
+
+_TOKEN = "to-ken"  # noqa: S105  # a test's own
+_URL = f"rediss://default:{_TOKEN}@127.0.0.1:1"
+_AWKWARD = "it's here"
+
+
+@pytest.fixture(autouse=True)
+def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other runs, settings or variables than a test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for variable in [v for v in os.environ if v.startswith("CACHESIM_")]:
+        monkeypatch.delenv(variable)
+
+
+def run(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def make_run(name: str) -> RunFiles:
+    """The files of a topology that is up."""
+    files = RunFiles(name, b"pem", _TOKEN)
+    files.save_env(
+        {
+            "CACHESIM_NAME": name,
+            "CACHESIM_REDIS_HOST": "127.0.0.1",
+            "CACHESIM_REDIS_PORT": "1",
+            "CACHESIM_REDIS_USERNAME": "default",
+            "CACHESIM_REDIS_PASSWORD": _TOKEN,
+            "CACHESIM_REDIS_PASSWORD_FILE": str(files.token),
+            "CACHESIM_REDIS_URL": _URL,
+            "CACHESIM_CA_FILE": _AWKWARD,
+        }
+    )
+    return files
+
+
+@pytest.fixture
+def up() -> RunFiles:
+    """The files of a topology named `one`."""
+    return make_run("one")
+
+
+def test_env_without_a_topology() -> None:
+    """If none is up, the message says how to start one."""
+    result = run("env")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: no topology is up. Start one with `cachesim up`.\n"
+
+
+def test_env_of_the_only_one(up: RunFiles) -> None:
+    """Without a name it is the topology that is up; its secrets are left out."""
+    result = run("env", "--format", "json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {
+        "CACHESIM_NAME": "one",
+        "CACHESIM_REDIS_HOST": "127.0.0.1",
+        "CACHESIM_REDIS_PORT": "1",
+        "CACHESIM_REDIS_USERNAME": "default",
+        "CACHESIM_REDIS_PASSWORD_FILE": str(up.token),
+        "CACHESIM_CA_FILE": _AWKWARD,
+    }
+
+
+@pytest.mark.usefixtures("up")
+def test_env_with_secrets() -> None:
+    """The secrets come from the token's file."""
+    variables = json.loads(run("env", "--format", "json", "--show-secrets").stdout)
+    assert variables["CACHESIM_REDIS_PASSWORD"] == _TOKEN
+    assert variables["CACHESIM_REDIS_URL"] == _URL
+
+
+@pytest.mark.usefixtures("up")
+def test_env_for_a_shell() -> None:
+    """The default output is for `eval`, whatever a value holds."""
+    lines = run("env").stdout.splitlines()
+    assert lines[0] == "export CACHESIM_NAME=one"
+    assert lines[-1] == f"export CACHESIM_CA_FILE={shlex.quote(_AWKWARD)}"
+
+
+@pytest.mark.usefixtures("up")
+def test_env_for_a_dotenv_file() -> None:
+    """Plain values have no quotes, which `docker run --env-file` would take for a part of them."""
+    lines = run("env", "--format", "dotenv").stdout.splitlines()
+    assert lines[0] == "CACHESIM_NAME=one"
+    assert lines[-1] == r"CACHESIM_CA_FILE='it\'s here'"
+
+
+@pytest.mark.usefixtures("up")
+def test_env_of_several() -> None:
+    """Which of several is meant is not guessed."""
+    make_run("two")
+    result = run("env")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == ("Error: several topologies are up: choose one with --name: one, two\n")
+
+
+@pytest.mark.usefixtures("up")
+def test_env_by_name() -> None:
+    """A name chooses."""
+    make_run("two-b")
+    assert "CACHESIM_NAME=two-b" in run("env", "--name", "two-b").stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_env_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name comes from where every setting may come from."""
+    make_run("two")
+    monkeypatch.setenv("CACHESIM_NAME", "two")
+    assert "CACHESIM_NAME=two" in run("env").stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_env_of_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the named one is not up, the message says who named it, and which are."""
+    monkeypatch.setenv("CACHESIM_NAME", "three")
+    result = run("env")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        "Error: no topology named 'three' (environment CACHESIM_NAME) is up, but these are: one. "
+    )
