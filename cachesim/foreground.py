@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachesim.errors import CachesimError
-from cachesim.interrupts import Interrupts
+from cachesim.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
     from cachesim.simulator import Simulator
@@ -55,7 +55,7 @@ def run(arguments: Mapping[str, object]) -> int:
             screen.show(sim, loaded)
             _say("Events follow. Ctrl-C takes everything down.")
             _follow(sim, interrupts)
-    except KeyboardInterrupt:
+    except Interrupted:
         code = INTERRUPTED
     _say("Everything is down.")
     return code

@@ -15,6 +15,14 @@ _SIGNALS = [
 ]
 
 
+class Interrupted(KeyboardInterrupt):
+    """What an interrupt raises.
+
+    Not KeyboardInterrupt itself: when that has passed through an `exec` of text, as dataclasses
+    have it, CPython ends the process by SIGINT in the end, whatever its exit code.
+    """
+
+
 class Interrupts:
     """Ends things in order on SIGINT, SIGTERM or SIGHUP, and lets no second one cut that short.
 
@@ -46,14 +54,14 @@ class Interrupts:
 
     @contextlib.contextmanager
     def breaking(self) -> Iterator[None]:
-        """Where an interrupt raises KeyboardInterrupt, once. Elsewhere it is only noted."""
+        """Where an interrupt raises `Interrupted`, once. Elsewhere it is only noted."""
         self._breakable = True
         try:
             yield
         finally:
             self._breakable = False
         if self.requested:  # after `hold`, or where Python could not raise it
-            raise KeyboardInterrupt
+            raise Interrupted
 
     def hold(self) -> None:
         """From now on raise only at the end of `breaking`."""
@@ -65,7 +73,7 @@ class Interrupts:
             _tell("Taking everything down.")
         if self._breakable:
             self._breakable = False
-            raise KeyboardInterrupt
+            raise Interrupted
         if not first:
             _tell("Everything is being taken down: that is not cut short, and takes a moment.")
 

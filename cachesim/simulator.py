@@ -130,8 +130,9 @@ class Simulator:
         backend = self._backend = self._choose_backend()
         self._files = RunFiles(self.name, self._ca.pem, self._credentials.token)
         life.callback(self._files.remove)
-        backend.start(progress)
+        # Before the start: an interrupt may come between the two.
         life.callback(backend.stop)
+        backend.start(progress)
 
         servers = {z.name: ToxiproxyClient(backend.toxiproxy(z.name)) for z in self.topology.zones}
         links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))

@@ -1,5 +1,6 @@
 """Servers in memory, for tests that need no container engine."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,31 +20,40 @@ Call = tuple[str, ...]
 class FakeToxiproxy(ToxiproxyClient):
     """One Toxiproxy server, which keeps the toxics of each proxy in the order of its chain.
 
+    What it logs and tells of toxics is by what they do: a latency of more than a day is a `stall`,
+    and to set a toxic so that it lets everything through is to `lift` it.
+
     Attributes:
         calls: every call that changes something, in order; may be shared with other fakes.
         stuck: proxies whose toxics can't be changed: the calls time out.
-        late: proxies whose toxics are changed although the call times out.
         broken: the status that every call about a proxy gets, by proxy.
-        hangs: whether `reset` times out.
     """
 
     def __init__(self, zone: str, proxies: Iterable[str], calls: list[Call]) -> None:
         super().__init__(f"http://toxiproxy-{zone}:8474")
         self.calls = calls
         self.stuck: set[str] = set()
-        self.late: set[str] = set()
         self.broken: dict[str, int] = {}
-        self.hangs = False
         self._proxies: dict[str, dict[str, Any]] = {}
-        self._add({"name": name, "listen": f"0.0.0.0:{name}", "upstream": name} for name in proxies)
+        for name in proxies:
+            self.make({"name": name, "listen": f"0.0.0.0:{name}", "upstream": name})
 
-    def names(self, proxy: str, stream: Stream) -> list[str]:
-        """The names of a stream's toxics, in the chain's order."""
-        return [toxic["name"] for toxic in self._chain(proxy, stream)]
+    def make(self, spec: Mapping[str, object]) -> None:
+        """Make a proxy, without a call."""
+        self._proxies[str(spec["name"])] = {"enabled": True, **spec, "toxics": []}
 
-    def types(self, proxy: str, stream: Stream) -> list[str]:
-        """The types of a stream's toxics, in the chain's order."""
-        return [toxic["type"] for toxic in self._chain(proxy, stream)]
+    def forget(self, proxy: str) -> None:
+        """Delete a proxy, without a call."""
+        del self._proxies[proxy]
+
+    def names(self, proxy: str) -> list[str]:
+        """The names of a proxy's toxics, those that do nothing too."""
+        return [toxic["name"] for toxic in self._proxies[proxy]["toxics"]]
+
+    def does(self, proxy: str, stream: Stream) -> list[str]:
+        """What the toxics of a stream do, in the chain's order, if they do anything."""
+        toxics = [toxic for toxic in self._proxies[proxy]["toxics"] if toxic["stream"] == stream]
+        return [effect for toxic in toxics if (effect := _effect(toxic))]
 
     def spec(self, proxy: str) -> dict[str, Any]:
         """A proxy without its toxics."""
@@ -55,86 +65,89 @@ class FakeToxiproxy(ToxiproxyClient):
 
     def proxies(self) -> dict[str, dict[str, Any]]:
         """See `ToxiproxyClient.proxies`."""
-        return {name: dict(proxy) for name, proxy in self._proxies.items()}
+        return copy.deepcopy(self._proxies)
+
+    def proxy(self, name: str) -> dict[str, Any]:
+        """See `ToxiproxyClient.proxy`."""
+        return self.proxies()[name]
 
     def populate(self, proxies: Sequence[Mapping[str, object]]) -> None:
         """See `ToxiproxyClient.populate`."""
         for proxy in proxies:
-            self.calls.append(("populate", str(proxy["name"])))
-        self._add(proxies)
-
-    def delete(self, name: str) -> None:
-        """See `ToxiproxyClient.delete`. What was stuck in the proxy goes with it."""
-        self._called("delete", name)
-        del self._proxies[name]
-        self.stuck.discard(name)
+            name = str(proxy["name"])
+            self.calls.append(("populate", name))
+            present = self._proxies.get(name, {})
+            if any(present.get(key) != proxy[key] for key in ("listen", "upstream")):
+                self.make(proxy)
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """See `ToxiproxyClient.set_enabled`."""
-        self._called("enable" if enabled else "disable", name)
-        self._proxies[name]["enabled"] = enabled
+        self._find(name)["enabled"] = enabled
+        self.calls.append(("enable" if enabled else "disable", name))
 
     def add_toxic(
         self, proxy: str, name: str, toxic: Toxic, stream: Stream, toxicity: float = 1.0
     ) -> None:
         """See `ToxiproxyClient.add_toxic`."""
-        toxics = self._called("add", proxy, name)
-        if any(present["name"] == name for present in toxics):
+        toxics = self._find(proxy)["toxics"]
+        if name in self.names(proxy):
             raise ToxiproxyError("toxic already exists", 409)
         self._wait(proxy)
-        toxics.append(
-            {
-                "name": name,
-                "type": toxic.type,
-                "stream": stream,
-                "toxicity": toxicity,
-                "attributes": toxic.attributes,
-            }
-        )
-        self._answer(proxy)
+        added = {
+            "name": name,
+            "type": toxic.type,
+            "stream": stream,
+            "toxicity": toxicity,
+            "attributes": toxic.attributes,
+        }
+        toxics.append(added)
+        self.calls.append(("add", proxy, _effect(added)))
+
+    def update_toxic(self, proxy: str, name: str, toxic: Toxic) -> None:
+        """See `ToxiproxyClient.update_toxic`."""
+        present = self._find_toxic(proxy, name)
+        self._wait(proxy)
+        before = _effect(present)
+        present["attributes"] = toxic.attributes
+        after = _effect(present)
+        self.calls.append(("set", proxy, after) if after else ("lift", proxy, before))
 
     def remove_toxic(self, proxy: str, name: str) -> None:
         """See `ToxiproxyClient.remove_toxic`."""
-        toxics = self._called("remove", proxy, name)
-        found = [present for present in toxics if present["name"] == name]
-        if not found:
-            raise ToxiproxyError("toxic not found", 404)
+        present = self._find_toxic(proxy, name)
         self._wait(proxy)
-        toxics.remove(found[0])
-        self._answer(proxy)
+        self._proxies[proxy]["toxics"].remove(present)
+        self.calls.append(("remove", proxy, _effect(present)))
 
-    def reset(self) -> None:
-        """See `ToxiproxyClient.reset`."""
-        self.calls.append(("reset", self.url))
-        if self.hangs:
-            raise ToxiproxyTimeout("no answer")
-        for proxy in self._proxies.values():
-            proxy["enabled"] = True
-            proxy["toxics"].clear()
-
-    def _add(self, proxies: Iterable[Mapping[str, object]]) -> None:
-        for proxy in proxies:
-            self._proxies[str(proxy["name"])] = {"enabled": True, **proxy, "toxics": []}
-
-    def _chain(self, proxy: str, stream: Stream) -> list[dict[str, Any]]:
-        return [toxic for toxic in self._proxies[proxy]["toxics"] if toxic["stream"] == stream]
-
-    def _called(self, verb: str, proxy: str, *rest: str) -> list[dict[str, Any]]:
-        self.calls.append((verb, proxy, *rest))
+    def _find(self, proxy: str) -> dict[str, Any]:
         if proxy in self.broken:
             raise ToxiproxyError("told to fail", self.broken[proxy])
         if proxy not in self._proxies:
             raise ToxiproxyError("proxy not found", 404)
-        toxics: list[dict[str, Any]] = self._proxies[proxy]["toxics"]
-        return toxics
+        return self._proxies[proxy]
+
+    def _find_toxic(self, proxy: str, name: str) -> dict[str, Any]:
+        toxics: list[dict[str, Any]] = self._find(proxy)["toxics"]
+        for toxic in toxics:
+            if toxic["name"] == name:
+                return toxic
+        raise ToxiproxyError("toxic not found", 404)
 
     def _wait(self, proxy: str) -> None:
         if proxy in self.stuck:
             raise ToxiproxyTimeout("no answer")
 
-    def _answer(self, proxy: str) -> None:
-        if proxy in self.late:
-            raise ToxiproxyTimeout("no answer")
+
+def _effect(toxic: Mapping[str, Any]) -> str:
+    """What a toxic does; nothing if it lets everything through."""
+    match toxic:
+        case {"type": "latency", "attributes": {"latency": latency}} if latency > 24 * 3600 * 1000:
+            return "stall"
+        case {"type": "latency", "attributes": {"latency": 0, "jitter": 0}}:
+            return ""
+        case {"type": "slow_close", "attributes": {"delay": 0}}:
+            return ""
+    return str(toxic["type"])
 
 
 def toxiproxies(topology: Topology, calls: list[Call]) -> dict[str, FakeToxiproxy]:

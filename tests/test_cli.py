@@ -51,7 +51,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a process of its own."""
-    return subprocess.run(  # noqa: S603  # our own command
+    return subprocess.run(  # our own command
         [sys.executable, *arguments],
         cwd=folder,
         env=environment(folder),
@@ -142,7 +142,7 @@ class Process:
     def __init__(
         self, folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str
     ) -> None:
-        self.popen = subprocess.Popen(  # noqa: S603  # our own command
+        self.popen = subprocess.Popen(  # our own command
             [sys.executable, "-m", "cachesim", *arguments],
             cwd=folder,
             env=environment(folder, **variables),

@@ -15,7 +15,7 @@ from cachesim.toxics import LimitData, Stream
 from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
-STALLED = ["slow_close", "bandwidth"]
+STALLED = ["stall"]
 ALL_BETWEEN_A_AND_B = {
     "a-to-redis-b", "a-to-redis-b-bus", "a-to-memcached-b",
     "b-to-redis-a", "b-to-redis-a-bus", "b-to-memcached-a",
@@ -32,18 +32,18 @@ class Rig:
         self.servers = toxiproxies(self.topology, self.calls)
         self.events = EventLog()
         self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
-        self.links = Links(self.topology, self.servers, self.events, lambda: False)
+        self.links = Links(self.topology, self.servers, self.events, lambda _: False)
         nodes = Nodes(self.topology, self.backend, self.links, self.events)
         self.faults = Faults(self.topology, self.links, nodes, self.sizes, self.events, seed=seed)
 
     def toxics(self) -> dict[tuple[str, Stream], list[str]]:
-        """The types of the toxics of every stream that has any."""
+        """What the toxics of every stream do, if they do anything."""
         streams = {
-            (link.name, stream): self.servers[link.home].types(link.name, stream)
+            (link.name, stream): self.servers[link.home].does(link.name, stream)
             for link in self.topology.links
             for stream in Stream
         }
-        return {stream: types for stream, types in streams.items() if types}
+        return {stream: effects for stream, effects in streams.items() if effects}
 
     def attributes(self, link: str) -> list[dict[str, int]]:
         """The attributes of a link's toxics."""
@@ -87,6 +87,14 @@ def test_bandwidth(rig: Rig) -> None:
     rig.faults.bandwidth("client-to-redis-a", 64)
     assert rig.attributes("client-to-redis-a") == [{"rate": 64}] * 2
     assert {stream for _, stream in rig.toxics()} == {UP, DOWN}
+
+
+@pytest.mark.parametrize("kb_s", [0, -1])
+def test_no_bandwidth(rig: Rig, kb_s: int) -> None:
+    """A bandwidth of nothing is a mistake: that is a blackhole."""
+    with pytest.raises(ValueError, match="at least 1 KB/s, got"):
+        rig.faults.bandwidth("client-to-redis-a", kb_s)
+    assert rig.is_whole()
 
 
 def test_blackhole(rig: Rig) -> None:
@@ -422,7 +430,7 @@ def test_heal_all_nodes_before_toxics(rig: Rig) -> None:
     rig.calls.clear()
     rig.faults.heal_all()
     verbs = [call[0] for call in rig.calls]
-    first_toxic = verbs.index("remove")
+    first_toxic = verbs.index("lift")
     assert max(verbs.index("resume"), verbs.index("run")) < first_toxic
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachesim.interrupts import Interrupts
+from cachesim.interrupts import Interrupted, Interrupts
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_interrupt_breaks_once(interrupts: Interrupts, number: signal.Signals) -
                 signal.raise_signal(number)
                 seen.append("the second")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         interrupted_twice()
     assert seen == ["the second"]
 
@@ -46,7 +46,7 @@ def test_interrupt_on_hold(interrupts: Interrupts) -> None:
             signal.raise_signal(signal.SIGINT)
             seen.append("what was begun")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         interrupted()
     assert seen == ["what was begun"]
 

@@ -1,6 +1,6 @@
 """Links: what faults hold of them, and the chains of toxics that come of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,12 +8,10 @@ from cachesim.errors import FaultError
 from cachesim.events import EventLog
 from cachesim.links import Links
 from cachesim.topology import CLIENT, Link, Topology, production
-from cachesim.toxics import BOTH, Latency, Stream
+from cachesim.toxics import BOTH, Bandwidth, Latency, Stream, Timeout
 from tests.fakes import Call, FakeToxiproxy, toxiproxies
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
-STALLED = ["slow_close", "bandwidth"]
-"""A stalled stream's chain: no close gets through, and nothing gets as far as that."""
 SLOW = Latency(100)
 
 
@@ -21,7 +19,8 @@ class Rig:
     """The links of the production topology on servers in memory.
 
     Attributes:
-        paused: whether a node is, so that a timeout may end by itself.
+        frozen: the nodes that stand still.
+        link: a link to try things on.
     """
 
     def __init__(self) -> None:
@@ -29,8 +28,8 @@ class Rig:
         self.calls: list[Call] = []
         self.servers = toxiproxies(self.topology, self.calls)
         self.events = EventLog()
-        self.paused = False
-        self.links = Links(self.topology, self.servers, self.events, lambda: self.paused)
+        self.frozen: set[str] = set()
+        self.links = Links(self.topology, self.servers, self.events, self.frozen.__contains__)
         self.link = self.links["b-to-redis-a"]
 
     @property
@@ -42,27 +41,33 @@ class Rig:
         """Stall both streams of links, or of `link`."""
         self.links.hold_stall(holder, dict.fromkeys(links or [self.link], BOTH))
 
-    def slow(self, holder: object) -> None:
-        """Add a latency to the downstream of `link`."""
-        self.links.hold_toxic(holder, [self.link], SLOW, [DOWN])
+    def slow(self, holder: object, link: Link | None = None) -> None:
+        """Add a latency to the downstream of a link, or of `link`."""
+        self.links.hold_toxic(holder, [link or self.link], SLOW, [DOWN])
 
-    def types(self, stream: Stream = DOWN) -> list[str]:
-        """The types of the toxics on `link`, in order."""
-        return self.server.types(self.link.name, stream)
+    def does(self, link: Link | None = None, stream: Stream = DOWN) -> list[str]:
+        """What the toxics of a link, or of `link`, do, in order."""
+        link = link or self.link
+        return self.servers[link.home].does(link.name, stream)
 
-    def steps(self) -> list[tuple[str, str]]:
-        """The toxics added to and removed from `link` since the last call, with the verb."""
-        steps = [
-            (verb, rest[0].split("_")[0])
-            for verb, proxy, *rest in self.calls
-            if proxy == self.link.name and verb in ("add", "remove")
-        ]
+    def did(self) -> list[Call]:
+        """What was done to all links since the last call of this."""
+        calls = list(self.calls)
         self.calls.clear()
-        return steps
+        return calls
 
-    def between(self, *zones: str) -> list[Link]:
+    def between(self, one: str, other: str) -> list[Link]:
         """The links between two zones."""
-        return [link for link in self.topology.links if link.joins(*zones)]
+        return [link for link in self.topology.links if link.joins(one, other)]
+
+    def is_whole(self) -> bool:
+        """Whether every proxy is enabled and no toxic does anything."""
+        return all(
+            self.servers[link.home].is_enabled(link.name)
+            and not self.does(link, UP)
+            and not self.does(link, DOWN)
+            for link in self.topology.links
+        )
 
 
 @pytest.fixture
@@ -71,12 +76,6 @@ def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
     rig.links.close()
-
-
-def untouched(rig: Rig) -> bool:
-    """Whether no proxy has a toxic and all are enabled."""
-    proxies = [p for server in rig.servers.values() for p in server.proxies().values()]
-    return all(proxy["enabled"] and not proxy["toxics"] for proxy in proxies)
 
 
 def test_links_by_name(rig: Rig) -> None:
@@ -96,15 +95,24 @@ def test_missing_proxy() -> None:
     """Links whose proxies are missing are an error that names them."""
     topology = production()
     servers = toxiproxies(topology, [])
-    servers["b"].delete("b-to-redis-a")
+    servers["b"].forget("b-to-redis-a")
     with pytest.raises(FaultError, match="lacks the proxies b-to-redis-a"):
-        Links(topology, servers, EventLog(), lambda: False)
+        Links(topology, servers, EventLog(), lambda _: False)
+
+
+def test_server_of_a_link(rig: Rig) -> None:
+    """A link is carried by its source's zone, a client's link by its target's."""
+    assert rig.links.server(rig.links["b-to-redis-a"]) is rig.servers["b"]
+    assert rig.links.server(rig.links["client-to-redis-a"]) is rig.servers["a"]
+
+
+# --- holding and releasing ------------------------------------------------------------------
 
 
 def test_toxic(rig: Rig) -> None:
     """A toxic is added as it was asked for, on the server where the link is at home."""
     rig.links.hold_toxic("f", [rig.link], Latency(100, 20), [UP], 0.5)
-    (toxic,) = rig.server.proxies()["b-to-redis-a"]["toxics"]
+    (toxic,) = rig.server.proxy("b-to-redis-a")["toxics"]
     assert toxic == {
         "name": toxic["name"],
         "type": "latency",
@@ -114,21 +122,11 @@ def test_toxic(rig: Rig) -> None:
     }
 
 
-def test_stall(rig: Rig) -> None:
-    """A stalled stream lets nothing through, and no close either."""
-    rig.stall("f")
-    for stream in BOTH:
-        assert rig.types(stream) == STALLED
-    toxics = {t["type"]: t["attributes"] for t in rig.server.proxies()[rig.link.name]["toxics"]}
-    assert toxics["bandwidth"] == {"rate": 0}
-    assert toxics["slow_close"]["delay"] >= 24 * 3600 * 1000
-
-
 def test_stall_of_one_stream(rig: Rig) -> None:
     """A stall of one stream leaves the other alone."""
     rig.links.hold_stall("f", {rig.link: [UP]})
-    assert rig.types(UP) == STALLED
-    assert rig.types(DOWN) == []
+    assert rig.does(stream=UP) == ["stall"]
+    assert rig.does(stream=DOWN) == []
 
 
 def test_overlapping_stalls(rig: Rig) -> None:
@@ -136,27 +134,28 @@ def test_overlapping_stalls(rig: Rig) -> None:
     rig.stall("one", *rig.between("a", "b"))
     rig.stall("other", *rig.between("b", "a"), *rig.between("b", "c"))
     rig.links.release("one")
-    stalled = {link for link in rig.topology.links if rig.servers[link.home].types(link.name, UP)}
-    assert stalled == {*rig.between("a", "b"), *rig.between("b", "c")}
+    for stream in BOTH:
+        stalled = {link for link in rig.topology.links if rig.does(link, stream)}
+        assert stalled == {*rig.between("a", "b"), *rig.between("b", "c")}
     rig.links.release("other")
-    assert untouched(rig)
+    assert rig.is_whole()
 
 
 def test_second_holder_changes_nothing(rig: Rig) -> None:
     """A stall that is there already is not made again."""
     rig.stall("one")
-    rig.calls.clear()
+    rig.did()
     rig.stall("other")
-    assert not rig.calls
+    assert rig.did() == []
 
 
 def test_two_toxics_of_one_type(rig: Rig) -> None:
     """Two faults may add a toxic of the same type to a link; each ends by itself."""
     rig.slow("one")
     rig.links.hold_toxic("other", [rig.link], Latency(300), [DOWN])
-    assert rig.types() == ["latency", "latency"]
+    assert rig.does() == ["latency", "latency"]
     rig.links.release("one")
-    (toxic,) = rig.server.proxies()[rig.link.name]["toxics"]
+    (toxic,) = rig.links.toxics(rig.link)
     assert toxic["attributes"]["latency"] == 300
 
 
@@ -164,73 +163,21 @@ def test_release_is_idempotent(rig: Rig) -> None:
     """Releasing again, or what holds nothing, touches nothing."""
     rig.stall("f")
     rig.links.release("f")
-    rig.calls.clear()
+    assert rig.is_whole()
+    rig.did()
     rig.links.release("f")
     rig.links.release("nobody")
-    assert not rig.calls
-    assert untouched(rig)
+    assert rig.did() == []
 
 
 def test_release_touches_only_what_was_held(rig: Rig) -> None:
     """A release makes no call about links that the holder did not hold."""
     rig.stall("f", rig.links["c-to-redis-a"])
     rig.slow("other")
-    rig.calls.clear()
+    rig.did()
     rig.links.release("f")
-    assert {proxy for _, proxy, *_ in rig.calls} == {"c-to-redis-a"}
-
-
-def test_stall_comes_last_and_goes_first(rig: Rig) -> None:
-    """A stall ends its chain, so it is the last toxic to come and the first to go."""
-    rig.slow("slow")
-    rig.stall("stall")
-    assert rig.types() == ["latency", *STALLED]
-    rig.calls.clear()
-    rig.links.release("stall")
-    assert rig.steps() == [
-        ("remove", "stall"),
-        ("remove", "open"),
-        ("remove", "stall"),
-        ("remove", "open"),
-    ]
-    assert rig.types() == ["latency"]
-
-
-def test_toxic_on_a_stalled_link(rig: Rig) -> None:
-    """A toxic for a stalled link comes when the stall has gone."""
-    rig.stall("stall")
-    rig.calls.clear()
-    rig.slow("slow")
-    assert not rig.calls
-    rig.links.release("stall")
-    assert rig.types() == ["latency"]
-    steps = rig.steps()
-    assert steps[-1] == ("add", "latency")
-    assert ("remove", "stall") in steps
-
-
-def test_release_of_a_toxic_on_a_stalled_link(rig: Rig) -> None:
-    """A toxic of a stalled link goes when the stall has gone, not before."""
-    rig.slow("slow")
-    rig.stall("stall")
-    rig.calls.clear()
-    rig.links.release("slow")
-    assert not rig.calls
-    assert rig.types() == ["latency", *STALLED]
-    rig.links.release("stall")
-    steps = [step for step in rig.steps() if step[1] != "open"]
-    assert steps.index(("remove", "stall")) < steps.index(("remove", "latency"))
-    assert rig.types() == []
-
-
-def test_toxic_that_came_and_went_during_a_stall(rig: Rig) -> None:
-    """A toxic that was asked for and released during a stall never comes."""
-    rig.stall("stall")
-    rig.slow("slow")
-    rig.links.release("slow")
-    rig.calls.clear()
-    rig.links.release("stall")
-    assert {verb for verb, _ in rig.steps()} == {"remove"}
+    assert {proxy for _, proxy, *_ in rig.did()} == {"c-to-redis-a"}
+    assert rig.does() == ["latency"]
 
 
 def test_refused(rig: Rig) -> None:
@@ -251,13 +198,145 @@ def test_refused_by_two(rig: Rig) -> None:
     assert rig.server.is_enabled(rig.link.name)
 
 
-def test_removed_by_hand(rig: Rig) -> None:
-    """A toxic that somebody has removed already is released without an error."""
+# --- the chain ------------------------------------------------------------------------------
+
+
+def test_stall_comes_last(rig: Rig) -> None:
+    """What is asked for together with a stall is there before it."""
+    rig.frozen.add("redis-a")
+    rig.stall("stall")
+    rig.slow("slow")
+    rig.frozen.clear()
+    rig.links.settle()
+    downstream = [call for call in rig.did() if call[2] in rig.does()]
+    assert downstream.index(("add", rig.link.name, "latency")) < 2
+    assert rig.does() == ["latency", "stall"]
+
+
+def test_stall_goes_first(rig: Rig) -> None:
+    """What is let go together with a stall is there until the stall has gone."""
+    rig.links.hold_toxic("f", [rig.link], SLOW, [DOWN])
+    rig.links.hold_stall("f", {rig.link: [DOWN]})
+    rig.did()
+    rig.links.release("f")
+    assert rig.did() == [
+        ("lift", rig.link.name, "stall"),
+        ("lift", rig.link.name, "latency"),
+    ]
+
+
+def test_toxic_on_a_stalled_link(rig: Rig) -> None:
+    """A toxic for a stalled link comes when the stall has gone."""
+    rig.links.hold_stall("stall", {rig.link: [DOWN]})
+    rig.did()
+    rig.links.hold_toxic("limit", [rig.link], Bandwidth(64), [DOWN])
+    assert rig.did() == []
+    rig.links.release("stall")
+    assert rig.did() == [
+        ("lift", rig.link.name, "stall"),
+        ("add", rig.link.name, "bandwidth"),
+    ]
+
+
+def test_release_of_a_toxic_on_a_stalled_link(rig: Rig) -> None:
+    """A toxic of a stalled link goes when the stall has gone, not before."""
+    rig.slow("slow")
+    rig.links.hold_stall("stall", {rig.link: [DOWN]})
+    rig.did()
+    rig.links.release("slow")
+    assert rig.did() == []
+    assert rig.does() == ["latency", "stall"]
+    rig.links.release("stall")
+    assert rig.did() == [
+        ("lift", rig.link.name, "stall"),
+        ("lift", rig.link.name, "latency"),
+    ]
+
+
+def test_toxic_that_came_and_went_during_a_stall(rig: Rig) -> None:
+    """A toxic that was asked for and released during a stall never comes."""
+    rig.links.hold_stall("stall", {rig.link: [DOWN]})
+    rig.slow("slow")
+    rig.links.release("slow")
+    rig.did()
+    rig.links.release("stall")
+    assert rig.did() == [("lift", rig.link.name, "stall")]
+
+
+def test_lifted_not_removed(rig: Rig) -> None:
+    """A toxic that can let everything through is set to: its removal could block Toxiproxy."""
     rig.slow("f")
-    (name,) = rig.server.names(rig.link.name, DOWN)
+    rig.links.release("f")
+    assert {call[0] for call in rig.did()} == {"add", "lift"}
+
+
+def test_removed_if_it_can_not_be_lifted(rig: Rig) -> None:
+    """A toxic that always does something is removed."""
+    rig.links.hold_toxic("f", [rig.link], Timeout(0), [DOWN])
+    rig.links.release("f")
+    assert rig.server.names(rig.link.name) == []
+
+
+def test_chains_do_not_grow(rig: Rig) -> None:
+    """A fault that comes again uses the toxic that it left behind."""
+    for _ in range(5):
+        rig.slow("f")
+        assert rig.does() == ["latency"]
+        rig.links.release("f")
+    assert len(rig.server.names(rig.link.name)) == 1
+
+
+def test_toxicity_is_not_taken_over(rig: Rig) -> None:
+    """A toxic on a share of the connections is no use for a fault on all of them."""
+    rig.links.hold_toxic("some", [rig.link], SLOW, [DOWN], 0.5)
+    rig.links.release("some")
+    rig.slow("all")
+    (toxic,) = rig.links.toxics(rig.link)
+    assert toxic["toxicity"] == 1.0
+
+
+def test_toxics_that_do_something(rig: Rig) -> None:
+    """Of a link's toxics only those are told that do something, those set by hand too."""
+    rig.slow("f")
+    rig.links.release("f")
+    rig.server.add_toxic(rig.link.name, "mine", Bandwidth(64), UP)
+    assert [toxic["name"] for toxic in rig.links.toxics(rig.link)] == ["mine"]
+
+
+# --- when something else interferes ---------------------------------------------------------
+
+
+def test_removed_by_hand(rig: Rig) -> None:
+    """A toxic that somebody has removed already is released without an error, and comes again."""
+    rig.slow("f")
+    (name,) = rig.server.names(rig.link.name)
     rig.server.remove_toxic(rig.link.name, name)
     rig.links.release("f")
-    assert untouched(rig)
+    rig.slow("f")
+    assert rig.does() == ["latency"]
+
+
+def test_idle_toxic_removed_by_hand(rig: Rig) -> None:
+    """A toxic that did nothing and was removed by hand is made anew when it is needed."""
+    rig.slow("f")
+    rig.links.release("f")
+    (name,) = rig.server.names(rig.link.name)
+    rig.server.remove_toxic(rig.link.name, name)
+    rig.slow("f")
+    assert rig.does() == ["latency"]
+
+
+def test_added_already(rig: Rig) -> None:
+    """A toxic that is there already, under the name it would get, is taken for added."""
+    rig.slow("f")
+    (name,) = rig.server.names(rig.link.name)
+    other = Rig()
+    other.server.add_toxic(other.link.name, name, SLOW, DOWN)
+    other.slow("f")
+    assert other.does() == ["latency"]
+    other.links.release("f")
+    assert other.is_whole()
+    other.links.close()
 
 
 def test_failing_addition(rig: Rig) -> None:
@@ -266,7 +345,15 @@ def test_failing_addition(rig: Rig) -> None:
     with pytest.raises(FaultError, match="told to fail"):
         rig.stall("f", *rig.between("a", "b"))
     rig.servers["a"].broken.clear()
-    assert untouched(rig)
+    assert rig.is_whole()
+
+
+def test_addition_that_times_out(rig: Rig) -> None:
+    """A server that does not answer in time is an error too."""
+    rig.server.stuck.add(rig.link.name)
+    with pytest.raises(FaultError, match="no answer"):
+        rig.stall("f")
+    assert rig.is_whole()
 
 
 def test_failing_addition_leaves_other_faults(rig: Rig) -> None:
@@ -275,7 +362,7 @@ def test_failing_addition_leaves_other_faults(rig: Rig) -> None:
     rig.servers["a"].broken["a-to-redis-b"] = 500
     with pytest.raises(FaultError):
         rig.stall("other", *rig.between("a", "b"))
-    assert rig.types() == STALLED
+    assert rig.does() == ["stall"]
 
 
 def test_after_a_failing_addition(rig: Rig) -> None:
@@ -284,104 +371,89 @@ def test_after_a_failing_addition(rig: Rig) -> None:
     with pytest.raises(FaultError):
         rig.slow("f")
     rig.server.broken.clear()
-    rig.calls.clear()
     rig.links.settle()
-    assert not rig.calls
+    assert rig.did() == []
 
 
-def test_failing_release_may_be_repeated(rig: Rig) -> None:
-    """A release that failed is an error, and is made up for later."""
+def test_failing_release(rig: Rig) -> None:
+    """A release that failed is an error, and can be made up for."""
     rig.slow("f")
     rig.server.broken[rig.link.name] = 500
     with pytest.raises(FaultError):
         rig.links.release("f")
     rig.server.broken.clear()
     rig.links.settle()
-    assert untouched(rig)
+    assert rig.is_whole()
 
 
-def test_postponed(rig: Rig) -> None:
-    """A toxic that a paused receiver keeps off is postponed, told of, and settled later."""
-    rig.paused = True
-    rig.server.stuck.add(rig.link.name)
-    rig.slow("f")
-    assert rig.types() == []
-    assert [(e.kind, e.source) for e in rig.events] == [("postponed", "b-to-redis-a")]
-    rig.paused = False
-    rig.server.stuck.clear()
+# --- nodes that stand still -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        pytest.param("client-to-redis-a", "redis-a", id="target"),
+        pytest.param("client-to-memcached-a", "memcached-a", id="memcached"),
+        pytest.param("b-to-redis-a", "redis-b", id="replica"),
+        pytest.param("b-to-redis-a-bus", "redis-b", id="bus"),
+    ],
+)
+def test_postponed(rig: Rig, name: str, node: str) -> None:
+    """The toxics of a link at whose end a node stands still are let alone; the log says so."""
+    link = rig.links[name]
+    rig.frozen.add(node)
+    rig.slow("f", link)
+    assert rig.did() == []
+    assert [(event.kind, event.source) for event in rig.events] == [("postponed", name)]
+    rig.frozen.clear()
     rig.links.settle()
-    assert rig.types() == ["latency"]
+    assert rig.does(link) == ["latency"]
 
 
-def test_postponed_removal(rig: Rig) -> None:
-    """A removal that a paused receiver keeps off is settled later."""
+@pytest.mark.parametrize("name", ["b-to-memcached-a", "client-to-redis-b", "c-to-redis-b"])
+def test_not_postponed(rig: Rig, name: str) -> None:
+    """A node that stands still at neither end of a link does not matter."""
+    rig.frozen.update(("redis-a", "memcached-b") if "redis-b" in name else ("redis-b",))
+    rig.slow("f", rig.links[name])
+    assert rig.does(rig.links[name]) == ["latency"]
+    assert not rig.events
+
+
+def test_postponed_release(rig: Rig) -> None:
+    """A toxic of a link at whose end a node stands still goes when that goes on."""
     rig.slow("f")
-    rig.paused = True
-    rig.server.stuck.add(rig.link.name)
+    rig.frozen.add("redis-a")
     rig.links.release("f")
-    assert rig.types() == ["latency"]
-    rig.server.stuck.clear()
+    assert rig.does() == ["latency"]
+    rig.frozen.clear()
     rig.links.settle()
-    assert rig.types() == []
+    assert rig.is_whole()
 
 
-@pytest.mark.parametrize("verb", ["add", "remove"])
-def test_postponed_and_done_by_the_server(rig: Rig, verb: str) -> None:
-    """What the server did after its call had timed out is not done twice."""
-    if verb == "remove":
-        rig.slow("f")
-    rig.paused = True
-    rig.server.late.add(rig.link.name)
-    act: Callable[[object], None] = rig.slow if verb == "add" else rig.links.release
-    act("f")
-    rig.server.late.clear()
-    rig.links.settle()
-    assert rig.types() == (["latency"] if verb == "add" else [])
+def test_other_links_are_not_postponed(rig: Rig) -> None:
+    """Of a fault on several links, those come at once that may be changed."""
+    rig.frozen.add("redis-a")
+    rig.stall("f", *rig.between("a", "b"))
+    at_once = {link.name for link in rig.topology.links if rig.does(link)}
+    assert at_once == {"a-to-memcached-b", "b-to-memcached-a"}
+
+
+def test_refusal_is_not_postponed(rig: Rig) -> None:
+    """A link can be refused whoever stands still at its ends."""
+    rig.frozen.add("redis-a")
+    rig.links.hold_refused("f", [rig.link])
+    assert not rig.server.is_enabled(rig.link.name)
 
 
 def test_settle_without_a_need(rig: Rig) -> None:
     """Settling what is settled makes no call."""
     rig.slow("f")
-    rig.calls.clear()
+    rig.did()
     rig.links.settle()
-    assert not rig.calls
+    assert rig.did() == []
 
 
-def test_timeout_without_a_paused_node(rig: Rig) -> None:
-    """A proxy that is stuck for no receiver's sake is made anew, with what is wanted of it."""
-    rig.slow("stays")
-    before = rig.server.spec(rig.link.name)
-    rig.server.stuck.add(rig.link.name)
-    rig.calls.clear()
-    rig.stall("f")
-    assert [call for call in rig.calls if call[0] in ("delete", "populate")] == [
-        ("delete", "b-to-redis-a"),
-        ("populate", "b-to-redis-a"),
-    ]
-    assert rig.server.spec(rig.link.name) == before
-    assert rig.types(DOWN) == ["latency", *STALLED]
-    assert rig.types(UP) == STALLED
-    assert [(e.kind, e.source) for e in rig.events] == [("rebuilt", "b-to-redis-a")]
-
-
-def test_rebuilt_while_refused(rig: Rig) -> None:
-    """A refused proxy that is made anew is refused from the start."""
-    rig.links.hold_refused("refused", [rig.link])
-    rig.server.stuck.add(rig.link.name)
-    rig.calls.clear()
-    rig.slow("f")
-    assert ("populate", "b-to-redis-a") in rig.calls
-    assert not rig.server.is_enabled(rig.link.name)
-    rig.links.release("refused")
-    assert rig.server.is_enabled(rig.link.name)
-
-
-def test_released_after_a_rebuild(rig: Rig) -> None:
-    """What a proxy was made anew with is taken away like anything else."""
-    rig.server.stuck.add(rig.link.name)
-    rig.stall("f")
-    rig.links.release("f")
-    assert untouched(rig)
+# --- reset ----------------------------------------------------------------------------------
 
 
 def test_reset(rig: Rig) -> None:
@@ -390,43 +462,50 @@ def test_reset(rig: Rig) -> None:
     rig.slow("two")
     rig.links.hold_refused("three", rig.between(CLIENT, "c"))
     rig.links.reset()
-    assert untouched(rig)
-    rig.calls.clear()
+    assert rig.is_whole()
+    rig.did()
     for holder in ("one", "two", "three"):
         rig.links.release(holder)
-    assert not rig.calls
+    assert rig.did() == []
+
+
+def test_reset_goes_stall_first(rig: Rig) -> None:
+    """A reset lifts stalls before what is in the same chain."""
+    rig.slow("slow")
+    rig.links.hold_stall("stall", {rig.link: [DOWN]})
+    rig.did()
+    rig.links.reset()
+    assert [call[2] for call in rig.did()] == ["stall", "latency"]
 
 
 def test_reset_takes_away_what_was_done_by_hand(rig: Rig) -> None:
     """A reset goes to every server, for what others have done there."""
     for server in rig.servers.values():
-        proxy = next(iter(server.proxies()))
-        server.add_toxic(proxy, "mine", SLOW, UP)
-        server.set_enabled(proxy, False)
+        for proxy in server.proxies():
+            server.add_toxic(proxy, "mine", SLOW, UP)
+            server.set_enabled(proxy, False)
     rig.links.reset()
-    assert untouched(rig)
+    assert rig.is_whole()
+    assert [name for s in rig.servers.values() for p in s.proxies() for name in s.names(p)] == []
 
 
-def test_reset_goes_stall_first(rig: Rig) -> None:
-    """A reset takes stalls away before the server's own reset, which would lose their data."""
-    rig.slow("slow")
-    rig.stall("stall")
-    rig.calls.clear()
-    rig.links.reset()
-    verbs = [verb for verb, proxy, *_ in rig.calls if proxy in (rig.link.name, rig.server.url)]
-    assert verbs.index("reset") == len(verbs) - 1 > 0
-    downstream = [name for _, _, *name in rig.calls if "downstream" in "".join(name)]
-    assert "stall" in downstream[0][0]
-
-
-def test_reset_that_times_out(rig: Rig) -> None:
-    """The proxies of a server whose reset does not come to an end are made anew."""
+def test_reset_after_a_proxy_was_deleted_by_hand(rig: Rig) -> None:
+    """A proxy that is gone is made anew as it was, and can be broken again."""
     rig.slow("f")
-    rig.servers["b"].hangs = True
+    before = rig.server.spec(rig.link.name)
+    rig.server.forget(rig.link.name)
     rig.links.reset()
-    rebuilt = {event.source for event in rig.events.of("rebuilt")}
-    assert rebuilt == {link.name for link in rig.topology.links if link.home == "b"}
-    assert untouched(rig)
+    assert rig.server.spec(rig.link.name) == before
+    rig.slow("f")
+    assert rig.does() == ["latency"]
+
+
+def test_reset_after_a_proxy_was_changed_by_hand(rig: Rig) -> None:
+    """A proxy that leads elsewhere leads to its node again."""
+    before = rig.server.spec(rig.link.name)
+    rig.server.make({**before, "upstream": "elsewhere:1"})
+    rig.links.reset()
+    assert rig.server.spec(rig.link.name) == before
 
 
 def test_reset_that_fails(rig: Rig) -> None:
@@ -435,9 +514,3 @@ def test_reset_that_fails(rig: Rig) -> None:
     rig.server.broken[rig.link.name] = 500
     with pytest.raises(FaultError):
         rig.links.reset()
-
-
-def test_server_of_a_link(rig: Rig) -> None:
-    """A link is carried by its source's zone, a client's link by its target's."""
-    assert rig.links.server(rig.links["b-to-redis-a"]) is rig.servers["b"]
-    assert rig.links.server(rig.links["client-to-redis-a"]) is rig.servers["a"]

@@ -17,7 +17,7 @@ from cachesim.owner import Owner
 def child() -> Iterator[Owner]:
     """A process that ends with the block."""
     wait = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    with subprocess.Popen(wait, stdin=subprocess.PIPE) as process:  # noqa: S603 - our own python
+    with subprocess.Popen(wait, stdin=subprocess.PIPE) as process:
         yield Owner(Owner.current().host, process.pid, psutil.Process(process.pid).create_time())
 
 

@@ -80,3 +80,21 @@ def test_streams() -> None:
     """The streams are called as in Toxiproxy's API."""
     assert [str(stream) for stream in Stream] == ["upstream", "downstream"]
     assert set(BOTH) == set(Stream)
+
+
+@pytest.mark.parametrize(
+    ("toxic", "neutral"),
+    [
+        (Latency(100, 20), Latency(0, 0)),
+        (Bandwidth(64), None),
+        (SlowClose(500), SlowClose(0)),
+        (Timeout(1000), None),
+        (ResetPeer(), None),
+        (Slicer(64), None),
+        (LimitData(512), None),
+    ],
+    ids=repr,
+)
+def test_neutral(toxic: Toxic, neutral: Toxic | None) -> None:
+    """Those toxics can be set to let everything through that do nothing else to it then."""
+    assert toxic.neutral == neutral

@@ -8,6 +8,7 @@ listener of another Toxiproxy: one link for each (source, target) pair, all unde
 import contextlib
 import io
 import json
+import secrets
 import socket
 import tarfile
 import time
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 MEMCACHED_PORT = 11211
 TOXIPROXY_PORT = 8474
 RUN_LABEL = "cachesim.run"
+ID_LABEL = "cachesim.id"
 OWNER_LABEL = "cachesim.owner"
 PART_LABEL = "cachesim.part"
 
@@ -101,7 +103,13 @@ class DockerBackend:
         self._host = host_of(self._client)
         self._ports: dict[str, _Ports] = {}
         self._containers: dict[str, Container] = {}
-        self._labels = {RUN_LABEL: self._run, OWNER_LABEL: str(Owner.current())}
+        # Not the name: another topology may have it already, and must not be taken down for this.
+        self._id = secrets.token_hex(8)
+        self._labels = {
+            RUN_LABEL: self._run,
+            ID_LABEL: self._id,
+            OWNER_LABEL: str(Owner.current()),
+        }
 
     # --- where things are -------------------------------------------------------------------
 
@@ -148,23 +156,20 @@ class DockerBackend:
                 f"{self._host}, guarded by TLS and the AUTH token, Toxiproxy's API by nothing",
                 stacklevel=2,
             )
-        progress("checking images")
-        self._check_images()
-        remove_orphans(self._client)
-        progress("starting nine containers in three zones")
-        for attempt in range(1, _TRIES + 1):
-            try:
-                self._start_containers()
-                break
-            except PortTaken:
-                self.stop()
-                if attempt == _TRIES:
-                    raise
-            except BaseException:
-                self.stop()
-                raise
-        progress("forming the cluster")
         try:
+            progress("checking images")
+            self._check_images()
+            remove_orphans(self._client)
+            progress("starting nine containers in three zones")
+            for attempt in range(1, _TRIES + 1):
+                try:
+                    self._start_containers()
+                    break
+                except PortTaken:
+                    self.stop()
+                    if attempt == _TRIES:
+                        raise
+            progress("forming the cluster")
             self._form()
         except BaseException:
             self.stop()
@@ -172,7 +177,7 @@ class DockerBackend:
 
     def stop(self) -> None:
         """Remove the run's containers with their volumes, and its network."""
-        remove_run(self._client, self._run)
+        remove_run(self._client, self._id)
         self._containers.clear()
 
     def _check_images(self) -> None:
@@ -487,38 +492,35 @@ def _knock(host: str) -> None:
         socket.create_connection((address.hostname, port), _KNOCK_TIMEOUT).close()
 
 
-def remove_run(client: "DockerClient", run: str) -> None:
-    """Remove all containers, volumes and networks of a run."""
-    mine = {"label": f"{RUN_LABEL}={run}"}
-    api = client.client.api
-    found = [item["Id"] for item in api.containers(all=True, filters=mine)]
-    _side_by_side(lambda item: _remove(api.remove_container, item, force=True, v=True), found)
-    for network in api.networks(filters=mine):
-        _remove(api.remove_network, network["Id"])
-    for volume in api.volumes(filters=mine)["Volumes"] or []:
-        _remove(api.remove_volume, volume["Name"])
+def remove_run(client: "DockerClient", run_id: str) -> None:
+    """Remove all containers, networks and volumes of a run, also what comes up meanwhile."""
+    api, mine = client.client.api, {"label": f"{ID_LABEL}={run_id}"}
+    while True:
+        containers = [item["Id"] for item in api.containers(all=True, filters=mine)]
+        networks = [item["Id"] for item in api.networks(filters=mine)]
+        volumes = [item["Name"] for item in api.volumes(filters=mine)["Volumes"] or []]
+        if not (containers or networks or volumes):
+            return
+        _side_by_side(lambda c: _remove(api.remove_container, c, force=True, v=True), containers)
+        for network in networks:
+            _remove(api.remove_network, network)
+        for volume in volumes:
+            _remove(api.remove_volume, volume)
 
 
-def remove_orphans(client: "DockerClient") -> list[str]:
-    """Remove the runs whose owner has ended, and nothing else.
-
-    Returns:
-        The runs that were removed.
-    """
-    everything = {"label": OWNER_LABEL}
+def remove_orphans(client: "DockerClient") -> None:
+    """Remove the runs whose owner has ended, and nothing else."""
+    api, all_runs = client.client.api, {"label": [ID_LABEL, OWNER_LABEL]}
     found = [
-        *client.client.api.containers(all=True, filters=everything),
-        *client.client.api.networks(filters=everything),
-        *(client.client.api.volumes(filters=everything)["Volumes"] or []),
+        *api.containers(all=True, filters=all_runs),
+        *api.networks(filters=all_runs),
+        *(api.volumes(filters=all_runs)["Volumes"] or []),
     ]
-    orphans = set()
-    for item in found:
-        owner = Owner.parse(item["Labels"][OWNER_LABEL])
+    owners = {item["Labels"][ID_LABEL]: item["Labels"][OWNER_LABEL] for item in found}
+    for run_id, text in owners.items():
+        owner = Owner.parse(text)
         if owner is not None and owner.is_gone:
-            orphans.add(item["Labels"][RUN_LABEL])
-    for run in orphans:
-        remove_run(client, run)
-    return sorted(orphans)
+            remove_run(client, run_id)
 
 
 def _remove(verb: Callable[..., object], item: str, **options: bool) -> None:
@@ -534,9 +536,14 @@ def _remove(verb: Callable[..., object], item: str, **options: bool) -> None:
 
 
 def _side_by_side(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
-    threads = list(items)
-    with ThreadPoolExecutor(max(1, len(threads))) as pool:
-        list(pool.map(verb, threads))
+    todo = list(items)
+    try:
+        with ThreadPoolExecutor(max(1, len(todo))) as pool:
+            list(pool.map(verb, todo))
+    except RuntimeError:
+        # An interpreter that is ending starts no threads any more.
+        for item in todo:
+            verb(item)
 
 
 def host_of(client: "DockerClient") -> str:

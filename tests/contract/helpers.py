@@ -75,11 +75,11 @@ def is_in_sync(sim: Simulator, node: str) -> bool:
         replica, primary = info(sim, node), info(sim, sim.redis.primary.name)
     except redis.RedisError:
         return False
-    return (
+    return bool(
         replica["role"] == "slave"
         and replica["master_link_status"] == "up"
         and primary["role"] == "master"
-        and replica["slave_repl_offset"] >= primary["master_repl_offset"]
+        and int(replica["slave_repl_offset"]) >= int(primary["master_repl_offset"])
     )
 
 

@@ -64,7 +64,7 @@ def test_primary_is_lost(sim: Simulator, redis: RedisCluster, how: str) -> None:
     assert wrote <= applied + delay + PROMISE + CLIENT
     assert new.name != "redis-a"
     assert redis.get_primaries()[0].port == new.endpoint.port
-    assert sim.nodes["redis-a"].role == "replica"
+    assert sim.redis["a"].role == "replica"
 
     if fault is None:
         sim.heal()

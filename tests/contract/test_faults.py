@@ -2,10 +2,10 @@
 
 import contextlib
 import random
-import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import redis.exceptions
@@ -200,22 +200,21 @@ def random_fault(sim: Simulator, draws: random.Random) -> Fault:
     node = draws.choice(list(sim.nodes))
     link = draws.choice(list(sim.links.values())).link
     faults = sim.faults
-    return draws.choice(
-        [
-            lambda: faults.latency(link, draws.randrange(1, 100), 0),
-            lambda: faults.bandwidth(link, draws.randrange(1, 500)),
-            lambda: faults.blackhole(link),
-            lambda: faults.refuse(link),
-            lambda: faults.reset(link),
-            lambda: faults.partition(a, b, one_way=draws.random() < 0.5),
-            lambda: faults.isolate(a),
-            lambda: faults.replication_lag(draws.random()),
-            lambda: faults.kill(node),
-            lambda: faults.stop(node),
-            lambda: faults.pause(node),
-            lambda: faults.az_power(a),
-        ]
-    )()
+    choices: list[Callable[[], Fault]] = [
+        lambda: faults.latency(link, draws.randrange(1, 100), 0),
+        lambda: faults.bandwidth(link, draws.randrange(1, 500)),
+        lambda: faults.blackhole(link),
+        lambda: faults.refuse(link),
+        lambda: faults.reset(link),
+        lambda: faults.partition(a, b, one_way=draws.random() < 0.5),
+        lambda: faults.isolate(a),
+        lambda: faults.replication_lag(draws.random()),
+        lambda: faults.kill(node),
+        lambda: faults.stop(node),
+        lambda: faults.pause(node),
+        lambda: faults.az_power(a),
+    ]
+    return draws.choice(choices)()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -225,7 +224,7 @@ def test_random_faults(sim: Simulator, seed: int) -> None:
     done = threading.Event()
 
     def load() -> None:
-        sockets: list[socket.socket] = []
+        sockets: list[ssl.SSLSocket] = []
         payload = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000\r\n" + b"x" * 10_000 + b"\r\n"
         while not done.is_set():
             try:

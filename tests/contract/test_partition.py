@@ -79,7 +79,7 @@ def test_partitions_compose(sim: Simulator, redis: RedisCluster) -> None:
 
 @pytest.mark.core
 @pytest.mark.parametrize("lag", [0.0, 1.0])
-def test_lost_writes(sim: Simulator, redis: RedisCluster, lag: float) -> None:
+def test_lost_writes(sim: Simulator, lag: float) -> None:
     """A killed primary takes rate x lag acknowledged writes with it; without a lag about none."""
     rate, writing = 400.0, 2.5  # writes a second, seconds
     client = through_link(sim, "redis-a", single_connection_client=True)

@@ -141,7 +141,6 @@ def client(script: Script) -> Iterator[ToxiproxyClient]:
             [{"name": "p", "listen": "127.0.0.1:1", "upstream": "u:2"}],
             id="populate",
         ),
-        pytest.param(lambda c: c.delete("p"), 204, "DELETE", "/proxies/p", None, id="delete"),
         pytest.param(
             lambda c: c.set_enabled("p", True),
             200,
@@ -180,7 +179,14 @@ def client(script: Script) -> Iterator[ToxiproxyClient]:
             None,
             id="remove-toxic",
         ),
-        pytest.param(lambda c: c.reset(), 204, "POST", "/reset", None, id="reset"),
+        pytest.param(
+            lambda c: c.update_toxic("p", "t", Latency(0)),
+            200,
+            "POST",
+            "/proxies/p/toxics/t",
+            {"attributes": {"latency": 0, "jitter": 0}},
+            id="update-toxic",
+        ),
     ],
 )
 def test_call(
@@ -236,7 +242,7 @@ def test_names_are_quoted(script: Script, client: ToxiproxyClient) -> None:
 def test_not_a_browser(script: Script, client: ToxiproxyClient) -> None:
     """The client is not taken for a browser, which Toxiproxy refuses."""
     script.answer(204)
-    client.reset()
+    client.remove_toxic("p", "t")
     assert not script.requests[0].headers.get("user-agent", "").startswith("Mozilla/")
 
 
@@ -245,10 +251,10 @@ def test_url(script: Script, ending: str) -> None:
     """A slash at the end of the URL makes no difference."""
     script.answer(204)
     client = ToxiproxyClient(script.url + ending)
-    client.reset()
+    client.remove_toxic("p", "t")
     client.close()
     assert client.url == script.url
-    assert script.requests[0].path == "/reset"
+    assert script.requests[0].path == "/proxies/p/toxics/t"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +337,7 @@ def test_connection_is_kept(script: Script, client: ToxiproxyClient) -> None:
     """Calls one after the other share a connection."""
     script.answer(204)
     for _ in range(3):
-        client.reset()
+        client.remove_toxic("p", "t")
     assert script.connections == 1
 
 
@@ -339,7 +345,7 @@ def test_closed_connection_is_replaced(script: Script, client: ToxiproxyClient) 
     """A kept connection that the server has closed is replaced without anybody noticing."""
     script.answer(204, closes=True)
     for _ in range(3):
-        client.reset()
+        client.remove_toxic("p", "t")
     assert script.connections == 3
     assert len(script.requests) == 3
 
@@ -347,6 +353,7 @@ def test_closed_connection_is_replaced(script: Script, client: ToxiproxyClient) 
 def test_connection_that_is_closed_at_once() -> None:
     """A server that closes every new connection is an error, not an endless loop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
 
         def close_first() -> None:
             connection, _ = listener.accept()
@@ -357,7 +364,7 @@ def test_connection_that_is_closed_at_once() -> None:
             closed = pool.submit(close_first)
             client = ToxiproxyClient(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10)
             with pytest.raises(ToxiproxyError) as caught:
-                client.reset()
+                client.remove_toxic("p", "t")
             closed.result()
     assert not isinstance(caught.value, ToxiproxyTimeout)
     assert caught.value.status is None

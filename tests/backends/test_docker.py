@@ -1,0 +1,255 @@
+"""The Docker backend: what only containers have, and what is left of them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachesim import Simulator
+from cachesim.errors import (
+    BackendUnavailable,
+    ImageMissing,
+    NameInUse,
+    NotReady,
+    PortTaken,
+    StartError,
+)
+
+pytestmark = pytest.mark.usefixtures("require_docker")
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    """A running topology."""
+    with Simulator(backend="docker", speed=30) as running:
+        yield running
+
+
+@pytest.fixture
+def engine() -> Iterator[Any]:
+    """The Docker SDK's client."""
+    from cachesim.backends.docker import connect
+
+    client = connect().client
+    yield client
+    client.close()
+
+
+def left_of(engine: Any, name: str) -> list[Any]:
+    """The containers, networks and volumes of a topology."""
+    label = {"label": f"cachesim.run=cachesim-{name}"}
+    return [
+        *engine.containers.list(all=True, filters=label),
+        *engine.networks.list(filters=label),
+        *engine.volumes.list(filters=label),
+    ]
+
+
+def folders_of(name: str) -> list[Path]:
+    """The temporary folders of a topology."""
+    import tempfile
+
+    return list(Path(tempfile.gettempdir()).glob(f"cachesim-{name}-*"))
+
+
+def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
+    """Neither token nor keys in inspect, arguments, logs, reprs or the event log."""
+    token = sim.env()["CACHESIM_REDIS_PASSWORD"]
+    admin = sim._credentials.admin_password
+    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._credentials)]
+    for item in left_of(engine, sim.name):
+        item.reload()
+        shown.append(repr(item.attrs))
+        if hasattr(item, "logs"):
+            shown += [item.logs().decode(errors="replace"), repr(item.top())]
+    assert len(shown) > 20
+    for text in shown:
+        assert token not in text
+        assert admin not in text
+        assert "PRIVATE KEY" not in text
+
+
+def test_files_are_private(sim: Simulator) -> None:
+    """The files that hold secrets are for this user alone, and so are the servers' own."""
+    folder = Path(sim.env()["CACHESIM_CA_FILE"]).parent
+    assert folder.stat().st_mode & 0o077 == 0
+    assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
+    listing = sim._backend._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+        ["ls", "-ln", "/cachesim/redis-a", "/cachesim/memcached-a"]
+    )
+    modes = [line.split()[0] for line in listing.output.decode().splitlines() if ".pem" in line]
+    assert len(modes) == 6
+    assert set(modes) == {"-rw-------"}
+
+
+def test_no_way_out(sim: Simulator, engine: Any) -> None:
+    """Ports are published on loopback alone, and the network translates no address."""
+    for item in engine.containers.list(filters={"label": f"cachesim.run=cachesim-{sim.name}"}):
+        published = (item.attrs["NetworkSettings"]["Ports"] or {}).values()
+        hosts = {binding["HostIp"] for bindings in published for binding in bindings or []}
+        assert hosts <= {"127.0.0.1"}
+    (network,) = engine.networks.list(filters={"label": f"cachesim.run=cachesim-{sim.name}"})
+    option = "com.docker.network.bridge.enable_ip_masquerade"
+    assert network.attrs["Options"][option] == "false"
+
+
+def test_nothing_is_left(engine: Any) -> None:
+    """After a stop there is no container, network, volume or folder; a second stop is harmless."""
+    sim = Simulator(backend="docker")
+    sim.start()
+    assert len(left_of(engine, sim.name)) == 11
+    assert folders_of(sim.name)
+    sim.stop()
+    sim.stop()
+    assert left_of(engine, sim.name) == []
+    assert folders_of(sim.name) == []
+
+
+def test_an_exception_leaves_nothing(engine: Any) -> None:
+    """An exception in the block takes the topology down and goes on."""
+    sim = Simulator(backend="docker")
+
+    def fail() -> None:
+        with sim:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert left_of(engine, sim.name) == []
+
+
+SCRIPT = """
+import os, signal, sys
+from cachesim import Simulator
+sim = Simulator(backend="docker", name=sys.argv[1])
+sim.start(lambda line: print(line, flush=True))
+print("ready", flush=True)
+if sys.argv[2] == "wait":
+    sys.stdin.read()
+"""
+
+
+def run(name: str, how: str) -> "subprocess.Popen[str]":
+    """A process that starts a topology."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, name, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_an_exit_without_stop_leaves_nothing(engine: Any) -> None:
+    """An interpreter that ends takes its topology with it."""
+    with run("exits", "leave") as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert left_of(engine, "exits") == []
+    assert folders_of("exits") == []
+
+
+@pytest.mark.parametrize("moment", ["checking", "starting", "forming", "ready"])
+def test_interrupted_start_leaves_nothing(engine: Any, moment: str) -> None:
+    """Ctrl-C at any moment of the start leaves nothing."""
+    name = f"interrupted-{moment}"
+    with run(name, "wait") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.communicate(timeout=60)
+    assert left_of(engine, name) == []
+    assert folders_of(name) == []
+
+
+@pytest.mark.parametrize("moment", ["starting", "ready"])
+def test_killed_owner_is_cleaned_up_after(engine: Any, moment: str) -> None:
+    """What a killed process left, the next start removes, and nothing of others."""
+    name = f"killed-{moment}"
+    with run(name, "wait") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    with Simulator(backend="docker") as other, Simulator(backend="docker") as third:
+        assert left_of(engine, name) == []
+        assert folders_of(name) == []
+        assert len(left_of(engine, other.name)) == 11
+        assert len(left_of(engine, third.name)) == 11
+
+
+def test_name_in_use(sim: Simulator, engine: Any) -> None:
+    """A name that a living topology has is refused, and that topology lives on."""
+    with pytest.raises(NameInUse, match=f"{sim.name}.*another name"):
+        Simulator(backend="docker", name=sim.name).start()
+    assert len(left_of(engine, sim.name)) == 11
+    assert sim.redis_cluster().ping()
+
+
+def test_image_missing(engine: Any) -> None:
+    """An image that can't be had is named, with the setting to change."""
+    sim = Simulator(backend="docker", memcached_image="cachesim.invalid/nothing:1")
+    with pytest.raises(ImageMissing, match=r"cachesim.invalid/nothing:1.*memcached_image"):
+        sim.start()
+    assert left_of(engine, sim.name) == []
+
+
+def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No engine: where it was looked for, and what to do."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(BackendUnavailable, match=r"none\.sock.*Start Docker.*DOCKER_HOST"):
+        Simulator(backend="docker").start()
+
+
+def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
+    """A port that was taken meanwhile costs another try; always taken, it is told."""
+    from cachesim.backends import docker as backend
+
+    draw = backend._draw_ports
+    tries = []
+
+    def taken(topology: Any) -> Any:
+        ports = draw(topology)
+        tries.append(ports)
+        if len(tries) < 2:
+            blocker.bind(("127.0.0.1", ports["a"].redis))
+            blocker.listen()
+        return ports
+
+    monkeypatch.setattr(backend, "_draw_ports", taken)
+    with socket.socket() as blocker, Simulator(backend="docker") as sim:
+        assert len(tries) == 2
+        assert sim.redis_cluster().ping()
+    assert left_of(engine, sim.name) == []
+    with socket.socket() as blocker:
+        blocker.bind(("127.0.0.1", 0))
+        blocker.listen()
+        port = blocker.getsockname()[1]
+        monkeypatch.setattr(
+            backend,
+            "_draw_ports",
+            lambda t: {
+                z: p.__class__(port, *list(vars(p).values())[1:]) for z, p in draw(t).items()
+            },
+        )
+        with pytest.raises(PortTaken, match="Stop what uses the port"):
+            sim.start()
+    assert left_of(engine, sim.name) == []
+
+
+def test_not_ready_in_time(engine: Any) -> None:
+    """A node that is not ready in time is named, with the tail of its log."""
+    sim = Simulator(backend="docker", start_timeout_seconds=0.001)
+    with pytest.raises(NotReady, match=r"(?s)redis-[abc] .*log.*start_timeout_seconds") as caught:
+        sim.start()
+    assert isinstance(caught.value, StartError)
+    assert left_of(engine, sim.name) == []

@@ -1,0 +1,480 @@
+"""The pytest plugin: its options, its fixtures, and the report of a failing test."""
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cachesim.errors import BackendUnavailable, FaultError, ImageMissing, NotReady
+from tests.plugin import fake_simulator
+from tests.plugin.fake_simulator import FakeSimulator
+
+RunPytest = Callable[..., pytest.RunResult]
+Fake = type[FakeSimulator]
+
+FIXTURES = ["cachesim", "cachesim_session", "redis_cluster", "memcached", "cachesim_env"]
+
+
+# --- off ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("fake")
+def test_off_skips(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Without the option every test that asks for a fixture skips, and says why."""
+    pytester.makepyfile("\n".join(f"def test_{name}({name}): pass" for name in FIXTURES))
+    result = run_pytest("-rs")
+    result.assert_outcomes(skipped=len(FIXTURES))
+    reasons = [line for line in result.outlines if line.startswith("SKIPPED")]
+    assert len(reasons) == len(FIXTURES)
+    assert all(
+        line.endswith(": needs a cache topology: run pytest with --cachesim") for line in reasons
+    )
+
+
+def test_off_imports_nothing(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Without the option nothing of cachesim is imported, and no hook runs for a test."""
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_costs(pytestconfig):
+            assert "cachesim" not in {name.partition(".")[0] for name in sys.modules}
+            assert not pytestconfig.pluginmanager.has_plugin("cachesim-run")
+        """
+    )
+    run_pytest(subprocess=True).assert_outcomes(passed=1)
+
+
+def test_off_has_no_header(run_pytest: RunPytest) -> None:
+    """Without the option the header does not speak of it."""
+    assert not [line for line in run_pytest().outlines if line.startswith("cachesim:")]
+
+
+@pytest.mark.usefixtures("fake")
+def test_lazy(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """With the option, too, nothing is started for tests that don't ask for it."""
+    pytester.makepyfile("def test_other(): pass")
+    run_pytest("--cachesim").assert_outcomes(passed=1)
+
+
+# --- options --------------------------------------------------------------------------------
+
+
+def header(result: pytest.RunResult) -> str:
+    """The plugin's line of the header."""
+    (line,) = (line for line in result.outlines if line.startswith("cachesim:"))
+    return line
+
+
+def test_header(run_pytest: RunPytest) -> None:
+    """The header shows what the tests run on."""
+    result = run_pytest("--cachesim", "--cachesim-backend=docker", "--cachesim-seed=1234")
+    assert header(result) == "cachesim: backend docker, engine redis, speed 30, seed 1234"
+
+
+def test_help(run_pytest: RunPytest) -> None:
+    """Every option has an ini option of its name."""
+    text = run_pytest("--help").stdout.str()
+    options = re.findall(r"^  --(cachesim\S*?)(?:=\S+)?(?: .*)?$", text, re.M)
+    inis = re.findall(r"^  (cachesim\w*) \(", text, re.M)
+    assert [name.replace("-", "_") for name in options] == inis
+    assert len(inis) == 5
+
+
+def test_ini_option_turns_it_on(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """`cachesim = true` is as good as `--cachesim`."""
+    pytester.makeini("[pytest]\ncachesim = true\ncachesim_seed = 5")
+    assert header(run_pytest()) == "cachesim: backend auto, engine redis, speed 30, seed 5"
+
+
+@pytest.mark.parametrize(
+    ("sources", "speed"),
+    [("", "30"), ("file", "2"), ("file ini", "3"), ("file ini environment", "4"),
+     ("file ini environment option", "5")],
+)  # fmt: skip
+def test_precedence(
+    pytester: pytest.Pytester,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    sources: str,
+    speed: str,
+) -> None:
+    """Option beats environment beats ini option beats file beats the plugin's default."""
+    if "file" in sources:
+        pytester.makefile(".toml", cachesim="speed = 2")
+    pytester.makeini("[pytest]\n" + ("cachesim_speed = 3" if "ini" in sources else ""))
+    if "environment" in sources:
+        monkeypatch.setenv("CACHESIM_SPEED", "4")
+    options = ["--cachesim-speed=5"] if "option" in sources else []
+    assert f"speed {speed}," in header(run_pytest("--cachesim", *options))
+
+
+def test_zero_is_given(
+    pytester: pytest.Pytester, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An explicit 0 is not taken for nothing, wherever it is."""
+    pytester.makeini("[pytest]\ncachesim_seed = 0")
+    assert header(run_pytest("--cachesim")).endswith("seed 0")
+    monkeypatch.setenv("CACHESIM_SEED", "7")
+    assert header(run_pytest("--cachesim")).endswith("seed 7")
+    assert header(run_pytest("--cachesim", "--cachesim-seed=0")).endswith("seed 0")
+
+
+def test_seed_is_drawn(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """A seed that nobody gave is drawn early, so that the header can show it."""
+    pytester.makepyfile("def test_it(cachesim): pass")
+    lines = {header(run_pytest("--cachesim")) for _ in range(2)}
+    assert len(lines) == 2
+    assert {f"seed {settings.seed}" for settings in fake.made} == {
+        line.rpartition(", ")[2] for line in lines
+    }
+
+
+def test_settings_reach_the_topology(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest
+) -> None:
+    """The topology has the settings of the header, and those that are in the file alone."""
+    pytester.makefile(".toml", cachesim="node_timeout_seconds = 3")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    options = ["--cachesim-engine=valkey", "--cachesim-speed=7", "--cachesim-seed=8"]
+    run_pytest("--cachesim", *options).assert_outcomes(passed=1)
+    (settings,) = fake.made
+    assert (settings.engine, settings.speed, settings.seed) == ("valkey", 7, 8)
+    assert settings.node_timeout_seconds == 3
+
+
+def test_name_is_drawn(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell's `eval "$(cachesim env)"` does not give the tests the name of what it runs."""
+    monkeypatch.setenv("CACHESIM_NAME", "mine")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    run_pytest("--cachesim").assert_outcomes(passed=1)
+    assert re.fullmatch(r"pytest-\w+", str(fake.made[0].name))
+
+
+@pytest.mark.parametrize(
+    ("options", "ini", "origin"),
+    [
+        (["--cachesim-speed=fast"], "", "--cachesim-speed"),
+        ([], "cachesim_speed = fast", "ini option cachesim_speed"),
+    ],
+)
+def test_wrong_setting(
+    pytester: pytest.Pytester, run_pytest: RunPytest, options: list[str], ini: str, origin: str
+) -> None:
+    """A wrong setting is a usage error that names where it is."""
+    pytester.makeini(f"[pytest]\n{ini}")
+    result = run_pytest("--cachesim", *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: speed = 'fast' ({origin}): should be a valid number*"])
+
+
+# --- fixtures -------------------------------------------------------------------------------
+
+
+def test_as_new_and_healed(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """One topology for all; each test has it reset before, with draws of its own, and healed."""
+    pytester.makepyfile("def test_a(cachesim): pass\ndef test_b(cachesim): assert 0")
+    run_pytest("--cachesim").assert_outcomes(passed=1, failed=1)
+    file = "test_as_new_and_healed.py"
+    assert fake.calls == [
+        "start",
+        f"reset {file}::test_a",
+        "heal",
+        f"reset {file}::test_b",
+        "heal",
+        "stop",
+    ]
+
+
+def test_session_is_left_alone(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest
+) -> None:
+    """The session's fixtures neither reset nor heal, and can be used by other sessions' ones."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def service(cachesim_env):
+            return cachesim_env["CACHESIM_NAME"]
+
+        def test_it(service, cachesim_session):
+            assert service == cachesim_session.settings.name
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=1)
+    assert fake.calls == ["start", "stop"]
+
+
+def test_clients_are_closed(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """The clients are those of the topology, and are closed before it is healed."""
+    pytester.makepyfile("def test_it(redis_cluster, memcached): pass")
+    run_pytest("--cachesim").assert_outcomes(passed=1)
+    assert fake.calls[-4:] == ["close memcached", "close redis", "heal", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("reset", "cachesim: the topology could not be reset before the test: redis-b is stuck"),
+        ("heal", "cachesim: the topology could not be healed after the test: redis-b is stuck"),
+        (
+            "stop",
+            (
+                "cachesim: the topology could not be taken down: FaultError('redis-b is stuck'). "
+                "What is left, the next start of a topology removes."
+            ),
+        ),
+    ],
+    ids=["reset", "heal", "stop"],
+)
+def test_trouble_around_a_test(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, method: str, expected: str
+) -> None:
+    """An error in setup or teardown says what happened, without a traceback of ours."""
+    fake.errors[method] = FaultError("redis-b is stuck")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(passed=0 if method == "reset" else 1, errors=1)
+    assert expected in result.outlines
+    result.stdout.no_fnmatch_line("*_run.py*")
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable, ImageMissing])
+def test_skips_without_an_engine(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, error: type[Exception]
+) -> None:
+    """Where no topology can be had the tests skip with the reason; it is tried once."""
+    fake.errors["start"] = error("nothing here. Start Docker.")
+    pytester.makepyfile("def test_a(cachesim): pass\ndef test_b(redis_cluster): pass")
+    result = run_pytest("--cachesim", "-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*: cachesim: nothing here. Start Docker."])
+    assert fake.calls == ["start"]
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("1", "errors"), ("0", "skipped"), ("", "skipped")])
+def test_required_engine(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    outcome: str,
+) -> None:
+    """Where the engine is required, its absence is a failure."""
+    monkeypatch.setenv("CACHESIM_REQUIRE_DOCKER", value)
+    fake.errors["start"] = BackendUnavailable("nothing here. Start Docker.")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(**{outcome: 1})
+    if outcome == "errors":
+        expected = "CACHESIM_REQUIRE_DOCKER is set, but nothing here. Start Docker."
+        assert expected in result.outlines
+
+
+def test_start_that_fails(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """A topology that does not come up is an error, never a skip."""
+    fake.errors["start"] = NotReady("redis-c is not ready", "redis-c")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(errors=1)
+    assert "cachesim: the topology did not start: redis-c is not ready" in result.outlines
+
+
+# --- the report -----------------------------------------------------------------------------
+
+
+def sections(result: pytest.RunResult) -> dict[str, list[str]]:
+    """The plugin's sections of the report, by title; times are left out."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in result.outlines:
+        if match := re.fullmatch(r"-+ (.*) -+|=+ .* =+|_+ .* _+", line):
+            lines = found.setdefault(match[1], []) if match[1] else []
+        else:
+            lines.append(re.sub(r"^\d\d:\d\d:\d\d\.\d{3}", "TIME", line))
+    return {title: lines for title, lines in found.items() if title.startswith("cachesim")}
+
+
+@pytest.mark.usefixtures("fake")
+def test_failing_test(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Its report has what happened since it began, and the end of every node's log."""
+    pytester.makepyfile(
+        """
+        def test_before(cachesim):
+            cachesim.events.record("fault", "redis-a", "before")
+
+        def test_it(cachesim):
+            cachesim.events.record("fault", "redis-a", "kill")
+            assert 0
+        """
+    )
+    assert sections(run_pytest("--cachesim")) == {
+        "cachesim events": [
+            "TIME  reset       fake           as new",
+            "TIME  fault       redis-a        kill",
+        ],
+        "cachesim redis-a: last 20 log lines": [
+            "20 lines of redis-a at most",
+            "its last line",
+        ],
+        "cachesim memcached-a: last 20 log lines": [
+            "20 lines of memcached-a at most",
+            "its last line",
+        ],
+    }
+
+
+@pytest.mark.usefixtures("fake")
+def test_first_failing_test(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The start of the topology belongs to the test that asked first."""
+    pytester.makepyfile("def test_it(cachesim): assert 0")
+    (first, *_) = sections(run_pytest("--cachesim"))["cachesim events"]
+    assert first == "TIME  started     fake           here"
+
+
+@pytest.mark.usefixtures("fake")
+def test_failing_user_of_the_session(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The report has them, too, if only another fixture asks, for the session's topology."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def service(cachesim_session): pass
+
+        def test_it(service): assert 0
+        """
+    )
+    assert "cachesim events" in sections(run_pytest("--cachesim"))
+
+
+@pytest.mark.usefixtures("fake")
+def test_failing_user_at_run_time(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The report has them, too, if the test asks for the topology while it runs."""
+    pytester.makepyfile(
+        """
+        def test_it(request):
+            request.getfixturevalue("cachesim")
+            assert 0
+        """
+    )
+    assert "cachesim events" in sections(run_pytest("--cachesim"))
+
+
+@pytest.mark.usefixtures("fake")
+def test_others_have_no_sections(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Neither a passing test nor one without the topology has more in its report than before."""
+    pytester.makepyfile("def test_a(cachesim): pass\ndef test_b(): assert 0")
+    result = run_pytest("--cachesim", "-rA")
+    result.assert_outcomes(passed=1, failed=1)
+    assert sections(result) == {}
+
+
+@pytest.mark.usefixtures("fake")
+def test_log_that_cannot_be_read(
+    pytester: pytest.Pytester,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A log that is not to be had does not cost the rest of the report."""
+
+    def logs(_node: object, _lines: int) -> str:
+        raise OSError("the engine is gone")
+
+    monkeypatch.setattr(fake_simulator.FakeNode, "logs", logs)
+    pytester.makepyfile("def test_it(cachesim): assert 0")
+    found = sections(run_pytest("--cachesim"))
+    assert found["cachesim redis-a: last 20 log lines"] == [
+        "could not be read: OSError('the engine is gone')"
+    ]
+
+
+# --- several processes, and a real engine ---------------------------------------------------
+
+
+def test_workers_share_the_seed(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Under xdist each worker has a topology of its own, all with the controller's seed."""
+    fake = Path(fake_simulator.__file__).read_text()
+    pytester.makeconftest(
+        fake
+        + "\nimport cachesim.simulator"
+        + "\ncachesim.simulator.Simulator = FakeSimulator.new_class()"
+    )
+    pytester.makepyfile(
+        """
+        import json, os, pathlib
+
+        def write(sim):
+            name = os.environ["PYTEST_XDIST_WORKER"]
+            pathlib.Path(f"{name}.json").write_text(
+                json.dumps([sim.settings.seed, sim.settings.name])
+            )
+
+        def test_a(cachesim): write(cachesim)
+        def test_b(cachesim): write(cachesim)
+        """
+    )
+    result = run_pytest("--cachesim", "-n2", "--dist=each", subprocess=True)
+    result.assert_outcomes(passed=4)
+    found = [json.loads(file.read_text()) for file in pytester.path.glob("gw*.json")]
+    assert len(found) == len({name for _, name in found}) == 2
+    assert {f"seed {seed}" for seed, _ in found} == {header(result).rpartition(", ")[2]}
+
+
+def test_no_engine_answers(
+    pytester: pytest.Pytester, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real topology, too, skips where no engine answers."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    result = run_pytest("--cachesim", "-rs", subprocess=True)
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*: cachesim: no Docker engine answers at tcp://*"])
+
+
+@pytest.mark.usefixtures("require_docker")
+def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """A suite with a failover runs on real containers, and leaves none behind."""
+    import docker
+
+    pytester.makepyfile(
+        """
+        import pathlib
+
+        def test_failover(cachesim, redis_cluster, memcached, cachesim_env):
+            pathlib.Path("name").write_text(cachesim.name)
+            redis_cluster.set("session:1", "here")
+            memcached.set("api:1", "there")
+            cachesim.redis.primary.kill()
+            cachesim.redis.wait_for_failover()
+            assert redis_cluster.get("session:1") == "here"
+            assert cachesim_env["CACHESIM_REDIS_TLS"] == "1"
+
+        def test_as_new(cachesim, redis_cluster, memcached):
+            assert cachesim.redis.primary.name == "redis-a"
+            assert redis_cluster.get("session:1") is None
+            assert memcached.get("api:1") is None
+
+        def test_that_fails(cachesim):
+            cachesim.redis.primary.pause()
+            assert 0
+        """
+    )
+    arguments = ["--cachesim", "--cachesim-speed=100", "-Werror"]
+    result = run_pytest(*arguments, subprocess=True)
+    result.assert_outcomes(passed=2, failed=1)
+    found = sections(result)
+    assert any("redis-a        pause" in line for line in found["cachesim events"])
+    logs = [title for title in found if title.endswith("last 20 log lines")]
+    assert len(logs) == 6
+    run = f"cachesim-{(pytester.path / 'name').read_text()}"
+    with closing(docker.from_env()) as client:
+        mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run={run}"}
+        assert client.containers.list(all=True, filters=mine) == []
