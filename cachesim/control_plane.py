@@ -6,9 +6,9 @@ nothing of the faults, so whatever kills or cuts off a primary gets a failover.
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -43,11 +43,13 @@ class Signal(StrEnum):
     REQUESTED = "failover requested"
     PROMOTED = "promoted"
     REPLACED = "replaced"
+    STILL_REPLACING = "an old primary is still away"
 
 
 TRANSITIONS: Mapping[tuple[State, Signal], State] = {
     (State.AVAILABLE, Signal.PRIMARY_LOST): State.DETECTING,
     (State.AVAILABLE, Signal.REQUESTED): State.PROMOTING,
+    (State.AVAILABLE, Signal.STILL_REPLACING): State.REPLACING,
     (State.DETECTING, Signal.PRIMARY_BACK): State.AVAILABLE,
     (State.DETECTING, Signal.DETECTED): State.PROMOTING,
     (State.PROMOTING, Signal.PRIMARY_BACK): State.AVAILABLE,
@@ -129,12 +131,16 @@ class _Failover:
 
     Attributes:
         candidate: the node to promote, if one was asked for.
+        fenced: whether the old primary refuses writes for it already.
+        tried: the nodes whose promotion failed.
     """
 
     detected_at: float
     promised_at: float
     requested: bool = False
     candidate: str | None = None
+    fenced: bool = False
+    tried: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -142,11 +148,11 @@ class _OldPrimary:
     """A former primary that is not back yet.
 
     Attributes:
-        replaced_at_offset: the replication offset at which another took over.
+        told_offset: the replication offset up to which its losses were told.
         fenced_since: the beginning of the run of answers in which it was fenced.
     """
 
-    replaced_at_offset: int
+    told_offset: int
     fenced_since: float | None = None
 
 
@@ -239,7 +245,7 @@ class ControlPlane:
 
         Raises:
             ValueError: the primary is in that zone, or there is no such zone.
-            FaultError: a failover is under way already.
+            FaultError: a failover is under way already, or the replica does not answer.
         """
         with self._lock:
             candidate = None if to is None else self._replica_in(to)
@@ -258,6 +264,8 @@ class ControlPlane:
             raise ValueError(f"no zone {zone!r}: there are {', '.join(of_zone)}")
         if node == self.primary:
             raise ValueError(f"{node} is the primary already")
+        if self._answer(node) is None:
+            raise FaultError(f"{node} does not answer: it can't be promoted")
         return node
 
     def _run(self) -> None:
@@ -284,6 +292,8 @@ class ControlPlane:
             self._follow_recoveries()
             if self.state is State.REPLACING and not self._old:
                 self._signal(Signal.REPLACED)
+            elif self.state is State.AVAILABLE and self._old:
+                self._signal(Signal.STILL_REPLACING)
 
     def _look_for_loss(self) -> None:
         if self.state is State.AVAILABLE:
@@ -360,14 +370,17 @@ class ControlPlane:
 
     def _promote(self, now: float) -> None:
         failover, old = self._under_way(), self.primary
-        candidate = failover.candidate or self._least_lag()
+        candidate = failover.candidate or self._least_lag(failover.tried)
         if candidate is None:
+            failover.tried.clear()
             self._once("waiting", self._group, "no replica answers: there is none to promote")
         probe = self._answer(candidate) if candidate else None
         delay = 0.0 if probe is None or probe.state_ok else self._rejoin_delay()
         if now < failover.promised_at - delay:
             return
         if not failover.requested and self._lost() is None:
+            if failover.fenced:
+                self._shard.unfence(old)
             self._record("available", old, "is there again: no failover")
             self._failover = None
             self._signal(Signal.PRIMARY_BACK)
@@ -377,20 +390,23 @@ class ControlPlane:
         said = self._evidence.probe(old)
         last_known = said.offset if isinstance(said, RedisProbe) else 0
         offset = self._shard.fence(old) if said is not None and said.answered else None
+        failover.fenced = offset is not None
         try:
             taken_over = self._shard.promote(candidate)
         except FaultError as error:
             self._once("waiting", candidate, f"could not be promoted: {error}")
             failover.candidate = None
+            failover.tried.add(candidate)
             return
         self.primary = candidate
         self._settled_at = self._clock.monotonic()
         self._old.pop(candidate, None)
         fenced_since = said.since if said is not None and offset is not None else None
-        self._old[old] = _OldPrimary(taken_over, fenced_since)
+        last_offset = offset if offset is not None else last_known
+        self._old[old] = _OldPrimary(max(taken_over, last_offset), fenced_since)
         self._failover = None
         self.failovers += 1
-        self._tell_failover(old, offset if offset is not None else last_known, taken_over)
+        self._tell_failover(old, last_offset, taken_over)
         self._signal(Signal.PROMOTED)
 
     def _tell_failover(self, old: str, old_offset: int, offset: int) -> None:
@@ -415,9 +431,15 @@ class ControlPlane:
         low, high = REJOIN_DELAY
         return min(max(self.timing.node_timeout, low), high)
 
-    def _least_lag(self) -> str | None:
-        replicas = {n: p for n in self._redis if n != self.primary and (p := self._answer(n))}
-        return max(replicas, key=lambda n: replicas[n].offset, default=None)
+    def _least_lag(self, but: Collection[str] = ()) -> str | None:
+        replicas = {
+            node: probe
+            for node in self._redis
+            if node != self.primary and node not in but and (probe := self._answer(node))
+            # An old primary that does not know yet has an offset of its own.
+            if probe.role is Role.REPLICA
+        }
+        return max(replicas, key=lambda node: replicas[node].offset, default=None)
 
     # --- replacement ------------------------------------------------------------------------
 
@@ -461,12 +483,15 @@ class ControlPlane:
             self._recovers(node)
             if probe.role is Role.PRIMARY and old.fenced_since != probe.since:
                 # It was away when another took over, and does not know yet.
-                old.fenced_since = probe.since
                 offset = self._shard.fence(node)
-                if offset is not None and offset > old.replaced_at_offset:
-                    self._tell_loss(node, offset, old.replaced_at_offset)
+                if offset is None:
+                    continue
+                old.fenced_since = probe.since
+                if offset > old.told_offset:
+                    self._tell_loss(node, offset, old.told_offset)
+                    old.told_offset = offset
         for node in list(self._recovering):
-            if node in self._redis:
+            if node in self._redis and node != self.primary:
                 if self._answer(node) is None or not self._shard.in_sync(node, self.primary):
                     continue
                 self._shard.unfence(node)

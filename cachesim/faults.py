@@ -167,10 +167,13 @@ class Faults:
         Args:
             replicas: the names of the nodes that lag; without it, all.
         """
-        nodes = [self._topology.node(name) for name in replicas or self._redis_names()]
-        zones = {node.zone for node in nodes}
+        known = [node.name for node in self._topology.redis]
+        names = known if replicas is None else list(replicas)
+        if not names or not set(names) <= set(known):
+            raise ValueError(f"replicas: of {', '.join(known)} at least one, got {names}")
+        zones = {self._topology.node(name).zone for name in names}
         links = [k for k in self._links.values() if k.is_replication and k.source in zones]
-        target = ", ".join(node.name for node in nodes)
+        target = ", ".join(names)
         return self._begin(
             f"replication lag of {seconds:g} s",
             target,
@@ -305,9 +308,6 @@ class Faults:
 
     def _names(self) -> list[str]:
         return [node.name for node in self._topology.nodes]
-
-    def _redis_names(self) -> list[str]:
-        return [node.name for node in self._topology.redis]
 
 
 def _names(links: Collection[Link]) -> str:

@@ -111,6 +111,7 @@ class Links(Mapping[str, Link]):
         self._lanes = {link: tuple(_Lane(link, s) for s in BOTH) for link in topology.links}
         self._refused: dict[Link, set[Hashable]] = {link: set() for link in topology.links}
         self._disabled: set[Link] = set()
+        self._postponed: set[Link] = set()
         # As the servers had them at the start, to make a proxy anew.
         self._specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
@@ -156,7 +157,7 @@ class Links(Mapping[str, Link]):
             for link in links:
                 for stream in streams:
                     self._lane(link, stream).hold(holder, key, toxic, toxicity)
-            self._apply(holder, links)
+            self._apply(holder)
 
     def hold_stall(self, holder: Hashable, streams: Mapping[Link, Iterable[Stream]]) -> None:
         """Let packets vanish: connections stay, what is sent is held back until the release.
@@ -171,7 +172,7 @@ class Links(Mapping[str, Link]):
             for link, which in streams.items():
                 for stream in which:
                     self._lane(link, stream).hold(holder, _STALL, Latency(_FOR_EVER_MS))
-            self._apply(holder, streams)
+            self._apply(holder)
 
     def hold_refused(self, holder: Hashable, links: Collection[Link]) -> None:
         """Close the connections of links and refuse new ones.
@@ -182,7 +183,7 @@ class Links(Mapping[str, Link]):
         with self._lock:
             for link in links:
                 self._refused[link].add(holder)
-            self._apply(holder, links)
+            self._apply(holder)
 
     def release(self, holder: Hashable) -> None:
         """Let go of all that a holder holds. Repeating it is harmless.
@@ -191,22 +192,15 @@ class Links(Mapping[str, Link]):
             FaultError: Toxiproxy did not do it.
         """
         with self._lock:
-            held = [
-                link
-                for link in self._lanes
-                if holder in self._refused[link]
-                or any(holder in h for lane in self._lanes[link] for h in lane.holders.values())
-            ]
             self._let_go(holder)
-            self._bring_about(held)
+            self._bring_about()
 
     def settle(self) -> None:
         """Catch up on what was not done while a node stood still."""
         with self._lock:
-            if all(lane.is_settled for lane in self._all_lanes()):
-                return
-            time.sleep(_FLOW_OFF)
-            self._bring_about(self._lanes)
+            if self._postponed:
+                time.sleep(_FLOW_OFF)
+            self._bring_about()
 
     def reset(self) -> None:
         """Release all, and undo what others have done to the servers by hand too.
@@ -220,7 +214,7 @@ class Links(Mapping[str, Link]):
                 lane.holders.clear()
             for holders in self._refused.values():
                 holders.clear()
-            self._bring_about(self._lanes)
+            self._bring_about()
             try:
                 list(self._pool.map(self._tidy, self._servers))
             except ToxiproxyError as error:
@@ -251,29 +245,38 @@ class Links(Mapping[str, Link]):
             for lane in self._lanes[link]:
                 lane.release(holder)
 
-    def _apply(self, holder: Hashable, links: Iterable[Link]) -> None:
+    def _apply(self, holder: Hashable) -> None:
         try:
-            self._bring_about(links)
+            self._bring_about()
         except FaultError:
             self._let_go(holder)
-            self._bring_about(links)
+            with contextlib.suppress(FaultError):  # the first error says more
+                self._bring_about()
             raise
 
-    def _bring_about(self, links: Iterable[Link]) -> None:
-        """Make links what is wanted of them, side by side."""
-        errors = [f.exception() for f in [self._pool.submit(self._change, k) for k in links]]
-        if error := next(filter(None, errors), None):
+    def _bring_about(self) -> None:
+        """Make all links what is wanted of them, side by side; also what failed before."""
+        steps = [
+            self._pool.submit(self._change, link) for link in self._lanes if self._differs(link)
+        ]
+        if error := next(filter(None, [step.exception() for step in steps]), None):
             raise FaultError(f"a link could not be changed: {error}") from error
+
+    def _differs(self, link: Link) -> bool:
+        settled = all(lane.is_settled for lane in self._lanes[link])
+        return not settled or bool(self._refused[link]) != (link in self._disabled)
 
     def _change(self, link: Link) -> None:
         lanes = [lane for lane in self._lanes[link] if not lane.is_settled]
-        if lanes and self._may_be_stuck(link):
-            # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
-            # receiver is stuck, and for ever if it dies meanwhile.
-            self._events.record("postponed", link, "until the node that stands still goes on")
-        else:
+        if not lanes or not self._may_be_stuck(link):
             for lane in lanes:
                 self._change_toxics(lane)
+            self._postponed.discard(link)
+        elif link not in self._postponed:
+            # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
+            # receiver is stuck, and for ever if it dies meanwhile.
+            self._postponed.add(link)
+            self._events.record("postponed", link, "until the node that stands still goes on")
         refused = bool(self._refused[link])
         if refused != (link in self._disabled):
             self.server(link).set_enabled(link.name, not refused)

@@ -11,7 +11,7 @@ from cachesim.backends.base import Backend, NodeState
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.links import Links
-from cachesim.topology import Link, Topology
+from cachesim.topology import Topology
 
 
 class Nodes:
@@ -49,10 +49,9 @@ class Nodes:
             for node in nodes:
                 self._down[node].add(holder)
                 self._paused[node].clear()
-            # A published port is accepted by the engine whatever is behind it; a disabled proxy
-            # is nearest to a port that nobody listens on.
             for node in up:
-                self._links.hold_refused(("down", node), self._links_to(node))
+                self._refuse(node)
+            self._links.settle()
 
     def pause(self, holder: Hashable, nodes: Collection[str]) -> None:
         """SIGSTOP: connections stay, nothing is answered.
@@ -101,9 +100,11 @@ class Nodes:
             again = [n for zone in back if not self._dark[zone] for n in self.in_zone(zone)]
             self._backend.kill(*again)
             touched += [node for node in again if node not in touched]
+            for node in again:
+                if self._down[node]:
+                    self._refuse(node)
             self._start([node for node in touched if self.is_up(node)])
-            if frozen or again:
-                self._links.settle()
+            self._links.settle()
 
     def resume(self, node: str) -> None:
         """End every pause of a node."""
@@ -165,8 +166,11 @@ class Nodes:
         for node in nodes:
             self._links.release(("down", node))
 
-    def _links_to(self, node: str) -> list[Link]:
-        return [link for link in self._links.values() if link.target == node]
+    def _refuse(self, node: str) -> None:
+        # A published port is accepted by the engine whatever is behind it; a disabled proxy is
+        # nearest to a port that nobody listens on.
+        links = [link for link in self._links.values() if link.target == node]
+        self._links.hold_refused(("down", node), links)
 
 
 def _side_by_side(verb: Callable[[str], None], nodes: Collection[str]) -> None:

@@ -40,7 +40,7 @@ class ToxiproxyClient:
 
     def proxy(self, name: str) -> dict[str, Any]:
         """One proxy with its toxics."""
-        return dict(self._call("GET", f"/proxies/{quote(name)}"))
+        return dict(self._call("GET", f"/proxies/{_part(name)}"))
 
     def populate(self, proxies: Sequence[Mapping[str, object]]) -> None:
         """Create or replace proxies, each with `name`, `listen` and `upstream`."""
@@ -48,7 +48,7 @@ class ToxiproxyClient:
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Let a proxy listen, or close its connections and refuse new ones."""
-        self._call("POST", f"/proxies/{quote(name)}", {"enabled": enabled})
+        self._call("POST", f"/proxies/{_part(name)}", {"enabled": enabled})
 
     def add_toxic(
         self, proxy: str, name: str, toxic: Toxic, stream: Stream, toxicity: float = 1.0
@@ -65,16 +65,16 @@ class ToxiproxyClient:
             "toxicity": toxicity,
             "attributes": toxic.attributes,
         }
-        self._call("POST", f"/proxies/{quote(proxy)}/toxics", body)
+        self._call("POST", f"/proxies/{_part(proxy)}/toxics", body)
 
     def update_toxic(self, proxy: str, name: str, toxic: Toxic) -> None:
         """Give a toxic other attributes; connections stay."""
-        path = f"/proxies/{quote(proxy)}/toxics/{quote(name)}"
+        path = f"/proxies/{_part(proxy)}/toxics/{_part(name)}"
         self._call("POST", path, {"attributes": toxic.attributes})
 
     def remove_toxic(self, proxy: str, name: str) -> None:
         """Remove a toxic; what it held back goes on."""
-        self._call("DELETE", f"/proxies/{quote(proxy)}/toxics/{quote(name)}")
+        self._call("DELETE", f"/proxies/{_part(proxy)}/toxics/{_part(name)}")
 
     def close(self) -> None:
         """Close the connections to the server."""
@@ -91,7 +91,10 @@ class ToxiproxyClient:
             raise ToxiproxyError(f"{where}: {error or type(error).__name__}") from error
         if status >= 400:
             raise ToxiproxyError(f"{where}: {_message(status, data)}", status)
-        return json.loads(data) if data else None
+        try:
+            return json.loads(data) if data else None
+        except ValueError as error:
+            raise ToxiproxyError(f"{where}: no JSON: {data[:200]!r}", status) from error
 
     def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         # A partition is two dozen calls: http.client takes a half of urllib3's time for them.
@@ -120,6 +123,10 @@ class ToxiproxyClient:
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
 
 
 def _message(status: int, data: bytes) -> str:
