@@ -42,15 +42,17 @@ class Nodes:
     def _take_down(self, holder: Hashable, nodes: Collection[str], *, orderly: bool) -> None:
         with self._lock:
             up = [node for node in nodes if self.is_up(node)]
-            if orderly:
-                _side_by_side(self._backend.shut_down, up)
-            else:
-                self._backend.kill(*up)
             for node in nodes:
                 self._down[node].add(holder)
                 self._paused[node].clear()
+            if orderly:
+                _side_by_side(self._backend.shut_down, up)
+            # Before the kill, which takes the engine a tenth of a second: what is on its way to
+            # replicas is lost with the node, and clients and replicas lose it at one moment.
             for node in up:
                 self._refuse(node)
+            if not orderly:
+                self._backend.kill(*up)
             self._links.settle()
 
     def pause(self, holder: Hashable, nodes: Collection[str]) -> None:
@@ -98,7 +100,8 @@ class Nodes:
                 if not self._paused[node]:
                     self._backend.resume(node)
             again = [n for zone in back if not self._dark[zone] for n in self.in_zone(zone)]
-            self._backend.kill(*again)
+            if again:
+                self._backend.kill(*again)
             touched += [node for node in again if node not in touched]
             for node in again:
                 if self._down[node]:

@@ -21,8 +21,7 @@ FIXTURES = ["cachesim", "cachesim_session", "redis_cluster", "memcached", "cache
 # --- off ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("fake")
-def test_off_skips(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+def test_off_skips(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
     """Without the option every test that asks for a fixture skips, and says why."""
     pytester.makepyfile("\n".join(f"def test_{name}({name}): pass" for name in FIXTURES))
     result = run_pytest("-rs")
@@ -32,6 +31,7 @@ def test_off_skips(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     assert all(
         line.endswith(": needs a cache topology: run pytest with --cachesim") for line in reasons
     )
+    assert fake.made == []
 
 
 def test_off_imports_nothing(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
@@ -53,11 +53,11 @@ def test_off_has_no_header(run_pytest: RunPytest) -> None:
     assert not [line for line in run_pytest().outlines if line.startswith("cachesim:")]
 
 
-@pytest.mark.usefixtures("fake")
-def test_lazy(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+def test_lazy(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
     """With the option, too, nothing is started for tests that don't ask for it."""
     pytester.makepyfile("def test_other(): pass")
     run_pytest("--cachesim").assert_outcomes(passed=1)
+    assert fake.made == []
 
 
 # --- options --------------------------------------------------------------------------------
