@@ -264,8 +264,9 @@ class ControlPlane:
             raise ValueError(f"no zone {zone!r}: there are {', '.join(of_zone)}")
         if node == self.primary:
             raise ValueError(f"{node} is the primary already")
-        if self._answer(node) is None:
-            raise FaultError(f"{node} does not answer: it can't be promoted")
+        probe = self._answer(node)
+        if probe is None or probe.role is not Role.REPLICA:
+            raise FaultError(f"{node} can't be promoted: it does not answer as a replica")
         return node
 
     def _run(self) -> None:
@@ -373,7 +374,7 @@ class ControlPlane:
         candidate = failover.candidate or self._least_lag(failover.tried)
         if candidate is None:
             failover.tried.clear()
-            self._once("waiting", self._group, "no replica answers: there is none to promote")
+            self._once("waiting", self._group, "there is no replica that can be promoted")
         probe = self._answer(candidate) if candidate else None
         delay = 0.0 if probe is None or probe.state_ok else self._rejoin_delay()
         if now < failover.promised_at - delay:
@@ -390,7 +391,7 @@ class ControlPlane:
         said = self._evidence.probe(old)
         last_known = said.offset if isinstance(said, RedisProbe) else 0
         offset = self._shard.fence(old) if said is not None and said.answered else None
-        failover.fenced = offset is not None
+        failover.fenced |= said is not None and said.answered
         try:
             taken_over = self._shard.promote(candidate)
         except FaultError as error:

@@ -274,8 +274,10 @@ class Faults:
 
     def _release(self, fault: Fault) -> None:
         # In this order: a toxic changed on a link whose receiver is stuck freezes its Toxiproxy.
-        self._nodes.release(fault)
-        self._links.release(fault)
+        try:
+            self._nodes.release(fault)
+        finally:
+            self._links.release(fault)
 
     def _ended(self, fault: Fault) -> None:
         del self._active[id(fault)]

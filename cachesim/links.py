@@ -112,6 +112,8 @@ class Links(Mapping[str, Link]):
         self._refused: dict[Link, set[Hashable]] = {link: set() for link in topology.links}
         self._disabled: set[Link] = set()
         self._postponed: set[Link] = set()
+        # Links whose release failed, until it is repeated.
+        self._owed: dict[Hashable, set[Link]] = {}
         # As the servers had them at the start, to make a proxy anew.
         self._specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
@@ -157,7 +159,7 @@ class Links(Mapping[str, Link]):
             for link in links:
                 for stream in streams:
                     self._lane(link, stream).hold(holder, key, toxic, toxicity)
-            self._apply(holder)
+            self._apply(holder, links)
 
     def hold_stall(self, holder: Hashable, streams: Mapping[Link, Iterable[Stream]]) -> None:
         """Let packets vanish: connections stay, what is sent is held back until the release.
@@ -172,7 +174,7 @@ class Links(Mapping[str, Link]):
             for link, which in streams.items():
                 for stream in which:
                     self._lane(link, stream).hold(holder, _STALL, Latency(_FOR_EVER_MS))
-            self._apply(holder)
+            self._apply(holder, streams)
 
     def hold_refused(self, holder: Hashable, links: Collection[Link]) -> None:
         """Close the connections of links and refuse new ones.
@@ -183,7 +185,7 @@ class Links(Mapping[str, Link]):
         with self._lock:
             for link in links:
                 self._refused[link].add(holder)
-            self._apply(holder)
+            self._apply(holder, links)
 
     def release(self, holder: Hashable) -> None:
         """Let go of all that a holder holds. Repeating it is harmless.
@@ -192,15 +194,17 @@ class Links(Mapping[str, Link]):
             FaultError: Toxiproxy did not do it.
         """
         with self._lock:
-            self._let_go(holder)
-            self._bring_about()
+            owed = self._owed.pop(holder, set()) | self._let_go(holder)
+            try:
+                self._bring_about(owed)
+            except FaultError:
+                self._owed[holder] = owed
+                raise
 
     def settle(self) -> None:
         """Catch up on what was not done while a node stood still."""
         with self._lock:
-            if self._postponed:
-                time.sleep(_FLOW_OFF)
-            self._bring_about()
+            self._bring_about(tuple(self._postponed))
 
     def reset(self) -> None:
         """Release all, and undo what others have done to the servers by hand too.
@@ -214,7 +218,8 @@ class Links(Mapping[str, Link]):
                 lane.holders.clear()
             for holders in self._refused.values():
                 holders.clear()
-            self._bring_about()
+            self._owed.clear()
+            self._bring_about(self._lanes)
             try:
                 list(self._pool.map(self._tidy, self._servers))
             except ToxiproxyError as error:
@@ -239,26 +244,35 @@ class Links(Mapping[str, Link]):
     def _all_lanes(self) -> Iterator[_Lane]:
         return (lane for lanes in self._lanes.values() for lane in lanes)
 
-    def _let_go(self, holder: Hashable) -> None:
-        for link, holders in self._refused.items():
-            holders.discard(holder)
-            for lane in self._lanes[link]:
-                lane.release(holder)
+    def _let_go(self, holder: Hashable) -> set[Link]:
+        """Forget what a holder wants.
 
-    def _apply(self, holder: Hashable) -> None:
+        Returns:
+            The links it wanted something of.
+        """
+        held = set()
+        for link, holders in self._refused.items():
+            lanes = self._lanes[link]
+            if holder in holders or any(holder in h for k in lanes for h in k.holders.values()):
+                held.add(link)
+            holders.discard(holder)
+            for lane in lanes:
+                lane.release(holder)
+        return held
+
+    def _apply(self, holder: Hashable, links: Collection[Link]) -> None:
         try:
-            self._bring_about()
+            self._bring_about(links)
         except FaultError:
             self._let_go(holder)
             with contextlib.suppress(FaultError):  # the first error says more
-                self._bring_about()
+                self._bring_about(links)
             raise
 
-    def _bring_about(self) -> None:
-        """Make all links what is wanted of them, side by side; also what failed before."""
-        steps = [
-            self._pool.submit(self._change, link) for link in self._lanes if self._differs(link)
-        ]
+    def _bring_about(self, links: Iterable[Link]) -> None:
+        """Make links what is wanted of them, side by side."""
+        differing = [k for k in links if self._differs(k) or k in self._postponed]
+        steps = [self._pool.submit(self._change, link) for link in differing]
         if error := next(filter(None, [step.exception() for step in steps]), None):
             raise FaultError(f"a link could not be changed: {error}") from error
 
@@ -269,6 +283,9 @@ class Links(Mapping[str, Link]):
     def _change(self, link: Link) -> None:
         lanes = [lane for lane in self._lanes[link] if not lane.is_settled]
         if not lanes or not self._may_be_stuck(link):
+            if link in self._postponed:
+                # What was waiting for the node flows off, and connections that it left end.
+                time.sleep(_FLOW_OFF)
             for lane in lanes:
                 self._change_toxics(lane)
             self._postponed.discard(link)

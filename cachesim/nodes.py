@@ -44,7 +44,6 @@ class Nodes:
             up = [node for node in nodes if self.is_up(node)]
             for node in nodes:
                 self._down[node].add(holder)
-                self._paused[node].clear()
             if orderly:
                 _side_by_side(self._backend.shut_down, up)
             # Before the kill, which takes the engine a tenth of a second: what is on its way to
@@ -53,6 +52,8 @@ class Nodes:
                 self._refuse(node)
             if not orderly:
                 self._backend.kill(*up)
+            for node in nodes:
+                self._paused[node].clear()
             self._links.settle()
 
     def pause(self, holder: Hashable, nodes: Collection[str]) -> None:
@@ -90,24 +91,38 @@ class Nodes:
     def release(self, holder: Hashable) -> None:
         """Resume and start what the holder held and no one else holds. Repeating is harmless."""
         with self._lock:
+            held = [
+                holders
+                for verb in (self._dark, self._down, self._paused)
+                for holders in verb.values()
+                if holder in holders
+            ]
             back = [zone for zone, holders in self._dark.items() if holder in holders]
             touched = [node for node, holders in self._down.items() if holder in holders]
             frozen = [node for node, holders in self._paused.items() if holder in holders]
-            for held in (self._dark, self._down, self._paused):
-                for holders in held.values():
-                    holders.discard(holder)
-            for node in frozen:
-                if not self._paused[node]:
-                    self._backend.resume(node)
-            again = [n for zone in back if not self._dark[zone] for n in self.in_zone(zone)]
-            if again:
-                self._backend.kill(*again)
-            touched += [node for node in again if node not in touched]
-            for node in again:
-                if self._down[node]:
-                    self._refuse(node)
-            self._start([node for node in touched if self.is_up(node)])
-            self._links.settle()
+            for holders in held:
+                holders.discard(holder)
+            try:
+                self._bring_back(back, touched, frozen)
+            except BaseException:
+                for holders in held:
+                    holders.add(holder)
+                raise
+
+    def _bring_back(self, zones: list[str], down: list[str], paused: list[str]) -> None:
+        """Let go on what nobody holds any more: zones without power, dead and paused nodes."""
+        for node in paused:
+            if not self._paused[node] and self.is_up(node):
+                self._backend.resume(node)
+        again = [n for zone in zones if not self._dark[zone] for n in self.in_zone(zone)]
+        if again:
+            self._backend.kill(*again)
+        for node in again:
+            if self._down[node]:
+                self._refuse(node)
+        back = dict.fromkeys([*down, *again])
+        self._start([node for node in back if self.is_up(node)])
+        self._links.settle()
 
     def resume(self, node: str) -> None:
         """End every pause of a node."""

@@ -269,6 +269,7 @@ class FakeShard:
         silent: since when a listener hears nothing of a speaker.
         unpowered: zones without power.
         unpromotable: nodes that can't be promoted.
+        unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
     """
 
@@ -284,6 +285,7 @@ class FakeShard:
         self.silent: dict[tuple[str, str], float] = {}
         self.unpowered: set[str] = set()
         self.unpromotable: set[str] = set()
+        self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
 
     def look(self) -> None:
@@ -318,7 +320,8 @@ class FakeShard:
         """See `Shard.fence`."""
         self.calls.append(("fence", node))
         fenced = self.nodes[node]
-        return fenced.offset if fenced.up and fenced.role is Role.PRIMARY else None
+        answers = fenced.up and node not in self.unfenceable
+        return fenced.offset if answers and fenced.role is Role.PRIMARY else None
 
     def unfence(self, node: str) -> None:
         """See `Shard.unfence`."""

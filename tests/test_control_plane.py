@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cachesim import control_plane
 from cachesim.clock import ManualClock
 from cachesim.control_plane import TRANSITIONS, ControlPlane, Signal, State, Timing
 from cachesim.errors import FaultError
@@ -375,7 +376,7 @@ def test_no_candidate(play: Play) -> None:
     play.until_state(State.PROMOTING)
     play.run(5)
     told = [e.message for e in play.events.of("waiting")]
-    assert told == ["no replica answers: there is none to promote"]
+    assert told == ["there is no replica that can be promoted"]
     assert play.state() is State.PROMOTING
 
 
@@ -389,19 +390,56 @@ def test_candidate_that_comes_late(play: Play) -> None:
     assert play.plane.primary == "redis-c"
 
 
-def test_failed_promotion_is_tried_again(play: Play) -> None:
-    """A promotion that fails is told once and tried again until it works."""
+def test_next_replica_after_a_failed_promotion(play: Play) -> None:
+    """A replica that could not be promoted is told of, and the next one becomes the primary."""
+    play.shard.nodes["redis-b"].offset += 1
     play.shard.unpromotable.add("redis-b")
+    play.fail_over()
+    assert play.plane.primary == "redis-c"
+    assert play.shard.calls == [("promote", "redis-b"), ("promote", "redis-c")]
+    assert [event.source for event in play.events.of("waiting")] == ["redis-b"]
+
+
+def test_failed_promotion_is_tried_again(play: Play) -> None:
+    """When no replica could be promoted, which is told once of each, all are tried again."""
+    play.shard.unpromotable.update(("redis-b", "redis-c"))
     play.down("redis-a")
     play.until(play.detecting().data["promised_at"] - MOMENT)
-    play.run(1)
-    assert play.shard.calls.count(("promote", "redis-b")) > 1
+    play.run(2)
+    tried = [node for verb, node in play.shard.calls if verb == "promote"]
+    assert tried[:4] == ["redis-b", "redis-c"] * 2
     assert play.state() is State.PROMOTING
     assert play.plane.failovers == 0
-    assert [event.source for event in play.events.of("waiting")] == ["redis-b"]
+    told = [e.source for e in play.events.of("waiting") if e.source != GROUP]
+    assert told == ["redis-b", "redis-c"]
     play.shard.unpromotable.clear()
-    play.tick()
-    assert play.plane.primary == "redis-b"
+    play.until_failover(limit=1)
+
+
+def test_fenced_zombie_is_no_candidate(play: Play) -> None:
+    """An old primary that still says that it is one is not promoted, however far it is."""
+    play.shard.nodes["redis-a"].knows = False
+    play.cut_off("redis-b", "redis-c")
+    play.until_failover()
+    play.shard.silent.clear()
+    play.shard.nodes["redis-a"].offset = 5000
+    play.down("redis-b")
+    play.until_failover()
+    assert play.plane.primary == "redis-c"
+    assert ("promote", "redis-a") not in play.shard.calls
+
+
+def test_failover_called_off_after_a_fence(play: Play) -> None:
+    """A primary that was fenced takes writes again when its failover is called off."""
+    play.shard.unpromotable.update(("redis-b", "redis-c"))
+    play.cut_off("redis-b", "redis-c")
+    while ("fence", "redis-a") not in play.shard.calls:
+        play.tick()
+    play.shard.silent.clear()
+    play.until_state(State.AVAILABLE, limit=1)
+    assert play.plane.primary == "redis-a"
+    assert play.shard.calls[-1] == ("unfence", "redis-a")
+    assert play.shard.calls.count(("unfence", "redis-a")) == 1
 
 
 def test_second_failover(play: Play) -> None:
@@ -412,6 +450,21 @@ def test_second_failover(play: Play) -> None:
     play.until_state(State.REPLACING)
     assert play.plane.failovers == 2
     assert play.plane.primary == "redis-c"
+
+
+def test_detection_called_off_while_an_old_primary_is_away(play: Play) -> None:
+    """A new primary that was lost for a moment does not make the old one be forgotten."""
+    play.shard.unpowered.add("a")
+    play.fail_over()
+    play.down("redis-b")
+    assert play.state() is State.DETECTING
+    play.up("redis-b")
+    assert play.state() is State.REPLACING
+    play.run(REPLACEMENT[1])
+    assert play.state() is State.REPLACING
+    play.shard.unpowered.clear()
+    play.until_state(State.AVAILABLE)
+    assert [event.source for event in play.events.of("recovered")] == ["redis-a"]
 
 
 # --- replacement ----------------------------------------------------------------------------
@@ -502,6 +555,18 @@ def test_all_nodes_dead(play: Play) -> None:
     assert {("replace", f"redis-{zone}") for zone in "abc"} <= set(play.shard.calls)
 
 
+def test_recovery_of_the_primary(play: Play) -> None:
+    """A primary that was itself given a new process, with no replica left, is told as recovered."""
+    play.shard.unpowered.update("bc")
+    play.down("redis-b", "redis-c", "redis-a")
+    play.until_state(State.AVAILABLE)
+    play.tick()
+    assert play.plane.primary == "redis-a"
+    recovery = [e for e in play.events if e.source == "redis-a" and e.kind.startswith("recover")]
+    assert [event.kind for event in recovery] == ["recovering", "recovered"]
+    assert recovery[-1].message == "Finished recovery for cache nodes redis-a"
+
+
 def test_no_power(play: Play) -> None:
     """A node in a zone without power is waited for, told once, and replaced with the power."""
     play.shard.unpowered.add("c")
@@ -537,6 +602,37 @@ def test_zombie_is_fenced_once(play: Play) -> None:
     play.down("redis-a")
     play.up("redis-a")
     assert play.shard.calls == [("fence", "redis-a")] * 2
+
+
+def test_failed_fence_of_a_zombie_is_tried_again(play: Play) -> None:
+    """A zombie that could not be fenced is fenced when it can be, and its losses are told then."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].offset = 1400
+    play.shard.unfenceable.add("redis-a")
+    play.up("redis-a")
+    assert not play.events.of("lost")
+    play.shard.unfenceable.clear()
+    play.shard.calls.clear()
+    play.run(1)
+    assert play.shard.calls == [("fence", "redis-a")]
+    assert [event.data["lost_bytes"] for event in play.events.of("lost")] == [400]
+
+
+@pytest.mark.parametrize(
+    ("offset", "told"),
+    [pytest.param(1100, [100], id="no-surplus"), pytest.param(1140, [100, 40], id="surplus")],
+)
+def test_loss_is_told_once(play: Play, offset: int, told: list[int]) -> None:
+    """Of a primary that comes back only those losses are told that were not told before."""
+    play.shard.nodes["redis-a"].offset = 1100
+    play.tick()
+    play.fail_over()
+    play.shard.nodes["redis-a"].offset = offset
+    play.up("redis-a")
+    assert [event.data["lost_bytes"] for event in play.events.of("lost")] == told
+    play.down("redis-a")
+    play.up("redis-a")
+    assert len(play.events.of("lost")) == len(told)
 
 
 def test_fenced_at_the_promotion_is_not_fenced_again(play: Play) -> None:
@@ -615,6 +711,15 @@ def test_requested_failover_to_no_zone(play: Play) -> None:
     """An unknown zone is an error that names the zones there are."""
     with pytest.raises(ValueError, match="no zone 'd': there are a, b, c"):
         play.plane.failover(to="d")
+    assert not play.events
+
+
+def test_requested_failover_to_a_dead_replica(play: Play) -> None:
+    """A replica that does not answer can't be asked for, and nothing is begun."""
+    play.down("redis-c")
+    with pytest.raises(FaultError, match="redis-c can't be promoted: it does not answer as a replica"):
+        play.plane.failover(to="c")
+    assert play.state() is State.AVAILABLE
     assert not play.events
 
 
@@ -788,6 +893,12 @@ def replacing(play: Play) -> None:
     play.until_state(State.REPLACING)
 
 
+def detecting_again(play: Play) -> None:
+    """Lose the new primary too, while the old one is away."""
+    replacing(play)
+    detecting(play)
+
+
 def nothing(play: Play) -> None:
     """Leave all as it is."""
 
@@ -813,6 +924,7 @@ def request(play: Play) -> None:
 WAYS: dict[tuple[State, Signal], tuple[Callable[[Play], None], Callable[[Play], None]]] = {
     (State.AVAILABLE, Signal.PRIMARY_LOST): (nothing, detecting),
     (State.AVAILABLE, Signal.REQUESTED): (nothing, request),
+    (State.AVAILABLE, Signal.STILL_REPLACING): (detecting_again, primary_back),
     (State.DETECTING, Signal.PRIMARY_BACK): (detecting, primary_back),
     (State.DETECTING, Signal.DETECTED): (detecting, wait),
     (State.PROMOTING, Signal.PRIMARY_BACK): (promoting, primary_back),
@@ -821,16 +933,36 @@ WAYS: dict[tuple[State, Signal], tuple[Callable[[Play], None], Callable[[Play], 
     (State.REPLACING, Signal.REQUESTED): (replacing, request),
     (State.REPLACING, Signal.REPLACED): (replacing, wait),
 }
-"""How to reach a state, and then how to give it the signal."""
+"""How to come near a transition, and then how to bring it about."""
+
+
+class Table(dict[tuple[State, Signal], State]):
+    """The table, which notes what is looked up.
+
+    Attributes:
+        taken: the transitions, in order: a tick may make several.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(TRANSITIONS)
+        self.taken: list[tuple[State, Signal]] = []
+
+    def __getitem__(self, key: tuple[State, Signal]) -> State:
+        self.taken.append(key)
+        return super().__getitem__(key)
 
 
 @pytest.mark.parametrize(("state", "signal"), TRANSITIONS)
-def test_transition(play: Play, state: State, signal: Signal) -> None:
+def test_transition(
+    play: Play, monkeypatch: pytest.MonkeyPatch, state: State, signal: Signal
+) -> None:
     """Every transition of the table can be brought about, and leads where the table says."""
+    table = Table()
     reach, give = WAYS[state, signal]
     reach(play)
-    assert play.state() is state
+    monkeypatch.setattr(control_plane, "TRANSITIONS", table)
     give(play)
+    assert table.taken[-1] == (state, signal)
     assert play.state() is TRANSITIONS[state, signal]
 
 

@@ -165,8 +165,17 @@ def test_replication_lag_of_one_replica(rig: Rig) -> None:
 
 def test_replication_lag_of_an_unknown_replica(rig: Rig) -> None:
     """An unknown replica is an error that lists the nodes there are."""
-    with pytest.raises(ValueError, match="no node 'redis-d': there are redis-a"):
+    with pytest.raises(ValueError, match=r"of redis-a, redis-b, redis-c at .* got \['redis-d'\]"):
         rig.faults.replication_lag(1, replicas=["redis-d"])
+
+
+@pytest.mark.parametrize("replicas", [[], ["memcached-b"], ["redis-b", "memcached-b"]])
+def test_replication_lag_of_what_is_no_replica(rig: Rig, replicas: list[str]) -> None:
+    """A replication lag of no replica, or of a node that has none, is a mistake."""
+    with pytest.raises(ValueError, match="replicas: of redis-a, redis-b, redis-c at least one"):
+        rig.faults.replication_lag(1, replicas)
+    assert rig.is_whole()
+    assert rig.faults.active == []
 
 
 # --- on zones -------------------------------------------------------------------------------
@@ -391,6 +400,19 @@ def test_heal_that_fails(rig: Rig) -> None:
         fault.heal()
     assert rig.faults.active == [fault]
     assert rig.events.of("heal") == []
+
+
+def test_repeated_heal(rig: Rig) -> None:
+    """A heal that failed heals when it is repeated, and is told then."""
+    fault = rig.faults.latency("b-to-redis-a", 100)
+    rig.servers["b"].broken["b-to-redis-a"] = 500
+    with pytest.raises(FaultError):
+        fault.heal()
+    rig.servers["b"].broken.clear()
+    fault.heal()
+    assert rig.is_whole()
+    assert rig.faults.active == []
+    assert len(rig.events.of("heal")) == 1
 
 
 def test_heal_all(rig: Rig) -> None:

@@ -1,6 +1,6 @@
 """Links: what faults hold of them, and the chains of toxics that come of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -382,7 +382,25 @@ def test_failing_release(rig: Rig) -> None:
     with pytest.raises(FaultError):
         rig.links.release("f")
     rig.server.broken.clear()
-    rig.links.settle()
+    rig.links.release("f")
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("what", ["toxic", "stall", "refusal"])
+def test_repeated_release(rig: Rig, what: str) -> None:
+    """A release that failed is an error again as long as it fails, and then it works."""
+    hold: dict[str, Callable[[], None]] = {
+        "toxic": lambda: rig.slow("f"),
+        "stall": lambda: rig.stall("f"),
+        "refusal": lambda: rig.links.hold_refused("f", [rig.link]),
+    }
+    hold[what]()
+    rig.server.broken[rig.link.name] = 500
+    for _ in range(2):
+        with pytest.raises(FaultError):
+            rig.links.release("f")
+    rig.server.broken.clear()
+    rig.links.release("f")
     assert rig.is_whole()
 
 
@@ -408,6 +426,21 @@ def test_postponed(rig: Rig, name: str, node: str) -> None:
     rig.frozen.clear()
     rig.links.settle()
     assert rig.does(link) == ["latency"]
+
+
+def test_postponed_is_told_once(rig: Rig) -> None:
+    """A link that waits is told of when it begins to, whatever else happens to links meanwhile."""
+    for times in (1, 2):
+        rig.frozen.add("redis-a")
+        rig.slow(times)
+        rig.slow("more")
+        rig.links.hold_refused("more", [rig.links["b-to-redis-c"]])
+        rig.links.release("more")
+        rig.links.settle()
+        assert [(e.kind, e.source) for e in rig.events] == [("postponed", rig.link.name)] * times
+        rig.frozen.clear()
+        rig.links.settle()
+        assert rig.does() == ["latency"] * times
 
 
 @pytest.mark.parametrize("name", ["b-to-memcached-a", "client-to-redis-b", "c-to-redis-b"])

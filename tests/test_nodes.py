@@ -193,6 +193,19 @@ def test_release_of_a_pause_settles_the_links(rig: Rig) -> None:
     assert rig.servers["a"].does(link.name, Stream.UPSTREAM) == ["latency"]
 
 
+@pytest.mark.parametrize("order", [("pause", "kill"), ("kill", "pause")], ids="-then-".join)
+def test_kill_of_a_paused_node_settles_the_links(rig: Rig, order: tuple[str, str]) -> None:
+    """What a pause kept off a link is there although the node was killed, not resumed."""
+    link = rig.links["b-to-redis-a"]
+    rig.nodes.pause("pause", ["redis-b"])
+    rig.links.hold_toxic("slow", [link], Latency(100), [Stream.DOWNSTREAM])
+    assert rig.servers["b"].does(link.name, Stream.DOWNSTREAM) == []
+    rig.nodes.kill("kill", ["redis-b"])
+    for holder in order:
+        rig.nodes.release(holder)
+    assert rig.servers["b"].does(link.name, Stream.DOWNSTREAM) == ["latency"]
+
+
 # --- without power --------------------------------------------------------------------------
 
 
@@ -245,6 +258,17 @@ def test_kill_without_power(rig: Rig) -> None:
     assert rig.nodes.state("redis-a") is STOPPED
     rig.nodes.release("kill")
     assert rig.did() == [("run", "redis-a")]
+
+
+def test_links_of_a_node_that_was_killed_without_power(rig: Rig) -> None:
+    """With the power back, a node that was killed meanwhile refuses until its kill is healed."""
+    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.kill("kill", ["redis-a"])
+    assert not rig.refused()
+    rig.nodes.release("power")
+    assert rig.refused() == rig.links_to("redis-a")
+    rig.nodes.release("kill")
+    assert not rig.refused()
 
 
 def test_release_of_a_kill_without_power(rig: Rig) -> None:

@@ -202,10 +202,12 @@ class DockerBackend:
         self._ports = _draw_ports(self._topology)
         with ThreadPoolExecutor(len(self._topology.nodes) + 2 * len(self._topology.zones)) as pool:
             network = pool.submit(self._create_network)
-            self._client.client.volumes.create(self._run, labels=self._labels)
+            # Nothing is created in this thread: an interrupt would not wait for it to be done.
+            volume = pool.submit(self._client.client.volumes.create, self._run, labels=self._labels)
 
             def create_pod(zone: str) -> "Container":
                 network.result()
+                volume.result()
                 return self._create_pod(zone)
 
             pods = {z.name: pool.submit(create_pod, z.name) for z in self._topology.zones}
@@ -236,6 +238,7 @@ class DockerBackend:
             members = [pool.submit(run_member, node) for node in self._topology.nodes]
             steps: list[Future[Any]] = [
                 network,
+                volume,
                 *pods.values(),
                 archive,
                 filled,

@@ -32,15 +32,15 @@ class ToxiproxyClient:
 
     def version(self) -> str:
         """The server's version, such as `2.12.0`."""
-        return str(self._call("GET", "/version")["version"])
+        return str(self._object("/version")["version"])
 
     def proxies(self) -> dict[str, dict[str, Any]]:
         """All proxies with their toxics, by name, as the API gives them."""
-        return dict(self._call("GET", "/proxies"))
+        return self._object("/proxies")
 
     def proxy(self, name: str) -> dict[str, Any]:
         """One proxy with its toxics."""
-        return dict(self._call("GET", f"/proxies/{_part(name)}"))
+        return self._object(f"/proxies/{_part(name)}")
 
     def populate(self, proxies: Sequence[Mapping[str, object]]) -> None:
         """Create or replace proxies, each with `name`, `listen` and `upstream`."""
@@ -95,6 +95,12 @@ class ToxiproxyClient:
             return json.loads(data) if data else None
         except ValueError as error:
             raise ToxiproxyError(f"{where}: no JSON: {data[:200]!r}", status) from error
+
+    def _object(self, path: str) -> dict[str, Any]:
+        answer = self._call("GET", path)
+        if not isinstance(answer, dict):
+            raise ToxiproxyError(f"Toxiproxy at {self.url}: GET {path}: no object: {answer!r}")
+        return answer
 
     def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         # A partition is two dozen calls: http.client takes a half of urllib3's time for them.

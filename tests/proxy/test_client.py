@@ -239,6 +239,37 @@ def test_names_are_quoted(script: Script, client: ToxiproxyClient) -> None:
     assert script.requests[0].path == "/proxies/my%20proxy/toxics/50%25%3F"
 
 
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        pytest.param(lambda c: c.proxy("a/b"), "/proxies/a%2Fb", id="proxy"),
+        pytest.param(lambda c: c.set_enabled("a/b", True), "/proxies/a%2Fb", id="enable"),
+        pytest.param(
+            lambda c: c.add_toxic("a/b", "t", Latency(1), Stream.UPSTREAM),
+            "/proxies/a%2Fb/toxics",
+            id="add-toxic",
+        ),
+        pytest.param(
+            lambda c: c.update_toxic("a/b", "t/u", Latency(1)),
+            "/proxies/a%2Fb/toxics/t%2Fu",
+            id="update-toxic",
+        ),
+        pytest.param(
+            lambda c: c.remove_toxic("a/b", "t/u"),
+            "/proxies/a%2Fb/toxics/t%2Fu",
+            id="remove-toxic",
+        ),
+    ],
+)
+def test_slash_in_a_name(
+    script: Script, client: ToxiproxyClient, call: Callable[[ToxiproxyClient], None], path: str
+) -> None:
+    """A slash in a name does not begin another part of the path."""
+    script.answer(200, {})
+    call(client)
+    assert script.requests[0].path == path
+
+
 def test_not_a_browser(script: Script, client: ToxiproxyClient) -> None:
     """The client is not taken for a browser, which Toxiproxy refuses."""
     script.answer(204)
@@ -298,6 +329,15 @@ def test_error_without_a_message(
     assert caught.value.status == status
     assert f"status {status}" in str(caught.value)
     assert body.decode() in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>a proxy's page</html>", b"\xff"], ids=["html", "bytes"])
+def test_success_without_json(script: Script, client: ToxiproxyClient, body: bytes) -> None:
+    """An answer that is no JSON does not come from a Toxiproxy, whatever its status."""
+    script.answer(200, body)
+    with pytest.raises(ToxiproxyError, match="GET /proxies: no JSON: ") as caught:
+        client.proxies()
+    assert caught.value.status == 200
 
 
 def test_after_an_error(script: Script, client: ToxiproxyClient) -> None:
