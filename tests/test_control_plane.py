@@ -717,7 +717,9 @@ def test_requested_failover_to_no_zone(play: Play) -> None:
 def test_requested_failover_to_a_dead_replica(play: Play) -> None:
     """A replica that does not answer can't be asked for, and nothing is begun."""
     play.down("redis-c")
-    with pytest.raises(FaultError, match="redis-c can't be promoted: it does not answer as a replica"):
+    with pytest.raises(
+        FaultError, match="redis-c can't be promoted: it does not answer as a replica"
+    ):
         play.plane.failover(to="c")
     assert play.state() is State.AVAILABLE
     assert not play.events
