@@ -11,9 +11,10 @@ import json
 import secrets
 import socket
 import tarfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,9 @@ class DockerBackend:
         self._host = host_of(self._client)
         self._ports: dict[str, _Ports] = {}
         self._containers: dict[str, Container] = {}
+        self._makers = threading.Condition()
+        self._making_now = 0
+        self._broken_off = False
         # Not the name: another topology may have it already, and must not be taken down for this.
         self._id = secrets.token_hex(8)
         self._labels = {
@@ -177,6 +181,9 @@ class DockerBackend:
 
     def stop(self) -> None:
         """Remove the run's containers with their volumes, and its network."""
+        with self._makers:
+            self._broken_off = True
+            self._makers.wait_for(lambda: not self._making_now)
         remove_run(self._client, self._id)
         self._containers.clear()
 
@@ -200,10 +207,11 @@ class DockerBackend:
 
     def _start_containers(self) -> None:
         self._ports = _draw_ports(self._topology)
+        self._broken_off = False
         with ThreadPoolExecutor(len(self._topology.nodes) + 2 * len(self._topology.zones)) as pool:
             network = pool.submit(self._create_network)
             # Nothing is created in this thread: an interrupt would not wait for it to be done.
-            volume = pool.submit(self._client.client.volumes.create, self._run, labels=self._labels)
+            volume = pool.submit(self._create_volume)
 
             def create_pod(zone: str) -> "Container":
                 network.result()
@@ -249,14 +257,35 @@ class DockerBackend:
         if error := next(filter(None, errors), None):
             raise self._explain(error) from error
 
+    @contextlib.contextmanager
+    def _making(self) -> Iterator[None]:
+        """Around whatever makes something, so that `stop` finds it.
+
+        An interrupt can come while a worker thread is being started, which its pool then does not
+        wait for.
+        """
+        with self._makers:
+            if self._broken_off:
+                raise StartError("the start was broken off")
+            self._making_now += 1
+        try:
+            yield
+        finally:
+            with self._makers:
+                self._making_now -= 1
+                self._makers.notify_all()
+
+    def _create_volume(self) -> None:
+        with self._making():
+            self._client.client.volumes.create(self._run, labels=self._labels)
+
     def _create_network(self) -> None:
-        self._client.client.networks.create(
-            self._run,
-            labels=self._labels,
-            check_duplicate=True,
-            # Published ports work, but nothing finds its way out: no address is translated.
-            options={"com.docker.network.bridge.enable_ip_masquerade": "false"},
-        )
+        # Published ports work, but nothing finds its way out: no address is translated.
+        options = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+        with self._making():
+            self._client.client.networks.create(
+                self._run, labels=self._labels, check_duplicate=True, options=options
+            )
 
     def _create_pod(self, zone: str) -> "Container":
         from docker.types import EndpointConfig
@@ -300,15 +329,16 @@ class DockerBackend:
         from docker.types import LogConfig
 
         # `network` is always given: without it testcontainers would look for one to join.
-        return self._client.create(
-            image,
-            command=command,
-            name=f"{self._run}-{part}",
-            labels={**self._labels, PART_LABEL: part},
-            log_config=LogConfig(type="json-file", config={"max-size": "16m"}),
-            volumes={self._run: {"bind": _FILES, "mode": "rw"}},
-            **{"network": None, **options},
-        )
+        with self._making():
+            return self._client.create(
+                image,
+                command=command,
+                name=f"{self._run}-{part}",
+                labels={**self._labels, PART_LABEL: part},
+                log_config=LogConfig(type="json-file", config={"max-size": "16m"}),
+                volumes={self._run: {"bind": _FILES, "mode": "rw"}},
+                **{"network": None, **options},
+            )
 
     def _files(self) -> dict[str, tuple[int, str | bytes]]:
         """What the volume holds, by path: the owner's uid and the content."""
