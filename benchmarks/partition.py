@@ -1,8 +1,7 @@
-"""A partition between two zones, made and healed, beside the same toxics by toxiproxy-python.
+"""A partition between two zones, made and healed, beside as many toxics by toxiproxy-python.
 
-The peer adds and removes the same toxics one after the other: on each of the links between the
-zones, for each stream, a `bandwidth` of 0 and a `slow_close`, which keeps a close from passing. It
-is flattered: its proxy objects are there beforehand.
+The peer adds and removes them one after the other: on each of the links between the zones, for each
+stream, a `bandwidth` of 0. It is flattered: its proxy objects are there beforehand.
 """
 
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from cachesim import Simulator
 
 _ZONES = ("a", "b")
 _STREAMS = ("upstream", "downstream")
-_TOXICS = {"slow_close": {"delay": 10**9}, "bandwidth": {"rate": 0}}
+_TOXICS = {"bandwidth": {"rate": 0}}
 
 
 def run(runs: int) -> str:
