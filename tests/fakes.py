@@ -229,10 +229,6 @@ class FakeBackend:
         """See `Backend.logs`."""
         return f"the last {lines} lines of {node}"
 
-    def describe(self) -> Mapping[str, str]:
-        """See `Backend.describe`."""
-        return {}
-
     def _set(self, state: NodeState, verb: str, *nodes: str) -> None:
         if verb in self.failing:
             raise FaultError(f"{verb} was told to fail")

@@ -1,6 +1,6 @@
 """The small interface between the topology and what carries it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
@@ -91,8 +91,4 @@ class Backend(Protocol):
 
     def logs(self, node: str, lines: int = 50) -> str:
         """The tail of a node's log."""
-        ...
-
-    def describe(self) -> Mapping[str, str]:
-        """What a person wants to know of it: engine, images, host."""
         ...

@@ -141,15 +141,6 @@ class DockerBackend:
         """The URL of the pod holder's API."""
         return f"http://{Endpoint(self._host, self._ports[zone].toxiproxy)}"
 
-    def describe(self) -> Mapping[str, str]:
-        """The engine and the images."""
-        return {
-            "engine": self._client.client.api.base_url,
-            "server image": self._settings.server_image,
-            "memcached image": self._settings.memcached_image,
-            "toxiproxy image": self._settings.toxiproxy_image,
-        }
-
     # --- life -------------------------------------------------------------------------------
 
     def start(self, progress: Progress) -> None:
