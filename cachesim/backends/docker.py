@@ -7,7 +7,6 @@ listener of another Toxiproxy: one link for each (source, target) pair, all unde
 
 import contextlib
 import io
-import json
 import secrets
 import socket
 import tarfile
@@ -40,8 +39,10 @@ from cachesim.errors import (
     NotReady,
     PortTaken,
     StartError,
+    ToxiproxyError,
 )
 from cachesim.owner import Owner
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.tls import CertificateAuthority
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
@@ -61,6 +62,8 @@ _MEMCACHED_UID = 11211  # the official Memcached image's user
 _FILES = "/cachesim"  # where every container has the run's volume
 _AOF_FOLDER = "/data/appendonlydir"
 _KNOCK_TIMEOUT = 5.0  # seconds
+_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a container that runs
+_POLL = 0.005  # seconds
 _TRIES = 3  # a free port may be taken between its choice and its use
 
 
@@ -210,39 +213,42 @@ class DockerBackend:
                 return self._create_pod(zone)
 
             pods = {z.name: pool.submit(create_pod, z.name) for z in self._topology.zones}
+
+            def start_pod(zone: str) -> None:
+                pods[zone].result().start()
+                self._populate(zone)
+
+            started = {z.name: pool.submit(start_pod, z.name) for z in self._topology.zones}
+
+            def create_member(node: Node) -> "Container":
+                # A member can be created while its pod starts, but not started before it.
+                return self._create_member(node, pods[node.zone].result())
+
+            members = {n.name: pool.submit(create_member, n) for n in self._topology.nodes}
             # All files at once, through whichever container has the volume: 60 ms a call.
             archive = pool.submit(_archive, self._files())
             filled = pool.submit(
                 lambda: (
-                    pods[self._topology.zones[0].name]
-                    .result()
-                    .put_archive(_FILES, archive.result())
+                    members[self._topology.primary].result().put_archive(_FILES, archive.result())
                 )
             )
 
-            def start_pod(zone: str) -> None:
-                pod = pods[zone].result()
-                filled.result()
-                pod.start()
-
-            started = {z.name: pool.submit(start_pod, z.name) for z in self._topology.zones}
-
-            def run_member(node: Node) -> None:
-                # A member can be created while its pod starts, but not started before it.
-                member = self._create_member(node, pods[node.zone].result())
+            def start_member(node: Node) -> None:
                 started[node.zone].result()
+                filled.result()
+                member = members[node.name].result()
                 member.start()
                 self._containers[node.name] = member
 
-            members = [pool.submit(run_member, node) for node in self._topology.nodes]
             steps: list[Future[Any]] = [
                 network,
                 volume,
                 *pods.values(),
+                *started.values(),
+                *members.values(),
                 archive,
                 filled,
-                *started.values(),
-                *members,
+                *(pool.submit(start_member, node) for node in self._topology.nodes),
             ]
             errors = [step.exception() for step in steps]
         if error := next(filter(None, errors), None):
@@ -265,6 +271,21 @@ class DockerBackend:
             with self._makers:
                 self._making_now -= 1
                 self._makers.notify_all()
+
+    def _populate(self, zone: str) -> None:
+        """Give a zone's Toxiproxy its proxies, as soon as it answers."""
+        deadline = Deadline(_TOXIPROXY_TIMEOUT)
+        with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
+            while True:
+                try:
+                    server.populate(self._proxies(zone))
+                    return
+                except ToxiproxyError as error:
+                    if error.status or deadline.expired:
+                        raise StartError(
+                            f"the proxies of zone {zone} can't be made: {error}"
+                        ) from error
+                    time.sleep(_POLL)
 
     def _create_volume(self) -> None:
         with self._making():
@@ -295,7 +316,7 @@ class DockerBackend:
         return self._create(
             pod,
             self._settings.toxiproxy_image,
-            ["-host=0.0.0.0", f"-config={_FILES}/{pod}/proxies.json"],
+            ["-host=0.0.0.0"],
             network=self._run,
             networking_config={self._run: EndpointConfig(version, aliases=[pod])},
             hostname=pod,
@@ -342,9 +363,6 @@ class DockerBackend:
             None if self._host == "127.0.0.1" else self._host
         )
         files: dict[str, tuple[int, str | bytes]] = {}
-        for zone in self._topology.zones:
-            proxies = json.dumps(self._proxies(zone.name))
-            files[f"pod-{zone.name}/proxies.json"] = 0, proxies
         for node in self._topology.nodes:
             uid = _SERVER_UID if node.service is Service.REDIS else _MEMCACHED_UID
             certificate = self._ca.issue(node.name)
@@ -367,7 +385,7 @@ class DockerBackend:
         return files
 
     def _proxies(self, zone: str) -> list[dict[str, str]]:
-        """What a zone's Toxiproxy carries, as its configuration file."""
+        """What a zone's Toxiproxy carries, as its API takes it."""
         return [
             {"name": link.name, "listen": self._listen(link), "upstream": self._upstream(link)}
             for link in self._topology.links
