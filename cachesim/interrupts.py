@@ -63,6 +63,10 @@ class Interrupts:
         if self.requested:  # after `hold`, or where Python could not raise it
             raise Interrupted
 
+    def request(self) -> None:
+        """Ask for the end without a signal."""
+        self.requested = True
+
     def hold(self) -> None:
         """From now on raise only at the end of `breaking`."""
         self._breakable = False

@@ -2,17 +2,19 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from cachesim.backends.base import Progress
-from cachesim.config import LoadedSettings
 from cachesim.handles import RedisHandle
-from cachesim.simulator import Simulator
+
+if TYPE_CHECKING:
+    from cachesim.config import LoadedSettings
+    from cachesim.simulator import Simulator
 
 _SNIPPET = """\
 from pathlib import Path
@@ -41,29 +43,54 @@ def progress() -> Iterator[Progress]:
         yield lambda line: print(line, file=sys.stderr, flush=True)
 
 
-def show(sim: Simulator, loaded: LoadedSettings) -> None:
+def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     """Give all that a person needs to use a topology, on stdout, without its secrets."""
-    env = sim.env()
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = "auto: a container engine answers"
     print(f"The topology {sim.name} is up.\n")
-    print(f"backend  {env['CACHESIM_BACKEND']} ({chosen})")
+    print(f"backend  {sim.backend} ({chosen})")
     print(f"engine   {loaded.settings.engine}")
     print(f"speed    {loaded.settings.speed:g}")
     print(f"seed     {sim.seed}\n")
+    env = sim.env()
+    nodes = [
+        (n.name, str(n.role) if isinstance(n, RedisHandle) else "", f"az-{n.zone}", str(n.endpoint))
+        for n in sim.nodes.values()
+    ]
+    show_table(("node", "role", "zone", "endpoint"), nodes)
+    zones = [(str(z), env[f"CACHESIM_TOXIPROXY_{name.upper()}"]) for name, z in sim.zones.items()]
+    show_table(("zone", "Toxiproxy"), zones)
+    show_way_in(env, sim.name)
 
-    console = _console(sys.stdout)
-    nodes = _table("node", "role", "zone", "endpoint")
-    for node in sim.nodes.values():
-        role = node.role if isinstance(node, RedisHandle) else ""
-        nodes.add_row(node.name, role, str(sim.zones[node.zone]), str(node.endpoint))
-    console.print(nodes, "")
-    proxies = _table("zone", "Toxiproxy")
-    for name, zone in sim.zones.items():
-        proxies.add_row(str(zone), env[f"CACHESIM_TOXIPROXY_{name.upper()}"])
-    console.print(proxies, "")
 
+def show_status(state: Mapping[str, Any]) -> None:
+    """Give what another process says of its topology."""
+    if "unreachable" in state:
+        print(f"{state['name']}: {state['unreachable']}\n")
+        return
+    plane = state["control_plane"] or f"lent to {state['borrowed_by']}"
+    print(
+        f"{state['name']}: up for {state['uptime_seconds']:.0f} s in process {state['pid']}, "
+        f"{plane}\n"
+        f"backend {state['backend']}, engine {state['engine']}, speed {state['speed']:g}, "
+        f"seed {state['seed']}\n"
+    )
+    show_table(
+        ("node", "role", "zone", "state", "endpoint"),
+        [
+            (it["name"], it["role"] or "", f"az-{it['zone']}", it["state"], it["endpoint"])
+            for it in state["nodes"]
+        ],
+    )
+    if state["faults"]:
+        show_table(
+            ("id", "fault", "on"), [(it["id"], it["kind"], it["target"]) for it in state["faults"]]
+        )
+
+
+def show_way_in(env: Mapping[str, str], name: str) -> None:
+    """Tell how clients get in."""
     print("From Python:\n")
     print(
         _SNIPPET.format(
@@ -73,14 +100,30 @@ def show(sim: Simulator, loaded: LoadedSettings) -> None:
             ca=env["CACHESIM_CA_FILE"],
         )
     )
-    print(f'From a shell:\n\neval "$(cachesim env --name {sim.name})"\n')
+    print(f'From a shell:\n\neval "$(cachesim env --name {name})"\n')
 
 
-def _table(*columns: str) -> Table:
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")  # an address is whole, or of no use
-    return table
+    for row in rows:
+        table.add_row(*row)
+    _console(sys.stdout).print(table, "")
+
+
+def as_text(value: object) -> str:
+    """A setting's value as one would write it."""
+    match value:
+        case None:
+            return ""
+        case [low, high]:
+            return f"{low:g}-{high:g}"
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
 
 
 def _console(file: TextIO) -> Console:

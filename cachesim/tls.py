@@ -40,8 +40,9 @@ class CertificateAuthority:
             b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
         )
 
-    def client_context(self) -> ssl.SSLContext:
-        """A context for clients that trust this CA alone, TLS 1.2 and later."""
-        context = ssl.create_default_context(cadata=self.pem.decode())
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+
+def client_context(ca: bytes) -> ssl.SSLContext:
+    """A context for clients that trust one CA alone (PEM), TLS 1.2 and later."""
+    context = ssl.create_default_context(cadata=ca.decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

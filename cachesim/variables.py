@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from cachesim.config import load_settings
-from cachesim.errors import CachesimError
-from cachesim.files import living_runs
+from cachesim.files import find_run
 
 __all__ = ["of_running", "render"]
 
@@ -22,22 +21,9 @@ def of_running(name: str | None, *, secrets: bool) -> dict[str, str]:
     Raises:
         CachesimError: none is up, not the named one, or several.
     """
-    found = {run.name: env for run in living_runs() if (env := run.env(secrets=secrets))}
-    loaded = load_settings({"name": name})
-    wanted, running = loaded.settings.name, ", ".join(found)
-    if not found:
-        raise CachesimError("no topology is up. Start one with `cachesim up`.")
-    if wanted is None and len(found) > 1:
-        raise CachesimError(f"several topologies are up: choose one with --name: {running}")
-    if wanted is None:
-        wanted = next(iter(found))
-    if wanted not in found:
-        raise CachesimError(
-            f"no topology named {wanted!r} ({loaded.sources['name']}) is up, but these are: "
-            f"{running}. Choose one with --name, or start another with "
-            f"`cachesim up --name {wanted}`."
-        )
-    return found[wanted]
+    if name is None:
+        name = load_settings().settings.name
+    return find_run(name).env(secrets=secrets) or {}
 
 
 def render(variables: Mapping[str, str], style: str) -> str:

@@ -1,7 +1,6 @@
 """The files of a run: private, and believed only if they are this user's."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,7 @@ import pytest
 from cachesim.errors import NameInUse
 from cachesim.files import RunFiles, living_runs
 
-
-@pytest.fixture(autouse=True)
-def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other runs than a test's own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture

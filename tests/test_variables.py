@@ -1,10 +1,7 @@
 """What `cachesim env` prints of a topology that another process runs."""
 
 import json
-import os
 import shlex
-import tempfile
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,13 +14,7 @@ _URL = f"rediss://default:{_TOKEN}@127.0.0.1:1"
 _AWKWARD = "it's here"
 
 
-@pytest.fixture(autouse=True)
-def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other runs, settings or variables than a test's own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for variable in [v for v in os.environ if v.startswith("CACHESIM_")]:
-        monkeypatch.delenv(variable)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def run(*arguments: str) -> Result:

@@ -43,7 +43,7 @@ from cachesim.errors import (
 )
 from cachesim.owner import Owner
 from cachesim.proxy.client import ToxiproxyClient
-from cachesim.tls import CertificateAuthority
+from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
 if TYPE_CHECKING:
@@ -412,7 +412,8 @@ class DockerBackend:
 
     def _form(self) -> None:
         deadline = Deadline(self._settings.start_timeout_seconds)
-        admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, self._ca)
+        tls = client_context(self._ca.pem)
+        admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
             Cluster(self._topology, admin).form(
                 self._topology.primary, int(self._settings.node_timeout_seconds * 1000), deadline
@@ -550,19 +551,26 @@ def remove_run(client: "DockerClient", run_id: str) -> None:
             _remove(api.remove_volume, volume)
 
 
-def remove_orphans(client: "DockerClient") -> None:
-    """Remove the runs whose owner has ended, and nothing else."""
+def remove_orphans(client: "DockerClient") -> list[str]:
+    """Remove the runs whose owner has ended, and nothing else.
+
+    Returns:
+        The names of their topologies.
+    """
     api, all_runs = client.client.api, {"label": [ID_LABEL, OWNER_LABEL]}
     found = [
         *api.containers(all=True, filters=all_runs),
         *api.networks(filters=all_runs),
         *(api.volumes(filters=all_runs)["Volumes"] or []),
     ]
-    owners = {item["Labels"][ID_LABEL]: item["Labels"][OWNER_LABEL] for item in found}
-    for run_id, text in owners.items():
-        owner = Owner.parse(text)
+    runs = {item["Labels"][ID_LABEL]: item["Labels"] for item in found}
+    removed = []
+    for run_id, labels in runs.items():
+        owner = Owner.parse(labels[OWNER_LABEL])
         if owner is not None and owner.is_gone:
             remove_run(client, run_id)
+            removed.append(labels[RUN_LABEL].removeprefix("cachesim-"))
+    return removed
 
 
 def _remove(verb: Callable[..., object], item: str, **options: bool) -> None:

@@ -61,8 +61,8 @@ def folders_of(name: str) -> list[Path]:
 def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
     """Neither token nor keys in inspect, arguments, logs, reprs or the event log."""
     token = sim.env()["CACHESIM_REDIS_PASSWORD"]
-    admin = sim._credentials.admin_password
-    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._credentials)]
+    admin = sim._carrier.credentials.admin_password
+    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._carrier.credentials)]
     for item in left_of(engine, sim.name):
         item.reload()
         shown.append(repr(item.attrs))

@@ -1,0 +1,153 @@
+"""A prompt to one node, through its client link: `cachesim shell`."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cachesim.console import chosen
+from cachesim.errors import CachesimError
+from cachesim.tls import client_context
+from cachesim.topology import Endpoint
+from cachesim.wire import call
+
+_TIMEOUT = 5.0  # seconds for connecting
+_LAST_WORDS = 0.5  # seconds that the last answer may take after the input has ended
+
+
+def run(name: str | None, node: str, command: Sequence[str]) -> int:
+    """Talk to a node, or send it one command.
+
+    Args:
+        name: the topology's name; None for the only one.
+        command: with its arguments; empty for a prompt.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CachesimError: there is no such node, or it does not answer.
+    """
+    run = chosen(name)
+    env = run.env(secrets=True) or {}
+    nodes = {it["name"]: it["endpoint"] for it in call(run, "status")["nodes"]}
+    if node not in nodes:
+        raise CachesimError(f"no node {node!r}: there are {', '.join(nodes)}")
+    endpoint = Endpoint.parse(nodes[node])
+    if node.startswith("memcached"):
+        return _memcached(endpoint, env, command)
+    for program in ("redis-cli", "valkey-cli"):
+        if path := shutil.which(program):
+            return _redis_cli(path, endpoint, env, command)
+    return _redis(endpoint, env, command)
+
+
+def _redis_cli(
+    program: str, endpoint: Endpoint, env: dict[str, str], command: Sequence[str]
+) -> int:
+    where = ["-h", endpoint.host, "-p", str(endpoint.port)]
+    tls = ["--tls", "--cacert", env["CACHESIM_CA_FILE"]]
+    user = ["--user", env["CACHESIM_REDIS_USERNAME"]]
+    # The token is not an argument: others could read it.
+    secrets = {**os.environ, "REDISCLI_AUTH": env["CACHESIM_REDIS_PASSWORD"]}
+    done = subprocess.run([program, *where, *tls, *user, *command], env=secrets, check=False)  # noqa: S603  # found on PATH
+    return done.returncode
+
+
+def _redis(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
+    """A plain prompt, where there is no redis-cli."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    client = Redis(
+        host=endpoint.host,
+        port=endpoint.port,
+        username=env["CACHESIM_REDIS_USERNAME"],
+        password=env["CACHESIM_REDIS_PASSWORD"],
+        ssl=True,
+        ssl_ca_certs=env["CACHESIM_CA_FILE"],
+        decode_responses=True,
+        socket_connect_timeout=_TIMEOUT,
+    )
+
+    def send(words: Sequence[str]) -> bool:
+        try:
+            _print_reply(client.execute_command(*words))
+        except RedisError as error:
+            print(f"(error) {error}", flush=True)
+            return False
+        return True
+
+    with contextlib.closing(client):
+        if command:
+            return 0 if send(command) else 1
+        for line in _lines(f"{endpoint}> "):
+            try:
+                words = shlex.split(line)
+            except ValueError as error:
+                print(f"(error) {error}")
+                continue
+            if words and words[0].lower() in ("quit", "exit"):
+                break
+            if words:
+                send(words)
+    return 0
+
+
+def _print_reply(reply: object, indent: str = "") -> None:
+    match reply:
+        case list() | tuple() | set():
+            for number, item in enumerate(reply, 1):
+                print(f"{indent}{number})", flush=True)
+                _print_reply(item, f"{indent}   ")
+        case dict():
+            for key, value in reply.items():
+                print(f"{indent}{key}: {value}", flush=True)
+        case None:
+            print(f"{indent}(nil)", flush=True)
+        case _:
+            print(f"{indent}{reply}", flush=True)
+
+
+def _memcached(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
+    """The text protocol, as it is typed."""
+    context = client_context(Path(env["CACHESIM_CA_FILE"]).read_bytes())
+    try:
+        plain = socket.create_connection((endpoint.host, endpoint.port), _TIMEOUT)
+        connection = context.wrap_socket(plain, server_hostname=endpoint.host)
+    except OSError as error:
+        raise CachesimError(
+            f"no answer at {endpoint}: {error}. `cachesim status` shows the node's state and faults"
+        ) from error
+    connection.settimeout(None)
+
+    def show() -> None:
+        with contextlib.suppress(OSError):
+            while data := connection.recv(65536):
+                sys.stdout.write(data.decode(errors="replace").replace("\r\n", "\n"))
+                sys.stdout.flush()
+
+    printer = threading.Thread(target=show, daemon=True)
+    printer.start()
+    with contextlib.closing(connection), contextlib.suppress(BrokenPipeError):
+        for line in [" ".join(command)] if command else _lines(""):
+            connection.sendall(f"{line}\r\n".encode())
+            if line in ("quit", "exit"):
+                break
+        else:
+            connection.sendall(b"quit\r\n")
+        printer.join(_LAST_WORDS)
+    return 0
+
+
+def _lines(prompt: str) -> Iterator[str]:
+    """Lines of stdin until its end."""
+    with contextlib.suppress(EOFError):
+        while True:
+            yield input(prompt if sys.stdin.isatty() else "")
