@@ -231,6 +231,7 @@ class Service:
                 )
             loan = self._sim.lend()
             self._borrower, self._lease = f"process {pid}", lease
+        self._sim.events.record("lent", self._sim.name, f"to {self._borrower}")
         returned = False
         try:
             caller.send({**loan, "lease": lease})
@@ -240,6 +241,8 @@ class Service:
         finally:
             try:
                 self._sim.take_back(reset=not returned)
+                how = "given back" if returned else "taken back: the borrower has ended"
+                self._sim.events.record("returned", self._sim.name, how)
             finally:
                 self._borrower = self._lease = None
 

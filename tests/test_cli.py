@@ -24,7 +24,9 @@ _UP = "Ctrl-C takes everything down"
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="sends signals to a process")
 
 
-pytestmark = pytest.mark.usefixtures("alone")
+@pytest.fixture(autouse=True)
+def _alone(alone: Path) -> None:
+    """No other topologies than a test's own."""
 
 
 def run(*arguments: str) -> Result:

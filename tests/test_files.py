@@ -8,7 +8,10 @@ import pytest
 from cachesim.errors import NameInUse
 from cachesim.files import RunFiles, living_runs
 
-pytestmark = pytest.mark.usefixtures("alone")
+
+@pytest.fixture(autouse=True)
+def _alone(alone: Path) -> None:
+    """No other topologies than a test's own."""
 
 
 @pytest.fixture

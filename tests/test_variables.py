@@ -14,7 +14,9 @@ _URL = f"rediss://default:{_TOKEN}@127.0.0.1:1"
 _AWKWARD = "it's here"
 
 
-pytestmark = pytest.mark.usefixtures("alone")
+@pytest.fixture(autouse=True)
+def _alone(alone: Path) -> None:
+    """No other topologies than a test's own."""
 
 
 def run(*arguments: str) -> Result:
