@@ -21,15 +21,6 @@ _STUCK = 5.0  # seconds after which a process that does not listen gets a signal
 _POLL = 0.02  # seconds
 
 
-def chosen(name: str | None) -> Run:
-    """The run that a command is for: the named one, the settings' own, or the only one."""
-    if name is None:
-        from cachesim.config import load_settings
-
-        name = load_settings().settings.name
-    return find_run(name)
-
-
 # --- a topology's life ----------------------------------------------------------------------
 
 
@@ -50,7 +41,7 @@ def up(arguments: Mapping[str, object], *, as_json: bool) -> None:
 
 def down(name: str | None, *, as_json: bool) -> None:
     """Take one down, and wait until it is."""
-    run = chosen(name)
+    run = find_run(name)
     deadline = time.monotonic() + _STUCK
     with contextlib.closing(Call(run, "down")) as it:
         try:
@@ -135,7 +126,7 @@ def gc(*, as_json: bool) -> None:
 
 def logs(name: str | None, node: str, lines: int, *, follow: bool, as_json: bool) -> None:
     """Print a node's log."""
-    for text in _answers(chosen(name), "logs", follow, node=node, lines=lines):
+    for text in _answers(find_run(name), "logs", follow, node=node, lines=lines):
         if as_json:
             for line in text.splitlines():
                 print(json.dumps({"node": node, "line": line}), flush=True)
@@ -145,7 +136,7 @@ def logs(name: str | None, node: str, lines: int, *, follow: bool, as_json: bool
 
 def events(name: str | None, *, follow: bool, as_json: bool) -> None:
     """Print the event log."""
-    for found in _answers(chosen(name), "events", follow):
+    for found in _answers(find_run(name), "events", follow):
         for event in found:
             text = event.pop("text")
             print(json.dumps(event) if as_json else text, flush=True)
@@ -202,7 +193,7 @@ def fault(
     as_json: bool,
 ) -> None:
     """Begin a fault."""
-    run, arguments = chosen(name), dict(what)
+    run, arguments = find_run(name), dict(what)
     links = arguments.pop("links", ())
     it = call(run, "fault", kind=kind, arguments=arguments, links=links, seconds=seconds)
     until = "" if seconds is None else f", healed in {seconds:g} s"
@@ -213,7 +204,7 @@ def faults(name: str | None, *, links: bool, as_json: bool) -> None:
     """Print the faults that are there, or the links."""
     from cachesim import screen
 
-    rows = call(chosen(name), "links" if links else "faults")
+    rows = call(find_run(name), "links" if links else "faults")
     if as_json:
         _print_json(rows)
     elif links:
@@ -230,27 +221,27 @@ def faults(name: str | None, *, links: bool, as_json: bool) -> None:
 
 def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
     """Heal one fault, or all."""
-    healed = call(chosen(name), "heal", number=fault_id)
+    healed = call(find_run(name), "heal", number=fault_id)
     lines = [f"Healed fault {it['id']}: {it['kind']} on {it['target']}." for it in healed]
     _tell(healed, "\n".join(lines) or "There were no faults.", as_json)
 
 
 def reset(name: str | None, *, as_json: bool) -> None:
     """Make it as new."""
-    run = chosen(name)
+    run = find_run(name)
     call(run, "reset")
     _tell({"name": run.name}, f"The topology {run.name} is as new.", as_json)
 
 
 def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
     """Do something to a node."""
-    it = call(chosen(name), "node", verb=verb, node=node)
+    it = call(find_run(name), "node", verb=verb, node=node)
     _tell(it, f"{it['name']} is {it['state']}.", as_json)
 
 
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
-    it = call(chosen(name), "failover", to=to, wait=wait)
+    it = call(find_run(name), "failover", to=to, wait=wait)
     text = f"{it['primary']} is the primary." if wait else "A failover has begun."
     _tell(it, text, as_json)
 

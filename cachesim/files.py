@@ -123,11 +123,17 @@ def find_run(name: str | None) -> Run:
     """The run of a topology that is up.
 
     Args:
-        name: the topology's name; None for the only one.
+        name: the topology's name; None for the one that the settings name, or else the only one.
 
     Raises:
         CachesimError: none is up, not the named one, or several.
     """
+    source = "argument"
+    if name is None:
+        from cachesim.config import load_settings  # takes long, and mostly isn't needed
+
+        loaded = load_settings()
+        name, source = loaded.settings.name, loaded.sources["name"]
     found = {run.name: run for run in living_runs() if run.env() is not None}
     running = ", ".join(found)
     if name is None and len(found) == 1:
@@ -145,7 +151,7 @@ def find_run(name: str | None) -> Run:
     if name is None:
         raise CachesimError(f"several topologies are up: choose one with --name: {running}")
     raise CachesimError(
-        f"no topology named {name!r} is up, but these are: {running}. Choose one with --name, or "
+        f"no topology named {name!r} ({source}) is up, but these are: {running}. Choose one with --name, or "
         f"start another with `cachesim up --name {name}`."
     )
 

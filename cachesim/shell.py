@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cachesim.console import chosen
 from cachesim.errors import CachesimError
+from cachesim.files import find_run
 from cachesim.tls import client_context
 from cachesim.topology import Endpoint
 from cachesim.wire import call
@@ -34,7 +34,7 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
     Raises:
         CachesimError: there is no such node, or it does not answer.
     """
-    run = chosen(name)
+    run = find_run(name)
     env = run.env(secrets=True) or {}
     nodes = {it["name"]: it["endpoint"] for it in call(run, "status")["nodes"]}
     if node not in nodes:

@@ -123,7 +123,7 @@ class Simulator:
             CachesimError: there is none, or several.
             SettingsError: a setting is wrong, or can't be another than the lender's.
         """
-        run = find_run(load_settings({"name": name}).settings.name)
+        run = find_run(name)
         sim = cls(load_settings({**arguments, "name": run.name}).settings)
         sim._carry = partial(sim._borrow, run, arguments)
         return sim

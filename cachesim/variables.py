@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from cachesim.config import load_settings
 from cachesim.files import find_run
 
 __all__ = ["of_running", "render"]
@@ -21,8 +20,6 @@ def of_running(name: str | None, *, secrets: bool) -> dict[str, str]:
     Raises:
         CachesimError: none is up, not the named one, or several.
     """
-    if name is None:
-        name = load_settings().settings.name
     return find_run(name).env(secrets=secrets) or {}
 
 
