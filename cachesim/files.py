@@ -151,8 +151,8 @@ def find_run(name: str | None) -> Run:
     if name is None:
         raise CachesimError(f"several topologies are up: choose one with --name: {running}")
     raise CachesimError(
-        f"no topology named {name!r} ({source}) is up, but these are: {running}. Choose one with --name, or "
-        f"start another with `cachesim up --name {name}`."
+        f"no topology named {name!r} ({source}) is up, but these are: {running}. "
+        f"Choose one with --name, or start another with `cachesim up --name {name}`."
     )
 
 

@@ -48,7 +48,10 @@ def run(arguments: Mapping[str, object]) -> int:
 
         screen.show(sim, loaded)
         _say("Events follow. Ctrl-C takes everything down.")
-        _follow(sim, interrupts)
+        if screen.is_live():
+            screen.watch(sim, lambda: interrupts.requested)
+        else:
+            _follow(sim, interrupts)
 
     code = carry(make, progress, follow)
     _say("Everything is down.")

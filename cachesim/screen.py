@@ -2,12 +2,14 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from cachesim.backends.base import Progress
 from cachesim.handles import RedisHandle
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from cachesim.config import LoadedSettings
     from cachesim.simulator import Simulator
 
+_REFRESH = 0.5  # seconds: nodes change without an event too
+_LATEST = 12  # events
 _SNIPPET = """\
 from pathlib import Path
 
@@ -64,6 +68,39 @@ def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     show_way_in(env, sim.name)
 
 
+def is_live() -> bool:
+    """Whether stdout is a terminal on which lines can be changed."""
+    console = _console(sys.stdout)
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def watch(sim: "Simulator", is_over: Callable[[], bool]) -> None:
+    """Show nodes, faults and the latest events on a terminal, as they change."""
+    console = _console(sys.stdout)
+    with Live(_view(sim), console=console, auto_refresh=False) as live:
+        seen = sim.events.mark()
+        while not is_over():
+            mark = seen
+            sim.events.wait(lambda: sim.events.mark() > mark, _REFRESH)  # noqa: B023  # at once
+            seen = sim.events.mark()
+            live.update(_view(sim), refresh=True)
+
+
+def _view(sim: "Simulator") -> RenderableType:
+    nodes = _table(("node", "role", "zone", "state", "endpoint"))
+    for node in sim.nodes.values():
+        role = str(node.role) if isinstance(node, RedisHandle) else ""
+        nodes.add_row(node.name, role, f"az-{node.zone}", str(node.state), str(node.endpoint))
+    faults = _table(("fault", "on"))
+    for fault in sim.faults.active:
+        faults.add_row(fault.kind, fault.target)
+    events = Text("\n".join(map(str, sim.events.since(-_LATEST))), overflow="ellipsis")
+    parts: list[RenderableType] = [f"The shard is {sim.control_plane.state}.\n", nodes, ""]
+    if faults.row_count:
+        parts += [faults, ""]
+    return Group(*parts, events, "")
+
+
 def show_status(state: Mapping[str, Any]) -> None:
     """Give what another process says of its topology."""
     if "unreachable" in state:
@@ -105,12 +142,17 @@ def show_way_in(env: Mapping[str, str], name: str) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")  # an address is whole, or of no use
+    table = _table(columns)
     for row in rows:
         table.add_row(*row)
     _console(sys.stdout).print(table, "")
+
+
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an address is whole, or of no use
+    return table
 
 
 def as_text(value: object) -> str:
