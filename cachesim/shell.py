@@ -18,7 +18,7 @@ from cachesim.topology import Endpoint
 from cachesim.wire import call
 
 _TIMEOUT = 5.0  # seconds for connecting
-_LAST_WORDS = 0.5  # seconds that the last answer may take after the input has ended
+_LAST_WORDS = 10.0  # seconds that the last answer may take: the link may have a latency
 
 
 def run(name: str | None, node: str, command: Sequence[str]) -> int:
@@ -63,7 +63,9 @@ def _redis_cli(
 def _redis(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
     """A plain prompt, where there is no redis-cli."""
     from redis import Redis
-    from redis.exceptions import RedisError
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError, RedisError, TimeoutError
+    from redis.retry import Retry
 
     client = Redis(
         host=endpoint.host,
@@ -74,29 +76,28 @@ def _redis(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> i
         ssl_ca_certs=env["CACHESIM_CA_FILE"],
         decode_responses=True,
         socket_connect_timeout=_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
     )
-
-    def send(words: Sequence[str]) -> bool:
-        try:
-            _print_reply(client.execute_command(*words))
-        except RedisError as error:
-            print(f"(error) {error}", flush=True)
-            return False
-        return True
 
     with contextlib.closing(client):
         if command:
-            return 0 if send(command) else 1
+            try:
+                _print_reply(client.execute_command(*command))
+            except (ConnectionError, TimeoutError) as error:
+                raise _no_answer(endpoint, error) from error
+            except RedisError as error:
+                print(f"(error) {error}")
+                return 1
+            return 0
         for line in _lines(f"{endpoint}> "):
             try:
                 words = shlex.split(line)
-            except ValueError as error:
-                print(f"(error) {error}")
-                continue
-            if words and words[0].lower() in ("quit", "exit"):
-                break
-            if words:
-                send(words)
+                if words and words[0].lower() in ("quit", "exit"):
+                    break
+                if words:
+                    _print_reply(client.execute_command(*words))
+            except (ValueError, RedisError) as error:
+                print(f"(error) {error}", flush=True)
     return 0
 
 
@@ -122,9 +123,7 @@ def _memcached(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) 
         plain = socket.create_connection((endpoint.host, endpoint.port), _TIMEOUT)
         connection = context.wrap_socket(plain, server_hostname=endpoint.host)
     except OSError as error:
-        raise CachesimError(
-            f"no answer at {endpoint}: {error}. `cachesim status` shows the node's state and faults"
-        ) from error
+        raise _no_answer(endpoint, error) from error
     connection.settimeout(None)
 
     def show() -> None:
@@ -137,13 +136,18 @@ def _memcached(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) 
     printer.start()
     with contextlib.closing(connection), contextlib.suppress(BrokenPipeError):
         for line in [" ".join(command)] if command else _lines(""):
-            connection.sendall(f"{line}\r\n".encode())
             if line in ("quit", "exit"):
                 break
-        else:
-            connection.sendall(b"quit\r\n")
+            connection.sendall(f"{line}\r\n".encode())
+        connection.sendall(b"quit\r\n")  # after its last answer the server hangs up
         printer.join(_LAST_WORDS)
     return 0
+
+
+def _no_answer(endpoint: Endpoint, error: Exception) -> CachesimError:
+    return CachesimError(
+        f"no answer at {endpoint}: {error}. `cachesim status` shows the node's state and faults."
+    )
 
 
 def _lines(prompt: str) -> Iterator[str]:
