@@ -1,5 +1,6 @@
 """Settings: what a user can choose, and from where (argument > environment > file > default)."""
 
+import contextlib
 import os
 import re
 import tomllib
@@ -187,7 +188,9 @@ def load_settings(
     """
     variables = {_PREFIX + key.upper(): key for key in Settings.model_fields}
     environ = os.environ if environ is None else environ
-    given = _from_file(directory or Path.cwd())
+    with contextlib.suppress(FileNotFoundError):  # the current folder may have been removed
+        directory = directory or Path.cwd()
+    given = _from_file(directory) if directory else {}
     for variable, key in variables.items():
         if text := environ.get(variable, "").strip():
             given[key] = _Given(text, f"environment {variable}")

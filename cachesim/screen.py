@@ -1,6 +1,7 @@
 """What a person sees of a topology: progress while it starts, then where everything is."""
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,10 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cachesim.backends.base import Progress
-from cachesim.handles import RedisHandle
-
 if TYPE_CHECKING:
+    from cachesim.backends.base import Progress
     from cachesim.config import LoadedSettings
     from cachesim.simulator import Simulator
 
@@ -37,7 +36,7 @@ cache = RedisCluster(
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> "Iterator[Progress]":
     """Show the steps on stderr: one line that changes, or a line each where that can't be."""
     console = _console(sys.stderr)
     if console.is_terminal and not console.is_dumb_terminal:
@@ -49,6 +48,8 @@ def progress() -> Iterator[Progress]:
 
 def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     """Give all that a person needs to use a topology, on stdout, without its secrets."""
+    from cachesim.handles import RedisHandle  # here, as other commands do without: it takes time
+
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = "auto: a container engine answers"
@@ -168,6 +169,7 @@ def as_text(value: object) -> str:
             return str(value)
 
 
-def _console(file: TextIO) -> Console:
-    # Rich takes anything but a terminal to be 80 wide.
-    return Console(file=file, width=None if file.isatty() else 200, highlight=False, markup=False)
+def _console(file: TextIO | None) -> Console:
+    # Rich takes anything but a terminal to be 80 wide. There is no file if it was closed before.
+    width = None if file is not None and file.isatty() else 200
+    return Console(file=file or io.StringIO(), width=width, highlight=False, markup=False)
