@@ -6,7 +6,7 @@ is done; 1 it could not be done, the message says why; 2 it was not understood; 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -57,7 +57,33 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     ctx.exit()
 
 
-_name = click.option("--name", help="The topology's name. Needed only if several are up.")
+def _suggest(words: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """What a shell offers for a word that is begun."""
+    return lambda _context, _parameter, begun: [it for it in words() if it.startswith(begun)]
+
+
+def _parts(which: str) -> Callable[..., list[str]]:
+    """The names of nodes, zones or links: every topology has the same."""
+
+    def names() -> list[str]:
+        from cachesim.topology import production
+
+        return [part.name for part in getattr(production(), which)]
+
+    return _suggest(names)
+
+
+def _running() -> list[str]:
+    from cachesim.files import living_runs
+
+    return [run.name for run in living_runs()]
+
+
+_name = click.option(
+    "--name",
+    shell_complete=_suggest(_running),
+    help="The topology's name. Needed only if several are up.",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _for = click.option(
     "--for", "seconds", type=_Duration(), metavar="DURATION", help="Heal it after this: 10s, 2m."
@@ -183,7 +209,7 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
 
 
 @main.command()
-@click.argument("node")
+@click.argument("node", shell_complete=_parts("nodes"))
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
 @click.option(
     "-n", "--lines", type=click.IntRange(1), default=50, show_default=True, help="How many."
@@ -231,8 +257,8 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if console.doctor(as_json=as_json) else _NOT_WELL)
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("node")
+@main.command(context_settings={"allow_interspersed_args": False})
+@click.argument("node", shell_complete=_parts("nodes"))
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @_name
 @click.pass_context
@@ -273,8 +299,12 @@ def _fault(name: str, summary: str) -> Callable[[Callable[..., Any]], click.Comm
     return decorate
 
 
-_links = click.argument("links", nargs=-1, required=True, metavar="LINK...")
-_nodes = click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
+_links = click.argument(
+    "links", nargs=-1, required=True, metavar="LINK...", shell_complete=_parts("links")
+)
+_nodes = click.argument(
+    "nodes", nargs=-1, required=True, metavar="NODE...", shell_complete=_parts("nodes")
+)
 
 
 @_fault("latency", "Add milliseconds to the round trip.")
@@ -312,7 +342,14 @@ def _reset(**options: Any) -> None:
 
 @_fault("replication-lag", "Let replicas receive everything later, by SECONDS.")
 @click.argument("lag", type=_Duration(), metavar="SECONDS")
-@click.option("--replica", "replicas", multiple=True, metavar="NODE", help="Only this one's.")
+@click.option(
+    "--replica",
+    "replicas",
+    multiple=True,
+    metavar="NODE",
+    shell_complete=_parts("nodes"),
+    help="Only this one's.",
+)
 def _replication_lag(lag: float, replicas: tuple[str, ...], **options: Any) -> None:
     seconds = options.pop("seconds")
     options |= {"replicas": list(replicas)} if replicas else {}
@@ -320,21 +357,21 @@ def _replication_lag(lag: float, replicas: tuple[str, ...], **options: Any) -> N
 
 
 @_fault("partition", "Cut two zones off from each other.")
-@click.argument("one", metavar="ZONE")
-@click.argument("other", metavar="ZONE")
+@click.argument("one", metavar="ZONE", shell_complete=_parts("zones"))
+@click.argument("other", metavar="ZONE", shell_complete=_parts("zones"))
 @click.option("--one-way", is_flag=True, help="Only what goes from the first to the second.")
 def _partition(one: str, other: str, **options: Any) -> None:
     _begin("partition", zones=[one, other], **options)
 
 
 @_fault("isolate", "Cut a zone off from the others and from clients.")
-@click.argument("zone")
+@click.argument("zone", shell_complete=_parts("zones"))
 def _isolate(zone: str, **options: Any) -> None:
     _begin("isolate", zones=[zone], **options)
 
 
 @_fault("az-power", "Cut the power of a zone, until it is healed.")
-@click.argument("zone")
+@click.argument("zone", shell_complete=_parts("zones"))
 def _az_power(zone: str, **options: Any) -> None:
     _begin("az_power", zones=[zone], **options)
 
@@ -391,7 +428,7 @@ def reset(name: str | None, as_json: bool) -> None:
 
 def _verb(verb: str, summary: str) -> None:
     @main.command(verb, help=summary)
-    @click.argument("node")
+    @click.argument("node", shell_complete=_parts("nodes"))
     @_name
     @_json
     def _(node: str, name: str | None, as_json: bool) -> None:
@@ -408,7 +445,12 @@ _verb("restart", "Give a node a new process, whatever state it is in.")
 
 
 @main.command()
-@click.option("--to", metavar="ZONE", help="Whose replica is promoted.  [default: least lag]")
+@click.option(
+    "--to",
+    metavar="ZONE",
+    shell_complete=_parts("zones"),
+    help="Whose replica is promoted.  [default: least lag]",
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until it is completed.")
 @_name
 @_json
