@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachesim.errors import CachesimError
-from cachesim.files import Run, dead_runs, find_run, living_runs, remove_dead_runs
-from cachesim.wire import Call, call
+from cachesim.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
+from cachesim.wire import Call, TakenDown, call, takes_calls
 
 if TYPE_CHECKING:
     from cachesim.config import LoadedSettings
 
 _ENDING = 90.0  # seconds that taking a topology down may take
 _STUCK = 5.0  # seconds after which a process that does not listen gets a signal
+_HUNG = 10.0  # seconds after which a process counts as hung that is asked how it is
 _POLL = 0.02  # seconds
 
 
@@ -42,18 +43,19 @@ def up(arguments: Mapping[str, object], *, as_json: bool) -> None:
 def down(name: str | None, *, as_json: bool) -> None:
     """Take one down, and wait until it is."""
     run = find_run(name)
-    deadline = time.monotonic() + _STUCK
-    with contextlib.closing(Call(run, "down")) as it:
-        try:
+    try:
+        with contextlib.closing(Call(run, "down")) as it:
             it.result(_STUCK)
-        except CachesimError:
-            deadline = 0.0
-    signalled = False
+    except TakenDown:
+        pass
+    except CachesimError:
+        # It does not listen. Unless it is no process of ours to end, or was ended by others, a
+        # signal is the other way.
+        if run.owner.is_gone or not takes_calls(run):
+            raise
+        _end(run.owner.pid)
     limit = time.monotonic() + _ENDING
     while not run.owner.is_gone and run.folder.exists():
-        if not signalled and deadline == 0.0:
-            os.kill(run.owner.pid, signal.SIGTERM)
-            signalled = True
         if time.monotonic() > limit:
             raise CachesimError(
                 f"process {run.owner.pid} is still taking {run.name!r} down after {_ENDING:g} s. "
@@ -61,6 +63,8 @@ def down(name: str | None, *, as_json: bool) -> None:
                 "`cachesim gc`."
             )
         time.sleep(_POLL)
+    if run.folder.exists():
+        raise CachesimError(ended(run))
     _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
 
 
@@ -78,24 +82,21 @@ def status(name: str | None, *, as_json: bool) -> bool:
     states = []
     for run in runs:
         try:
-            states.append(call(run, "status"))
+            states.append(call(run, "status", timeout=_HUNG))
         except CachesimError as error:
             states.append({"name": run.name, "pid": run.owner.pid, "unreachable": str(error)})
-    ended = [{"name": run.name, "pid": run.owner.pid} for run in dead]
     if as_json:
-        _print_json({"topologies": states, "dead": ended})
+        gone = [{"name": run.name, "pid": run.owner.pid} for run in dead]
+        _print_json({"topologies": states, "dead": gone})
         return bool(states)
     from cachesim import screen
 
     for state in states:
         screen.show_status(state)
-    for it in ended:
-        print(
-            f"The process of topology {it['name']} (pid {it['pid']}) has ended without taking it "
-            "down. `cachesim gc` removes what it left; `cachesim up -d` starts another.",
-            file=sys.stderr,
-        )
-    if not states and not ended:
+    for run in dead:
+        text = ended(run)
+        print(f"{text[0].upper()}{text[1:]}", file=sys.stderr)
+    if not states and not dead:
         which = "No topology is up." if name is None else f"No topology named {name} is up."
         print(f"{which} `cachesim up` starts one, `cachesim up -d` detached.", file=sys.stderr)
     return bool(states)
@@ -241,7 +242,8 @@ def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
 
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
-    it = call(find_run(name), "failover", to=to, wait=wait)
+    # How long it may take is for the other side to know: the settings say so.
+    it = call(find_run(name), "failover", timeout=None, to=to, wait=wait)
     text = f"{it['primary']} is the primary." if wait else "A failover has begun."
     _tell(it, text, as_json)
 
@@ -255,6 +257,13 @@ def _answers(run: Run, operation: str, follow: bool, **arguments: object) -> Ite
             yield from it.parts()
         else:
             yield it.result()
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        if sys.platform != "win32":
+            os.kill(pid, signal.SIGCONT)  # one that was stopped would not see it
 
 
 def _tell(data: object, text: str, as_json: bool) -> None:

@@ -55,8 +55,11 @@ def _launch(order: Mapping[str, object], progress: Progress) -> Run:
     ):
         try:
             name = _follow(process, order, progress)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                print("Taking everything down.", file=sys.stderr, flush=True)
             process.terminate()  # it takes down what it has
+            process.wait()
             raise
         if name is None:
             process.wait()

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from cachesim.owner import Owner
 from cachesim.topology import Endpoint
 
 _OWNER, _TOKEN, _ENV, _CA = "owner", "token", "env.json", "ca.pem"
+ADDRESS = "address.json"
+"""Where commands reach the process; the file is there from before there is a socket."""
+_SOCKET_FOLDER = "cachesim-"  # how the name of one begins that is not in the run's folder
 SECRETS = ("CACHESIM_REDIS_PASSWORD", "CACHESIM_REDIS_URL")
 """The variables that are not kept in a file of their own: the token's file is enough."""
 
@@ -36,11 +40,6 @@ class RunFiles:
     """
 
     def __init__(self, name: str, ca: bytes, token: str) -> None:
-        if any(run.name == name for run in living_runs()):
-            raise NameInUse(
-                f"a topology named {name!r} is running already. Choose another name with --name, "
-                f"or take it down first: `cachesim down --name {name}`."
-            )
         remove_dead_runs()
         failures = []
         for root in roots():
@@ -49,36 +48,48 @@ class RunFiles:
                 return
             except OSError as error:
                 failures.append(f"{root}: {error.strerror or error}")
-        raise StartError(
-            f"the run's files can't be written: {'; '.join(failures)}. Make room, or set "
-            "XDG_STATE_HOME or TMPDIR to a folder of yours that can be written to."
-        )
+        raise not_writable("; ".join(failures))
 
     def _create(self, root: Path, name: str, ca: bytes, token: str) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_ours(root):
             raise PermissionError(1, "is not a folder of this user alone")
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
-        self.ca, self.token = self.folder / _CA, self.folder / _TOKEN
-        self.log = self.folder / "log"
-        try:
-            write_private(self.folder / _OWNER, str(Owner.current()).encode())
-            write_private(self.ca, ca)
-            write_private(self.token, token.encode())
-        except BaseException:
-            self.remove()
-            raise
+        with _locked(root):
+            # Of two that start at one moment, one sees the other.
+            if any(run.name == name for run in living_runs()):
+                raise NameInUse(
+                    f"a topology named {name!r} is running already. Choose another name with "
+                    f"--name, or take it down first: `cachesim down --name {name}`."
+                )
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+            self.ca, self.token = self.folder / _CA, self.folder / _TOKEN
+            self.log = self.folder / "log"
+            try:
+                write_private(self.folder / _OWNER, str(Owner.current()).encode())
+                write_private(self.ca, ca)
+                write_private(self.token, token.encode())
+                write_private(self.log, b"")
+            except BaseException:
+                self.remove()
+                raise
 
     def save_env(self, variables: Mapping[str, str]) -> None:
-        """Keep what `cachesim env` prints, but for the secrets: the topology is up."""
+        """Keep what `cachesim env` prints, but for the secrets: the topology is up.
+
+        Raises:
+            StartError: it can't be written.
+        """
         public = {key: value for key, value in variables.items() if key not in SECRETS}
         unfinished = self.folder / f"{_ENV}.new"
-        write_private(unfinished, json.dumps(public).encode())
-        unfinished.replace(self.folder / _ENV)  # at once: nobody reads half of it
+        try:
+            write_private(unfinished, json.dumps(public).encode())
+            unfinished.replace(self.folder / _ENV)  # at once: nobody reads half of it
+        except OSError as error:
+            raise not_writable(f"{self.folder}: {error.strerror or error}") from error
 
     def remove(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
 
 
 @dataclass(frozen=True)
@@ -134,18 +145,16 @@ def find_run(name: str | None) -> Run:
 
         loaded = load_settings()
         name, source = loaded.settings.name, loaded.sources["name"]
-    found = {run.name: run for run in living_runs() if run.env() is not None}
+    living = {run.name: run for run in living_runs()}
+    found = {run.name: run for run in living.values() if run.env() is not None}
     running = ", ".join(found)
     if name is None and len(found) == 1:
         return next(iter(found.values()))
     if name in found:
         return found[name]
-    for run in dead_runs():
-        if name in (None, run.name) and not found:
-            raise CachesimError(
-                f"the process of topology {run.name!r} (pid {run.owner.pid}) has ended without "
-                "taking it down. `cachesim gc` removes what it left; `cachesim up` starts another."
-            )
+    for run in [] if name is None and found else [*living.values(), *dead_runs()]:
+        if name in (None, run.name):
+            raise CachesimError(ended(run) if run.owner.is_gone else starting(run))
     if not found:
         raise CachesimError("no topology is up. Start one with `cachesim up`.")
     if name is None:
@@ -153,6 +162,30 @@ def find_run(name: str | None) -> Run:
     raise CachesimError(
         f"no topology named {name!r} ({source}) is up, but these are: {running}. "
         f"Choose one with --name, or start another with `cachesim up --name {name}`."
+    )
+
+
+def ended(run: Run) -> str:
+    """What to do about a run whose process has ended."""
+    return (
+        f"the process of topology {run.name!r} (pid {run.owner.pid}) has ended without taking it "
+        "down. `cachesim gc` removes what it left; `cachesim up` starts another."
+    )
+
+
+def starting(run: Run) -> str:
+    """What to do about a run that is not up yet."""
+    return (
+        f"topology {run.name!r} is not up: process {run.owner.pid} is still starting it, or taking "
+        "it down. `cachesim status` tells when it is."
+    )
+
+
+def not_writable(why: str) -> StartError:
+    """That a run's files can't be written, and what to do."""
+    return StartError(
+        f"the run's files can't be written: {why}. Make room, or set XDG_STATE_HOME or TMPDIR to a "
+        "folder of yours that can be written to."
     )
 
 
@@ -169,8 +202,23 @@ def remove_dead_runs() -> list[str]:
     """
     dead = dead_runs()
     for run in dead:
-        shutil.rmtree(run.folder, ignore_errors=True)
+        _remove(run.folder)
+    for root in filter(_is_ours, roots()):
+        with contextlib.suppress(OSError), _locked(root) as is_locked:
+            for folder in _folders(root) if is_locked else ():
+                # Whoever makes one has the lock until there is an owner in it: this one was killed.
+                if _owner(folder) is None:
+                    _remove(folder)
     return [run.name for run in dead]
+
+
+def remove_address(folder: Path) -> None:
+    """Remove the file with a run's address, and the socket if its folder is not the run's."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        beside = Path(json.loads((folder / ADDRESS).read_bytes())["address"]).parent
+        if beside.name.startswith(_SOCKET_FOLDER) and _is_ours(beside):
+            shutil.rmtree(beside)
+    (folder / ADDRESS).unlink(missing_ok=True)
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -183,10 +231,42 @@ def roots() -> tuple[Path, Path]:
     """Where runs may be: the user's state folder, and the temporary one for want of it."""
     import platformdirs
 
+    # Not the user's name: a container may run as a user who has none.
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     return (
         platformdirs.user_state_path("cachesim", appauthor=False) / "runs",
-        Path(tempfile.gettempdir()) / f"cachesim-{getpass.getuser()}",
+        Path(tempfile.gettempdir()) / f"cachesim-{user}",
     )
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[bool]:
+    """One process at a time; a killed one has left.
+
+    Gives whether it is so: not every file system has locks.
+    """
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing is not enough if there was a fork
+    finally:
+        os.close(folder)
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        remove_address(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs() -> list[Run]:
@@ -194,11 +274,18 @@ def _runs() -> list[Run]:
     runs = []
     for root in roots():
         for folder in _folders(root):
-            with contextlib.suppress(OSError, UnicodeDecodeError):  # no run's, or just removed
-                owner = Owner.parse((folder / _OWNER).read_text())
-                if owner is not None and owner.host == here:
-                    runs.append(Run(folder.name.rpartition("-")[0], folder, owner))
+            owner = _owner(folder)
+            if owner is not None and owner.host == here:
+                runs.append(Run(folder.name.rpartition("-")[0], folder, owner))
     return sorted(runs, key=lambda run: run.name)
+
+
+def _owner(folder: Path) -> Owner | None:
+    """A run's owner; None if it is no run, or just removed."""
+    try:
+        return Owner.parse((folder / _OWNER).read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -66,7 +66,7 @@ def carry(
 def wait(_sim: "Simulator", interrupts: Interrupts) -> None:
     """Wait until the end is asked for."""
     while not interrupts.requested:
-        time.sleep(_LOOK)  # a signal cuts it short
+        time.sleep(_LOOK)
 
 
 def _take_down(sim: "Simulator") -> None:

@@ -22,6 +22,7 @@ from cachesim.simulator import Simulator
 from cachesim.wire import Caller, Hangup, Server
 
 _LOOK = 0.5  # seconds between two looks at a node's log
+_WINDOW = 1000  # lines that may be added between two looks
 _HEARTBEAT = 5.0  # seconds: how soon the end of a caller that follows is noticed
 _NODE_VERBS = ("kill", "stop", "pause", "resume", "restart")
 _BACKEND_VERBS = ("state", "kill", "shut_down", "pause", "resume", "run", "truncate_aof", "logs")
@@ -29,7 +30,13 @@ _ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
 
 
 class Life(Protocol):
-    """What ends the process that carries the topology."""
+    """What ends the process that carries the topology.
+
+    Attributes:
+        requested: whether the end was asked for.
+    """
+
+    requested: bool
 
     def request(self) -> None:
         """Ask for the end."""
@@ -72,7 +79,12 @@ class Service:
                 f"the topology {self._sim.name!r} is borrowed by {self._borrower}: "
                 "wait until that ends"
             )
-        return method(caller, **arguments)
+        try:
+            return method(caller, **arguments)
+        except Exception as error:
+            if self._life.requested:
+                raise Hangup from error  # what fails now fails because all is being taken down
+            raise
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -100,14 +112,14 @@ class Service:
     def do_logs(self, caller: Caller, node: str, lines: int, follow: bool) -> str | None:
         """The tail of a node's log; when following, what is added comes in parts."""
         handle = self._node(node)
-        text = handle.logs(lines)
         if not follow:
-            return text
-        seen, told = text.splitlines(), time.monotonic()
-        caller.send(text)
+            return handle.logs(lines)
+        window = max(lines, _WINDOW)
+        seen, told = handle.logs(window).splitlines(), time.monotonic()
+        caller.send("\n".join(seen[-lines:]))
         while True:
             time.sleep(_LOOK)
-            now = handle.logs(max(lines, 1000)).splitlines()
+            now = handle.logs(window).splitlines()
             news, seen = added(seen, now), now
             if news or time.monotonic() - told > _HEARTBEAT:
                 caller.send("\n".join(news))
@@ -151,7 +163,7 @@ class Service:
         fault: Fault = verb(*positions, **arguments)
         number = self._remember(fault)
         if seconds is not None:
-            timer = threading.Timer(seconds, self._expire, [fault])
+            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [fault])
             timer.daemon = True
             timer.start()
         return {"id": number, "kind": fault.kind, "target": fault.target, "seconds": seconds}
@@ -182,12 +194,13 @@ class Service:
             self._sim.heal()
             return before
         there = {it["id"]: it for it in before}
-        if number not in there:
+        fault = self._faults.get(number)
+        if number not in there or fault is None:
             raise CachesimError(
                 f"no fault {number}: there are {', '.join(there) or 'none'}. "
                 "`cachesim fault list` shows them."
             )
-        self._faults[number].heal()
+        fault.heal()
         return [there[number]]
 
     def do_reset(self, _caller: Caller) -> None:
@@ -239,12 +252,15 @@ class Service:
         except Hangup:
             pass
         finally:
+            how = "given back" if returned else "taken back: the borrower has ended"
             try:
                 self._sim.take_back(reset=not returned)
-                how = "given back" if returned else "taken back: the borrower has ended"
-                self._sim.events.record("returned", self._sim.name, how)
+            except Exception as error:
+                how += f", but not as new: {error}. `cachesim reset` may help"
+                raise
             finally:
                 self._borrower = self._lease = None
+                self._sim.events.record("returned", self._sim.name, how)
 
     def do_backend(
         self, _caller: Caller, lease: str, verb: str, arguments: Sequence[Any]

@@ -20,7 +20,7 @@ from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
 from cachesim.config import Settings, load_settings
-from cachesim.control_plane import ControlPlane, Timing
+from cachesim.control_plane import ControlPlane, State, Timing
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import FaultError, NotReady, SettingsError, StartError
 from cachesim.events import EventLog
@@ -49,8 +49,15 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 _RESET_LIMIT = 30.0  # seconds
-_LENDERS = ("backend", "engine", "memory_scale", "advertise_host")
-"""The settings that a borrower has to take as they are."""
+_BORROWERS = (
+    "speed",
+    "seed",
+    "detection_seconds",
+    "promotion_seconds",
+    "replacement_seconds",
+    "start_timeout_seconds",
+)
+"""The settings that a borrower may choose. The others are of what runs already."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +194,13 @@ class Simulator:
         ca, credentials = CertificateAuthority(hosts), Credentials()
         backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
         files = RunFiles(self.name, ca.pem, credentials.token)
-        life.callback(files.remove)
+
+        def remove() -> None:
+            backend.stop()
+            files.remove()  # not if containers are left: then they tell whose those are
+
         # Before the start: an interrupt may come between the two.
-        life.callback(backend.stop)
+        life.callback(remove)
         backend.start(progress)
         tls = client_context(ca.pem)
         return _Carrier(backend, credentials, tls, files.ca, files.token, files)
@@ -208,15 +219,16 @@ class Simulator:
         backend.start(progress)
         loan = backend.loan
         lenders = Settings.model_validate(loan["settings"])
-        for key in _LENDERS:
-            mine, theirs = getattr(self.settings, key), getattr(lenders, key)
-            if key in arguments and arguments[key] is not None and mine not in (theirs, "auto"):
+        asked = {k: getattr(self.settings, k) for k, v in arguments.items() if v is not None}
+        for key, mine in asked.items():
+            theirs = getattr(lenders, key)
+            if key not in _BORROWERS and mine not in (theirs, "auto"):
                 raise SettingsError(
                     f"{key} = {mine!r}: the topology {run.name!r} runs with {theirs!r}. Leave it "
-                    f"out, or start another with `cachesim up -d --name ...`."
+                    "out, or start another with `cachesim up -d --name ...`."
                 )
-        mine = {k: getattr(self.settings, k) for k, v in arguments.items() if v is not None}
-        self.settings = lenders.model_copy(update=mine)
+        chosen = {key: value for key, value in asked.items() if key in _BORROWERS}
+        self.settings = lenders.model_copy(update=chosen)
         self.topology = production(self.settings.memory_scale)
         if self.settings.seed is not None:
             self.seed = self.settings.seed
@@ -292,14 +304,20 @@ class Simulator:
             What `attach` needs there, secrets included.
 
         Raises:
-            FaultError: there are faults, which nobody could heal meanwhile.
+            FaultError: there are faults, which nobody could heal meanwhile, or a failover.
         """
-        with self._lock:
+        with self._lock, self.control_plane.suspended():
             if active := self.faults.active:
                 raise FaultError(
                     f"the topology {self.name!r} has faults ({active[0]}): "
                     f"`cachesim heal --name {self.name}` first."
                 )
+            if (state := self.control_plane.state) is not State.AVAILABLE:
+                raise FaultError(
+                    f"the topology {self.name!r} is {state}: wait until `cachesim status` says "
+                    f"{State.AVAILABLE}, or `cachesim reset --name {self.name}`."
+                )
+        with self._lock:
             self._operations.close()
             backend = self._carrier.backend
             nodes = [node.name for node in self.topology.nodes]

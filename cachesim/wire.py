@@ -1,29 +1,35 @@
 """How a user's processes talk to the one that carries a topology: JSON over a Unix socket.
 
-Each call is a connection of its own. `multiprocessing.connection` frames the messages and checks a
-key; its pickles are not used. On Windows it is a named pipe.
+Each call is a connection of its own, and begins with a key from a file of the run.
+`multiprocessing.connection` frames the messages; its pickles are not used. On Windows it is a named
+pipe.
 """
 
 import contextlib
 import json
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
 from cachesim.errors import CachesimError, revived
-from cachesim.files import Run, write_private
+from cachesim.files import ADDRESS, Run, ended, not_writable, remove_address, write_private
 
-_ADDRESS = "address.json"
 _LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
 _TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30
+_BACKLOG = 64  # calls that wait until they are taken; a further one would block
+_DYING = 1.0  # seconds
+_POLL = 0.01  # seconds
+
+
+class TakenDown(CachesimError):
+    """There is nobody to call: the topology was taken down in order."""
 
 
 class Hangup(Exception):  # not an error: the other side is done
@@ -68,56 +74,61 @@ class Server:
 
     Args:
         folder: the run's files, where callers find the address.
+
+    Raises:
+        StartError: the folder can't be written to, or there can be no socket.
     """
 
     def __init__(self, folder: Path, handler: Handler) -> None:
         self._handler = handler
-        self._short: Path | None = None
-        self._file = folder / _ADDRESS
-        key = secrets.token_bytes(32)
-        self._listener = Listener(self._choose_address(folder), authkey=key)
-        if sys.platform != "win32":
-            os.chmod(str(self._listener.address), 0o600)  # noqa: PTH101  # of a socket
         self._closing = False
-        address = {"address": self._listener.address, "key": key.hex()}
-        write_private(self._file, json.dumps(address).encode())
+        self._address = _choose_address(folder)
+        self._folder = folder
+        self._key = secrets.token_hex(32)
+        try:
+            # The file first: what a process leaves that is killed here is found by it.
+            address = {"address": self._address, "key": self._key}
+            write_private(folder / ADDRESS, json.dumps(address).encode())
+            if sys.platform != "win32":
+                Path(self._address).parent.mkdir(0o700, exist_ok=True)
+            self._listener = Listener(self._address, backlog=_BACKLOG)
+            if sys.platform != "win32":
+                Path(self._address).chmod(0o600)
+        except OSError as error:
+            remove_address(folder)
+            raise not_writable(f"{self._address}: {error.strerror or error}") from error
         threading.Thread(target=self._accept, name="cachesim-calls", daemon=True).start()
 
     def close(self) -> None:
         """Take no more calls. Those under way are not waited for."""
         self._closing = True
-        self._file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            Client(self._listener.address).close()  # wakes the thread that accepts
+            Client(self._address).close()  # wakes the thread that accepts
         self._listener.close()
-        if self._short is not None:
-            shutil.rmtree(self._short, ignore_errors=True)
-
-    def _choose_address(self, folder: Path) -> str:
-        if sys.platform == "win32":
-            return rf"\\.\pipe\cachesim-{secrets.token_hex(8)}"
-        path = folder / "socket"
-        if len(os.fsencode(path)) > _LONGEST_PATH:
-            short = "/tmp" if len(tempfile.gettempdir()) > _LONGEST_PATH // 2 else None  # noqa: S108
-            self._short = Path(tempfile.mkdtemp(prefix="cachesim-", dir=short))
-            path = self._short / "socket"
-        return str(path)
+        remove_address(self._folder)
 
     def _accept(self) -> None:
         while not self._closing:
             try:
                 connection = self._listener.accept()
-            except (OSError, EOFError, AuthenticationError):
-                continue  # a caller without the key, or one that left at once
+            except OSError:
+                continue  # it is closed, or the caller has left at once
+            # Whatever comes is read there, so that a caller that says nothing keeps nobody waiting.
             threading.Thread(
                 target=self._answer, args=[connection], name="cachesim-call", daemon=True
             ).start()
 
     def _answer(self, connection: Connection) -> None:
         with contextlib.closing(connection), contextlib.suppress(OSError, EOFError, Hangup):
-            call = json.loads(connection.recv_bytes())
             try:
-                result = self._handler(Caller(connection), call["operation"], call["arguments"])
+                call = json.loads(connection.recv_bytes())
+                key, operation, arguments = call["key"], call["operation"], call["arguments"]
+            except (ValueError, KeyError, TypeError):
+                return  # no caller of ours
+            if not secrets.compare_digest(str(key).encode(), self._key.encode()):
+                return
+            try:
+                result = self._handler(Caller(connection), operation, arguments)
                 answer: dict[str, object] = {"result": result}
             except Hangup:
                 raise
@@ -138,24 +149,25 @@ class Call:
 
     def __init__(self, run: Run, operation: str, **arguments: object) -> None:
         try:
-            where = json.loads((run.folder / _ADDRESS).read_bytes())
-            self._connection = Client(where["address"], authkey=bytes.fromhex(where["key"]))
-        except (OSError, EOFError, ValueError, AuthenticationError) as error:
-            raise CachesimError(unreachable(run)) from error
+            where = json.loads((run.folder / ADDRESS).read_bytes())
+            self._connection = Client(where["address"])
+        except (OSError, ValueError) as error:
+            raise unreachable(run) from error
         self._run = run
-        self.send({"operation": operation, "arguments": arguments})
+        self.send({"key": where["key"], "operation": operation, "arguments": arguments})
 
     def send(self, message: object) -> None:
         """Say something more."""
         try:
             self._connection.send_bytes(json.dumps(message).encode())
         except OSError as error:
-            raise CachesimError(unreachable(self._run)) from error
+            raise unreachable(self._run) from error
 
     def parts(self) -> Iterator[Any]:
-        """The answers that come before the last one, as they come."""
-        while "part" in (answer := self._receive(None)):
-            yield answer["part"]
+        """The answers that come before the last one, as they come; they end with the topology."""
+        with contextlib.suppress(TakenDown):
+            while "part" in (answer := self._receive(None)):
+                yield answer["part"]
 
     def part(self, timeout: float = _TIMEOUT) -> Any:
         """The next of several answers."""
@@ -182,33 +194,66 @@ class Call:
                     f"`cachesim down --name {self._run.name}` ends it."
                 )
             answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        except ValueError as error:
+            raise CachesimError(
+                f"the process of topology {self._run.name!r} (pid {self._run.owner.pid}) runs "
+                "another version of cachesim. End it to take the topology down."
+            ) from error
         except (OSError, EOFError) as error:
-            raise CachesimError(unreachable(self._run)) from error
+            _wait_for_end(self._run)
+            raise unreachable(self._run) from error
         if "error" in answer:
             raise revived(answer["kind"], answer["error"])
         return answer
 
 
-def call(run: Run, operation: str, **arguments: object) -> Any:
+def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
     """Call an operation and wait for its answer.
+
+    Args:
+        timeout: seconds; None if it may take as long as it likes.
 
     Raises:
         CachesimError: what the operation raised, or that it could not be called.
     """
     it = Call(run, operation, **arguments)
     with contextlib.closing(it):
-        return it.result()
+        return it.result(timeout)
 
 
-def unreachable(run: Run) -> str:
+def unreachable(run: Run) -> CachesimError:
     """Why a run can't be called, and what to do."""
     pid = run.owner.pid
+    if not run.folder.exists():
+        return TakenDown(f"the topology {run.name!r} was taken down. `cachesim up` starts another.")
     if run.owner.is_gone:
-        return (
-            f"the process of topology {run.name!r} (pid {pid}) has ended without taking it down. "
-            "`cachesim gc` removes what it left; `cachesim up` starts another."
-        )
-    return (
+        return CachesimError(ended(run))
+    return CachesimError(
         f"topology {run.name!r} belongs to process {pid}, which takes no commands: it is still "
         "starting, ending, or no `cachesim up` (as pytest). End that process to take it down."
     )
+
+
+def takes_calls(run: Run) -> bool:
+    """Whether the process of a run answers calls, unless it hangs."""
+    return (run.folder / ADDRESS).exists()
+
+
+def _wait_for_end(run: Run) -> None:
+    """Whoever is ending hangs up before the end: a moment if killed, else until all is down."""
+    deadline = time.monotonic() + _DYING
+    while run.folder.exists() and not run.owner.is_gone:
+        if takes_calls(run) and time.monotonic() > deadline:
+            break
+        time.sleep(_POLL)
+
+
+def _choose_address(folder: Path) -> str:
+    if sys.platform == "win32":
+        return rf"\\.\pipe\cachesim-{secrets.token_hex(8)}"
+    path = folder / "socket"
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        temporary = tempfile.gettempdir()
+        root = "/tmp" if len(os.fsencode(temporary)) > _LONGEST_PATH // 2 else temporary  # noqa: S108
+        path = Path(root) / f"cachesim-{secrets.token_hex(4)}" / "socket"
+    return str(path)
