@@ -15,6 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
     from cachesim.config import LoadedSettings
+    from cachesim.handles import NodeHandle
     from cachesim.simulator import Simulator
 
 _REFRESH = 0.5  # seconds: nodes change without an event too
@@ -48,8 +49,6 @@ def progress() -> "Iterator[Progress]":
 
 def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     """Give all that a person needs to use a topology, on stdout, without its secrets."""
-    from cachesim.handles import RedisHandle  # here, as other commands do without: it takes time
-
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = "auto: a container engine answers"
@@ -60,8 +59,8 @@ def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     print(f"seed     {sim.seed}\n")
     env = sim.env()
     nodes = [
-        (n.name, str(n.role) if isinstance(n, RedisHandle) else "", f"az-{n.zone}", str(n.endpoint))
-        for n in sim.nodes.values()
+        (node.name, _role(node), f"az-{node.zone}", str(node.endpoint))
+        for node in sim.nodes.values()
     ]
     show_table(("node", "role", "zone", "endpoint"), nodes)
     zones = [(str(z), env[f"CACHESIM_TOXIPROXY_{name.upper()}"]) for name, z in sim.zones.items()]
@@ -90,8 +89,8 @@ def watch(sim: "Simulator", is_over: Callable[[], bool]) -> None:
 def _view(sim: "Simulator") -> RenderableType:
     nodes = _table(("node", "role", "zone", "state", "endpoint"))
     for node in sim.nodes.values():
-        role = str(node.role) if isinstance(node, RedisHandle) else ""
-        nodes.add_row(node.name, role, f"az-{node.zone}", str(node.state), str(node.endpoint))
+        where = f"az-{node.zone}"
+        nodes.add_row(node.name, _role(node), where, str(node.state), str(node.endpoint))
     faults = _table(("fault", "on"))
     for fault in sim.faults.active:
         faults.add_row(fault.kind, fault.target)
@@ -100,6 +99,10 @@ def _view(sim: "Simulator") -> RenderableType:
     if faults.row_count:
         parts += [faults, ""]
     return Group(*parts, events, "")
+
+
+def _role(node: "NodeHandle") -> str:
+    return str(getattr(node, "role", ""))  # only Redis nodes have one
 
 
 def show_status(state: Mapping[str, Any]) -> None:
