@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
+from cachesim.backends.base import Progress
 from cachesim.config import Settings
+from cachesim.control_plane import Timing
 from cachesim.events import EventLog
 
 
@@ -37,17 +39,19 @@ class FakeSimulator:
     Attributes:
         made: the settings of its instances.
         calls: to all its instances.
+        resets: the speed and seed of each reset.
         errors: what a method raises, by its name.
     """
 
     made: ClassVar[list[Settings]]
     calls: ClassVar[list[str]]
+    resets: ClassVar[list[tuple[float, int]]]
     errors: ClassVar[dict[str, Exception]]
 
     @classmethod
     def new_class(cls) -> type["FakeSimulator"]:
         """A class of which nothing has been asked yet."""
-        return type("Fake", (cls,), {"made": [], "calls": [], "errors": {}})
+        return type("Fake", (cls,), {"made": [], "calls": [], "resets": [], "errors": {}})
 
     def __init__(self, settings: Settings) -> None:
         self.made.append(settings)
@@ -60,8 +64,10 @@ class FakeSimulator:
         if error := self.errors.get(call.partition(" ")[0]):
             raise error
 
-    def start(self) -> None:
+    def start(self, progress: Progress) -> None:
         """As the real one."""
+        progress("finding the images")
+        progress("making containers")
         self._call("start")
         self.events.record("started", "fake", "here")
 
@@ -69,9 +75,10 @@ class FakeSimulator:
         """As the real one."""
         self._call("stop")
 
-    def reset(self, draws: str) -> None:
+    def reset(self, draws: str, *, timing: Timing, seed: int) -> None:
         """As the real one."""
         self._call(f"reset {draws}")
+        self.resets.append((timing.speed, seed))
         self.events.record("reset", "fake", "as new")
 
     def heal(self) -> None:

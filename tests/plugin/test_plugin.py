@@ -81,13 +81,51 @@ def test_help(run_pytest: RunPytest) -> None:
     options = re.findall(r"^  --(cachesim\S*?)(?:=\S+)?(?: .*)?$", text, re.M)
     inis = re.findall(r"^  (cachesim\w*) \(", text, re.M)
     assert [name.replace("-", "_") for name in options] == inis
-    assert len(inis) == 5
+    assert len(inis) == 7
 
 
-def test_ini_option_turns_it_on(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """`cachesim = true` is as good as `--cachesim`."""
-    pytester.makeini("[pytest]\ncachesim = true\ncachesim_seed = 5")
-    assert header(run_pytest()) == "cachesim: backend auto, engine redis, speed 30, seed 5"
+@pytest.mark.parametrize(
+    ("ini", "variable", "option", "is_on"),
+    [
+        ("", "", False, False),
+        ("", "", True, True),
+        ("true", "", False, True),
+        ("", "1", False, True),
+        ("", "yes", False, True),
+        ("", "0", True, True),
+        ("true", "0", False, False),
+        ("true", "False", False, False),
+        ("true", " ", False, True),
+        ("false", "on", False, True),
+    ],
+)
+def test_switch(
+    pytester: pytest.Pytester,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    ini: str,
+    variable: str,
+    option: bool,
+    is_on: bool,
+) -> None:
+    """It is turned on by the option, else by the environment, else by the ini option."""
+    pytester.makeini("[pytest]\n" + (f"cachesim = {ini}" if ini else ""))
+    monkeypatch.setenv("CACHESIM", variable)
+    result = run_pytest(*(["--cachesim"] if option else []), "--cachesim-seed=5")
+    found = [line for line in result.outlines if line.startswith("cachesim:")]
+    assert found == ["cachesim: backend auto, engine redis, speed 30, seed 5"] * is_on
+
+
+@pytest.mark.parametrize("variable", ["CACHESIM", "CACHESIM_KEEP"])
+def test_wrong_switch(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A variable that says neither yes nor no is a usage error."""
+    monkeypatch.setenv("CACHESIM", "1")
+    monkeypatch.setenv(variable, "perhaps")
+    result = run_pytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: environment {variable} = 'perhaps': should be 1 or 0"])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +293,7 @@ def test_skips_without_an_engine(
     result = run_pytest("--cachesim", "-rs")
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["SKIPPED*: cachesim: nothing here. Start Docker."])
-    assert fake.calls == ["start"]
+    assert fake.calls == ["start", "stop"]
 
 
 @pytest.mark.parametrize(("value", "outcome"), [("1", "errors"), ("0", "skipped"), ("", "skipped")])
