@@ -347,7 +347,10 @@ class Simulator:
             self._carrier.tls,
         )
         try:
-            Cluster(self.topology, through).wait_healthy(self.topology.primary, deadline)
+            cluster = Cluster(self.topology, through)
+            is_new = self._carrier.files is not None
+            primary = self.topology.primary if is_new else cluster.find_primary()
+            cluster.wait_healthy(primary, deadline)
             for node in self.topology.memcached:
                 _wait_for_memcached(node.name, through, deadline)
         except NotReady as error:

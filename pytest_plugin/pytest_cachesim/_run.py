@@ -3,8 +3,9 @@
 import itertools
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from cachesim.config import Settings
     from cachesim.simulator import Simulator
 
-_SEED, _USED = "cachesim_seed", "cachesim_used"
+_SEED, _TOLD = "cachesim_seed", "cachesim_told"  # what xdist carries to and from its workers
 _LOG_LINES = 20
-_LEFT = "What is left, the next start of a topology removes."
+_LEFT = "What is left, `cachesim gc` or the next start of a topology removes."
+_KEPT = """cachesim: the topology {0} is kept, as the last test has left it
+    cachesim status --name {0}
+    pytest --cachesim --cachesim-attach {0}
+    cachesim down --name {0}"""
 
 
 class Run:
@@ -33,15 +38,22 @@ class Run:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        settings = _settings.load(config).settings
+        loaded = _settings.load(config)
+        settings = loaded.settings
         # The controller of xdist has drawn for its workers.
         shared: dict[str, int] = getattr(config, "workerinput", {})
         seed = shared.get(_SEED, settings.seed)
         self.seed = secrets.randbits(32) if seed is None else seed
         # The name is never given: each worker starts one, and the user's shell may name another.
         self._settings = settings.model_copy(update={"seed": self.seed, "name": None})
-        self._is_borrowed, self._borrowed_name = _settings.borrowed(config)
+        self._is_borrowed, self._lender = _settings.borrowed(config)
         self._is_kept = switch(config, "cachesim_keep") and not self._is_borrowed
+        # What an attached topology has to have.
+        self._asked = {
+            key: getattr(settings, key)
+            for key in ("backend", "engine")
+            if loaded.sources[key] == "argument"
+        }
         self._marked: dict[str, Settings] = {}
         self._main: Simulator | None = None
         self._sim: Simulator | None = None
@@ -49,7 +61,7 @@ class Run:
         self._is_up = False
         self._mark = 0
         self._user: pytest.Item | None = None
-        self._used: list[str] = []
+        self._told: list[str] = []
         self._signals = Signals()
         self._signals.install()
 
@@ -57,7 +69,7 @@ class Run:
         it = self._settings
         what = f"backend {it.backend}, engine {it.engine}"
         if self._is_borrowed:
-            what = f"attached to {self._borrowed_name or 'the topology that is up'}"
+            what = f"attached to {self._lender or 'the topology that is up'}"
         end = ", kept" if self._is_kept else ""
         return f"{what}, speed {it.speed:g}, seed {it.seed}{end}"
 
@@ -75,7 +87,7 @@ class Run:
         own: Settings | None = getattr(request, "param", None)
         with ExitStack() as life:
             if own is not None:
-                sim = self._start(own, life)
+                sim = self._start(partial(self._new, own), life)
             elif self._main is not None:
                 sim = self._main
                 self._mark = sim.events.mark()
@@ -83,20 +95,36 @@ class Run:
                 # It stays while tests have one of their own.
                 session = life.pop_all()
                 request.session.addfinalizer(session.close)
-                sim = self._main = self._start(self._settings, session)
+                sim = self._main = self._start(self._make_main, session)
             self._sim, self._own, self._is_up = sim, own, True
             yield sim
             self._is_up = False
 
-    def _start(self, settings: "Settings", life: ExitStack) -> "Simulator":
-        from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
+    def _new(self, settings: "Settings") -> "Simulator":
         from cachesim.simulator import Simulator
 
-        name = f"pytest-{secrets.token_hex(3)}"
-        sim = Simulator(settings.model_copy(update={"name": name}))
+        return Simulator(_named(settings))
+
+    def _make_main(self) -> "Simulator":
+        from cachesim.simulator import Simulator
+
+        if self._is_kept and self._lender is None:
+            from cachesim.daemon import launch
+
+            self._lender = launch(_named(self._settings).model_dump(), _silent).name
+            self._told.append(_KEPT.format(self._lender))
+        if self._is_kept or self._is_borrowed:
+            mine = self._asked | _settings.changeable(self._settings)
+            return Simulator.attach(self._lender, **mine)
+        return self._new(self._settings)
+
+    def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
+        from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
+
         self._mark = 0
-        life.callback(self._stop, sim)
         try:
+            sim = make()
+            life.callback(self._stop, sim)
             with ExitStack() as quiet:
                 steps = itertools.count(1)
 
@@ -113,14 +141,25 @@ class Run:
             pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}", pytrace=False)
         except CachesimError as error:
             pytest.fail(f"cachesim: the topology did not start: {error}", pytrace=False)
+        self._told.append(
+            f"cachesim: ran on {sim.backend}, engine {sim.settings.engine}; "
+            f"--cachesim-seed={self.seed} draws the same again"
+        )
         return sim
 
     def _stop(self, sim: "Simulator") -> None:
         self._is_up = False
+        is_borrowed = sim is self._main and self._is_borrowed
         try:
-            with held():
-                sim.stop()
+            try:
+                if is_borrowed:
+                    sim.reset()
+            finally:
+                with held():
+                    sim.stop()
         except Exception as error:
+            if is_borrowed:
+                _fail(f"the topology could not be given back as new: {error!r}")
             _fail(f"the topology could not be taken down: {error!r}. {_LEFT}")
 
     # --- tests ------------------------------------------------------------------------------
@@ -138,6 +177,14 @@ class Run:
                 "be an argument of a test function, and the marker on the function, its class or "
                 "its module."
             )
+        if self._own is None and self._is_borrowed:
+            for key in _changes(item).keys() - set(_settings.CHANGEABLE):
+                mine, theirs = getattr(wanted, key), getattr(sim.settings, key)
+                if mine != theirs:
+                    _fail(
+                        f"this test needs {key} = {mine!r}, but the attached topology has "
+                        f"{theirs!r}"
+                    )
         timing = Timing.of(sim.settings.model_copy(update=_settings.changeable(wanted)))
         # Not the item's id, to which xdist may add the name of a group.
         draws = f"{item.parent.nodeid}::{item.name}" if item.parent else item.nodeid
@@ -152,15 +199,10 @@ class Run:
             _fail(f"the topology could not be healed after the test: {error}")
 
     def _wanted(self, item: pytest.Item) -> "Settings":
-        """The settings of a test: the run's, with what its markers say, the closest last."""
+        """The settings of a test: the run's, with what its markers say."""
         from cachesim.errors import SettingsError
 
-        marks = list(item.iter_markers("cachesim"))
-        if any(mark.args for mark in marks):
-            _fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
-        changes: dict[str, Any] = {}
-        for mark in reversed(marks):
-            changes |= mark.kwargs
+        changes = _changes(item)
         if not changes:
             return self._settings
         key = repr(changes)
@@ -222,6 +264,16 @@ class Run:
                 log = f"could not be read: {error!r}"
             yield f"cachesim {node.name}: last {_LOG_LINES} log lines", log
 
+    def pytest_sessionfinish(self) -> None:
+        """Send the controller of xdist what there is to tell."""
+        if (output := getattr(self._config, "workeroutput", None)) is not None:
+            output[_TOLD] = self._told
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what the tests ran on, how to have it so again, and what is left."""
+        for text in dict.fromkeys(self._told):
+            terminalreporter.write_line(text)
+
     def pytest_unconfigure(self) -> None:
         """Give the signals back."""
         self._signals.restore()
@@ -251,8 +303,20 @@ class Run:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Forget a worker."""
+        """Forget a worker, and take what it has to tell."""
         self._signals.workers.discard(_pid(node) or 0)
+        self._told += getattr(node, "workeroutput", {}).get(_TOLD, [])
+
+
+def _changes(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of a test say, the closest last."""
+    marks = list(item.iter_markers("cachesim"))
+    if any(mark.args for mark in marks):
+        _fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
+    changes: dict[str, Any] = {}
+    for mark in reversed(marks):
+        changes |= mark.kwargs
+    return changes
 
 
 def _pid(node: Any) -> int | None:
@@ -260,6 +324,14 @@ def _pid(node: Any) -> int | None:
     # execnet has no public name for it. Without it, the worker only ends some seconds later.
     process = getattr(getattr(node.gateway, "_io", None), "popen", None)
     return getattr(process, "pid", None) if node.gateway.spec.popen else None
+
+
+def _named(settings: "Settings") -> "Settings":
+    return settings.model_copy(update={"name": f"pytest-{secrets.token_hex(3)}"})
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 def _fail(message: str) -> None:

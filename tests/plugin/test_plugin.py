@@ -65,8 +65,7 @@ def test_lazy(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> N
 
 def header(result: pytest.RunResult) -> str:
     """The plugin's line of the header."""
-    (line,) = (line for line in result.outlines if line.startswith("cachesim:"))
-    return line
+    return next(line for line in result.outlines if line.startswith("cachesim:"))
 
 
 def test_header(run_pytest: RunPytest) -> None:
@@ -171,6 +170,15 @@ def test_seed_is_drawn(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPyt
     }
 
 
+@pytest.mark.usefixtures("fake")
+def test_seed_is_told_at_the_end(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """What the tests ran on is told when it is known, and how to have the same draws again."""
+    pytester.makepyfile("def test_it(cachesim): pass")
+    lines = run_pytest("--cachesim", "--cachesim-seed=9").outlines
+    told = "cachesim: ran on fake, engine redis; --cachesim-seed=9 draws the same again"
+    assert lines[-2] == told
+
+
 def test_settings_reach_the_topology(
     pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest
 ) -> None:
@@ -265,7 +273,7 @@ def test_clients_are_closed(pytester: pytest.Pytester, fake: Fake, run_pytest: R
             "stop",
             (
                 "cachesim: the topology could not be taken down: FaultError('redis-b is stuck'). "
-                "What is left, the next start of a topology removes."
+                "What is left, `cachesim gc` or the next start of a topology removes."
             ),
         ),
     ],
