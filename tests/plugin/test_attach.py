@@ -258,15 +258,26 @@ def up(require_docker: None, alone: Path) -> Iterator[str]:  # noqa: ARG001  # b
     assert left_behind("lent", alone) == []
 
 
-def test_attach_for_real(up: str, pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """Tests break a borrowed topology as their own, and it is as it was afterwards, and runs."""
+def test_attach_for_real(
+    up: str, alone: Path, pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    """Tests break a borrowed topology as their own, and it is as it was afterwards, and runs.
+
+    Each run has the same draws, as the seed is the same.
+    """
+    call(alone, "-m", "cachesim", "failover", "--to", "b")
     pytester.makepyfile(
         """
+        from pathlib import Path
+
         def test_failover(cachesim, redis_cluster):
             redis_cluster.set("k", "v")
             cachesim.redis.primary.kill()
             assert cachesim.redis.wait_for_failover().name != "redis-a"
             assert redis_cluster.get("k") == "v"
+            (detecting,) = cachesim.events.of("detecting")
+            with Path("drawn").open("a") as file:
+                print(detecting.data["detection"], detecting.data["promotion"], file=file)
 
         def test_as_new(cachesim, redis_cluster, memcached):
             assert cachesim.redis.primary.name == "redis-a"
@@ -277,17 +288,19 @@ def test_attach_for_real(up: str, pytester: pytest.Pytester, run_pytest: RunPyte
         """
     )
     for options in (["--cachesim-attach"], ["--cachesim-attach", up]):
-        result = run_pytest("--cachesim", "--cachesim-speed=100", *options, subprocess=True)
-        result.assert_outcomes(passed=2)
+        options += ["--cachesim-speed=100", "--cachesim-seed=5"]
+        run_pytest("--cachesim", *options, subprocess=True).assert_outcomes(passed=2)
+    first, second = (pytester.path / "drawn").read_text().splitlines()
+    assert first == second
     with Simulator.attach(up) as sim, closing(sim.redis_cluster()) as redis:
         assert sim.redis.primary.name == "redis-a"
         assert redis.get("k") is None
         assert sim.settings.speed == 100
         with closing(sim.memcached_client()) as memcached:
             assert memcached.get("k") is None
-        second = run_pytest("--cachesim", "--cachesim-attach", subprocess=True)
-        second.assert_outcomes(errors=2)
-        second.stdout.fnmatch_lines(["cachesim: *'lent' is borrowed by process *"])
+        late = run_pytest("--cachesim", "--cachesim-attach", subprocess=True)
+        late.assert_outcomes(errors=2)
+        late.stdout.fnmatch_lines(["cachesim: *'lent' is borrowed by process *"])
 
 
 @pytest.mark.usefixtures("require_docker")

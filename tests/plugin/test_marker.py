@@ -216,3 +216,42 @@ def test_topology_cannot_be_had(
     result = run_pytest("--cachesim")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*cachesim: the marker of this test needs a topology of its own*"])
+
+
+@pytest.mark.usefixtures("require_docker")
+def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The settings of a marker are those that its test has, and no other."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def detection(sim):
+            mark = sim.events.mark()
+            sim.redis.primary.kill()
+            sim.redis.wait_for_failover()
+            (detecting,) = sim.events.of("detecting", mark)
+            return detecting.data["detection"]
+
+        def server(client):
+            return client.info("server", target_nodes="primaries")
+
+        def test_before(cachesim, redis_cluster):
+            assert 0.1 <= detection(cachesim) <= 0.2
+            assert "valkey_version" not in server(redis_cluster)
+
+        @pytest.mark.cachesim(detection_seconds=[50, 50])
+        def test_slow(cachesim):
+            assert detection(cachesim) == 0.5
+
+        @pytest.mark.cachesim(engine="valkey", speed=50)
+        def test_valkey(cachesim, redis_cluster):
+            assert 0.2 <= detection(cachesim) <= 0.4
+            assert "valkey_version" in server(redis_cluster)
+
+        def test_after(cachesim, redis_cluster):
+            assert 0.1 <= detection(cachesim) <= 0.2
+            assert "valkey_version" not in server(redis_cluster)
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-speed=100", subprocess=True)
+    result.assert_outcomes(passed=4)
