@@ -14,6 +14,7 @@ from typing import Protocol
 
 from cachesim import elasticache
 from cachesim.clock import Clock, SystemClock
+from cachesim.config import Settings
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.monitor import INTERVAL, SILENCE, Evidence, RedisProbe, Silence
@@ -69,6 +70,17 @@ class Timing:
     replacement: tuple[float, float]
     node_timeout: float
     speed: float = 1.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Timing":
+        """That of the settings."""
+        return cls(
+            settings.detection_seconds,
+            settings.promotion_seconds,
+            settings.replacement_seconds,
+            settings.node_timeout_seconds,
+            settings.speed,
+        )
 
     @property
     def longest_failover(self) -> float:

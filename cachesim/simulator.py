@@ -268,13 +268,7 @@ class Simulator:
             self.topology,
             monitor,
             shard,
-            Timing(
-                detection=self.settings.detection_seconds,
-                promotion=self.settings.promotion_seconds,
-                replacement=self.settings.replacement_seconds,
-                node_timeout=self.settings.node_timeout_seconds,
-                speed=self.settings.speed,
-            ),
+            Timing.of(self.settings),
             self.events,
             seed=str(self.seed),
             group=self.name,
@@ -371,7 +365,10 @@ class Simulator:
             self._carrier.tls,
         )
         try:
-            Cluster(self.topology, through).wait_healthy(self.topology.primary, deadline)
+            cluster = Cluster(self.topology, through)
+            is_new = self._carrier.files is not None
+            primary = self.topology.primary if is_new else cluster.find_primary()
+            cluster.wait_healthy(primary, deadline)
             for node in self.topology.memcached:
                 _wait_for_memcached(node.name, through, deadline)
         except NotReady as error:
@@ -388,11 +385,15 @@ class Simulator:
         """Heal every fault, also what was done to the proxies by hand."""
         self.faults.heal_all()
 
-    def reset(self, draws: str = "") -> None:
+    def reset(
+        self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
+    ) -> None:
         """Make it as new: healed, all nodes up, the first primary's role restored, flushed.
 
         Args:
             draws: a name for the draws that follow; the same seed and name draw the same.
+            timing: the control plane's until the next reset; None: that of the settings.
+            seed: another one until the next reset; None: the topology's own.
 
         Raises:
             FaultError: it could not be brought to health; the message says which node is not.
@@ -408,9 +409,10 @@ class Simulator:
             except NotReady as error:
                 log = self._carrier.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
-            seed = f"{self.seed} {draws}".strip()
-            self.faults.reseed(seed)
-            self.control_plane.restart(self.topology.primary, seed)
+            name = f"{self.seed if seed is None else seed} {draws}".strip()
+            self.faults.reseed(name)
+            self.control_plane.timing = timing or Timing.of(self.settings)
+            self.control_plane.restart(self.topology.primary, name)
             self.redis.forget()
             self.events.record("reset", self.name, "healed and flushed")
 
