@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import select
 import shlex
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -124,22 +126,43 @@ def _memcached(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) 
         connection = context.wrap_socket(plain, server_hostname=endpoint.host)
     except OSError as error:
         raise _no_answer(endpoint, error) from error
-    connection.settimeout(None)
+    one_at_a_time = threading.Lock()  # TLS can't be read and written at one moment
+
+    def receive() -> bytes | None:
+        """What has come: None if it was TLS's own, nothing at the end."""
+        with one_at_a_time:
+            connection.setblocking(False)
+            try:
+                return connection.recv(65536)
+            except ssl.SSLWantReadError:
+                return None
+            finally:
+                connection.setblocking(True)
 
     def show() -> None:
-        with contextlib.suppress(OSError):
-            while data := connection.recv(65536):
-                sys.stdout.write(data.decode(errors="replace").replace("\r\n", "\n"))
-                sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):
+            data: bytes | None = None
+            while data != b"":
+                select.select([connection], [], [])
+                if data := receive():
+                    sys.stdout.write(data.decode(errors="replace").replace("\r\n", "\n"))
+                    sys.stdout.flush()
+
+    def send(line: str) -> None:
+        with one_at_a_time:
+            connection.sendall(f"{line}\r\n".encode())
 
     printer = threading.Thread(target=show, daemon=True)
     printer.start()
-    with contextlib.closing(connection), contextlib.suppress(BrokenPipeError):
-        for line in [" ".join(command)] if command else _lines(""):
-            if line in ("quit", "exit"):
-                break
-            connection.sendall(f"{line}\r\n".encode())
-        connection.sendall(b"quit\r\n")  # after its last answer the server hangs up
+    with contextlib.closing(connection):
+        try:
+            for line in [" ".join(command)] if command else _lines(""):
+                if line in ("quit", "exit"):
+                    break
+                send(line)
+            send("quit")  # after its last answer the server hangs up
+        except OSError as error:
+            raise _no_answer(endpoint, error) from error
         printer.join(_LAST_WORDS)
     return 0
 
