@@ -64,9 +64,11 @@ def _launch(order: Mapping[str, object], progress: Progress) -> Run:
         if name is None:
             process.wait()
             complaints.seek(max(0, complaints.tell() - _TAIL))
+            last_words = complaints.read().decode(errors="replace").strip()
             raise StartError(
-                f"the process that was to carry the topology ended with {process.returncode}:\n"
-                f"{complaints.read().decode(errors='replace')}"
+                f"the process that was to carry the topology ended with {process.returncode}"
+                f"{f', after: {last_words}' if last_words else ''}. `cachesim gc` removes what it "
+                "may have left."
             )
         process.returncode = 0  # it is left to itself, not to be waited for
     return find_run(name)

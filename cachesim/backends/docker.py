@@ -34,6 +34,7 @@ from cachesim.config import Settings
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import (
     BackendUnavailable,
+    CachesimError,
     ImageMissing,
     NameInUse,
     NotReady,
@@ -64,6 +65,8 @@ _AOF_FOLDER = "/data/appendonlydir"
 _KNOCK_TIMEOUT = 5.0  # seconds
 _TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a container that runs
 _POLL = 0.005  # seconds
+_REMOVAL_LIMIT = 30.0  # seconds
+_PAUSE = 0.05  # seconds between two tries to remove what is in use
 _TRIES = 3  # a free port may be taken between its choice and its use
 
 
@@ -157,7 +160,8 @@ class DockerBackend:
         try:
             progress("checking images")
             self._check_images()
-            remove_orphans(self._client)
+            with contextlib.suppress(CachesimError):  # that is no reason not to start
+                remove_orphans(self._client)
             progress("starting nine containers in three zones")
             for attempt in range(1, _TRIES + 1):
                 try:
@@ -536,19 +540,37 @@ def _knock(host: str) -> None:
 
 
 def remove_run(client: "DockerClient", run_id: str) -> None:
-    """Remove all containers, networks and volumes of a run, also what comes up meanwhile."""
+    """Remove all containers, networks and volumes of a run, also what comes up meanwhile.
+
+    Raises:
+        CachesimError: something of it is in use by others.
+    """
+    from docker.errors import APIError
+
     api, mine = client.client.api, {"label": f"{ID_LABEL}={run_id}"}
+    deadline = Deadline(_REMOVAL_LIMIT)
     while True:
         containers = [item["Id"] for item in api.containers(all=True, filters=mine)]
         networks = [item["Id"] for item in api.networks(filters=mine)]
         volumes = [item["Name"] for item in api.volumes(filters=mine)["Volumes"] or []]
         if not (containers or networks or volumes):
             return
-        _side_by_side(lambda c: _remove(api.remove_container, c, force=True, v=True), containers)
-        for network in networks:
-            _remove(api.remove_network, network)
-        for volume in volumes:
-            _remove(api.remove_volume, volume)
+        try:
+            _side_by_side(
+                lambda it: _remove(api.remove_container, it, force=True, v=True), containers
+            )
+            for network in networks:
+                _remove(api.remove_network, network)
+            for volume in volumes:
+                _remove(api.remove_volume, volume)
+        except APIError as error:
+            # Another process may be removing it too, and not be done.
+            if deadline.expired:
+                raise CachesimError(
+                    f"not all could be removed: {error.explanation or error}. Remove what uses it, "
+                    "then `cachesim gc`."
+                ) from error
+            time.sleep(_PAUSE)
 
 
 def remove_orphans(client: "DockerClient") -> list[str]:
@@ -574,15 +596,10 @@ def remove_orphans(client: "DockerClient") -> list[str]:
 
 
 def _remove(verb: Callable[..., object], item: str, **options: bool) -> None:
-    from docker.errors import APIError, NotFound
+    from docker.errors import NotFound
 
-    try:
+    with contextlib.suppress(NotFound):
         verb(item, **options)
-    except NotFound:
-        pass
-    except APIError as error:
-        if "already in progress" not in str(error.explanation):
-            raise
 
 
 def _side_by_side(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
