@@ -276,8 +276,10 @@ class ControlPlane:
             raise ValueError(f"no zone {zone!r}: there are {', '.join(of_zone)}")
         if node == self.primary:
             raise ValueError(f"{node} is the primary already")
-        probe = self._answer(node)
-        if probe is None or probe.role is not Role.REPLICA:
+        answer = self._answer(node)
+        # Right after the start it may not have been asked yet.
+        was_asked = self._evidence.probe(node) is not None
+        if was_asked and (answer is None or answer.role is not Role.REPLICA):
             raise FaultError(f"{node} can't be promoted: it does not answer as a replica")
         return node
 

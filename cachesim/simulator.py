@@ -22,7 +22,7 @@ from cachesim.cluster import Cluster
 from cachesim.config import Settings, load_settings
 from cachesim.control_plane import ControlPlane, State, Timing
 from cachesim.credentials import ADMIN_USER, Credentials
-from cachesim.errors import FaultError, NotReady, SettingsError, StartError
+from cachesim.errors import CachesimError, FaultError, NotReady, SettingsError, StartError
 from cachesim.events import EventLog
 from cachesim.faults import Faults
 from cachesim.files import Run, RunFiles, find_run
@@ -184,6 +184,8 @@ class Simulator:
         self._operate(self._operations)
         if self._carrier.files is not None:
             self._carrier.files.save_env(self.env())
+        else:
+            self._operations.callback(self._leave_healed)
 
     def _start_backend(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         """Start one of our own."""
@@ -333,12 +335,25 @@ class Simulator:
             reset: as after the death of a borrower.
         """
         with self._lock:
-            if self._life is not None:  # it may have been stopped meanwhile
-                self._operate(self._operations)
+            if self._life is None:
+                return  # it was stopped meanwhile
+            self._operate(self._operations)
+            with self.control_plane.suspended():
+                # First the nodes: a link to one that stands still can't be changed.
+                self._start_nodes()
                 if reset:
                     self.reset()
-                else:
-                    self.heal()
+                    return
+                self.heal()
+                primary = self._cluster.find_primary()
+                if not self._is_well(primary):
+                    self._repair(primary, Deadline(_RESET_LIMIT))
+                self.control_plane.restart(primary, str(self.seed))
+
+    def _leave_healed(self) -> None:
+        """A borrower's last deed; what it can't do, the lender does."""
+        with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
+            self.heal()
 
     def _make_handles(self, parts: Parts) -> None:
         self._parts = parts
@@ -402,8 +417,8 @@ class Simulator:
             self.faults.heal_all()
             deadline = Deadline(_RESET_LIMIT)
             try:
-                if not self._is_well():
-                    self._repair(deadline)
+                if not self._is_well(self.topology.primary):
+                    self._repair(self.topology.primary, deadline)
                 self._flush()
                 self._cluster.wait_healthy(self.topology.primary, deadline)
             except NotReady as error:
@@ -416,28 +431,28 @@ class Simulator:
             self.redis.forget()
             self.events.record("reset", self.name, "healed and flushed")
 
-    def _is_well(self) -> bool:
-        """Whether a flush is all that the reset takes."""
+    def _is_well(self, primary: str) -> bool:
+        """Whether all nodes are healthy under that primary."""
         try:
             for client in self._memcached_admin.values():
                 client.version()
             return not any(
-                self._cluster.ailment(node.name, self.topology.primary)
-                for node in self.topology.redis
+                self._cluster.ailment(node.name, primary) for node in self.topology.redis
             )
         except clients.errors():
             return False
 
-    def _repair(self, deadline: Deadline) -> None:
-        for node in self.topology.nodes:
-            if self._carrier.backend.state(node.name) is not NodeState.RUNNING:
-                self._parts.nodes.replace(node.name)
+    def _repair(self, primary: str, deadline: Deadline) -> None:
+        self._start_nodes()
         for node in self.topology.memcached:
             self._memcached_admin[node.name].close()
             _wait_for_memcached(node.name, self._admin, deadline)
-        self._cluster.converge(
-            self.topology.primary, int(self.settings.node_timeout_seconds * 1000), deadline
-        )
+        self._cluster.converge(primary, int(self.settings.node_timeout_seconds * 1000), deadline)
+
+    def _start_nodes(self) -> None:
+        for node in self.topology.nodes:
+            if self._carrier.backend.state(node.name) is not NodeState.RUNNING:
+                self._parts.nodes.replace(node.name)
 
     def _flush(self) -> None:
         self._cluster.flush(self.topology.primary)

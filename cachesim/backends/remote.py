@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
-from cachesim.errors import StartError
+from cachesim.errors import CachesimError, StartError
 from cachesim.files import Run
 from cachesim.topology import Endpoint
-from cachesim.wire import Call, call
+from cachesim.wire import Call, TakenDown, call
 
 
 class RemoteBackend:
@@ -47,12 +47,17 @@ class RemoteBackend:
         self._lease = lease
 
     def stop(self) -> None:
-        """Give it back, and wait until the lender has it."""
+        """Give it back, and wait until the lender has it. One that is gone gets nothing."""
         lease, self._lease = self._lease, None
-        if lease is not None:
-            with contextlib.closing(lease):
+        if lease is None:
+            return
+        with contextlib.closing(lease), contextlib.suppress(TakenDown):
+            try:
                 lease.send("returned")
                 lease.result()
+            except CachesimError:
+                if not self._run.owner.is_gone:
+                    raise
 
     def endpoint(self, node: str) -> Endpoint:
         """See `Backend.endpoint`."""
