@@ -130,8 +130,9 @@ class Run:
                 steps = itertools.count(1)
 
                 def step(_line: str) -> None:
-                    # The first one finds the images, and may take minutes. The others make things,
-                    # and whoever breaks in on that does not know what there is.
+                    quiet.close()
+                    # The first step finds the images, and may take minutes. The second one makes
+                    # the containers: whoever breaks in on that does not know what there is.
                     if next(steps) == 2:
                         quiet.enter_context(held())
 
