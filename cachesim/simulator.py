@@ -178,8 +178,9 @@ class Simulator:
 
     def _bring_up(self, progress: Progress, life: contextlib.ExitStack) -> None:
         self._carrier = self._carry(progress, life)
-        progress("waiting until all is ready through the links")
-        self._check_links()
+        if self._carrier.files is not None:  # a borrowed one is as its lender has left it
+            progress("waiting until all is ready through the links")
+            self._check_links()
         self._operations = life.enter_context(contextlib.ExitStack())
         self._operate(self._operations)
         if self._carrier.files is not None:
@@ -380,10 +381,7 @@ class Simulator:
             self._carrier.tls,
         )
         try:
-            cluster = Cluster(self.topology, through)
-            is_new = self._carrier.files is not None
-            primary = self.topology.primary if is_new else cluster.find_primary()
-            cluster.wait_healthy(primary, deadline)
+            Cluster(self.topology, through).wait_healthy(self.topology.primary, deadline)
             for node in self.topology.memcached:
                 _wait_for_memcached(node.name, through, deadline)
         except NotReady as error:

@@ -287,7 +287,7 @@ def test_page(page: Path, folder: Path, env: dict[str, str]) -> None:
 
 def shows(command: str, call: str) -> bool:
     """Whether a command of a shell has a call of `cachesim` in it."""
-    return re.search(rf"\bcachesim {call}\b", command) is not None
+    return re.search(rf"(?<!-)\bcachesim {call}\b", command) is not None
 
 
 def test_there_is_code() -> None:
@@ -321,7 +321,7 @@ def test_pending(call: str) -> None:
 def test_commands(page: Path) -> None:
     """Every command of ours that is shown exists, and so does every option."""
     for line, text in commands_of(page):
-        for call in re.findall(r"\bcachesim ((?:[a-z-]+|--?[\w-]+)[^|;&)\"']*)", text):
+        for call in re.findall(r"(?<!-)\bcachesim ((?:[a-z-]+|--?[\w-]+)[^|;&)\"']*)", text):
             if not any(shows(f"cachesim {call}", pending) for pending in PENDING):
                 check_call(shlex.split(call), f"{name(page)}:{line}: cachesim {call}")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # what xdist carries to and from its workers
 _LOG_LINES = 20
 _LEFT = "What is left, `cachesim gc` or the next start of a topology removes."
-_KEPT = """cachesim: the topology {0} is kept, as the last test has left it
+_KEPT = """The topology {0} is kept, as the last test has left it:
     cachesim status --name {0}
     pytest --cachesim --cachesim-attach {0}
     cachesim down --name {0}"""
@@ -55,6 +55,7 @@ class Run:
             if loaded.sources[key] == "argument"
         }
         self._marked: dict[str, Settings] = {}
+        self._owns: dict[Settings, Settings] = {}
         self._main: Simulator | None = None
         self._sim: Simulator | None = None
         self._own: Settings | None = None
@@ -129,8 +130,9 @@ class Run:
                 steps = itertools.count(1)
 
                 def step(_line: str) -> None:
-                    # The first one finds the images, and may take minutes. The others make things,
-                    # and whoever breaks in on that does not know what there is.
+                    quiet.close()
+                    # The first step finds the images, and may take minutes. The second one makes
+                    # the containers: whoever breaks in on that does not know what there is.
                     if next(steps) == 2:
                         quiet.enter_context(held())
 
@@ -142,8 +144,8 @@ class Run:
         except CachesimError as error:
             pytest.fail(f"cachesim: the topology did not start: {error}", pytrace=False)
         self._told.append(
-            f"cachesim: ran on {sim.backend}, engine {sim.settings.engine}; "
-            f"--cachesim-seed={self.seed} draws the same again"
+            f"Ran on {sim.backend}, engine {sim.settings.engine}. "
+            f"--cachesim-seed={self.seed} draws the same again."
         )
         return sim
 
@@ -229,6 +231,7 @@ class Run:
             return
         own = _settings.own(self._wanted(metafunc.definition), self._settings)
         if own is not None and "cachesim_session" in metafunc.fixturenames:
+            own = self._owns.setdefault(own, own)  # pytest 8 compares parameters by identity
             # Hidden: the ids of tests do not depend on --cachesim.
             hidden: Any = getattr(pytest, "HIDDEN_PARAM", "cachesim")  # since pytest 8.4
             metafunc.parametrize(
@@ -271,6 +274,8 @@ class Run:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what the tests ran on, how to have it so again, and what is left."""
+        if self._told:
+            terminalreporter.write_sep("=", "cachesim")
         for text in dict.fromkeys(self._told):
             terminalreporter.write_line(text)
 

@@ -42,9 +42,11 @@ class Signals:
                     self._installed.append(number)
 
     def restore(self) -> None:
-        """End it."""
+        """End it, but for what others have taken over."""
         while self._installed:
-            signal.signal(self._installed.pop(), signal.SIG_DFL)
+            number = self._installed.pop()
+            if signal.getsignal(number) == self._end:
+                signal.signal(number, signal.SIG_DFL)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
         for pid in self.workers:

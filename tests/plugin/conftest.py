@@ -29,12 +29,17 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeSimulator]:
 
 
 @pytest.fixture
-def run_pytest(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Run pytest with the plugin, whether it is installed or not."""
+def plugins() -> list[str]:
+    """The options that give a run the plugin, whether it is installed or not, and few others."""
     installed = any(it.value == "pytest_cachesim" for it in entry_points(group="pytest11"))
-    plugins = [] if installed else ["-p", "pytest_cachesim"]
+    options = [] if installed else ["-p", "pytest_cachesim"]
     # hypothesis takes longer than the rest of a run, to import what the run has no use for.
-    plugins += ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    return [*options, "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+
+
+@pytest.fixture
+def run_pytest(pytester: pytest.Pytester, plugins: list[str]) -> Callable[..., pytest.RunResult]:
+    """Run pytest with the plugin."""
 
     def run(
         *arguments: str, subprocess: bool = False, with_asyncio: bool = False

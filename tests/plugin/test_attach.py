@@ -220,7 +220,7 @@ def test_keep(
     assert fake.calls[-2:] == ["heal", "stop"]
     assert "\n".join(
         [
-            f"cachesim: the topology {name} is kept, as the last test has left it",
+            f"The topology {name} is kept, as the last test has left it:",
             f"    cachesim status --name {name}",
             f"    pytest --cachesim --cachesim-attach {name}",
             f"    cachesim down --name {name}",

@@ -175,8 +175,8 @@ def test_seed_is_told_at_the_end(pytester: pytest.Pytester, run_pytest: RunPytes
     """What the tests ran on is told when it is known, and how to have the same draws again."""
     pytester.makepyfile("def test_it(cachesim): pass")
     lines = run_pytest("--cachesim", "--cachesim-seed=9").outlines
-    told = "cachesim: ran on fake, engine redis; --cachesim-seed=9 draws the same again"
-    assert lines[-2] == told
+    assert re.fullmatch("=+ cachesim =+", lines[-3])
+    assert lines[-2] == "Ran on fake, engine redis. --cachesim-seed=9 draws the same again."
 
 
 def test_settings_reach_the_topology(

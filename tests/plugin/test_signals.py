@@ -117,9 +117,8 @@ def test_held_for_nothing() -> None:
 def running(pytester: pytest.Pytester, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A run of the suite, which ends with the block."""
     pytester.makepyfile(SUITE)
-    command = [*pytester._getpytestargs(), "-p", "pytest_cachesim", "--cachesim", *arguments]
-    command += ["-p", "no:asyncio"]
-    with pytester.popen(list(map(str, command)), stdin=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "--cachesim", *arguments]
+    with pytester.popen(command, stdin=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
@@ -137,12 +136,13 @@ def until(condition: Callable[[], object], process: "subprocess.Popen[bytes]") -
 
 @pytest.mark.usefixtures("require_docker")
 @pytest.mark.parametrize("target", ["pytest", "controller", "workers"])
-def test_leaves_nothing_behind(pytester: pytest.Pytester, target: str) -> None:
+def test_leaves_nothing_behind(pytester: pytest.Pytester, plugins: list[str], target: str) -> None:
     """SIGTERM in the middle of a test takes down what pytest, or all workers of xdist, run."""
     import docker
 
     count = 1 if target == "pytest" else 2
-    with running(pytester, *([] if target == "pytest" else ["-n2"])) as process:
+    options = [] if target == "pytest" else ["-n2"]
+    with running(pytester, *plugins, *options) as process:
 
         def up() -> list[tuple[int, str]]:
             texts = [file.read_text().split() for file in pytester.path.glob("*.up")]
