@@ -221,7 +221,7 @@ _STYLE = """<style>
 .picture text { fill: var(--color-foreground-primary, #444); text-anchor: middle; }
 .picture .code { font-family: var(--font-stack--monospace, monospace); font-size: 12px; }
 .picture .label { paint-order: stroke; stroke: var(--color-background-primary, #fff);
-  stroke-width: 6px; }
+  stroke-width: 8px; }
 .picture .quiet { fill: var(--color-foreground-secondary, #777); }
 .picture rect { fill: var(--color-background-secondary, #eee);
   stroke: var(--color-foreground-border, #999); }
