@@ -525,7 +525,7 @@ class Simulator:
 
     @property
     def backend(self) -> str:
-        """What carries it: `docker`."""
+        """What carries it, such as `docker`."""
         return self._carrier.backend.name
 
     def __repr__(self) -> str:

@@ -5,10 +5,7 @@ Each function here makes one piece, and is named by the directive's argument.
 
 import ast
 import html
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import cleandoc
 from pathlib import Path
@@ -181,16 +178,10 @@ def options() -> Iterator[str]:
     yield from table(("option", "configuration value", "does"), rows)
 
 
-def markers() -> Iterator[str]:
-    """Every marker that the plugin has."""
-    # By its module, so that this one is asked and not another that is installed.
-    call = [sys.executable, "-m", "pytest", "--markers", "-pno:cachesim", "-ppytest_cachesim"]
-    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(call, env=paths, check=True, capture_output=True, text=True)  # noqa: S603
-    for line in done.stdout.splitlines():
-        if line.startswith("@pytest.mark.cachesim"):
-            marker, _, text = line.partition(": ")
-            yield from ("", f"`{marker}`", "", text)
+def marker() -> Iterator[str]:
+    """The marker, and what it is for."""
+    call, _, text = pytest_cachesim.MARKER.partition(": ")
+    yield f"`@pytest.mark.{call}`: {text}."
 
 
 # --- files of this repository -----------------------------------------------------------------
@@ -221,7 +212,7 @@ _STYLE = """<style>
 .picture text { fill: var(--color-foreground-primary, #444); text-anchor: middle; }
 .picture .code { font-family: var(--font-stack--monospace, monospace); font-size: 12px; }
 .picture .label { paint-order: stroke; stroke: var(--color-background-primary, #fff);
-  stroke-width: 6px; }
+  stroke-width: 8px; }
 .picture .quiet { fill: var(--color-foreground-secondary, #777); }
 .picture rect { fill: var(--color-background-secondary, #eee);
   stroke: var(--color-foreground-border, #999); }
@@ -335,7 +326,7 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
         exit_codes,
         fixtures,
         options,
-        markers,
+        marker,
         file,
         address_plan,
         transitions,
