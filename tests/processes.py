@@ -18,12 +18,12 @@ _LIMIT = 90.0  # seconds: for a slow machine
 def environment(folder: Path, **variables: str) -> dict[str, str]:
     """The variables of a process that has `folder` for its state and its temporary files."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("CACHESIM_")}
-    path = os.pathsep.join([str(Path(cachesim.__file__).parents[1]), ours.get("PYTHONPATH", "")])
+    paths = [str(Path(cachesim.__file__).parents[1]), ours.get("PYTHONPATH")]
     return {
         **ours,
         "TMPDIR": str(folder),
         "XDG_STATE_HOME": str(folder),
-        "PYTHONPATH": path,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),  # an empty one is the current folder
         **variables,
     }
 

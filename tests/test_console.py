@@ -529,6 +529,17 @@ def test_wrong_setting(up: Detached) -> None:
     assert result.stderr == "Error: speed = 0.0 (argument): should be greater than 0\n"
 
 
+def test_folder_that_was_removed(up: Detached) -> None:
+    """Commands work where the current folder is gone."""
+    script = """
+import os, sys
+os.mkdir("x"); os.chdir("x"); os.rmdir("../x")
+os.execv(sys.executable, [sys.executable, "-m", "cachesim", "fault", "list"])
+"""
+    done = call(up.folder, "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "There are no faults.\n", "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(up: Detached, closed: str) -> None:
     """Commands work without stdin, stdout or stderr."""
