@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-INTERRUPTED = 130
+from cachesim.interrupts import INTERRUPTED
+
 _NOT_WELL = 3
 
 
@@ -303,7 +304,7 @@ _links = click.argument(
     "links", nargs=-1, required=True, metavar="LINK...", shell_complete=_parts("links")
 )
 _nodes = click.argument(
-    "nodes", nargs=-1, required=True, metavar="NODE...", shell_complete=_parts("nodes")
+    "positions", nargs=-1, required=True, metavar="NODE...", shell_complete=_parts("nodes")
 )
 
 
@@ -353,7 +354,7 @@ def _reset(**options: Any) -> None:
 def _replication_lag(lag: float, replicas: tuple[str, ...], **options: Any) -> None:
     seconds = options.pop("seconds")
     options |= {"replicas": list(replicas)} if replicas else {}
-    _begin("replication_lag", seconds=seconds, zones=[lag], **options)
+    _begin("replication_lag", seconds=seconds, positions=[lag], **options)
 
 
 @_fault("partition", "Cut two zones off from each other.")
@@ -361,19 +362,19 @@ def _replication_lag(lag: float, replicas: tuple[str, ...], **options: Any) -> N
 @click.argument("other", metavar="ZONE", shell_complete=_parts("zones"))
 @click.option("--one-way", is_flag=True, help="Only what goes from the first to the second.")
 def _partition(one: str, other: str, **options: Any) -> None:
-    _begin("partition", zones=[one, other], **options)
+    _begin("partition", positions=[one, other], **options)
 
 
 @_fault("isolate", "Cut a zone off from the others and from clients.")
 @click.argument("zone", shell_complete=_parts("zones"))
 def _isolate(zone: str, **options: Any) -> None:
-    _begin("isolate", zones=[zone], **options)
+    _begin("isolate", positions=[zone], **options)
 
 
 @_fault("az-power", "Cut the power of a zone, until it is healed.")
 @click.argument("zone", shell_complete=_parts("zones"))
 def _az_power(zone: str, **options: Any) -> None:
-    _begin("az_power", zones=[zone], **options)
+    _begin("az_power", positions=[zone], **options)
 
 
 @_fault("kill", "SIGKILL nodes; healing starts them.")

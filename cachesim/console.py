@@ -7,14 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachesim.errors import CachesimError
 from cachesim.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
 from cachesim.wire import Call, TakenDown, call, takes_calls
-
-if TYPE_CHECKING:
-    from cachesim.config import LoadedSettings
 
 _ENDING = 90.0  # seconds that taking a topology down may take
 _STUCK = 5.0  # seconds after which a process that does not listen gets a signal
@@ -148,7 +145,7 @@ def config(arguments: Mapping[str, object], *, as_json: bool) -> None:
     from cachesim import screen
     from cachesim.config import load_settings
 
-    loaded: LoadedSettings = load_settings(arguments)
+    loaded = load_settings(arguments)
     values = loaded.settings.model_dump(mode="json")
     rows = {key: {"value": values[key], "source": loaded.sources[key]} for key in values}
     if as_json:

@@ -39,10 +39,6 @@ def launch(arguments: Mapping[str, object], progress: Progress) -> Run:
 
     # Here, so that the file is the caller's, and mistakes are told before anything is started.
     order = {"settings": load_settings(arguments).settings.model_dump(mode="json")}
-    return _launch(order, progress)
-
-
-def _launch(order: Mapping[str, object], progress: Progress) -> Run:
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(

@@ -82,6 +82,15 @@ class EventLog:
         with self._changed:
             return self._changed.wait_for(condition, timeout)
 
+    def next(self, mark: int, timeout: float) -> list[Event]:
+        """The events after a mark, as soon as there is one; none if there is none in time.
+
+        Args:
+            timeout: seconds.
+        """
+        self.wait(lambda: len(self._events) > mark, timeout)
+        return self.since(mark)
+
     def __iter__(self) -> Iterator[Event]:
         return iter(self.since(0))
 

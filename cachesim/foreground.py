@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Progress
-from cachesim.lifetime import carry
+from cachesim.lifetime import LOOK, carry
 
 if TYPE_CHECKING:
     from cachesim.config import LoadedSettings
     from cachesim.interrupts import Interrupts
     from cachesim.simulator import Simulator
-
-_LOOK = 0.2  # seconds: how soon an interrupt is noticed while nothing happens
 
 
 def run(arguments: Mapping[str, object]) -> int:
@@ -61,13 +59,8 @@ def run(arguments: Mapping[str, object]) -> int:
 def _follow(sim: "Simulator", interrupts: "Interrupts") -> None:
     """Print the event log as it grows."""
     printed = 0
-
-    def has_grown() -> bool:
-        return len(sim.events) > printed
-
     while not interrupts.requested:
-        sim.events.wait(has_grown, _LOOK)
-        for event in sim.events.since(printed):
+        for event in sim.events.next(printed, LOOK):
             print(event, flush=True)
             printed += 1
 

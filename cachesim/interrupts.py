@@ -15,6 +15,9 @@ _SIGNALS = [
     if hasattr(signal, name)
 ]
 
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted, as shells have it."""
+
 
 class Interrupted(KeyboardInterrupt):
     """What an interrupt raises.

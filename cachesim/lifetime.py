@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Progress
 from cachesim.errors import CachesimError
-from cachesim.interrupts import Interrupted, Interrupts
+from cachesim.interrupts import INTERRUPTED, Interrupted, Interrupts
 
 if TYPE_CHECKING:
     from cachesim.simulator import Simulator
 
-INTERRUPTED = 130
-"""The exit code of a command that was interrupted, as shells have it."""
-_LOOK = 0.2  # seconds: how soon the end is noticed while nothing happens
+LOOK = 0.2
+"""Seconds: how soon the end is noticed while nothing happens."""
 
 
 def carry(
@@ -66,7 +65,7 @@ def carry(
 def wait(_sim: "Simulator", interrupts: Interrupts) -> None:
     """Wait until the end is asked for."""
     while not interrupts.requested:
-        time.sleep(_LOOK)
+        time.sleep(LOOK)
 
 
 def _take_down(sim: "Simulator") -> None:

@@ -80,9 +80,7 @@ def watch(sim: "Simulator", is_over: Callable[[], bool]) -> None:
     with Live(_view(sim), console=console, auto_refresh=False) as live:
         seen = sim.events.mark()
         while not is_over():
-            mark = seen
-            sim.events.wait(lambda: sim.events.mark() > mark, _REFRESH)  # noqa: B023  # at once
-            seen = sim.events.mark()
+            seen += len(sim.events.next(seen, _REFRESH))
             live.update(_view(sim), refresh=True)
 
 

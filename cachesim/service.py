@@ -1,7 +1,7 @@
 """What other processes of this user can ask of a topology that this one carries.
 
-`OPERATIONS` are its methods: JSON in, JSON out. Whoever carries a topology for others opens it with
-`serving`; the command line and borrowers call it through `cachesim.wire`.
+The operations are the methods `do_...` of `Service`: JSON in, JSON out. Whoever carries a topology
+for others opens it with `serving`; the command line and borrowers call it through `cachesim.wire`.
 """
 
 import contextlib
@@ -104,8 +104,7 @@ class Service:
             "nodes": [self._describe(node) for node in sim.nodes.values()],
             "faults": [] if self._borrower else self._active(),
             "toxiproxy": {
-                zone.name: sim.env()[f"CACHESIM_TOXIPROXY_{zone.name.upper()}"]
-                for zone in sim.topology.zones
+                zone.name: sim.carrier.toxiproxy(zone.name) for zone in sim.topology.zones
             },
         }
 
@@ -132,11 +131,9 @@ class Service:
             return [_as_json(event) for event in log]
         told = 0
         while True:
-            events = log.since(told)
+            events = log.next(told, _HEARTBEAT)
             told += len(events)
             caller.send([_as_json(event) for event in events])
-            mark = told
-            log.wait(lambda: len(log) > mark, _HEARTBEAT)  # noqa: B023  # called before it changes
 
     # --- breaking ---------------------------------------------------------------------------
 
@@ -152,14 +149,12 @@ class Service:
 
         Args:
             kind: a method of `Faults`.
-            arguments: what it takes, by name; `nodes` and `zones` by position.
+            arguments: what it takes by name, and as `positions` what it takes before that.
             links: names or patterns of links, for those that take them.
             seconds: after which it is healed.
         """
         verb = getattr(self._sim.faults, kind)
-        positions: list[Any] = [*arguments.pop("zones", []), *arguments.pop("nodes", [])]
-        if links:
-            positions = [self._links(links)]
+        positions = [self._links(links)] if links else arguments.pop("positions")
         fault: Fault = verb(*positions, **arguments)
         number = self._remember(fault)
         if seconds is not None:
