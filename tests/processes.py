@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -38,6 +40,27 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=_LIMIT,
     )
+
+
+def python(folder: Path, script: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A script that runs beside the test, with pipes to its stdin and from its stdout."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env=environment(folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def ready(folder: Path, script: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """A script that has said that it is ready. It is killed in the end."""
+    with python(folder, script, *arguments) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
 
 
 class Process:

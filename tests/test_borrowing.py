@@ -4,9 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from cachesim.errors import FaultError, SettingsError
 from cachesim.files import find_run
 from cachesim.wire import call as ask
 from tests.contract.helpers import until
-from tests.processes import call, environment, left_behind
+from tests.processes import call, left_behind, ready
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
 
@@ -70,20 +69,9 @@ sim.stop()
 """
 
 
-@contextmanager
-def borrower(folder: Path, script: str = "") -> "Iterator[subprocess.Popen[str]]":
+def borrower(folder: Path, script: str = "") -> "AbstractContextManager[subprocess.Popen[str]]":
     """Another process that has borrowed it and done something, until its stdin ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", BORROWER, script],
-        env=environment(folder),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.kill()
+    return ready(folder, BORROWER, script)
 
 
 # --- meanwhile ----------------------------------------------------------------------------------

@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from cachesim.cli import main
 from cachesim.files import find_run
-from tests.contract.helpers import until
+from cachesim.topology import Endpoint
+from tests.contract.helpers import plain_client, until
 from tests.processes import Process, call, environment, left_behind
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
@@ -62,18 +61,7 @@ class Detached:
         env = find_run(self.name).env(secrets=True)
         assert env
         address = env["CACHESIM_REDIS_NODES"].split(",")["abc".index(node[-1])]
-        host, _, port = address.rpartition(":")
-        defaults: dict[str, Any] = {
-            "password": env["CACHESIM_REDIS_PASSWORD"],
-            "ssl": True,
-            "ssl_ca_certs": env["CACHESIM_CA_FILE"],
-            "decode_responses": True,
-            "socket_timeout": 0.5,
-            "socket_connect_timeout": 0.5,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-        }
-        return redis.Redis(host=host, port=int(port), **(defaults | options))
+        return plain_client(env, Endpoint.parse(address), **options)
 
     def answers(self, node: str) -> bool:
         """Whether a Redis node answers a new client."""

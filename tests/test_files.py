@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cachesim import files
 from cachesim.errors import CachesimError, NameInUse, StartError
 from cachesim.files import RunFiles, dead_runs, find_run, living_runs, remove_dead_runs
 from cachesim.owner import Owner
-from tests.processes import environment
+from tests.processes import python
 
 
 @pytest.fixture(autouse=True)
@@ -185,13 +184,7 @@ sys.stdin.read()
 
 def starter(folder: Path, script: str = STARTER) -> "subprocess.Popen[str]":
     """A process that makes a run when it is told to."""
-    return subprocess.Popen(
-        [sys.executable, "-c", script],
-        env=environment(folder),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return python(folder, script)
 
 
 def test_one_name_at_one_moment(alone: Path) -> None:

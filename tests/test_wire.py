@@ -19,7 +19,7 @@ from cachesim import wire
 from cachesim.errors import CachesimError, FaultError, StartError
 from cachesim.files import RunFiles, find_run, living_runs, remove_dead_runs
 from cachesim.wire import Call, Caller, Hangup, Server, TakenDown, call
-from tests.processes import environment
+from tests.processes import environment, ready
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets and signals are POSIX's")
 
@@ -269,17 +269,8 @@ run.remove()
 @pytest.fixture
 def other(alone: Path) -> "Iterator[subprocess.Popen[str]]":
     """A process that has a server, until its stdin ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVING],
-        env=environment(alone),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+    with ready(alone, SERVING) as process:
         yield process
-        process.kill()
 
 
 def test_parts_end_with_the_topology(other: "subprocess.Popen[str]") -> None:

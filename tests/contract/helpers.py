@@ -3,7 +3,7 @@
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,11 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 def node_client(sim: Simulator, endpoint: Endpoint, **overrides: Any) -> "redis.Redis":
     """A plain client of one node, without retries."""
-    env = sim.env()
+    return plain_client(sim.env(), endpoint, **overrides)
+
+
+def plain_client(env: Mapping[str, str], endpoint: Endpoint, **overrides: Any) -> "redis.Redis":
+    """A plain client of one node, without retries, from the variables of its topology."""
     options: dict[str, Any] = {
         "password": env["CACHESIM_REDIS_PASSWORD"],
         "ssl": True,
