@@ -23,6 +23,14 @@ from cachesim.errors import SettingsError
 
 __all__ = ["LoadedSettings", "Settings", "load_settings"]
 
+CHANGEABLE = (
+    "speed",
+    "seed",
+    "detection_seconds",
+    "promotion_seconds",
+    "replacement_seconds",
+)
+"""The settings that a running topology can change, as only its control plane goes by them."""
 _PREFIX = "CACHESIM_"
 
 # Variables with our prefix that are no settings: what `cachesim env` prints for the application

@@ -19,7 +19,7 @@ from cachesim.backends.remote import RemoteBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
-from cachesim.config import Settings, load_settings
+from cachesim.config import CHANGEABLE, Settings, load_settings
 from cachesim.control_plane import ControlPlane, State, Timing
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import CachesimError, FaultError, NotReady, SettingsError, StartError
@@ -49,14 +49,7 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 _RESET_LIMIT = 30.0  # seconds
-_BORROWERS = (
-    "speed",
-    "seed",
-    "detection_seconds",
-    "promotion_seconds",
-    "replacement_seconds",
-    "start_timeout_seconds",
-)
+_BORROWERS = (*CHANGEABLE, "start_timeout_seconds")
 """The settings that a borrower may choose. The others are of what runs already."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cachesim.config import CHANGEABLE
 from pytest_cachesim import _settings, switch
 from pytest_cachesim._signals import Signals, held
 
@@ -180,7 +181,7 @@ class Run:
                 "its module."
             )
         if self._own is None and self._is_borrowed:
-            for key in _changes(item).keys() - set(_settings.CHANGEABLE):
+            for key in _changes(item).keys() - set(CHANGEABLE):
                 mine, theirs = getattr(wanted, key), getattr(sim.settings, key)
                 if mine != theirs:
                     _fail(

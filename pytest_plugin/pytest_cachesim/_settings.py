@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cachesim.config import CHANGEABLE
 from pytest_cachesim import SETTINGS, chosen, is_yes
 
 if TYPE_CHECKING:
@@ -14,14 +15,6 @@ if TYPE_CHECKING:
 
 _SPEED = 30
 _MARKER = "marker cachesim"
-CHANGEABLE = (
-    "speed",
-    "seed",
-    "detection_seconds",
-    "promotion_seconds",
-    "replacement_seconds",
-)
-"""The settings that a running topology can change, as only its control plane goes by them."""
 
 
 def load(config: pytest.Config) -> "LoadedSettings":
