@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,16 @@ def require_docker() -> None:
         if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
             pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}")
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that is run in this process may leave signals ignored, which children inherit."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture
