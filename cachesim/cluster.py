@@ -186,8 +186,8 @@ class Cluster:
 
         Valkey 8.1 loops for ever, in the walk from a node to its primary, if it hears of the old
         primary that it follows the new one before it hears from the new one that it took over: each
-        is the other's replica then. A node that is busy when both speak hears them in any order. This
-        makes it rare (2 of 220 starts), it does not rule it out.
+        is the other's replica then. A node that is busy when both speak hears them in any order.
+        To wait for its rest makes that rare (2 of 220 starts), and does not rule it out.
         """
         client = self._admin.redis(node)
         role, *details = client.role()
