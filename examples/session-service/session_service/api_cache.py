@@ -41,7 +41,9 @@ class ApiCache:
 
     def close(self) -> None:
         """Close all connections."""
-        self._memcached.close()
+        # HashClient's own method leaves out nodes that have just failed.
+        for node in self._memcached.clients.values():
+            node.close()
 
     def _quietly(self, command: Callable[[], Any]) -> Any:
         try:

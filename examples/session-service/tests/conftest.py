@@ -30,7 +30,6 @@ def environ(cachesim_env: dict[str, str]) -> Iterator[dict[str, str]]:
             "REDIS_NODES": cachesim_env["CACHESIM_REDIS_NODES"],
             "REDIS_PASSWORD": cachesim_env["CACHESIM_REDIS_PASSWORD"],
             "MEMCACHED_NODES": cachesim_env["CACHESIM_MEMCACHED_NODES"],
-            "CACHE_DEAD_SECONDS": "1",
         }
 
 

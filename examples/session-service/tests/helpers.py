@@ -49,4 +49,5 @@ def takes(least: float = 0.0, most: float = 60.0) -> Iterator[None]:
     """Check how many seconds a block takes."""
     began = time.monotonic()
     yield
-    assert least <= time.monotonic() - began <= most
+    took = time.monotonic() - began
+    assert least <= took <= most, f"took {took:.2f} s, not {least:g} to {most:g} s"

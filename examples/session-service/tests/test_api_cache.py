@@ -1,5 +1,6 @@
 """The API cache goes, wholly or in part: answers come from the origin, and in time."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from cachesim import Simulator
@@ -65,8 +66,11 @@ def test_all_nodes_hang(cachesim: Simulator, browser: FlaskClient, origin: Count
         assert origin.asked.total() == len(CATEGORIES)
 
 
-def test_node_comes_back(cachesim: Simulator, browser: FlaskClient, origin: CountingOrigin) -> None:
-    """A node that is back is used again: nothing is asked of the origin twice."""
+def test_nodes_come_back(
+    cachesim: Simulator, start_service: Callable[..., Flask], origin: CountingOrigin
+) -> None:
+    """Nodes that are back are used again: nothing is asked of the origin twice."""
+    browser = start_service(CACHE_DEAD_SECONDS="0.3").test_client()
     with cachesim.faults.kill(*(node.name for node in cachesim.memcached.values())):
         ask(browser)
     assert asked_again(browser, origin)
