@@ -1,0 +1,35 @@
+"""The commands, by what they are about."""
+
+from collections.abc import Mapping
+
+from cachesim.embedded.redis.commands import (
+    channels,
+    clients,
+    collections,
+    connection,
+    expiry,
+    hashes,
+    keys,
+    strings,
+    transactions,
+    waiting,
+)
+from cachesim.embedded.redis.executor import Handler
+
+_MODULES = (
+    strings,
+    hashes,
+    keys,
+    expiry,
+    collections,
+    waiting,
+    connection,
+    clients,
+    channels,
+    transactions,
+)
+
+
+def handlers() -> Mapping[str, Handler]:
+    """What runs each command, by its name."""
+    return {name: run for module in _MODULES for name, run in module.HANDLERS.items()}
