@@ -15,9 +15,7 @@ CATEGORIES = (
     "connection", "transaction", "scripting",
 )  # fmt: skip
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
-KEY_DENIED = (
-    "NOPERM this user has no permissions to access one of the keys used as arguments"
-)
+KEY_DENIED = "NOPERM this user has no permissions to access one of the keys used as arguments"
 CHANNEL_DENIED = (
     "NOPERM this user has no permissions to access one of the channels used as arguments"
 )
@@ -141,8 +139,10 @@ class Selector:
 
     def describe(self) -> str:
         """All of it as rules."""
-        channels = self.channel_rules() if self.all_channels else (
-            f"resetchannels {self.channel_rules()}".strip()
+        channels = (
+            self.channel_rules()
+            if self.all_channels
+            else (f"resetchannels {self.channel_rules()}".strip())
         )
         return " ".join(filter(None, [self.key_rules(), channels, " ".join(self.rules)]))
 
@@ -178,9 +178,7 @@ class User:
             if not self._rule(rule) and not self.root.apply(rule):
                 raise ValueError("Syntax error")
         except ValueError as error:
-            raise Error(
-                f"ERR Error in ACL SETUSER modifier '{_text(rule)}': {error}"
-            ) from error
+            raise Error(f"ERR Error in ACL SETUSER modifier '{_text(rule)}': {error}") from error
 
     def _rule(self, rule: bytes) -> bool:
         word = rule.lower()
@@ -212,7 +210,9 @@ class User:
         elif rule[:1] in (b"<", b"!"):
             digest = _digest(rule[1:]) if rule[:1] == b"<" else _checked(rule[1:])
             if digest not in self.hashes:
-                raise ValueError("The password you are trying to remove from the user does not exist")
+                raise ValueError(
+                    "The password you are trying to remove from the user does not exist"
+                )
             self.hashes.remove(digest)
         else:
             return False

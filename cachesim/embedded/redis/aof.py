@@ -25,9 +25,7 @@ class AppendOnlyFile:
         synced: bytes that would survive a loss of power; `appendfsync everysec`.
     """
 
-    def __init__(
-        self, path: Path, log: Callable[..., None], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, path: Path, log: Callable[..., None], clock: Callable[[], float]) -> None:
         self._path = path
         self._log = log
         self._clock = clock

@@ -74,7 +74,8 @@ class Inbound(_Lines):
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server)
-        self._peer: Member | None = None
+        self.peer: Member | None = None
+        self.opened_at = server.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -85,12 +86,12 @@ class Inbound(_Lines):
 
     def receive(self, message: Message) -> None:
         server = self._server
-        if self._peer is None:
+        if self.peer is None:
             expected = secret(server.config.replication_password, message["from"])
             if message["t"] != "hello" or not hmac.compare_digest(message["secret"], expected):
                 self.transport.abort()
                 return
-            self._peer = server.view.members.get(message["from"])
+            self.peer = server.view.members.get(message["from"])
             return
         answer = server.bus.take(message)
         if answer is not None:

@@ -104,4 +104,3 @@ class Client:
     def describe(self) -> str:
         """It as a line of CLIENT LIST."""
         return ""
-

@@ -102,7 +102,7 @@ class Executor:
         if entry.handler is None and not entry.subentries:
             raise unknown(arguments)
         arity = entry.arity
-        if count != arity and (arity > 0 or count < -arity) or entry.handler is None:
+        if (count != arity and (arity > 0 or count < -arity)) or entry.handler is None:
             raise Error(f"ERR wrong number of arguments for '{entry.name}' command")
         return entry
 
@@ -120,13 +120,8 @@ class Executor:
         count, arity = len(arguments), entry.arity
         if count != arity and (arity > 0 or count < -arity):
             self._break(client)
-            return self.failed(
-                Error(f"ERR wrong number of arguments for '{entry.name}' command")
-            )
-        if (
-            entry.bits & (self.attention | client.attention)
-            or entry.command not in client.allowed
-        ):
+            return self.failed(Error(f"ERR wrong number of arguments for '{entry.name}' command"))
+        if entry.bits & (self.attention | client.attention) or entry.command not in client.allowed:
             try:
                 queued = self._check(client, entry, arguments)
             except Error as error:

@@ -23,7 +23,7 @@ from fakeredis._socket import FakeSocket
 from fakeredis.model import ExpiringMembersSet, StreamEntryKey, XStream, ZSet
 from fakeredis.model._stream import MIN_KEY
 
-from cachesim.embedded.redis.values import WRONG_TYPE, Hash
+from cachesim.embedded.redis.values import WRONG_TYPE, Hash, is_integer
 from cachesim.protocols.resp import Error, Reply, double
 
 _VERSION = (7, 0)
@@ -173,6 +173,23 @@ class Keyspace:
     def type_name(value: object) -> str:
         """What `TYPE` says of a value."""
         return _TYPE_NAMES.get(type(value), "none")
+
+    def encoding(self, value: Any) -> str:
+        """What `OBJECT ENCODING` says of a value, by the sizes at which Redis changes it."""
+        kind, count = type(value), len(value)
+        if kind is bytes:
+            return "int" if is_integer(value) else "embstr" if count <= 44 else "raw"
+        if kind is Hash:
+            return "hashtable" if value.is_table else "listpack"
+        if kind is list:
+            return "quicklist"
+        if kind is ExpiringMembersSet:
+            is_small = count <= 512 and all(map(is_integer, value))
+            return "intset" if is_small else "hashtable"
+        if kind is ZSet:
+            is_small = count <= 128 and all(len(member) <= 64 for member in value)
+            return "listpack" if is_small else "skiplist"
+        return "stream"
 
     # --- fakeredis's commands -----------------------------------------------------------------
 

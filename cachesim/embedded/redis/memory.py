@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cachesim.embedded.redis.values import Hash
+from cachesim.embedded.redis.values import Hash, is_integer
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.keyspace import Item, Keyspace
@@ -47,7 +47,7 @@ def _table(entries: int) -> int:
 
 def _listpack_entry(word: bytes) -> int:
     length = len(word)
-    if length < 21 and _is_integer(word):
+    if length < 21 and is_integer(word):
         number = int(word)
         size = (
             1 if 0 <= number < 128
@@ -63,17 +63,10 @@ def _listpack_entry(word: bytes) -> int:
     return size + (1 if size < 128 else 2 if size < 16384 else 3 if size < 2097152 else 4)
 
 
-def _is_integer(word: bytes) -> bool:
-    digits = word[1:] if word[:1] == b"-" else word
-    if not digits.isdigit() or (digits[:1] == b"0" and word != b"0"):
-        return False
-    return -(2**63) <= int(word) < 2**63
-
-
 def string_size(value: bytes) -> int:
     """A string with its object."""
     length = len(value)
-    if length <= 20 and _is_integer(value):
+    if length <= 20 and is_integer(value):
         return 0 if length <= 4 and 0 <= int(value) < 10000 else 16
     if length <= _EMBEDDED:
         return _SMALL[20 + length]
@@ -102,7 +95,7 @@ def value_size(value: Any, kind_of: Callable[[object], str]) -> int:
         nodes = max(1, int(packed) // 8192 + 1)
         return int(16 + 48 + nodes * 32 + _allocated(int(packed) + 7))
     if kind == "set":
-        if count <= 512 and all(map(_is_integer, islice(value, _SAMPLES))):
+        if count <= 512 and all(map(is_integer, islice(value, _SAMPLES))):
             return 16 + _allocated(8 + count * 2)
         return int(16 + 64 + _table(count) + count * (32 + _average(value, _sds_of)))
     if kind == "zset":

@@ -136,6 +136,8 @@ class Replicas:
         """A connection is gone."""
         replica = self._all.pop(session, None)
         if replica is not None and replica.sink is not None:
+            if self._server.is_stopped:
+                return
             self._server.stream.sinks.remove(replica.sink)
             self._server.log(f"Connection with replica {replica.host}:{replica.port} lost.", "#")
             self._server.look()

@@ -269,10 +269,6 @@ class Server:
         self.pubsub.leave(session)
         self.unwatch(session)
         self.replicas.leave(session)
-        self.tracking_ended(session)
-
-    def tracking_ended(self, session: "Session") -> None:
-        """A client wants no invalidations any more."""
 
     def unwatch(self, client: Client) -> None:
         """Watch no keys for a client any more."""
@@ -361,6 +357,12 @@ class Server:
         self.stream.select_again()
         self.aof.rewrite([request([b"SELECT", b"0"]), *snapshot(self.store)])
         self.log("Background AOF rewrite finished successfully")
+
+    def reset_stats(self) -> None:
+        """`CONFIG RESETSTAT`."""
+        self.stats.__init__()  # type: ignore[misc]  # as new
+        for entry in self.executor.by_command.values():
+            entry.reset()
 
     def _rewrite_if_due(self) -> None:
         percentage = self.settings.number("auto-aof-rewrite-percentage")

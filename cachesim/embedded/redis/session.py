@@ -183,6 +183,10 @@ class Session(Client, asyncio.Protocol):
         self.is_closing = True
         self.transport.abort()
 
+    def become_replica(self) -> None:
+        """Take the stream from now on, however slowly."""
+        self.is_replica = True
+
     # --- waiting ------------------------------------------------------------------------------
 
     def wait(

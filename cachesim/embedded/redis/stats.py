@@ -92,9 +92,7 @@ class AclLog:
         user = client.user.name if client.user is not None else b"default"
         self.add_for(client, reason, context, thing, user)
 
-    def add_for(
-        self, client: Client, reason: str, context: str, thing: bytes, user: bytes
-    ) -> None:
+    def add_for(self, client: Client, reason: str, context: str, thing: bytes, user: bytes) -> None:
         """Remember one by the name that somebody has given."""
         key = reason, context, thing, user
         now = time.time()

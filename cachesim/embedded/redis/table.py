@@ -147,9 +147,7 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
             index = int(where["index"])
             return index if index < len(arguments) else None
         keyword, start = where["keyword"].encode(), int(where["startfrom"])
-        places = (
-            range(start, len(arguments)) if start > 0 else range(len(arguments) + start, 0, -1)
-        )
+        places = range(start, len(arguments)) if start > 0 else range(len(arguments) + start, 0, -1)
         return next((at + 1 for at in places if arguments[at].upper() == keyword), None)
 
     def in_range(arguments: Sequence[bytes]) -> Iterator[int]:

@@ -74,6 +74,14 @@ def shown_decimal(number: Decimal) -> bytes:
     return b"0" if text in ("-0", "") else text.encode()
 
 
+def is_integer(text: bytes) -> bool:
+    """Whether Redis would keep a string as an integer."""
+    digits = text[1:] if text[:1] == b"-" else text
+    if not 0 < len(digits) <= 19 or not digits.isdigit() or digits[:1] == b"0":
+        return text == b"0"
+    return LOWEST <= int(text) <= HIGHEST
+
+
 def words(argument: bytes) -> str:
     """An argument as part of an error."""
     return argument.decode("utf-8", "surrogateescape")

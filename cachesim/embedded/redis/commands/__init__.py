@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from cachesim.embedded.redis.commands import (
+    admin,
     channels,
     clients,
+    cluster,
     collections,
     connection,
     expiry,
@@ -27,6 +29,8 @@ _MODULES = (
     clients,
     channels,
     transactions,
+    cluster,
+    admin,
 )
 
 

@@ -90,9 +90,7 @@ def scan_members(
     return following, found
 
 
-def scan_pairs(
-    members: Mapping[bytes, bytes], arguments: list[bytes], *, whole: bool
-) -> Answer:
+def scan_pairs(members: Mapping[bytes, bytes], arguments: list[bytes], *, whole: bool) -> Answer:
     """HSCAN and ZSCAN."""
     cursor, found = scan_members(members, arguments, whole=whole)
     return [b"%d" % cursor, [word for member in found for word in (member, members[member])]]

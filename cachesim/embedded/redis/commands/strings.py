@@ -318,9 +318,7 @@ def lcs(client: Client, arguments: list[bytes]) -> Answer:
             raise Error("ERR The specified keys must contain string values")
         values.append(b"" if item is None else item.value)
     if (len(values[0]) + 1) * (len(values[1]) + 1) > _LONGEST_LCS:
-        raise Error(
-            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
-        )
+        raise Error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
     return client.store.run("lcs", arguments[1:], client.resp)
 
 
@@ -348,4 +346,3 @@ HANDLERS: Mapping[str, Handler] = {
     "strlen": strlen,
     "substr": getrange,
 }
-

@@ -43,9 +43,7 @@ def _until(
         return answer
     if not client.may_block or not isinstance(client, Session):
         return nothing
-    return client.wait(
-        tuple(dict.fromkeys(keys)), lambda: attempt(False), lambda: nothing, seconds
-    )
+    return client.wait(tuple(dict.fromkeys(keys)), lambda: attempt(False), lambda: nothing, seconds)
 
 
 def _pop(client: Client, keys: list[bytes], name: str, seconds: float) -> Answer:
@@ -207,9 +205,7 @@ def _read(client: Client, arguments: list[bytes], name: str) -> Answer:
     while at < len(words) and words[at].lower() != b"streams":
         word = words[at].lower()
         if word == b"block" and at + 1 < len(words):
-            milliseconds = integer(
-                words[at + 1], "ERR timeout is not an integer or out of range"
-            )
+            milliseconds = integer(words[at + 1], "ERR timeout is not an integer or out of range")
             if milliseconds < 0:
                 raise Error("ERR timeout is negative")
             seconds = milliseconds / 1000
@@ -266,9 +262,11 @@ def wait(client: Client, arguments: list[bytes]) -> Answer:
     if milliseconds < 0:
         raise Error("ERR timeout is negative")
     if server.is_replica:
-        raise Error("ERR WAIT cannot be used with replica instances. Please also note that since "
-                    "Redis 4.0 if a replica is configured to be writable (which is not the "
-                    "default) writes to replicas are just local and are not propagated.")
+        raise Error(
+            "ERR WAIT cannot be used with replica instances. Please also note that since "
+            "Redis 4.0 if a replica is configured to be writable (which is not the "
+            "default) writes to replicas are just local and are not propagated."
+        )
     offset = client.written_offset
     server.stream.flush()
 
