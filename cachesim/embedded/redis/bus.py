@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cachesim.embedded.redis.view import Member, Message
 
@@ -40,8 +40,8 @@ class _Lines(asyncio.Protocol):
         self._size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        """The link is up."""
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if b"\n" not in data:
@@ -78,13 +78,16 @@ class Inbound(_Lines):
         self.opened_at = server.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The link is up."""
         super().connection_made(transport)
         self._server.bus.inbound.add(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The link is gone."""
         self._server.bus.inbound.discard(self)
 
     def receive(self, message: Message) -> None:
+        """Take a message."""
         server = self._server
         if self.peer is None:
             expected = secret(server.config.replication_password, message["from"])
@@ -106,16 +109,19 @@ class Outbound(_Lines):
         self._peer = peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The link is up."""
         super().connection_made(transport)
         me = self._server.view.me.id
         proof = secret(self._server.config.replication_password, me)
         self.write({"t": "hello", "from": me, "secret": proof})
         self._server.bus.opened(self._peer, self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The link is gone."""
         self._server.bus.lost(self._peer, self)
 
     def receive(self, message: Message) -> None:
+        """Take a message."""
         self._server.bus.take(message)
 
 

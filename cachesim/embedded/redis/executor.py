@@ -19,7 +19,6 @@ _WITH_SUBSCRIPTIONS = {
     "ping", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe",
     "sunsubscribe", "quit", "reset",
 }  # fmt: skip
-_PROTECTED = {"debug": "enable-debug-command", "module": "enable-module-command"}
 
 
 class Entry:
@@ -170,7 +169,7 @@ class Executor:
         else:
             server.stream.append_requests(effects)
             client.written_offset = server.stream.offset
-        server.changed(client, keys)
+        server.changed(keys)
 
     def together(self, run: Callable[[], Answer], client: Client) -> Answer:
         """Run something whose effects are repeated together or not at all."""
@@ -211,9 +210,6 @@ class Executor:
         """Look at everything, in Redis's order. None if it may run, QUEUED if it is queued."""
         server, name, bits = self._server, entry.name, entry.bits
         transaction = client.transaction
-        if (option := _PROTECTED.get(name.partition("|")[0])) is not None:
-            if server.settings[option] == "no" and not client.obeyed and name != "module|list":
-                self._refuse_protected(name.partition("|")[0], option)
         if name == "exec" and transaction is not None:
             bits |= transaction.bits
         if client.user is None and not bits & Flag.NO_AUTH:
@@ -253,8 +249,7 @@ class Executor:
                 raise Error("READONLY You can't write against a read only replica.")
 
     def _check_permission(self, client: Client, entry: Entry, arguments: list[bytes]) -> None:
-        assert client.user is not None
-        reason = client.user.denial(entry.command, arguments)
+        reason = None if client.user is None else client.user.denial(entry.command, arguments)
         if reason is None or (entry.bits & Flag.NO_AUTH):
             return
         kind, text, thing = reason
@@ -265,13 +260,6 @@ class Executor:
         if kind == "command" and hidden & {entry.name, entry.name.partition("|")[0]}:
             raise unknown(arguments)
         raise Error(text)
-
-    def _refuse_protected(self, name: str, option: str) -> None:
-        raise Error(
-            f"ERR {name.upper()} command not allowed. If the {option} option is set to "
-            '"local", you can run it from a local connection, otherwise you need to set this '
-            "option in the configuration file, and then restart the server."
-        )
 
 
 def unknown(arguments: list[bytes]) -> Error:

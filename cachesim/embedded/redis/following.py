@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cachesim.embedded.redis.client import Client
 from cachesim.embedded.redis.view import Member
@@ -28,7 +28,7 @@ class _Link(asyncio.Protocol):
         self._awaited_oks = 0
         self._payload: list[bytes] = []
         self._payload_missing = 0
-        self._resume_at: tuple[str, int] | None = None
+        self._resume_at = "", 0
         self._parser = RequestParser(_LIMITS)
         self._raw: list[bytes] = []
         self._transaction: list[list[bytes]] | None = None
@@ -36,8 +36,7 @@ class _Link(asyncio.Protocol):
         self.state = "handshake"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self._following.link = self
         server, config = self._server, self._server.config
         me = config.nodes[config.name]
@@ -56,7 +55,7 @@ class _Link(asyncio.Protocol):
         if not server.stream.is_active:
             sync = [b"PSYNC", b"?", b"-1"]
         # All at once: one way there and back instead of five.
-        transport.write(b"".join(map(request, [*hello, sync])))
+        self.transport.write(b"".join(map(request, [*hello, sync])))
         server.log(f"MASTER <-> REPLICA sync started: {self._following.primary.name}")
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +82,7 @@ class _Link(asyncio.Protocol):
         elif len(self._head) > _LONGEST_LINE:
             self.transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self._following.lost(self)
 
     # --- handshake --------------------------------------------------------------------------
@@ -144,7 +143,6 @@ class _Link(asyncio.Protocol):
         return b""
 
     def _load(self) -> None:
-        assert self._resume_at is not None
         payload, self._payload = b"".join(self._payload), []
         self._server.replace_data(payload, *self._resume_at)
         self._connected()

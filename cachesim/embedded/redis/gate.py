@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 
 class Gate:
@@ -43,8 +44,7 @@ class _Held(asyncio.Protocol):
         self._kept: list[Callable[[], object]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._gate._all.add(self)
         if self._gate.is_shut:
             self.hold()

@@ -17,7 +17,8 @@ from typing import Any, cast
 from fakeredis import FakeServer
 from fakeredis import _msgs as messages
 from fakeredis._commands import SUPPORTED_COMMANDS, Signature
-from fakeredis._core import Database, Item
+from fakeredis._core import Database
+from fakeredis._core import Item as Item
 from fakeredis._helpers import NoResponse, SimpleError, SimpleString
 from fakeredis._socket import FakeSocket
 from fakeredis.model import ExpiringMembersSet, StreamEntryKey, XStream, ZSet
@@ -29,7 +30,7 @@ from cachesim.protocols.resp import Error, Reply, double
 _VERSION = (7, 0)
 
 
-class _Database(Database):  # type: ignore[misc]  # not typed there
+class _Database(Database):
     """fakeredis's database: it tells what changed, and expires nothing by itself.
 
     Expired keys are removed by `Keyspace.expire`, on a primary alone; until then they are hidden.
@@ -89,7 +90,7 @@ class Keyspace:
     @property
     def now(self) -> float:
         """See the class."""
-        return cast(float, self._database.time)
+        return self._database.time
 
     @now.setter
     def now(self, seconds: float) -> None:
@@ -127,7 +128,7 @@ class Keyspace:
             item = self.items[key] = Item(value)
         else:
             item.value = value
-        item.expireat = expires
+        item.expireat = expires  # type: ignore[assignment]  # wrongly inferred there
         if expires is not None:
             self._database.schedule_expiry(key, expires)
         self.dirty.append(key)
@@ -142,7 +143,7 @@ class Keyspace:
 
     def set_expiry(self, key: bytes, item: Item, expires: float | None) -> None:
         """Let a key expire at another time, or never."""
-        item.expireat = expires
+        item.expireat = expires  # type: ignore[assignment]  # as above
         self._database.schedule_expiry(key, expires)
         self.dirty.append(key)
 

@@ -209,10 +209,11 @@ class Server:
         if self.following is not None:
             self.following.tick()
             now = self.clock()
-            if self.following.is_up and now - self._acknowledged_at >= _ACKNOWLEDGE:
+            link = self.following.link
+            is_due = now - self._acknowledged_at >= _ACKNOWLEDGE
+            if is_due and link is not None and link.state == "connected":
                 self._acknowledged_at = now
-                assert self.following.link is not None
-                self.following.link.acknowledge()
+                link.acknowledge()
         self.replicas.tick()
         self.aof.tick()
         self._rewrite_if_due()
@@ -229,7 +230,7 @@ class Server:
         if gone:
             self.stats.expired += len(gone)
             self.stream.append_requests([[b"DEL", key] for key in gone])
-            self.changed(None, gone)
+            self.changed(gone)
             if self.waiting.everyone:
                 self.waiting.serve()
 
@@ -301,7 +302,7 @@ class Server:
         """Nanoseconds after which a request is slow."""
         return self._slow_after
 
-    def changed(self, client: Client | None, keys: Sequence[bytes]) -> None:
+    def changed(self, keys: Sequence[bytes]) -> None:
         """Keys have got other values."""
         was_full = self.memory.is_full
         self.memory.changed(keys)
@@ -348,7 +349,7 @@ class Server:
         keys = list(self.store.items)
         self.store.clear()
         self.memory.clear()
-        self.changed(None, keys)
+        self.changed(keys)
 
     def rewrite_aof(self) -> None:
         """`BGREWRITEAOF`, at once."""
@@ -444,7 +445,7 @@ class Server:
             attention |= Flag.DENYOOM
         self.executor.attention = ANY if self.paused_until else int(attention)
 
-    def _settings_changed(self, names: Sequence[str]) -> None:
+    def _settings_changed(self, _names: Sequence[str]) -> None:
         self._apply_settings()
         self.look()
 

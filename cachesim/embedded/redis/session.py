@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cachesim.embedded.redis.blocking import Blocked
 from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
@@ -61,8 +61,7 @@ class Session(Client, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve the client."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.address, self.local_address = _shown(peer), _shown(own)
         self.server.join(self)
@@ -86,7 +85,7 @@ class Session(Client, asyncio.Protocol):
     def eof_received(self) -> None:
         """The client has said all; as Redis, the connection is closed."""
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client."""
         self.is_closing = True
         if self.blocked is not None:

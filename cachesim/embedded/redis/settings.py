@@ -58,7 +58,7 @@ class Settings:
     def __init__(
         self, given: Mapping[str, str], changed: Callable[[Sequence[str]], None] | None = None
     ) -> None:
-        self._values: dict[str, str] = {name: value for name, value in data("config.json")}
+        self._values: dict[str, str] = dict(data("config.json"))
         self._defaults = dict(self._values)
         self._changed = changed or (lambda _names: None)
         for name, value in given.items():

@@ -212,10 +212,11 @@ def _mapping(flat: Sequence[Any]) -> dict[str, Any]:
 
 def _command(row: Sequence[Any]) -> Command:
     name, arity, names, first, last, _step, categories, _tips, specs, subcommands = row
-    finders: list[tuple[frozenset[str], Finder]] = []
-    for spec in map(_mapping, specs):
-        if (find := _finder(spec)) is not None:
-            finders.append((frozenset(spec["flags"]), find))
+    finders = [
+        (frozenset[str](spec["flags"]), find)
+        for spec in map(_mapping, specs)
+        if (find := _finder(spec)) is not None
+    ]
     if name in _UNKNOWN_TO_SPECS:
         finders.append(_UNKNOWN_TO_SPECS[name])
     bits = 0

@@ -1,8 +1,8 @@
 """Write down what a real Redis 7.0 says of its commands and its configuration.
 
-`python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine, one that
-runs with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes` and otherwise
-as it comes, and writes the files in `cachesim/embedded/redis/data/` anew.
+`python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine, one
+that runs with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes` and
+otherwise as it comes, and writes the files in `cachesim/embedded/redis/data/` anew.
 """
 
 import json

@@ -145,13 +145,14 @@ def command_getkeys(client: Client, arguments: list[bytes]) -> Answer:
     return [request[use.at] for use in asked_keys(one, request)]
 
 
+def _in_order(flags: frozenset[str]) -> list[str]:
+    return sorted(flags, key=lambda flag: (not flag.isupper(), flag))
+
+
 def command_getkeysandflags(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND GETKEYSANDFLAGS command argument..."""
     one, request = _asked(arguments)
-    return [
-        [request[use.at], Unordered(sorted(use.flags, key=lambda flag: (not flag.isupper(), flag)))]
-        for use in asked_keys(one, request)
-    ]
+    return [[request[use.at], Unordered(_in_order(use.flags))] for use in asked_keys(one, request)]
 
 
 # --- ACL --------------------------------------------------------------------------------------
@@ -447,6 +448,16 @@ def not_here(client: Client, arguments: list[bytes]) -> Answer:
     raise Error(f"ERR {arguments[0].upper().decode()} is not supported by an embedded node")
 
 
+def protected(client: Client, arguments: list[bytes]) -> Answer:
+    """DEBUG, MODULE LOAD: off, as Redis has it by default."""
+    name = arguments[0].lower().decode()
+    raise Error(
+        f"ERR {name.upper()} command not allowed. If the enable-{name}-command option is set to "
+        '"local", you can run it from a local connection, otherwise you need to set this option '
+        "in the configuration file, and then restart the server."
+    )
+
+
 def lolwut(client: Client, arguments: list[bytes]) -> Answer:
     """LOLWUT."""
     version = version_of(client.server.config.engine)
@@ -467,7 +478,8 @@ def _helper(lines: list[str]) -> Handler:
 
 HANDLERS: Mapping[str, Handler] = {
     **{f"{name}|help": _helper(lines) for name, lines in data("help.json")},
-    **dict.fromkeys(("bgsave", "save", "shutdown", "sync", "migrate", "debug"), not_here),
+    **dict.fromkeys(("bgsave", "save", "shutdown", "sync", "migrate"), not_here),
+    **dict.fromkeys(("debug", "module|load", "module|loadex", "module|unload"), protected),
     **dict.fromkeys(("failover", "replicaof", "slaveof"), not_in_cluster),
     **dict.fromkeys(("acl|load", "acl|save"), acl_file),
     **dict.fromkeys(("latency|history", "latency|latest"), no_samples),

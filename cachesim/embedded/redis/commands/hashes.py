@@ -107,8 +107,8 @@ def hmget(client: Client, arguments: list[bytes]) -> Answer:
 
 def hgetall(client: Client, arguments: list[bytes]) -> Answer:
     """HGETALL key."""
-    value = find(client, arguments[1])
-    return Pairs(word for pair in (value or {}).items() for word in pair)
+    value: Mapping[bytes, bytes] = find(client, arguments[1]) or {}
+    return Pairs(word for pair in value.items() for word in pair)
 
 
 def hkeys(client: Client, arguments: list[bytes]) -> Answer:
@@ -133,7 +133,7 @@ def hexists(client: Client, arguments: list[bytes]) -> Answer:
 
 def hstrlen(client: Client, arguments: list[bytes]) -> Answer:
     """HSTRLEN key field."""
-    return len((find(client, arguments[1]) or {}).get(arguments[2], b""))
+    return len((find(client, arguments[1]) or Hash()).get(arguments[2], b""))
 
 
 def hdel(client: Client, arguments: list[bytes]) -> Answer:
@@ -160,7 +160,7 @@ def hincrby(client: Client, arguments: list[bytes]) -> Answer:
     key, field = arguments[1], arguments[2]
     by = integer(arguments[3])
     value = find(client, key)
-    present = (value or {}).get(field, b"0")
+    present = (value or Hash()).get(field, b"0")
     number = integer(present, "ERR hash value is not an integer") + by
     if not LOWEST <= number <= HIGHEST:
         raise Error("ERR increment or decrement would overflow")
@@ -176,7 +176,7 @@ def hincrbyfloat(client: Client, arguments: list[bytes]) -> Answer:
     if not by.is_finite():
         raise Error("ERR value is NaN or Infinity")
     value = find(client, key)
-    present = decimal((value or {}).get(field, b"0"), "ERR hash value is not a float")
+    present = decimal((value or Hash()).get(field, b"0"), "ERR hash value is not a float")
     if not present.is_finite():
         raise Error("ERR increment would produce NaN or Infinity")
     number = shown_decimal(present + by)

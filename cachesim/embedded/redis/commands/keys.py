@@ -34,13 +34,9 @@ def type_(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _rename(client: Client, old: bytes, new: bytes) -> None:
-    item = client.store.get(old)
-    assert item is not None
-    if old != new:
-        client.store.remove(old)
-        client.store.put(new, item.value, item.expireat)
-    else:
-        client.store.dirty.append(old)
+    item = client.store.items[old]
+    client.store.remove(old)
+    client.store.put(new, item.value, item.expireat)
 
 
 def rename(client: Client, arguments: list[bytes]) -> Answer:
