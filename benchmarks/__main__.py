@@ -9,11 +9,12 @@ from pathlib import Path
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
-from benchmarks import failover, partition, plugin, reset, start, traffic
+from benchmarks import cli, failover, partition, plugin, reset, start, traffic
 from cachesim.backends.docker import connect
 
 SUBJECTS: dict[str, Callable[[int], str]] = {
     "start": start.run,
+    "cli": cli.run,
     "reset": reset.run,
     "partition": partition.run,
     "failover": failover.run,

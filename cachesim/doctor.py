@@ -1,5 +1,6 @@
 """What a topology needs on this machine, looked at one by one: `cachesim doctor`."""
 
+import contextlib
 import platform
 import shutil
 import socket
@@ -12,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from cachesim.errors import CachesimError
-from cachesim.files import dead_runs, living_runs, roots
+from cachesim.files import dead_runs, living_runs, make_root, roots
 
 if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
@@ -87,7 +88,7 @@ def _state() -> Iterator[Check]:
     first, second = roots()
     for root, level in ((first, Level.NOTE), (second, Level.WRONG)):
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_root(root)
             with tempfile.TemporaryFile(dir=root):
                 free = shutil.disk_usage(root).free
         except OSError as error:
@@ -143,21 +144,23 @@ def _engine(settings: "Settings") -> Iterator[Check]:
     except CachesimError as error:
         yield Check("engine", Level.WRONG, str(error), "`docker info` should work first")
         return
-    info = client.client.info()
-    yield Check(
-        "engine",
-        Level.OK,
-        f"{info['ServerVersion']} on {info['OperatingSystem']}, {info['NCPU']} CPUs, "
-        f"{info['MemTotal'] // 2**20} MB",
-    )
-    if (host := host_of(client)) != "127.0.0.1":
+    with contextlib.closing(client.client):
+        info = client.client.info()
         yield Check(
-            "engine's place",
-            Level.NOTE,
-            f"remote: {host}",
-            "Toxiproxy's API is open to whoever reaches that host: keep it in a trusted network",
+            "engine",
+            Level.OK,
+            f"{info['ServerVersion']} on {info['OperatingSystem']}, {info['NCPU']} CPUs, "
+            f"{info['MemTotal'] // 2**20} MB",
         )
-    yield from _images(client, settings)
+        if (host := host_of(client)) != "127.0.0.1":
+            yield Check(
+                "engine's place",
+                Level.NOTE,
+                f"remote: {host}",
+                "Toxiproxy's API is open to whoever reaches that host: keep it in a trusted "
+                "network",
+            )
+        yield from _images(client, settings)
 
 
 def _images(client: "DockerClient", settings: "Settings") -> Iterator[Check]:

@@ -1,6 +1,7 @@
 """The files of a run: the CA, the AUTH token, and what other processes may know of it."""
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -51,9 +52,7 @@ class RunFiles:
         raise not_writable("; ".join(failures))
 
     def _create(self, root: Path, name: str, ca: bytes, token: str) -> None:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(root):
-            raise PermissionError(1, "is not a folder of this user alone")
+        make_root(root)
         with _locked(root):
             # Of two that start at one moment, one sees the other.
             if any(run.name == name for run in living_runs()):
@@ -237,6 +236,17 @@ def roots() -> tuple[Path, Path]:
         platformdirs.user_state_path("cachesim", appauthor=False) / "runs",
         Path(tempfile.gettempdir()) / f"cachesim-{user}",
     )
+
+
+def make_root(root: Path) -> None:
+    """Make one of `roots`, if it is not there.
+
+    Raises:
+        OSError: it can't be made, or others may write to it.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(root):
+        raise PermissionError(errno.EPERM, "is not a folder of this user alone")
 
 
 @contextlib.contextmanager
