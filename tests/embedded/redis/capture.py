@@ -22,7 +22,7 @@ _OF_THE_RUN = ("dir", "port", "logfile", "maxmemory", "pidfile", "cluster-config
 def ask(client: "redis.Redis", *command: str) -> Any:
     """The reply as it came, in RESP2: maps are flat lists."""
     connection = client.connection_pool.get_connection()
-    connection.send_command(*command)  # type: ignore[no-untyped-call]
+    connection.send_command(*command)
     return connection.read_response()
 
 
