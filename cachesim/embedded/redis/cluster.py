@@ -114,7 +114,10 @@ class Cluster:
         Raises:
             Error: MOVED, CROSSSLOT, CLUSTERDOWN.
         """
-        keys = command.keys(arguments)
+        try:
+            keys = command.keys(arguments)
+        except Error:
+            return  # the command itself says what is wrong
         if not keys:
             return
         self.check_slots([slot_of(key) for key in keys], client, bits)
@@ -145,6 +148,12 @@ class Cluster:
         if reads and me.primary == owner.id:
             return
         raise Error(f"MOVED {slot} {self.endpoint(owner)}:{owner.port}")
+
+    def is_local(self, keys: Sequence[bytes]) -> bool:
+        """Whether this node, or the one that it follows, serves some keys."""
+        mine = self.view.me.primary or self.view.me.id
+        owners = (self.view.owner(slot_of(key)) for key in keys)
+        return all(owner is not None and owner.id == mine for owner in owners)
 
     def endpoint(self, member: Member) -> str:
         """Where clients are told that a node is."""

@@ -221,7 +221,7 @@ class Executor:
         if not client.obeyed:
             if bits & Flag.KEYS:
                 server.cluster.check(client, entry.command, arguments, bits)
-            self._check_state(client, entry, bits)
+            self.check_state(client, entry, bits)
         if client.subscriptions and client.resp == 2 and name not in _WITH_SUBSCRIPTIONS:
             raise Error(
                 f"ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
@@ -235,7 +235,12 @@ class Executor:
             return "QUEUED"
         return None
 
-    def _check_state(self, client: Client, entry: Entry, bits: int) -> None:
+    def check_state(self, client: Client, entry: Entry, bits: int) -> None:
+        """Refuse what the node can't take now.
+
+        Raises:
+            Error: OOM, NOREPLICAS, READONLY.
+        """
         server = self._server
         takes_memory = bits & Flag.DENYOOM or (
             client.transaction is not None and entry.name not in _NOT_QUEUED - {"multi", "watch"}

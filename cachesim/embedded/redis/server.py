@@ -22,6 +22,7 @@ from cachesim.embedded.redis.log import Log
 from cachesim.embedded.redis.memory import Memory
 from cachesim.embedded.redis.pubsub import PubSub
 from cachesim.embedded.redis.replicas import Replicas
+from cachesim.embedded.redis.scripting import Scripts
 from cachesim.embedded.redis.settings import Settings
 from cachesim.embedded.redis.snapshot import snapshot
 from cachesim.embedded.redis.stats import AclLog, SlowLog, Stats
@@ -86,6 +87,7 @@ class Server:
         self.stream.wants_flush = self._flush_soon
         self.executor = Executor(self, handlers())
         self.pubsub = PubSub()
+        self.scripts = Scripts(self)
         self.waiting = Waiting()
         self.replicas = Replicas(self)
         self.following: Following | None = None

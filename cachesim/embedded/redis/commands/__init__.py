@@ -12,6 +12,7 @@ from cachesim.embedded.redis.commands import (
     expiry,
     hashes,
     keys,
+    scripts,
     strings,
     transactions,
     waiting,
@@ -30,6 +31,7 @@ _MODULES = (
     channels,
     transactions,
     cluster,
+    scripts,
     admin,
 )
 
