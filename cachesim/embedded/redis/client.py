@@ -101,6 +101,10 @@ class Client:
     def push(self, message: Push) -> None:
         """Tell it something that it did not ask for."""
 
+    def postpone(self) -> bool:
+        """Keep a request for later; whether that is possible."""
+        return False
+
     def describe(self) -> str:
         """It as a line of CLIENT LIST."""
         return ""

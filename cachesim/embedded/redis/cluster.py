@@ -12,6 +12,7 @@ from cachesim.embedded.redis.view import ALL_SLOTS, SLOTS, Member, Message, View
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
+    from cachesim.embedded.redis.executor import Entry
     from cachesim.embedded.redis.server import Server
 
 _NODES_NAME = "nodes.conf"
@@ -114,13 +115,18 @@ class Cluster:
         Raises:
             Error: MOVED, CROSSSLOT, CLUSTERDOWN.
         """
-        try:
-            keys = command.keys(arguments)
-        except Error:
-            return  # the command itself says what is wrong
+        keys = _keys_of(command, arguments)
         if not keys:
             return
         self.check_slots([slot_of(key) for key in keys], client, bits)
+
+    def check_all(
+        self, client: Client, queue: "Sequence[tuple[Entry, list[bytes]]]", bits: int
+    ) -> None:
+        """As `check`, for all requests of a transaction together."""
+        slots = [slot_of(k) for entry, words in queue for k in _keys_of(entry.command, words)]
+        if slots:
+            self.check_slots(slots, client, bits)
 
     def check_slots(self, slots: Sequence[int], client: Client, bits: int) -> None:
         """As `check`, for the slots of all keys of a request."""
@@ -160,6 +166,13 @@ class Cluster:
         if self._server.settings["cluster-preferred-endpoint-type"] == "hostname":
             return member.hostname or "?"
         return member.host
+
+
+def _keys_of(command: Command, arguments: Sequence[bytes]) -> Sequence[bytes]:
+    try:
+        return command.keys(arguments)
+    except Error:
+        return ()  # the command itself says what is wrong
 
 
 class _Kept:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Answer, Client
+from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.table import Command, Flag, commands
 from cachesim.protocols.resp import Error
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Handler = Callable[[Client, list[bytes]], Answer]
 """Runs a command, given all its arguments with its name. It raises `Error` to answer with one."""
 
+_READS = Flag.READONLY | Flag.KEYS
 _NOT_QUEUED = {"exec", "discard", "multi", "watch", "quit", "reset"}
 _WITH_SUBSCRIPTIONS = {
     "ping", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe",
@@ -133,6 +134,8 @@ class Executor:
     def call(self, client: Client, entry: Entry, arguments: list[bytes]) -> Answer:
         """Run a command that may run."""
         server = self._server
+        if server.monitors and not entry.bits & (Flag.SKIP_MONITOR | Flag.ADMIN):
+            server.show(client, arguments)
         begun = perf_counter_ns()
         try:
             answer = entry.handler(client, arguments)  # type: ignore[misc]  # it has one
@@ -150,6 +153,8 @@ class Executor:
             server.slowlog.add(client, entry, arguments, taken // 1000)
         if server.store.dirty or self.effects is not None:
             self.written(client, arguments)
+        elif server.tracking.sessions and entry.bits & _READS == _READS:
+            server.tracking.read(client, entry.command.keys(arguments))
         return answer
 
     def written(self, client: Client, arguments: list[bytes]) -> None:
@@ -169,7 +174,7 @@ class Executor:
         else:
             server.stream.append_requests(effects)
             client.written_offset = server.stream.offset
-        server.changed(keys)
+        server.changed(keys, client)
 
     def together(self, run: Callable[[], Answer], client: Client) -> Answer:
         """Run something whose effects are repeated together or not at all."""
@@ -219,8 +224,10 @@ class Executor:
         if client.user is not None and entry.command not in client.user.allowed:
             self._check_permission(client, entry, arguments)
         if not client.obeyed:
-            if bits & Flag.KEYS:
+            if bits & Flag.KEYS and name != "exec":
                 server.cluster.check(client, entry.command, arguments, bits)
+            elif name == "exec" and transaction is not None:
+                server.cluster.check_all(client, transaction.queue, bits)
             self.check_state(client, entry, bits)
         if client.subscriptions and client.resp == 2 and name not in _WITH_SUBSCRIPTIONS:
             raise Error(
@@ -229,6 +236,8 @@ class Executor:
             )
         if server.loading and not bits & Flag.LOADING:
             raise Error("LOADING Redis is loading the dataset in memory")
+        if server.paused_until and not client.obeyed and self._must_wait(client, bits):
+            return NO_REPLY
         if transaction is not None and name not in _NOT_QUEUED:
             transaction.queue.append((entry, arguments))
             transaction.bits |= bits
@@ -252,6 +261,12 @@ class Executor:
                 raise Error("NOREPLICAS Not enough good replicas to write.")
             if server.is_replica:
                 raise Error("READONLY You can't write against a read only replica.")
+
+    def _must_wait(self, client: Client, bits: int) -> bool:
+        """Whether a request is put off by CLIENT PAUSE; the connection keeps it then."""
+        if self._server.pauses_all or bits & (Flag.WRITE | Flag.MAY_WRITE):
+            return client.postpone()
+        return False
 
     def _check_permission(self, client: Client, entry: Entry, arguments: list[bytes]) -> None:
         reason = None if client.user is None else client.user.denial(entry.command, arguments)

@@ -329,6 +329,38 @@ def _batches(words: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (words[at : at + size] for at in range(0, len(words), size))
 
 
+def parts_of(value: Any) -> list[bytes]:
+    """What a value is made of, flat; scores as text."""
+    if type(value) is bytes:
+        return [value]
+    if type(value) is Hash:
+        return [word for pair in value.items() for word in pair]
+    if type(value) is ZSet:
+        return [word for member, score in value.items() for word in (member, double(score))]
+    return list(value)
+
+
+def made_of(kind: str, parts: list[Any]) -> Any:
+    """The value of a type that is made of some parts."""
+    if kind == "string":
+        return parts[0]
+    if kind == "list":
+        return list(parts)
+    if kind == "set":
+        return ExpiringMembersSet(dict.fromkeys(parts))
+    if kind == "hash":
+        made = Hash()
+        for field, content in zip(parts[::2], parts[1::2], strict=True):
+            made[field] = content
+        made.payload = sum(map(len, parts))
+        made.is_table = len(made) > 512 or any(len(part) > 64 for part in parts)
+        return made
+    scored = ZSet()
+    for member, score in zip(parts[::2], parts[1::2], strict=True):
+        scored.add(member, score)
+    return scored
+
+
 def last_id(stream: Any) -> bytes:
     """The newest id that a stream has given out."""
     return cast(bytes, stream.last_id.encode())

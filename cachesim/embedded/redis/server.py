@@ -28,6 +28,7 @@ from cachesim.embedded.redis.snapshot import snapshot
 from cachesim.embedded.redis.stats import AclLog, SlowLog, Stats
 from cachesim.embedded.redis.stream import Stream, new_id
 from cachesim.embedded.redis.table import ANY, Flag
+from cachesim.embedded.redis.tracking import Tracking
 from cachesim.embedded.redis.view import ALL_SLOTS, Member
 from cachesim.protocols.resp import Error, Limits, RequestParser, request
 
@@ -88,6 +89,7 @@ class Server:
         self.executor = Executor(self, handlers())
         self.pubsub = PubSub()
         self.scripts = Scripts(self)
+        self.tracking = Tracking()
         self.waiting = Waiting()
         self.replicas = Replicas(self)
         self.following: Following | None = None
@@ -272,6 +274,7 @@ class Server:
         self.pubsub.leave(session)
         self.unwatch(session)
         self.replicas.leave(session)
+        self.tracking.stop(session)
 
     def unwatch(self, client: Client) -> None:
         """Watch no keys for a client any more."""
@@ -287,6 +290,12 @@ class Server:
         """Forget a transaction."""
         client.end_transaction()
         self.unwatch(client)
+
+    def pause_clients(self, seconds: float, *, everything: bool) -> None:
+        """`CLIENT PAUSE`: let requests wait, or only those that write."""
+        self.paused_until = max(self.paused_until, self.clock() + seconds)
+        self.pauses_all = everything or (self.pauses_all and bool(self.paused_until))
+        self.look()
 
     def end_client_pause(self) -> None:
         """`CLIENT UNPAUSE`."""
@@ -304,8 +313,8 @@ class Server:
         """Nanoseconds after which a request is slow."""
         return self._slow_after
 
-    def changed(self, keys: Sequence[bytes]) -> None:
-        """Keys have got other values."""
+    def changed(self, keys: Sequence[bytes], by: Client | None = None) -> None:
+        """Keys have got other values, by a client's command if not by themselves."""
         was_full = self.memory.is_full
         self.memory.changed(keys)
         if self.memory.is_full is not was_full:
@@ -316,6 +325,17 @@ class Server:
                     watcher.watch_failed = True
         if self.waiting.everyone:
             self.waiting.changed(keys)
+        if self.tracking.sessions:
+            self.tracking.changed(keys, by)
+
+    def show(self, client: Client, arguments: list[bytes]) -> None:
+        """Tell those who monitor of a request."""
+        now = self.wall()
+        source = getattr(client, "address", "lua")
+        shown = " ".join(_quoted(word) for word in arguments)
+        line = f"+{int(now)}.{int(now % 1 * 1_000_000):06} [0 {source}] {shown}\r\n"
+        for session in list(self.monitors):
+            session.send(line.encode("latin-1"))
 
     def repeat(self, client: Client, arguments: list[bytes]) -> None:
         """Do what was done elsewhere, or before."""
@@ -351,6 +371,7 @@ class Server:
         keys = list(self.store.items)
         self.store.clear()
         self.memory.clear()
+        self.tracking.flushed()
         self.changed(keys)
 
     def rewrite_aof(self) -> None:
@@ -458,6 +479,12 @@ class Server:
         self.memory.limit = self.settings.number("maxmemory")
         self.memory.check()
         self.stream.resize(self.settings.number("repl-backlog-size"))
+
+
+def _quoted(word: bytes) -> str:
+    escapes = {0x22: '\\"', 0x5C: "\\\\", 10: "\\n", 13: "\\r", 9: "\\t", 7: "\\a", 8: "\\b"}
+    shown = (escapes.get(c) or (chr(c) if 32 <= c < 127 else f"\\x{c:02x}") for c in word)
+    return f'"{"".join(shown)}"'
 
 
 def _settings(config: RedisNodeConfig) -> dict[str, str]:

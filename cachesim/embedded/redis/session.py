@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from cachesim.embedded.redis.blocking import Blocked
 from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.tracking import Tracked
 from cachesim.protocols.resp import (
     UNAUTHENTICATED,
     Error,
@@ -47,10 +48,11 @@ class Session(Client, asyncio.Protocol):
         self.mutes_next = False
         self.monitors = False
         self.is_replica = False
-        self.tracking: object = None
+        self.tracking: Tracked | None = None
         self._backlog: list[list[bytes]] = []
         self._out: list[bytes] = []
         self._is_pumping = False
+        self._is_stalled = False
 
     def be(self, user: "User | None") -> None:
         """See `Client.be`."""
@@ -75,12 +77,15 @@ class Session(Client, asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read: take nothing more from it."""
         if not self.is_replica:
+            self._is_stalled = True
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         if not self.is_replica:
+            self._is_stalled = False
             self.transport.resume_reading()
+            self.server.loop.call_soon(self.go_on)
 
     def eof_received(self) -> None:
         """The client has said all; as Redis, the connection is closed."""
@@ -98,7 +103,7 @@ class Session(Client, asyncio.Protocol):
     @property
     def waits(self) -> bool:
         """Whether further requests have to wait."""
-        return self.blocked is not None or self.is_postponed or self.is_closing
+        return self.blocked is not None or self.is_postponed or self.is_closing or self._is_stalled
 
     def pump(self) -> None:
         """Run the requests that have come, as far as they may run now."""
@@ -108,6 +113,7 @@ class Session(Client, asyncio.Protocol):
         server.begin()
         execute, out = server.executor.execute, self._out
         self._is_pumping = True
+        size = 0
         try:
             while not self.waits:
                 if self._backlog:
@@ -118,11 +124,21 @@ class Session(Client, asyncio.Protocol):
                         break
                 for number, arguments in enumerate(requests):
                     answer = execute(self, arguments)
+                    if self.is_postponed:
+                        self._backlog = requests[number:]
+                        break
                     if answer is not NO_REPLY:
                         if self.mutes:
                             self._mute()
                         else:
-                            out.append(encode(answer, self.resp))  # type: ignore[arg-type]
+                            encoded = encode(answer, self.resp)  # type: ignore[arg-type]
+                            out.append(encoded)
+                            size += len(encoded)
+                            if size > _CHUNK:
+                                # Not more than a client reads: it may ask for much at once.
+                                server.end()
+                                self.flush()
+                                size = 0
                     elif self.mutes > 0:
                         self.mutes -= 1
                     if self.mutes_next:
@@ -181,6 +197,11 @@ class Session(Client, asyncio.Protocol):
         """Close the connection at once."""
         self.is_closing = True
         self.transport.abort()
+
+    def postpone(self) -> bool:
+        """See `Client.postpone`."""
+        self.is_postponed = True
+        return True
 
     def become_replica(self) -> None:
         """Take the stream from now on, however slowly."""
@@ -302,6 +323,7 @@ class Session(Client, asyncio.Protocol):
 
 
 _EVERYTHING = 1 << 30
+_CHUNK = 64 * 1024  # bytes of replies that are sent at once
 
 
 def _shown(address: object) -> str:

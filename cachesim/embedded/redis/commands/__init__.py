@@ -16,6 +16,7 @@ from cachesim.embedded.redis.commands import (
     strings,
     transactions,
     waiting,
+    watchers,
 )
 from cachesim.embedded.redis.executor import Handler
 
@@ -32,6 +33,7 @@ _MODULES = (
     transactions,
     cluster,
     scripts,
+    watchers,
     admin,
 )
 

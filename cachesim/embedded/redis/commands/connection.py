@@ -133,6 +133,7 @@ def reset(client: Client, arguments: list[bytes]) -> Answer:
     server.discard(client)
     server.pubsub.leave(client)
     server.monitors.pop(session, None)
+    server.tracking.stop(session)
     client.resp, client.name, client.follows, client.asks = 2, b"", False, False
     session.monitors = False
     session.mutes, session.mutes_next = 0, False

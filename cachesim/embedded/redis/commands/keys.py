@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from itertools import islice
 
 from cachesim.embedded.redis.client import Answer, Client
+from cachesim.embedded.redis.commands.expiry import as_milliseconds
 from cachesim.embedded.redis.commands.scanning import cursor_of, hashed, options, page
+from cachesim.embedded.redis.dump import dumped, restored
 from cachesim.embedded.redis.executor import Handler
 from cachesim.embedded.redis.globs import matcher
 from cachesim.embedded.redis.values import NO_KEY, SYNTAX, integer
@@ -157,10 +159,53 @@ def select(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
+def dump(client: Client, arguments: list[bytes]) -> Answer:
+    """DUMP key."""
+    from cachesim.embedded.redis.keyspace import parts_of
+
+    item = client.store.get(arguments[1])
+    if item is None:
+        return None
+    return dumped(client.store.type_name(item.value), parts_of(item.value))
+
+
+def restore(client: Client, arguments: list[bytes]) -> Answer:
+    """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME s] [FREQ n]."""
+    from cachesim.embedded.redis.keyspace import made_of
+
+    key, store = arguments[1], client.store
+    flags: set[bytes] = set()
+    at = 4
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word in (b"idletime", b"freq") and at + 1 < len(arguments):
+            integer(arguments[at + 1])
+            at += 1
+        elif word not in (b"replace", b"absttl"):
+            raise Error(SYNTAX)
+        flags.add(word)
+        at += 1
+    if b"replace" not in flags and store.get(key) is not None:
+        raise Error("BUSYKEY Target key name already exists.")
+    ttl = integer(arguments[2])
+    if ttl < 0:
+        raise Error("ERR Invalid TTL value, must be >= 0")
+    kind, parts = restored(arguments[3])
+    moment = None
+    if ttl:
+        moment = ttl / 1000 if b"absttl" in flags else store.now + ttl / 1000
+    store.put(key, made_of(kind, parts), moment)
+    if moment is not None:
+        words = [b"RESTORE", key, as_milliseconds(moment), arguments[3], b"REPLACE", b"ABSTTL"]
+        client.server.executor.effects = [words]
+    return "OK"
+
+
 HANDLERS: Mapping[str, Handler] = {
     "copy": copy,
     "dbsize": dbsize,
     "del": del_,
+    "dump": dump,
     "exists": exists,
     "flushall": flushall,
     "flushdb": flushall,
@@ -169,6 +214,8 @@ HANDLERS: Mapping[str, Handler] = {
     "randomkey": randomkey,
     "rename": rename,
     "renamenx": renamenx,
+    "restore": restore,
+    "restore-asking": restore,
     "scan": scan,
     "select": select,
     "swapdb": swapdb,
