@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Handler = Callable[[Client, list[bytes]], Answer]
 """Runs a command, given all its arguments with its name. It raises `Error` to answer with one."""
 
+_REDIRECTIONS = ("MOVED", "CROSSSLOT", "CLUSTERDOWN")
 _READS = Flag.READONLY | Flag.KEYS
 _NOT_QUEUED = {"exec", "discard", "multi", "watch", "quit", "reset"}
 _WITH_SUBSCRIPTIONS = {
@@ -119,8 +120,8 @@ class Executor:
                 return self.failed(error)
         count, arity = len(arguments), entry.arity
         if count != arity and (arity > 0 or count < -arity):
-            self._break(client)
-            return self.failed(Error(f"ERR wrong number of arguments for '{entry.name}' command"))
+            error = Error(f"ERR wrong number of arguments for '{entry.name}' command")
+            return self.failed(self._rejected(client, entry, error))
         if entry.bits & (self.attention | client.attention) or entry.command not in client.allowed:
             try:
                 queued = self._check(client, entry, arguments)
@@ -206,6 +207,8 @@ class Executor:
         if entry.name == "exec":
             self._server.discard(client)
             code, _, rest = error.text.partition(" ")
+            if code in _REDIRECTIONS:
+                return error
             reason = rest if code == "ERR" else error.text
             return Error(f"EXECABORT Transaction discarded because of: {reason}")
         self._break(client)
@@ -239,8 +242,9 @@ class Executor:
         if server.paused_until and not client.obeyed and self._must_wait(client, bits):
             return NO_REPLY
         if transaction is not None and name not in _NOT_QUEUED:
-            transaction.queue.append((entry, arguments))
-            transaction.bits |= bits
+            if not transaction.broken and not client.watch_failed:
+                transaction.queue.append((entry, arguments))
+                transaction.bits |= bits
             return "QUEUED"
         return None
 
@@ -296,4 +300,4 @@ def unknown(arguments: list[bytes]) -> Error:
 
 
 def _shown(argument: bytes) -> str:
-    return argument.decode("utf-8", "surrogateescape")
+    return argument.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -230,8 +230,36 @@ class Keyspace:
         for item in items:
             item.writeback(remove_empty_val=messages.FLAG_LEAVE_EMPTY_VAL not in signature.flags)
         if failure is not None:
-            raise Error(failure.value)
+            raise _error(failure.value)
         return _reply(result)
+
+    def refusal(self, name: str, arguments: list[bytes], resp: int) -> Error | None:
+        """What a command would say of its arguments if all keys were missing."""
+        items = self._database._dict
+        self._database._dict = {}
+        try:
+            self.run(name, arguments, resp)
+        except Error as error:
+            return error
+        finally:
+            self._database._dict = items
+            self.dirty.clear()
+        return None
+
+
+def _error(text: str) -> Error:
+    """An error in Redis's own words."""
+    if text.partition(" ")[0] not in _CODES:
+        text = f"ERR {text}"
+    return Error(_CORRECTED.get(text, text))
+
+
+_CODES = {
+    "ERR", "WRONGTYPE", "NOGROUP", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "NOTBUSY", "EXECABORT"
+}  # fmt: skip
+_CORRECTED = {
+    "ERR min or max not a valid string range item": "ERR min or max not valid string range item"
+}
 
 
 def _reply(value: Any) -> Reply:
@@ -243,7 +271,7 @@ def _reply(value: Any) -> Reply:
     if isinstance(value, SimpleString):
         return value.value.decode("utf-8", "surrogateescape")
     if isinstance(value, SimpleError):
-        return Error(value.value)
+        return _error(value.value)
     if isinstance(value, dict):
         return {_reply(key): _reply(item) for key, item in value.items()}
     if isinstance(value, str):

@@ -83,5 +83,5 @@ def is_integer(text: bytes) -> bool:
 
 
 def words(argument: bytes) -> str:
-    """An argument as part of an error."""
-    return argument.decode("utf-8", "surrogateescape")
+    """An argument as part of an error, as far as C prints it."""
+    return argument.partition(b"\0")[0].decode("utf-8", "surrogateescape")

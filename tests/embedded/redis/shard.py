@@ -95,7 +95,8 @@ def _read(data: bytes) -> tuple[Any, bytes]:
         raise IndexError
     sign, text = line[:1], line[1:]
     if sign in (b"+", b"-"):
-        return (text.decode() if sign == b"+" else ReplyError(text.decode())), rest
+        said = text.decode(errors="surrogateescape")
+        return (said if sign == b"+" else ReplyError(said)), rest
     if sign == b":":
         return int(text), rest
     if sign == b",":

@@ -18,22 +18,22 @@ from cachesim.protocols.resp import Error, Reply, Unordered
 
 _PLAIN = (
     # lists
-    "lindex", "linsert", "llen", "lpop", "lpos", "lpush", "lpushx", "lrange", "lrem", "lset",
-    "ltrim", "rpop", "rpush", "rpushx", "lmove", "rpoplpush",
+    "lindex", "llen", "lpush", "lpushx", "lrange", "lrem", "lset",
+    "ltrim", "rpush", "rpushx", "rpoplpush",
     # sets
-    "sadd", "scard", "sdiffstore", "sintercard", "sinterstore", "sismember", "smismember",
+    "sadd", "scard", "sdiffstore", "sinterstore", "sismember", "smismember",
     "smove", "srem", "sunionstore",
     # sorted sets
     "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter", "zintercard",
-    "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrange", "zrangebylex",
-    "zrangebyscore", "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank",
-    "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank",
+    "zinterstore", "zlexcount", "zmscore",  "zrangebylex",
+ "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank",
+    "zremrangebyscore", "zrevrangebylex", "zrevrank",
     "zscore", "zunion", "zunionstore",
     # geo
     "geoadd", "geodist", "geohash", "geopos", "georadius", "georadius_ro",
     "georadiusbymember", "georadiusbymember_ro", "geosearch", "geosearchstore",
     # bitmaps
-    "bitcount", "bitop", "bitpos", "getbit",
+    "bitop", "bitpos", "getbit",
     # hyperloglog
     "pfadd", "pfcount", "pfmerge",
     # streams
@@ -60,9 +60,121 @@ def _plain(name: str) -> Handler:
     known, skipped = (f"{outer} {inner}", 2) if inner else (outer, 1)
 
     def run(client: Client, arguments: list[bytes]) -> Answer:
-        return client.store.run(known, arguments[skipped:], client.resp)
+        if outer in _KEY_FIRST:
+            _members(client, arguments[1], _KEY_FIRST[outer])
+        try:
+            return client.store.run(known, arguments[skipped:], client.resp)
+        except Error as error:
+            if error.text == WRONG_TYPE and outer not in _KEY_FIRST:
+                # Redis reads the arguments first.
+                refusal = client.store.refusal(known, arguments[skipped:], client.resp)
+                if refusal is not None and refusal.text != NO_KEY:
+                    raise refusal from None
+            raise
 
     return run
+
+
+def lmove(client: Client, arguments: list[bytes]) -> Answer:
+    """LMOVE source destination LEFT|RIGHT LEFT|RIGHT."""
+    if any(word.lower() not in (b"left", b"right") for word in arguments[3:5]):
+        raise Error(SYNTAX)
+    return client.store.run("lmove", arguments[1:], client.resp)
+
+
+def linsert(client: Client, arguments: list[bytes]) -> Answer:
+    """LINSERT key BEFORE|AFTER pivot element."""
+    if arguments[2].lower() not in (b"before", b"after"):
+        raise Error(SYNTAX)
+    return client.store.run("linsert", arguments[1:], client.resp)
+
+
+def xdel(client: Client, arguments: list[bytes]) -> Answer:
+    """XDEL key id..."""
+    if client.store.get(arguments[1]) is None:
+        return 0
+    return _stream_write("xdel")(client, arguments)
+
+
+def lpos(client: Client, arguments: list[bytes]) -> Answer:
+    """LPOS key element [RANK rank] [COUNT n] [MAXLEN n]."""
+    for at in range(3, len(arguments) - 1, 2):
+        option = arguments[at].upper()
+        if option in (b"COUNT", b"MAXLEN"):
+            refusal = f"ERR {option.decode()} can't be negative"
+            if integer(arguments[at + 1], refusal) < 0:
+                raise Error(refusal)
+    return _plain("lpos")(client, arguments)
+
+
+def zrange(client: Client, arguments: list[bytes]) -> Answer:
+    """ZRANGE, ZREVRANGE: places are integers."""
+    by = {word.lower() for word in arguments[4:]}
+    if not by & {b"byscore", b"bylex"} and not by - {b"rev", b"withscores"}:
+        for place in arguments[2:4]:
+            integer(place)
+    return _plain(arguments[0].lower().decode())(client, arguments)
+
+
+def zrangebyscore(client: Client, arguments: list[bytes]) -> Answer:
+    """ZRANGEBYSCORE, ZREVRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]."""
+    at = 4
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word == b"limit" and at + 2 < len(arguments):
+            at += 2
+        elif word != b"withscores":
+            raise Error(SYNTAX)
+        at += 1
+    return _plain(arguments[0].lower().decode())(client, arguments)
+
+
+def pop(client: Client, arguments: list[bytes]) -> Answer:
+    """LPOP key [count], RPOP key [count]."""
+    name = arguments[0].lower().decode()
+    if len(arguments) > 3:
+        raise Error(f"ERR wrong number of arguments for '{name}' command")
+    return _plain(name)(client, arguments)
+
+
+def bitcount(client: Client, arguments: list[bytes]) -> Answer:
+    """BITCOUNT key [start end [BYTE | BIT]]."""
+    if client.store.get(arguments[1]) is None:
+        return 0
+    return _plain("bitcount")(client, arguments)
+
+
+def zpop(client: Client, arguments: list[bytes]) -> Answer:
+    """ZPOPMIN key [count], ZPOPMAX key [count]."""
+    if len(arguments) > 3:
+        raise Error(SYNTAX)
+    if len(arguments) == 3 and integer(arguments[2], _POSITIVE) < 0:
+        raise Error(_POSITIVE)
+    return _plain(arguments[0].lower().decode())(client, arguments)
+
+
+def numbered(name: str) -> Handler:
+    """SINTERCARD and ZINTERCARD: numkeys key... [LIMIT n]."""
+
+    def run(client: Client, arguments: list[bytes]) -> Answer:
+        count = integer(arguments[1], _NUMKEYS)
+        if count < 1:
+            raise Error(_NUMKEYS)
+        if count > len(arguments) - 2:
+            raise Error("ERR Number of keys can't be greater than number of args")
+        options = arguments[2 + count :]
+        if options and (len(options) != 2 or options[0].lower() != b"limit"):
+            raise Error(SYNTAX)
+        if options and integer(options[1], _LIMIT) < 0:
+            raise Error(_LIMIT)
+        return client.store.run(name, arguments[1:], client.resp)
+
+    return run
+
+
+_LIMIT = "ERR LIMIT can't be negative"
+_NUMKEYS = "ERR numkeys should be greater than 0"
+_KEY_FIRST = {"lindex": "list", "lset": "list", "bitcount": "string"}
 
 
 def _unordered(name: str) -> Handler:
@@ -225,14 +337,28 @@ HANDLERS: Mapping[str, Handler] = {
     **{name: _stream_write(name) for name in _STREAM_WRITES},
     "bitfield": bitfield,
     "bitfield_ro": bitfield_ro,
+    "linsert": linsert,
+    "bitcount": bitcount,
+    "lmove": lmove,
+    "lpop": pop,
+    "rpop": pop,
+    "lpos": lpos,
     "setbit": setbit,
+    "sintercard": numbered("sintercard"),
     "sort": sort,
     "sort_ro": sort,
     "spop": spop,
     "srandmember": _random("srandmember"),
     "sscan": sscan,
     "xadd": xadd,
+    "xdel": xdel,
     "xsetid": xsetid,
     "zrandmember": _random("zrandmember"),
+    "zpopmax": zpop,
+    "zpopmin": zpop,
+    "zrange": zrange,
+    "zrangebyscore": zrangebyscore,
+    "zrevrange": zrange,
+    "zrevrangebyscore": zrangebyscore,
     "zscan": zscan,
 }

@@ -40,8 +40,8 @@ def _moment(client: Client, amount: int, unit: bytes, name: str) -> float:
 
 def _expire(client: Client, arguments: list[bytes], unit: bytes, name: str) -> Answer:
     store, key = client.store, arguments[1]
-    amount = integer(arguments[2])
     flags = _flags(arguments[3:])
+    amount = integer(arguments[2])
     moment = _moment(client, amount, unit, name)
     item = store.get(key)
     if item is None:

@@ -154,6 +154,8 @@ def swapdb(client: Client, arguments: list[bytes]) -> Answer:
 def select(client: Client, arguments: list[bytes]) -> Answer:
     """SELECT index."""
     index = integer(arguments[1])
+    if not -(2**31) <= index < 2**31:
+        raise Error("ERR value is out of range, value must between -2147483648 and 2147483647")
     if index:
         raise Error(_OTHER_DATABASE)
     return "OK"

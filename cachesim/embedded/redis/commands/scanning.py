@@ -22,9 +22,10 @@ def cursor_of(text: bytes) -> int:
     Raises:
         Error: it is none.
     """
-    if not text.isdigit() or len(text) > 20 or int(text) >= 2**64:
+    digits = text[1:] if text[:1] in (b"-", b"+") else text
+    if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
         raise Error("ERR invalid cursor")
-    return int(text)
+    return int(text) % 2**64  # as C reads unsigned numbers
 
 
 def options(words: list[bytes], *, with_type: bool = False) -> tuple[bytes | None, int, bytes]:

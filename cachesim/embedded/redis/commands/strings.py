@@ -52,9 +52,9 @@ def get(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _expiry_options(
-    client: Client, words: Sequence[bytes], name: str, flags: frozenset[bytes]
-) -> tuple[set[bytes], float | None, bool]:
-    """Read `NX EX 10` and the like: the flags, the moment, and whether that was absolute."""
+    words: Sequence[bytes], flags: frozenset[bytes]
+) -> tuple[set[bytes], bytes, bytes]:
+    """Read `NX EX 10` and the like: the flags, the unit and the amount, both empty without any."""
     found: set[bytes] = set()
     unit, amount = b"", b""
     at = 0
@@ -62,7 +62,9 @@ def _expiry_options(
         word = words[at].lower()
         if word in flags:
             found.add(word)
-        elif word in (b"ex", b"px", b"exat", b"pxat") and at + 1 < len(words) and not unit:
+        elif (
+            word in (b"ex", b"px", b"exat", b"pxat") and unit in (b"", word) and at + 1 < len(words)
+        ):
             at += 1
             unit, amount = word, words[at]
         else:
@@ -70,10 +72,7 @@ def _expiry_options(
         at += 1
     if unit and found & {b"keepttl", b"persist"}:
         raise Error(SYNTAX)
-    if not unit:
-        return found, None, False
-    moment = absolute(client, integer(amount), unit, name)
-    return found, moment, unit == b"pxat"
+    return found, unit, amount
 
 
 _SET_FLAGS = frozenset((b"nx", b"xx", b"get", b"keepttl"))
@@ -85,9 +84,10 @@ def set_(client: Client, arguments: list[bytes]) -> Answer:
     if len(arguments) == 3:
         store.put(key, value)
         return "OK"
-    flags, moment, is_absolute = _expiry_options(client, arguments[3:], "set", _SET_FLAGS)
+    flags, unit, amount = _expiry_options(arguments[3:], _SET_FLAGS)
     if {b"nx", b"xx"} <= flags:
         raise Error(SYNTAX)
+    moment = absolute(client, integer(amount), unit, "set") if unit else None
     old: bytes | None = None
     if b"get" in flags:
         item = string(client, key)
@@ -98,7 +98,7 @@ def set_(client: Client, arguments: list[bytes]) -> Answer:
     if b"keepttl" in flags and present is not None:
         moment = present.expireat
     store.put(key, value, moment)
-    if b"get" in flags or (moment is not None and not is_absolute and b"keepttl" not in flags):
+    if b"get" in flags or (unit and unit != b"pxat"):
         words = [b"SET", key, value]
         if b"keepttl" in flags:
             words.append(b"KEEPTTL")
@@ -161,10 +161,11 @@ _GETEX_FLAGS = frozenset((b"persist",))
 def getex(client: Client, arguments: list[bytes]) -> Answer:
     """GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]."""
     key, store = arguments[1], client.store
-    flags, moment, _ = _expiry_options(client, arguments[2:], "getex", _GETEX_FLAGS)
+    flags, unit, amount = _expiry_options(arguments[2:], _GETEX_FLAGS)
     item = string(client, key)
     if item is None:
         return None
+    moment = absolute(client, integer(amount), unit, "getex") if unit else None
     value: bytes = item.value
     effects = client.server.executor
     if moment is not None and moment <= store.now:
