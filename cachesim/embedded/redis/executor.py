@@ -120,8 +120,8 @@ class Executor:
                 return self.failed(error)
         count, arity = len(arguments), entry.arity
         if count != arity and (arity > 0 or count < -arity):
-            error = Error(f"ERR wrong number of arguments for '{entry.name}' command")
-            return self.failed(self._rejected(client, entry, error))
+            refusal = Error(f"ERR wrong number of arguments for '{entry.name}' command")
+            return self.failed(self._rejected(client, entry, refusal))
         if entry.bits & (self.attention | client.attention) or entry.command not in client.allowed:
             try:
                 queued = self._check(client, entry, arguments)

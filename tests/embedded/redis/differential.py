@@ -294,7 +294,7 @@ def same(name: str, real: Any, ours: Any) -> bool:
     if isinstance(real, ReplyError) or isinstance(ours, ReplyError):
         return repr(real) == repr(ours)
     if name == "hello" and real != ours:
-        return _without_id(real) == _without_id(ours)
+        return bool(_without_id(real) == _without_id(ours))
     if name == "exec" and isinstance(real, list) and isinstance(ours, list):
         # Which commands they are replies to is not known here.
         return len(real) == len(ours) and all(

@@ -109,6 +109,12 @@ def lpos(client: Client, arguments: list[bytes]) -> Answer:
 
 def zrange(client: Client, arguments: list[bytes]) -> Answer:
     """ZRANGE, ZREVRANGE: places are integers."""
+    if (
+        arguments[0].lower() == b"zrevrange"
+        and arguments[4:]
+        and (len(arguments) > 5 or arguments[4].lower() != b"withscores")
+    ):
+        raise Error(SYNTAX)
     by = {word.lower() for word in arguments[4:]}
     if not by & {b"byscore", b"bylex"} and not by - {b"rev", b"withscores"}:
         for place in arguments[2:4]:
@@ -167,6 +173,9 @@ def numbered(name: str) -> Handler:
             raise Error(SYNTAX)
         if options and integer(options[1], _LIMIT) < 0:
             raise Error(_LIMIT)
+        keys = arguments[2 : 2 + count]
+        if name == "sintercard" and not min(len(_members(client, key, "set")) for key in keys):
+            return 0
         return client.store.run(name, arguments[1:], client.resp)
 
     return run

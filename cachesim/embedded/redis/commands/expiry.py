@@ -13,6 +13,11 @@ def as_milliseconds(moment: float) -> bytes:
     return b"%d" % round(moment * 1000)
 
 
+def is_past(client: Client, moment: float) -> bool:
+    """Whether a key would have expired already, by whole milliseconds."""
+    return round(moment * 1000) <= int(client.store.now * 1000)
+
+
 def absolute(client: Client, amount: int, unit: bytes, name: str) -> float:
     """The moment of `EX 10` or the like, in seconds since the epoch.
 
@@ -29,7 +34,7 @@ def absolute(client: Client, amount: int, unit: bytes, name: str) -> float:
 
 
 def _moment(client: Client, amount: int, unit: bytes, name: str) -> float:
-    now = round(client.store.now * 1000)
+    now = int(client.store.now * 1000)
     value = amount * 1000 if unit in (b"ex", b"exat") else amount
     is_relative = unit in (b"ex", b"px")
     too_far = value > HIGHEST - now if is_relative else value > HIGHEST
@@ -56,7 +61,7 @@ def _expire(client: Client, arguments: list[bytes], unit: bytes, name: str) -> A
     if b"lt" in flags and present is not None and moment >= present:
         return 0
     executor = client.server.executor
-    if moment <= store.now and not client.obeyed:
+    if is_past(client, moment) and not client.obeyed:
         store.remove(key)
         executor.effects = [[b"DEL", key]]
     else:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.commands.expiry import absolute, as_milliseconds
+from cachesim.embedded.redis.commands.expiry import absolute, as_milliseconds, is_past
 from cachesim.embedded.redis.executor import Handler
 from cachesim.embedded.redis.values import (
     HIGHEST,
@@ -168,7 +168,7 @@ def getex(client: Client, arguments: list[bytes]) -> Answer:
     moment = absolute(client, integer(amount), unit, "getex") if unit else None
     value: bytes = item.value
     effects = client.server.executor
-    if moment is not None and moment <= store.now:
+    if moment is not None and is_past(client, moment):
         store.remove(key)
         effects.effects = [[b"DEL", key]]
     elif moment is not None:
