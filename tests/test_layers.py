@@ -68,15 +68,17 @@ LAYERS = (
         "embedded.redis.commands.cluster embedded.redis.commands.collections "
         "embedded.redis.commands.connection embedded.redis.commands.expiry "
         "embedded.redis.commands.hashes embedded.redis.commands.keys "
-        "embedded.redis.commands.scanning embedded.redis.commands.strings "
-        "embedded.redis.commands.transactions embedded.redis.commands.waiting "
-        "embedded.redis.config embedded.redis.executor embedded.redis.following "
-        "embedded.redis.gate embedded.redis.globs embedded.redis.info embedded.redis.keyspace "
-        "embedded.redis.log embedded.redis.memory embedded.redis.node embedded.redis.pubsub "
-        "embedded.redis.replicas embedded.redis.server embedded.redis.session "
+        "embedded.redis.commands.scanning embedded.redis.commands.scripts "
+        "embedded.redis.commands.strings embedded.redis.commands.transactions "
+        "embedded.redis.commands.waiting embedded.redis.commands.watchers "
+        "embedded.redis.config embedded.redis.dump embedded.redis.executor "
+        "embedded.redis.following embedded.redis.gate embedded.redis.globs "
+        "embedded.redis.info embedded.redis.keyspace embedded.redis.log embedded.redis.memory "
+        "embedded.redis.node embedded.redis.pubsub embedded.redis.replicas "
+        "embedded.redis.scripting embedded.redis.server embedded.redis.session "
         "embedded.redis.settings embedded.redis.snapshot embedded.redis.stats "
-        "embedded.redis.stream embedded.redis.table embedded.redis.values "
-        "embedded.redis.versions embedded.redis.view",
+        "embedded.redis.stream embedded.redis.table embedded.redis.tracking "
+        "embedded.redis.values embedded.redis.versions embedded.redis.view",
         "facts protocols",
         "they know their peers by name, and nothing of links, proxies and backends",
     ),
@@ -126,6 +128,7 @@ HEAVY = {
     "pymemcache": "the users' tests may not need a client",
     "toxiproxy": "a way in for users, that cachesim itself does not use",
     "fakeredis": "slow to import, and not needed with containers",
+    "lupa": "needed for scripts only",
     "trustme": "brings all of cryptography, and is needed once in a run",
 }
 """What no module may import when it is itself imported: the plugin is loaded in every pytest run of

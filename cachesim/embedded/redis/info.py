@@ -90,6 +90,7 @@ def _memory(server: "Server") -> Fields:
 
 
 def _persistence(server: "Server") -> Fields:
+    server.stream.flush()  # to the file
     return {
         "loading": int(server.loading),
         "async_loading": 0,

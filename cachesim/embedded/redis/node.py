@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from cachesim.clock import Clock, SystemClock
 from cachesim.embedded.redis.aof import truncate
@@ -91,6 +91,17 @@ class RedisNode:
             ConnectionRefusedError: it is not running.
         """
         return self._accept(Inbound(self.server))
+
+    def accept_from_listener(self) -> asyncio.Protocol:
+        """As `accept`, for a listener that outlives the process: without one, it closes at once.
+
+        An exception would let asyncio leak the socket.
+        """
+        return self.accept() if self._server is not None else _Refusal()
+
+    def accept_bus_from_listener(self) -> asyncio.Protocol:
+        """As `accept_bus`, likewise."""
+        return self.accept_bus() if self._server is not None else _Refusal()
 
     def _accept(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
         if self.config.server_tls is not None:
@@ -181,6 +192,13 @@ class RedisNode:
     def truncate_aof(self, size: int) -> None:
         """Cut the append-only file of the stopped node back, as a loss of power does."""
         truncate(self.config.directory / AOF_NAME, size)
+
+
+class _Refusal(asyncio.Protocol):
+    """Nobody is there."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
 
 
 class _Told(asyncio.Protocol):

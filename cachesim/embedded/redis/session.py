@@ -136,7 +136,6 @@ class Session(Client, asyncio.Protocol):
                             size += len(encoded)
                             if size > _CHUNK:
                                 # Not more than a client reads: it may ask for much at once.
-                                server.end()
                                 self.flush()
                                 size = 0
                     elif self.mutes > 0:
@@ -153,7 +152,6 @@ class Session(Client, asyncio.Protocol):
                 self.is_closing = True
         finally:
             self._is_pumping = False
-        server.end()
         self.flush()
         if self.is_closing:
             self.transport.close()

@@ -165,7 +165,7 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "ping": (maybe(value),), "echo": (value,), "select": (number,), "swapdb": (number, number),
     "cluster": (word("keyslot", "foo", "countkeysinslot"), maybe(key, chance=0.8)),
     "object": (word("freq", "help", "foo"), maybe(key, chance=0.8)), "foo": (maybe(value),),
-    "scan": (_one((b"x", b"-1", b"18446744073709551616")),),
+    "scan": (_one((b"x", b"18446744073709551616")),),
     "hello": (_one((b"4", b"x", b"1")), maybe(word("foo", "setname"))), "auth": (many(value),),
     "wait": (_one((b"0", b"x")), _one((b"0", b"-1", b"x"))), "client": (word("getname", "foo"),),
     "flushall": (maybe(word("sync", "foo"), chance=0.5),), "type_": (),

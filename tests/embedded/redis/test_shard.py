@@ -302,6 +302,7 @@ def test_loss_of_power_cuts_the_file(tmp_path: Path) -> None:
         a = await shard.call("a")
         for number in range(10):
             await a("SET", f"k:{number}", number)
+        shard["a"].server.stream.flush()
         size = shard["a"].server.aof.size
         assert f"aof_current_size:{size}".encode() in await a("INFO", "persistence")
         last = len(request([b"SET", b"k:9", b"9"]))
@@ -324,6 +325,7 @@ def test_transaction_in_the_file_is_whole_or_not_there(tmp_path: Path) -> None:
         await a("SET", "{t}a", 0)
         for words in (("MULTI",), ("SET", "{t}a", 1), ("SET", "{t}b", 1), ("EXEC",)):
             await a(*words)
+        shard["a"].server.stream.flush()
         size = shard["a"].server.aof.size
         shard["a"].kill()
         shard["a"].truncate_aof(size - 1)
