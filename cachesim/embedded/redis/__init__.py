@@ -1,0 +1,1 @@
+"""Redis nodes in this process: see `node.RedisNode` and `config.RedisNodeConfig`."""

@@ -1,0 +1,118 @@
+"""Pub/sub, across the cluster, and sharded."""
+
+from collections.abc import Mapping
+
+from cachesim.embedded.redis.client import Answer, Client
+from cachesim.embedded.redis.commands.connection import session_of
+from cachesim.embedded.redis.executor import Handler
+from cachesim.embedded.redis.globs import matcher
+from cachesim.embedded.redis.pubsub import Listeners
+from cachesim.protocols.resp import Error, Push, Raw, Reply, encode
+
+
+def _kinds(client: Client, kind: bytes) -> tuple[Listeners, dict[bytes, None]]:
+    """Where the listeners of a kind of channel are, and the client's own channels."""
+    pubsub = client.server.pubsub
+    if kind in (b"ssubscribe", b"sunsubscribe"):
+        return pubsub.shard_channels, client.shard_channels
+    if kind in (b"psubscribe", b"punsubscribe"):
+        return pubsub.patterns, client.patterns
+    return pubsub.channels, client.channels
+
+
+def _count(client: Client, kind: bytes) -> int:
+    is_sharded = kind in (b"ssubscribe", b"sunsubscribe")
+    return len(client.shard_channels) if is_sharded else client.subscriptions
+
+
+def subscribe(client: Client, arguments: list[bytes]) -> Answer:
+    """SUBSCRIBE channel..., PSUBSCRIBE pattern..., SSUBSCRIBE channel..."""
+    kind = arguments[0].lower()
+    session = session_of(client)
+    if not client.may_block:
+        raise Error(f"ERR {kind.upper().decode()} isn't allowed for a DENY BLOCKING client")
+    listeners, mine = _kinds(client, kind)
+    told = []
+    for name in arguments[1:]:
+        client.server.pubsub.add(listeners, mine, name, session)
+        told.append(Push([kind, name, _count(client, kind)]))
+    client.look()
+    return Raw(b"".join(encode(push, client.resp) for push in told))
+
+
+def unsubscribe(client: Client, arguments: list[bytes]) -> Answer:
+    """UNSUBSCRIBE [channel...], PUNSUBSCRIBE [pattern...], SUNSUBSCRIBE [channel...]."""
+    kind = arguments[0].lower()
+    session = session_of(client)
+    listeners, mine = _kinds(client, kind)
+    told = []
+    for name in arguments[1:] or list(mine):
+        client.server.pubsub.remove(listeners, mine, name, session)
+        told.append(Push([kind, name, _count(client, kind)]))
+    if not told:
+        told.append(Push([kind, None, _count(client, kind)]))
+    client.look()
+    return Raw(b"".join(encode(push, client.resp) for push in told))
+
+
+def publish(client: Client, arguments: list[bytes]) -> Answer:
+    """PUBLISH channel message: to the listeners here, and over the cluster bus."""
+    server, (_, channel, message) = client.server, arguments
+    told = server.pubsub.publish(channel, message)
+    server.bus.publish(channel, message, shard=False)
+    return told
+
+
+def spublish(client: Client, arguments: list[bytes]) -> Answer:
+    """SPUBLISH channel message: to the shard's nodes."""
+    server, (_, channel, message) = client.server, arguments
+    told = server.pubsub.publish_in_shard(channel, message)
+    server.bus.publish(channel, message, shard=True)
+    return told
+
+
+def channels(client: Client, arguments: list[bytes]) -> Answer:
+    """PUBSUB CHANNELS [pattern], PUBSUB SHARDCHANNELS [pattern]."""
+    name = arguments[1].lower()
+    if len(arguments) > 3:
+        raise Error(
+            f"ERR unknown subcommand or wrong number of arguments for '{name.decode()}'. "
+            "Try PUBSUB HELP."
+        )
+    pubsub = client.server.pubsub
+    listeners = pubsub.channels if name == b"channels" else pubsub.shard_channels
+    matches = matcher(arguments[2] if len(arguments) == 3 else b"*")
+    return [channel for channel in listeners if matches(channel)]
+
+
+def numbers(client: Client, arguments: list[bytes]) -> Answer:
+    """PUBSUB NUMSUB [channel...], PUBSUB SHARDNUMSUB [channel...]."""
+    pubsub = client.server.pubsub
+    is_sharded = arguments[1].lower() == b"shardnumsub"
+    listeners = pubsub.shard_channels if is_sharded else pubsub.channels
+    flat: list[Reply] = []
+    for name in arguments[2:]:
+        flat += [name, len(listeners.get(name, ()))]
+    return flat
+
+
+def numpat(client: Client, arguments: list[bytes]) -> Answer:
+    """PUBSUB NUMPAT."""
+    return len(client.server.pubsub.patterns)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "psubscribe": subscribe,
+    "publish": publish,
+    "pubsub|channels": channels,
+    "pubsub|numpat": numpat,
+    "pubsub|numsub": numbers,
+    "pubsub|shardchannels": channels,
+    "pubsub|shardnumsub": numbers,
+    "punsubscribe": unsubscribe,
+    "spublish": spublish,
+    "ssubscribe": subscribe,
+    "subscribe": subscribe,
+    "sunsubscribe": unsubscribe,
+    "unsubscribe": unsubscribe,
+}

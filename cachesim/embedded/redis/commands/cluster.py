@@ -1,0 +1,230 @@
+"""CLUSTER."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cachesim.embedded.redis.client import Answer, Client
+from cachesim.embedded.redis.cluster import slot_of
+from cachesim.embedded.redis.executor import Handler
+from cachesim.embedded.redis.values import SYNTAX, integer, words
+from cachesim.embedded.redis.view import SLOTS, Member, ranges
+from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.server import Server
+
+_ONE_SHARD = "ERR the cluster's nodes and slots are fixed here"
+
+
+def _member(client: Client, word: bytes) -> Member:
+    member = client.server.view.members.get(word.decode("utf-8", "replace"))
+    if member is None:
+        raise Error(f"ERR Unknown node {words(word)}")
+    return member
+
+
+def _offset(server: "Server", member: Member) -> int:
+    return server.stream.offset if member is server.view.me else member.offset
+
+
+def info(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER INFO."""
+    view = client.server.view
+    assigned = view.assigned.bit_count()
+    pfail = sum(m.slots.bit_count() for m in view.primaries if m.suspected)
+    fail = sum(m.slots.bit_count() for m in view.primaries if m.failed_at is not None)
+    me = view.me
+    epoch = me.epoch if me.primary is None else view.members.get(me.primary, me).epoch
+    fields: dict[str, object] = {
+        "cluster_state": "ok" if view.is_ok else "fail",
+        "cluster_slots_assigned": assigned,
+        "cluster_slots_ok": assigned - pfail - fail,
+        "cluster_slots_pfail": pfail,
+        "cluster_slots_fail": fail,
+        "cluster_known_nodes": len(view.members),
+        "cluster_size": len(view.primaries),
+        "cluster_current_epoch": view.current_epoch,
+        "cluster_my_epoch": epoch,
+    }
+    for way, counts in (("sent", view.sent), ("received", view.received)):
+        for kind, count in sorted(counts.items()):
+            fields[f"cluster_stats_messages_{kind}_{way}"] = count
+        fields[f"cluster_stats_messages_{way}"] = sum(counts.values())
+    fields["total_cluster_links_buffer_limit_exceeded"] = 0
+    return Verbatim("".join(f"{key}:{value}\r\n" for key, value in fields.items()).encode())
+
+
+def nodes(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER NODES."""
+    server = client.server
+    lines = server.view.lines(server.cluster.milliseconds)
+    return Verbatim("".join(f"{line}\n" for line in lines).encode())
+
+
+def myid(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER MYID."""
+    return client.server.view.me.id.encode()
+
+
+def _by_name(server: "Server", member: Member) -> list[bytes]:
+    """What is told besides the preferred endpoint."""
+    by_hostname = server.settings["cluster-preferred-endpoint-type"] == "hostname"
+    if by_hostname:
+        return [b"ip", member.host.encode()]
+    return [b"hostname", member.hostname.encode()] if member.hostname else []
+
+
+def slots(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER SLOTS."""
+    server = client.server
+    view = server.view
+    rows: list[Reply] = []
+    for owner in view.primaries:
+        told = [owner, *(m for m in view.replicas_of(owner) if m.failed_at is None)]
+        entries: list[Reply] = [
+            [
+                server.cluster.endpoint(member).encode(),
+                member.port,
+                member.id.encode(),
+                Pairs(_by_name(server, member)),
+            ]
+            for member in told
+        ]
+        rows += [[first, last, *entries] for first, last in ranges(owner.slots)]
+    return rows
+
+
+def shards(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER SHARDS."""
+    server = client.server
+    view = server.view
+    rows: list[Reply] = []
+    for owner in (m for m in view.members.values() if m.is_primary):
+        told: list[Reply] = []
+        for member in [owner, *view.replicas_of(owner)]:
+            fields: list[Reply] = [b"id", member.id.encode(), b"tls-port", member.port]
+            fields += [b"ip", member.host.encode()]
+            fields += [b"endpoint", server.cluster.endpoint(member).encode()]
+            if member.hostname:
+                fields += [b"hostname", member.hostname.encode()]
+            fields += [b"role", b"master" if member.is_primary else b"replica"]
+            fields += [b"replication-offset", _offset(server, member)]
+            fields += [b"health", b"fail" if member.failed_at is not None else b"online"]
+            told.append(Pairs(fields))
+        flat: list[Reply] = [slot for pair in ranges(owner.slots) for slot in pair]
+        rows.append(Pairs([b"slots", flat, b"nodes", told]))
+    return rows
+
+
+def links(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER LINKS."""
+    server = client.server
+    rows: list[Reply] = []
+    for id_, link in server.bus.outbound.items():
+        created = server.cluster.milliseconds(server.bus.opened_at[id_])
+        waiting = link.transport.get_write_buffer_size()
+        rows.append(_link(b"to", id_, created, waiting))
+    rows.extend(
+        _link(b"from", link.peer.id, server.cluster.milliseconds(link.opened_at), 0)
+        for link in server.bus.inbound
+        if link.peer is not None
+    )
+    return rows
+
+
+def _link(direction: bytes, node: str, created: int, waiting: int) -> Reply:
+    return Pairs(
+        [
+            b"direction", direction, b"node", node.encode(), b"create-time", created,
+            b"events", b"rw" if waiting else b"r", b"send-buffer-allocated", waiting,
+            b"send-buffer-used", waiting,
+        ]
+    )  # fmt: skip
+
+
+def keyslot(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER KEYSLOT key."""
+    return slot_of(arguments[2])
+
+
+def countkeysinslot(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER COUNTKEYSINSLOT slot."""
+    slot = integer(arguments[2])
+    if not 0 <= slot < SLOTS:
+        raise Error("ERR Invalid slot")
+    return sum(slot_of(key) == slot for key in client.store.items)
+
+
+def getkeysinslot(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER GETKEYSINSLOT slot count."""
+    slot, count = integer(arguments[2]), integer(arguments[3])
+    if not 0 <= slot < SLOTS or count < 0:
+        raise Error("ERR Invalid slot or number of keys")
+    return [key for key in client.store.items if slot_of(key) == slot][:count]
+
+
+def replicas(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER REPLICAS id, CLUSTER SLAVES id."""
+    server, member = client.server, _member(client, arguments[2])
+    if not member.is_primary:
+        raise Error("ERR The specified node is not a master")
+    lines = {line[:40]: line for line in server.view.lines(server.cluster.milliseconds)}
+    return [lines[m.id].encode() for m in server.view.replicas_of(member)]
+
+
+def count_failure_reports(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER COUNT-FAILURE-REPORTS id."""
+    return client.server.view.failure_reports(_member(client, arguments[2]))
+
+
+def failover(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER FAILOVER [FORCE | TAKEOVER]: only a takeover works without a vote."""
+    server = client.server
+    mode = arguments[2].lower() if len(arguments) == 3 else b""
+    if len(arguments) > 3 or mode not in (b"", b"force", b"takeover"):
+        raise Error(SYNTAX)
+    if server.view.me.is_primary:
+        raise Error("ERR You should send CLUSTER FAILOVER to a replica")
+    if mode == b"takeover":
+        server.log("Taking over the master (user request).", "#")
+        server.view.take_over()
+        return "OK"
+    if mode == b"" and (server.following is None or not server.following.is_up):
+        raise Error("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE")
+    server.log("Forced failover user request accepted; nobody votes here.", "#")
+    return "OK"
+
+
+def saveconfig(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER SAVECONFIG."""
+    client.server.cluster.save()
+    return "OK"
+
+
+def fixed(client: Client, arguments: list[bytes]) -> Answer:
+    """What would change the nodes or slots."""
+    raise Error(_ONE_SHARD)
+
+
+_FIXED = (
+    "addslots", "addslotsrange", "bumpepoch", "delslots", "delslotsrange", "flushslots",
+    "forget", "meet", "replicate", "reset", "set-config-epoch", "setslot",
+)  # fmt: skip
+
+HANDLERS: Mapping[str, Handler] = {
+    **{f"cluster|{name}": fixed for name in _FIXED},
+    "cluster|count-failure-reports": count_failure_reports,
+    "cluster|countkeysinslot": countkeysinslot,
+    "cluster|failover": failover,
+    "cluster|getkeysinslot": getkeysinslot,
+    "cluster|info": info,
+    "cluster|keyslot": keyslot,
+    "cluster|links": links,
+    "cluster|myid": myid,
+    "cluster|nodes": nodes,
+    "cluster|replicas": replicas,
+    "cluster|saveconfig": saveconfig,
+    "cluster|shards": shards,
+    "cluster|slaves": replicas,
+    "cluster|slots": slots,
+}

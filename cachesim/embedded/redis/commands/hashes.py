@@ -1,0 +1,251 @@
+"""Commands on hashes."""
+
+import random
+from collections.abc import Mapping
+from typing import cast
+
+from cachesim.embedded.redis.client import Answer, Client
+from cachesim.embedded.redis.commands.scanning import scan_pairs
+from cachesim.embedded.redis.executor import Handler
+from cachesim.embedded.redis.values import (
+    HIGHEST,
+    LOWEST,
+    SYNTAX,
+    WRONG_TYPE,
+    Hash,
+    decimal,
+    integer,
+    shown_decimal,
+)
+from cachesim.protocols.resp import Error, Pairs, Reply
+
+_LONGEST_PACKED = 64  # bytes of a field or value, `hash-max-listpack-value`
+_MOST_PACKED = 512  # fields, `hash-max-listpack-entries`
+_OUT_OF_RANGE = "ERR value is out of range"
+
+
+def find(client: Client, key: bytes) -> Hash | None:
+    """The hash at a key, if it is there.
+
+    Raises:
+        Error: it holds something else.
+    """
+    item = client.store.get(key)
+    if item is None:
+        return None
+    if type(item.value) is not Hash:
+        raise Error(WRONG_TYPE)
+    return item.value
+
+
+def _create(client: Client, key: bytes) -> Hash:
+    value = find(client, key)
+    if value is None:
+        value = Hash()
+        client.store.put(key, value)
+        client.store.dirty.pop()
+    return value
+
+
+def _put(value: Hash, field: bytes, content: bytes) -> bool:
+    """Set a field; whether it is new."""
+    old = value.get(field)
+    value[field] = content
+    if old is None:
+        value.payload += len(field) + len(content)
+        if len(field) > _LONGEST_PACKED or len(value) > _MOST_PACKED:
+            value.is_table = True
+    else:
+        value.payload += len(content) - len(old)
+    if len(content) > _LONGEST_PACKED:
+        value.is_table = True
+    return old is None
+
+
+def hset(client: Client, arguments: list[bytes]) -> Answer:
+    """HSET key field value..."""
+    if len(arguments) % 2:
+        raise Error("ERR wrong number of arguments for 'hset' command")
+    key = arguments[1]
+    value = _create(client, key)
+    added = 0
+    for at in range(2, len(arguments), 2):
+        added += _put(value, arguments[at], arguments[at + 1])
+    client.store.dirty.append(key)
+    return added
+
+
+def hmset(client: Client, arguments: list[bytes]) -> Answer:
+    """HMSET key field value..."""
+    if len(arguments) % 2:
+        raise Error("ERR wrong number of arguments for 'hmset' command")
+    hset(client, arguments)
+    return "OK"
+
+
+def hsetnx(client: Client, arguments: list[bytes]) -> Answer:
+    """HSETNX key field value."""
+    present = find(client, arguments[1])
+    if present is not None and arguments[2] in present:
+        return 0
+    _put(_create(client, arguments[1]), arguments[2], arguments[3])
+    client.store.dirty.append(arguments[1])
+    return 1
+
+
+def hget(client: Client, arguments: list[bytes]) -> Answer:
+    """HGET key field."""
+    value = find(client, arguments[1])
+    return None if value is None else value.get(arguments[2])
+
+
+def hmget(client: Client, arguments: list[bytes]) -> Answer:
+    """HMGET key field..."""
+    value = find(client, arguments[1])
+    return [None if value is None else value.get(field) for field in arguments[2:]]
+
+
+def hgetall(client: Client, arguments: list[bytes]) -> Answer:
+    """HGETALL key."""
+    value: Mapping[bytes, bytes] = find(client, arguments[1]) or {}
+    return Pairs(word for pair in value.items() for word in pair)
+
+
+def hkeys(client: Client, arguments: list[bytes]) -> Answer:
+    """HKEYS key."""
+    return list(find(client, arguments[1]) or ())
+
+
+def hvals(client: Client, arguments: list[bytes]) -> Answer:
+    """HVALS key."""
+    return list((find(client, arguments[1]) or {}).values())
+
+
+def hlen(client: Client, arguments: list[bytes]) -> Answer:
+    """HLEN key."""
+    return len(find(client, arguments[1]) or ())
+
+
+def hexists(client: Client, arguments: list[bytes]) -> Answer:
+    """HEXISTS key field."""
+    return int(arguments[2] in (find(client, arguments[1]) or ()))
+
+
+def hstrlen(client: Client, arguments: list[bytes]) -> Answer:
+    """HSTRLEN key field."""
+    return len((find(client, arguments[1]) or Hash()).get(arguments[2], b""))
+
+
+def hdel(client: Client, arguments: list[bytes]) -> Answer:
+    """HDEL key field..."""
+    key = arguments[1]
+    value = find(client, key)
+    if value is None:
+        return 0
+    removed = 0
+    for field in arguments[2:]:
+        old = value.pop(field, None)
+        if old is not None:
+            value.payload -= len(field) + len(old)
+            removed += 1
+    if not value:
+        client.store.remove(key)
+    elif removed:
+        client.store.dirty.append(key)
+    return removed
+
+
+def hincrby(client: Client, arguments: list[bytes]) -> Answer:
+    """HINCRBY key field increment."""
+    key, field = arguments[1], arguments[2]
+    by = integer(arguments[3])
+    value = find(client, key)
+    present = (value or Hash()).get(field, b"0")
+    number = integer(present, "ERR hash value is not an integer") + by
+    if not LOWEST <= number <= HIGHEST:
+        raise Error("ERR increment or decrement would overflow")
+    _put(_create(client, key), field, b"%d" % number)
+    client.store.dirty.append(key)
+    return number
+
+
+def hincrbyfloat(client: Client, arguments: list[bytes]) -> Answer:
+    """HINCRBYFLOAT key field increment."""
+    key, field = arguments[1], arguments[2]
+    by = decimal(arguments[3])
+    if not by.is_finite():
+        raise Error("ERR value is NaN or Infinity")
+    value = find(client, key)
+    present = decimal((value or Hash()).get(field, b"0"), "ERR hash value is not a float")
+    if not present.is_finite():
+        raise Error("ERR increment would produce NaN or Infinity")
+    number = shown_decimal(present + by)
+    _put(_create(client, key), field, number)
+    client.store.dirty.append(key)
+    client.server.executor.effects = [[b"HSET", key, field, number]]
+    return number
+
+
+def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
+    """HRANDFIELD key [count [WITHVALUES]]."""
+    if len(arguments) == 2:
+        value = find(client, arguments[1])
+        return random.choice(list(value)) if value else None
+    count = integer(arguments[2])
+    with_values = len(arguments) == 4 and arguments[3].lower() == b"withvalues"
+    if len(arguments) > 4 or (len(arguments) == 4 and not with_values):
+        raise Error(SYNTAX)
+    if with_values and not -HIGHEST // 2 <= count <= HIGHEST // 2:
+        raise Error(_OUT_OF_RANGE)
+    value = find(client, arguments[1])
+    if not value or not count:
+        return []
+    fields = picked(list(value), count)
+    if not with_values:
+        return cast(Reply, fields)
+    if client.resp == 3:
+        return [[field, value[field]] for field in fields]
+    return [word for field in fields for word in (field, value[field])]
+
+
+MOST_PICKED = 1_000_000
+"""How many random elements are given with repetitions. Redis gives any number."""
+
+
+def picked(members: list[bytes], count: int) -> list[bytes]:
+    """Random members: distinct ones, or for a negative count with repetitions.
+
+    Raises:
+        Error: it would be too many.
+    """
+    if count >= 0:
+        return members if count >= len(members) else random.sample(members, count)
+    if -count > MOST_PICKED:
+        raise Error(_OUT_OF_RANGE)
+    return random.choices(members, k=-count)
+
+
+def hscan(client: Client, arguments: list[bytes]) -> Answer:
+    """HSCAN key cursor [MATCH pattern] [COUNT count]."""
+    value = find(client, arguments[1])
+    return scan_pairs(value or {}, arguments, whole=value is None or not value.is_table)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "hdel": hdel,
+    "hexists": hexists,
+    "hget": hget,
+    "hgetall": hgetall,
+    "hincrby": hincrby,
+    "hincrbyfloat": hincrbyfloat,
+    "hkeys": hkeys,
+    "hlen": hlen,
+    "hmget": hmget,
+    "hmset": hmset,
+    "hrandfield": hrandfield,
+    "hscan": hscan,
+    "hset": hset,
+    "hsetnx": hsetnx,
+    "hstrlen": hstrlen,
+    "hvals": hvals,
+}

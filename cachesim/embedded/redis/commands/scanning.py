@@ -1,0 +1,97 @@
+"""SCAN and its family.
+
+A cursor is the place of a hash: elements are given in the order of their hashes, so a scan returns
+every element that is there from its beginning to its end, whatever comes and goes meanwhile.
+"""
+
+import zlib
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
+
+from cachesim.embedded.redis.client import Answer
+from cachesim.embedded.redis.globs import matcher
+from cachesim.embedded.redis.values import SYNTAX, integer
+from cachesim.protocols.resp import Error
+
+_DEFAULT_COUNT = 10
+
+
+def cursor_of(text: bytes) -> int:
+    """A cursor.
+
+    Raises:
+        Error: it is none.
+    """
+    digits = text[1:] if text[:1] in (b"-", b"+") else text
+    if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
+        raise Error("ERR invalid cursor")
+    return int(text) % 2**64  # as C reads unsigned numbers
+
+
+def options(words: list[bytes], *, with_type: bool = False) -> tuple[bytes | None, int, bytes]:
+    """The pattern, the count, and the type that is asked for.
+
+    Raises:
+        Error: they are malformed.
+    """
+    pattern: bytes | None = None
+    count, kind = _DEFAULT_COUNT, b""
+    for at in range(0, len(words), 2):
+        word = words[at].lower()
+        if at + 1 >= len(words):
+            raise Error(SYNTAX)
+        if word == b"count":
+            count = integer(words[at + 1])
+            if count < 1:
+                raise Error(SYNTAX)
+        elif word == b"match":
+            pattern = words[at + 1]
+        elif word == b"type" and with_type:
+            kind = words[at + 1].lower()
+        else:
+            raise Error(SYNTAX)
+    return pattern, count, kind
+
+
+Hashed = tuple[int, bytes]
+
+
+def hashed(members: Collection[bytes]) -> list[Hashed]:
+    """Elements in the order of a scan."""
+    return sorted((zlib.crc32(member) + 1, member) for member in members)
+
+
+def page(ordered: list[Hashed], cursor: int, count: int) -> tuple[int, list[bytes]]:
+    """Elements from a cursor on, and the next cursor."""
+    begin = bisect_left(ordered, (cursor, b""))
+    end = begin + count
+    # Elements of one hash come together: a cursor can't stand between them.
+    while 0 < end < len(ordered) and ordered[end][0] == ordered[end - 1][0]:
+        end += 1
+    found = [member for _, member in ordered[begin:end]]
+    return (ordered[end][0] if end < len(ordered) else 0), found
+
+
+def scan_members(
+    members: Collection[bytes], arguments: list[bytes], *, whole: bool
+) -> tuple[int, list[bytes]]:
+    """What SSCAN and the like give of a collection.
+
+    Args:
+        whole: whether it is small, so that all of it is given at once, whatever the count.
+    """
+    cursor = cursor_of(arguments[2])
+    pattern, count, _ = options(arguments[3:])
+    if whole:
+        following, found = 0, list(members)
+    else:
+        following, found = page(hashed(members), cursor, count)
+    if pattern is not None:
+        found = list(filter(matcher(pattern), found))
+    return following, found
+
+
+def scan_pairs(members: Mapping[bytes, bytes], arguments: list[bytes], *, whole: bool) -> Answer:
+    """HSCAN and ZSCAN."""
+    cursor, found = scan_members(members, arguments, whole=whole)
+    return [b"%d" % cursor, [word for member in found for word in (member, members[member])]]

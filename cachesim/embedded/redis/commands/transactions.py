@@ -1,0 +1,76 @@
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.executor import Handler
+from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
+
+
+def multi(client: Client, arguments: list[bytes]) -> Answer:
+    """MULTI."""
+    if client.transaction is not None:
+        raise Error("ERR MULTI calls can not be nested")
+    client.begin_transaction()
+    return "OK"
+
+
+def discard(client: Client, arguments: list[bytes]) -> Answer:
+    """DISCARD."""
+    if client.transaction is None:
+        raise Error("ERR DISCARD without MULTI")
+    client.server.discard(client)
+    return "OK"
+
+
+def exec_(client: Client, arguments: list[bytes]) -> Answer:
+    """EXEC."""
+    server, transaction = client.server, client.transaction
+    if transaction is None:
+        raise Error("ERR EXEC without MULTI")
+    failed = client.watch_failed
+    server.discard(client)
+    if transaction.broken:
+        raise Error("EXECABORT Transaction discarded because of previous errors.")
+    if failed:
+        return NULL_ARRAY
+    may_block, client.may_block = client.may_block, False
+
+    def run() -> Answer:
+        answers = [
+            server.executor.call(client, entry, queued) for entry, queued in transaction.queue
+        ]
+        return cast(Reply, [answer for answer in answers if answer is not NO_REPLY])
+
+    try:
+        return server.executor.together(run, client)
+    finally:
+        client.may_block = may_block
+
+
+def watch(client: Client, arguments: list[bytes]) -> Answer:
+    """WATCH key..."""
+    if client.transaction is not None:
+        raise Error("ERR WATCH inside MULTI is not allowed")
+    if client.watch_failed:
+        return "OK"
+    for key in arguments[1:]:
+        client.watched.add(key)
+        client.server.watchers.setdefault(key, {})[client] = None
+    return "OK"
+
+
+def unwatch(client: Client, arguments: list[bytes]) -> Answer:
+    """UNWATCH."""
+    client.server.unwatch(client)
+    return "OK"
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "discard": discard,
+    "exec": exec_,
+    "multi": multi,
+    "unwatch": unwatch,
+    "watch": watch,
+}

@@ -1,0 +1,272 @@
+"""A replica's side of replication: its link to the primary."""
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, cast
+
+from cachesim.embedded.redis.client import Client
+from cachesim.embedded.redis.view import Member
+from cachesim.protocols.resp import Limits, RequestParser, request
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.server import Server
+
+_LIMITS = Limits(bulk=512 << 20, query=1 << 40)
+_LONGEST_LINE = 64 * 1024
+_RETRY = 1.0  # seconds
+
+
+class _Link(asyncio.Protocol):
+    """The connection to the primary: the handshake, all data if needed, then the stream."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, following: "Following") -> None:
+        self._following = following
+        self._server = following.server
+        self._head = b""
+        self._awaited_oks = 0
+        self._payload: list[bytes] = []
+        self._payload_missing = 0
+        self._resume_at = "", 0
+        self._parser = RequestParser(_LIMITS)
+        self._raw: list[bytes] = []
+        self._transaction: list[list[bytes]] | None = None
+        self._client = Client(self._server, None, obeyed=True)
+        self.state = "handshake"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._following.link = self
+        server, config = self._server, self._server.config
+        me = config.nodes[config.name]
+        user = config.replication_user.encode()
+        hello = [
+            [b"REPLCONF", b"listening-port", b"%d" % me.port],
+            [b"REPLCONF", b"ip-address", me.host.encode()],
+            [b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
+        ]
+        if config.replication_password:
+            hello.insert(0, [b"AUTH", user, config.replication_password.encode()])
+        self._awaited_oks = len(hello)
+        stream = server.stream
+        stream.flush()
+        sync = [b"PSYNC", stream.id.encode(), b"%d" % (stream.offset + 1)]
+        if not server.stream.is_active:
+            sync = [b"PSYNC", b"?", b"-1"]
+        # All at once: one way there and back instead of five.
+        self.transport.write(b"".join(map(request, [*hello, sync])))
+        server.log(f"MASTER <-> REPLICA sync started: {self._following.primary.name}")
+
+    def data_received(self, data: bytes) -> None:
+        self._following.last_heard = self._server.clock()
+        self._server.stats.repl_input += len(data)
+        if self.state == "connected":
+            self._apply(data)
+            return
+        if self._payload_missing:
+            data = self._take_payload(data)
+            if not data:
+                return
+        self._head += data
+        while self.state == "handshake" and b"\r\n" in self._head:
+            line, _, self._head = self._head.partition(b"\r\n")
+            self._take_line(line)
+            if self.transport.is_closing():
+                return
+        if self.state == "sync":
+            self._begin_payload()
+        elif self.state == "connected":
+            rest, self._head = self._head, b""
+            self._apply(rest)
+        elif len(self._head) > _LONGEST_LINE:
+            self.transport.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._following.lost(self)
+
+    # --- handshake --------------------------------------------------------------------------
+
+    def _take_line(self, line: bytes) -> None:
+        server = self._server
+        if not line:  # a primary that prepares the data says that it is alive
+            return
+        if self._awaited_oks:
+            self._awaited_oks -= 1
+            if line.startswith(b"-") and not line.startswith(b"-ERR Unrecognized REPLCONF"):
+                server.log(f"Unable to AUTH to MASTER: {line.decode(errors='replace')}", "#")
+                self.transport.abort()
+            return
+        if full := re.fullmatch(rb"\+FULLRESYNC ([0-9a-f]{40}) (\d+)", line):
+            server.log(f"Full resync from master: {line[12:].decode()}")
+            self._resume_at = full[1].decode(), int(full[2])
+            self.state = "sync"
+        elif same := re.fullmatch(rb"\+CONTINUE ?([0-9a-f]{40})?", line):
+            server.log("Successful partial resynchronization with master.")
+            if same[1]:
+                server.stream.adopt(same[1].decode())
+            self._connected()
+        else:
+            server.log(
+                f"Master is currently unable to PSYNC but should be in the future: "
+                f"{line.decode(errors='replace')}",
+                "#",
+            )
+            self.transport.abort()
+
+    def _begin_payload(self) -> None:
+        line, end, rest = self._head.partition(b"\r\n")
+        if not end:
+            return
+        if not re.fullmatch(rb"\$\d{1,18}", line):
+            self._server.log("Bad protocol from MASTER, the first byte is not '$'", "#")
+            self.transport.abort()
+            return
+        self._head = b""
+        self._payload_missing = int(line[1:])
+        if not self._payload_missing:
+            self._load()
+        rest = self._take_payload(rest) if self._payload_missing else rest
+        if rest:
+            self._apply(rest)
+
+    def _take_payload(self, data: bytes) -> bytes:
+        """Collect the data; gives what follows it."""
+        mine, rest = data[: self._payload_missing], data[self._payload_missing :]
+        self._payload.append(mine)
+        self._payload_missing -= len(mine)
+        if self._payload_missing:
+            return b""
+        self._load()
+        if rest:
+            self._apply(rest)
+        return b""
+
+    def _load(self) -> None:
+        payload, self._payload = b"".join(self._payload), []
+        self._server.replace_data(payload, *self._resume_at)
+        self._connected()
+
+    def _connected(self) -> None:
+        self.state = "connected"
+        self._following.down_since = None
+        self.acknowledge()
+
+    # --- the stream -------------------------------------------------------------------------
+
+    def _apply(self, data: bytes) -> None:
+        server = self._server
+        self._parser.feed(data)
+        self._raw.append(data)
+        requests = self._parser.take()
+        if self._parser.error is not None:
+            server.log(f"Protocol error from the primary: {self._parser.error}", "#")
+            self.transport.abort()
+            return
+        if not requests:
+            return
+        asked = False
+        for arguments in requests:
+            name = arguments[0].upper()
+            if name == b"MULTI":
+                self._transaction = []
+            elif name == b"EXEC":
+                for queued in self._transaction or ():
+                    server.repeat(self._client, queued)
+                self._transaction = None
+            elif name == b"REPLCONF":
+                asked = True
+            elif self._transaction is not None:
+                self._transaction.append(arguments)
+            else:
+                server.repeat(self._client, arguments)
+        if self._transaction is None:
+            raw = b"".join(self._raw)
+            done = len(raw) - self._parser.buffered
+            self._raw = [raw[done:]] if done < len(raw) else []
+            server.stream.append(raw[:done])
+        if asked:
+            self.acknowledge()
+        server.stream.flush()
+
+    def acknowledge(self) -> None:
+        """Tell the primary how far this replica has come."""
+        offset = b"%d" % self._server.stream.offset
+        self.transport.write(request([b"REPLCONF", b"ACK", offset]))
+
+
+class Following:
+    """Follows a primary: connects again and again, until `stop`.
+
+    Attributes:
+        link: the connection, while there is one.
+        down_since: since when the data is not kept up to date.
+        last_heard: when anything came from the primary.
+    """
+
+    def __init__(self, server: "Server", primary: Member) -> None:
+        self.server = server
+        self.primary = primary
+        self.link: _Link | None = None
+        self.down_since: float | None = server.clock()
+        self.last_heard = server.clock()
+        self._task: asyncio.Task[None] | None = None
+        self._tried_at = float("-inf")
+        self._is_stopped = False
+
+    @property
+    def state(self) -> str:
+        """As ROLE tells it."""
+        if self.link is not None:
+            return self.link.state
+        return "connecting" if self._task is not None else "connect"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the stream is followed."""
+        return self.state == "connected"
+
+    def tick(self) -> None:
+        """To be called several times a second."""
+        now = self.server.clock()
+        if self.link is None and self._task is None and now - self._tried_at >= _RETRY:
+            self.connect()
+        elif self.link is not None:
+            timeout = self.server.settings.number("repl-timeout")
+            if now - self.last_heard > timeout:
+                self.server.log("MASTER timeout: no data nor PING received...", "#")
+                self.link.transport.abort()
+
+    def connect(self) -> None:
+        """Try to connect."""
+        self._tried_at = self.server.clock()
+        self.server.log(f"Connecting to MASTER {self.primary.host}:{self.primary.port}")
+        self._task = self.server.spawn(self._dial())
+
+    async def _dial(self) -> None:
+        try:
+            await self.server.connect(lambda: _Link(self), self.primary.name, "redis")
+        except OSError as error:
+            self.server.log(f"Error condition on socket for SYNC: {error}", "#")
+        finally:
+            self._task = None
+
+    def lost(self, link: _Link) -> None:
+        """The connection is gone."""
+        if self.link is not link:
+            return
+        self.link = None
+        if self.down_since is None:
+            self.down_since = self.server.clock()
+            self.server.log("Connection with master lost.", "#")
+            if not self._is_stopped and not self.server.is_stopped:
+                self.connect()
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        self._is_stopped = True
+        if self._task is not None:
+            self._task.cancel()
+        link, self.link = self.link, None
+        if link is not None:
+            link.transport.abort()

@@ -1,0 +1,101 @@
+"""Where a node's connections can be held: a process that stands still reads nothing."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+
+class Gate:
+    """All connections of a node, those it was asked for and those it has made."""
+
+    def __init__(self) -> None:
+        self.is_shut = False
+        self._all: set[_Held] = set()
+
+    def wrap(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
+        """A protocol that hears nothing while the gate is shut."""
+        return _Held(self, protocol)
+
+    def shut(self) -> None:
+        """Let nothing through any more."""
+        self.is_shut = True
+        for held in self._all:
+            held.hold()
+
+    def open(self) -> None:
+        """Let everything through that has come meanwhile."""
+        self.is_shut = False
+        for held in list(self._all):
+            held.release()
+
+    def abort(self) -> None:
+        """Reset all connections."""
+        for held in list(self._all):
+            held.abort()
+
+
+class _Held(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, gate: Gate, protocol: asyncio.Protocol) -> None:
+        self._gate = gate
+        self._protocol = protocol
+        self._transport: asyncio.Transport | None = None
+        self._kept: list[Callable[[], object]] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._gate._all.add(self)
+        if self._gate.is_shut:
+            self.hold()
+            self._kept.append(lambda: self._protocol.connection_made(transport))
+        else:
+            self._protocol.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._gate.is_shut:
+            self._kept.append(lambda: self._protocol.data_received(data))
+        else:
+            self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        if self._gate.is_shut:
+            self._kept.append(self._late_eof)
+            return True  # a process that stands still closes nothing
+        return self._protocol.eof_received()
+
+    def _late_eof(self) -> None:
+        if not self._protocol.eof_received() and self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gate._all.discard(self)
+        if self._gate.is_shut or self._kept:
+            self._kept.append(lambda: self._protocol.connection_lost(error))
+            self._gate._all.add(self)
+        else:
+            self._protocol.connection_lost(error)
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def hold(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        kept, self._kept = self._kept, []
+        for act in kept:
+            act()
+        if self._transport is None:
+            self._gate._all.discard(self)
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

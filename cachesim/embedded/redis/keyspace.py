@@ -1,0 +1,422 @@
+"""The data of a node, and fakeredis's commands on it. The only module that knows fakeredis.
+
+fakeredis has the values of all types but hashes, and runs most commands on lists, sets, sorted
+sets, streams, bitmaps and geo data. Everything around the data is ours: connections, transactions,
+blocking, expiry, pub/sub, scripts, replication. So it has no connections here, only one socket
+object that is never connected, and what it does is called directly.
+
+Its internals are used; the range of versions in pyproject.toml is narrow for that. It was written
+against fakeredis 2.40.
+"""
+
+import copy
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from fakeredis import FakeServer
+from fakeredis import _msgs as messages
+from fakeredis._commands import SUPPORTED_COMMANDS, Signature
+from fakeredis._core import Database
+from fakeredis._core import Item as Item
+from fakeredis._helpers import NoResponse, SimpleError, SimpleString
+from fakeredis._socket import FakeSocket
+from fakeredis.model import ExpiringMembersSet, StreamEntryKey, XStream, ZSet
+from fakeredis.model._stream import MIN_KEY
+
+from cachesim.embedded.redis.values import WRONG_TYPE, Hash, is_integer
+from cachesim.protocols.resp import Error, Reply, double
+
+_VERSION = (7, 0)
+
+
+class _Database(Database):
+    """fakeredis's database: it tells what changed, and expires nothing by itself.
+
+    Expired keys are removed by `Keyspace.expire`, on a primary alone; until then they are hidden.
+    """
+
+    def __init__(self, note: Callable[[bytes], None]) -> None:
+        super().__init__(None)
+        self._note = note
+
+    def notify_watch(self, key: bytes) -> None:
+        self._note(key)
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        item = self._dict.get(key)
+        if item is None or (item.expireat is not None and item.expireat < self.time):
+            return default
+        return item
+
+    def __getitem__(self, key: bytes) -> Any:
+        item = self._dict[key]
+        if item.expireat is not None and item.expireat < self.time:
+            raise KeyError(key)
+        return item
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(cast(bytes, key)) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        now = self.time
+        return (k for k, i in self._dict.items() if i.expireat is None or i.expireat >= now)
+
+    def __len__(self) -> int:
+        return len(self._dict)
+
+
+class Keyspace:
+    """Keys with their values and expiries.
+
+    Attributes:
+        now: the time that commands see, in seconds since the epoch. 0 lets nothing expire.
+        items: all keys, hidden ones too.
+        dirty: keys that were changed since somebody has emptied this, in order.
+        scanned: all keys in the order of SCAN, as they were when one began.
+    """
+
+    def __init__(self) -> None:
+        self.dirty: list[bytes] = []
+        self._database = _Database(self.dirty.append)
+        self._server = FakeServer(version=_VERSION, server_type="redis")
+        self._server.dbs[0] = self._database
+        self._socket = FakeSocket(self._server, 0, client_class=object)
+        self._runs: dict[str, tuple[Signature, Callable[..., Any]]] = {}
+        self.scanned: list[tuple[int, bytes]] | None = None
+        self.items: dict[bytes, Item] = self._database._dict
+        self.get: Callable[[bytes], Item | None] = self._database.get
+
+    @property
+    def now(self) -> float:
+        """See the class."""
+        return self._database.time
+
+    @now.setter
+    def now(self, seconds: float) -> None:
+        self._database.time = seconds
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._database)
+
+    # --- for our own commands -----------------------------------------------------------------
+
+    def value(self, key: bytes, kind: type) -> Any:
+        """The value of a key, or None.
+
+        Raises:
+            Error: it is of another type.
+        """
+        item = self.get(key)
+        if item is None:
+            return None
+        if type(item.value) is not kind:
+            raise Error(WRONG_TYPE)
+        return item.value
+
+    def put(self, key: bytes, value: object, expires: float | None = None) -> None:
+        """Give a key a value, whatever it had.
+
+        Args:
+            expires: when, in seconds since the epoch; without it, never.
+        """
+        item = self.items.get(key)
+        if item is None:
+            item = self.items[key] = Item(value)
+        else:
+            item.value = value
+        item.expireat = expires  # type: ignore[assignment]  # wrongly inferred there
+        if expires is not None:
+            self._database.schedule_expiry(key, expires)
+        self.dirty.append(key)
+
+    def remove(self, key: bytes) -> bool:
+        """Delete a key; whether it was there."""
+        item = self.items.pop(key, None)
+        if item is None:
+            return False
+        self.dirty.append(key)
+        return item.expireat is None or item.expireat >= self.now
+
+    def set_expiry(self, key: bytes, item: Item, expires: float | None) -> None:
+        """Let a key expire at another time, or never."""
+        item.expireat = expires  # type: ignore[assignment]  # as above
+        self._database.schedule_expiry(key, expires)
+        self.dirty.append(key)
+
+    def clear(self) -> None:
+        """Delete everything, and note nothing."""
+        self.items.clear()
+        self._database._expiry_heap.clear()
+        self.dirty.clear()
+
+    def expired(self, now: float) -> list[bytes]:
+        """Remove the keys that have expired by now, and give their names."""
+        heap: list[tuple[float, bytes]] = self._database._expiry_heap
+        gone: list[bytes] = []
+        while heap and heap[0][0] < now:
+            at, key = heapq.heappop(heap)
+            item = self.items.get(key)
+            if item is not None and item.expireat == at:
+                del self.items[key]
+                gone.append(key)
+        return gone
+
+    @property
+    def volatile(self) -> int:
+        """How many keys have an expiry. Slow: it counts."""
+        return sum(item.expireat is not None for item in self.items.values())
+
+    @staticmethod
+    def type_name(value: object) -> str:
+        """What `TYPE` says of a value."""
+        return _TYPE_NAMES.get(type(value), "none")
+
+    def encoding(self, value: Any) -> str:
+        """What `OBJECT ENCODING` says of a value, by the sizes at which Redis changes it."""
+        kind, count = type(value), len(value)
+        if kind is bytes:
+            return "int" if is_integer(value) else "embstr" if count <= 44 else "raw"
+        if kind is Hash:
+            return "hashtable" if value.is_table else "listpack"
+        if kind is list:
+            return "quicklist"
+        if kind is ExpiringMembersSet:
+            is_small = count <= 512 and all(map(is_integer, value))
+            return "intset" if is_small else "hashtable"
+        if kind is ZSet:
+            is_small = count <= 128 and all(len(member) <= 64 for member in value)
+            return "listpack" if is_small else "skiplist"
+        return "stream"
+
+    # --- fakeredis's commands -----------------------------------------------------------------
+
+    def knows(self, name: str) -> bool:
+        """Whether fakeredis has a command, or a subcommand such as `xgroup create`."""
+        return name in SUPPORTED_COMMANDS
+
+    def run(self, name: str, arguments: list[bytes], resp: int) -> Reply:
+        """Run one of fakeredis's commands.
+
+        Args:
+            name: in lower case; of subcommands both words.
+            arguments: without the name.
+            resp: the version of the protocol, for which some replies have another form.
+
+        Raises:
+            Error: as Redis would answer.
+        """
+        bound = self._runs.get(name)
+        if bound is None:
+            signature = SUPPORTED_COMMANDS[name]
+            bound = self._runs[name] = signature, getattr(self._socket, signature.func_name)
+        signature, function = bound
+        self._socket._client_info["resp"] = resp
+        items: list[Any] = []
+        failure: SimpleError | None = None
+        result: Any = None
+        try:
+            applied = signature.apply(arguments, self._database, _VERSION)
+            if len(applied) == 1:
+                result = applied[0]
+            else:
+                decoded, items = applied
+                result = function(*decoded)
+        except SimpleError as error:
+            failure = error
+        for item in items:
+            item.writeback(remove_empty_val=messages.FLAG_LEAVE_EMPTY_VAL not in signature.flags)
+        if failure is not None:
+            raise _error(failure.value)
+        return _reply(result)
+
+    def refusal(self, name: str, arguments: list[bytes], resp: int) -> Error | None:
+        """What a command would say of its arguments if all keys were missing."""
+        items = self._database._dict
+        self._database._dict = {}
+        try:
+            self.run(name, arguments, resp)
+        except Error as error:
+            return error
+        finally:
+            self._database._dict = items
+            self.dirty.clear()
+        return None
+
+
+def _error(text: str) -> Error:
+    """An error in Redis's own words."""
+    if text.partition(" ")[0] not in _CODES:
+        text = f"ERR {text}"
+    return Error(_CORRECTED.get(text, text))
+
+
+_CODES = {
+    "ERR", "WRONGTYPE", "NOGROUP", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "NOTBUSY", "EXECABORT"
+}  # fmt: skip
+_CORRECTED = {
+    "ERR min or max not a valid string range item": "ERR min or max not valid string range item"
+}
+
+
+def _reply(value: Any) -> Reply:
+    kind = type(value)
+    if kind is bytes or kind is int or value is None or kind is float or kind is bool:
+        return cast(Reply, value)
+    if kind is list or kind is tuple:
+        return [_reply(item) for item in value]
+    if isinstance(value, SimpleString):
+        return value.value.decode("utf-8", "surrogateescape")
+    if isinstance(value, SimpleError):
+        return _error(value.value)
+    if isinstance(value, dict):
+        return {_reply(key): _reply(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, set | frozenset):
+        return [_reply(item) for item in value]
+    if isinstance(value, NoResponse):
+        return []
+    raise Error(f"ERR internal error: {kind.__name__} is no reply")
+
+
+_TYPE_NAMES: dict[type, str] = {
+    bytes: "string",
+    list: "list",
+    Hash: "hash",
+    ExpiringMembersSet: "set",
+    ZSet: "zset",
+    XStream: "stream",
+}
+
+
+def copied(value: Any) -> Any:
+    """The same value once more."""
+    if type(value) is not Hash:
+        return copy.deepcopy(value)
+    other = Hash()
+    other.update(value)
+    other.payload, other.is_table = value.payload, value.is_table
+    return other
+
+
+# --- making values again ----------------------------------------------------------------------
+
+_BATCH = 128  # elements in one request
+
+
+def recreate(key: bytes, value: Any) -> Iterator[list[bytes]]:
+    """The requests that give a key its value, but for the expiry."""
+    if type(value) is bytes:
+        yield [b"SET", key, value]
+    elif type(value) is list:
+        for batch in _batches(value, _BATCH):
+            yield [b"RPUSH", key, *batch]
+    elif type(value) is Hash:
+        flat = [word for pair in value.items() for word in pair]
+        for batch in _batches(flat, 2 * _BATCH):
+            yield [b"HSET", key, *batch]
+    elif type(value) is ExpiringMembersSet:
+        for batch in _batches(list(value), _BATCH):
+            yield [b"SADD", key, *batch]
+    elif type(value) is ZSet:
+        scored = [word for member, score in value.items() for word in (double(score), member)]
+        for batch in _batches(scored, 2 * _BATCH):
+            yield [b"ZADD", key, *batch]
+    elif type(value) is XStream:
+        yield from _recreate_stream(key, value)
+
+
+def _recreate_stream(key: bytes, stream: Any) -> Iterator[list[bytes]]:
+    if not len(stream):
+        yield [b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]
+    for entry, fields in stream:
+        yield [b"XADD", key, entry, *fields]
+    yield [
+        b"XSETID", key, stream.last_id.encode(), b"ENTRIESADDED", b"%d" % stream.entries_added,
+        b"MAXDELETEDID", stream.max_deleted_id.encode(),
+    ]  # fmt: skip
+    for name, group in stream._groups.items():
+        read = -1 if group.entries_read is None else group.entries_read
+        last = group.last_delivered_key.encode()
+        yield [b"XGROUP", b"CREATE", key, name, last, b"ENTRIESREAD", b"%d" % read]
+        for consumer in group.consumers:
+            yield [b"XGROUP", b"CREATECONSUMER", key, name, consumer]
+        for entry, pending in group.pel.items():
+            yield [
+                b"XCLAIM", key, name, pending.consumer_name, b"0", entry.encode(),
+                b"TIME", b"%d" % pending.time_read, b"RETRYCOUNT",
+                b"%d" % pending.times_delivered, b"FORCE", b"JUSTID",
+            ]  # fmt: skip
+
+
+def _batches(words: list[bytes], size: int) -> Iterator[list[bytes]]:
+    return (words[at : at + size] for at in range(0, len(words), size))
+
+
+def parts_of(value: Any) -> list[bytes]:
+    """What a value is made of, flat; scores as text."""
+    if type(value) is bytes:
+        return [value]
+    if type(value) is Hash:
+        return [word for pair in value.items() for word in pair]
+    if type(value) is ZSet:
+        return [word for member, score in value.items() for word in (member, double(score))]
+    return list(value)
+
+
+def made_of(kind: str, parts: list[Any]) -> Any:
+    """The value of a type that is made of some parts."""
+    if kind == "string":
+        return parts[0]
+    if kind == "list":
+        return list(parts)
+    if kind == "set":
+        return ExpiringMembersSet(dict.fromkeys(parts))
+    if kind == "hash":
+        made = Hash()
+        for field, content in zip(parts[::2], parts[1::2], strict=True):
+            made[field] = content
+        made.payload = sum(map(len, parts))
+        made.is_table = len(made) > 512 or any(len(part) > 64 for part in parts)
+        return made
+    scored = ZSet()
+    for member, score in zip(parts[::2], parts[1::2], strict=True):
+        scored.add(member, score)
+    return scored
+
+
+def last_id(stream: Any) -> bytes:
+    """The newest id that a stream has given out."""
+    return cast(bytes, stream.last_id.encode())
+
+
+def set_stream_id(stream: Any, last: bytes, added: int | None, deleted: bytes | None) -> None:
+    """What XSETID does.
+
+    Raises:
+        Error: an id is malformed, or smaller than what is in the stream.
+    """
+    try:
+        last_id = StreamEntryKey.parse_str(last)
+        deleted_id = StreamEntryKey.parse_str(deleted) if deleted is not None else None
+    except SimpleError as error:
+        raise Error(error.value) from None
+    if deleted_id is not None and last_id < deleted_id:
+        raise Error(
+            "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id"
+        )
+    if len(stream) and last_id < stream._ids[-1]:
+        raise Error("ERR The ID specified in XSETID is smaller than the target stream top item")
+    if added is not None and len(stream) > added:
+        raise Error(
+            "ERR The entries_added specified in XSETID is smaller than the target stream length"
+        )
+    stream._last_id = last_id
+    if added is not None:
+        stream._entries_added = added
+    if deleted_id is not None and deleted_id != MIN_KEY:
+        stream._max_deleted_id = deleted_id

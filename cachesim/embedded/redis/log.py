@@ -1,0 +1,36 @@
+"""A node's log: the last lines, as Redis writes them."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+_KEPT = 1000
+
+
+class Log:
+    """A ring of lines.
+
+    Args:
+        wall: seconds since the epoch.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._lines: deque[str] = deque(maxlen=_KEPT)
+        self.role = "M"
+
+    def __call__(self, text: str, level: str = "*") -> None:
+        """Write a line.
+
+        Args:
+            level: `.` debug, `-` verbose, `*` notice, `#` warning.
+        """
+        now = self._wall()
+        moment = time.strftime("%d %b %Y %H:%M:%S", time.localtime(now))
+        milliseconds = int(now * 1000) % 1000
+        self._lines.append(f"{os.getpid()}:{self.role} {moment}.{milliseconds:03} {level} {text}")
+
+    def tail(self, lines: int) -> str:
+        """The last lines."""
+        return "\n".join(list(self._lines)[-lines:])

@@ -1,0 +1,138 @@
+"""`CONFIG`: Redis 7.0's settings with their defaults, and what is taken as a value."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from cachesim.embedded.redis.globs import matcher
+from cachesim.embedded.redis.table import data
+from cachesim.protocols.resp import Error
+
+_MEMORY = {
+    "maxmemory", "repl-backlog-size", "proto-max-bulk-len", "client-query-buffer-limit",
+    "auto-aof-rewrite-min-size", "maxmemory-clients", "active-defrag-ignore-bytes",
+    "cluster-link-sendbuf-limit", "hll-sparse-max-bytes", "stream-node-max-bytes",
+}  # fmt: skip
+_UNITS = {
+    "": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3
+}  # fmt: skip
+_CHOICES = {
+    "appendfsync": ("everysec", "always", "no"),
+    "maxmemory-policy": (
+        "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru",
+        "allkeys-lfu", "allkeys-random", "noeviction",
+    ),
+    "loglevel": ("debug", "verbose", "notice", "warning"),
+    "cluster-preferred-endpoint-type": ("ip", "hostname", "unknown-endpoint"),
+}  # fmt: skip
+_IMMUTABLE = {
+    "aclfile", "always-show-logo", "appenddirname", "appendfilename", "cluster-enabled",
+    "cluster-config-file", "daemonize", "databases", "enable-debug-command",
+    "enable-module-command", "enable-protected-configs", "io-threads", "io-threads-do-reads",
+    "logfile", "pidfile", "rdbchecksum", "supervised", "syslog-enabled", "syslog-facility",
+    "syslog-ident", "tcp-backlog", "unixsocket", "unixsocketperm", "disable-thp",
+    "set-proc-title", "cluster-port", "socket-mark-id",
+}  # fmt: skip
+_ALIASES = {
+    name: name.replace("replica", "slave").replace("listpack", "ziplist")
+    for name in (
+        "min-replicas-max-lag", "min-replicas-to-write", "repl-ping-replica-period",
+        "replica-announce-ip", "replica-announce-port", "replica-ignore-maxmemory",
+        "replica-lazy-flush", "replica-priority", "replica-read-only",
+        "replica-serve-stale-data", "cluster-replica-no-failover",
+        "cluster-replica-validity-factor", "hash-max-listpack-entries",
+        "hash-max-listpack-value", "list-max-listpack-size", "zset-max-listpack-entries",
+        "zset-max-listpack-value",
+    )
+}  # fmt: skip
+_TEXT = {"replicaof", "save", "client-output-buffer-limit", "notify-keyspace-events"}
+_LARGEST = 2**31 - 1
+
+
+class Settings:
+    """The settings of a node by name. Values are text, as `CONFIG GET` tells them.
+
+    Args:
+        given: others than the defaults.
+        changed: called with the names of settings that were changed.
+    """
+
+    def __init__(
+        self, given: Mapping[str, str], changed: Callable[[Sequence[str]], None] | None = None
+    ) -> None:
+        self._values: dict[str, str] = dict(data("config.json"))
+        self._defaults = dict(self._values)
+        self._changed = changed or (lambda _names: None)
+        for name, value in given.items():
+            self._assign(name, value)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def number(self, name: str) -> int:
+        """A setting that is a number."""
+        return int(self._values[name])
+
+    def get(self, patterns: Sequence[bytes]) -> dict[str, str]:
+        """Those whose names match one of some patterns."""
+        matchers = [matcher(pattern.lower()) for pattern in patterns]
+        return {
+            name: value
+            for name, value in self._values.items()
+            if any(matches(name.encode()) for matches in matchers)
+        }
+
+    def set(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Change several at once, or none.
+
+        Raises:
+            Error: a name or value is wrong.
+        """
+        wanted: dict[str, str] = {}
+        for raw_name, raw_value in pairs:
+            shown = raw_name.decode("utf-8", "surrogateescape")
+            name, value = shown.lower(), raw_value.decode("utf-8", "surrogateescape")
+            if name not in self._values:
+                raise Error(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'")
+            reason = "duplicate parameter" if name in wanted else self._refusal(name, value)
+            if reason is not None:
+                raise Error(
+                    f"ERR CONFIG SET failed (possibly related to argument '{shown}') - {reason}"
+                )
+            wanted[name] = value
+        for name, value in wanted.items():
+            self._assign(name, value)
+        self._changed(list(wanted))
+
+    def _assign(self, name: str, value: str) -> None:
+        if name in _MEMORY and (size := _memory(value)) is not None:
+            value = str(size)
+        self._values[name] = value
+        for one, other in _ALIASES.items():
+            if name in (one, other):
+                self._values[one] = self._values[other] = value
+
+    def _refusal(self, name: str, value: str) -> str | None:
+        default = self._defaults[name]
+        if name in _IMMUTABLE:
+            return "can't set immutable config"
+        if name in _MEMORY:
+            return None if _memory(value) is not None else "argument must be a memory value"
+        if name in _CHOICES:
+            if value.lower() in _CHOICES[name]:
+                return None
+            return f"argument(s) must be one of the following: {', '.join(_CHOICES[name])}"
+        if default in ("yes", "no"):
+            return None if value.lower() in ("yes", "no") else "argument must be 'yes' or 'no'"
+        if default.lstrip("-").isdigit() and name not in _TEXT:
+            if not value.lstrip("-").isdigit():
+                return "argument couldn't be parsed into an integer"
+            lowest = -1 if name == "slowlog-log-slower-than" else 0
+            if not lowest <= int(value) <= _LARGEST and lowest == 0:
+                return f"argument must be between 0 and {_LARGEST} inclusive"
+        return None
+
+
+def _memory(value: str) -> int | None:
+    """Bytes of `100mb`."""
+    digits = value.rstrip("kmgbKMGB")
+    unit = _UNITS.get(value[len(digits) :].lower())
+    return int(digits) * unit if digits.isdigit() and unit is not None else None

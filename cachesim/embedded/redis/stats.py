@@ -1,0 +1,125 @@
+"""What a node counts and remembers: errors, slow requests, refused ones."""
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from cachesim.embedded.redis.client import Client
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.executor import Entry
+
+
+class Stats:
+    """Counters, as INFO has them."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.rejected_connections = 0
+        self.net_input = self.net_output = 0
+        self.repl_input = self.repl_output = 0
+        self.sync_full = self.sync_partial_ok = self.sync_partial_err = 0
+        self.expired = 0
+        self.hits = self.misses = 0
+        self.reads = self.writes = 0
+        self.unexpected_errors = 0
+        self.acl_auth = self.acl_command = self.acl_key = self.acl_channel = 0
+        self.errors: dict[str, int] = {}
+
+    def error(self, text: str) -> None:
+        """Count an error by its code."""
+        code = text.partition(" ")[0]
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+
+class SlowLog:
+    """The last requests that took longer than a threshold."""
+
+    def __init__(self) -> None:
+        self.limit = 128
+        self._next = 0
+        self._entries: deque[list[object]] = deque()
+
+    def add(self, client: Client, entry: "Entry", arguments: list[bytes], taken: int) -> None:
+        """Remember one.
+
+        Args:
+            taken: microseconds.
+        """
+        if entry.command.name in ("exec",) or not self.limit:
+            return
+        shown = [_shortened(argument) for argument in arguments[:31]]
+        if len(arguments) > 32:
+            shown.append(b"... (%d more arguments)" % (len(arguments) - 31))
+        elif len(arguments) == 32:
+            shown.append(_shortened(arguments[31]))
+        address = getattr(client, "address", "")
+        self._entries.appendleft(
+            [self._next, int(time.time()), taken, shown, address.encode(), client.name]
+        )
+        self._next += 1
+        while len(self._entries) > self.limit:
+            self._entries.pop()
+
+    def last(self, count: int) -> list[object]:
+        """The newest ones, newest first; all for -1."""
+        entries = list(self._entries)
+        return list(entries if count < 0 else entries[:count])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def reset(self) -> None:
+        """Forget them."""
+        self._entries.clear()
+
+
+def _shortened(argument: bytes) -> bytes:
+    if len(argument) <= 128:
+        return argument
+    return argument[:128] + b"... (%d more bytes)" % (len(argument) - 128)
+
+
+class AclLog:
+    """The last refused logins and requests."""
+
+    def __init__(self, limit: int = 128) -> None:
+        self._limit = limit
+        self._entries: list[tuple[tuple[str, str, bytes, bytes], list[float], str]] = []
+
+    def add(self, client: Client, reason: str, context: str, thing: bytes) -> None:
+        """Remember one; the same again within a minute is counted only."""
+        user = client.user.name if client.user is not None else b"default"
+        self.add_for(client, reason, context, thing, user)
+
+    def add_for(self, client: Client, reason: str, context: str, thing: bytes, user: bytes) -> None:
+        """Remember one by the name that somebody has given."""
+        key = reason, context, thing, user
+        now = time.time()
+        for index, (known, times, _) in enumerate(self._entries):
+            if known == key and now - times[-1] < 60:
+                times.append(now)
+                self._entries.insert(0, self._entries.pop(index))
+                return
+        self._entries.insert(0, (key, [now], client.describe()))
+        del self._entries[self._limit :]
+
+    def last(self, count: int) -> list[dict[bytes, object]]:
+        """The newest ones, newest first."""
+        now = time.time()
+        return [
+            {
+                b"count": len(times),
+                b"reason": reason.encode(),
+                b"context": context.encode(),
+                b"object": thing,
+                b"username": user,
+                b"age-seconds": b"%.17g" % round(now - times[0], 3),
+                b"client-info": info.encode(),
+            }
+            for (reason, context, thing, user), times, info in self._entries[:count]
+        ]
+
+    def reset(self) -> None:
+        """Forget them."""
+        self._entries.clear()

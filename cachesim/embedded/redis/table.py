@@ -1,0 +1,261 @@
+"""Redis 7.0's commands as data: their arity, flags, categories, and where their keys are."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntFlag
+from importlib import resources
+from typing import Any
+
+from cachesim.protocols.resp import Error
+
+_NO_KEYS = "ERR The command has no key arguments"
+_INVALID = "ERR Invalid arguments specified for command"
+
+
+class Flag(IntFlag):
+    """What Redis flags commands with, and what is worth knowing of their keys."""
+
+    WRITE = 1
+    READONLY = 2
+    DENYOOM = 4
+    ADMIN = 8
+    PUBSUB = 16
+    NOSCRIPT = 32
+    BLOCKING = 64
+    LOADING = 128
+    STALE = 256
+    SKIP_MONITOR = 512
+    ASKING = 1024
+    FAST = 2048
+    NO_AUTH = 4096
+    NO_MULTI = 8192
+    NO_MANDATORY_KEYS = 16384
+    ALLOW_BUSY = 32768
+    NO_ASYNC_LOADING = 65536
+    MOVABLEKEYS = 131072
+    SKIP_SLOWLOG = 262144
+    # Not Redis's:
+    KEYS = 524288
+    SEVERAL_KEYS = 1048576
+    MAY_WRITE = 2097152
+    """Scripts, and PFCOUNT and PUBLISH, which Redis replicates without calling them writes."""
+
+
+ANY = (1 << 22) - 1
+_MAY_WRITE = {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish", "script|load"}
+
+
+@dataclass(frozen=True)
+class KeyUse:
+    """A key among a command's arguments.
+
+    Attributes:
+        at: its position; the command's name is at 0.
+        flags: what is done with it, such as `RW`, `access`, `delete`.
+    """
+
+    at: int
+    flags: frozenset[str]
+
+
+Finder = Callable[[Sequence[bytes]], Iterator[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """A command or subcommand.
+
+    Attributes:
+        name: in lower case; of a subcommand `config|get`.
+        arity: how many arguments there are with the name; if negative, at least.
+        bits: its flags at once.
+        row: how `COMMAND` tells it, as a list in RESP2.
+        subcommands: by name, without the container's.
+    """
+
+    name: str
+    arity: int
+    flags: frozenset[str]
+    bits: int
+    categories: frozenset[str]
+    row: Sequence[Any] = field(repr=False)
+    finders: Sequence[tuple[frozenset[str], Finder]] = field(repr=False)
+    subcommands: Mapping[str, "Command"] = field(repr=False)
+    first_key: int = 0
+
+    def takes(self, count: int) -> bool:
+        """Whether it can have so many arguments, its name among them."""
+        return count == self.arity if self.arity > 0 else count >= -self.arity
+
+    def key_uses(self, arguments: Sequence[bytes], *, channels: bool = False) -> list[KeyUse]:
+        """Where keys are in a request of this command.
+
+        Args:
+            channels: those of sharded pub/sub too, which go to the slots of their names.
+
+        Raises:
+            Error: they can't be told, because the arguments are wrong.
+        """
+        return [
+            KeyUse(at, flags)
+            for flags, find in self.finders
+            if channels or "not_key" not in flags
+            for at in find(arguments)
+        ]
+
+    def keys(self, arguments: Sequence[bytes]) -> list[bytes]:
+        """The keys, and the channels of sharded pub/sub, whose slots decide who answers.
+
+        Raises:
+            Error: they can't be told.
+        """
+        if self.first_key and not self.bits & Flag.SEVERAL_KEYS:
+            return [arguments[self.first_key]]
+        return [arguments[use.at] for use in self.key_uses(arguments, channels=True)]
+
+
+def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
+    """The keys for `COMMAND GETKEYS`.
+
+    Raises:
+        Error: there are none.
+    """
+    if not command.finders:
+        raise Error(_NO_KEYS)
+    if not command.takes(len(arguments)):
+        raise Error("ERR Invalid number of arguments specified for command")
+    uses = command.key_uses(arguments)
+    if not uses and not command.bits & Flag.NO_MANDATORY_KEYS:
+        raise Error(_INVALID)
+    return uses
+
+
+# --- finding keys ---------------------------------------------------------------------------
+
+
+def _finder(spec: Mapping[str, Any]) -> Finder | None:
+    """What finds keys by one of Redis's key specifications."""
+    begin, find = _mapping(spec["begin_search"]), _mapping(spec["find_keys"])
+    where, how = _mapping(begin["spec"]), _mapping(find["spec"])
+    if "unknown" in (begin["type"], find["type"]):
+        return None
+
+    def first(arguments: Sequence[bytes]) -> int | None:
+        if begin["type"] == "index":
+            index = int(where["index"])
+            return index if index < len(arguments) else None
+        keyword, start = where["keyword"].encode(), int(where["startfrom"])
+        places = range(start, len(arguments)) if start > 0 else range(len(arguments) + start, 0, -1)
+        return next((at + 1 for at in places if arguments[at].upper() == keyword), None)
+
+    def in_range(arguments: Sequence[bytes]) -> Iterator[int]:
+        begun = first(arguments)
+        if begun is None:
+            return
+        last, step, limit = int(how["lastkey"]), int(how["keystep"]), int(how["limit"])
+        if last >= 0:
+            end = begun + last
+        elif limit > 1:
+            end = begun + (len(arguments) - begun) // limit + last
+        else:
+            end = len(arguments) + last
+        if end >= len(arguments):
+            raise Error(_INVALID)
+        yield from range(begun, end + 1, step)
+
+    def by_number(arguments: Sequence[bytes]) -> Iterator[int]:
+        begun = first(arguments)
+        if begun is None:
+            return
+        number_at = begun + int(how["keynumidx"])
+        step = int(how["keystep"])
+        try:
+            number = int(arguments[number_at])
+        except (ValueError, IndexError):
+            raise Error(_INVALID) from None
+        begun += int(how["firstkey"])
+        end = begun + (number - 1) * step
+        if number < 0 or end >= len(arguments):
+            raise Error(_INVALID)
+        yield from range(begun, end + 1, step)
+
+    return in_range if find["type"] == "range" else by_number
+
+
+def _sort_store(arguments: Sequence[bytes]) -> Iterator[int]:
+    """The key after the last STORE of a SORT."""
+    found, at = 0, 2
+    skipped = {b"limit": 2, b"get": 1, b"by": 1}
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word == b"store" and at + 1 < len(arguments):
+            found = at + 1
+            at += 1
+        at += skipped.get(word, 0) + 1
+    if found:
+        yield found
+
+
+_UNKNOWN_TO_SPECS: Mapping[str, tuple[frozenset[str], Finder]] = {
+    "sort": (frozenset({"OW", "update"}), _sort_store)
+}
+
+
+# --- reading the data -----------------------------------------------------------------------
+
+
+def _mapping(flat: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _command(row: Sequence[Any]) -> Command:
+    name, arity, names, first, last, _step, categories, _tips, specs, subcommands = row
+    finders = [
+        (frozenset[str](spec["flags"]), find)
+        for spec in map(_mapping, specs)
+        if (find := _finder(spec)) is not None
+    ]
+    if name in _UNKNOWN_TO_SPECS:
+        finders.append(_UNKNOWN_TO_SPECS[name])
+    bits = 0
+    for flag in names:
+        bits |= Flag[flag.upper()]
+    if finders:
+        bits |= Flag.KEYS
+        if len(finders) > 1 or first != last or "movablekeys" in names:
+            bits |= Flag.SEVERAL_KEYS
+    if name in _MAY_WRITE:
+        bits |= Flag.MAY_WRITE
+    return Command(
+        name=name,
+        arity=arity,
+        flags=frozenset(names),
+        bits=int(bits),
+        categories=frozenset(category.removeprefix("@") for category in categories),
+        row=row,
+        finders=finders,
+        subcommands={sub[0].partition("|")[2]: _command(sub) for sub in subcommands},
+        first_key=first,
+    )
+
+
+def data(name: str) -> list[Any]:
+    """A file of captured data."""
+    text = resources.files(__package__).joinpath("data").joinpath(name).read_text(encoding="utf-8")
+    rows: list[Any] = json.loads(text)
+    return rows
+
+
+@functools.cache
+def commands() -> Mapping[str, Command]:
+    """All of Redis 7.0's commands by name."""
+    return {row[0]: _command(row) for row in data("commands.json")}
+
+
+def everything() -> Iterator[Command]:
+    """All commands and subcommands."""
+    for command in commands().values():
+        yield command
+        yield from command.subcommands.values()

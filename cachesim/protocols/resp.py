@@ -1,0 +1,455 @@
+"""RESP2 and RESP3, the protocol of Redis and Valkey, as a server speaks it.
+
+Limits and texts of errors are those of Redis 7.0.15, unless a limit would let a client fill the
+memory: see `Limits`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+CRLF = b"\r\n"
+
+# --- requests -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may have at most.
+
+    Attributes:
+        inline: bytes of an inline request, and of the line of a count.
+        arguments: of one request.
+        bulk: bytes of one argument. Redis takes 512 MB.
+        query: bytes of one request.
+    """
+
+    inline: int = 64 * 1024
+    arguments: int = 1024 * 1024
+    bulk: int = 64 * 1024 * 1024
+    query: int = 256 * 1024 * 1024
+
+
+UNAUTHENTICATED: Final = Limits(arguments=10, bulk=16384)
+"""What Redis takes from a client that has not authenticated yet."""
+_QUICK_SIZE = 64 * 1024
+"""Bytes: how much is split at once. Larger input has large arguments, which gain nothing."""
+
+
+class _Sizes(dict[bytes, int]):
+    """The numbers of `$5`; -1 for whatever else stands there."""
+
+    def __missing__(self, line: bytes) -> int:
+        digits = line[1:]
+        if line[:1] != b"$" or not digits.isdigit() or len(digits) > 9:
+            return -1
+        return int(digits) if digits[:1] != b"0" or digits == b"0" else -1
+
+
+_SIZES = _Sizes({b"$%d" % size: size for size in range(256)})
+_COUNTS = {b"*%d" % count: count for count in range(1, 64)}
+
+
+class RequestParser:
+    """Takes bytes as they come, gives requests: lists of arguments.
+
+    Attributes:
+        error: the protocol error that ended the stream, without `ERR`; nothing follows it.
+        limits: may be changed between requests.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.error: str | None = None
+        self._buffer = b""
+        self._at = 0
+        # The request under way: its arguments so far, how many are missing, and the next one's
+        # size, -1 if its line has not come yet.
+        self._arguments: list[bytes] = []
+        self._missing = 0
+        self._size = -1
+        self._held = 0
+        # The argument under way does not fit the buffer: its pieces, and how many bytes are to
+        # come. They are joined once.
+        self._pieces: list[bytes] = []
+        self._awaited = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were fed and not given out as requests yet."""
+        return len(self._buffer) - self._at + sum(map(len, self._pieces)) + self._held
+
+    def feed(self, data: bytes) -> None:
+        """Take what has arrived."""
+        if self._awaited > len(data):
+            self._pieces.append(data)
+            self._awaited -= len(data)
+            return
+        if self._pieces:
+            self._pieces.append(data)
+            data = b"".join(self._pieces)
+            self._pieces = []
+            self._awaited = 0
+            self._buffer = data
+        elif self._at < len(self._buffer):
+            self._buffer = self._buffer[self._at :] + data
+        else:
+            self._buffer = data
+        self._at = 0
+
+    def take(self, most: int = 1 << 30) -> list[list[bytes]]:
+        """The requests that are complete.
+
+        Args:
+            most: how many to give; the rest is kept for the next time.
+        """
+        if self.error is not None or self._awaited:
+            return []
+        found: list[list[bytes]] = []
+        rest = len(self._buffer) - self._at
+        if not self._missing and most > 1 and rest <= _QUICK_SIZE <= self.limits.bulk:
+            self._take_quickly(found, most)
+        while len(found) < most and self._at < len(self._buffer):
+            if not (self._continue(found) if self._missing else self._begin(found)):
+                break
+        if self.error is not None or self._at == len(self._buffer):
+            self._buffer, self._at = b"", 0
+        return found
+
+    def _take_quickly(self, found: list[list[bytes]], most: int) -> None:
+        """Split all at line ends. It works for requests without a line end in an argument."""
+        rest = self._buffer[self._at :] if self._at else self._buffer
+        lines = rest.split(CRLF)
+        last = len(lines) - 1  # what is after the last line end
+        count_of, size_of = _COUNTS.get, _SIZES.__getitem__
+        limit = self.limits.arguments
+        at = 0
+        while at < last and len(found) < most:
+            count = count_of(lines[at])
+            if count is None or count > limit:
+                break
+            end = at + 1 + 2 * count
+            if end > last:
+                break
+            arguments = lines[at + 2 : end : 2]
+            if list(map(len, arguments)) != list(map(size_of, lines[at + 1 : end : 2])):
+                break
+            found.append(arguments)
+            at = end
+        if at:
+            self._at = len(self._buffer) - len(CRLF.join(lines[at:]))
+
+    def _awaits_line(self, what: str) -> bool:
+        """A line has not come yet; that it may still come."""
+        if len(self._buffer) - self._at > self.limits.inline:
+            self._fail(f"too big {what} count string")
+        return False
+
+    def _begin(self, found: list[list[bytes]]) -> bool:
+        """Begin the next request; whether there is more to do."""
+        if self._buffer[self._at] != 0x2A:  # *
+            return self._inline(found)
+        end = self._buffer.find(b"\r", self._at)
+        if end < 0 or end + 1 >= len(self._buffer):
+            return self._awaits_line("mbulk")
+        count = _integer(self._buffer[self._at + 1 : end])
+        if count is None or count > 1024 * 1024:
+            return self._fail("invalid multibulk length")
+        if count > self.limits.arguments:
+            return self._fail("unauthenticated multibulk length")
+        self._at = end + 2  # Redis does not look at the second byte either
+        self._missing = max(0, count)
+        return True
+
+    def _continue(self, found: list[list[bytes]]) -> bool:
+        """Read arguments of the request under way; whether there is more to do."""
+        buffer, at, size = self._buffer, self._at, self._size
+        find, length, arguments = buffer.find, len(buffer), self._arguments
+        while self._missing:
+            if size < 0:
+                end = find(b"\r", at)
+                if end < 0 or end + 1 >= length:
+                    self._at, self._size = at, -1
+                    return self._awaits_line("bulk")
+                size = _SIZES[buffer[at:end]]
+                if size < 0 or size > self.limits.bulk:
+                    return self._fail(self._wrong_size(buffer[at:end]))
+                at = end + 2
+                self._held += size
+                if self._held > self.limits.query:
+                    return self._fail("too big query")
+            end = at + size
+            if length < end + 2:
+                self._awaited = end + 2 - length
+                self._pieces = [buffer[at:]]
+                self._buffer, self._at, self._size = b"", 0, size
+                return False
+            arguments.append(buffer[at:end])
+            at = end + 2
+            size = -1
+            self._missing -= 1
+        self._at, self._size = at, -1
+        found.append(arguments)
+        self._arguments, self._held = [], 0
+        return True
+
+    def _wrong_size(self, line: bytes) -> str:
+        if line[:1] != b"$":
+            return f"expected '$', got '{line[:1].decode('latin-1')}'"
+        size = _integer(line[1:])
+        if size is not None and size > self.limits.bulk <= UNAUTHENTICATED.bulk:
+            return "unauthenticated bulk length"
+        return "invalid bulk length"
+
+    def _inline(self, found: list[list[bytes]]) -> bool:
+        end = self._buffer.find(b"\n", self._at)
+        if end < 0:
+            if len(self._buffer) - self._at > self.limits.inline:
+                self._fail("too big inline request")
+            return False
+        line = self._buffer[self._at : end]
+        if len(line) > self.limits.inline:
+            return self._fail("too big inline request")
+        self._at = end + 1
+        arguments = split_words(line.removesuffix(b"\r"))
+        if arguments is None:
+            return self._fail("unbalanced quotes in request")
+        if arguments:
+            found.append(arguments)
+        return True
+
+    def _fail(self, text: str) -> bool:
+        self.error = f"Protocol error: {text}"
+        return False
+
+
+def _integer(text: bytes) -> int | None:
+    """An integer as Redis reads it: no blanks, no plus, no leading zeros, 64 bits."""
+    if len(text) > 20:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if b"%d" % number == text and -(2**63) <= number < 2**63 else None
+
+
+_ESCAPES = {0x6E: 0x0A, 0x72: 0x0D, 0x74: 0x09, 0x62: 0x08, 0x61: 0x07}
+_BLANKS = b" \t\n\v\f\r\0"
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+
+
+def split_words(line: bytes) -> list[bytes] | None:
+    """Words of an inline request, quoted as in a shell; None if quotes are not balanced."""
+    words: list[bytes] = []
+    at, end = 0, len(line)
+    while True:
+        while at < end and line[at] in _BLANKS:
+            at += 1
+        if at == end:
+            return words
+        word = bytearray()
+        quote = 0
+        while at < end:
+            char = line[at]
+            if quote == 0x22 and char == 0x5C and at + 1 < end:  # a backslash in double quotes
+                digits = line[at + 2 : at + 4]
+                if line[at + 1] == 0x78 and len(digits) == 2 and _HEX.issuperset(digits):
+                    word.append(int(digits, 16))
+                    at += 4
+                    continue
+                word.append(_ESCAPES.get(line[at + 1], line[at + 1]))
+                at += 2
+                continue
+            if quote == 0x27 and char == 0x5C and line[at + 1 : at + 2] == b"'":
+                word.append(0x27)
+                at += 2
+                continue
+            if quote:
+                if char == quote:
+                    if at + 1 < end and line[at + 1] not in _BLANKS:
+                        return None
+                    at += 1
+                    quote = 0
+                    break
+                word.append(char)
+            elif char in _BLANKS:
+                break
+            elif char in (0x22, 0x27):
+                quote = char
+            else:
+                word.append(char)
+            at += 1
+        if quote:
+            return None
+        words.append(bytes(word))
+
+
+# --- replies --------------------------------------------------------------------------------
+
+
+class Error(Exception):
+    """An error as a reply. Raise it, or put it into an array.
+
+    Args:
+        text: with its code: `ERR syntax error`. Bytes that are no UTF-8 are escaped as surrogates.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Error) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Push(list["Reply"]):
+    """Something that the client did not ask for; in RESP2 an array."""
+
+
+class Pairs(list["Reply"]):
+    """Keys and values in turn; in RESP3 a map, in RESP2 an array."""
+
+
+class Unordered(list["Reply"]):
+    """Members of a set; in RESP3 a set, in RESP2 an array."""
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """Text for people; in RESP2 a bulk string.
+
+    Attributes:
+        kind: `txt` or `mkd`.
+    """
+
+    text: bytes
+    kind: bytes = b"txt"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A reply that is encoded already."""
+
+    encoded: bytes
+
+
+class _NullArray:
+    """No array; in RESP3 the same null as any."""
+
+    def __repr__(self) -> str:
+        return "NULL_ARRAY"
+
+
+NULL_ARRAY: Final = _NullArray()
+
+Reply = (
+    None
+    | bool
+    | int
+    | float
+    | str
+    | bytes
+    | Error
+    | Sequence["Reply"]
+    | Mapping["Reply", "Reply"]
+    | Verbatim
+    | Raw
+    | _NullArray
+)
+"""What a command answers. A `str` is a simple string, `bytes` are a bulk string."""
+
+_SIMPLE = {text: f"+{text}\r\n".encode() for text in ("OK", "PONG", "QUEUED")}
+_INTEGERS = tuple(b":%d\r\n" % number for number in range(256))
+_NULL = b"$-1\r\n", b"_\r\n"
+_LINE_ENDS = str.maketrans("\r\n", "  ")
+
+
+def encode(reply: Reply, resp: int = 2) -> bytes:
+    """A reply in the version of the protocol that a client has chosen, 2 or 3."""
+    value: Any = reply
+    kind = type(value)
+    if kind is bytes:
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    if kind is str:
+        return _SIMPLE.get(value) or _simple(value)
+    if kind is int:
+        return _INTEGERS[value] if 0 <= value < 256 else b":%d\r\n" % value
+    if value is None:
+        return _NULL[resp == 3]
+    parts: list[bytes] = []
+    _encode(reply, resp, parts.append)
+    return b"".join(parts)
+
+
+def _simple(text: str) -> bytes:
+    return b"+%b\r\n" % text.translate(_LINE_ENDS).encode(errors="surrogateescape")
+
+
+def _encode(reply: Reply, resp: int, put: Callable[[bytes], None]) -> None:
+    if isinstance(reply, bytes):
+        put(b"$%d\r\n%b\r\n" % (len(reply), reply))
+    elif isinstance(reply, str):
+        put(_SIMPLE.get(reply) or _simple(reply))
+    elif reply is None:
+        put(_NULL[resp == 3])
+    elif isinstance(reply, bool):
+        put((b"#t\r\n" if reply else b"#f\r\n") if resp == 3 else b":%d\r\n" % reply)
+    elif isinstance(reply, int):
+        put(b":%d\r\n" % reply)
+    elif isinstance(reply, float):
+        text = double(reply)
+        put(b",%b\r\n" % text if resp == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
+    elif isinstance(reply, Error):
+        text = reply.text.translate(_LINE_ENDS).encode(errors="surrogateescape")
+        put(b"-%b\r\n" % text)
+    elif isinstance(reply, Mapping):
+        _head(b"%" if resp == 3 else b"*", len(reply) * (1 if resp == 3 else 2), put)
+        for key, value in reply.items():
+            _encode(key, resp, put)
+            _encode(value, resp, put)
+    elif isinstance(reply, Verbatim):
+        if resp == 3:
+            put(b"=%d\r\n%b:%b\r\n" % (len(reply.text) + 4, reply.kind, reply.text))
+        else:
+            put(b"$%d\r\n%b\r\n" % (len(reply.text), reply.text))
+    elif isinstance(reply, Raw):
+        put(reply.encoded)
+    elif isinstance(reply, _NullArray):
+        put(b"_\r\n" if resp == 3 else b"*-1\r\n")
+    else:
+        sign, size = b"*", len(reply)
+        if resp == 3:
+            if isinstance(reply, Pairs):
+                sign, size = b"%", size // 2
+            elif isinstance(reply, Unordered):
+                sign = b"~"
+            elif isinstance(reply, Push):
+                sign = b">"
+        _head(sign, size, put)
+        for item in reply:
+            _encode(item, resp, put)
+
+
+def _head(sign: bytes, size: int, put: Callable[[bytes], None]) -> None:
+    put(b"%b%d\r\n" % (sign, size))
+
+
+def double(number: float) -> bytes:
+    """A double as Redis 7.0 writes it: 17 digits."""
+    if number != number:
+        return b"nan"
+    if number in (float("inf"), float("-inf")):
+        return b"inf" if number > 0 else b"-inf"
+    return b"%.17g" % number
+
+
+def request(arguments: Iterable[bytes]) -> bytes:
+    """A request, as clients and the replication stream have it."""
+    words = list(arguments)
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"".join(parts)

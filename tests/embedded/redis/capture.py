@@ -1,0 +1,53 @@
+"""Write down what a real Redis 7.0 says of its commands and its configuration.
+
+`python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine, one
+that runs with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes` and
+otherwise as it comes, and writes the files in `cachesim/embedded/redis/data/` anew.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import redis
+
+import cachesim
+
+DATA = Path(cachesim.__file__).parent / "embedded" / "redis" / "data"
+_OF_THE_RUN = ("dir", "port", "logfile", "maxmemory", "pidfile", "cluster-config-file")
+"""Settings that tell of the captured process, not of Redis."""
+
+
+def ask(client: "redis.Redis", *command: str) -> Any:
+    """The reply as it came, in RESP2: maps are flat lists."""
+    connection = client.connection_pool.get_connection()
+    connection.send_command(*command)
+    return connection.read_response()
+
+
+def one_a_line(rows: list[Any]) -> str:
+    """A JSON array whose differences can be read."""
+    lines = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def main(port: int) -> None:
+    """Write the files."""
+    client = redis.Redis(port=port, decode_responses=True, protocol=2)
+    version = client.info("server")["redis_version"]
+    if not version.startswith("7.0."):
+        raise SystemExit(f"that is {version}: the data is Redis 7.0's")
+    commands = sorted(ask(client, "COMMAND"), key=lambda row: str(row[0]))
+    (DATA / "commands.json").write_text(one_a_line(commands))
+    helpful = [row[0] for row in commands if any(sub[0] == f"{row[0]}|help" for sub in row[9])]
+    texts = [[name, ask(client, name, "HELP")] for name in [*helpful, "debug"]]
+    (DATA / "help.json").write_text(one_a_line(texts))
+    settings = ask(client, "CONFIG", "GET", "*")
+    named = sorted(zip(settings[::2], settings[1::2], strict=True))
+    kept = [[name, "" if name in _OF_THE_RUN else value] for name, value in named]
+    (DATA / "config.json").write_text(one_a_line(kept))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,354 @@
+"""The same requests to a real Redis 7.0 and to an embedded node, and whether the replies differ.
+
+`python -m tests.embedded.redis.differential PORT --steps 10000` asks the server at that port, one
+that runs with `--cluster-enabled yes` and all slots; the node runs in this process. Every reply is
+compared, errors and their texts too, in RESP2 and in RESP3. What is known to differ is in `KNOWN`.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cachesim.embedded.pipe import pipe
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.node import RedisNode
+from cachesim.protocols.resp import request
+from tests.embedded.redis.shard import Caller, ReplyError, _read
+
+Words = tuple[bytes, ...]
+
+KNOWN: tuple[tuple[str, str], ...] = (
+    ("INCRBYFLOAT, HINCRBYFLOAT", "decimal fractions are exact, where a long double rounds"),
+    ("OBJECT ENCODING", "of sets and sorted sets: goes back when a collection shrinks"),
+    ("OBJECT REFCOUNT, IDLETIME", "always 1 and 0"),
+    ("PFCOUNT", "exact; TYPE of a HyperLogLog is `set`"),
+    ("SCAN, HSCAN, SSCAN, ZSCAN", "other cursors and another order; the same guarantees"),
+    ("sets, large hashes", "another order of the elements"),
+    ("COMMAND DOCS", "empty"),
+    ("FUNCTION, FCALL", "not supported; EVAL is"),
+    ("scripts", "end after 1 s; no coroutine, cmsgpack, struct; no line in some tail calls"),
+    ("strings", "at most 64 MB; Redis takes 512 MB"),
+    ("SRANDMEMBER, HRANDFIELD, ZRANDMEMBER", "at most 1,000,000 elements with repetitions"),
+    ("DUMP, RESTORE", "no streams, no compressed or packed forms"),
+    ("DEBUG, SAVE, BGSAVE, SHUTDOWN, MIGRATE, CLUSTER MEET...", "not supported"),
+)
+"""What differs, and how. What the fuzzer leaves out or takes for equal is here."""
+
+_KEYS = (b"{t}a", b"{t}b", b"{t}c", b"{t}d", b"other")
+_FIELDS = (b"f", b"g", b"h", b"1", b"", b"x" * 70)
+_VALUES = (
+    b"", b"a", b"abc", b"0", b"1", b"-1", b"10", b"007", b"3.5", b"1e3", b" 1", b"inf", b"nan",
+    b"9223372036854775807", b"-9223372036854775808", b"9223372036854775808", b"x" * 50,
+    b"\x00\xff\r\n", b"-0", b"+1",
+)  # fmt: skip
+_NUMBERS = (
+    b"0", b"1", b"2", b"-1", b"-2", b"5", b"100", b"-100", b"x", b"", b"1.5",
+    b"9223372036854775807", b"-9223372036854775808",
+)  # fmt: skip
+# Nothing that expires while requests are compared.
+_TIMES = (b"0", b"-1", b"100000", b"500000", b"x", b"9223372036854775807", b"99999999999999")
+_AHEAD = 4_000_000_000  # seconds since the epoch, far enough away
+
+Draw = Callable[[random.Random], Sequence[bytes]]
+
+
+def _one(choices: Sequence[bytes]) -> Draw:
+    return lambda r: [r.choice(choices)]
+
+
+key, value, number = _one(_KEYS), _one(_VALUES), _one(_NUMBERS)
+field, seconds = _one(_FIELDS), _one(_TIMES)
+
+
+def word(*choices: str) -> Draw:
+    """One of some words, in any case."""
+
+    def draw(r: random.Random) -> list[bytes]:
+        chosen = r.choice(choices).encode()
+        return [chosen if r.random() < 0.8 else chosen.upper()]
+
+    return draw
+
+
+def maybe(*draws: Draw, chance: float = 0.3) -> Draw:
+    """Something that may be left out."""
+    return lambda r: [w for draw in draws for w in draw(r)] if r.random() < chance else []
+
+
+def many(*draws: Draw, most: int = 3) -> Draw:
+    """Something several times."""
+    return lambda r: [w for _ in range(r.randint(1, most)) for draw in draws for w in draw(r)]
+
+
+def _moment(scale: int) -> Draw:
+    return lambda r: [r.choice((b"%d" % (_AHEAD * scale), b"1", b"-5", b"x", b"0"))]
+
+
+_flags = many(word("nx", "xx", "gt", "lt", "foo"), most=2)
+_set_options = many(
+    lambda r: r.choice(
+        (
+            [b"nx"], [b"XX"], [b"get"], [b"KEEPTTL"], [b"ex", *seconds(r)], [b"PX", *seconds(r)],
+            [b"exat", *_moment(1)(r)], [b"pxat", *_moment(1000)(r)], [b"foo"], [b"ex"],
+        )
+    ),
+    most=2,
+)  # fmt: skip
+score = _one((b"0", b"1", b"1.5", b"-inf", b"+inf", b"(1", b"x", b"3", b"nan", b"2"))
+lex = _one((b"-", b"+", b"[a", b"(a", b"[x", b"y"))
+
+COMMANDS: dict[str, tuple[Draw, ...]] = {
+    # sessions and cached values: strings, expiries, hashes, counters
+    "get": (key,), "set": (key, value, maybe(_set_options, chance=0.5)),
+    "setex": (key, seconds, value), "psetex": (key, seconds, value), "setnx": (key, value),
+    "getset": (key, value), "getdel": (key,), "append": (key, value), "strlen": (key,),
+    "getex": (key, maybe(_set_options, chance=0.5), maybe(word("persist"))),
+    "mget": (many(key),), "mset": (many(key, value), maybe(key, chance=0.1)),
+    "msetnx": (many(key, value),), "incr": (key,), "decr": (key,), "incrby": (key, number),
+    "decrby": (key, number), "incrbyfloat": (key, value), "getrange": (key, number, number),
+    "setrange": (key, _one((b"0", b"3", b"-1", b"x", b"99999999999")), value),
+    "substr": (key, number, number),
+    "del": (many(key),), "unlink": (many(key),), "exists": (many(key),), "touch": (many(key),),
+    "type": (key,), "rename": (key, key), "renamenx": (key, key),
+    "copy": (key, key, maybe(word("replace"))), "dbsize": (), "randomkey_": (),
+    "expire": (key, seconds, maybe(_flags)), "pexpire": (key, seconds, maybe(_flags)),
+    "expireat": (key, _moment(1), maybe(_flags)), "pexpireat": (key, _moment(1000), maybe(_flags)),
+    "ttl": (key,), "pttl": (key,), "expiretime": (key,), "pexpiretime": (key,), "persist": (key,),
+    "hset": (key, many(field, value), maybe(field, chance=0.1)), "hmset": (key, many(field, value)),
+    "hsetnx": (key, field, value), "hget": (key, field), "hmget": (key, many(field)),
+    "hgetall": (key,), "hdel": (key, many(field)), "hexists": (key, field), "hlen": (key,),
+    "hkeys": (key,), "hvals": (key,), "hstrlen": (key, field), "hincrby": (key, field, number),
+    "hincrbyfloat": (key, field, value), "keys": (_one((b"*", b"{t}?", b"[", b"\\", b"o*r")),),
+    # the rest of the data
+    "lpush": (key, many(value)), "rpush": (key, many(value)), "lpushx": (key, many(value)),
+    "rpushx": (key, many(value)), "lpop": (key, maybe(number)), "rpop": (key, maybe(number)),
+    "llen": (key,), "lrange": (key, number, number), "lindex": (key, number),
+    "lset": (key, number, value), "lrem": (key, number, value), "ltrim": (key, number, number),
+    "linsert": (key, word("before", "after", "foo"), value, value), "rpoplpush": (key, key),
+    "lmove": (key, key, word("left", "right"), word("left", "right", "x")),
+    "lpos": (key, value, maybe(word("rank", "count", "maxlen"), number)),
+    "sadd": (key, many(value)), "srem": (key, many(value)), "smembers": (key,), "scard": (key,),
+    "sismember": (key, value), "smismember": (key, many(value)), "smove": (key, key, value),
+    "sinter": (many(key),), "sunion": (many(key),), "sdiff": (many(key),),
+    "sinterstore": (key, many(key)), "sunionstore": (key, many(key)),
+    "sdiffstore": (key, many(key)),
+    "sintercard": (number, many(key), maybe(word("limit"), number)),
+    "zadd": (key, maybe(_flags), maybe(word("ch", "incr")), many(score, value)),
+    "zrem": (key, many(value)), "zscore": (key, value), "zcard": (key,),
+    "zincrby": (key, score, value), "zrank": (key, value), "zrevrank": (key, value),
+    "zcount": (key, score, score), "zmscore": (key, many(value)),
+    "zrange": (key, score, score, maybe(word("byscore", "bylex", "rev", "withscores"))),
+    "zrevrange": (key, number, number, maybe(word("withscores"))),
+    "zrangebyscore": (key, score, score, maybe(word("withscores"))),
+    "zpopmin": (key, maybe(number)), "zpopmax": (key, maybe(number)),
+    "zlexcount": (key, lex, lex), "zremrangebyscore": (key, score, score),
+    "zremrangebyrank": (key, number, number),
+    "getbit": (key, number), "setbit": (key, _one((b"0", b"7", b"-1", b"x", b"100")), number),
+    "bitcount": (key, maybe(number, number)), "bitpos": (key, number, maybe(number)),
+    "xadd": (key, _one((b"1-1", b"2-*", b"5", b"0-0", b"x", b"7-7")), many(field, value)),
+    "xlen": (key,), "xrange": (key, _one((b"-", b"1", b"(1-1", b"x")), _one((b"+", b"5"))),
+    "xdel": (key, _one((b"1-1", b"5-0", b"x"))),
+    # transactions, scripts, the connection
+    "multi": (), "exec": (), "discard": (), "watch": (many(key),), "unwatch": (),
+    "eval": (
+        _one((b"return redis.call('get',KEYS[1])", b"return {1,2.5,'x'}",
+              b"return redis.call('incr',KEYS[1])", b"return redis.pcall('lpush',KEYS[1],1)")),
+        word("1", "0", "x", "-1", "2"), maybe(key, chance=0.9),
+    ),
+    "ping": (maybe(value),), "echo": (value,), "select": (number,), "swapdb": (number, number),
+    "cluster": (word("keyslot", "foo", "countkeysinslot"), maybe(key, chance=0.8)),
+    "object": (word("freq", "help", "foo"), maybe(key, chance=0.8)), "foo": (maybe(value),),
+    "scan": (_one((b"x", b"18446744073709551616")),),
+    "hello": (_one((b"4", b"x", b"1")), maybe(word("foo", "setname"))), "auth": (many(value),),
+    "wait": (_one((b"0", b"x")), _one((b"0", b"-1", b"x"))), "client": (word("getname", "foo"),),
+    "flushall": (maybe(word("sync", "foo"), chance=0.5),), "type_": (),
+}  # fmt: skip
+_SORTED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys", "hvals"}
+_ABOUT = {"ttl": 1, "pttl": 500, "expiretime": 1, "pexpiretime": 500}
+
+
+def drawn(r: random.Random) -> Words:
+    """Any request, sometimes with too few or too many arguments."""
+    name = r.choice(tuple(COMMANDS)).rstrip("_")
+    words = [w for draw in COMMANDS.get(name, COMMANDS.get(f"{name}_", ())) for w in draw(r)]
+    if r.random() < 0.03 and words:
+        words.pop()
+    if r.random() < 0.02:
+        words.append(r.choice(_VALUES))
+    spelt = name.upper() if r.random() < 0.5 else name
+    return (spelt.encode(), *words)
+
+
+def is_excluded(words: Words) -> bool:
+    """Whether a request has a reply that can't be the same, by `KNOWN` or by chance."""
+    name = words[0].lower()
+    return name == b"randomkey"
+
+
+class Real:
+    """A connection to a real server."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._buffer = b""
+
+    def __call__(self, *words: bytes) -> Any:
+        """Ask."""
+        self._socket.sendall(request(words))
+        while True:
+            try:
+                reply, self._buffer = _read(self._buffer)
+            except IndexError:
+                data = self._socket.recv(1 << 20)
+                if not data:
+                    raise ConnectionResetError from None
+                self._buffer += data
+            else:
+                return reply
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+class Ours:
+    """An embedded node of its own, and a connection to it."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._loop = asyncio.new_event_loop()
+        address = NodeAddress(node_id("differential", "a"), "127.0.0.1", 7801, 17801)
+
+        async def dial(*_: object) -> None:
+            raise ConnectionRefusedError
+
+        config = RedisNodeConfig(
+            "redis-a", "a", Path(self._folder.name), {"redis-a": address}, "redis-a"
+        )
+        self._node = RedisNode(config, dial_peer=dial, loop=self._loop)
+        self._node.start()
+        self._caller = Caller()
+        pipe(self._loop, self._caller, self._node.accept())
+
+    def __call__(self, *words: bytes) -> Any:
+        """Ask."""
+
+        async def ask() -> Any:
+            try:
+                return await self._caller(*words)
+            except ReplyError as error:
+                return error
+
+        return self._loop.run_until_complete(ask())
+
+    def close(self) -> None:
+        """End the node."""
+        self._node.close()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+        self._folder.cleanup()
+
+
+class Pair:
+    """Both, empty, speaking the same version of the protocol."""
+
+    def __init__(self, port: int, resp: int) -> None:
+        self.resp = resp
+        self.real, self.ours = Real(port), Ours()
+        for server in (self.real, self.ours):
+            server(b"FLUSHALL")
+            server(b"HELLO", b"%d" % resp)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.real.close()
+        self.ours.close()
+
+    def differ(self, words: Words) -> tuple[Any, Any] | None:
+        """Both replies to a request, if they are not the same."""
+        if is_excluded(words):
+            return None
+        real, ours = self.real(*words), self.ours(*words)
+        name = words[0].lower().decode()
+        if same(name, real, ours):
+            return None
+        return real, ours
+
+
+def same(name: str, real: Any, ours: Any) -> bool:
+    """Whether two replies to a command are the same, but for what `KNOWN` allows."""
+    if isinstance(real, ReplyError) or isinstance(ours, ReplyError):
+        return repr(real) == repr(ours)
+    if name == "hello" and real != ours:
+        return bool(_without_id(real) == _without_id(ours))
+    if name == "exec" and isinstance(real, list) and isinstance(ours, list):
+        # Which commands they are replies to is not known here.
+        return len(real) == len(ours) and all(
+            same("exec", a, b) for a, b in zip(real, ours, strict=True)
+        )
+    if isinstance(real, int) and isinstance(ours, int) and real != ours:
+        allowed = _ABOUT.get(name, 500 if name == "exec" and abs(real) > 1000 else 0)
+        return abs(real - ours) <= allowed
+    if isinstance(real, dict) and isinstance(ours, dict):
+        return bool(real == ours)
+    if (name in _SORTED or name == "exec") and isinstance(real, list) and isinstance(ours, list):
+        return sorted(map(repr, real)) == sorted(map(repr, ours))
+    if name in ("incrbyfloat", "hincrbyfloat") and real != ours:
+        return bool(real and ours) and abs(float(real) - float(ours)) <= 1e-9 * abs(float(real))
+    return repr(real) == repr(ours)
+
+
+def _without_id(reply: Any) -> Any:
+    """What HELLO says, but for the number of the connection."""
+    if isinstance(reply, dict):
+        return {name: value for name, value in reply.items() if name != b"id"}
+    return [*reply[:7], *reply[8:]]
+
+
+def main() -> None:
+    """Compare many replies, and show each kind of difference once."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int, help="of a real Redis 7.0 on this machine")
+    parser.add_argument("--steps", type=int, default=10_000, help="requests in each protocol")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    shown: set[str] = set()
+    count = 0
+    for resp in (2, 3):
+        r = random.Random(f"{arguments.seed} {resp}")
+        pair = Pair(arguments.port, resp)
+        for _ in range(arguments.steps):
+            words = drawn(r)
+            difference = pair.differ(words)
+            if difference is None:
+                continue
+            count += 1
+            kind = re.sub(r"\d+", "#", f"{words[0].lower()!r} {difference}")[:160]
+            if kind not in shown:
+                shown.add(kind)
+                print(f"RESP{resp} {words}\n   real {difference[0]!r}\n   ours {difference[1]!r}")
+            for server in (pair.real, pair.ours):  # from the same state again
+                server(b"DISCARD")
+                server(b"UNWATCH")
+                server(b"FLUSHALL")
+        pair.real.close()
+        pair.ours.close()
+    print(f"{2 * arguments.steps} requests, {count} differences of {len(shown)} kinds")
+
+
+if __name__ == "__main__":
+    main()

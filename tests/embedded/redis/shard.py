@@ -1,0 +1,236 @@
+"""Three nodes in the test's own loop, and a client that says what it wants to the byte."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from cachesim.credentials import acl_hash
+from cachesim.embedded.pipe import PipeTransport, pipe
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.node import RedisNode
+from cachesim.protocols.resp import request
+
+TOKEN, ADMIN = "t" * 32, "a" * 32
+NAMES = ("redis-a", "redis-b", "redis-c")
+_PATIENCE = 10.0  # seconds
+
+
+class ReplyError(Exception):
+    """An error that a node answered with."""
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    """Let the loop go round until a condition gives something true."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _PATIENCE
+    while not (result := condition()):
+        assert loop.time() < deadline, condition
+        await asyncio.sleep(0.001)
+    return result
+
+
+class Caller(asyncio.Protocol):
+    """A client that sends what it is told and reads replies, in RESP2 and RESP3."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.buffer = b""
+        self.is_lost = False
+        self._news = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what has come."""
+        self.buffer += data
+        self._news.set()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.is_lost = True
+        self._news.set()
+
+    def send(self, *words: str | bytes | int) -> None:
+        """Send a request."""
+        encoded = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+        self.transport.write(request(encoded))
+
+    async def __call__(self, *words: str | bytes | int) -> Any:
+        """Send a request, and wait for its reply."""
+        self.send(*words)
+        return await self.receive()
+
+    async def receive(self) -> Any:
+        """Wait for a reply.
+
+        Raises:
+            ReplyError: it is an error.
+            ConnectionResetError: the connection ended.
+        """
+        while True:
+            try:
+                value, rest = _read(self.buffer)
+            except IndexError:
+                if self.is_lost:
+                    raise ConnectionResetError from None
+                self._news.clear()
+                await asyncio.wait_for(self._news.wait(), _PATIENCE)
+                continue
+            self.buffer = rest
+            if isinstance(value, ReplyError):
+                raise value
+            return value
+
+
+def _read(data: bytes) -> tuple[Any, bytes]:
+    """The first reply of some bytes, and what follows. Raises IndexError if it is not all there."""
+    line, end, rest = data.partition(b"\r\n")
+    if not end:
+        raise IndexError
+    sign, text = line[:1], line[1:]
+    if sign in (b"+", b"-"):
+        said = text.decode(errors="surrogateescape")
+        return (said if sign == b"+" else ReplyError(said)), rest
+    if sign == b":":
+        return int(text), rest
+    if sign == b",":
+        return float(text), rest
+    if sign == b"#":
+        return text == b"t", rest
+    if sign == b"_" or text == b"-1":
+        return None, rest
+    count = int(text)
+    if sign in (b"$", b"="):
+        if len(rest) < count + 2:
+            raise IndexError
+        return rest[:count], rest[count + 2 :]
+    items = []
+    for _ in range(count * (2 if sign == b"%" else 1)):
+        item, rest = _read(rest)
+        items.append(item)
+    if sign == b"%":
+        return {_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}, rest
+    return items, rest
+
+
+def _key(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Shard:
+    """Three nodes, the first one the primary, whose links can be cut.
+
+    Attributes:
+        cut: links that refuse: who dials, whom, and `redis` or `bus`.
+    """
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self._folder = folder
+        self._options = options
+        self.nodes: dict[str, RedisNode] = {}
+        self.cut: set[tuple[str, str, str]] = set()
+        self._pipes: list[tuple[tuple[str, str, str], PipeTransport]] = []
+        run = secrets.token_hex(4)
+        self.addresses = {
+            name: NodeAddress(node_id(run, name), "127.0.0.1", 7000 + number, 17000 + number)
+            for number, name in enumerate(NAMES)
+        }
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        users = {
+            "default": f"on {acl_hash(TOKEN)} ~* &* +@all -config -cluster|failover -debug",
+            "cachesim": f"on {acl_hash(ADMIN)} ~* &* +@all",
+        }
+        for name in NAMES:
+            directory = self._folder / name
+            directory.mkdir(exist_ok=True)
+            options = {
+                "users": users,
+                "replication_user": "cachesim",
+                "replication_password": ADMIN,
+                **self._options,
+            }
+            config = RedisNodeConfig(
+                name, name[-1], directory, self.addresses, "redis-a", **options
+            )
+
+            async def dial(
+                factory: Callable[[], asyncio.Protocol],
+                peer: str,
+                service: str,
+                name: str = name,
+            ) -> None:
+                link = (name, peer, service)
+                if link in self.cut:
+                    raise ConnectionRefusedError(link)
+                node = self.nodes[peer]
+                far = node.accept() if service == "redis" else node.accept_bus()
+                self._pipes.append((link, pipe(loop, factory(), far)[0]))
+
+            self.nodes[name] = RedisNode(config, dial_peer=dial)
+        for node in self.nodes.values():
+            node.start()
+        await until(lambda: all(self.follows(name, "redis-a") for name in NAMES[1:]))
+        await until(lambda: all(len(n.server.bus.outbound) == 2 for n in self.nodes.values()))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for node in self.nodes.values():
+            node.close()
+        await asyncio.sleep(0)
+
+    def __getitem__(self, zone: str) -> RedisNode:
+        return self.nodes[f"redis-{zone}"]
+
+    def follows(self, name: str, primary: str) -> bool:
+        """Whether a node is a replica in sync with a primary."""
+        node, other = self.nodes[name], self.nodes[primary]
+        if not node.is_running or not other.is_running:
+            return False
+        following = node.server.following
+        return (
+            following is not None
+            and following.is_up
+            and following.primary.name == primary
+            and node.server.stream.offset == other.server.stream.offset
+        )
+
+    def sever(self, *links: tuple[str, str, str]) -> None:
+        """Cut links, and close what runs over them."""
+        self.cut |= set(links)
+        for link, transport in self._pipes:
+            if link in links:
+                transport.abort()
+
+    def isolate(self, zone: str) -> None:
+        """Cut every link from and to a node's zone."""
+        name = f"redis-{zone}"
+        self.sever(
+            *(
+                (one, other, service)
+                for one in NAMES
+                for other in NAMES
+                for service in ("redis", "bus")
+                if one != other and name in (one, other)
+            )
+        )
+
+    async def call(self, zone: str, *, admin: bool = False, resp: int = 2) -> Caller:
+        """A client of a node."""
+        caller = Caller()
+        pipe(asyncio.get_running_loop(), caller, self[zone].accept())
+        user, password = ("cachesim", ADMIN) if admin else ("default", TOKEN)
+        await caller("HELLO", resp, "AUTH", user, password)
+        return caller

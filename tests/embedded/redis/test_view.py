@@ -1,0 +1,191 @@
+"""Gossip without I/O, on a clock that the test moves."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from cachesim.clock import ManualClock
+from cachesim.embedded.redis.view import ALL_SLOTS, Member, Message, View, ranges
+
+TIMEOUT = 2.0  # seconds
+
+
+@dataclass
+class Node:
+    """A view, and what it has asked for."""
+
+    net: "Net"
+    name: str
+    view: View = field(init=False)
+    did: list[str] = field(default_factory=list)
+
+    def send(self, node: str, message: Message) -> None:
+        """Deliver a message, and the answer to it, unless one of the ways is cut."""
+        if (self.name, node) in self.net.cut:
+            return
+        answer = self.net.nodes[node].view.receive(message)
+        if answer is not None and (self.name, node) not in self.net.cut_answers:
+            self.view.receive(answer)
+
+    def follow(self, primary: Member) -> None:
+        """Note it."""
+        self.did.append(f"follow {primary.name}")
+
+    def lead(self) -> None:
+        """Note it."""
+        self.did.append("lead")
+
+    def offset(self) -> int:
+        """None."""
+        return 0
+
+    def changed(self) -> None:
+        """Nothing to do."""
+
+    def log(self, text: str, level: str = "*") -> None:
+        """Nothing to do."""
+
+
+class Net:
+    """Three views, the first one's node the primary."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(100.0)
+        self.cut: set[tuple[str, str]] = set()
+        self.cut_answers: set[tuple[str, str]] = set()
+        self.nodes = {name: Node(self, name) for name in "abc"}
+        for name, node in self.nodes.items():
+            members = {n: Member(n, n, "h", 1, 2, primary=None if n == "a" else "a") for n in "abc"}
+            members["a"].slots, members["a"].epoch = ALL_SLOTS, 1
+            me = members.pop(name)
+            node.view = View(
+                me,
+                list(members.values()),
+                node,
+                timeout=lambda: TIMEOUT,
+                clock=self.clock.monotonic,
+                current_epoch=1,
+                formed=True,
+            )
+        self.heal()
+
+    def heal(self) -> None:
+        """Restore all ways: links that were broken are made anew, which begins with a ping."""
+        self.cut.clear()
+        self.cut_answers.clear()
+        for node in self.nodes.values():
+            for member in node.view.others:
+                node.view.linked(member)
+
+    def __getitem__(self, name: str) -> View:
+        return self.nodes[name].view
+
+    def isolate(self, name: str) -> None:
+        """Cut all ways from and to a node."""
+        self.cut |= {(name, other) for other in "abc"} | {(other, name) for other in "abc"}
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, a tenth of a second at once."""
+        for _ in range(round(seconds * 10)):
+            self.clock.advance(0.1)
+            for node in self.nodes.values():
+                node.view.tick()
+
+
+def test_formed_at_once() -> None:
+    """All is well from the first moment, and stays so."""
+    net = Net()
+    assert all(net[name].is_ok for name in "abc")
+    net.wait(3 * TIMEOUT)
+    assert all(net[name].is_ok for name in "abc")
+    assert all(m.is_reachable for name in "abc" for m in net[name].others)
+
+
+def test_takeover_while_all_is_well() -> None:
+    """A node that is ok takes writes at once; all others follow it."""
+    net = Net()
+    net["b"].take_over()
+    assert net["b"].is_ok
+    assert net.nodes["a"].did == ["follow b"]
+    assert net.nodes["c"].did == ["follow b"]
+    assert net["a"].me.primary == "b"
+    assert net["a"].members["b"].slots == ALL_SLOTS
+
+
+def test_takeover_after_a_silence() -> None:
+    """A node whose state had become fail refuses for the node timeout, and is ok then."""
+    net = Net()
+    net.isolate("a")
+    net.wait(2 * TIMEOUT + 1.5)
+    assert not net["b"].is_ok
+    assert net["a"].is_ok, "a sole primary goes on"
+    assert net["a"].members["b"].failed_at is not None, "and holds its replicas to have failed"
+    assert net["b"].members["a"].failed_at is None, "which replicas alone can't do"
+    assert net["b"].members["a"].suspected
+    net["b"].take_over()
+    assert not net["b"].is_ok
+    net.wait(TIMEOUT - 0.3)
+    assert not net["b"].is_ok
+    net.wait(0.5)
+    assert net["b"].is_ok
+
+
+def test_old_primary_is_told() -> None:
+    """It learns of the newer configuration from the first message, and follows."""
+    net = Net()
+    net.isolate("a")
+    net["c"].take_over()
+    assert net["a"].me.is_primary
+    net.heal()
+    net.wait(TIMEOUT)
+    assert net.nodes["a"].did == ["follow c"]
+    assert net["a"].is_ok
+    assert all(net[name].members["c"].is_primary for name in "abc")
+
+
+def test_one_way_is_not_enough() -> None:
+    """Answers that get lost are a silence."""
+    net = Net()
+    net.cut_answers.add(("b", "a"))
+    net.cut.add(("a", "b"))
+    net.wait(2 * TIMEOUT + 1.5)
+    assert net["b"].members["a"].suspected
+    assert net["c"].is_ok
+
+
+def test_failed_replica_is_back() -> None:
+    """A replica that answers again has not failed any more."""
+    net = Net()
+    net.isolate("b")
+    net.wait(2 * TIMEOUT + 1.5)
+    assert net["a"].members["b"].failed_at is not None
+    assert net["c"].members["b"].failed_at is not None
+    net.heal()
+    net.wait(2.0)
+    assert net["a"].members["b"].is_reachable
+    assert net["c"].members["b"].is_reachable
+
+
+def test_two_takeovers_end_with_one_primary() -> None:
+    """The node with the higher epoch wins; equal ones are told apart."""
+    net = Net()
+    net.cut |= {("b", "c"), ("c", "b")}
+    net["b"].take_over()
+    net.cut |= {("a", "c"), ("c", "a")}
+    net["c"].take_over()
+    net["c"].take_over()
+    net.heal()
+    net.wait(2 * TIMEOUT)
+    owners = {net[name].owner(0).id for name in "abc"}  # type: ignore[union-attr]
+    assert len(owners) == 1
+    assert sum(net[name].me.is_primary and bool(net[name].me.slots) for name in "abc") == 1
+
+
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [(0, []), (5, [(0, 0), (2, 2)]), (ALL_SLOTS, [(0, 16383)]), (6, [(1, 2)])],
+    ids=["none", "gaps", "all", "inner"],
+)
+def test_ranges(slots: int, expected: list[tuple[int, int]]) -> None:
+    """Bits as ranges."""
+    assert ranges(slots) == expected
