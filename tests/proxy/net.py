@@ -107,9 +107,10 @@ async def rig(dial: Dial | None = None, seed: int = 0) -> AsyncIterator[Rig]:
         yield rig
     finally:
         rig.proxies.close()
-        server.close()
-        # Some connections may only now be told to the server.
+        # Some connections may only now come to the server, and must not find it closed.
+        await asyncio.sleep(0.001)
         await eventually(lambda: len(asyncio.all_tasks()) == 1)
+        server.close()
         for talk in rig.talks:
             talk.writer.transport.abort()
         for talk in rig.talks:
