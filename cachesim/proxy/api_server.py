@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
 import h11
 
 from cachesim.proxy.api import Answer, ProxyApi
+from cachesim.proxy.listener import Listener
 from cachesim.proxy.server import Proxies
 
 _BODY_MAX = 64 * 1024  # bytes; hundreds of proxies
@@ -22,39 +24,55 @@ class ProxyServer:
         proxies: to be used in the loop's thread.
     """
 
-    def __init__(self, proxies: Proxies) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, proxies: Proxies) -> None:
         self.proxies = proxies
+        self._loop = loop
         self._api = ProxyApi(proxies)
         self._connections: dict[_ApiConnection, None] = {}
-        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: Listener | None = None
 
-    async def start(self, port: int = 0) -> int:
+    def start(self, port: int = 0) -> str:
         """Answer calls of the API.
 
         Args:
             port: 0 is a free one.
 
         Returns:
-            The port.
+            The API's URL.
 
         Raises:
-            OSError: the port is taken.
+            ToxiproxyError: the port is taken.
         """
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.accept, "127.0.0.1", port)
-        return int(self._server.sockets[0].getsockname()[1])
+        self._listener = Listener(self._loop, f"127.0.0.1:{port}", self._accept)
+        return f"http://{self._listener.address}"
+
+    def close(self) -> None:
+        """Close the API and the proxies."""
+        if self._listener is not None:
+            self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        for connection in tuple(self._connections):
+            connection.close()
+        self.proxies.close()
 
     def accept(self) -> asyncio.Protocol:
         """The server side of a new connection to the API."""
         return _ApiConnection(self._api.answer, self._connections)
 
-    def close(self) -> None:
-        """Close the API and the proxies."""
-        if self._server is not None:
-            self._server.close()
-        for connection in tuple(self._connections):
-            connection.close()
-        self.proxies.close()
+    def _accept(self, sock: socket.socket) -> None:
+        async def serve() -> None:
+            await self._loop.connect_accepted_socket(self.accept, sock)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() or task.exception():
+                sock.close()
+
+        task = self._loop.create_task(serve())
+        self._tasks.add(task)
+        task.add_done_callback(end)
 
 
 class _Refused(Exception):
