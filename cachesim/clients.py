@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cachesim.tls import CertificateAuthority
+from cachesim.tls import TrustedAuthority
 from cachesim.topology import Endpoint
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class NodeClients:
         address: Callable[[str], Endpoint],
         username: str,
         password: str,
-        ca: CertificateAuthority,
+        ca: TrustedAuthority,
     ) -> None:
         self._address = address
         self._username = username
