@@ -52,3 +52,20 @@ class CertificateAuthority(TrustedAuthority):
         return Certificate(
             b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
         )
+
+
+def hosts_in(certificate: bytes) -> set[str]:
+    """The names and addresses that a certificate is for.
+
+    Args:
+        certificate: PEM; of a chain, the first counts.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
+    from cryptography import x509
+
+    leaf = x509.load_pem_x509_certificate(certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return {*names.get_values_for_type(x509.DNSName), *map(str, addresses)}

@@ -32,6 +32,7 @@ from cachesim.backends.plan import (
     auth,
     certificates,
     command_of,
+    pod_of,
     uid_of,
 )
 from cachesim.backends.redis_server import drawn_ids
@@ -260,7 +261,7 @@ class DockerBackend(ContainerNodes):
 
         interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
         published = self._plan.published(zone)
-        pod = f"pod-{zone}"
+        pod = pod_of(zone)
         version = self._client.client.api.api_version
         return self._create(
             pod,

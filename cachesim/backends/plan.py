@@ -180,6 +180,11 @@ def uid_of(node: Node) -> int:
     return REDIS_UID if node.service is Service.REDIS else MEMCACHED_UID
 
 
+def pod_of(zone: str) -> str:
+    """The name of a zone's pod, on the network too."""
+    return f"pod-{zone}"
+
+
 def _upstream(link: Link) -> str:
-    host = "127.0.0.1" if link.source == CLIENT else f"pod-{link.target_zone}"
+    host = "127.0.0.1" if link.source == CLIENT else pod_of(link.target_zone)
     return f"{host}:{_LISTENERS[link.service]}"
