@@ -9,15 +9,17 @@ from pathlib import Path
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
-from benchmarks import failover, partition, reset, start, traffic
+from benchmarks import cli, failover, partition, plugin, reset, start, traffic
 from cachesim.backends.docker import connect
 
 SUBJECTS: dict[str, Callable[[int], str]] = {
     "start": start.run,
+    "cli": cli.run,
     "reset": reset.run,
     "partition": partition.run,
     "failover": failover.run,
     "traffic": traffic.run,
+    "plugin": plugin.run,
 }
 README = Path(__file__).with_name("README.md")
 

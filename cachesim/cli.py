@@ -1,9 +1,18 @@
 """The command line: click commands without logic.
 
-What a command needs is imported when it runs, so that `--help` is there at once.
+What a command needs is imported when it runs, so that `--help` is there at once. Exit codes: 0 it
+is done; 1 it could not be done, the message says why; 2 it was not understood; 3 nothing is up
+(`status`), or something is not as it should be (`doctor`); 130 it was interrupted.
 """
 
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import click
+
+INTERRUPTED = 130
+_NOT_WELL = 3
 
 
 class _Group(click.Group):
@@ -11,7 +20,6 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         from cachesim.errors import CachesimError
-        from cachesim.foreground import INTERRUPTED
 
         try:
             return super().invoke(ctx)
@@ -19,6 +27,21 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """`10s`, `500ms`, `2m`, `1h`; in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
+        if match is None:
+            self.fail(f"{value!r} should be a number with ms, s, m or h, such as 10s", param, ctx)
+        number, unit = match.groups()
+        return float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit or "s"]
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -34,6 +57,63 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     ctx.exit()
 
 
+def _suggest(words: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """What a shell offers for a word that is begun."""
+    return lambda _context, _parameter, begun: [it for it in words() if it.startswith(begun)]
+
+
+def _parts(which: str) -> Callable[..., list[str]]:
+    """The names of nodes, zones or links: every topology has the same."""
+
+    def names() -> list[str]:
+        from cachesim.topology import production
+
+        return [part.name for part in getattr(production(), which)]
+
+    return _suggest(names)
+
+
+def _running() -> list[str]:
+    from cachesim.files import living_runs
+
+    return [run.name for run in living_runs()]
+
+
+_name = click.option(
+    "--name",
+    shell_complete=_suggest(_running),
+    help="The topology's name. Needed only if several are up.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_for = click.option(
+    "--for", "seconds", type=_Duration(), metavar="DURATION", help="Heal it after this: 10s, 2m."
+)
+
+
+def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that are settings."""
+    # The choices are those of cachesim.config, which takes too long to import for `--help`.
+    options = (
+        click.option("--name", help="The topology's name.  [default: drawn]"),
+        click.option("--backend", type=click.Choice(["auto", "docker"]), help="What carries it."),
+        click.option(
+            "--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run."
+        ),
+        click.option(
+            "--speed",
+            type=float,
+            help="How much faster than production time it runs.  [default: 1]",
+        ),
+        click.option("--seed", type=int, help="Seed of every draw.  [default: drawn]"),
+        click.option(
+            "--advertise-host", metavar="HOST", help="Told to containers outside the zones."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
@@ -47,30 +127,67 @@ def main() -> None:
     """Your production Redis and Memcached topology here, to be broken on purpose."""
 
 
-# The choices are those of cachesim.config, which takes too long to import for `--help`.
+# --- a topology's life ----------------------------------------------------------------------
+
+
 @main.command()
-@click.option("--name", help="The topology's name.  [default: drawn]")
-@click.option("--backend", type=click.Choice(["auto", "docker"]), help="What carries it.")
-@click.option("--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run.")
-@click.option(
-    "--speed", type=float, help="How much faster than production time it runs.  [default: 1]"
-)
-@click.option("--seed", type=int, help="Seed of every draw.  [default: drawn]")
-@click.option("--advertise-host", metavar="HOST", help="Told to containers outside the zones.")
+@_settings
+@click.option("-d", "--detach", is_flag=True, help="Let it outlive this command; see `down`.")
+@click.option("--json", "as_json", is_flag=True, help="With -d: print JSON, for programs.")
 @click.pass_context
-def up(ctx: click.Context, /, **arguments: object) -> None:
-    """Run a topology until Ctrl-C.
+def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) -> None:
+    """Run a topology, until Ctrl-C or detached.
 
     Shows where it is and prints its events. What is not given here comes from the variables
     CACHESIM_*, or from cachesim.toml or [tool.cachesim] in pyproject.toml.
     """
-    from cachesim.foreground import run
+    if as_json and not detach:
+        raise click.UsageError("--json goes with -d: without it, `up` ends with the topology.")
+    if detach:
+        from cachesim import console
 
-    ctx.exit(run(arguments))
+        console.up(arguments, as_json=as_json)
+    else:
+        from cachesim.foreground import run
+
+        ctx.exit(run(arguments))
 
 
 @main.command()
-@click.option("--name", help="The topology's name. Needed only if several are up.")
+@_name
+@_json
+def down(name: str | None, as_json: bool) -> None:
+    """Take a topology down that `cachesim up` runs."""
+    from cachesim import console
+
+    console.down(name, as_json=as_json)
+
+
+@main.command()
+@_name
+@_json
+@click.pass_context
+def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """Show what is up: nodes, roles, faults, and what has died."""
+    from cachesim import console
+
+    ctx.exit(0 if console.status(name, as_json=as_json) else _NOT_WELL)
+
+
+@main.command()
+@_json
+def gc(as_json: bool) -> None:
+    """Remove what topologies have left whose process was killed, and nothing else."""
+    from cachesim import console
+
+    console.gc(as_json=as_json)
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+@main.command()
+@_name
 @click.option(
     "--format",
     "style",
@@ -79,6 +196,7 @@ def up(ctx: click.Context, /, **arguments: object) -> None:
     show_default=True,
     help="How they are written.",
 )
+@click.option("--json", "style", flag_value="json", help="As --format json.")
 @click.option("--show-secrets", is_flag=True, help="Print the password too, and the URL with it.")
 def env(name: str | None, style: str, show_secrets: bool) -> None:
     """Print the variables that a service needs.
@@ -88,3 +206,256 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
     from cachesim import variables
 
     click.echo(variables.render(variables.of_running(name, secrets=show_secrets), style))
+
+
+@main.command()
+@click.argument("node", shell_complete=_parts("nodes"))
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(1), default=50, show_default=True, help="How many."
+)
+@_name
+@_json
+def logs(node: str, follow: bool, lines: int, name: str | None, as_json: bool) -> None:
+    """Print the tail of a node's log."""
+    from cachesim import console
+
+    console.logs(name, node, lines, follow=follow, as_json=as_json)
+
+
+@main.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@_name
+@_json
+def events(follow: bool, name: str | None, as_json: bool) -> None:
+    """Print what was done and what happened, since the start.
+
+    With --json, an event a line.
+    """
+    from cachesim import console
+
+    console.events(name, follow=follow, as_json=as_json)
+
+
+@main.command()
+@_settings
+@_json
+def config(as_json: bool, **arguments: object) -> None:
+    """Show each setting, its value and where it came from."""
+    from cachesim import console
+
+    console.config(arguments, as_json=as_json)
+
+
+@main.command()
+@_json
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check what a topology needs here: what is wrong, and what to do."""
+    from cachesim import console
+
+    ctx.exit(0 if console.doctor(as_json=as_json) else _NOT_WELL)
+
+
+@main.command(context_settings={"allow_interspersed_args": False})
+@click.argument("node", shell_complete=_parts("nodes"))
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@_name
+@click.pass_context
+def shell(ctx: click.Context, node: str, command: tuple[str, ...], name: str | None) -> None:
+    """Talk to a node through its client link, or send it one COMMAND.
+
+    A Redis node is spoken to with redis-cli, or valkey-cli, where there is one. Options go before
+    NODE.
+    """
+    from cachesim import shell as prompt
+
+    ctx.exit(prompt.run(name, node, command))
+
+
+# --- breaking -------------------------------------------------------------------------------
+
+
+@main.group()
+def fault() -> None:
+    """Begin a fault. It stays until `cachesim heal`, or as long as --for says.
+
+    Links are named as in `cachesim fault list --links`, and may be patterns: 'client-to-*'.
+    """
+
+
+def _begin(kind: str, name: str | None, as_json: bool, seconds: float | None, **what: Any) -> None:
+    from cachesim import console
+
+    console.fault(name, kind, what, seconds, as_json=as_json)
+
+
+def _fault(name: str, summary: str) -> Callable[[Callable[..., Any]], click.Command]:
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        for option in (_json, _name, _for):
+            function = option(function)
+        return fault.command(name, help=summary)(function)
+
+    return decorate
+
+
+_links = click.argument(
+    "links", nargs=-1, required=True, metavar="LINK...", shell_complete=_parts("links")
+)
+_nodes = click.argument(
+    "nodes", nargs=-1, required=True, metavar="NODE...", shell_complete=_parts("nodes")
+)
+
+
+@_fault("latency", "Add milliseconds to the round trip.")
+@_links
+@click.option("--ms", type=click.IntRange(0), required=True, help="How many.")
+@click.option("--jitter", type=click.IntRange(0), default=0, help="More or less, milliseconds.")
+def _latency(**options: Any) -> None:
+    _begin("latency", **options)
+
+
+@_fault("bandwidth", "Limit both streams.")
+@_links
+@click.option("--kb-s", type=click.IntRange(1), required=True, help="Kilobytes a second.")
+def _bandwidth(**options: Any) -> None:
+    _begin("bandwidth", **options)
+
+
+@_fault("blackhole", "Let packets vanish: connections hang, nothing is refused or closed.")
+@_links
+def _blackhole(**options: Any) -> None:
+    _begin("blackhole", **options)
+
+
+@_fault("refuse", "Close established connections and refuse new ones.")
+@_links
+def _refuse(**options: Any) -> None:
+    _begin("refuse", **options)
+
+
+@_fault("reset", "Reset every connection when the client next sends.")
+@_links
+def _reset(**options: Any) -> None:
+    _begin("reset", **options)
+
+
+@_fault("replication-lag", "Let replicas receive everything later, by SECONDS.")
+@click.argument("lag", type=_Duration(), metavar="SECONDS")
+@click.option(
+    "--replica",
+    "replicas",
+    multiple=True,
+    metavar="NODE",
+    shell_complete=_parts("nodes"),
+    help="Only this one's.",
+)
+def _replication_lag(lag: float, replicas: tuple[str, ...], **options: Any) -> None:
+    seconds = options.pop("seconds")
+    options |= {"replicas": list(replicas)} if replicas else {}
+    _begin("replication_lag", seconds=seconds, zones=[lag], **options)
+
+
+@_fault("partition", "Cut two zones off from each other.")
+@click.argument("one", metavar="ZONE", shell_complete=_parts("zones"))
+@click.argument("other", metavar="ZONE", shell_complete=_parts("zones"))
+@click.option("--one-way", is_flag=True, help="Only what goes from the first to the second.")
+def _partition(one: str, other: str, **options: Any) -> None:
+    _begin("partition", zones=[one, other], **options)
+
+
+@_fault("isolate", "Cut a zone off from the others and from clients.")
+@click.argument("zone", shell_complete=_parts("zones"))
+def _isolate(zone: str, **options: Any) -> None:
+    _begin("isolate", zones=[zone], **options)
+
+
+@_fault("az-power", "Cut the power of a zone, until it is healed.")
+@click.argument("zone", shell_complete=_parts("zones"))
+def _az_power(zone: str, **options: Any) -> None:
+    _begin("az_power", zones=[zone], **options)
+
+
+@_fault("kill", "SIGKILL nodes; healing starts them.")
+@_nodes
+def _kill(**options: Any) -> None:
+    _begin("kill", **options)
+
+
+@_fault("stop", "End nodes in order; healing starts them.")
+@_nodes
+def _stop(**options: Any) -> None:
+    _begin("stop", **options)
+
+
+@_fault("pause", "SIGSTOP nodes; healing resumes them.")
+@_nodes
+def _pause(**options: Any) -> None:
+    _begin("pause", **options)
+
+
+@fault.command("list")
+@click.option("--links", is_flag=True, help="The links that there are, instead.")
+@_name
+@_json
+def _list(links: bool, name: str | None, as_json: bool) -> None:
+    """Show the faults that are there."""
+    from cachesim import console
+
+    console.faults(name, links=links, as_json=as_json)
+
+
+@main.command()
+@click.argument("fault_id", metavar="[ID]", required=False)
+@_name
+@_json
+def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
+    """Heal one fault, or all, and what was done to the proxies by hand."""
+    from cachesim import console
+
+    console.heal(name, fault_id, as_json=as_json)
+
+
+@main.command()
+@_name
+@_json
+def reset(name: str | None, as_json: bool) -> None:
+    """Make it as new: healed, all nodes up, the first primary, empty."""
+    from cachesim import console
+
+    console.reset(name, as_json=as_json)
+
+
+def _verb(verb: str, summary: str) -> None:
+    @main.command(verb, help=summary)
+    @click.argument("node", shell_complete=_parts("nodes"))
+    @_name
+    @_json
+    def _(node: str, name: str | None, as_json: bool) -> None:
+        from cachesim import console
+
+        console.node(name, verb, node, as_json=as_json)
+
+
+_verb("kill", "SIGKILL a node. `restart`, or `heal`, starts it again.")
+_verb("stop", "End a node in order. `restart`, or `heal`, starts it again.")
+_verb("pause", "SIGSTOP a node: it answers nothing until `resume`, or `heal`.")
+_verb("resume", "Let a paused node go on.")
+_verb("restart", "Give a node a new process, whatever state it is in.")
+
+
+@main.command()
+@click.option(
+    "--to",
+    metavar="ZONE",
+    shell_complete=_parts("zones"),
+    help="Whose replica is promoted.  [default: least lag]",
+)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until it is completed.")
+@_name
+@_json
+def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> None:
+    """Promote a replica, as ElastiCache's TestFailover does."""
+    from cachesim import console
+
+    console.failover(name, to, wait=wait, as_json=as_json)

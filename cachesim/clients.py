@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cachesim.tls import TrustedAuthority
 from cachesim.topology import Endpoint
 
 if TYPE_CHECKING:
@@ -37,12 +36,12 @@ class NodeClients:
         address: Callable[[str], Endpoint],
         username: str,
         password: str,
-        ca: TrustedAuthority,
+        tls: ssl.SSLContext,
     ) -> None:
         self._address = address
         self._username = username
         self._password = password
-        self._tls = ca.client_context()
+        self._tls = tls
         self._redis: dict[str, Redis] = {}
 
     def redis(self, node: str) -> "Redis":

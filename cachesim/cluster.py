@@ -91,6 +91,18 @@ class Cluster:
             time.sleep(_POLL)
         self.set_node_timeout(node_timeout_ms)
 
+    def find_primary(self) -> str:
+        """The node that is the primary now, by what the nodes say of themselves."""
+
+        def followers(node: str) -> int:
+            try:
+                info = self._admin.redis(node).info("replication")
+            except errors():
+                return -1
+            return int(info["connected_slaves"]) if info["role"] == "master" else -1
+
+        return max(self._nodes, key=followers)
+
     def flush(self, primary: str) -> None:
         """Delete all data, on the replicas too."""
         client = self._admin.redis(primary)

@@ -1,5 +1,6 @@
 """Settings: what a user can choose, and from where (argument > environment > file > default)."""
 
+import contextlib
 import os
 import re
 import tomllib
@@ -85,48 +86,65 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """
 
     backend: Literal["auto", "docker"] = Field(
-        default="auto", description="What carries the topology."
+        default="auto",
+        description="What carries the topology: `docker`, the only one yet, or `auto`.",
     )
     engine: Literal["redis", "valkey"] = Field(
-        default="redis", description="The server that the Redis nodes run."
+        default="redis", description="What the Redis nodes run: `redis` or `valkey`."
     )
-    name: _Name | None = Field(default=None, description="The topology's name; None: drawn.")
+    name: _Name | None = Field(
+        default=None,
+        description="The topology's name, part of its containers' names. Without it, one is drawn.",
+    )
     speed: float = Field(
-        default=1.0, gt=0, description="How much faster than production time it runs."
+        default=1.0, gt=0, description="How much faster than production the control plane is."
     )
     seed: int | None = Field(
-        default=None, ge=0, description="Seed of every draw; None: drawn and shown."
+        default=None,
+        ge=0,
+        description="All draws depend on it. Without it, it is drawn and shown.",
     )
     memory_scale: float = Field(
-        default=0.01, gt=0, le=1, description="Share of production's memory that a node gets."
+        default=0.01,
+        gt=0,
+        le=1,
+        description="The share of production's memory (Redis 10 GB, Memcached 12 GB) that a node "
+        "gets.",
     )
     detection_seconds: _Span = Field(
-        default=(10.0, 20.0), description="Seconds until a dead primary is noticed, at speed 1."
+        default=(10.0, 20.0),
+        description="Seconds until a dead primary is noticed, at speed 1. One number is both ends.",
     )
     promotion_seconds: _Span = Field(
-        default=(5.0, 10.0), description="Seconds from then to a new primary, at speed 1."
+        default=(5.0, 10.0), description="Seconds from then to the new primary, at speed 1."
     )
     replacement_seconds: _Span = Field(
-        default=(30.0, 60.0), description="Seconds from then to a new replica, at speed 1."
+        default=(30.0, 60.0),
+        description="Seconds from then to a dead node's new process, at speed 1.",
     )
     node_timeout_seconds: float = Field(
-        default=15.0, ge=1, description="Redis's cluster-node-timeout, in seconds."
+        default=15.0, ge=1, description="Redis's `cluster-node-timeout`, in seconds."
     )
     advertise_host: _Host | None = Field(
-        default=None, description="Host name or IP told to containers outside the zones."
+        default=None,
+        description="Host name or IP that clients are told instead of 127.0.0.1, also in the "
+        "certificates. It must lead to this machine; ports are published on its 127.0.0.1.",
     )
     start_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Seconds that the topology may take to be ready."
+        default=60.0, gt=0, description="Seconds that the start may take."
     )
-    redis_image: _Image = Field(default="redis:7.2", description="Image for engine redis.")
+    redis_image: _Image = Field(
+        default="redis:7.2", description="The image of the Redis nodes with engine `redis`."
+    )
     valkey_image: _Image = Field(
-        default="valkey/valkey:8.1", description="Image for engine valkey."
+        default="valkey/valkey:8.1", description="The image of them with engine `valkey`."
     )
     memcached_image: _Image = Field(
-        default="memcached:1.6", description="Image of the Memcached nodes."
+        default="memcached:1.6", description="The image of the Memcached nodes."
     )
     toxiproxy_image: _Image = Field(
-        default="ghcr.io/shopify/toxiproxy:2.12.0", description="Image of each zone's Toxiproxy."
+        default="ghcr.io/shopify/toxiproxy:2.12.0",
+        description="The image of each zone's Toxiproxy.",
     )
 
     @property
@@ -187,7 +205,9 @@ def load_settings(
     """
     variables = {_PREFIX + key.upper(): key for key in Settings.model_fields}
     environ = os.environ if environ is None else environ
-    given = _from_file(directory or Path.cwd())
+    with contextlib.suppress(FileNotFoundError):  # the current folder may have been removed
+        directory = directory or Path.cwd()
+    given = _from_file(directory) if directory else {}
     for variable, key in variables.items():
         if text := environ.get(variable, "").strip():
             given[key] = _Given(text, f"environment {variable}")

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from cachesim import elasticache
 from cachesim.clock import Clock, SystemClock
+from cachesim.config import Settings
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.monitor import INTERVAL, SILENCE, Evidence, RedisProbe, Silence
@@ -69,6 +70,17 @@ class Timing:
     replacement: tuple[float, float]
     node_timeout: float
     speed: float = 1.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Timing":
+        """That of the settings."""
+        return cls(
+            settings.detection_seconds,
+            settings.promotion_seconds,
+            settings.replacement_seconds,
+            settings.node_timeout_seconds,
+            settings.speed,
+        )
 
     @property
     def longest_failover(self) -> float:
@@ -264,8 +276,10 @@ class ControlPlane:
             raise ValueError(f"no zone {zone!r}: there are {', '.join(of_zone)}")
         if node == self.primary:
             raise ValueError(f"{node} is the primary already")
-        probe = self._answer(node)
-        if probe is None or probe.role is not Role.REPLICA:
+        answer = self._answer(node)
+        # Right after the start it may not have been asked yet.
+        was_asked = self._evidence.probe(node) is not None
+        if was_asked and (answer is None or answer.role is not Role.REPLICA):
             raise FaultError(f"{node} can't be promoted: it does not answer as a replica")
         return node
 

@@ -84,3 +84,12 @@ class NoPower(FaultError):
 
 class FailoverTimeout(CachesimError, TimeoutError):
     """No failover was completed in time. The message ends with the event log."""
+
+
+def revived(kind: str, text: str) -> CachesimError:
+    """An error that another process has raised, by its class's name and its message."""
+    cls = globals().get(kind, CachesimError)
+    if not (isinstance(cls, type) and issubclass(cls, CachesimError)):
+        cls = CachesimError
+    error: CachesimError = cls.__new__(cls, text)  # some take more than a message
+    return error

@@ -98,9 +98,14 @@ class Faults:
 
     @property
     def active(self) -> list[Fault]:
-        """The faults that have begun and are not healed."""
+        """The faults that have begun and are not healed.
+
+        A node that was given a new process, or resumed, meanwhile has no fault any more.
+        """
         with self._lock:
-            return list(self._active.values())
+            on_nodes = ("kill", "stop", "pause")
+            there = self._nodes.holds
+            return [f for f in self._active.values() if f.kind not in on_nodes or there(f)]
 
     def reseed(self, seed: str) -> None:
         """Begin the draws anew."""
@@ -248,7 +253,7 @@ class Faults:
         with self._lock:
             self._nodes.release_all()
             self._links.reset()
-            for fault in self.active:
+            for fault in tuple(self._active.values()):
                 self._ended(fault)
 
     # --- helpers ----------------------------------------------------------------------------

@@ -1,19 +1,18 @@
 """A topology that lives as long as the command that started it: `cachesim up`."""
 
 import contextlib
-import itertools
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.errors import CachesimError
-from cachesim.interrupts import Interrupted, Interrupts
+from cachesim.backends.base import Progress
+from cachesim.lifetime import carry
 
 if TYPE_CHECKING:
+    from cachesim.config import LoadedSettings
+    from cachesim.interrupts import Interrupts
     from cachesim.simulator import Simulator
 
-INTERRUPTED = 130
-"""The exit code of a command that was interrupted, as shells have it."""
 _LOOK = 0.2  # seconds: how soon an interrupt is noticed while nothing happens
 
 
@@ -29,39 +28,37 @@ def run(arguments: Mapping[str, object]) -> int:
     Raises:
         CachesimError: it did not come up, and nothing is left behind; or what is left behind.
     """
-    code = 0
-    try:
-        with Interrupts() as interrupts, contextlib.ExitStack() as life:
-            with interrupts.breaking():
-                # Imported here: they take long enough for an interrupt to come.
-                from cachesim import screen
-                from cachesim.config import load_settings
-                from cachesim.simulator import Simulator
+    loaded: LoadedSettings
 
-                loaded = load_settings(arguments)
-                sim = Simulator(loaded.settings)
-                life.callback(_take_down, sim)
-                with screen.progress() as show_step:
-                    steps = itertools.count(1)
+    def make() -> "Simulator":
+        nonlocal loaded
+        from cachesim.config import load_settings
+        from cachesim.simulator import Simulator
 
-                    def step(line: str) -> None:
-                        # The first one finds the images, and may take minutes. The others make
-                        # things, and whoever breaks in on that does not know what there is.
-                        if next(steps) > 1:
-                            interrupts.hold()
-                        show_step(line)
+        loaded = load_settings(arguments)
+        return Simulator(loaded.settings)
 
-                    sim.start(step)
-            screen.show(sim, loaded)
-            _say("Events follow. Ctrl-C takes everything down.")
+    def progress() -> contextlib.AbstractContextManager[Progress]:
+        from cachesim import screen
+
+        return screen.progress()
+
+    def follow(sim: "Simulator", interrupts: "Interrupts") -> None:
+        from cachesim import screen
+
+        screen.show(sim, loaded)
+        _say("Events follow. Ctrl-C takes everything down.")
+        if screen.is_live():
+            screen.watch(sim, lambda: interrupts.requested)
+        else:
             _follow(sim, interrupts)
-    except Interrupted:
-        code = INTERRUPTED
+
+    code = carry(make, progress, follow)
     _say("Everything is down.")
     return code
 
 
-def _follow(sim: "Simulator", interrupts: Interrupts) -> None:
+def _follow(sim: "Simulator", interrupts: "Interrupts") -> None:
     """Print the event log as it grows."""
     printed = 0
 
@@ -73,16 +70,6 @@ def _follow(sim: "Simulator", interrupts: Interrupts) -> None:
         for event in sim.events.since(printed):
             print(event, flush=True)
             printed += 1
-
-
-def _take_down(sim: "Simulator") -> None:
-    try:
-        sim.stop()
-    except Exception as error:
-        raise CachesimError(
-            f"not everything of the topology {sim.name!r} could be taken down: {error}. "
-            "The next start of one removes what is left, as soon as the engine answers."
-        ) from error
 
 
 def _say(line: str) -> None:

@@ -205,8 +205,7 @@ class LinkHandle:
     @property
     def listen(self) -> Endpoint:
         """Where it listens; for the links of a zone, inside that zone's pod."""
-        host, _, port = str(self._proxy()["listen"]).rpartition(":")
-        return Endpoint(host.strip("[]"), int(port))
+        return Endpoint.parse(str(self._proxy()["listen"]))
 
     @property
     def enabled(self) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Self
@@ -63,6 +64,10 @@ class Interrupts:
         if self.requested:  # after `hold`, or where Python could not raise it
             raise Interrupted
 
+    def request(self) -> None:
+        """Ask for the end without a signal."""
+        self.requested = True
+
     def hold(self) -> None:
         """From now on raise only at the end of `breaking`."""
         self._breakable = False
@@ -85,6 +90,8 @@ def _is_left_to_others(number: int) -> bool:
 
 
 def _tell(line: str) -> None:
+    if sys.stderr is None:
+        return  # it was closed from the beginning, so that 2 may be anything
     # Not through sys.stderr: the interrupt may have come while that was being written to.
     with contextlib.suppress(OSError):  # the terminal may be gone
         start = "\n" if os.isatty(2) else ""  # it shows ^C, and what was there before

@@ -5,13 +5,14 @@ the others hear only if their links over the cluster bus carry it: so a primary 
 admin probe but is cut off from its replicas can be told from one that is well.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from cachesim.clients import NodeClients
+from cachesim.clients import NodeClients, errors
 from cachesim.clock import Clock, SystemClock
 from cachesim.topology import Role, Service, Topology
 
@@ -110,6 +111,10 @@ class Monitor:
     def stop(self) -> None:
         """Stop probing and close the connections."""
         self._stopping.set()
+        for node in self._redis:
+            if (probe := self._probes.get(node)) is not None and probe.answered:
+                with contextlib.suppress(*errors()):  # or its listener ends a little later
+                    self._admin.redis(node).publish(CHANNEL, node)
         for thread in self._threads:
             thread.join()
 

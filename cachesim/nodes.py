@@ -158,6 +158,11 @@ class Nodes:
             for holder in holders:
                 self.release(holder)
 
+    def holds(self, holder: Hashable) -> bool:
+        """Whether a holder has any node down or paused."""
+        held = (*self._down.values(), *self._paused.values())
+        return any(holder in holders for holders in held)
+
     def is_up(self, node: str) -> bool:
         """Whether nobody holds the node down and its zone has power."""
         return not self._down[node] and not self._dark[self._topology.node(node).zone]

@@ -47,7 +47,10 @@ class Owner:
         if self.host != _host():
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > _TOLERANCE
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            return abs(process.create_time() - self.started) > _TOLERANCE
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:

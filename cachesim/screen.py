@@ -1,19 +1,25 @@
 """What a person sees of a topology: progress while it starts, then where everything is."""
 
 import contextlib
+import io
 import sys
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from cachesim.backends.base import Progress
-from cachesim.config import LoadedSettings
-from cachesim.handles import RedisHandle
-from cachesim.simulator import Simulator
+if TYPE_CHECKING:
+    from cachesim.backends.base import Progress
+    from cachesim.config import LoadedSettings
+    from cachesim.handles import NodeHandle
+    from cachesim.simulator import Simulator
 
+_REFRESH = 0.5  # seconds: nodes change without an event too
+_LATEST = 12  # events
 _SNIPPET = """\
 from pathlib import Path
 
@@ -31,7 +37,7 @@ cache = RedisCluster(
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> "Iterator[Progress]":
     """Show the steps on stderr: one line that changes, or a line each where that can't be."""
     console = _console(sys.stderr)
     if console.is_terminal and not console.is_dumb_terminal:
@@ -41,29 +47,91 @@ def progress() -> Iterator[Progress]:
         yield lambda line: print(line, file=sys.stderr, flush=True)
 
 
-def show(sim: Simulator, loaded: LoadedSettings) -> None:
+def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     """Give all that a person needs to use a topology, on stdout, without its secrets."""
-    env = sim.env()
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = "auto: a container engine answers"
     print(f"The topology {sim.name} is up.\n")
-    print(f"backend  {env['CACHESIM_BACKEND']} ({chosen})")
+    print(f"backend  {sim.backend} ({chosen})")
     print(f"engine   {loaded.settings.engine}")
     print(f"speed    {loaded.settings.speed:g}")
     print(f"seed     {sim.seed}\n")
+    env = sim.env()
+    nodes = [
+        (node.name, _role(node), f"az-{node.zone}", str(node.endpoint))
+        for node in sim.nodes.values()
+    ]
+    show_table(("node", "role", "zone", "endpoint"), nodes)
+    zones = [(str(z), env[f"CACHESIM_TOXIPROXY_{name.upper()}"]) for name, z in sim.zones.items()]
+    show_table(("zone", "Toxiproxy"), zones)
+    show_way_in(env, sim.name)
 
+
+def is_live() -> bool:
+    """Whether stdout is a terminal on which lines can be changed."""
     console = _console(sys.stdout)
-    nodes = _table("node", "role", "zone", "endpoint")
-    for node in sim.nodes.values():
-        role = node.role if isinstance(node, RedisHandle) else ""
-        nodes.add_row(node.name, role, str(sim.zones[node.zone]), str(node.endpoint))
-    console.print(nodes, "")
-    proxies = _table("zone", "Toxiproxy")
-    for name, zone in sim.zones.items():
-        proxies.add_row(str(zone), env[f"CACHESIM_TOXIPROXY_{name.upper()}"])
-    console.print(proxies, "")
+    return console.is_terminal and not console.is_dumb_terminal
 
+
+def watch(sim: "Simulator", is_over: Callable[[], bool]) -> None:
+    """Show nodes, faults and the latest events on a terminal, as they change."""
+    console = _console(sys.stdout)
+    with Live(_view(sim), console=console, auto_refresh=False) as live:
+        seen = sim.events.mark()
+        while not is_over():
+            mark = seen
+            sim.events.wait(lambda: sim.events.mark() > mark, _REFRESH)  # noqa: B023  # at once
+            seen = sim.events.mark()
+            live.update(_view(sim), refresh=True)
+
+
+def _view(sim: "Simulator") -> RenderableType:
+    nodes = _table(("node", "role", "zone", "state", "endpoint"))
+    for node in sim.nodes.values():
+        where = f"az-{node.zone}"
+        nodes.add_row(node.name, _role(node), where, str(node.state), str(node.endpoint))
+    faults = _table(("fault", "on"))
+    for fault in sim.faults.active:
+        faults.add_row(fault.kind, fault.target)
+    events = Text("\n".join(map(str, sim.events.since(-_LATEST))), overflow="ellipsis")
+    parts: list[RenderableType] = [f"The shard is {sim.control_plane.state}.\n", nodes, ""]
+    if faults.row_count:
+        parts += [faults, ""]
+    return Group(*parts, events, "")
+
+
+def _role(node: "NodeHandle") -> str:
+    return str(getattr(node, "role", ""))  # only Redis nodes have one
+
+
+def show_status(state: Mapping[str, Any]) -> None:
+    """Give what another process says of its topology."""
+    if "unreachable" in state:
+        print(f"{state['name']}: {state['unreachable']}\n")
+        return
+    plane = state["control_plane"] or f"lent to {state['borrowed_by']}"
+    print(
+        f"{state['name']}: up for {state['uptime_seconds']:.0f} s in process {state['pid']}, "
+        f"{plane}\n"
+        f"backend {state['backend']}, engine {state['engine']}, speed {state['speed']:g}, "
+        f"seed {state['seed']}\n"
+    )
+    show_table(
+        ("node", "role", "zone", "state", "endpoint"),
+        [
+            (it["name"], it["role"] or "", f"az-{it['zone']}", it["state"], it["endpoint"])
+            for it in state["nodes"]
+        ],
+    )
+    if state["faults"]:
+        show_table(
+            ("id", "fault", "on"), [(it["id"], it["kind"], it["target"]) for it in state["faults"]]
+        )
+
+
+def show_way_in(env: Mapping[str, str], name: str) -> None:
+    """Tell how clients get in."""
     print("From Python:\n")
     print(
         _SNIPPET.format(
@@ -73,16 +141,38 @@ def show(sim: Simulator, loaded: LoadedSettings) -> None:
             ca=env["CACHESIM_CA_FILE"],
         )
     )
-    print(f'From a shell:\n\neval "$(cachesim env --name {sim.name})"\n')
+    print(f'From a shell:\n\neval "$(cachesim env --name {name})"\n')
 
 
-def _table(*columns: str) -> Table:
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout."""
+    table = _table(columns)
+    for row in rows:
+        table.add_row(*row)
+    _console(sys.stdout).print(table, "")
+
+
+def _table(columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")  # an address is whole, or of no use
     return table
 
 
-def _console(file: TextIO) -> Console:
-    # Rich takes anything but a terminal to be 80 wide.
-    return Console(file=file, width=None if file.isatty() else 200, highlight=False, markup=False)
+def as_text(value: object) -> str:
+    """A setting's value as one would write it."""
+    match value:
+        case None:
+            return ""
+        case [low, high]:
+            return f"{low:g}-{high:g}"
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
+
+
+def _console(file: TextIO | None) -> Console:
+    # Rich takes anything but a terminal to be 80 wide. There is no file if it was closed before.
+    width = None if file is not None and file.isatty() else 200
+    return Console(file=file or io.StringIO(), width=width, highlight=False, markup=False)

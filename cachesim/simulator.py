@@ -3,23 +3,29 @@
 import atexit
 import contextlib
 import secrets
+import ssl
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cachesim import clients
 from cachesim.backends.base import Backend, NodeState, Progress
+from cachesim.backends.remote import RemoteBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
 from cachesim.config import Settings, load_settings
-from cachesim.control_plane import ControlPlane, Timing
+from cachesim.control_plane import ControlPlane, State, Timing
 from cachesim.credentials import ADMIN_USER, Credentials
-from cachesim.errors import FaultError, NotReady, StartError
+from cachesim.errors import CachesimError, FaultError, NotReady, SettingsError, StartError
 from cachesim.events import EventLog
 from cachesim.faults import Faults
-from cachesim.files import RunFiles
+from cachesim.files import Run, RunFiles, find_run
 from cachesim.handles import (
     LinkHandle,
     LinkHandles,
@@ -34,7 +40,7 @@ from cachesim.monitor import Monitor
 from cachesim.nodes import Nodes
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.shard import RedisShard
-from cachesim.tls import CertificateAuthority
+from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import production
 
 if TYPE_CHECKING:
@@ -43,6 +49,27 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 _RESET_LIMIT = 30.0  # seconds
+_BORROWERS = (
+    "speed",
+    "seed",
+    "detection_seconds",
+    "promotion_seconds",
+    "replacement_seconds",
+    "start_timeout_seconds",
+)
+"""The settings that a borrower may choose. The others are of what runs already."""
+
+
+@dataclass(frozen=True)
+class _Carrier:
+    """What carries a topology, and what it takes to talk to it."""
+
+    backend: Backend
+    credentials: Credentials
+    tls: ssl.SSLContext
+    ca_file: Path
+    token_file: Path
+    files: RunFiles | None = None
 
 
 def _silent(_line: str) -> None:
@@ -84,6 +111,29 @@ class Simulator:
         self.events = EventLog()
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
+        self._operations = contextlib.ExitStack()
+        self._carry: Callable[[Progress, contextlib.ExitStack], _Carrier] = self._start_backend
+
+    @classmethod
+    def attach(cls, name: str | None = None, **arguments: Any) -> Self:
+        """One that borrows a topology which `cachesim up` runs, from `start` to `stop`.
+
+        Faults, failovers, events and clients are this process's own meanwhile; the lender's
+        control plane rests. Given back, it is healed, with the data and the primary that it has
+        then; after the death of the borrower it is reset.
+
+        Args:
+            name: its name; without it the one that the settings name, or else the only one.
+            arguments: settings by name for as long as it is borrowed, such as `speed=30`.
+
+        Raises:
+            CachesimError: there is none, or several.
+            SettingsError: a setting is wrong, or can't be another than the lender's.
+        """
+        run = find_run(name)
+        sim = cls(load_settings({**arguments, "name": run.name}).settings)
+        sim._carry = partial(sim._borrow, run, arguments)
+        return sim
 
     # --- life -------------------------------------------------------------------------------
 
@@ -105,6 +155,7 @@ class Simulator:
                 atexit.register(self.stop)
                 life.callback(atexit.unregister, self.stop)
                 self._life = life.pop_all()
+            self.events.record("started", self.name, f"on {self.backend}, seed {self.seed}")
         return self
 
     def stop(self) -> None:
@@ -126,20 +177,82 @@ class Simulator:
         self.stop()
 
     def _bring_up(self, progress: Progress, life: contextlib.ExitStack) -> None:
-        self._credentials = Credentials()
-        backend = self._backend = self._choose_backend()
-        self._files = RunFiles(self.name, self._ca.pem, self._credentials.token)
-        life.callback(self._files.remove)
+        self._carrier = self._carry(progress, life)
+        if self._carrier.files is not None:  # a borrowed one is as its lender has left it
+            progress("waiting until all is ready through the links")
+            self._check_links()
+        self._operations = life.enter_context(contextlib.ExitStack())
+        self._operate(self._operations)
+        if self._carrier.files is not None:
+            self._carrier.files.save_env(self.env())
+        else:
+            self._operations.callback(self._leave_healed)
+
+    def _start_backend(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
+        """Start one of our own."""
+        from cachesim.backends.docker import DockerBackend, connect, host_of
+
+        client = connect()
+        hosts = [h for h in (self.settings.advertise_host, host_of(client)) if h]
+        ca, credentials = CertificateAuthority(hosts), Credentials()
+        backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
+        files = RunFiles(self.name, ca.pem, credentials.token)
+
+        def remove() -> None:
+            backend.stop()
+            files.remove()  # not if containers are left: then they tell whose those are
+
         # Before the start: an interrupt may come between the two.
+        life.callback(remove)
+        backend.start(progress)
+        tls = client_context(ca.pem)
+        return _Carrier(backend, credentials, tls, files.ca, files.token, files)
+
+    def _borrow(
+        self,
+        run: Run,
+        arguments: Mapping[str, object],
+        progress: Progress,
+        life: contextlib.ExitStack,
+    ) -> _Carrier:
+        """Take over one that another process runs."""
+        progress(f"borrowing {run.name} from process {run.owner.pid}")
+        backend = RemoteBackend(run)
         life.callback(backend.stop)
         backend.start(progress)
+        loan = backend.loan
+        lenders = Settings.model_validate(loan["settings"])
+        asked = {k: getattr(self.settings, k) for k, v in arguments.items() if v is not None}
+        for key, mine in asked.items():
+            theirs = getattr(lenders, key)
+            if key not in _BORROWERS and mine not in (theirs, "auto"):
+                raise SettingsError(
+                    f"{key} = {mine!r}: the topology {run.name!r} runs with {theirs!r}. Leave it "
+                    "out, or start another with `cachesim up -d --name ...`."
+                )
+        chosen = {key: value for key, value in asked.items() if key in _BORROWERS}
+        self.settings = lenders.model_copy(update=chosen)
+        self.topology = production(self.settings.memory_scale)
+        if self.settings.seed is not None:
+            self.seed = self.settings.seed
+        ca_file, token_file = Path(loan["ca_file"]), Path(loan["token_file"])
+        credentials = Credentials(token_file.read_text(), loan["admin_password"])
+        return _Carrier(
+            backend, credentials, client_context(ca_file.read_bytes()), ca_file, token_file
+        )
 
+    def _operate(self, life: contextlib.ExitStack) -> None:
+        """Set up what watches and breaks the topology."""
+        backend = self._carrier.backend
         servers = {z.name: ToxiproxyClient(backend.toxiproxy(z.name)) for z in self.topology.zones}
         links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))
         life.callback(links.close)
         nodes = Nodes(self.topology, backend, links, self.events)
         self._admin = NodeClients(
-            backend.admin, ADMIN_USER, self._credentials.admin_password, self._ca
+            backend.admin,
+            ADMIN_USER,
+            self._carrier.credentials.admin_password,
+            self._carrier.tls,
         )
         life.callback(self._admin.close)
         self._cluster = Cluster(self.topology, self._admin)
@@ -148,9 +261,6 @@ class Simulator:
         }
         for client in self._memcached_admin.values():
             life.callback(client.close)
-
-        progress("waiting until all is ready through the links")
-        self._check_links()
 
         monitor = Monitor(self.topology, self._admin)
         monitor.start()
@@ -161,17 +271,12 @@ class Simulator:
             self.topology,
             monitor,
             shard,
-            Timing(
-                detection=self.settings.detection_seconds,
-                promotion=self.settings.promotion_seconds,
-                replacement=self.settings.replacement_seconds,
-                node_timeout=self.settings.node_timeout_seconds,
-                speed=self.settings.speed,
-            ),
+            Timing.of(self.settings),
             self.events,
             seed=str(self.seed),
             group=self.name,
         )
+        self.control_plane.restart(self._cluster.find_primary(), str(self.seed))
         self.control_plane.start()
         life.callback(self.control_plane.stop)
         self._make_handles(
@@ -186,18 +291,70 @@ class Simulator:
                 self.events,
             )
         )
-        self._files.save_env(self.env())
-        self.events.record("started", self.name, f"on {backend.name}, seed {self.seed}")
 
-    def _choose_backend(self) -> Backend:
-        from cachesim.backends.docker import DockerBackend, connect, host_of
+    # --- lending ----------------------------------------------------------------------------
 
-        client = connect()
-        hosts = [h for h in (self.settings.advertise_host, host_of(client)) if h]
-        self._ca = CertificateAuthority(hosts)
-        return DockerBackend(
-            self.name, self.topology, self.settings, self._credentials, self._ca, client
-        )
+    def lend(self) -> dict[str, Any]:
+        """Let go of the topology, for another process to operate it until `take_back`.
+
+        Returns:
+            What `attach` needs there, secrets included.
+
+        Raises:
+            FaultError: there are faults, which nobody could heal meanwhile, or a failover.
+        """
+        with self._lock, self.control_plane.suspended():
+            if active := self.faults.active:
+                raise FaultError(
+                    f"the topology {self.name!r} has faults ({active[0]}): "
+                    f"`cachesim heal --name {self.name}` first."
+                )
+            if (state := self.control_plane.state) is not State.AVAILABLE:
+                raise FaultError(
+                    f"the topology {self.name!r} is {state}: wait until `cachesim status` says "
+                    f"{State.AVAILABLE}, or `cachesim reset --name {self.name}`."
+                )
+        with self._lock:
+            self._operations.close()
+            backend = self._carrier.backend
+            nodes = [node.name for node in self.topology.nodes]
+            return {
+                "settings": self.settings.model_dump(mode="json"),
+                "backend": backend.name,
+                "endpoints": {node: str(backend.endpoint(node)) for node in nodes},
+                "admin": {node: str(backend.admin(node)) for node in nodes},
+                "toxiproxy": {z.name: backend.toxiproxy(z.name) for z in self.topology.zones},
+                "admin_password": self._carrier.credentials.admin_password,
+                "ca_file": str(self._carrier.ca_file),
+                "token_file": str(self._carrier.token_file),
+            }
+
+    def take_back(self, *, reset: bool) -> None:
+        """Operate the topology again.
+
+        Args:
+            reset: as after the death of a borrower.
+        """
+        with self._lock:
+            if self._life is None:
+                return  # it was stopped meanwhile
+            self._operate(self._operations)
+            with self.control_plane.suspended():
+                # First the nodes: a link to one that stands still can't be changed.
+                self._start_nodes()
+                if reset:
+                    self.reset()
+                    return
+                self.heal()
+                primary = self._cluster.find_primary()
+                if not self._is_well(primary):
+                    self._repair(primary, Deadline(_RESET_LIMIT))
+                self.control_plane.restart(primary, str(self.seed))
+
+    def _leave_healed(self) -> None:
+        """A borrower's last deed; what it can't do, the lender does."""
+        with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
+            self.heal()
 
     def _make_handles(self, parts: Parts) -> None:
         self._parts = parts
@@ -218,14 +375,17 @@ class Simulator:
         """Wait until every node is ready as clients see it."""
         deadline = Deadline(self.settings.start_timeout_seconds)
         through = NodeClients(
-            self._backend.endpoint, DEFAULT_USER, self._credentials.token, self._ca
+            self._carrier.backend.endpoint,
+            DEFAULT_USER,
+            self._carrier.credentials.token,
+            self._carrier.tls,
         )
         try:
             Cluster(self.topology, through).wait_healthy(self.topology.primary, deadline)
             for node in self.topology.memcached:
                 _wait_for_memcached(node.name, through, deadline)
         except NotReady as error:
-            log = self._backend.logs(error.node)
+            log = self._carrier.backend.logs(error.node)
             raise NotReady(
                 f"{error} through its link. The tail of its log:\n{log}", error.node
             ) from error
@@ -238,11 +398,15 @@ class Simulator:
         """Heal every fault, also what was done to the proxies by hand."""
         self.faults.heal_all()
 
-    def reset(self, draws: str = "") -> None:
+    def reset(
+        self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
+    ) -> None:
         """Make it as new: healed, all nodes up, the first primary's role restored, flushed.
 
         Args:
             draws: a name for the draws that follow; the same seed and name draw the same.
+            timing: the control plane's until the next reset; None: that of the settings.
+            seed: another one until the next reset; None: the topology's own.
 
         Raises:
             FaultError: it could not be brought to health; the message says which node is not.
@@ -251,41 +415,42 @@ class Simulator:
             self.faults.heal_all()
             deadline = Deadline(_RESET_LIMIT)
             try:
-                if not self._is_well():
-                    self._repair(deadline)
+                if not self._is_well(self.topology.primary):
+                    self._repair(self.topology.primary, deadline)
                 self._flush()
                 self._cluster.wait_healthy(self.topology.primary, deadline)
             except NotReady as error:
-                log = self._backend.logs(error.node)
+                log = self._carrier.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
-            seed = f"{self.seed} {draws}".strip()
-            self.faults.reseed(seed)
-            self.control_plane.restart(self.topology.primary, seed)
+            name = f"{self.seed if seed is None else seed} {draws}".strip()
+            self.faults.reseed(name)
+            self.control_plane.timing = timing or Timing.of(self.settings)
+            self.control_plane.restart(self.topology.primary, name)
             self.redis.forget()
             self.events.record("reset", self.name, "healed and flushed")
 
-    def _is_well(self) -> bool:
-        """Whether a flush is all that the reset takes."""
+    def _is_well(self, primary: str) -> bool:
+        """Whether all nodes are healthy under that primary."""
         try:
             for client in self._memcached_admin.values():
                 client.version()
             return not any(
-                self._cluster.ailment(node.name, self.topology.primary)
-                for node in self.topology.redis
+                self._cluster.ailment(node.name, primary) for node in self.topology.redis
             )
         except clients.errors():
             return False
 
-    def _repair(self, deadline: Deadline) -> None:
-        for node in self.topology.nodes:
-            if self._backend.state(node.name) is not NodeState.RUNNING:
-                self._parts.nodes.replace(node.name)
+    def _repair(self, primary: str, deadline: Deadline) -> None:
+        self._start_nodes()
         for node in self.topology.memcached:
             self._memcached_admin[node.name].close()
             _wait_for_memcached(node.name, self._admin, deadline)
-        self._cluster.converge(
-            self.topology.primary, int(self.settings.node_timeout_seconds * 1000), deadline
-        )
+        self._cluster.converge(primary, int(self.settings.node_timeout_seconds * 1000), deadline)
+
+    def _start_nodes(self) -> None:
+        for node in self.topology.nodes:
+            if self._carrier.backend.state(node.name) is not NodeState.RUNNING:
+                self._parts.nodes.replace(node.name)
 
     def _flush(self) -> None:
         self._cluster.flush(self.topology.primary)
@@ -300,8 +465,10 @@ class Simulator:
         Args:
             overrides: further keyword arguments of RedisCluster.
         """
-        nodes = [self._backend.endpoint(node.name) for node in self.topology.redis]
-        return clients.redis_cluster(nodes, self._credentials.token, self._files.ca, **overrides)
+        nodes = [self._carrier.backend.endpoint(node.name) for node in self.topology.redis]
+        return clients.redis_cluster(
+            nodes, self._carrier.credentials.token, self._carrier.ca_file, **overrides
+        )
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
         """A HashClient as the architecture configures it.
@@ -309,43 +476,75 @@ class Simulator:
         Args:
             overrides: further keyword arguments of HashClient.
         """
-        nodes = [self._backend.endpoint(node.name) for node in self.topology.memcached]
-        return clients.memcached_client(nodes, self._ca.client_context(), **overrides)
+        nodes = [self._carrier.backend.endpoint(node.name) for node in self.topology.memcached]
+        return clients.memcached_client(nodes, self._carrier.tls, **overrides)
 
     def toxiproxy(self, zone: str) -> Any:
         """toxiproxy-python's `Toxiproxy` for one zone's proxies."""
         name = self.topology.zone(zone).name
-        return clients.toxiproxy(name, self._backend.toxiproxy(name))
+        return clients.toxiproxy(name, self._carrier.backend.toxiproxy(name))
 
     def env(self) -> dict[str, str]:
         """The variables that a service reads, secrets included, by name."""
-        redis = [self._backend.endpoint(node.name) for node in self.topology.redis]
-        memcached = [self._backend.endpoint(node.name) for node in self.topology.memcached]
-        token = self._credentials.token
+        it = self._carrier
+        redis = [it.backend.endpoint(node.name) for node in self.topology.redis]
+        memcached = [it.backend.endpoint(node.name) for node in self.topology.memcached]
+        token = it.credentials.token
         return {
             "CACHESIM_NAME": self.name,
-            "CACHESIM_BACKEND": self._backend.name,
+            "CACHESIM_BACKEND": it.backend.name,
             "CACHESIM_ENGINE": self.settings.engine,
             "CACHESIM_REDIS_HOST": redis[0].host,
             "CACHESIM_REDIS_PORT": str(redis[0].port),
             "CACHESIM_REDIS_NODES": ",".join(map(str, redis)),
             "CACHESIM_REDIS_USERNAME": DEFAULT_USER,
             "CACHESIM_REDIS_PASSWORD": token,
-            "CACHESIM_REDIS_PASSWORD_FILE": str(self._files.token),
+            "CACHESIM_REDIS_PASSWORD_FILE": str(it.token_file),
             "CACHESIM_REDIS_URL": f"rediss://{DEFAULT_USER}:{token}@{redis[0]}",
             "CACHESIM_REDIS_TLS": "1",
             "CACHESIM_MEMCACHED_NODES": ",".join(map(str, memcached)),
             "CACHESIM_MEMCACHED_TLS": "1",
-            "CACHESIM_CA_FILE": str(self._files.ca),
+            "CACHESIM_CA_FILE": str(it.ca_file),
             **{
-                f"CACHESIM_TOXIPROXY_{zone.name.upper()}": self._backend.toxiproxy(zone.name)
+                f"CACHESIM_TOXIPROXY_{zone.name.upper()}": it.backend.toxiproxy(zone.name)
                 for zone in self.topology.zones
             },
         }
 
+    @property
+    def files(self) -> RunFiles:
+        """The files of the run, for the process that carries it."""
+        if self._carrier.files is None:
+            raise StartError(f"the topology {self.name!r} is another process's")
+        return self._carrier.files
+
+    @property
+    def carrier(self) -> Backend:
+        """What carries the servers, for the process that lends the topology."""
+        return self._carrier.backend
+
+    @property
+    def backend(self) -> str:
+        """What carries it, such as `docker`."""
+        return self._carrier.backend.name
+
     def __repr__(self) -> str:
         state = "stopped" if self._life is None else "running"
         return f"<Simulator {self.name}, {state}, seed {self.seed}>"
+
+
+def remove_orphans() -> list[str]:
+    """Remove the containers of runs whose process has ended, and nothing else.
+
+    Returns:
+        The topologies' names.
+
+    Raises:
+        BackendUnavailable: no engine answers.
+    """
+    from cachesim.backends import docker
+
+    return docker.remove_orphans(docker.connect())
 
 
 def _wait_for_memcached(node: str, at: NodeClients, deadline: Deadline) -> None:

@@ -15,24 +15,7 @@ class Certificate:
     key: bytes = field(repr=False)
 
 
-class TrustedAuthority:
-    """A CA whose certificates are trusted.
-
-    Attributes:
-        pem: its own certificate.
-    """
-
-    def __init__(self, pem: bytes) -> None:
-        self.pem = pem
-
-    def client_context(self) -> ssl.SSLContext:
-        """A context for clients that trust this CA alone, TLS 1.2 and later."""
-        context = ssl.create_default_context(cadata=self.pem.decode())
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
-
-
-class CertificateAuthority(TrustedAuthority):
+class CertificateAuthority:
     """A CA that lives as long as the run.
 
     Args:
@@ -44,7 +27,11 @@ class CertificateAuthority(TrustedAuthority):
 
         self._ca = trustme.CA(organization_name="cachesim")
         self._hosts = tuple(dict.fromkeys([*LOOPBACK, *hosts]))
-        super().__init__(self._ca.cert_pem.bytes())
+
+    @property
+    def pem(self) -> bytes:
+        """The CA's own certificate."""
+        return self._ca.cert_pem.bytes()
 
     def issue(self, node: str) -> Certificate:
         """A certificate for a node."""
@@ -52,6 +39,13 @@ class CertificateAuthority(TrustedAuthority):
         return Certificate(
             b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
         )
+
+
+def client_context(ca: bytes) -> ssl.SSLContext:
+    """A context for clients that trust one CA alone (PEM), TLS 1.2 and later."""
+    context = ssl.create_default_context(cadata=ca.decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def hosts_in(certificate: bytes) -> set[str]:

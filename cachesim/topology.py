@@ -111,6 +111,12 @@ class Endpoint:
     host: str
     port: int
 
+    @classmethod
+    def parse(cls, text: str) -> "Endpoint":
+        """Read what `str()` wrote."""
+        host, _, port = text.rpartition(":")
+        return cls(host.strip("[]"), int(port))
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

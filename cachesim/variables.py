@@ -5,11 +5,32 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from cachesim.config import load_settings
-from cachesim.errors import CachesimError
-from cachesim.files import living_runs
+from cachesim.files import find_run
+from cachesim.topology import production
 
-__all__ = ["of_running", "render"]
+__all__ = ["MEANINGS", "of_running", "render"]
+
+MEANINGS: Mapping[str, str] = {
+    "CACHESIM_NAME": "the topology's name",
+    "CACHESIM_BACKEND": "what carries it: `docker`",
+    "CACHESIM_ENGINE": "what the Redis nodes run: `redis` or `valkey`",
+    "CACHESIM_REDIS_HOST": "the host of one node, to begin with",
+    "CACHESIM_REDIS_PORT": "its port",
+    "CACHESIM_REDIS_NODES": "all nodes: `host:port,host:port,...`",
+    "CACHESIM_REDIS_USERNAME": "`default`",
+    "CACHESIM_REDIS_PASSWORD": "the AUTH token; printed with `--show-secrets` only",
+    "CACHESIM_REDIS_PASSWORD_FILE": "a file that holds it",
+    "CACHESIM_REDIS_URL": "`rediss://...`, with the token; printed with `--show-secrets` only",
+    "CACHESIM_REDIS_TLS": "`1`",
+    "CACHESIM_MEMCACHED_NODES": "all nodes: `host:port,host:port,...`",
+    "CACHESIM_MEMCACHED_TLS": "`1`",
+    "CACHESIM_CA_FILE": "the CA that all certificates are from, as PEM",
+    **{
+        f"CACHESIM_TOXIPROXY_{zone.name.upper()}": f"the URL of the API of {zone}'s Toxiproxy"
+        for zone in production().zones
+    },
+}
+"""Each variable that a service gets, in the order of `Simulator.env`, and what it is."""
 
 
 def of_running(name: str | None, *, secrets: bool) -> dict[str, str]:
@@ -22,22 +43,7 @@ def of_running(name: str | None, *, secrets: bool) -> dict[str, str]:
     Raises:
         CachesimError: none is up, not the named one, or several.
     """
-    found = {run.name: env for run in living_runs() if (env := run.env(secrets=secrets))}
-    loaded = load_settings({"name": name})
-    wanted, running = loaded.settings.name, ", ".join(found)
-    if not found:
-        raise CachesimError("no topology is up. Start one with `cachesim up`.")
-    if wanted is None and len(found) > 1:
-        raise CachesimError(f"several topologies are up: choose one with --name: {running}")
-    if wanted is None:
-        wanted = next(iter(found))
-    if wanted not in found:
-        raise CachesimError(
-            f"no topology named {wanted!r} ({loaded.sources['name']}) is up, but these are: "
-            f"{running}. Choose one with --name, or start another with "
-            f"`cachesim up --name {wanted}`."
-        )
-    return found[wanted]
+    return find_run(name).env(secrets=secrets) or {}
 
 
 def render(variables: Mapping[str, str], style: str) -> str:

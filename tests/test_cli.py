@@ -5,22 +5,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, get_args
+from typing import Any, get_args
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-import cachesim
 from cachesim.cli import main
 from cachesim.config import Settings
+from tests.processes import Process, call, left_behind
 
 _LIMIT = 90.0  # seconds: for a slow machine
 _UP = "Ctrl-C takes everything down"
@@ -29,36 +25,13 @@ needs_signals = pytest.mark.skipif(os.name != "posix", reason="sends signals to 
 
 
 @pytest.fixture(autouse=True)
-def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other runs, settings or variables than a test's own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for variable in [v for v in os.environ if v.startswith("CACHESIM_")]:
-        monkeypatch.delenv(variable)
+def _alone(alone: Path) -> None:
+    """No other topologies than a test's own."""
 
 
 def run(*arguments: str) -> Result:
     """Run a command in this process."""
     return CliRunner().invoke(main, arguments)
-
-
-def environment(folder: Path, **variables: str) -> dict[str, str]:
-    """The variables of a process that has `folder` for its temporary files."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("CACHESIM_")}
-    path = os.pathsep.join([str(Path(cachesim.__file__).parents[1]), ours.get("PYTHONPATH", "")])
-    return {**ours, "TMPDIR": str(folder), "PYTHONPATH": path, **variables}
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own."""
-    return subprocess.run(  # our own command
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT,
-    )
 
 
 # --- usage ----------------------------------------------------------------------------------
@@ -69,14 +42,17 @@ def test_help_lists_the_commands() -> None:
     result = run("--help")
     assert result.exit_code == 0
     for name, it in main.commands.items():
-        assert re.search(rf"^  {name} +{re.escape(it.get_short_help_str())}$", result.output, re.M)
+        beginning = re.escape(it.get_short_help_str(20).removesuffix("..."))
+        assert re.search(rf"^  {name} +{beginning}", result.output, re.M)
 
 
 @pytest.mark.parametrize("name", main.commands)
 def test_options_have_help(name: str) -> None:
-    """Every option of every command says what it does."""
-    options = main.commands[name].params
-    assert all(it.help for it in options if isinstance(it, click.Option))
+    """Every option of every command says what it does, and every command too."""
+    command = main.commands[name]
+    for it in command.commands.values() if isinstance(command, click.Group) else [command]:
+        assert it.help
+        assert all(o.help for o in it.params if isinstance(o, click.Option))
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -134,92 +110,6 @@ def test_wrong_setting() -> None:
 
 
 # --- up -------------------------------------------------------------------------------------
-
-
-class Process:
-    """A command in a process of its own, whose output can be waited for."""
-
-    def __init__(
-        self, folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str
-    ) -> None:
-        self.popen = subprocess.Popen(  # our own command
-            [sys.executable, "-m", "cachesim", *arguments],
-            cwd=folder,
-            env=environment(folder, **variables),
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.out, self.err = "", ""
-        self._grown = threading.Condition()
-        self._readers = [
-            threading.Thread(target=self._read, args=(name, stream), daemon=True)
-            for name, stream in (("out", self.popen.stdout), ("err", self.popen.stderr))
-            if stream is not None
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, name: str, stream: IO[str]) -> None:
-        with stream:
-            for line in stream:
-                with self._grown:
-                    setattr(self, name, getattr(self, name) + line)
-                    self._grown.notify_all()
-        with self._grown:
-            self._grown.notify_all()
-
-    def wait_for(self, pattern: str) -> None:
-        """Wait until a line of its output matches."""
-        found = re.compile(pattern, re.M)
-
-        def is_there() -> bool:
-            return bool(found.search(self.out) or found.search(self.err))
-
-        with self._grown:
-            self._grown.wait_for(lambda: is_there() or self.popen.poll() is not None, _LIMIT)
-            assert is_there(), f"no {pattern!r} in:\n{self.out}\n{self.err}"
-
-    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Send a signal."""
-        self.popen.send_signal(number)
-
-    def end(self) -> int:
-        """Wait for its end and return its exit code."""
-        code = self.popen.wait(_LIMIT)
-        for reader in self._readers:
-            reader.join(_LIMIT)
-        return code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.popen.poll() is None:
-            self.interrupt(signal.SIGTERM)
-        self.end()
-
-
-def left_behind(name: str, folder: Path) -> list[str]:
-    """What is still there of a run."""
-    import docker
-
-    client = docker.from_env()
-    try:
-        mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run=cachesim-{name}"}
-        return [
-            *(it.name or "" for it in client.containers.list(all=True, filters=mine)),
-            *(it.name or "" for it in client.networks.list(filters=mine)),
-            *(it.name for it in client.volumes.list(filters=mine)),
-            *map(str, folder.glob("cachesim-*")),
-        ]
-    finally:
-        client.close()
 
 
 @pytest.fixture

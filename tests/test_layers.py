@@ -41,20 +41,21 @@ LAYERS = (
     ),
     layer(
         "servers",
-        "clients cluster files",
+        "clients cluster files wire",
         "facts",
         "how to talk to servers, whatever carries them: any backend can use it",
     ),
     layer(
         "proxy",
-        "proxy proxy.client",
+        "proxy proxy.client proxy.chain proxy.connection proxy.listener proxy.server proxy.gojson"
+        " proxy.api proxy.api_server embedded embedded.pipe",
         "facts",
         "Toxiproxy's API knows nothing of backends: it is the same in front of all of them",
     ),
     layer(
         "backends",
-        "backends backends.base backends.redis_server backends.plan backends.containers "
-        "backends.docker backends.compose",
+        "backends backends.base backends.redis_server backends.plan backends.containers"
+        " backends.docker backends.compose backends.remote",
         "facts servers proxy",
         "a backend carries servers and proxies; what they are used for is not its business",
     ),
@@ -77,9 +78,15 @@ LAYERS = (
         "the public names; they come from where they are defined, not by way of each other",
     ),
     layer(
+        "doctor",
+        "doctor",
+        "facts servers backends",
+        "it looks at what each backend needs, without starting one",
+    ),
+    layer(
         "leaves",
-        "__main__ cli foreground interrupts screen variables",
-        "facts servers operations root public backends.base",
+        "__main__ cli console daemon foreground interrupts lifetime screen service shell variables",
+        "facts servers operations root public doctor backends.base",
         "what people start; nothing that a library user imports may need it",
     ),
 )
@@ -187,9 +194,9 @@ def test_proxy_knows_no_backend() -> None:
 
 
 def test_simulator_alone_picks_a_backend() -> None:
-    """Only the simulator imports a backend; what backends share is no backend."""
+    """Only the simulator starts a backend, and the doctor looks at what it needs."""
     users = {m for m in sources("cachesim") if "backends.docker" in imported(m)}
-    assert users == {"cachesim.simulator"}
+    assert users == {"cachesim.simulator", "cachesim.doctor"}
 
 
 def test_nothing_imports_the_command_line() -> None:

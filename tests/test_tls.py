@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cachesim.tls import Certificate, CertificateAuthority
+from cachesim.tls import Certificate, CertificateAuthority, client_context
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> st
 def test_host(authority: CertificateAuthority, tmp_path: Path, host: str) -> None:
     """A node is trusted under every loopback name and address, and under those that were added."""
     server = server_context(authority.issue("redis-a"), tmp_path)
-    assert shake_hands(authority.client_context(), server, host)
+    assert shake_hands(client_context(authority.pem), server, host)
 
 
 @pytest.mark.parametrize("host", ["other.example", "redis-a", "127.0.0.2"])
@@ -61,19 +61,19 @@ def test_other_host(authority: CertificateAuthority, tmp_path: Path, host: str) 
     """Under any other name or address it is not."""
     server = server_context(authority.issue("redis-a"), tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        shake_hands(authority.client_context(), server, host)
+        shake_hands(client_context(authority.pem), server, host)
 
 
 def test_other_ca(authority: CertificateAuthority, tmp_path: Path) -> None:
     """Another run's certificate is not trusted."""
     server = server_context(CertificateAuthority().issue("redis-a"), tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError, match="verify failed"):
-        shake_hands(authority.client_context(), server, "localhost")
+        shake_hands(client_context(authority.pem), server, "localhost")
 
 
 def test_old_tls(authority: CertificateAuthority) -> None:
     """Clients speak TLS 1.2 and later, and check names and certificates."""
-    context = authority.client_context()
+    context = client_context(authority.pem)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -81,7 +81,7 @@ def test_old_tls(authority: CertificateAuthority) -> None:
 
 def test_trusts_nobody_else(authority: CertificateAuthority) -> None:
     """Clients trust the run's own CA alone, none of the machine's."""
-    assert len(authority.client_context().get_ca_certs()) == 1
+    assert len(client_context(authority.pem).get_ca_certs()) == 1
 
 
 def test_key_is_not_shown(authority: CertificateAuthority) -> None:

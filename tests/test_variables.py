@@ -1,9 +1,7 @@
 """What `cachesim env` prints of a topology that another process runs."""
 
 import json
-import os
 import shlex
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,12 +16,8 @@ _AWKWARD = "it's here"
 
 
 @pytest.fixture(autouse=True)
-def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other runs, settings or variables than a test's own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for variable in [v for v in os.environ if v.startswith("CACHESIM_")]:
-        monkeypatch.delenv(variable)
+def _alone(alone: Path) -> None:
+    """No other topologies than a test's own."""
 
 
 def run(*arguments: str) -> Result:

@@ -20,7 +20,7 @@ from cachesim.cluster import Cluster
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import NotReady, StartError, ToxiproxyError
 from cachesim.proxy.client import ToxiproxyClient
-from cachesim.tls import TrustedAuthority
+from cachesim.tls import client_context
 from cachesim.topology import Topology, production
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class Composed:
 
     Attributes:
         settings: those that it was written for, by key, as arguments of `load_settings`.
-        ca: the CA of its certificates.
+        ca: the CA of its certificates, PEM.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     plan: Plan
     credentials: Credentials
-    ca: TrustedAuthority
+    ca: bytes
 
 
 def command_for(folder: Path) -> str:
@@ -85,7 +85,7 @@ def load(folder: Path) -> Composed:
     return Composed(folder, settings, plan, credentials, ca)
 
 
-def load_secrets(folder: Path) -> tuple[Credentials, TrustedAuthority]:
+def load_secrets(folder: Path) -> tuple[Credentials, bytes]:
     """Read what clients and the control plane need of the secrets.
 
     Raises:
@@ -94,7 +94,7 @@ def load_secrets(folder: Path) -> tuple[Credentials, TrustedAuthority]:
     token, password = (
         (folder / name).read_text(encoding="utf-8").strip() for name in (TOKEN, ADMIN_PASSWORD)
     )
-    return Credentials(token, password), TrustedAuthority((folder / CA).read_bytes())
+    return Credentials(token, password), (folder / CA).read_bytes()
 
 
 def fixed_plan(topology: Topology, base_port: int) -> Plan:
@@ -221,9 +221,9 @@ class ComposeBackend(ContainerNodes):
     def _heal_cluster(self) -> None:
         """Bring the cluster to health under the first primary; if it is well, nothing changes."""
         topology, settings = self._plan.topology, self.composed.settings
-        admin = NodeClients(
-            self.admin, ADMIN_USER, self.composed.credentials.admin_password, self.composed.ca
-        )
+        tls = client_context(self.composed.ca)
+        password = self.composed.credentials.admin_password
+        admin = NodeClients(self.admin, ADMIN_USER, password, tls)
         try:
             Cluster(topology, admin).converge(
                 topology.primary,

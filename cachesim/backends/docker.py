@@ -42,6 +42,7 @@ from cachesim.cluster import FORMING_NODE_TIMEOUT_MS, Cluster
 from cachesim.config import Settings
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import (
+    CachesimError,
     ImageMissing,
     NameInUse,
     NotReady,
@@ -51,7 +52,7 @@ from cachesim.errors import (
 )
 from cachesim.owner import Owner
 from cachesim.proxy.client import ToxiproxyClient
-from cachesim.tls import CertificateAuthority
+from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import Node, Service, Topology
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ OWNER_LABEL = "cachesim.owner"
 
 _TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a container that runs
 _POLL = 0.005  # seconds
+_REMOVAL_LIMIT = 30.0  # seconds
+_PAUSE = 0.05  # seconds between two tries to remove what is in use
 _TRIES = 3  # a free port may be taken between its choice and its use
 
 
@@ -116,7 +119,8 @@ class DockerBackend(ContainerNodes):
         try:
             progress("checking images")
             self._check_images()
-            remove_orphans(self._client)
+            with contextlib.suppress(CachesimError):  # that is no reason not to start
+                remove_orphans(self._client)
             progress("starting nine containers in three zones")
             for attempt in range(1, _TRIES + 1):
                 try:
@@ -313,7 +317,8 @@ class DockerBackend(ContainerNodes):
 
     def _form(self) -> None:
         deadline = Deadline(self._settings.start_timeout_seconds)
-        admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, self._ca)
+        tls = client_context(self._ca.pem)
+        admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
             Cluster(self._topology, admin).form(
                 self._topology.primary, int(self._settings.node_timeout_seconds * 1000), deadline
@@ -344,46 +349,66 @@ class DockerBackend(ContainerNodes):
 
 
 def remove_run(client: "DockerClient", run_id: str) -> None:
-    """Remove all containers, networks and volumes of a run, also what comes up meanwhile."""
+    """Remove all containers, networks and volumes of a run, also what comes up meanwhile.
+
+    Raises:
+        CachesimError: something of it is in use by others.
+    """
+    from docker.errors import APIError
+
     api, mine = client.client.api, {"label": f"{ID_LABEL}={run_id}"}
+    deadline = Deadline(_REMOVAL_LIMIT)
     while True:
         containers = [item["Id"] for item in api.containers(all=True, filters=mine)]
         networks = [item["Id"] for item in api.networks(filters=mine)]
         volumes = [item["Name"] for item in api.volumes(filters=mine)["Volumes"] or []]
         if not (containers or networks or volumes):
             return
-        side_by_side(lambda c: _remove(api.remove_container, c, force=True, v=True), containers)
-        for network in networks:
-            _remove(api.remove_network, network)
-        for volume in volumes:
-            _remove(api.remove_volume, volume)
+        try:
+            side_by_side(
+                lambda it: _remove(api.remove_container, it, force=True, v=True), containers
+            )
+            for network in networks:
+                _remove(api.remove_network, network)
+            for volume in volumes:
+                _remove(api.remove_volume, volume)
+        except APIError as error:
+            # Another process may be removing it too, and not be done.
+            if deadline.expired:
+                raise CachesimError(
+                    f"not all could be removed: {error.explanation or error}. Remove what uses it, "
+                    "then `cachesim gc`."
+                ) from error
+            time.sleep(_PAUSE)
 
 
-def remove_orphans(client: "DockerClient") -> None:
-    """Remove the runs whose owner has ended, and nothing else."""
+def remove_orphans(client: "DockerClient") -> list[str]:
+    """Remove the runs whose owner has ended, and nothing else.
+
+    Returns:
+        The names of their topologies.
+    """
     api, all_runs = client.client.api, {"label": [ID_LABEL, OWNER_LABEL]}
     found = [
         *api.containers(all=True, filters=all_runs),
         *api.networks(filters=all_runs),
         *(api.volumes(filters=all_runs)["Volumes"] or []),
     ]
-    owners = {item["Labels"][ID_LABEL]: item["Labels"][OWNER_LABEL] for item in found}
-    for run_id, text in owners.items():
-        owner = Owner.parse(text)
+    runs = {item["Labels"][ID_LABEL]: item["Labels"] for item in found}
+    removed = []
+    for run_id, labels in runs.items():
+        owner = Owner.parse(labels[OWNER_LABEL])
         if owner is not None and owner.is_gone:
             remove_run(client, run_id)
+            removed.append(labels[RUN_LABEL].removeprefix("cachesim-"))
+    return removed
 
 
 def _remove(verb: Callable[..., object], item: str, **options: bool) -> None:
-    from docker.errors import APIError, NotFound
+    from docker.errors import NotFound
 
-    try:
+    with contextlib.suppress(NotFound):
         verb(item, **options)
-    except NotFound:
-        pass
-    except APIError as error:
-        if "already in progress" not in str(error.explanation):
-            raise
 
 
 def _draw_ports(topology: Topology) -> dict[str, ZonePorts]:

@@ -3,6 +3,7 @@
 With the option `--cachesim` off, nothing of cachesim is imported, and no hook runs for a test.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -23,12 +24,17 @@ SETTINGS = {
     "seed": "seed of every draw (default: drawn, and shown in the header)",
 }
 """The settings that can be chosen here, and their help."""
+MARKER = (
+    "cachesim(**settings): other settings for one test, such as speed=60, seed=7 or "
+    "engine='valkey'. What can't be changed on the running topology gets one of its own"
+)
 
 _RUN: "pytest.StashKey[Run]" = pytest.StashKey()
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options, each with an ini option of the same name."""
+    """Add the options, each with an ini option and an environment variable of the same name."""
     group = parser.getgroup("cachesim", "cache topology")
     group.addoption(
         "--cachesim",
@@ -39,24 +45,70 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for key, text in SETTINGS.items():
         group.addoption(f"--cachesim-{key}", metavar=key.upper(), help=text)
         parser.addini(f"cachesim_{key}", f"as the option --cachesim-{key}", default=None)
+    group.addoption(
+        "--cachesim-keep",
+        action="store_true",
+        help="leave the topology running after the tests, and say how to reach it",
+    )
+    parser.addini("cachesim_keep", "as the option --cachesim-keep", type="bool", default=False)
+    group.addoption(
+        "--cachesim-attach",
+        nargs="?",
+        const="1",
+        metavar="NAME",
+        help="use a topology that `cachesim up` runs, the only one if no name is given",
+    )
+    parser.addini("cachesim_attach", "as the option --cachesim-attach; 1: no name", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the settings and add the other hooks, if tests are to have a topology."""
-    if config.getoption("cachesim") or config.getini("cachesim"):
+    config.addinivalue_line("markers", MARKER)
+    if switch(config, "cachesim"):
         from pytest_cachesim._run import Run
 
         run = config.stash[_RUN] = Run(config)
         config.pluginmanager.register(run, "cachesim-run")
 
 
+def chosen(config: pytest.Config, name: str) -> object:
+    """What was chosen for an option: on the command line, else in the environment, else in an ini.
+
+    Args:
+        name: that of the ini option, as `cachesim_keep`.
+    """
+    # An option that was not given is None or, where it takes no value, False.
+    option: object = config.getoption(name) or None
+    return option or os.environ.get(name.upper(), "").strip() or config.getini(name)
+
+
+def is_yes(word: str) -> bool | None:
+    """What a word for yes or no says; None if it is another one."""
+    return True if word.lower() in _YES else False if word.lower() in _NO else None
+
+
+def switch(config: pytest.Config, name: str) -> bool:
+    """Whether an option without a value is on.
+
+    Raises:
+        pytest.UsageError: its variable says neither yes nor no.
+    """
+    value = chosen(config, name)
+    if isinstance(value, bool):
+        return value
+    answer = is_yes(str(value))
+    if answer is None:
+        raise pytest.UsageError(f"environment {name.upper()} = {value!r}: should be 1 or 0")
+    return answer
+
+
 @pytest.fixture(scope="session")
-def cachesim_session(pytestconfig: pytest.Config) -> "Iterator[Simulator]":
+def cachesim_session(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
     """The topology, as the tests before have left it."""
-    run = pytestconfig.stash.get(_RUN, None)
+    run = request.config.stash.get(_RUN, None)
     if run is None:
         pytest.skip("needs a cache topology: run pytest with --cachesim")
-    with run.topology() as sim:
+    with run.topology(request) as sim:
         yield sim
 
 

@@ -1,23 +1,29 @@
-"""The topology of one pytest process, and the hooks that go with it."""
+"""The topologies of one pytest process, and the hooks that go with them."""
 
+import itertools
 import os
 import secrets
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_cachesim import SETTINGS
+from pytest_cachesim import _settings, switch
+from pytest_cachesim._signals import Signals, held
 
 if TYPE_CHECKING:
-    from cachesim.config import LoadedSettings
+    from cachesim.config import Settings
     from cachesim.simulator import Simulator
 
-_SPEED = 30
-_SEED = "cachesim_seed"
+_SEED, _TOLD = "cachesim_seed", "cachesim_told"  # what xdist carries to and from its workers
 _LOG_LINES = 20
-_LEFT = "What is left, the next start of a topology removes."
+_LEFT = "What is left, `cachesim gc` or the next start of a topology removes."
+_KEPT = """The topology {0} is kept, as the last test has left it:
+    cachesim status --name {0}
+    pytest --cachesim --cachesim-attach {0}
+    cachesim down --name {0}"""
 
 
 class Run:
@@ -31,52 +37,161 @@ class Run:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        settings = _load(config).settings
+        self._config = config
+        loaded = _settings.load(config)
+        settings = loaded.settings
         # The controller of xdist has drawn for its workers.
         shared: dict[str, int] = getattr(config, "workerinput", {})
         seed = shared.get(_SEED, settings.seed)
         self.seed = secrets.randbits(32) if seed is None else seed
         # The name is never given: each worker starts one, and the user's shell may name another.
-        name = f"pytest-{secrets.token_hex(3)}"
-        self._settings = settings.model_copy(update={"seed": self.seed, "name": name})
+        self._settings = settings.model_copy(update={"seed": self.seed, "name": None})
+        self._is_borrowed, self._lender = _settings.borrowed(config)
+        self._is_kept = switch(config, "cachesim_keep") and not self._is_borrowed
+        # What an attached topology has to have.
+        self._asked = {
+            key: getattr(settings, key)
+            for key in ("backend", "engine")
+            if loaded.sources[key] == "argument"
+        }
+        self._marked: dict[str, Settings] = {}
+        self._owns: dict[Settings, Settings] = {}
+        self._main: Simulator | None = None
         self._sim: Simulator | None = None
+        self._own: Settings | None = None
         self._is_up = False
         self._mark = 0
         self._user: pytest.Item | None = None
+        self._told: list[str] = []
+        self._signals = Signals()
+        self._signals.install()
 
     def __str__(self) -> str:
         it = self._settings
-        return f"backend {it.backend}, engine {it.engine}, speed {it.speed:g}, seed {it.seed}"
+        what = f"backend {it.backend}, engine {it.engine}"
+        if self._is_borrowed:
+            what = f"attached to {self._lender or 'the topology that is up'}"
+        end = ", kept" if self._is_kept else ""
+        return f"{what}, speed {it.speed:g}, seed {it.seed}{end}"
+
+    # --- topologies -------------------------------------------------------------------------
 
     @contextmanager
-    def topology(self) -> Iterator["Simulator"]:
-        """The topology; skips or fails the tests that need it if it does not come up."""
-        from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
+    def topology(self, request: pytest.FixtureRequest) -> Iterator["Simulator"]:
+        """The run's topology, or one that tests need for themselves.
+
+        It skips or fails the tests that need it if it does not come up.
+
+        Args:
+            request: its parameter, if it has one, has the settings of a topology of their own.
+        """
+        own: Settings | None = getattr(request, "param", None)
+        with ExitStack() as life:
+            if own is not None:
+                sim = self._start(partial(self._new, own), life)
+            elif self._main is not None:
+                sim = self._main
+                self._mark = sim.events.mark()
+            else:
+                # It stays while tests have one of their own.
+                session = life.pop_all()
+                request.session.addfinalizer(session.close)
+                sim = self._main = self._start(self._make_main, session)
+            self._sim, self._own, self._is_up = sim, own, True
+            yield sim
+            self._is_up = False
+
+    def _new(self, settings: "Settings") -> "Simulator":
         from cachesim.simulator import Simulator
 
-        sim = Simulator(self._settings)
+        return Simulator(_named(settings))
+
+    def _make_main(self) -> "Simulator":
+        from cachesim.simulator import Simulator
+
+        if self._is_kept and self._lender is None:
+            from cachesim.daemon import launch
+
+            self._lender = launch(_named(self._settings).model_dump(), _silent).name
+            self._told.append(_KEPT.format(self._lender))
+        if self._is_kept or self._is_borrowed:
+            mine = self._asked | _settings.changeable(self._settings)
+            return Simulator.attach(self._lender, **mine)
+        return self._new(self._settings)
+
+    def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
+        from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
+
+        self._mark = 0
         try:
-            sim.start()
+            sim = make()
+            life.callback(self._stop, sim)
+            with ExitStack() as quiet:
+                steps = itertools.count(1)
+
+                def step(_line: str) -> None:
+                    quiet.close()
+                    # The first step finds the images, and may take minutes. The second one makes
+                    # the containers: whoever breaks in on that does not know what there is.
+                    if next(steps) == 2:
+                        quiet.enter_context(held())
+
+                sim.start(step)
         except (BackendUnavailable, ImageMissing) as error:
             if os.environ.get("CACHESIM_REQUIRE_DOCKER", "") in ("", "0"):
                 pytest.skip(f"cachesim: {error}")
             pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}", pytrace=False)
         except CachesimError as error:
             pytest.fail(f"cachesim: the topology did not start: {error}", pytrace=False)
-        self._sim, self._is_up = sim, True
-        yield sim
+        self._told.append(
+            f"Ran on {sim.backend}, engine {sim.settings.engine}. "
+            f"--cachesim-seed={self.seed} draws the same again."
+        )
+        return sim
+
+    def _stop(self, sim: "Simulator") -> None:
         self._is_up = False
+        is_borrowed = sim is self._main and self._is_borrowed
         try:
-            sim.stop()
+            try:
+                if is_borrowed:
+                    sim.reset()
+            finally:
+                with held():
+                    sim.stop()
         except Exception as error:
+            if is_borrowed:
+                _fail(f"the topology could not be given back as new: {error!r}")
             _fail(f"the topology could not be taken down: {error!r}. {_LEFT}")
+
+    # --- tests ------------------------------------------------------------------------------
 
     @contextmanager
     def test(self, item: pytest.Item, sim: "Simulator") -> Iterator["Simulator"]:
         """The topology for one test, as new before it and healed after it."""
+        from cachesim.control_plane import Timing
+
         self._user = item
+        wanted = self._wanted(item)
+        if _settings.own(wanted, self._settings) != self._own:
+            _fail(
+                "the marker of this test needs a topology of its own. For that the fixture has to "
+                "be an argument of a test function, and the marker on the function, its class or "
+                "its module."
+            )
+        if self._own is None and self._is_borrowed:
+            for key in _changes(item).keys() - set(_settings.CHANGEABLE):
+                mine, theirs = getattr(wanted, key), getattr(sim.settings, key)
+                if mine != theirs:
+                    _fail(
+                        f"this test needs {key} = {mine!r}, but the attached topology has "
+                        f"{theirs!r}"
+                    )
+        timing = Timing.of(sim.settings.model_copy(update=_settings.changeable(wanted)))
+        # Not the item's id, to which xdist may add the name of a group.
+        draws = f"{item.parent.nodeid}::{item.name}" if item.parent else item.nodeid
         try:
-            sim.reset(draws=item.nodeid)
+            sim.reset(draws, timing=timing, seed=wanted.seed)
         except Exception as error:
             _fail(f"the topology could not be reset before the test: {error}")
         yield sim
@@ -85,16 +200,43 @@ class Run:
         except Exception as error:
             _fail(f"the topology could not be healed after the test: {error}")
 
+    def _wanted(self, item: pytest.Item) -> "Settings":
+        """The settings of a test: the run's, with what its markers say."""
+        from cachesim.errors import SettingsError
+
+        changes = _changes(item)
+        if not changes:
+            return self._settings
+        key = repr(changes)
+        if key not in self._marked:
+            try:
+                self._marked[key] = _settings.marked(self._config, self._settings, changes)
+            except SettingsError as error:
+                _fail(f"{item.nodeid}: {error}")
+        return self._marked[key]
+
     # --- hooks ------------------------------------------------------------------------------
 
     def pytest_report_header(self) -> str:
         """Show the settings."""
         return f"cachesim: {self}"
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of xdist the seed."""
-        node.workerinput[_SEED] = self.seed
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give tests a topology of their own whose markers need it.
+
+        Being a parameter it is made anew for them with all that is built on it, and shared by tests
+        with the same settings.
+        """
+        if metafunc.definition.get_closest_marker("cachesim") is None:
+            return
+        own = _settings.own(self._wanted(metafunc.definition), self._settings)
+        if own is not None and "cachesim_session" in metafunc.fixturenames:
+            own = self._owns.setdefault(own, own)  # pytest 8 compares parameters by identity
+            # Hidden: the ids of tests do not depend on --cachesim.
+            hidden: Any = getattr(pytest, "HIDDEN_PARAM", "cachesim")  # since pytest 8.4
+            metafunc.parametrize(
+                "cachesim_session", [own], indirect=True, ids=[hidden], scope="session"
+            )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
@@ -125,31 +267,76 @@ class Run:
                 log = f"could not be read: {error!r}"
             yield f"cachesim {node.name}: last {_LOG_LINES} log lines", log
 
+    def pytest_sessionfinish(self) -> None:
+        """Send the controller of xdist what there is to tell."""
+        if (output := getattr(self._config, "workeroutput", None)) is not None:
+            output[_TOLD] = self._told
 
-def _load(config: pytest.Config) -> "LoadedSettings":
-    """Load the settings: option > environment > ini option > file > the plugin's default."""
-    from cachesim.config import load_settings
-    from cachesim.errors import SettingsError
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what the tests ran on, how to have it so again, and what is left."""
+        if self._told:
+            terminalreporter.write_sep("=", "cachesim")
+        for text in dict.fromkeys(self._told):
+            terminalreporter.write_line(text)
 
-    given: dict[str, object] = {}
-    origins = {}
-    for key in SETTINGS:
-        option, ini = config.getoption(f"cachesim_{key}"), config.getini(f"cachesim_{key}")
-        if option is not None:
-            given[key], origins[key] = option, f"--cachesim-{key}"
-        elif ini and not os.environ.get(f"CACHESIM_{key.upper()}", "").strip():
-            given[key], origins[key] = ini, f"ini option cachesim_{key}"
-    try:
-        loaded = load_settings(given, directory=config.rootpath)
-        if loaded.sources["speed"] == "default":
-            loaded = load_settings({**given, "speed": _SPEED}, directory=config.rootpath)
-    except SettingsError as error:
-        message = str(error)
-        for key, origin in origins.items():
-            value = f"{key} = {given[key]!r}"
-            message = message.replace(f"{value} (argument)", f"{value} ({origin})")
-        raise pytest.UsageError(message) from error
-    return loaded
+    def pytest_unconfigure(self) -> None:
+        """Give the signals back."""
+        self._signals.restore()
+
+    # --- with xdist -------------------------------------------------------------------------
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
+        """Refuse what several workers can't do."""
+        if self._is_borrowed and len(specs) > 1:
+            raise pytest.UsageError(
+                f"--cachesim-attach: a topology is one borrower's at a time, and there would be "
+                f"{len(specs)} workers. Run with -n0, or without --cachesim-attach: then each "
+                "worker starts a topology of its own."
+            )
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist the seed."""
+        node.workerinput[_SEED] = self.seed
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: Any) -> None:
+        """Remember a worker that has to end with this process."""
+        if (pid := _pid(node)) is not None:
+            self._signals.workers.add(pid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Forget a worker, and take what it has to tell."""
+        self._signals.workers.discard(_pid(node) or 0)
+        self._told += getattr(node, "workeroutput", {}).get(_TOLD, [])
+
+
+def _changes(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of a test say, the closest last."""
+    marks = list(item.iter_markers("cachesim"))
+    if any(mark.args for mark in marks):
+        _fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
+    changes: dict[str, Any] = {}
+    for mark in reversed(marks):
+        changes |= mark.kwargs
+    return changes
+
+
+def _pid(node: Any) -> int | None:
+    """The pid of a worker on this machine; None if it can't be told."""
+    # execnet has no public name for it. Without it, the worker only ends some seconds later.
+    process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+    return getattr(process, "pid", None) if node.gateway.spec.popen else None
+
+
+def _named(settings: "Settings") -> "Settings":
+    return settings.model_copy(update={"name": f"pytest-{secrets.token_hex(3)}"})
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 def _fail(message: str) -> None:

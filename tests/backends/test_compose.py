@@ -23,6 +23,7 @@ from cachesim.compose import render
 from cachesim.credentials import ADMIN_USER
 from cachesim.errors import StartError
 from cachesim.proxy.client import ToxiproxyClient
+from cachesim.tls import client_context
 from cachesim.toxics import Latency, Stream
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class Folder:
         render(self.path, Settings(), free_base_port())
         composed = load(self.path)
         self.composed, self.plan = composed, composed.plan
+        self.tls = client_context(composed.ca)
         password = composed.credentials.admin_password
-        self.admin = NodeClients(self.plan.admin, ADMIN_USER, password, composed.ca)
+        self.admin = NodeClients(self.plan.admin, ADMIN_USER, password, self.tls)
         token = composed.credentials.token
-        self.through_links = NodeClients(self.plan.endpoint, DEFAULT_USER, token, composed.ca)
+        self.through_links = NodeClients(self.plan.endpoint, DEFAULT_USER, token, self.tls)
 
     def compose(self, *arguments: str, fails: bool = False) -> str:
         """Run a command of compose, and give what it prints."""
@@ -185,7 +187,7 @@ def test_clients(folder: Folder) -> None:
     assert redis.get_primaries()[0].port == folder.plan.endpoint("redis-a").port
     redis.close()
     nodes = [folder.plan.endpoint(node.name) for node in folder.plan.topology.memcached]
-    memcached = clients.memcached_client(nodes, folder.composed.ca.client_context())
+    memcached = clients.memcached_client(nodes, folder.tls)
     for n in range(9):
         memcached.set(f"api:{n}", str(n), noreply=False)
     assert [memcached.get(f"api:{n}") for n in range(9)] == [str(n).encode() for n in range(9)]
@@ -203,7 +205,7 @@ def test_needs_the_password(folder: Folder) -> None:
     """Nobody gets in without AUTH."""
     from redis.exceptions import AuthenticationError
 
-    wrong = NodeClients(folder.plan.endpoint, DEFAULT_USER, "wrong", folder.composed.ca)
+    wrong = NodeClients(folder.plan.endpoint, DEFAULT_USER, "wrong", folder.tls)
     with closing(wrong), pytest.raises(AuthenticationError):
         wrong.redis("redis-a").ping()
 

@@ -20,6 +20,7 @@ from cachesim.errors import (
     PortTaken,
     StartError,
 )
+from cachesim.files import roots
 
 pytestmark = pytest.mark.usefixtures("require_docker")
 
@@ -52,17 +53,15 @@ def left_of(engine: Any, name: str) -> list[Any]:
 
 
 def folders_of(name: str) -> list[Path]:
-    """The temporary folders of a topology."""
-    import tempfile
-
-    return list(Path(tempfile.gettempdir()).glob(f"cachesim-{name}-*"))
+    """The folders with a topology's files."""
+    return [folder for root in roots() for folder in root.glob(f"{name}-*")]
 
 
 def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
     """Neither token nor keys in inspect, arguments, logs, reprs or the event log."""
     token = sim.env()["CACHESIM_REDIS_PASSWORD"]
-    admin = sim._credentials.admin_password
-    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._credentials)]
+    admin = sim._carrier.credentials.admin_password
+    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._carrier.credentials)]
     for item in left_of(engine, sim.name):
         item.reload()
         shown.append(repr(item.attrs))
@@ -80,7 +79,7 @@ def test_files_are_private(sim: Simulator) -> None:
     folder = Path(sim.env()["CACHESIM_CA_FILE"]).parent
     assert folder.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
-    listing = sim._backend._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+    listing = sim.carrier._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
         ["ls", "-ln", "/cachesim/redis-a", "/cachesim/memcached-a"]
     )
     modes = [line.split()[0] for line in listing.output.decode().splitlines() if ".pem" in line]

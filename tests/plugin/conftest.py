@@ -1,6 +1,7 @@
 """pytest runs within the tests."""
 
 import os
+import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,7 +16,7 @@ from tests.plugin.fake_simulator import FakeSimulator
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings but a test's own."""
-    for variable in [v for v in os.environ if v.startswith("CACHESIM_")]:
+    for variable in [v for v in os.environ if re.match("CACHESIM(_|$)", v)]:
         monkeypatch.delenv(variable)
 
 
@@ -28,14 +29,25 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeSimulator]:
 
 
 @pytest.fixture
-def run_pytest(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Run pytest with the plugin, whether it is installed or not."""
+def plugins() -> list[str]:
+    """The options that give a run the plugin, whether it is installed or not, and few others."""
     installed = any(it.value == "pytest_cachesim" for it in entry_points(group="pytest11"))
-    plugin = [] if installed else ["-p", "pytest_cachesim"]
+    options = [] if installed else ["-p", "pytest_cachesim"]
+    # hypothesis takes longer than the rest of a run, to import what the run has no use for.
+    return [*options, "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
 
-    def run(*arguments: str, subprocess: bool = False) -> pytest.RunResult:
+
+@pytest.fixture
+def run_pytest(pytester: pytest.Pytester, plugins: list[str]) -> Callable[..., pytest.RunResult]:
+    """Run pytest with the plugin."""
+
+    def run(
+        *arguments: str, subprocess: bool = False, with_asyncio: bool = False
+    ) -> pytest.RunResult:
         how: Any = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
-        result: pytest.RunResult = how(*plugin, "-p", "no:cacheprovider", *arguments)
+        # It warns of an option that is not set, and some runs take warnings for errors.
+        others = [] if with_asyncio else ["-p", "no:asyncio"]
+        result: pytest.RunResult = how(*plugins, *others, *arguments)
         return result
 
     return run

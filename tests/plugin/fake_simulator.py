@@ -1,8 +1,10 @@
 """A topology that only tells what was asked of it."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
+from cachesim.backends.base import Progress
 from cachesim.config import Settings
+from cachesim.control_plane import Timing
 from cachesim.events import EventLog
 
 
@@ -37,17 +39,24 @@ class FakeSimulator:
     Attributes:
         made: the settings of its instances.
         calls: to all its instances.
+        attached: what the borrowed ones were to have.
+        resets: the speed and seed of each reset.
         errors: what a method raises, by its name.
     """
 
     made: ClassVar[list[Settings]]
     calls: ClassVar[list[str]]
+    attached: ClassVar[list[dict[str, Any]]]
+    resets: ClassVar[list[tuple[float, int]]]
     errors: ClassVar[dict[str, Exception]]
 
     @classmethod
     def new_class(cls) -> type["FakeSimulator"]:
         """A class of which nothing has been asked yet."""
-        return type("Fake", (cls,), {"made": [], "calls": [], "errors": {}})
+        nothing: dict[str, Any] = {"made": [], "calls": [], "attached": [], "resets": []}
+        return type("Fake", (cls,), {**nothing, "errors": {}})
+
+    backend = "fake"
 
     def __init__(self, settings: Settings) -> None:
         self.made.append(settings)
@@ -55,13 +64,22 @@ class FakeSimulator:
         self.events = EventLog()
         self.nodes = {name: FakeNode(name) for name in ("redis-a", "memcached-a")}
 
+    @classmethod
+    def attach(cls, name: str | None = None, **arguments: Any) -> Self:
+        """As the real one, of a topology that runs Valkey."""
+        cls.calls.append(f"attach {name}")
+        cls.attached.append(arguments)
+        return cls(Settings(**{"engine": "valkey", "name": name or "only", **arguments}))
+
     def _call(self, call: str) -> None:
         self.calls.append(call)
         if error := self.errors.get(call.partition(" ")[0]):
             raise error
 
-    def start(self) -> None:
+    def start(self, progress: Progress) -> None:
         """As the real one."""
+        progress("finding the images")
+        progress("making containers")
         self._call("start")
         self.events.record("started", "fake", "here")
 
@@ -69,9 +87,10 @@ class FakeSimulator:
         """As the real one."""
         self._call("stop")
 
-    def reset(self, draws: str) -> None:
+    def reset(self, draws: str = "", *, timing: Timing | None = None, seed: int = 0) -> None:
         """As the real one."""
-        self._call(f"reset {draws}")
+        self._call(f"reset {draws}".strip())
+        self.resets.append((timing.speed if timing else 0, seed))
         self.events.record("reset", "fake", "as new")
 
     def heal(self) -> None:

@@ -65,8 +65,7 @@ def test_lazy(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> N
 
 def header(result: pytest.RunResult) -> str:
     """The plugin's line of the header."""
-    (line,) = (line for line in result.outlines if line.startswith("cachesim:"))
-    return line
+    return next(line for line in result.outlines if line.startswith("cachesim:"))
 
 
 def test_header(run_pytest: RunPytest) -> None:
@@ -81,13 +80,51 @@ def test_help(run_pytest: RunPytest) -> None:
     options = re.findall(r"^  --(cachesim\S*?)(?:=\S+)?(?: .*)?$", text, re.M)
     inis = re.findall(r"^  (cachesim\w*) \(", text, re.M)
     assert [name.replace("-", "_") for name in options] == inis
-    assert len(inis) == 5
+    assert len(inis) == 7
 
 
-def test_ini_option_turns_it_on(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """`cachesim = true` is as good as `--cachesim`."""
-    pytester.makeini("[pytest]\ncachesim = true\ncachesim_seed = 5")
-    assert header(run_pytest()) == "cachesim: backend auto, engine redis, speed 30, seed 5"
+@pytest.mark.parametrize(
+    ("ini", "variable", "option", "is_on"),
+    [
+        ("", "", False, False),
+        ("", "", True, True),
+        ("true", "", False, True),
+        ("", "1", False, True),
+        ("", "yes", False, True),
+        ("", "0", True, True),
+        ("true", "0", False, False),
+        ("true", "False", False, False),
+        ("true", " ", False, True),
+        ("false", "on", False, True),
+    ],
+)
+def test_switch(
+    pytester: pytest.Pytester,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    ini: str,
+    variable: str,
+    option: bool,
+    is_on: bool,
+) -> None:
+    """It is turned on by the option, else by the environment, else by the ini option."""
+    pytester.makeini("[pytest]\n" + (f"cachesim = {ini}" if ini else ""))
+    monkeypatch.setenv("CACHESIM", variable)
+    result = run_pytest(*(["--cachesim"] if option else []), "--cachesim-seed=5")
+    found = [line for line in result.outlines if line.startswith("cachesim:")]
+    assert found == ["cachesim: backend auto, engine redis, speed 30, seed 5"] * is_on
+
+
+@pytest.mark.parametrize("variable", ["CACHESIM", "CACHESIM_KEEP"])
+def test_wrong_switch(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A variable that says neither yes nor no is a usage error."""
+    monkeypatch.setenv("CACHESIM", "1")
+    monkeypatch.setenv(variable, "perhaps")
+    result = run_pytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: environment {variable} = 'perhaps': should be 1 or 0"])
 
 
 @pytest.mark.parametrize(
@@ -131,6 +168,15 @@ def test_seed_is_drawn(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPyt
     assert {f"seed {settings.seed}" for settings in fake.made} == {
         line.rpartition(", ")[2] for line in lines
     }
+
+
+@pytest.mark.usefixtures("fake")
+def test_seed_is_told_at_the_end(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """What the tests ran on is told when it is known, and how to have the same draws again."""
+    pytester.makepyfile("def test_it(cachesim): pass")
+    lines = run_pytest("--cachesim", "--cachesim-seed=9").outlines
+    assert re.fullmatch("=+ cachesim =+", lines[-3])
+    assert lines[-2] == "Ran on fake, engine redis. --cachesim-seed=9 draws the same again."
 
 
 def test_settings_reach_the_topology(
@@ -227,7 +273,7 @@ def test_clients_are_closed(pytester: pytest.Pytester, fake: Fake, run_pytest: R
             "stop",
             (
                 "cachesim: the topology could not be taken down: FaultError('redis-b is stuck'). "
-                "What is left, the next start of a topology removes."
+                "What is left, `cachesim gc` or the next start of a topology removes."
             ),
         ),
     ],
@@ -255,7 +301,7 @@ def test_skips_without_an_engine(
     result = run_pytest("--cachesim", "-rs")
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["SKIPPED*: cachesim: nothing here. Start Docker."])
-    assert fake.calls == ["start"]
+    assert fake.calls == ["start", "stop"]
 
 
 @pytest.mark.parametrize(("value", "outcome"), [("1", "errors"), ("0", "skipped"), ("", "skipped")])

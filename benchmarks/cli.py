@@ -1,0 +1,60 @@
+"""The command line: what a person waits for, each command in a process of its own.
+
+The peer of `up -d` is `Simulator.start` in a process that has imported everything already.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+
+from benchmarks.measure import Row, comparison, in_turns, seconds
+from cachesim import Simulator
+
+_ASKED = {"--help": 0.15, "status": 0.3}
+_OVER_START = 0.5
+
+
+def run(runs: int) -> str:
+    """Measure; see the module."""
+    with tempfile.TemporaryDirectory() as folder:
+        commands = _Commands(folder)
+        times = in_turns(runs, {"commands": commands.run, "start": _start})
+    ours, start = times["commands"], times["start"]["start"]
+    over = [one - other for one, other in zip(ours["up -d"], start, strict=True)]
+    rows = [Row(f"cachesim {it}", ours[it], "asked", [limit]) for it, limit in _ASKED.items()]
+    rows.append(Row("cachesim up -d", ours["up -d"], "Simulator.start", start))
+    rows.append(Row("up -d over Simulator.start", over, "asked", [_OVER_START]))
+    return comparison(rows)
+
+
+class _Commands:
+    """Commands whose files are in a folder of their own."""
+
+    def __init__(self, folder: str) -> None:
+        self._environment = {**os.environ, "XDG_STATE_HOME": folder, "TMPDIR": folder}
+
+    def run(self) -> Mapping[str, float]:
+        """One turn."""
+        up = self._seconds("up", "-d")
+        try:
+            return {"up -d": up, "status": self._seconds("status"), "--help": self._seconds("-h")}
+        finally:
+            self._seconds("down")
+
+    def _seconds(self, *arguments: str) -> float:
+        command = [sys.executable, "-m", "cachesim", *arguments]
+        return seconds(
+            lambda: subprocess.run(  # noqa: S603  # our own command
+                command, env=self._environment, check=True, capture_output=True
+            )
+        )
+
+
+def _start() -> Mapping[str, float]:
+    sim = Simulator()
+    try:
+        return {"start": seconds(sim.start)}
+    finally:
+        sim.stop()

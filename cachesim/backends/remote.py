@@ -1,0 +1,110 @@
+"""A topology that another process carries, borrowed from it."""
+
+import contextlib
+import os
+from typing import Any
+
+from cachesim.backends.base import NodeState, Progress
+from cachesim.errors import CachesimError, StartError
+from cachesim.files import Run
+from cachesim.topology import Endpoint
+from cachesim.wire import Call, TakenDown, call
+
+
+class RemoteBackend:
+    """Borrows a topology at its start and gives it back at its end.
+
+    The lender keeps the servers and carries out what is done to them; it gets the topology back
+    too when this process dies. See `Backend` for the methods.
+
+    Attributes:
+        loan: what the lender says of the topology.
+    """
+
+    loan: dict[str, Any]
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._lease: Call | None = None
+
+    @property
+    def name(self) -> str:
+        """The lender's."""
+        return str(self.loan["backend"])
+
+    def start(self, progress: Progress) -> None:  # noqa: ARG002  # it is one step
+        """Borrow it. See `Backend.start`.
+
+        Raises:
+            StartError: another process has borrowed it.
+        """
+        lease = Call(self._run, "borrow", pid=os.getpid())
+        try:
+            self.loan = lease.part()
+        except BaseException:
+            lease.close()
+            raise
+        self._lease = lease
+
+    def stop(self) -> None:
+        """Give it back, and wait until the lender has it. One that is gone gets nothing."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        with contextlib.closing(lease), contextlib.suppress(TakenDown):
+            try:
+                lease.send("returned")
+                lease.result()
+            except CachesimError:
+                if not self._run.owner.is_gone:
+                    raise
+
+    def endpoint(self, node: str) -> Endpoint:
+        """See `Backend.endpoint`."""
+        return Endpoint.parse(self.loan["endpoints"][node])
+
+    def admin(self, node: str) -> Endpoint:
+        """See `Backend.admin`."""
+        return Endpoint.parse(self.loan["admin"][node])
+
+    def toxiproxy(self, zone: str) -> str:
+        """See `Backend.toxiproxy`."""
+        return str(self.loan["toxiproxy"][zone])
+
+    def state(self, node: str) -> NodeState:
+        """See `Backend.state`."""
+        return NodeState(self._call("state", node))
+
+    def kill(self, *nodes: str) -> None:
+        """See `Backend.kill`."""
+        self._call("kill", *nodes)
+
+    def shut_down(self, node: str) -> None:
+        """See `Backend.shut_down`."""
+        self._call("shut_down", node)
+
+    def pause(self, *nodes: str) -> None:
+        """See `Backend.pause`."""
+        self._call("pause", *nodes)
+
+    def resume(self, node: str) -> None:
+        """See `Backend.resume`."""
+        self._call("resume", node)
+
+    def run(self, node: str) -> None:
+        """See `Backend.run`."""
+        self._call("run", node)
+
+    def truncate_aof(self, node: str, size: int) -> None:
+        """See `Backend.truncate_aof`."""
+        self._call("truncate_aof", node, size)
+
+    def logs(self, node: str, lines: int = 50) -> str:
+        """See `Backend.logs`."""
+        return str(self._call("logs", node, lines))
+
+    def _call(self, verb: str, *arguments: object) -> Any:
+        if self._lease is None:
+            raise StartError(f"the topology {self._run.name!r} was given back")
+        lease = self.loan["lease"]
+        return call(self._run, "backend", lease=lease, verb=verb, arguments=arguments)

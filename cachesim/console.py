@@ -1,0 +1,277 @@
+"""What the commands do: they call the process that carries the topology, and print its answer."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cachesim.errors import CachesimError
+from cachesim.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
+from cachesim.wire import Call, TakenDown, call, takes_calls
+
+if TYPE_CHECKING:
+    from cachesim.config import LoadedSettings
+
+_ENDING = 90.0  # seconds that taking a topology down may take
+_STUCK = 5.0  # seconds after which a process that does not listen gets a signal
+_HUNG = 10.0  # seconds after which a process counts as hung that is asked how it is
+_POLL = 0.02  # seconds
+
+
+# --- a topology's life ----------------------------------------------------------------------
+
+
+def up(arguments: Mapping[str, object], *, as_json: bool) -> None:
+    """Start a detached topology."""
+    from cachesim import screen
+    from cachesim.daemon import launch
+
+    with screen.progress() as step:
+        run = launch(arguments, step)
+    state = call(run, "status")
+    if as_json:
+        _print_json(state)
+    else:
+        screen.show_status(state)
+        screen.show_way_in(run.env() or {}, run.name)
+
+
+def down(name: str | None, *, as_json: bool) -> None:
+    """Take one down, and wait until it is."""
+    run = find_run(name)
+    try:
+        with contextlib.closing(Call(run, "down")) as it:
+            it.result(_STUCK)
+    except TakenDown:
+        pass
+    except CachesimError:
+        # It does not listen. Unless it is no process of ours to end, or was ended by others, a
+        # signal is the other way.
+        if run.owner.is_gone or not takes_calls(run):
+            raise
+        _end(run.owner.pid)
+    limit = time.monotonic() + _ENDING
+    while not run.owner.is_gone and run.folder.exists():
+        if time.monotonic() > limit:
+            raise CachesimError(
+                f"process {run.owner.pid} is still taking {run.name!r} down after {_ENDING:g} s. "
+                f"Its log is {run.folder / 'log'}. If it does not end, kill it, then "
+                "`cachesim gc`."
+            )
+        time.sleep(_POLL)
+    if run.folder.exists():
+        raise CachesimError(ended(run))
+    _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
+
+
+def status(name: str | None, *, as_json: bool) -> bool:
+    """Show what is up.
+
+    Args:
+        name: only this one; else all.
+
+    Returns:
+        Whether something is, or the named one is.
+    """
+    runs = [run for run in living_runs() if name in (None, run.name)]
+    dead = [run for run in dead_runs() if name in (None, run.name)]
+    states = []
+    for run in runs:
+        try:
+            states.append(call(run, "status", timeout=_HUNG))
+        except CachesimError as error:
+            states.append({"name": run.name, "pid": run.owner.pid, "unreachable": str(error)})
+    if as_json:
+        gone = [{"name": run.name, "pid": run.owner.pid} for run in dead]
+        _print_json({"topologies": states, "dead": gone})
+        return bool(states)
+    from cachesim import screen
+
+    for state in states:
+        screen.show_status(state)
+    for run in dead:
+        text = ended(run)
+        print(f"{text[0].upper()}{text[1:]}", file=sys.stderr)
+    if not states and not dead:
+        which = "No topology is up." if name is None else f"No topology named {name} is up."
+        print(f"{which} `cachesim up` starts one, `cachesim up -d` detached.", file=sys.stderr)
+    return bool(states)
+
+
+def gc(*, as_json: bool) -> None:
+    """Remove what has no living owner."""
+    from cachesim.simulator import remove_orphans
+
+    try:
+        removed = remove_orphans()
+    except CachesimError as error:
+        if files := remove_dead_runs():
+            raise CachesimError(
+                f"only the files of {', '.join(files)} were removed, not their containers: {error}"
+            ) from error
+        raise
+    names = sorted({*removed, *remove_dead_runs()})
+    _tell(
+        {"removed": names},
+        f"Removed what was left of {', '.join(names)}." if names else "Nothing was left behind.",
+        as_json,
+    )
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+def logs(name: str | None, node: str, lines: int, *, follow: bool, as_json: bool) -> None:
+    """Print a node's log."""
+    for text in _answers(find_run(name), "logs", follow, node=node, lines=lines):
+        if as_json:
+            for line in text.splitlines():
+                print(json.dumps({"node": node, "line": line}), flush=True)
+        elif text:
+            print(text.rstrip("\n"), flush=True)
+
+
+def events(name: str | None, *, follow: bool, as_json: bool) -> None:
+    """Print the event log."""
+    for found in _answers(find_run(name), "events", follow):
+        for event in found:
+            text = event.pop("text")
+            print(json.dumps(event) if as_json else text, flush=True)
+
+
+def config(arguments: Mapping[str, object], *, as_json: bool) -> None:
+    """Print the settings with their sources."""
+    from cachesim import screen
+    from cachesim.config import load_settings
+
+    loaded: LoadedSettings = load_settings(arguments)
+    values = loaded.settings.model_dump(mode="json")
+    rows = {key: {"value": values[key], "source": loaded.sources[key]} for key in values}
+    if as_json:
+        _print_json(rows)
+    else:
+        screen.show_table(
+            ("setting", "value", "from"),
+            [(key, screen.as_text(row["value"]), row["source"]) for key, row in rows.items()],
+        )
+
+
+def doctor(*, as_json: bool) -> bool:
+    """Print what is checked.
+
+    Returns:
+        Whether all is well.
+    """
+    from cachesim import screen
+    from cachesim.doctor import examine
+
+    checks = examine()
+    if as_json:
+        _print_json([check.as_json() for check in checks])
+    else:
+        screen.show_table(
+            ("", "what", "finding"), [(str(it.level), it.subject, it.finding) for it in checks]
+        )
+        for it in checks:
+            if it.advice:
+                print(f"{it.subject}: {it.advice}")
+    return all(it.is_well for it in checks)
+
+
+# --- breaking -------------------------------------------------------------------------------
+
+
+def fault(
+    name: str | None,
+    kind: str,
+    what: Mapping[str, Any],
+    seconds: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Begin a fault."""
+    run, arguments = find_run(name), dict(what)
+    links = arguments.pop("links", ())
+    it = call(run, "fault", kind=kind, arguments=arguments, links=links, seconds=seconds)
+    until = "" if seconds is None else f", healed in {seconds:g} s"
+    _tell(it, f"Fault {it['id']}: {it['kind']} on {it['target']}{until}.", as_json)
+
+
+def faults(name: str | None, *, links: bool, as_json: bool) -> None:
+    """Print the faults that are there, or the links."""
+    from cachesim import screen
+
+    rows = call(find_run(name), "links" if links else "faults")
+    if as_json:
+        _print_json(rows)
+    elif links:
+        screen.show_table(
+            ("link", "toxics"), [(it["name"], ", ".join(it["toxics"])) for it in rows]
+        )
+    elif rows:
+        screen.show_table(
+            ("id", "fault", "on"), [(it["id"], it["kind"], it["target"]) for it in rows]
+        )
+    else:
+        print("There are no faults.")
+
+
+def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
+    """Heal one fault, or all."""
+    healed = call(find_run(name), "heal", number=fault_id)
+    lines = [f"Healed fault {it['id']}: {it['kind']} on {it['target']}." for it in healed]
+    _tell(healed, "\n".join(lines) or "There were no faults.", as_json)
+
+
+def reset(name: str | None, *, as_json: bool) -> None:
+    """Make it as new."""
+    run = find_run(name)
+    call(run, "reset")
+    _tell({"name": run.name}, f"The topology {run.name} is as new.", as_json)
+
+
+def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
+    """Do something to a node."""
+    it = call(find_run(name), "node", verb=verb, node=node)
+    _tell(it, f"{it['name']} is {it['state']}.", as_json)
+
+
+def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
+    """Promote a replica."""
+    # How long it may take is for the other side to know: the settings say so.
+    it = call(find_run(name), "failover", timeout=None, to=to, wait=wait)
+    text = f"{it['primary']} is the primary." if wait else "A failover has begun."
+    _tell(it, text, as_json)
+
+
+# --- helpers --------------------------------------------------------------------------------
+
+
+def _answers(run: Run, operation: str, follow: bool, **arguments: object) -> Iterator[Any]:
+    with contextlib.closing(Call(run, operation, follow=follow, **arguments)) as it:
+        if follow:
+            yield from it.parts()
+        else:
+            yield it.result()
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        if sys.platform != "win32":
+            os.kill(pid, signal.SIGCONT)  # one that was stopped would not see it
+
+
+def _tell(data: object, text: str, as_json: bool) -> None:
+    if as_json:
+        _print_json(data)
+    else:
+        print(text)
+
+
+def _print_json(data: Mapping[str, Any] | Sequence[Any] | object) -> None:
+    print(json.dumps(data, indent=2))

@@ -1,0 +1,144 @@
+"""A topology that outlives the shell that started it: `cachesim up -d`.
+
+`launch` starts this module as a process of its own. It gets its settings on stdin, reports on
+stdout until the topology is up, and then leaves the terminal alone.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from cachesim.backends.base import Progress
+from cachesim.errors import CachesimError, StartError, revived
+from cachesim.files import Run, find_run
+from cachesim.lifetime import carry, wait
+
+if TYPE_CHECKING:
+    from cachesim.interrupts import Interrupts
+    from cachesim.simulator import Simulator
+
+_TAIL = 2000  # bytes of what a process that failed has said
+
+
+def launch(arguments: Mapping[str, object], progress: Progress) -> Run:
+    """Start a detached topology, and return when it is ready.
+
+    Args:
+        arguments: settings by name; None is not given.
+
+    Raises:
+        CachesimError: it did not come up, and nothing is left behind.
+    """
+    from cachesim.config import load_settings
+
+    # Here, so that the file is the caller's, and mistakes are told before anything is started.
+    order = {"settings": load_settings(arguments).settings.model_dump(mode="json")}
+    return _launch(order, progress)
+
+
+def _launch(order: Mapping[str, object], progress: Progress) -> Run:
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "cachesim.daemon"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,  # neither Ctrl-C nor the terminal's end is meant for it
+        ) as process,
+    ):
+        try:
+            name = _follow(process, order, progress)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                print("Taking everything down.", file=sys.stderr, flush=True)
+            process.terminate()  # it takes down what it has
+            process.wait()
+            raise
+        if name is None:
+            process.wait()
+            complaints.seek(max(0, complaints.tell() - _TAIL))
+            last_words = complaints.read().decode(errors="replace").strip()
+            raise StartError(
+                f"the process that was to carry the topology ended with {process.returncode}"
+                f"{f', after: {last_words}' if last_words else ''}. `cachesim gc` removes what it "
+                "may have left."
+            )
+        process.returncode = 0  # it is left to itself, not to be waited for
+    return find_run(name)
+
+
+def _follow(
+    process: "subprocess.Popen[bytes]", order: Mapping[str, object], progress: Progress
+) -> str | None:
+    """Returns the topology's name when it is up, None if the process has ended without a word."""
+    with contextlib.suppress(OSError), _pipe(process.stdin) as stdin:
+        stdin.write(json.dumps(order).encode())
+    for line in _pipe(process.stdout):
+        report = json.loads(line)
+        if "step" in report:
+            progress(report["step"])
+        elif "error" in report:
+            process.wait()
+            raise revived(report["kind"], report["error"])
+        else:
+            return str(report["ready"])
+    return None
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("the process was started without pipes")
+    return pipe
+
+
+def main() -> int:
+    """Carry the topology that stdin asks for."""
+    order = json.load(sys.stdin)
+
+    def make() -> "Simulator":
+        from cachesim.config import Settings
+        from cachesim.simulator import Simulator
+
+        return Simulator(Settings.model_validate(order["settings"]))
+
+    def detach(sim: "Simulator", interrupts: "Interrupts") -> None:
+        _report(ready=sim.name)
+        _leave_terminal(sim)
+        wait(sim, interrupts)
+
+    try:
+        return carry(make, _reporting, detach)
+    except CachesimError as error:
+        with contextlib.suppress(StartError):
+            _report(error=str(error), kind=type(error).__name__)
+        return 1
+
+
+@contextlib.contextmanager
+def _reporting() -> Iterator[Callable[[str], None]]:
+    yield lambda line: _report(step=line)
+
+
+def _report(**what: str) -> None:
+    try:
+        print(json.dumps(what), flush=True)
+    except OSError as error:
+        raise StartError("whoever started this is gone") from error
+
+
+def _leave_terminal(sim: "Simulator") -> None:
+    with Path(os.devnull).open("rb") as nothing, sim.files.log.open("ab") as log:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What a topology needs on this machine, looked at one by one: `cachesim doctor`."""
+
+import contextlib
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from cachesim.errors import CachesimError
+from cachesim.files import dead_runs, living_runs, make_root, roots
+
+if TYPE_CHECKING:
+    from testcontainers.core.docker_client import DockerClient
+
+    from cachesim.config import Settings
+
+_PACKAGES = ("docker", "testcontainers", "redis", "pymemcache", "toxiproxy-python", "trustme")
+_ROOM = 200 * 2**20  # bytes: the append-only files of a test run, and logs
+
+
+class Level(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        advice: what to do, unless all is well.
+    """
+
+    subject: str
+    level: Level
+    finding: str
+    advice: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether a topology can start in spite of it."""
+        return self.level is not Level.WRONG
+
+    def as_json(self) -> dict[str, str]:
+        """For programs."""
+        return {
+            "subject": self.subject,
+            "level": str(self.level),
+            "finding": self.finding,
+            "advice": self.advice,
+        }
+
+
+def examine() -> list[Check]:
+    """Look at everything; what can't be looked at is a finding too."""
+    checks = [*_versions(), *_state(), _ports()]
+    settings, check = _settings()
+    checks.append(check)
+    if settings is not None:
+        checks += _engine(settings)
+    checks.append(_runs())
+    return checks
+
+
+def _versions() -> Iterator[Check]:
+    where = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check("Python", Level.OK, where)
+    for package in _PACKAGES:
+        try:
+            yield Check(package, Level.OK, version(package))
+        except PackageNotFoundError:
+            advice = f"`{sys.executable} -m pip install cachesim` installs it"
+            yield Check(package, Level.WRONG, "not installed", advice)
+    program = shutil.which("redis-cli") or shutil.which("valkey-cli")
+    yield Check("redis-cli", Level.OK, program or "not there: `cachesim shell` has a plain prompt")
+
+
+def _state() -> Iterator[Check]:
+    first, second = roots()
+    for root, level in ((first, Level.NOTE), (second, Level.WRONG)):
+        try:
+            make_root(root)
+            with tempfile.TemporaryFile(dir=root):
+                free = shutil.disk_usage(root).free
+        except OSError as error:
+            advice = (
+                f"{second} is used instead"
+                if level is Level.NOTE
+                else "set XDG_STATE_HOME or TMPDIR to a folder that can be written to"
+            )
+            yield Check("state folder", level, f"{root}: {error.strerror}", advice)
+            continue
+        if free < _ROOM:
+            yield Check(
+                "state folder",
+                Level.NOTE,
+                f"{root}: {free // 2**20} MB are free",
+                "make room, or set XDG_STATE_HOME",
+            )
+        else:
+            yield Check("state folder", Level.OK, str(root))
+        return
+
+
+def _ports() -> Check:
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            address = listener.getsockname()
+            socket.create_connection(address, timeout=2).close()
+    except OSError as error:
+        advice = "allow listening on 127.0.0.1: a firewall or a sandbox forbids it"
+        return Check("ports", Level.WRONG, f"127.0.0.1: {error.strerror}", advice)
+    return Check("ports", Level.OK, "127.0.0.1 can be listened on")
+
+
+def _settings() -> "tuple[Settings | None, Check]":
+    from cachesim.config import load_settings
+
+    try:
+        loaded = load_settings()
+    except CachesimError as error:
+        return None, Check("settings", Level.WRONG, str(error), "correct it there")
+    given = {k: s for k, s in loaded.sources.items() if s != "default"}
+    text = "; ".join(f"{key} from {source}" for key, source in given.items())
+    return loaded.settings, Check("settings", Level.OK, text or "all defaults")
+
+
+def _engine(settings: "Settings") -> Iterator[Check]:
+    from cachesim.backends.docker import connect, host_of
+
+    try:
+        client = connect()
+    except CachesimError as error:
+        yield Check("engine", Level.WRONG, str(error), "`docker info` should work first")
+        return
+    with contextlib.closing(client.client):
+        info = client.client.info()
+        yield Check(
+            "engine",
+            Level.OK,
+            f"{info['ServerVersion']} on {info['OperatingSystem']}, {info['NCPU']} CPUs, "
+            f"{info['MemTotal'] // 2**20} MB",
+        )
+        if (host := host_of(client)) != "127.0.0.1":
+            yield Check(
+                "engine's place",
+                Level.NOTE,
+                f"remote: {host}",
+                "Toxiproxy's API is open to whoever reaches that host: keep it in a trusted "
+                "network",
+            )
+        yield from _images(client, settings)
+
+
+def _images(client: "DockerClient", settings: "Settings") -> Iterator[Check]:
+    from docker.errors import ImageNotFound
+
+    for key in (f"{settings.engine}_image", "memcached_image", "toxiproxy_image"):
+        image = getattr(settings, key)
+        try:
+            client.client.images.get(image)
+        except ImageNotFound:
+            advice = f"the first start pulls it; `docker pull {image}` does it now"
+            yield Check(key, Level.NOTE, f"{image} is not here", advice)
+        else:
+            yield Check(key, Level.OK, image)
+
+
+def _runs() -> Check:
+    if dead := dead_runs():
+        names = ", ".join(run.name for run in dead)
+        advice = "`cachesim gc` removes what they left"
+        return Check("topologies", Level.NOTE, f"ended without taking down: {names}", advice)
+    names = ", ".join(run.name for run in living_runs())
+    return Check("topologies", Level.OK, f"up: {names}" if names else "none is up")

@@ -1,0 +1,1 @@
+"""The servers that run inside this process, and what they run on."""

@@ -1,0 +1,276 @@
+"""Connections inside the process: two asyncio transports that are each other's other end."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+Address = tuple[str, int]
+
+_HIGH = 64 * 1024  # bytes, as asyncio's socket transports have it
+
+
+def pipe(
+    loop: asyncio.AbstractEventLoop,
+    left: asyncio.Protocol,
+    right: asyncio.Protocol,
+    *,
+    left_address: Address | None = None,
+    right_address: Address | None = None,
+) -> tuple["PipeTransport", "PipeTransport"]:
+    """Connect two protocols. Both have been told so (`connection_made`) when this returns.
+
+    Data comes when the loop goes round, so that no protocol is called in the middle of another's
+    `write()`. Only one with a true attribute `reentrant` says that this is fine, and gets it then.
+
+    Args:
+        left_address: what `right` is told as `peername`, and `left` as `sockname`.
+        right_address: the other way round.
+
+    Returns:
+        The transport of `left` and that of `right`.
+    """
+    transports = (
+        PipeTransport(loop, {"sockname": left_address, "peername": right_address}),
+        PipeTransport(loop, {"sockname": right_address, "peername": left_address}),
+    )
+    transports[0].join(transports[1])
+    for transport, protocol in zip(transports, (left, right), strict=True):
+        transport.begin(protocol)
+    return transports
+
+
+class PipeTransport(asyncio.Transport):
+    """One end of a pipe. Made by `pipe()`."""
+
+    _peer: "PipeTransport"
+    _protocol: asyncio.Protocol
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, extra: dict[str, Any]) -> None:
+        super().__init__({key: value for key, value in extra.items() if value is not None})
+        self._loop = loop
+        # What has come for the protocol, and how it ends.
+        self._inbox: deque[bytes] = deque()
+        self._waiting = 0  # bytes in the inbox
+        self._eof_in = False
+        self._reset_in = False
+        self._ready = False  # the protocol is there and reads
+        self._direct = False  # and may be called at any time
+        self._scheduled = False
+        self._paused = False
+        # What it sends.
+        self._eof_out = False
+        self._closing = False
+        self._lost = False
+        self._high, self._low = _HIGH, _HIGH // 4
+        self._held = False  # the protocol has been told to pause writing
+
+    def join(self, peer: "PipeTransport") -> None:
+        """Be the other end of another."""
+        self._peer = peer
+        peer._peer = self
+
+    def begin(self, protocol: asyncio.Protocol) -> None:
+        """Tell a protocol that it is connected."""
+        self.set_protocol(protocol)
+        protocol.connection_made(self)
+        self._wake()
+
+    # Sending.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data: in the same breath to a reentrant receiver, soon to any other."""
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        peer = self._peer
+        if peer._direct and peer._ready and not peer._inbox and not self._eof_out and data:
+            peer._hand_over(data)
+        else:
+            self._send(data)
+
+    def deliver(self, data: bytes) -> None:
+        """Send data and let the receiver have it now, whatever it is.
+
+        For callers that the loop has called, so that the receiver can't be in the middle of
+        something. It saves a turn of the loop.
+        """
+        peer = self._peer
+        if peer._ready and not peer._inbox and not self._eof_out:
+            peer._hand_over(data)
+        else:
+            self._send(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send several pieces as one."""
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        """Send no more; the other direction goes on."""
+        if not self._eof_out:
+            self._eof_out = True
+            self._peer._eof_in = True
+            self._peer._wake()
+
+    def can_write_eof(self) -> bool:
+        """Always."""
+        return True
+
+    def _send(self, data: bytes) -> None:
+        if self._closing or not data:
+            return
+        if self._eof_out:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        peer = self._peer
+        if peer._closing:
+            # Nobody is there any more, and this is how a network tells.
+            self._reset_in = True
+            self._wake()
+            return
+        peer._inbox.append(data)
+        peer._waiting += len(data)
+        peer._wake()
+        if peer._waiting > self._high and not self._held:
+            self._held = True
+            self._protocol.pause_writing()
+
+    # Receiving.
+
+    def pause_reading(self) -> None:
+        """Deliver nothing more for now, not even that the other end is gone."""
+        self._paused = True
+        self._ready = False
+
+    def resume_reading(self) -> None:
+        """Go on delivering."""
+        self._paused = False
+        self._wake()
+
+    def is_reading(self) -> bool:
+        """Whether data is delivered."""
+        return not self._paused and not self._closing
+
+    def _wake(self) -> None:
+        """Deliver what is there when the loop goes round."""
+        if self._scheduled or self._paused or self._lost:
+            return
+        self._ready = not (self._inbox or self._eof_in or self._reset_in or self._closing)
+        if not self._ready:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        if self._lost:
+            return
+        inbox = self._inbox
+        # No more than is there now: who sends and receives for ever must not keep the loop.
+        for _ in range(len(inbox)):
+            if self._paused or self._closing:
+                break
+            data = inbox.popleft()
+            self._waiting -= len(data)
+            self._hand_over(data)
+        peer = self._peer
+        if peer._held and self._waiting <= peer._low:
+            peer._resume_writing()
+        if self._paused and not self._closing:
+            return
+        if self._reset_in and not self._closing:
+            self._lose(ConnectionResetError("the other end has reset the connection"))
+        elif self._eof_in and not inbox and not self._closing:
+            self._eof_in = False
+            if not self._protocol.eof_received():
+                self.close()
+        elif not self._closing:
+            self._wake()
+
+    def _hand_over(self, data: bytes) -> None:
+        try:
+            self._protocol.data_received(data)
+        except Exception as error:
+            # As a socket transport does it: it must not hit the sender.
+            self._loop.call_exception_handler(
+                {
+                    "message": "Fatal error: protocol.data_received() call failed.",
+                    "exception": error,
+                    "transport": self,
+                    "protocol": self._protocol,
+                }
+            )
+            self._cut(error)
+
+    # Ending.
+
+    def close(self) -> None:
+        """Send what was written, then the end; receive no more."""
+        if not self._closing:
+            self.write_eof()
+            self._stop()
+            self._loop.call_soon(self._lose, None)
+
+    def abort(self) -> None:
+        """End at once. The other end loses its connection with a `ConnectionResetError`."""
+        self._cut(None)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._closing
+
+    def _cut(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._eof_out = True
+        self._stop()
+        peer = self._peer
+        peer._reset_in = True
+        peer._inbox.clear()
+        peer._waiting = 0
+        peer._wake()
+        self._loop.call_soon(self._lose, error)
+
+    def _stop(self) -> None:
+        self._closing = True
+        self._ready = False
+        self._inbox.clear()
+        self._waiting = 0
+        if self._peer._held:
+            self._loop.call_soon(self._peer._resume_writing)
+
+    def _resume_writing(self) -> None:
+        if self._held and not self._lost:
+            self._held = False
+            self._protocol.resume_writing()
+
+    def _lose(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._eof_out = True
+        self._stop()
+        self._protocol.connection_lost(error)
+
+    # The rest of asyncio's interface.
+
+    def get_protocol(self) -> asyncio.Protocol:
+        """Who receives."""
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let another receive from now on."""
+        if not isinstance(protocol, asyncio.Protocol):
+            raise TypeError(f"a pipe needs an asyncio.Protocol, not {protocol!r}")
+        self._protocol = protocol
+        self._direct = bool(getattr(protocol, "reentrant", False))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """When to ask the protocol to pause and to resume, in bytes that are not received yet."""
+        self._high = high if high is not None else 4 * low if low is not None else _HIGH
+        self._low = low if low is not None else self._high // 4
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low and the high mark, in bytes."""
+        return self._low, self._high
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes the other end has not received yet."""
+        return self._peer._waiting

@@ -1,0 +1,277 @@
+"""A connection through a proxy: two transports, and a toxic chain each way between them."""
+
+import asyncio
+import contextlib
+import math
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import cast
+
+from cachesim.proxy.chain import AppliedToxic, Chain, Ending
+
+HELD_MAX = 4 * 1024 * 1024
+"""Bytes that a stream holds back before it stops reading, much as a network's window does."""
+
+_RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Connection:
+    """One client's connection.
+
+    Both sides are protocols that wait to be connected. Nothing is read before `start()`.
+
+    Args:
+        rng: what its toxics draw from.
+        on_end: called when both sides are gone.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rng: Random,
+        on_end: Callable[["Connection"], None],
+    ) -> None:
+        self.client = Side(loop, self)
+        self.server = Side(loop, self)
+        self._rng = rng
+        self._on_end = on_end
+        self._gone = False
+
+    def start(self, upstream: Sequence[AppliedToxic], downstream: Sequence[AppliedToxic]) -> None:
+        """Let data flow; both sides have been connected."""
+        if self.client.is_lost or self.server.is_lost:
+            self.drop()
+            return
+        self.client.join(self.server)
+        self.server.join(self.client)
+        self.set_toxics(upstream, downstream)
+        for side in (self.client, self.server):
+            side.transport.resume_reading()
+
+    def set_toxics(
+        self, upstream: Sequence[AppliedToxic], downstream: Sequence[AppliedToxic]
+    ) -> None:
+        """Change the chains. What comes of it flows when the loop goes round."""
+        for side, toxics in ((self.client, upstream), (self.server, downstream)):
+            side.set_toxics(toxics, self._rng)
+
+    def drop(self) -> None:
+        """Close both sides at once; what is on the way is lost."""
+        for side in (self.client, self.server):
+            side.stop()
+            if side.is_socket:
+                # Closing would wait for a receiver that reads no more.
+                side.transport.abort()
+            else:
+                side.transport.close()
+
+    def reset(self) -> None:
+        """Reset both sides, as a network does with RST."""
+        for side in (self.client, self.server):
+            side.stop()
+            if (sock := side.transport.get_extra_info("socket")) is not None:
+                with contextlib.suppress(OSError):  # it is gone already
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            side.transport.abort()
+
+    def side_lost(self) -> None:
+        """A side is gone."""
+        if self.client.is_lost and self.server.is_lost and not self._gone:
+            self._gone = True
+            self._on_end(self)
+
+
+class Side(asyncio.Protocol):
+    """One side of a connection. What it receives goes through its chain to the other side.
+
+    Without a chain data goes straight from transport to transport.
+    """
+
+    reentrant = True  # for pipes
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+        self.transport: asyncio.Transport = _Nowhere()
+        self.is_lost = True  # until it is connected
+        self.is_socket = False
+        self._loop = loop
+        self._connection = connection
+        self._other = self
+        self._send: Callable[[bytes], None] = _discard
+        self._chain: Chain | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._stopped = False
+        self._blocked = False  # the other side takes no more for now
+        self._input_ended = False
+        self._was_reset = False  # that is how its input ended
+        self._output_ended = False  # so did what goes from here to the other side
+
+    def join(self, other: "Side") -> None:
+        """Send to another side."""
+        self._other = other
+        # Both of a pipe's ends may be in the middle of something. A socket's data comes from the
+        # loop itself, so what is behind a pipe can have it at once.
+        deliver = getattr(other.transport, "deliver", None) if self.is_socket else None
+        self._send = deliver or other.transport.write
+
+    def set_toxics(self, toxics: Sequence[AppliedToxic], rng: Random) -> None:
+        """Change the chain."""
+        if self._stopped or self._output_ended or not (toxics or self._chain):
+            return
+        if self._chain is None:
+            self._chain = Chain(rng)
+        self._chain.set(self._loop.time(), toxics)
+        self._loop.call_soon(self._pump)
+
+    def stop(self) -> None:
+        """Neither receive nor send any more."""
+        self._stopped = True
+        self._send = _discard
+        self._chain = None
+        self._arm(math.inf)
+
+    # What its transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the other side."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.is_lost = False
+        self.is_socket = transport.get_extra_info("socket") is not None
+        if self._stopped:
+            self.transport.abort()
+        else:
+            self.transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Send it on, now or when the chain lets it."""
+        if self._chain is None:
+            self._send(data)
+        else:
+            self._chain.feed(self._loop.time(), data)
+            self._pump()
+
+    def eof_received(self) -> bool:
+        """Send this on too. The other direction stays open."""
+        self._end_input()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take no more from the other side, and let it know in its turn."""
+        self.is_lost = True
+        if not self._stopped and self._other is not self:
+            self._was_reset = exc is not None
+            self._other.receiver_lost()
+            if self._output_ended:
+                self._other.transport.close()
+            self._end_input()
+        self._connection.side_lost()
+
+    def pause_writing(self) -> None:
+        """Let the other side wait."""
+        self._other.block()
+
+    def resume_writing(self) -> None:
+        """Let the other side go on."""
+        self._other.unblock()
+
+    # What the other side says.
+
+    def block(self) -> None:
+        """Send nothing for now."""
+        self._blocked = True
+        self._throttle()
+
+    def unblock(self) -> None:
+        """Send again."""
+        self._blocked = False
+        # The receiver may be in the middle of something.
+        self._loop.call_soon(self._pump)
+
+    def receiver_lost(self) -> None:
+        """Read on, but throw it away: the source is to notice nothing before its time."""
+        self._send = _discard
+        self.unblock()
+
+    # The stream from here to the other side.
+
+    def _end_input(self) -> None:
+        if self._input_ended or self._stopped:
+            return
+        self._input_ended = True
+        if self._chain is None:
+            self._end_output(Ending.EOF)
+        else:
+            self._chain.end(self._loop.time())
+            self._pump()
+
+    def _pump(self) -> None:
+        """Send what the chain lets go, and come back in time."""
+        chain = self._chain
+        if chain is not None and not self._blocked:
+            now = self._loop.time()
+            for data in chain.poll(now):
+                self._send(data)
+            if chain is not self._chain:
+                return  # sending has ended the connection
+            if chain.ending is not None:
+                self._chain = None
+                self._end_output(chain.ending)
+            elif chain.is_idle:
+                self._chain = None
+            self._arm(math.inf if self._chain is None else chain.deadline)
+        self._throttle()
+
+    def _arm(self, at: float) -> None:
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at < math.inf:
+            self._timer = self._loop.call_at(at, self._fire)
+        self._timer_at = at
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        self._pump()
+
+    def _throttle(self) -> None:
+        """Read no faster than it can be sent or held."""
+        full = self._blocked if self._chain is None else self._chain.held > HELD_MAX
+        if full:
+            self.transport.pause_reading()
+        elif not self._input_ended:
+            self.transport.resume_reading()
+
+    def _end_output(self, ending: Ending) -> None:
+        if self._output_ended:
+            return
+        self._output_ended = True
+        other = self._other
+        if ending is Ending.RESET or (ending is Ending.EOF and self._was_reset):
+            self._connection.reset()
+        elif ending is Ending.CLOSE or self.is_lost or other._output_ended:
+            self._send = _discard
+            other.transport.close()
+            if other._output_ended:
+                self.transport.close()
+        elif not other.is_lost:
+            other.transport.write_eof()
+
+
+class _Nowhere(asyncio.Transport):
+    """Stands for a transport that is not there yet."""
+
+    def abort(self) -> None:
+        """Nothing to abort."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _discard(data: bytes) -> None:
+    """Send it nowhere."""

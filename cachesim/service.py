@@ -1,0 +1,346 @@
+"""What other processes of this user can ask of a topology that this one carries.
+
+`OPERATIONS` are its methods: JSON in, JSON out. Whoever carries a topology for others opens it with
+`serving`; the command line and borrowers call it through `cachesim.wire`.
+"""
+
+import contextlib
+import fnmatch
+import itertools
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from cachesim.errors import CachesimError, FaultError
+from cachesim.events import Event
+from cachesim.faults import Fault
+from cachesim.handles import NodeHandle, RedisHandle
+from cachesim.simulator import Simulator
+from cachesim.wire import Caller, Hangup, Server
+
+_LOOK = 0.5  # seconds between two looks at a node's log
+_WINDOW = 1000  # lines that may be added between two looks
+_HEARTBEAT = 5.0  # seconds: how soon the end of a caller that follows is noticed
+_NODE_VERBS = ("kill", "stop", "pause", "resume", "restart")
+_BACKEND_VERBS = ("state", "kill", "shut_down", "pause", "resume", "run", "truncate_aof", "logs")
+_ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
+
+
+class Life(Protocol):
+    """What ends the process that carries the topology.
+
+    Attributes:
+        requested: whether the end was asked for.
+    """
+
+    requested: bool
+
+    def request(self) -> None:
+        """Ask for the end."""
+        ...
+
+
+@contextlib.contextmanager
+def serving(sim: Simulator, life: Life) -> Iterator[None]:
+    """Take calls while it is entered."""
+    server = Server(sim.files.folder, Service(sim, life))
+    try:
+        yield
+    finally:
+        server.close()
+
+
+class Service:
+    """Answers calls; a `cachesim.wire.Handler`."""
+
+    def __init__(self, sim: Simulator, life: Life) -> None:
+        self._sim = sim
+        self._life = life
+        self._since = time.time()
+        self._lock = threading.RLock()
+        self._faults: dict[str, Fault] = {}
+        self._numbers = itertools.count(1)
+        self._borrower: str | None = None
+        self._lease: str | None = None
+
+    def __call__(self, caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
+        """Answer a call."""
+        method = getattr(self, f"do_{operation}", None)
+        if method is None:
+            raise CachesimError(
+                f"{operation!r} is unknown to the process that carries {self._sim.name!r}: it runs "
+                "another version. Take it down and start it again."
+            )
+        if self._borrower is not None and operation not in _ALWAYS:
+            raise CachesimError(
+                f"the topology {self._sim.name!r} is borrowed by {self._borrower}: "
+                "wait until that ends"
+            )
+        try:
+            return method(caller, **arguments)
+        except Exception as error:
+            if self._life.requested:
+                raise Hangup from error  # what fails now fails because all is being taken down
+            raise
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def do_status(self, _caller: Caller) -> dict[str, Any]:
+        """What runs, in which state."""
+        sim = self._sim
+        return {
+            "name": sim.name,
+            "backend": sim.backend,
+            "engine": sim.settings.engine,
+            "speed": sim.settings.speed,
+            "seed": sim.seed,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self._since, 1),
+            "borrowed_by": self._borrower,
+            "control_plane": None if self._borrower else str(sim.control_plane.state),
+            "nodes": [self._describe(node) for node in sim.nodes.values()],
+            "faults": [] if self._borrower else self._active(),
+            "toxiproxy": {
+                zone.name: sim.env()[f"CACHESIM_TOXIPROXY_{zone.name.upper()}"]
+                for zone in sim.topology.zones
+            },
+        }
+
+    def do_logs(self, caller: Caller, node: str, lines: int, follow: bool) -> str | None:
+        """The tail of a node's log; when following, what is added comes in parts."""
+        handle = self._node(node)
+        if not follow:
+            return handle.logs(lines)
+        window = max(lines, _WINDOW)
+        seen, told = handle.logs(window).splitlines(), time.monotonic()
+        caller.send("\n".join(seen[-lines:]))
+        while True:
+            time.sleep(_LOOK)
+            now = handle.logs(window).splitlines()
+            news, seen = added(seen, now), now
+            if news or time.monotonic() - told > _HEARTBEAT:
+                caller.send("\n".join(news))
+                told = time.monotonic()
+
+    def do_events(self, caller: Caller, follow: bool) -> list[dict[str, Any]] | None:
+        """The event log; when following, what is added comes in parts."""
+        log = self._sim.events
+        if not follow:
+            return [_as_json(event) for event in log]
+        told = 0
+        while True:
+            events = log.since(told)
+            told += len(events)
+            caller.send([_as_json(event) for event in events])
+            mark = told
+            log.wait(lambda: len(log) > mark, _HEARTBEAT)  # noqa: B023  # called before it changes
+
+    # --- breaking ---------------------------------------------------------------------------
+
+    def do_fault(
+        self,
+        _caller: Caller,
+        kind: str,
+        arguments: dict[str, Any],
+        links: Sequence[str] = (),
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Begin a fault.
+
+        Args:
+            kind: a method of `Faults`.
+            arguments: what it takes, by name; `nodes` and `zones` by position.
+            links: names or patterns of links, for those that take them.
+            seconds: after which it is healed.
+        """
+        verb = getattr(self._sim.faults, kind)
+        positions: list[Any] = [*arguments.pop("zones", []), *arguments.pop("nodes", [])]
+        if links:
+            positions = [self._links(links)]
+        fault: Fault = verb(*positions, **arguments)
+        number = self._remember(fault)
+        if seconds is not None:
+            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [fault])
+            timer.daemon = True
+            timer.start()
+        return {"id": number, "kind": fault.kind, "target": fault.target, "seconds": seconds}
+
+    def do_faults(self, _caller: Caller) -> list[dict[str, Any]]:
+        """The faults that are there."""
+        return self._active()
+
+    def do_links(self, _caller: Caller) -> list[dict[str, Any]]:
+        """All links, with their toxics, also those that were added by hand."""
+        return [
+            {
+                "name": link.name,
+                "enabled": link.enabled,
+                "toxics": [f"{it['type']} {it['stream']}" for it in link.toxics],
+            }
+            for link in self._sim.links.values()
+        ]
+
+    def do_heal(self, _caller: Caller, number: str | None) -> list[dict[str, Any]]:
+        """Heal one fault, or all.
+
+        Returns:
+            Those that were healed.
+        """
+        before = self._active()
+        if number is None:
+            self._sim.heal()
+            return before
+        there = {it["id"]: it for it in before}
+        fault = self._faults.get(number)
+        if number not in there or fault is None:
+            raise CachesimError(
+                f"no fault {number}: there are {', '.join(there) or 'none'}. "
+                "`cachesim fault list` shows them."
+            )
+        fault.heal()
+        return [there[number]]
+
+    def do_reset(self, _caller: Caller) -> None:
+        """Heal, bring all nodes up, restore the first primary, and empty everything."""
+        self._sim.reset()
+
+    def do_node(self, _caller: Caller, verb: str, node: str) -> dict[str, Any]:
+        """Kill, stop, pause, resume or restart a node."""
+        if verb not in _NODE_VERBS:
+            raise CachesimError(f"no verb {verb!r} for nodes: there are {', '.join(_NODE_VERBS)}")
+        handle = self._node(node)
+        fault = getattr(handle, verb)()
+        if isinstance(fault, Fault):
+            self._remember(fault)
+        return self._describe(handle)
+
+    def do_failover(self, _caller: Caller, to: str | None, wait: bool) -> dict[str, Any]:
+        """ElastiCache's TestFailover."""
+        plane, events = self._sim.control_plane, self._sim.events
+        before = plane.failovers
+        plane.failover(to)
+        if wait:
+            limit = plane.timing.longest_failover + 10
+            if not events.wait(lambda: plane.failovers > before, limit):
+                raise FaultError(
+                    f"the failover was not completed within {limit:g} s. `cachesim events` tells "
+                    "what happened."
+                )
+        return {"primary": plane.primary, "state": str(plane.state)}
+
+    # --- lending and ending -----------------------------------------------------------------
+
+    def do_borrow(self, caller: Caller, pid: int) -> None:
+        """Lend the topology until the caller returns it or is gone."""
+        lease = secrets.token_hex(8)
+        with self._lock:
+            if self._borrower is not None:
+                raise CachesimError(
+                    f"the topology {self._sim.name!r} is borrowed by {self._borrower} already. "
+                    "Wait until that ends, or start another with `cachesim up -d --name ...`."
+                )
+            loan = self._sim.lend()
+            self._borrower, self._lease = f"process {pid}", lease
+        self._sim.events.record("lent", self._sim.name, f"to {self._borrower}")
+        returned = False
+        try:
+            caller.send({**loan, "lease": lease})
+            returned = caller.receive() == "returned"
+        except Hangup:
+            pass
+        finally:
+            how = "given back" if returned else "taken back: the borrower has ended"
+            try:
+                self._sim.take_back(reset=not returned)
+            except Exception as error:
+                how += f", but not as new: {error}. `cachesim reset` may help"
+                raise
+            finally:
+                self._borrower = self._lease = None
+                self._sim.events.record("returned", self._sim.name, how)
+
+    def do_backend(
+        self, _caller: Caller, lease: str, verb: str, arguments: Sequence[Any]
+    ) -> object:
+        """Do to the servers what the borrower asks for."""
+        if lease != self._lease or verb not in _BACKEND_VERBS:
+            raise CachesimError("the topology is not borrowed any more")
+        return getattr(self._sim.carrier, verb)(*arguments)
+
+    def do_down(self, _caller: Caller) -> None:
+        """End the process that carries the topology."""
+        self._life.request()
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _remember(self, fault: Fault) -> str:
+        with self._lock:
+            number = str(next(self._numbers))
+            self._faults[number] = fault
+        return number
+
+    def _active(self) -> list[dict[str, Any]]:
+        with self._lock:
+            active = self._sim.faults.active
+            self._faults = {n: f for n, f in self._faults.items() if f in active}
+            return [
+                {"id": number, "kind": fault.kind, "target": fault.target}
+                for number, fault in self._faults.items()
+            ]
+
+    def _expire(self, fault: Fault) -> None:
+        # What was healed meanwhile is left alone; what can't be healed is told.
+        try:
+            fault.heal()
+        except CachesimError as error:
+            self._sim.events.record("error", fault.target, f"{fault.kind} not healed: {error}")
+
+    def _describe(self, node: NodeHandle) -> dict[str, Any]:
+        role = node.role if isinstance(node, RedisHandle) and not self._borrower else None
+        return {
+            "name": node.name,
+            "zone": node.zone,
+            "role": None if role is None else str(role),
+            "state": str(node.state),
+            "endpoint": str(node.endpoint),
+        }
+
+    def _node(self, name: str) -> NodeHandle:
+        nodes: Mapping[str, NodeHandle] = self._sim.nodes
+        if name not in nodes:
+            raise CachesimError(f"no node {name!r}: there are {', '.join(nodes)}")
+        return nodes[name]
+
+    def _links(self, patterns: Sequence[str]) -> list[str]:
+        names = [handle.name for handle in self._sim.links.values()]
+        chosen: dict[str, None] = {}
+        for pattern in patterns:
+            found = fnmatch.filter(names, pattern)
+            if not found:
+                raise CachesimError(f"no link {pattern!r}: there are {', '.join(names)}")
+            chosen.update(dict.fromkeys(found))
+        return list(chosen)
+
+
+def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What a log has more than before, of which both are the tail."""
+    for start in range(len(before) + 1):
+        rest = len(before) - start
+        if before[start:] == now[:rest]:
+            return list(now[rest:])
+    return list(now)
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    return {
+        "date": event.date.isoformat(timespec="milliseconds"),
+        "monotonic_seconds": event.at,
+        "kind": event.kind,
+        "source": event.source,
+        "message": event.message,
+        "data": event.data,
+        "text": str(event),
+    }

@@ -1,0 +1,180 @@
+"""A prompt to one node, through its client link: `cachesim shell`."""
+
+import contextlib
+import os
+import select
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cachesim.errors import CachesimError
+from cachesim.files import find_run
+from cachesim.tls import client_context
+from cachesim.topology import Endpoint
+from cachesim.wire import call
+
+_TIMEOUT = 5.0  # seconds for connecting
+_LAST_WORDS = 10.0  # seconds that the last answer may take: the link may have a latency
+
+
+def run(name: str | None, node: str, command: Sequence[str]) -> int:
+    """Talk to a node, or send it one command.
+
+    Args:
+        name: the topology's name; None for the only one.
+        command: with its arguments; empty for a prompt.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CachesimError: there is no such node, or it does not answer.
+    """
+    run = find_run(name)
+    env = run.env(secrets=True) or {}
+    nodes = {it["name"]: it["endpoint"] for it in call(run, "status")["nodes"]}
+    if node not in nodes:
+        raise CachesimError(f"no node {node!r}: there are {', '.join(nodes)}")
+    endpoint = Endpoint.parse(nodes[node])
+    if node.startswith("memcached"):
+        return _memcached(endpoint, env, command)
+    for program in ("redis-cli", "valkey-cli"):
+        if path := shutil.which(program):
+            return _redis_cli(path, endpoint, env, command)
+    return _redis(endpoint, env, command)
+
+
+def _redis_cli(
+    program: str, endpoint: Endpoint, env: dict[str, str], command: Sequence[str]
+) -> int:
+    where = ["-h", endpoint.host, "-p", str(endpoint.port)]
+    tls = ["--tls", "--cacert", env["CACHESIM_CA_FILE"]]
+    user = ["--user", env["CACHESIM_REDIS_USERNAME"]]
+    # The token is not an argument: others could read it.
+    secrets = {**os.environ, "REDISCLI_AUTH": env["CACHESIM_REDIS_PASSWORD"]}
+    done = subprocess.run([program, *where, *tls, *user, *command], env=secrets, check=False)  # noqa: S603  # found on PATH
+    return done.returncode
+
+
+def _redis(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
+    """A plain prompt, where there is no redis-cli."""
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError, RedisError, TimeoutError
+    from redis.retry import Retry
+
+    client = Redis(
+        host=endpoint.host,
+        port=endpoint.port,
+        username=env["CACHESIM_REDIS_USERNAME"],
+        password=env["CACHESIM_REDIS_PASSWORD"],
+        ssl=True,
+        ssl_ca_certs=env["CACHESIM_CA_FILE"],
+        decode_responses=True,
+        socket_connect_timeout=_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+    with contextlib.closing(client):
+        if command:
+            try:
+                _print_reply(client.execute_command(*command))
+            except (ConnectionError, TimeoutError) as error:
+                raise _no_answer(endpoint, error) from error
+            except RedisError as error:
+                print(f"(error) {error}")
+                return 1
+            return 0
+        for line in _lines(f"{endpoint}> "):
+            try:
+                words = shlex.split(line)
+                if words and words[0].lower() in ("quit", "exit"):
+                    break
+                if words:
+                    _print_reply(client.execute_command(*words))
+            except (ValueError, RedisError) as error:
+                print(f"(error) {error}", flush=True)
+    return 0
+
+
+def _print_reply(reply: object, indent: str = "") -> None:
+    match reply:
+        case list() | tuple() | set():
+            for number, item in enumerate(reply, 1):
+                print(f"{indent}{number})", flush=True)
+                _print_reply(item, f"{indent}   ")
+        case dict():
+            for key, value in reply.items():
+                print(f"{indent}{key}: {value}", flush=True)
+        case None:
+            print(f"{indent}(nil)", flush=True)
+        case _:
+            print(f"{indent}{reply}", flush=True)
+
+
+def _memcached(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
+    """The text protocol, as it is typed."""
+    context = client_context(Path(env["CACHESIM_CA_FILE"]).read_bytes())
+    try:
+        plain = socket.create_connection((endpoint.host, endpoint.port), _TIMEOUT)
+        connection = context.wrap_socket(plain, server_hostname=endpoint.host)
+    except OSError as error:
+        raise _no_answer(endpoint, error) from error
+    one_at_a_time = threading.Lock()  # TLS can't be read and written at one moment
+
+    def receive() -> bytes | None:
+        """What has come: None if it was TLS's own, nothing at the end."""
+        with one_at_a_time:
+            connection.setblocking(False)
+            try:
+                return connection.recv(65536)
+            except ssl.SSLWantReadError:
+                return None
+            finally:
+                connection.setblocking(True)
+
+    def show() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            data: bytes | None = None
+            while data != b"":
+                select.select([connection], [], [])
+                if data := receive():
+                    sys.stdout.write(data.decode(errors="replace").replace("\r\n", "\n"))
+                    sys.stdout.flush()
+
+    def send(line: str) -> None:
+        with one_at_a_time:
+            connection.sendall(f"{line}\r\n".encode())
+
+    printer = threading.Thread(target=show, daemon=True)
+    printer.start()
+    with contextlib.closing(connection):
+        try:
+            for line in [" ".join(command)] if command else _lines(""):
+                if line in ("quit", "exit"):
+                    break
+                send(line)
+            send("quit")  # after its last answer the server hangs up
+        except OSError as error:
+            raise _no_answer(endpoint, error) from error
+        printer.join(_LAST_WORDS)
+    return 0
+
+
+def _no_answer(endpoint: Endpoint, error: Exception) -> CachesimError:
+    return CachesimError(
+        f"no answer at {endpoint}: {error}. `cachesim status` shows the node's state and faults."
+    )
+
+
+def _lines(prompt: str) -> Iterator[str]:
+    """Lines of stdin until its end."""
+    with contextlib.suppress(EOFError):
+        while True:
+            yield input(prompt if sys.stdin.isatty() else "")

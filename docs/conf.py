@@ -1,0 +1,28 @@
+"""How Sphinx builds the documentation: `sphinx-build -W -n docs docs/_build`."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "pytest_plugin"), str(ROOT / "docs" / "_ext")]
+
+project = "cachesim"
+author = "The cachesim developers"
+copyright = author  # Sphinx's name for it
+html_theme = "furo"
+html_title = "cachesim"
+smartquotes = False  # what is shown can be copied
+exclude_patterns = ["_build"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+
+# In docstrings as in Markdown, what is in single backticks is code.
+default_role = "literal"
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+# Other projects' names, and ours that are told in words: there are no pages to link them to.
+nitpick_ignore_regex = [("py:.*", r"(?!cachesim\.).*"), ("py:.*", r"cachesim\..*\.[a-z_]+")]

@@ -1,0 +1,84 @@
+"""Signals that end a pytest run: in order, and never in the middle of a start or a stop."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+_ENDING = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK")  # SIGBREAK: Ctrl-Break on Windows
+    if hasattr(signal, name)
+]
+_ALL = [signal.SIGINT, *_ENDING]
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked pytest to end. pytest takes it for Ctrl-C, which ends a run in order."""
+
+
+class Signals:
+    """What SIGTERM and SIGHUP do while it is installed.
+
+    By default they end the process at once, and what it has started stays. SIGINT is pytest's own.
+
+    Attributes:
+        workers: the pids of the processes that end with this one. A worker of xdist that only
+            notices the end of its controller has a few seconds less.
+    """
+
+    def __init__(self) -> None:
+        self.workers: set[int] = set()
+        self._installed: list[int] = []
+
+    def install(self) -> None:
+        """Begin, where nobody else handles them."""
+        if _is_main_thread():
+            for number in _ENDING:
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    signal.signal(number, self._end)
+                    self._installed.append(number)
+
+    def restore(self) -> None:
+        """End it, but for what others have taken over."""
+        while self._installed:
+            number = self._installed.pop()
+            if signal.getsignal(number) == self._end:
+                signal.signal(number, signal.SIG_DFL)
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        for pid in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        raise Terminated(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Where nothing is interrupted: signals that come are raised again at its end, once."""
+    if not _is_main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before: dict[int, Callable[[int, FrameType | None], object]] = {
+        number: handler for number in _ALL if callable(handler := signal.getsignal(number))
+    }
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,327 @@
+"""Topologies that live longer than a pytest run: `--cachesim-keep` and `--cachesim-attach`."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cachesim import Simulator, daemon
+from cachesim.backends.base import Progress
+from cachesim.errors import CachesimError, FaultError
+from cachesim.files import Run, living_runs
+from cachesim.owner import Owner
+from tests.plugin.fake_simulator import FakeSimulator
+from tests.processes import call, left_behind
+
+RunPytest = Callable[..., pytest.RunResult]
+Fake = type[FakeSimulator]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, object]]:
+    """The settings of the detached topologies that were started, none of them really."""
+    found: list[Mapping[str, object]] = []
+
+    def launch(arguments: Mapping[str, object], _progress: Progress) -> Run:
+        found.append(arguments)
+        return Run(str(arguments["name"]), Path(), Owner.current())
+
+    monkeypatch.setattr(daemon, "launch", launch)
+    return found
+
+
+# --- attach ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ini", "variable", "option", "name"),
+    [
+        ("", "", "--cachesim-attach", "None"),
+        ("", "", "--cachesim-attach=demo", "demo"),
+        ("", "demo", "", "demo"),
+        ("", "1", "", "None"),
+        ("demo", "", "", "demo"),
+        ("true", "", "", "None"),
+        ("a", "b", "", "b"),
+        ("a", "b", "--cachesim-attach=c", "c"),
+        ("a", "b", "--cachesim-attach", "None"),
+    ],
+)
+def test_attaches(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    ini: str,
+    variable: str,
+    option: str,
+    name: str,
+) -> None:
+    """The named topology is borrowed, or the only one, and given back as new."""
+    pytester.makeini(f"[pytest]\ncachesim_attach = {ini}")
+    monkeypatch.setenv("CACHESIM_ATTACH", variable)
+    pytester.makepyfile("def test_it(cachesim): pass")
+    result = run_pytest("--cachesim", "--cachesim-seed=5", *([option] if option else []))
+    result.assert_outcomes(passed=1)
+    assert fake.calls == [
+        f"attach {name}", "start", "reset test_attaches.py::test_it", "heal", "reset", "stop",
+    ]  # fmt: skip
+    whom = "the topology that is up" if name == "None" else name
+    assert f"cachesim: attached to {whom}, speed 30, seed 5" in result.outlines
+
+
+@pytest.mark.parametrize("word", ["0", "no"])
+def test_attach_not(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, word: str
+) -> None:
+    """A word for no turns off what the ini option turns on."""
+    pytester.makeini("[pytest]\ncachesim_attach = true")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    run_pytest("--cachesim", f"--cachesim-attach={word}").assert_outcomes(passed=1)
+    assert not fake.attached
+
+
+def test_attached_settings(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """The control plane is the tests' own, and only what was asked for is asked of the lender."""
+    pytester.makefile(".toml", cachesim="engine = 'redis'\ndetection_seconds = 1")
+    pytester.makepyfile("def test_it(cachesim): pass")
+    options = ["--cachesim", "--cachesim-attach", "--cachesim-seed=5"]
+    run_pytest(*options)
+    run_pytest(*options, "--cachesim-engine=valkey")
+    first, second = fake.attached
+    assert first == {
+        "speed": 30,
+        "seed": 5,
+        "detection_seconds": (1, 1),
+        "promotion_seconds": (5, 10),
+        "replacement_seconds": (30, 60),
+    }
+    assert second == {**first, "engine": "valkey"}
+
+
+def test_marker_of_an_attached_topology(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest
+) -> None:
+    """A marker that the attached topology contradicts is an error, never ignored."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.cachesim(speed=60)
+        def test_a(cachesim): pass
+        @pytest.mark.cachesim(engine="redis")
+        def test_b(cachesim): pass
+        @pytest.mark.cachesim(memory_scale=0.5)
+        def test_c(cachesim): assert cachesim.settings.memory_scale == 0.5
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-attach=demo")
+    result.assert_outcomes(passed=2, errors=1)
+    expected = "cachesim: this test needs engine = 'redis', but the attached topology has 'valkey'"
+    assert expected in result.outlines
+    assert len(fake.attached) == 1
+
+
+def test_nothing_to_attach_to(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without such a topology tests fail, and say what to do; those without fixtures don't."""
+
+    def attach(_name: str | None, **_arguments: object) -> None:
+        raise CachesimError("no topology is up. Start one with `cachesim up`.")
+
+    monkeypatch.setattr(fake, "attach", attach)
+    pytester.makepyfile("def test_a(cachesim): pass\ndef test_b(): pass")
+    result = run_pytest("--cachesim", "--cachesim-attach")
+    result.assert_outcomes(errors=1, passed=1)
+    assert (
+        "cachesim: the topology did not start: no topology is up. Start one with `cachesim up`."
+    ) in result.outlines
+
+
+@pytest.mark.parametrize("path", ["test_it.py", "test_it.py::test_it", "."])
+def test_path_for_a_name(pytester: pytest.Pytester, run_pytest: RunPytest, path: str) -> None:
+    """A test's path that stands where the name could be is told."""
+    pytester.makepyfile(test_it="def test_it(cachesim): pass")
+    result = run_pytest("--cachesim", "--cachesim-attach", path)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --cachesim-attach took '{path}' for the name*"])
+
+
+def test_trouble_when_given_back(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A topology that can't be given back as new is told, and given back nevertheless."""
+
+    def reset(_self: FakeSimulator, draws: str = "", **_arguments: object) -> None:
+        if not draws:
+            raise FaultError("redis-b is stuck")
+
+    monkeypatch.setattr(fake, "reset", reset)
+    pytester.makepyfile("def test_it(cachesim): pass")
+    result = run_pytest("--cachesim", "--cachesim-attach")
+    result.assert_outcomes(passed=1, errors=1)
+    assert (
+        "cachesim: the topology could not be given back as new: FaultError('redis-b is stuck')"
+        in result.outlines
+    )
+    assert fake.calls[-1] == "stop"
+
+
+def test_attach_with_workers(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Several workers of xdist can't share a topology; one can have it."""
+    pytester.makepyfile("def test_it(): pass")
+    options = ["--cachesim", "--cachesim-attach=demo"]
+    result = run_pytest(*options, "-n2", subprocess=True)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --cachesim-attach: *2 workers. Run with -n0, or *"])
+    run_pytest(*options, "-n1", subprocess=True).assert_outcomes(passed=1)
+
+
+# --- keep -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["option", "environment", "ini"])
+def test_keep(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    launched: list[Mapping[str, object]],
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """A detached topology is started and borrowed; the end says how to reach it."""
+    pytester.makeini("[pytest]\ncachesim_engine = valkey\n" + "cachesim_keep = 1" * (how == "ini"))
+    if how == "environment":
+        monkeypatch.setenv("CACHESIM_KEEP", "1")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_a(cachesim): pass
+        @pytest.mark.cachesim(engine="redis")
+        def test_b(cachesim): pass
+        def test_c(cachesim): assert 0
+        """
+    )
+    options = ["--cachesim-keep"] if how == "option" else []
+    result = run_pytest("--cachesim", "--cachesim-seed=5", "-q", *options)
+    result.assert_outcomes(passed=2, failed=1)
+    (settings,) = launched
+    name = settings["name"]
+    assert re.fullmatch(r"pytest-\w+", str(name))
+    assert (settings["engine"], settings["seed"]) == ("valkey", 5)
+    assert fake.calls.count(f"attach {name}") == 1
+    assert fake.calls[-2:] == ["heal", "stop"]
+    assert "\n".join(
+        [
+            f"The topology {name} is kept, as the last test has left it:",
+            f"    cachesim status --name {name}",
+            f"    pytest --cachesim --cachesim-attach {name}",
+            f"    cachesim down --name {name}",
+        ]
+    ) in "\n".join(result.outlines)
+
+
+def test_header_of_keep(run_pytest: RunPytest) -> None:
+    """The header tells."""
+    lines = run_pytest("--cachesim", "--cachesim-keep", "--cachesim-seed=5").outlines
+    assert "cachesim: backend auto, engine redis, speed 30, seed 5, kept" in lines
+
+
+def test_keep_with_attach(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    launched: list[Mapping[str, object]],
+    run_pytest: RunPytest,
+) -> None:
+    """An attached topology is kept anyway, and nothing else is started."""
+    pytester.makepyfile("def test_it(cachesim): pass")
+    run_pytest("--cachesim", "--cachesim-keep", "--cachesim-attach").assert_outcomes(passed=1)
+    assert fake.attached
+    assert launched == []
+
+
+# --- on an engine ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def up(require_docker: None, alone: Path) -> Iterator[str]:  # noqa: ARG001  # before it starts
+    """The name of a detached topology, which is gone after the test."""
+    yield daemon.launch({"name": "lent", "speed": 100}, lambda _line: None).name
+    call(alone, "-m", "cachesim", "down", "--name", "lent")
+    assert left_behind("lent", alone) == []
+
+
+def test_attach_for_real(
+    up: str, alone: Path, pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    """Tests break a borrowed topology as their own, and it is as it was afterwards, and runs.
+
+    Each run has the same draws, as the seed is the same.
+    """
+    call(alone, "-m", "cachesim", "failover", "--to", "b")
+    pytester.makepyfile(
+        """
+        from pathlib import Path
+
+        def test_failover(cachesim, redis_cluster):
+            redis_cluster.set("k", "v")
+            cachesim.redis.primary.kill()
+            assert cachesim.redis.wait_for_failover().name != "redis-a"
+            assert redis_cluster.get("k") == "v"
+            (detecting,) = cachesim.events.of("detecting")
+            with Path("drawn").open("a") as file:
+                print(detecting.data["detection"], detecting.data["promotion"], file=file)
+
+        def test_as_new(cachesim, redis_cluster, memcached):
+            assert cachesim.redis.primary.name == "redis-a"
+            redis_cluster.set("k", "v")
+            assert memcached.set("k", "v", noreply=False)
+            cachesim.redis.primary.pause()
+            cachesim.memcached["b"].kill()
+        """
+    )
+    for options in (["--cachesim-attach"], ["--cachesim-attach", up]):
+        options += ["--cachesim-speed=100", "--cachesim-seed=5"]
+        run_pytest("--cachesim", *options, subprocess=True).assert_outcomes(passed=2)
+    first, second = (pytester.path / "drawn").read_text().splitlines()
+    assert first == second
+    with Simulator.attach(up) as sim, closing(sim.redis_cluster()) as redis:
+        assert sim.redis.primary.name == "redis-a"
+        assert redis.get("k") is None
+        assert sim.settings.speed == 100
+        with closing(sim.memcached_client()) as memcached:
+            assert memcached.get("k") is None
+        late = run_pytest("--cachesim", "--cachesim-attach", subprocess=True)
+        late.assert_outcomes(errors=2)
+        late.stdout.fnmatch_lines(["cachesim: *'lent' is borrowed by process *"])
+
+
+@pytest.mark.usefixtures("require_docker")
+def test_keep_for_real(alone: Path, pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """What is kept can be looked at and taken down with the commands that are told."""
+    pytester.makepyfile(
+        """
+        def test_it(cachesim, redis_cluster):
+            redis_cluster.set("k", "v")
+            assert 0
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-keep", subprocess=True)
+    result.assert_outcomes(failed=1)
+    (name,) = (run.name for run in living_runs())
+    try:
+        with Simulator.attach(name) as sim, closing(sim.redis_cluster()) as redis:
+            assert redis.get("k") == "v"
+        commands = [line[4:] for line in result.outlines if line.startswith("    cachesim ")]
+        assert [command.split()[1] for command in commands] == ["status", "down"]
+        assert call(alone, "-m", *commands[0].split()).returncode == 0
+    finally:
+        assert call(alone, "-m", "cachesim", "down", "--name", name).returncode == 0
+    assert left_behind(name, alone) == []

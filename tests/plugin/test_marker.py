@@ -1,0 +1,257 @@
+"""The marker that gives single tests other settings."""
+
+from collections.abc import Callable
+from textwrap import dedent
+
+import pytest
+
+from tests.plugin.fake_simulator import FakeSimulator
+
+RunPytest = Callable[..., pytest.RunResult]
+Fake = type[FakeSimulator]
+
+
+@pytest.fixture(autouse=True)
+def _seed(pytester: pytest.Pytester) -> None:
+    """A seed that the tests know, and an error for every marker that nobody has registered."""
+    pytester.makeini("[pytest]\ncachesim_seed = 3\naddopts = --strict-markers")
+
+
+def test_registered(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """It is known, also where the plugin is off."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.cachesim(speed=60)
+        def test_it(): pass
+        """
+    )
+    run_pytest().assert_outcomes(passed=1)
+    run_pytest("--markers").stdout.fnmatch_lines(["@pytest.mark.cachesim(*settings): *"])
+
+
+def test_speed_and_seed(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """What only the control plane goes by is changed on the running topology, for one test."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.cachesim(speed=60)
+        def test_a(cachesim): pass
+        @pytest.mark.cachesim(speed=60, seed=0)
+        def test_b(cachesim): pass
+        @pytest.mark.cachesim(promotion_seconds=[1, 2])
+        def test_c(cachesim): pass
+        def test_d(cachesim): pass
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=4)
+    assert fake.resets == [(60, 3), (60, 0), (30, 3), (30, 3)]
+    assert fake.calls.count("start") == 1
+
+
+def test_closest_wins(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """Of several markers the closest to the test counts most, setting by setting."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.cachesim(speed=2, seed=20)
+
+        @pytest.mark.cachesim(speed=1)
+        class TestIt:
+            def test_a(self, cachesim): pass
+            @pytest.mark.cachesim(seed=10)
+            def test_b(self, cachesim): pass
+            @pytest.mark.parametrize("n", [pytest.param(0, marks=pytest.mark.cachesim(speed=9))])
+            def test_c(self, cachesim, n): pass
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=3)
+    assert fake.resets == [(1, 20), (1, 10), (9, 20)]
+
+
+OWN = """
+    import pytest
+
+    valkey = pytest.mark.cachesim(engine="valkey", speed=60)
+
+    def test_a(cachesim, cachesim_env):
+        assert cachesim.settings.engine == "redis"
+        assert cachesim_env["CACHESIM_NAME"] == cachesim.settings.name
+
+    @valkey
+    def test_b(cachesim, cachesim_env):
+        assert cachesim.settings.engine == "valkey"
+        assert cachesim_env["CACHESIM_NAME"] == cachesim.settings.name
+
+    def test_c(cachesim, cachesim_env):
+        assert cachesim_env["CACHESIM_NAME"] == cachesim.settings.name
+
+    @pytest.mark.cachesim(engine="valkey", speed=90)
+    def test_d(redis_cluster): pass
+
+    @pytest.mark.cachesim(memory_scale=0.5)
+    def test_e(cachesim_session):
+        assert cachesim_session.settings.memory_scale == 0.5
+
+    @pytest.mark.cachesim(engine="redis")
+    def test_f(cachesim): pass
+"""
+
+
+def test_topology_of_their_own(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tests that need another topology share one of their own, while the run's stays up."""
+    monkeypatch.setenv("CACHESIM_NAME", "mine")
+    pytester.makepyfile(OWN)
+    run_pytest("--cachesim").assert_outcomes(passed=6)
+    assert [(it.engine, it.memory_scale) for it in fake.made] == [
+        ("redis", 0.01), ("valkey", 0.01), ("redis", 0.5),
+    ]  # fmt: skip
+    assert len({it.name for it in fake.made}) == 3
+    assert sorted(fake.resets) == [(30, 3)] * 3 + [(60, 3), (90, 3)]
+    assert fake.calls.count("start") == fake.calls.count("stop") == 3
+    assert fake.calls[-1] == "stop"
+
+
+@pytest.mark.skipif(not hasattr(pytest, "HIDDEN_PARAM"), reason="pytest 8.4 is the first with it")
+def test_ids_stay(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The ids of tests are the same with and without the option."""
+    pytester.makepyfile(OWN)
+
+    def ids(*options: str) -> list[str]:
+        lines = run_pytest("--collect-only", "-q", *options).outlines
+        return sorted(line for line in lines if "::" in line)
+
+    assert len(ids()) == 6
+    assert ids("--cachesim") == ids()
+
+
+@pytest.mark.usefixtures("fake")
+def test_fixtures_on_top(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """What the user's session has built on the topology is made anew for another one."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def service(cachesim_env):
+            yield cachesim_env["CACHESIM_NAME"]
+
+        def test_a(cachesim, service):
+            assert service == cachesim.settings.name
+
+        @pytest.mark.cachesim(engine="valkey")
+        def test_b(cachesim, service):
+            assert service == cachesim.settings.name
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("sped=60", "sped (marker cachesim): unknown key; did you mean speed?"),
+        ("speed='fast'", "speed = 'fast' (marker cachesim): should be a valid number*"),
+        ("name='mine'", "name (marker cachesim): is drawn for each topology*"),
+        ("60", "the marker cachesim takes settings by name, such as speed=60"),
+    ],
+)
+def test_wrong_marker(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, marker: str, message: str
+) -> None:
+    """It is told when tests are collected, before anything is started."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        def test_before(cachesim): pass
+        @pytest.mark.cachesim({marker})
+        def test_it(cachesim): pass
+        """
+    )
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ERROR collecting*", f"cachesim: *::test_it: {message}"])
+    result.stdout.no_fnmatch_line("*_run.py*")
+    assert fake.made == []
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        """
+        @valkey
+        def test_it(request): request.getfixturevalue("cachesim")
+        """,
+        """
+        @pytest.mark.parametrize("n", [pytest.param(0, marks=valkey)])
+        def test_it(cachesim, n): pass
+        """,
+        """
+        import unittest
+
+        class TestIt(unittest.TestCase):
+            @valkey
+            @pytest.mark.usefixtures("cachesim")
+            def test_it(self): pass
+        """,
+    ],
+    ids=["at run time", "of one parameter", "unittest"],
+)
+@pytest.mark.usefixtures("fake")
+def test_topology_cannot_be_had(
+    pytester: pytest.Pytester, run_pytest: RunPytest, test: str
+) -> None:
+    """A test never runs on another topology than its marker asks for."""
+    head = 'import pytest\nvalkey = pytest.mark.cachesim(engine="valkey")\n'
+    pytester.makepyfile(head + dedent(test))
+    result = run_pytest("--cachesim")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*cachesim: the marker of this test needs a topology of its own*"])
+
+
+@pytest.mark.usefixtures("require_docker")
+def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The settings of a marker are those that its test has, and no other."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def detection(sim):
+            mark = sim.events.mark()
+            sim.redis.primary.kill()
+            sim.redis.wait_for_failover()
+            (detecting,) = sim.events.of("detecting", mark)
+            return detecting.data["detection"]
+
+        def server(client):
+            return client.info("server", target_nodes="primaries")
+
+        def test_before(cachesim, redis_cluster):
+            assert 0.1 <= detection(cachesim) <= 0.2
+            assert "valkey_version" not in server(redis_cluster)
+
+        @pytest.mark.cachesim(detection_seconds=[50, 50])
+        def test_slow(cachesim):
+            assert detection(cachesim) == 0.5
+
+        @pytest.mark.cachesim(engine="valkey", speed=50)
+        def test_valkey(cachesim, redis_cluster):
+            assert 0.2 <= detection(cachesim) <= 0.4
+            assert "valkey_version" in server(redis_cluster)
+
+        def test_after(cachesim, redis_cluster):
+            assert 0.1 <= detection(cachesim) <= 0.2
+            assert "valkey_version" not in server(redis_cluster)
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-speed=100", subprocess=True)
+    result.assert_outcomes(passed=4)

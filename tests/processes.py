@@ -1,0 +1,127 @@
+"""Commands as processes of their own, and what they leave behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import cachesim
+
+_LIMIT = 90.0  # seconds: for a slow machine
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    """The variables of a process that has `folder` for its state and its temporary files."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("CACHESIM_")}
+    path = os.pathsep.join([str(Path(cachesim.__file__).parents[1]), ours.get("PYTHONPATH", "")])
+    return {
+        **ours,
+        "TMPDIR": str(folder),
+        "XDG_STATE_HOME": str(folder),
+        "PYTHONPATH": path,
+        **variables,
+    }
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own."""
+    return subprocess.run(  # our own command
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT,
+    )
+
+
+class Process:
+    """A command in a process of its own, whose output can be waited for."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str
+    ) -> None:
+        self.popen = subprocess.Popen(  # our own command
+            [sys.executable, "-m", "cachesim", *arguments],
+            cwd=folder,
+            env=environment(folder, **variables),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out, self.err = "", ""
+        self._grown = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            for name, stream in (("out", self.popen.stdout), ("err", self.popen.stderr))
+            if stream is not None
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._grown:
+                    setattr(self, name, getattr(self, name) + line)
+                    self._grown.notify_all()
+        with self._grown:
+            self._grown.notify_all()
+
+    def wait_for(self, pattern: str) -> None:
+        """Wait until a line of its output matches."""
+        found = re.compile(pattern, re.M)
+
+        def is_there() -> bool:
+            return bool(found.search(self.out) or found.search(self.err))
+
+        with self._grown:
+            self._grown.wait_for(lambda: is_there() or self.popen.poll() is not None, _LIMIT)
+            assert is_there(), f"no {pattern!r} in:\n{self.out}\n{self.err}"
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for its end and return its exit code."""
+        code = self.popen.wait(_LIMIT)
+        for reader in self._readers:
+            reader.join(_LIMIT)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.popen.poll() is None:
+            self.interrupt(signal.SIGTERM)
+        self.end()
+
+
+def left_behind(name: str, folder: Path) -> list[str]:
+    """What is still there of a run."""
+    import docker
+
+    client = docker.from_env()
+    try:
+        mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run=cachesim-{name}"}
+        return [
+            *(it.name or "" for it in client.containers.list(all=True, filters=mine)),
+            *(it.name or "" for it in client.networks.list(filters=mine)),
+            *(it.name for it in client.volumes.list(filters=mine)),
+            *map(str, folder.glob("cachesim/runs/*")),
+            *map(str, folder.glob("cachesim-*")),
+        ]
+    finally:
+        client.close()

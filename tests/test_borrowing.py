@@ -1,0 +1,310 @@
+"""Borrowing a topology that another process carries: `Simulator.attach`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cachesim import CachesimError, Simulator
+from cachesim.errors import FaultError, SettingsError
+from cachesim.files import find_run
+from cachesim.wire import call as ask
+from tests.contract.helpers import until
+from tests.processes import call, environment, left_behind
+
+posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
+
+
+@pytest.fixture(scope="module")
+def lender(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """A detached topology: its name, and the folder of its processes."""
+    request.getfixturevalue("require_docker")
+    folder, name = tmp_path_factory.mktemp("lender"), f"lender-{os.urandom(3).hex()}"
+    started = call(folder, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100")
+    assert started.returncode == 0, started.stderr
+    yield name, folder
+    ended = call(folder, "-m", "cachesim", "down", "--name", name)
+    assert ended.returncode == 0, ended.stderr
+    assert left_behind(name, folder) == []
+
+
+@pytest.fixture
+def name(lender: tuple[str, Path], alone: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a topology that can be borrowed, as new."""
+    assert alone
+    name, folder = lender
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    until(lambda: status(name)["borrowed_by"] is None)
+    ask(find_run(name), "reset")
+    return name
+
+
+def status(name: str) -> Any:
+    """What the lender says."""
+    return ask(find_run(name), "status")
+
+
+def states(name: str) -> set[str]:
+    """What the lender says of the nodes."""
+    return {node["state"] for node in status(name)["nodes"]}
+
+
+BORROWER = """
+import sys
+from cachesim import Simulator
+sim = Simulator.attach(speed=100).start()
+exec(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()
+sim.stop()
+"""
+
+
+@contextmanager
+def borrower(folder: Path, script: str = "") -> "Iterator[subprocess.Popen[str]]":
+    """Another process that has borrowed it and done something, until its stdin ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BORROWER, script],
+        env=environment(folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+# --- meanwhile ----------------------------------------------------------------------------------
+
+
+def test_borrowed(name: str) -> None:
+    """A borrower has all that one has of its own, and tells whose it is."""
+    with Simulator.attach(speed=50, seed=3) as sim:
+        assert (sim.name, sim.seed, sim.settings.speed, sim.backend) == (name, 3, 50, "docker")
+        assert status(name)["borrowed_by"] == f"process {os.getpid()}"
+        with closing(sim.redis_cluster()) as client:
+            client.set("k", "v")
+            sim.redis.primary.kill()
+            assert sim.redis.wait_for_failover()
+            assert client.get("k") == "v"
+        with closing(sim.memcached_client()) as memcached:
+            memcached.set("k", b"v", noreply=False)
+            assert memcached.get("k") == b"v"
+        assert "Ready to accept connections" in sim.nodes["redis-b"].logs(1000)
+        assert sim.events.of("failover")
+        assert sim.env() == find_run(name).env(secrets=True)
+        sim.reset()
+        assert sim.redis.primary.name == "redis-a"
+    assert status(name)["borrowed_by"] is None
+
+
+def test_commands_meanwhile(name: str) -> None:
+    """While it is borrowed one may look at it, but not break it."""
+    run = find_run(name)
+    with Simulator.attach() as sim:
+        assert {node["name"] for node in status(name)["nodes"]} == set(sim.nodes)
+        assert ask(run, "logs", node="redis-a", lines=2, follow=False)
+        assert ask(run, "events", follow=False)[-1]["kind"] == "lent"
+        breaking: dict[str, dict[str, Any]] = {
+            "fault": {"kind": "kill", "arguments": {"nodes": ["redis-a"]}},
+            "faults": {},
+            "heal": {"number": None},
+            "reset": {},
+            "node": {"verb": "kill", "node": "redis-a"},
+            "failover": {"to": None, "wait": False},
+        }
+        for operation, arguments in breaking.items():
+            with pytest.raises(CachesimError, match=rf"borrowed by process {os.getpid()}: wait"):
+                ask(run, operation, **arguments)
+
+
+def test_one_borrower(name: str) -> None:
+    """A second one is refused, and told who has it."""
+    with (
+        Simulator.attach(),
+        pytest.raises(CachesimError, match=rf"'{name}' is borrowed by process {os.getpid()} alr"),
+    ):
+        Simulator.attach().start()
+    with Simulator.attach():
+        pass
+
+
+# --- which can be borrowed ------------------------------------------------------------------------
+
+
+def test_faults(name: str) -> None:
+    """One with faults is not lent, as the borrower could not heal them."""
+    ask(find_run(name), "node", verb="pause", node="memcached-a")
+    with pytest.raises(FaultError, match=rf"has faults \(<pause.*heal --name {name}` first"):
+        Simulator.attach().start()
+    ask(find_run(name), "heal", number=None)
+    with Simulator.attach():
+        pass
+
+
+def test_failover_under_way(name: str) -> None:
+    """One in the middle of a failover is not lent."""
+    ask(find_run(name), "failover", to="b", wait=False)
+    with pytest.raises(FaultError, match=rf"'{name}' is \w+: wait until `cachesim status` says av"):
+        Simulator.attach().start()
+    until(lambda: status(name)["control_plane"] == "available", 30)
+    with Simulator.attach() as sim:
+        assert sim.redis.primary.name == "redis-b"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"engine": "valkey"}, {"memory_scale": 0.5}, {"redis_image": "redis:8.0"}],
+    ids=lambda it: next(iter(it)),
+)
+def test_settings_of_what_runs(name: str, settings: dict[str, Any]) -> None:
+    """Settings of the servers can't be other than they are, and it can be lent again."""
+    ((key, value),) = settings.items()
+    with pytest.raises(SettingsError, match=rf"{key} = {value!r}: the topology '{name}' runs with"):
+        Simulator.attach(**settings).start()
+    assert status(name)["borrowed_by"] is None
+
+
+def test_settings_that_agree(name: str) -> None:
+    """The same settings, and those that say nothing, are no conflict."""
+    with Simulator.attach(engine="redis", backend="auto", seed=None) as sim:
+        assert sim.settings.speed == 100
+        assert sim.settings.name == name
+
+
+@pytest.mark.usefixtures("name")
+def test_another_name() -> None:
+    """A topology that is not there can't be borrowed."""
+    with pytest.raises(CachesimError, match="no topology named 'nosuch'"):
+        Simulator.attach("nosuch")
+
+
+# --- giving back ----------------------------------------------------------------------------------
+
+
+def test_given_back_with_its_data(name: str) -> None:
+    """It is given back with its data and its primary."""
+    with Simulator.attach() as sim:
+        with closing(sim.redis_cluster()) as client:
+            client.set("k", "v")
+        sim.control_plane.failover(to="c")
+        sim.redis.wait_for_failover()
+    roles = {node["name"]: node["role"] for node in status(name)["nodes"]}
+    assert roles["redis-c"] == "primary"
+    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
+        assert sim.redis.primary.name == "redis-c"
+        assert client.get("k") == "v"
+
+
+def test_given_back_with_faults(name: str) -> None:
+    """What the borrower has not healed is healed when it gives it back."""
+    with Simulator.attach() as sim:
+        sim.nodes["redis-b"].pause()
+        sim.memcached["c"].kill()
+        sim.faults.latency("client-to-redis-a", ms=5)
+        sim.faults.az_power("c")
+    assert states(name) == {"running"}
+    assert not any(link["toxics"] for link in ask(find_run(name), "links"))
+    until(lambda: status(name)["control_plane"] == "available")
+
+
+@pytest.mark.usefixtures("name")
+def test_given_back_in_a_failover() -> None:
+    """A failover that is under way is finished, or called off, and writes go on."""
+    with Simulator.attach(speed=1) as sim:
+        sim.redis.primary.kill()
+        until(lambda: sim.events.of("detecting"))
+    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
+        client.set("k", "v")
+
+
+@posix
+def test_borrower_is_killed(name: str, lender: tuple[str, Path]) -> None:
+    """After the death of a borrower all is as new."""
+    script = """
+sim.control_plane.failover(to="b")
+sim.redis.wait_for_failover()
+sim.redis_cluster().set("k", "v")
+sim.nodes["redis-c"].pause()
+sim.memcached["a"].kill()
+sim.faults.blackhole("client-to-redis-a")
+"""
+    with borrower(lender[1], script) as process:
+        assert status(name)["borrowed_by"] == f"process {process.pid}"
+        process.kill()
+        until(lambda: status(name)["borrowed_by"] is None, 60)
+    assert states(name) == {"running"}
+    roles = {node["name"]: node["role"] for node in status(name)["nodes"]}
+    assert roles["redis-a"] == "primary"
+    assert not any(link["toxics"] for link in ask(find_run(name), "links"))
+    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
+        assert client.get("k") is None
+    told = [it["message"] for it in ask(find_run(name), "events", follow=False)]
+    assert "taken back: the borrower has ended" in told
+
+
+@posix
+def test_one_after_another(name: str, lender: tuple[str, Path]) -> None:
+    """Who waits for a borrower's end gets it then."""
+    with borrower(lender[1]) as process:
+        with pytest.raises(CachesimError, match=f"borrowed by process {process.pid} already"):
+            Simulator.attach().start()
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(60) == 0
+        with Simulator.attach() as sim:
+            assert sim.name == name
+
+
+# --- when the lender ends -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(alone: Path) -> Iterator[tuple[str, Path]]:
+    """A detached topology for one test."""
+    name = f"short-{os.urandom(3).hex()}"
+    started = call(alone, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100")
+    assert started.returncode == 0, started.stderr
+    yield name, alone
+    if left_behind(name, alone):  # the test has failed
+        os.kill(find_run(name).owner.pid, signal.SIGKILL)
+        call(alone, "-m", "cachesim", "gc")
+
+
+@posix
+@pytest.mark.usefixtures("require_docker")
+def test_down_while_it_is_borrowed(short: tuple[str, Path]) -> None:
+    """`down` takes it down all the same; the borrower can end, and is told if it goes on."""
+    name, folder = short
+    with Simulator.attach() as sim:
+        done = call(folder, "-m", "cachesim", "down", "--name", name)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert left_behind(name, folder) == []
+        with pytest.raises(CachesimError, match=f"'{name}' was taken down"):
+            sim.nodes["redis-a"].kill()
+
+
+@posix
+@pytest.mark.usefixtures("require_docker")
+def test_lender_is_killed(short: tuple[str, Path]) -> None:
+    """If the lender is killed, the borrower can end, and `gc` removes what is left."""
+    name, folder = short
+    with Simulator.attach() as sim:
+        psutil.Process(find_run(name).owner.pid).kill()
+        with pytest.raises(CachesimError, match=f"'{name}' .* has ended without"):
+            sim.nodes["redis-a"].kill()
+    done = call(folder, "-m", "cachesim", "gc", "--json")
+    assert name in json.loads(done.stdout)["removed"]
+    assert left_behind(name, folder) == []
