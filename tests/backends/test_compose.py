@@ -352,7 +352,7 @@ def test_kill_of_the_primary(folder: Folder, backend: ComposeBackend) -> None:
 
 def test_pause(folder: Folder, backend: ComposeBackend) -> None:
     """A paused node answers nothing; when it is resumed, it goes on."""
-    with closing(folder.through_links.new_memcached("memcached-b", timeout=0.3)) as client:
+    with closing(folder.through_links.new_memcached("memcached-b")) as client:
         client.set("k", "v")
         backend.pause("memcached-b")
         assert backend.state("memcached-b") is NodeState.PAUSED
@@ -375,13 +375,15 @@ def test_toxic(folder: Folder, backend: ComposeBackend) -> None:
     """A toxic on a link is what its clients see, and others don't."""
     link = "client-to-redis-a"
     with closing(ToxiproxyClient(backend.toxiproxy("a"))) as server:
-        server.add_toxic(link, "slow", Latency(400), Stream.DOWNSTREAM)
+        for client in (folder.through_links, folder.admin):
+            assert client.redis("redis-a").ping()
+        server.add_toxic(link, "slow", Latency(700), Stream.DOWNSTREAM)
         began = time.monotonic()
         assert folder.through_links.redis("redis-a").ping()
-        assert time.monotonic() - began >= 0.4
+        assert time.monotonic() - began >= 0.7
         began = time.monotonic()
         assert folder.admin.redis("redis-a").ping()
-        assert time.monotonic() - began < 0.4
+        assert time.monotonic() - began < 0.7
         server.remove_toxic(link, "slow")
 
 
