@@ -185,12 +185,10 @@ class ComposeBackend(ContainerNodes):
             for container in sorted(candidates, key=lambda c: c.status == "running")
             if Path(container.labels[_FOLDER_LABEL]).resolve() == folder
         }
-        compose = command_for(self.composed.folder)
+        compose = command_for(folder)
         if not found:
             raise StartError(f"{folder} is not up. Bring it up with `{compose} up -d --wait`.")
-        parts = [pod_of(zone.name) for zone in topology.zones] + [
-            node.name for node in topology.nodes
-        ]
+        parts = *(pod_of(z.name) for z in topology.zones), *(n.name for n in topology.nodes)
         states = {part: found[part].status if part in found else "missing" for part in parts}
         if paused := [part for part, state in states.items() if state == "paused"]:
             raise StartError(
