@@ -18,11 +18,13 @@ from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy, Log
 
 from benchmarks.measure import Row, comparison, in_turns, seconds
 from cachesim import Simulator
-from cachesim.backends.docker import MEMCACHED_PORT, TOXIPROXY_PORT
+from cachesim.backends.plan import MEMCACHED_PORT, TOXIPROXY_PORT
 from cachesim.backends.redis_server import (
     BUS_PORT,
     REDIS_PORT,
     Announced,
+    auth_conf,
+    drawn_ids,
     nodes_conf,
     redis_conf,
 )
@@ -132,7 +134,7 @@ class _Peer:
             for link, port in self._ports.items()
             if link.service is Service.REDIS
         }
-        known = nodes_conf(self._topology, announced)
+        known = nodes_conf(self._topology, announced, drawn_ids(self._topology))
         for zone in self._topology.zones:
             proxies = [
                 {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}
@@ -150,11 +152,11 @@ class _Peer:
                 configuration = redis_conf(
                     node,
                     announced[node.name],
-                    credentials,
                     directory=f"{_FOLDER}/{node.name}",
                     hostname=None,
                 )
                 self._write(f"{node.name}/redis.conf", configuration)
+                self._write(f"{node.name}/auth.conf", auth_conf(credentials))
 
     def _write(self, name: str, content: str) -> None:
         path = self._folder / name

@@ -46,3 +46,20 @@ def client_context(ca: bytes) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=ca.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def hosts_in(certificate: bytes) -> set[str]:
+    """The names and addresses that a certificate is for.
+
+    Args:
+        certificate: PEM; of a chain, the first counts.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
+    from cryptography import x509
+
+    leaf = x509.load_pem_x509_certificate(certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return {*names.get_values_for_type(x509.DNSName), *map(str, addresses)}

@@ -84,7 +84,8 @@ LAYERS = (
     ),
     layer(
         "backends",
-        "backends backends.base backends.redis_server backends.docker backends.remote",
+        "backends backends.base backends.redis_server backends.plan backends.containers"
+        " backends.docker backends.compose backends.remote",
         "facts servers proxy",
         "a backend carries servers and proxies; what they are used for is not its business",
     ),
@@ -96,7 +97,7 @@ LAYERS = (
     ),
     layer(
         "root",
-        "simulator",
+        "simulator compose",
         "facts servers proxy backends operations",
         "the one place that puts the parts together, and picks the backend",
     ),

@@ -30,23 +30,21 @@ class Announced:
 def redis_conf(
     node: Node,
     announced: Announced,
-    credentials: Credentials,
     *,
     directory: str,
     hostname: str | None,
+    node_timeout_ms: int = FORMING_NODE_TIMEOUT_MS,
 ) -> str:
-    """The configuration file of a node, as production has it.
+    """The configuration file of a node, as production has it. There is no secret in it.
 
     Args:
-        directory: where the certificates and `nodes.conf` are; the server must be able to write it.
+        directory: where `auth.conf`, the certificates and `nodes.conf` are; the server must be able
+            to write it.
         hostname: what clients are told instead of the announced IP; peers go on using the IP.
+        node_timeout_ms: `cluster-node-timeout` at the boot.
     """
-    forbidden = " ".join(f"-{command}" for command in FORBIDDEN_COMMANDS)
-    users = {
-        "default": f"on {acl_hash(credentials.token)} ~* &* +@all {forbidden}",
-        ADMIN_USER: f"on {acl_hash(credentials.admin_password)} ~* &* +@all",
-    }
     lines = [
+        f"include {directory}/auth.conf",
         "port 0",
         f"tls-port {REDIS_PORT}",
         f"tls-cert-file {directory}/cert.pem",
@@ -57,12 +55,9 @@ def redis_conf(
         "tls-cluster yes",
         'tls-protocols "TLSv1.2 TLSv1.3"',
         "protected-mode no",
-        *(f"user {name} {rules}" for name, rules in users.items()),
-        f"masteruser {ADMIN_USER}",
-        f"masterauth {credentials.admin_password}",
         "cluster-enabled yes",
         f"cluster-config-file {directory}/nodes.conf",
-        f"cluster-node-timeout {FORMING_NODE_TIMEOUT_MS}",
+        f"cluster-node-timeout {node_timeout_ms}",
         # Only the control plane promotes.
         "cluster-replica-no-failover yes",
         "cluster-announce-ip 127.0.0.1",
@@ -90,9 +85,34 @@ def redis_conf(
     return "\n".join(lines) + "\n"
 
 
-def nodes_conf(topology: Topology, announced: Mapping[str, Announced]) -> dict[str, str]:
-    """Each Redis node's `nodes.conf`, by name, in the form that Redis 7.0 and later read."""
-    ids = {node.name: secrets.token_hex(20) for node in topology.redis}
+def auth_conf(credentials: Credentials) -> str:
+    """The file with the passwords that each node's configuration includes."""
+    forbidden = " ".join(f"-{command}" for command in FORBIDDEN_COMMANDS)
+    users = {
+        "default": f"on {acl_hash(credentials.token)} ~* &* +@all {forbidden}",
+        ADMIN_USER: f"on {acl_hash(credentials.admin_password)} ~* &* +@all",
+    }
+    lines = [
+        *(f"user {name} {rules}" for name, rules in users.items()),
+        f"masteruser {ADMIN_USER}",
+        f"masterauth {credentials.admin_password}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def drawn_ids(topology: Topology) -> dict[str, str]:
+    """An id for each Redis node, by name: other ones for each run, so that none is taken for it."""
+    return {node.name: secrets.token_hex(20) for node in topology.redis}
+
+
+def nodes_conf(
+    topology: Topology, announced: Mapping[str, Announced], ids: Mapping[str, str]
+) -> dict[str, str]:
+    """Each Redis node's `nodes.conf`, by name, in the form that Redis 7.0 and later read.
+
+    Args:
+        ids: the id of each Redis node, 40 hexadecimal digits, by its name.
+    """
     owner = next(node.name for node in topology.redis if node.name != topology.primary)
 
     def line(name: str, myself: str) -> str:

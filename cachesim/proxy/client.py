@@ -50,6 +50,10 @@ class ToxiproxyClient:
         """Let a proxy listen, or close its connections and refuse new ones."""
         self._call("POST", f"/proxies/{_part(name)}", {"enabled": enabled})
 
+    def reset(self) -> None:
+        """Enable all proxies and remove all toxics."""
+        self._call("POST", "/reset")
+
     def add_toxic(
         self, proxy: str, name: str, toxic: Toxic, stream: Stream, toxicity: float = 1.0
     ) -> None:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from cachesim.backends.redis_server import BUS_PORT, REDIS_PORT, Announced, nodes_conf, redis_conf
+from cachesim.backends.redis_server import (
+    BUS_PORT,
+    REDIS_PORT,
+    Announced,
+    auth_conf,
+    drawn_ids,
+    nodes_conf,
+    redis_conf,
+)
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.topology import Topology, production
 
@@ -34,17 +42,22 @@ def credentials() -> Credentials:
 
 
 @pytest.fixture
-def conf(topology: Topology, credentials: Credentials) -> str:
+def auth(credentials: Credentials) -> str:
+    """The file with the passwords."""
+    return auth_conf(credentials)
+
+
+@pytest.fixture
+def conf(topology: Topology) -> str:
     """The configuration of redis-b."""
-    return configure(topology, credentials)
+    return configure(topology)
 
 
-def configure(topology: Topology, credentials: Credentials, hostname: str | None = None) -> str:
+def configure(topology: Topology, hostname: str | None = None) -> str:
     """The configuration of redis-b."""
     return redis_conf(
         topology.node("redis-b"),
         PORTS["redis-b"],
-        credentials,
         directory="/data/cachesim",
         hostname=hostname,
     )
@@ -63,10 +76,17 @@ def user(conf: str, name: str) -> list[str]:
     return line.split()[2:]
 
 
-def test_no_plain_token(conf: str, credentials: Credentials) -> None:
+def test_no_plain_token(auth: str, credentials: Credentials) -> None:
     """The AUTH token is nowhere in the configuration: only its hash."""
-    assert credentials.token not in conf
-    assert any(rule.startswith("#") and len(rule) == 65 for rule in user(conf, "default"))
+    assert credentials.token not in auth
+    assert any(rule.startswith("#") and len(rule) == 65 for rule in user(auth, "default"))
+
+
+def test_passwords_apart(conf: str) -> None:
+    """The configuration includes the file with the passwords, and has none itself."""
+    assert settings(conf)["include"] == "/data/cachesim/auth.conf"
+    assert not settings(conf).keys() & {"masterauth", "masteruser", "requirepass"}
+    assert "user " not in conf
 
 
 def test_tls_only(conf: str) -> None:
@@ -79,32 +99,32 @@ def test_tls_only(conf: str) -> None:
     assert tls["tls-protocols"] == '"TLSv1.2 TLSv1.3"'
 
 
-def test_every_user_has_a_password(conf: str) -> None:
+def test_every_user_has_a_password(auth: str) -> None:
     """Nobody gets in without AUTH, and there are no other users than these two."""
-    users = [line.split()[1] for line in conf.splitlines() if line.startswith("user ")]
+    users = [line.split()[1] for line in auth.splitlines() if line.startswith("user ")]
     assert sorted(users) == sorted(["default", ADMIN_USER])
     for name in users:
-        assert "nopass" not in user(conf, name)
-        assert any(rule.startswith("#") for rule in user(conf, name))
+        assert "nopass" not in user(auth, name)
+        assert any(rule.startswith("#") for rule in user(auth, name))
 
 
 @pytest.mark.parametrize("command", FORBIDDEN)
-def test_forbidden_to_clients(conf: str, command: str) -> None:
+def test_forbidden_to_clients(auth: str, command: str) -> None:
     """What ElastiCache forbids is taken from clients, after all else was given."""
-    rules = user(conf, "default")
+    rules = user(auth, "default")
     assert rules.index(f"-{command}") > rules.index("+@all")
 
 
-def test_nothing_else_is_forbidden(conf: str) -> None:
+def test_nothing_else_is_forbidden(auth: str) -> None:
     """Clients may use whatever ElastiCache does not forbid."""
-    taken = {rule[1:] for rule in user(conf, "default") if rule.startswith("-")}
+    taken = {rule[1:] for rule in user(auth, "default") if rule.startswith("-")}
     assert taken == set(FORBIDDEN)
 
 
-def test_control_plane_may_do_all(conf: str) -> None:
+def test_control_plane_may_do_all(auth: str) -> None:
     """Nothing is forbidden to the control plane's own user, which nodes replicate as too."""
-    assert not [rule for rule in user(conf, ADMIN_USER) if rule.startswith("-")]
-    assert settings(conf)["masteruser"] == ADMIN_USER
+    assert not [rule for rule in user(auth, ADMIN_USER) if rule.startswith("-")]
+    assert settings(auth)["masteruser"] == ADMIN_USER
 
 
 def test_durability(conf: str) -> None:
@@ -153,9 +173,9 @@ def test_files(conf: str) -> None:
         assert files[name].startswith("/data/cachesim/")
 
 
-def test_hostname(topology: Topology, credentials: Credentials, conf: str) -> None:
+def test_hostname(topology: Topology, conf: str) -> None:
     """With a hostname clients are told that; without one they are told the address."""
-    told = settings(configure(topology, credentials, "cache.example"))
+    told = settings(configure(topology, "cache.example"))
     assert told["cluster-announce-hostname"] == "cache.example"
     assert told["cluster-preferred-endpoint-type"] == "hostname"
     assert told["cluster-announce-ip"] == "127.0.0.1"
@@ -173,7 +193,7 @@ def known(text: str) -> list[list[str]]:
 @pytest.fixture
 def confs(topology: Topology) -> dict[str, str]:
     """The `nodes.conf` of every node."""
-    return nodes_conf(topology, PORTS)
+    return nodes_conf(topology, PORTS, drawn_ids(topology))
 
 
 def test_all_know_all(confs: dict[str, str]) -> None:
@@ -195,7 +215,7 @@ def test_same_ids_everywhere(confs: dict[str, str]) -> None:
 
 def test_ids_of_a_run(topology: Topology, confs: dict[str, str]) -> None:
     """Another run has other ids: its nodes can't be taken for this one's."""
-    other = nodes_conf(topology, PORTS)
+    other = nodes_conf(topology, PORTS, drawn_ids(topology))
     assert known(confs["redis-a"])[0][0] != known(other["redis-a"])[0][0]
 
 
@@ -209,7 +229,9 @@ def test_myself(confs: dict[str, str]) -> None:
 @pytest.mark.parametrize("primary", PORTS)
 def test_another_owns_the_slots(topology: Topology, primary: str) -> None:
     """One other than the wanted primary owns all slots, and the rest are its replicas."""
-    texts = nodes_conf(Topology(topology.zones, topology.nodes, primary), PORTS)
+    texts = nodes_conf(
+        Topology(topology.zones, topology.nodes, primary), PORTS, drawn_ids(topology)
+    )
     owners = set()
     for text in texts.values():
         (owner,) = [fields for fields in known(text) if "master" in fields[2].split(",")]

@@ -1,0 +1,240 @@
+"""The topology in containers that `docker compose` has made of a folder, and goes on to own.
+
+`cachesim.compose` writes the folder.
+"""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cachesim.backends.base import Progress
+from cachesim.backends.containers import ContainerNodes, connect
+from cachesim.backends.plan import PART_LABEL, Plan, ZonePorts, pod_of
+from cachesim.clients import NodeClients
+from cachesim.clock import Deadline
+from cachesim.cluster import Cluster
+from cachesim.credentials import ADMIN_USER, Credentials
+from cachesim.errors import NotReady, StartError, ToxiproxyError
+from cachesim.proxy.client import ToxiproxyClient
+from cachesim.tls import client_context
+from cachesim.topology import Topology, production
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from testcontainers.core.docker_client import DockerClient
+
+COMPOSE_FILE = "docker-compose.yml"
+MANIFEST = "cachesim.json"
+"""The file of the folder that says what it was written for."""
+SECRETS = "secrets"
+TOKEN, ADMIN_PASSWORD, CA = "token", "admin-password", "ca.pem"  # files of `SECRETS`
+PORTS_PER_ZONE = 10
+
+_FOLDER_LABEL = "com.docker.compose.project.working_dir"
+_NOT_BY_RUN = "com.docker.compose.oneoff=False"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a folder of `cachesim compose` holds.
+
+    Attributes:
+        settings: those that it was written for, by key, as arguments of `load_settings`.
+        ca: the CA of its certificates, PEM.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    plan: Plan
+    credentials: Credentials
+    ca: bytes
+
+
+def command_for(folder: Path) -> str:
+    """The beginning of a command line of compose for a folder, to be shown."""
+    return f"docker compose -f {shlex.quote(str(folder / COMPOSE_FILE))}"
+
+
+def load(folder: Path) -> Composed:
+    """Read a folder that `cachesim compose` has written.
+
+    Raises:
+        StartError: it is none, or has no secrets yet.
+    """
+    folder = folder.resolve()
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        settings, base_port = dict(manifest["settings"]), int(manifest["base_port"])
+        plan = fixed_plan(production(settings["memory_scale"]), base_port)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartError(
+            f"{folder} is no folder of `cachesim compose`: {MANIFEST}: {error}. "
+            f"Write one with `cachesim compose {folder}`, and bring it up."
+        ) from error
+    try:
+        credentials, ca = load_secrets(folder / SECRETS)
+    except OSError as error:
+        raise StartError(
+            f"the secrets of {folder} can't be read: {error}. If there are none, "
+            f"run `cachesim compose {folder}`, and bring it up."
+        ) from error
+    return Composed(folder, settings, plan, credentials, ca)
+
+
+def load_secrets(folder: Path) -> tuple[Credentials, bytes]:
+    """Read what clients and the control plane need of the secrets.
+
+    Raises:
+        OSError: a file is missing or can't be read.
+    """
+    token, password = (
+        (folder / name).read_text(encoding="utf-8").strip() for name in (TOKEN, ADMIN_PASSWORD)
+    )
+    return Credentials(token, password), (folder / CA).read_bytes()
+
+
+def fixed_plan(topology: Topology, base_port: int) -> Plan:
+    """The address plan from a port on: ten numbers for each zone, of which six are used."""
+    zones = [zone.name for zone in topology.zones]
+    starts = range(base_port, base_port + PORTS_PER_ZONE * len(zones), PORTS_PER_ZONE)
+    return Plan(
+        topology,
+        {
+            zone: ZonePorts(
+                redis=start,
+                memcached=start + 1,
+                toxiproxy=start + 2,
+                redis_admin=start + 3,
+                memcached_admin=start + 4,
+                bus=start + 5,
+            )
+            for zone, start in zip(zones, starts, strict=True)
+        },
+    )
+
+
+class ComposeBackend(ContainerNodes):
+    """Containers that `docker compose` has brought up: found, not made, and not removed.
+
+    Args:
+        folder: the one that `cachesim compose` wrote.
+        start_timeout: seconds that the cluster may take to be healthy.
+
+    Raises:
+        StartError: the folder is none of `cachesim compose`, or has no secrets.
+        BackendUnavailable: no engine answers.
+
+    Attributes:
+        composed: what the folder holds.
+    """
+
+    name = "compose"
+
+    def __init__(
+        self, folder: Path, start_timeout: float = 60.0, client: "DockerClient | None" = None
+    ) -> None:
+        self.composed = load(folder)
+        super().__init__(client or connect())
+        self._plan = self.composed.plan
+        self._start_timeout = start_timeout
+
+    def start(self, progress: Progress) -> None:
+        """Find the containers, heal their links, and see to the cluster. See `Backend.start`.
+
+        What was left by a control plane that died is undone: toxics, disabled proxies, and roles
+        that are not the first ones.
+
+        Raises:
+            StartError: not all containers are there and up, or something of them is not well.
+        """
+        if self.host != "127.0.0.1":
+            raise StartError(
+                f"the Docker engine is remote ({self.host}), and a composed topology is published "
+                "on its own 127.0.0.1. Run this command there."
+            )
+        progress("looking for the composed containers")
+        self._containers = self._find()
+        progress("healing the links")
+        for zone in self._plan.topology.zones:
+            self._heal_links(zone.name)
+        progress("checking the cluster")
+        self._heal_cluster()
+
+    def stop(self) -> None:
+        """Leave the containers alone: they are not ours."""
+
+    def _find(self) -> "dict[str, Container]":
+        """The running containers of the folder, by part.
+
+        Raises:
+            StartError: some are not there, or do not run.
+        """
+        folder, topology = self.composed.folder, self._plan.topology
+        candidates = self._client.client.containers.list(
+            all=True,
+            ignore_removed=True,
+            filters={"label": [PART_LABEL, _FOLDER_LABEL, _NOT_BY_RUN]},
+        )
+        # Running ones last: they count more than what another project of this folder has left.
+        found = {
+            container.labels[PART_LABEL]: container
+            for container in sorted(candidates, key=lambda c: c.status == "running")
+            if Path(container.labels[_FOLDER_LABEL]).resolve() == folder
+        }
+        compose = command_for(folder)
+        if not found:
+            raise StartError(f"{folder} is not up. Bring it up with `{compose} up -d --wait`.")
+        parts = *(pod_of(z.name) for z in topology.zones), *(n.name for n in topology.nodes)
+        states = {part: found[part].status if part in found else "missing" for part in parts}
+        if paused := [part for part, state in states.items() if state == "paused"]:
+            raise StartError(
+                f"of {folder} there are paused: {', '.join(paused)}. "
+                f"Let them go on with `{compose} unpause`."
+            )
+        if down := [f"{part} ({state})" for part, state in states.items() if state != "running"]:
+            raise StartError(
+                f"of {folder} there do not run: {', '.join(down)}. "
+                f"Bring them up with `{compose} up -d --wait`."
+            )
+        return found
+
+    def _heal_links(self, zone: str) -> None:
+        url = self.toxiproxy(zone)
+        with contextlib.closing(ToxiproxyClient(url)) as server:
+            try:
+                server.reset()
+                there = server.proxies().keys()
+                if missing := [p for p in self._plan.proxies(zone) if p["name"] not in there]:
+                    server.populate(missing)
+            except ToxiproxyError as error:
+                raise StartError(
+                    f"the links of zone {zone} can't be healed: {error}. "
+                    f"Bring all up anew with `{command_for(self.composed.folder)} restart`."
+                ) from error
+
+    def _heal_cluster(self) -> None:
+        """Bring the cluster to health under the first primary; if it is well, nothing changes."""
+        topology, settings = self._plan.topology, self.composed.settings
+        tls = client_context(self.composed.ca)
+        password = self.composed.credentials.admin_password
+        admin = NodeClients(self.admin, ADMIN_USER, password, tls)
+        try:
+            Cluster(topology, admin).converge(
+                topology.primary,
+                int(settings["node_timeout_seconds"] * 1000),
+                Deadline(self._start_timeout),
+            )
+        except NotReady as error:
+            raise NotReady(
+                f"{error} after {self._start_timeout:g} s. "
+                f"The tail of its log:\n{self.logs(error.node)}\n"
+                "If the folder was written again since it was brought up, do "
+                f"`{command_for(self.composed.folder)} up -d --wait --force-recreate`.",
+                error.node,
+            ) from error
+        finally:
+            admin.close()

@@ -1,0 +1,184 @@
+"""What the backends on a container engine share: the engine, and nodes that are containers."""
+
+import io
+import socket
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cachesim.backends.base import NodeState
+from cachesim.backends.plan import Plan
+from cachesim.errors import BackendUnavailable
+from cachesim.topology import Endpoint
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from testcontainers.core.docker_client import DockerClient
+
+_AOF_FOLDER = "/data/appendonlydir"
+_KNOCK_TIMEOUT = 5.0  # seconds
+
+
+class ContainerNodes:
+    """Nodes in containers, whoever makes those: where they are, and the verbs of `Backend`.
+
+    Args:
+        client: the engine that the containers are on.
+    """
+
+    def __init__(self, client: "DockerClient") -> None:
+        self._client = client
+        self._host = host_of(client)
+        self._containers: dict[str, Container] = {}
+        self._plan: Plan
+
+    # --- where things are -------------------------------------------------------------------
+
+    @property
+    def host(self) -> str:
+        """Where published ports are reached: 127.0.0.1, or a remote engine's address."""
+        return self._host
+
+    def endpoint(self, node: str) -> Endpoint:
+        """The node's announced address."""
+        return self._plan.endpoint(node)
+
+    def admin(self, node: str) -> Endpoint:
+        """The published port of the server itself."""
+        return self._plan.admin(node)
+
+    def toxiproxy(self, zone: str) -> str:
+        """The URL of the pod holder's API."""
+        return self._plan.toxiproxy(zone)
+
+    # --- node verbs -------------------------------------------------------------------------
+
+    def state(self, node: str) -> NodeState:
+        """What the engine says of the container."""
+        container = self._containers[node]
+        container.reload()
+        if container.status == "paused":
+            return NodeState.PAUSED
+        return NodeState.RUNNING if container.status == "running" else NodeState.STOPPED
+
+    def kill(self, *nodes: str) -> None:
+        """SIGKILL to the containers, side by side."""
+        side_by_side(lambda n: self._tolerate("not running", self._containers[n].kill), nodes)
+
+    def shut_down(self, node: str) -> None:
+        """SIGTERM, and SIGKILL after 5 s."""
+        self._containers[node].stop(timeout=5)
+
+    def pause(self, *nodes: str) -> None:
+        """Freeze the containers, side by side."""
+        side_by_side(lambda n: self._tolerate("already paused", self._containers[n].pause), nodes)
+
+    def resume(self, node: str) -> None:
+        """Let a frozen container go on."""
+        self._tolerate("not paused", self._containers[node].unpause)
+
+    def run(self, node: str) -> None:
+        """Start the container again, with its volume."""
+        self._containers[node].start()
+
+    def truncate_aof(self, node: str, size: int) -> None:
+        """Cut the last part of the append-only file in the container's volume."""
+        container = self._containers[node]
+        stream, _ = container.get_archive(_AOF_FOLDER)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+            parts = {m.name: m for m in archive if m.name.endswith((".aof", ".rdb"))}
+            growing = [m for name, m in parts.items() if name.endswith(".incr.aof")]
+            lost = sum(m.size for m in parts.values()) - size
+            if lost <= 0 or not growing:
+                return
+            last = max(growing, key=lambda m: m.mtime)
+            content = archive.extractfile(last)
+            kept = content.read(max(0, last.size - lost)) if content else b""
+        container.put_archive("/data", archive_of({last.name: (last.uid, kept)}))
+
+    def logs(self, node: str, lines: int = 50) -> str:
+        """The tail of the container's output."""
+        return self._containers[node].logs(tail=lines).decode(errors="replace")
+
+    @staticmethod
+    def _tolerate(message: str, verb: Callable[[], object]) -> None:
+        from docker.errors import APIError
+
+        try:
+            verb()
+        except APIError as error:
+            # Repeating a verb is harmless.
+            if message not in str(error.explanation):
+                raise
+
+
+def connect() -> "DockerClient":
+    """The engine that the environment or the present Docker context names.
+
+    Raises:
+        BackendUnavailable: none answers.
+    """
+    from docker.errors import DockerException
+    from testcontainers.core.docker_client import DockerClient, get_docker_host
+
+    where = get_docker_host() or "unix:///var/run/docker.sock"
+    try:
+        _knock(where)
+        return DockerClient()
+    except (DockerException, OSError) as error:
+        raise BackendUnavailable(
+            f"no Docker engine answers at {where}: {error}. Start Docker, or point DOCKER_HOST or "
+            "`docker context use` to a running engine."
+        ) from error
+
+
+def _knock(host: str) -> None:
+    """Try the engine's socket first: where nothing listens, the Docker SDK leaves its own open."""
+    address = urlsplit(host)
+    if address.scheme == "unix" and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as knocker:
+            knocker.settimeout(_KNOCK_TIMEOUT)
+            knocker.connect(address.path)
+    elif address.scheme in ("tcp", "http", "https") and address.hostname:
+        port = address.port or (2376 if address.scheme == "https" else 2375)
+        socket.create_connection((address.hostname, port), _KNOCK_TIMEOUT).close()
+
+
+def host_of(client: "DockerClient") -> str:
+    """Where an engine publishes ports: 127.0.0.1 if it is local."""
+    host = client.host()
+    return "127.0.0.1" if host in ("localhost", "127.0.0.1", "::1") else host
+
+
+def side_by_side(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
+    """Do the same to all items at once, and wait for all."""
+    todo = list(items)
+    try:
+        with ThreadPoolExecutor(max(1, len(todo))) as pool:
+            list(pool.map(verb, todo))
+    except RuntimeError:
+        # An interpreter that is ending starts no threads any more.
+        for item in todo:
+            verb(item)
+
+
+def archive_of(files: Mapping[str, tuple[int, str | bytes]]) -> bytes:
+    """A tar archive of files (uid, content) and their folders, for their owners alone."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+
+        def add(name: str, uid: int, mode: int, content: bytes | None) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+            entry.mode, entry.uid, entry.gid, entry.mtime = mode, uid, uid, int(time.time())
+            entry.size = len(content or b"")
+            archive.addfile(entry, io.BytesIO(content or b""))
+
+        for name, uid in {name.rpartition("/")[0]: uid for name, (uid, _) in files.items()}.items():
+            add(name, uid, 0o700, None)
+        for name, (uid, content) in files.items():
+            add(name, uid, 0o600, content.encode() if isinstance(content, str) else content)
+    return buffer.getvalue()

@@ -1,0 +1,190 @@
+"""What a topology in containers consists of: addresses, commands, files. Pure, whatever runs them.
+
+Each zone is a pod: one network namespace, held by the zone's Toxiproxy container, which the zone's
+Redis and Memcached containers join. `127.0.0.1:P(redis-a)` then means, from each place, another
+listener of another Toxiproxy: one link for each (source, target) pair, all under one address.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cachesim.backends.redis_server import (
+    BUS_PORT,
+    REDIS_PORT,
+    Announced,
+    auth_conf,
+    nodes_conf,
+    redis_conf,
+)
+from cachesim.credentials import Credentials
+from cachesim.tls import CertificateAuthority
+from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
+
+MEMCACHED_PORT = 11211
+TOXIPROXY_PORT = 8474
+TOXIPROXY_COMMAND = ("-host=0.0.0.0",)
+FILES = "/cachesim"
+"""Where every container has the topology's files, in a folder for each node."""
+NETWORK_OPTIONS = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+"""Published ports work, but nothing finds its way out: no address is translated."""
+LOG_OPTIONS = {"max-size": "16m"}
+"""For the engine's `json-file` logs."""
+PART_LABEL = "cachesim.part"
+"""The label that says what a container is: the name of a node, or of a pod."""
+REDIS_UID = 999
+"""The official Redis and Valkey images' user."""
+MEMCACHED_UID = 11211
+"""The official Memcached image's user."""
+
+_LISTENERS = {
+    Service.REDIS: REDIS_PORT,
+    Service.BUS: BUS_PORT,
+    Service.MEMCACHED: MEMCACHED_PORT,
+}
+
+
+@dataclass(frozen=True)
+class ZonePorts:
+    """The ports of one zone, on the host and, but for the API and the admin ones, in every pod."""
+
+    redis: int
+    bus: int
+    memcached: int
+    toxiproxy: int
+    redis_admin: int
+    memcached_admin: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The address plan of one topology.
+
+    Attributes:
+        ports: by the zone's name.
+        host: where published ports are reached.
+    """
+
+    topology: Topology
+    ports: Mapping[str, ZonePorts]
+    host: str = "127.0.0.1"
+
+    def endpoint(self, node: str) -> Endpoint:
+        """The node's announced address."""
+        spec = self.topology.node(node)
+        ports = self.ports[spec.zone]
+        return Endpoint(
+            self.host, ports.redis if spec.service is Service.REDIS else ports.memcached
+        )
+
+    def admin(self, node: str) -> Endpoint:
+        """The published port of the server itself."""
+        spec = self.topology.node(node)
+        ports = self.ports[spec.zone]
+        port = ports.redis_admin if spec.service is Service.REDIS else ports.memcached_admin
+        return Endpoint(self.host, port)
+
+    def toxiproxy(self, zone: str) -> str:
+        """The URL of the pod holder's API."""
+        return f"http://{Endpoint(self.host, self.ports[zone].toxiproxy)}"
+
+    def published(self, zone: str) -> dict[int, int]:
+        """What a pod publishes: the host's port by its own."""
+        ports = self.ports[zone]
+        return {
+            ports.redis: ports.redis,
+            ports.memcached: ports.memcached,
+            TOXIPROXY_PORT: ports.toxiproxy,
+            REDIS_PORT: ports.redis_admin,
+            MEMCACHED_PORT: ports.memcached_admin,
+        }
+
+    def proxies(self, zone: str) -> list[dict[str, str]]:
+        """What a zone's Toxiproxy carries, as its API and its configuration take it."""
+        return [
+            {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}
+            for link in self.topology.links
+            if link.home == zone
+        ]
+
+    def _listen(self, link: Link) -> str:
+        ports = self.ports[link.target_zone]
+        port = {
+            Service.REDIS: ports.redis,
+            Service.BUS: ports.bus,
+            Service.MEMCACHED: ports.memcached,
+        }[link.service]
+        # The engine forwards a published port to the pod's address on the network.
+        return f"{'0.0.0.0' if link.source == CLIENT else '127.0.0.1'}:{port}"  # noqa: S104
+
+    def configuration(
+        self,
+        *,
+        hostname: str | None,
+        node_timeout_ms: int,
+        ids: Mapping[str, str],
+    ) -> dict[str, str]:
+        """The Redis nodes' files without a secret in them, by path in `FILES`.
+
+        Args:
+            hostname: what clients are told instead of the announced IP.
+            node_timeout_ms: `cluster-node-timeout` at the boot.
+            ids: the id of each Redis node, 40 hexadecimal digits, by its name.
+        """
+        announced = {
+            node.name: Announced(self.ports[node.zone].redis, self.ports[node.zone].bus)
+            for node in self.topology.redis
+        }
+        known = nodes_conf(self.topology, announced, ids)
+        files = {}
+        for node in self.topology.redis:
+            files[f"{node.name}/nodes.conf"] = known[node.name]
+            files[f"{node.name}/redis.conf"] = redis_conf(
+                node,
+                announced[node.name],
+                directory=f"{FILES}/{node.name}",
+                hostname=hostname,
+                node_timeout_ms=node_timeout_ms,
+            )
+        return files
+
+
+def certificates(topology: Topology, ca: CertificateAuthority) -> dict[str, bytes]:
+    """All nodes' certificates and keys, by path in `FILES`."""
+    files = {}
+    for node in topology.nodes:
+        certificate = ca.issue(node.name)
+        files[f"{node.name}/ca.pem"] = ca.pem
+        files[f"{node.name}/cert.pem"] = certificate.chain
+        files[f"{node.name}/key.pem"] = certificate.key
+    return files
+
+
+def auth(topology: Topology, credentials: Credentials) -> dict[str, str]:
+    """The Redis nodes' files that hold passwords, by path in `FILES`."""
+    return {f"{node.name}/auth.conf": auth_conf(credentials) for node in topology.redis}
+
+
+def command_of(node: Node, engine: str) -> list[str]:
+    """What a node's container runs."""
+    files = f"{FILES}/{node.name}"
+    if node.service is Service.REDIS:
+        return ["valkey-server" if engine == "valkey" else "redis-server", f"{files}/redis.conf"]
+    # Its limit of connections stays at the image's: a higher one than the engine's limit of open
+    # files keeps the server from starting.
+    tls = f"ssl_chain_cert={files}/cert.pem,ssl_key={files}/key.pem"
+    return ["memcached", "-m", str(max(1, node.max_memory // 2**20)), "-Z", "-o", tls]
+
+
+def uid_of(node: Node) -> int:
+    """The user that a node's server runs as, who has to own its files."""
+    return REDIS_UID if node.service is Service.REDIS else MEMCACHED_UID
+
+
+def pod_of(zone: str) -> str:
+    """The name of a zone's pod, on the network too."""
+    return f"pod-{zone}"
+
+
+def _upstream(link: Link) -> str:
+    host = "127.0.0.1" if link.source == CLIENT else pod_of(link.target_zone)
+    return f"{host}:{_LISTENERS[link.service]}"

@@ -1,0 +1,454 @@
+"""A topology that `docker compose` brought up: it works, and can be attached to."""
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cachesim import Settings, clients
+from cachesim.backends.base import NodeState
+from cachesim.backends.compose import ComposeBackend, load
+from cachesim.clients import DEFAULT_USER, NodeClients
+from cachesim.compose import render
+from cachesim.credentials import ADMIN_USER
+from cachesim.errors import StartError
+from cachesim.proxy.client import ToxiproxyClient
+from cachesim.tls import client_context
+from cachesim.toxics import Latency, Stream
+
+if TYPE_CHECKING:
+    from redis.cluster import RedisCluster
+
+pytestmark = pytest.mark.usefixtures("require_docker")
+
+PROJECT = "com.docker.compose.project"
+NODES = ["redis-a", "memcached-a", "redis-b", "memcached-b", "redis-c", "memcached-c"]
+
+
+@pytest.fixture(scope="module")
+def program(require_docker: None) -> list[str]:  # noqa: ARG001  # first of all
+    """The command that is compose."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        there = shutil.which(command[0])
+        if there and not subprocess.run([*command, "version"], capture_output=True).returncode:
+            return command
+    message = "neither `docker compose` nor docker-compose is installed"
+    if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
+        pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {message}")
+    pytest.skip(message)
+
+
+def free_base_port() -> int:
+    """The first of thirty ports that nobody has."""
+    draw = Random()
+    while True:
+        base = draw.randrange(20000, 32000, 10)
+        try:
+            for port in range(base, base + 30):
+                with socket.socket() as listener:
+                    listener.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return base
+
+
+class Folder:
+    """A folder of `cachesim compose`, and compose in it."""
+
+    def __init__(self, parent: Path, program: list[str]) -> None:
+        # Its name is the project's: other tests may run at the same time.
+        self.path = parent / f"test-{secrets.token_hex(4)}"
+        self.project = f"cachesim-{self.path.name}"
+        self._program = program
+        render(self.path, Settings(), free_base_port())
+        composed = load(self.path)
+        self.composed, self.plan = composed, composed.plan
+        self.tls = client_context(composed.ca)
+        password = composed.credentials.admin_password
+        self.admin = NodeClients(self.plan.admin, ADMIN_USER, password, self.tls)
+        token = composed.credentials.token
+        self.through_links = NodeClients(self.plan.endpoint, DEFAULT_USER, token, self.tls)
+
+    def compose(self, *arguments: str, fails: bool = False) -> str:
+        """Run a command of compose, and give what it prints."""
+        # The user's own variables would choose another file or project.
+        env = {k: v for k, v in os.environ.items() if not k.startswith("COMPOSE_")}
+        done = subprocess.run(
+            [*self._program, *arguments],
+            cwd=self.path, env=env, capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) is fails, output
+        return output
+
+    def up(self, **how: bool) -> str:
+        """Bring it up with one command."""
+        wait = ["--wait"] if self._program[0] == "docker" else []
+        return self.compose("up", "-d", *wait, **how)
+
+    def again(self) -> None:
+        """Restart everything."""
+        if self._program[0] == "docker":
+            self.compose("restart")
+        else:
+            self.compose("stop")
+        self.up()
+
+    def redis(self) -> "RedisCluster":
+        """The client that the architecture prescribes."""
+        nodes = [self.plan.endpoint(node.name) for node in self.plan.topology.redis]
+        ca = self.path / "secrets/ca.pem"
+        return clients.redis_cluster(nodes, self.composed.credentials.token, ca)
+
+    def close(self) -> None:
+        """Take it down."""
+        self.admin.close()
+        self.through_links.close()
+        self.compose("down", "-v")
+
+
+@pytest.fixture(scope="module")
+def folder(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """A folder that is up."""
+    with closing(Folder(tmp_path_factory.mktemp("compose"), program)) as it:
+        it.up()
+        yield it
+
+
+@pytest.fixture
+def unused(program: list[str], tmp_path: Path) -> Iterator[Folder]:
+    """A folder that is not up."""
+    with closing(Folder(tmp_path, program)) as it:
+        yield it
+
+
+@pytest.fixture
+def backend(folder: Folder) -> Iterator[ComposeBackend]:
+    """What attached to it; its nodes run afterwards."""
+    backend = ComposeBackend(folder.path)
+    backend.start(lambda _: None)
+    yield backend
+    for node in NODES:
+        if backend.state(node) is NodeState.PAUSED:
+            backend.resume(node)
+        backend.run(node)
+    backend.start(lambda _: None)
+
+
+@pytest.fixture
+def engine() -> Iterator[Any]:
+    """The Docker SDK's client."""
+    from cachesim.backends.containers import connect
+
+    client = connect().client
+    yield client
+    client.close()
+
+
+def eventually(what: Callable[[], object], seconds: float = 20) -> object:
+    """The first true result of a call that may fail until then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if result := what():
+                return result
+        except clients.errors():
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def containers_of(folder: Folder, engine: Any) -> dict[str, Any]:
+    """Its containers, by the service's name."""
+    found = engine.containers.list(all=True, filters={"label": f"{PROJECT}={folder.project}"})
+    return {item.labels["com.docker.compose.service"]: item for item in found}
+
+
+# --- compose alone --------------------------------------------------------------------------
+
+
+def test_clients(folder: Folder) -> None:
+    """After one command the architecture's clients work, through the links, with TLS and AUTH."""
+    redis = folder.redis()
+    redis.set("session:abc123", "user-789")
+    assert redis.get("session:abc123") == "user-789"
+    assert {str(node.server_type) for node in redis.get_nodes()} == {"primary", "replica"}
+    assert redis.get_primaries()[0].port == folder.plan.endpoint("redis-a").port
+    redis.close()
+    nodes = [folder.plan.endpoint(node.name) for node in folder.plan.topology.memcached]
+    memcached = clients.memcached_client(nodes, folder.tls)
+    for n in range(9):
+        memcached.set(f"api:{n}", str(n), noreply=False)
+    assert [memcached.get(f"api:{n}") for n in range(9)] == [str(n).encode() for n in range(9)]
+    memcached.close()
+
+
+def test_production_settings(folder: Folder) -> None:
+    """Forming leaves production's settings behind."""
+    for node in folder.plan.topology.redis:
+        told = folder.admin.redis(node.name).config_get("cluster-node-timeout")
+        assert told == {"cluster-node-timeout": "15000"}
+
+
+def test_needs_the_password(folder: Folder) -> None:
+    """Nobody gets in without AUTH."""
+    from redis.exceptions import AuthenticationError
+
+    wrong = NodeClients(folder.plan.endpoint, DEFAULT_USER, "wrong", folder.tls)
+    with closing(wrong), pytest.raises(AuthenticationError):
+        wrong.redis("redis-a").ping()
+
+
+def test_proxies(folder: Folder) -> None:
+    """The proxies are there: one for each link."""
+    names: list[str] = []
+    for zone in folder.plan.topology.zones:
+        with closing(ToxiproxyClient(folder.plan.toxiproxy(zone.name))) as server:
+            proxies = server.proxies()
+        assert all(proxy["enabled"] for proxy in proxies.values())
+        names += proxies
+    assert len(names) == 24
+    assert sorted(names) == sorted(link.name for link in folder.plan.topology.links)
+
+
+def test_no_secret_shows(folder: Folder, engine: Any) -> None:
+    """Neither passwords nor keys in inspect, arguments or logs."""
+    shown = []
+    for container in containers_of(folder, engine).values():
+        shown += [repr(container.attrs), container.logs().decode(errors="replace")]
+        if container.status == "running":
+            shown.append(repr(container.top()))
+    assert len(shown) > 20
+    for text in shown:
+        assert folder.composed.credentials.token not in text
+        assert folder.composed.credentials.admin_password not in text
+        assert "PRIVATE KEY" not in text
+
+
+def test_files_are_private(folder: Folder, engine: Any) -> None:
+    """The servers' files are for their own users alone."""
+    listing = containers_of(folder, engine)["redis-a"].exec_run(
+        ["ls", "-ln", "/cachesim/redis-a", "/cachesim/memcached-a"]
+    )
+    files = [line.split() for line in listing.output.decode().splitlines() if "." in line]
+    secret = [(owner, mode) for mode, _, owner, *_, name in files if not name.startswith("nodes")]
+    assert sorted(set(secret)) == [("11211", "-rw-------"), ("999", "-rw-------")]
+    assert len(secret) == 8
+
+
+def test_no_way_out(folder: Folder, engine: Any) -> None:
+    """Ports are published on loopback alone, and the network translates no address."""
+    for container in containers_of(folder, engine).values():
+        published = (container.attrs["NetworkSettings"]["Ports"] or {}).values()
+        hosts = {binding["HostIp"] for bindings in published for binding in bindings or []}
+        assert hosts <= {"127.0.0.1"}
+    (network,) = engine.networks.list(filters={"label": f"{PROJECT}={folder.project}"})
+    option = "com.docker.network.bridge.enable_ip_masquerade"
+    assert network.attrs["Options"][option] == "false"
+
+
+def test_service_in_a_zone(folder: Folder) -> None:
+    """A service that joins a zone, as the README has it, knows the nodes by the same addresses."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (folder.path / "README.md").read_text(), re.DOTALL)
+    port = folder.plan.endpoint("redis-a").port
+    script = (
+        "REDISCLI_AUTH=$$(cat secrets/token) "
+        f"redis-cli --tls --cacert secrets/ca.pem -c -p {port} set from-a-zone b"
+    )
+    override = folder.path / "docker-compose.override.yml"
+    override.write_text(
+        block.replace(
+            "image: my-service",
+            f"image: {Settings().server_image}\n"
+            f"    entrypoint: [sh, -c, '{script}']\n"
+            "    volumes: ['.:/data:ro']",
+        )
+    )
+    try:
+        assert "OK" in folder.compose("run", "--rm", "my-service")
+    finally:
+        override.unlink()
+    redis = folder.redis()
+    assert redis.get("from-a-zone") == "b"
+    redis.close()
+
+
+def test_restart(folder: Folder) -> None:
+    """After a restart, and after `down` and `up`, the cluster is there again, with its data.
+
+    Even if another node was the primary before.
+    """
+    redis = folder.redis()
+    redis.set("kept", "yes")
+    redis.close()
+    folder.admin.redis("redis-c").execute_command("CLUSTER FAILOVER", "TAKEOVER")
+    eventually(lambda: folder.admin.redis("redis-a").role()[0] == "slave")
+    for bring_back in (folder.again, lambda: (folder.compose("down"), folder.up())):
+        folder.admin.close()
+        bring_back()
+        redis = folder.redis()
+        assert redis.get("kept") == "yes"
+        assert redis.get_primaries()[0].port == folder.plan.endpoint("redis-a").port
+        redis.set("written", "again")
+        redis.close()
+
+
+def test_down_leaves_nothing(unused: Folder, engine: Any) -> None:
+    """`down -v` removes all; there are no volumes that it would not know of."""
+    unused.up()
+    containers = containers_of(unused, engine)
+    assert sorted(containers) == sorted([*NODES, "pod-a", "pod-b", "pod-c", "files", "form"])
+    volumes = {
+        mount["Name"]
+        for container in containers.values()
+        for mount in container.attrs["Mounts"]
+        if mount["Type"] == "volume"
+    }
+    names = ("files", "redis-a", "redis-b", "redis-c")
+    assert volumes == {f"{unused.project}_{name}" for name in names}
+    unused.compose("down", "-v")
+    mine = {"label": f"{PROJECT}={unused.project}"}
+    assert containers_of(unused, engine) == {}
+    assert engine.networks.list(filters=mine) == []
+    assert engine.volumes.list(filters=mine) == []
+
+
+def test_fresh_clone(unused: Folder) -> None:
+    """Without secrets nothing comes up, and the log says what to do."""
+    shutil.rmtree(unused.path / "secrets")
+    unused.up(fails=True)
+    assert "Run 'cachesim compose .' in it" in unused.compose("logs", "files")
+
+
+# --- attached -------------------------------------------------------------------------------
+
+
+def test_kill_of_the_primary(folder: Folder, backend: ComposeBackend) -> None:
+    """A killed primary is gone for its clients; run again, it is back with what it had."""
+    client = folder.through_links.redis("redis-a")
+    client.set("before", "the kill")
+    backend.kill("redis-a", "memcached-a")
+    backend.kill("redis-a")
+    assert backend.state("redis-a") is backend.state("memcached-a") is NodeState.STOPPED
+    assert backend.state("redis-b") is NodeState.RUNNING
+    with pytest.raises(clients.errors()):
+        client.get("before")
+    backend.run("redis-a")
+    assert backend.state("redis-a") is NodeState.RUNNING
+    assert eventually(lambda: client.get("before")) == "the kill"
+    assert "Ready to accept connections" in backend.logs("redis-a")
+
+
+def test_pause(folder: Folder, backend: ComposeBackend) -> None:
+    """A paused node answers nothing; when it is resumed, it goes on."""
+    with closing(folder.through_links.new_memcached("memcached-b")) as client:
+        client.set("k", "v")
+        backend.pause("memcached-b")
+        assert backend.state("memcached-b") is NodeState.PAUSED
+        with pytest.raises(TimeoutError):
+            client.get("k")
+        backend.resume("memcached-b")
+        assert client.get("k") == b"v"
+
+
+def test_orderly_end(folder: Folder, backend: ComposeBackend) -> None:
+    """A node that was shut down said so, and can run again."""
+    backend.shut_down("redis-c")
+    assert backend.state("redis-c") is NodeState.STOPPED
+    assert "bye bye" in backend.logs("redis-c")
+    backend.run("redis-c")
+    assert eventually(folder.through_links.redis("redis-c").ping)
+
+
+def test_toxic(folder: Folder, backend: ComposeBackend) -> None:
+    """A toxic on a link is what its clients see, and others don't."""
+    link = "client-to-redis-a"
+    with closing(ToxiproxyClient(backend.toxiproxy("a"))) as server:
+        for client in (folder.through_links, folder.admin):
+            assert client.redis("redis-a").ping()
+        server.add_toxic(link, "slow", Latency(700), Stream.DOWNSTREAM)
+        began = time.monotonic()
+        assert folder.through_links.redis("redis-a").ping()
+        assert time.monotonic() - began >= 0.7
+        began = time.monotonic()
+        assert folder.admin.redis("redis-a").ping()
+        assert time.monotonic() - began < 0.7
+        server.remove_toxic(link, "slow")
+
+
+def test_addresses(folder: Folder, backend: ComposeBackend) -> None:
+    """The backend tells the addresses of the folder's plan."""
+    for node in NODES:
+        assert backend.endpoint(node) == folder.plan.endpoint(node)
+        assert backend.admin(node) == folder.plan.admin(node)
+
+
+def test_start_undoes_what_was_left(folder: Folder) -> None:
+    """Toxics, disabled proxies and other roles, as a control plane that died leaves them, go."""
+    with closing(ToxiproxyClient(folder.plan.toxiproxy("b"))) as server:
+        server.add_toxic("b-to-redis-a", "left", Latency(1000), Stream.UPSTREAM)
+        server.set_enabled("client-to-memcached-b", False)
+        folder.admin.redis("redis-b").execute_command("CLUSTER FAILOVER", "TAKEOVER")
+        ComposeBackend(folder.path).start(lambda _: None)
+        assert server.proxy("b-to-redis-a")["toxics"] == []
+        assert server.proxy("client-to-memcached-b")["enabled"]
+    assert folder.admin.redis("redis-a").role()[0] == "master"
+
+
+def test_start_leaves_the_well_alone(folder: Folder, backend: ComposeBackend) -> None:
+    """Who is connected while something attaches and leaves again, stays connected."""
+    client = folder.through_links.redis("redis-a")
+    before = client.client_id()
+    other = ComposeBackend(folder.path)
+    other.start(lambda _: None)
+    other.stop()
+    assert client.client_id() == before
+    assert {backend.state(node) for node in NODES} == {NodeState.RUNNING}
+
+
+def test_not_up(unused: Folder) -> None:
+    """What is not up is told, with the command that brings it up."""
+    with pytest.raises(StartError, match=r"is not up.*docker compose -f .* up -d"):
+        ComposeBackend(unused.path).start(lambda _: None)
+
+
+def test_node_is_down(folder: Folder, backend: ComposeBackend) -> None:
+    """A container that does not run is named, with what to do; then it works."""
+    backend.kill("memcached-c")
+    with pytest.raises(StartError, match=r"memcached-c \(exited\).*up -d"):
+        ComposeBackend(folder.path).start(lambda _: None)
+    folder.up()
+    ComposeBackend(folder.path).start(lambda _: None)
+
+
+def test_node_is_paused(folder: Folder, backend: ComposeBackend) -> None:
+    """A container that stands still is named, with what to do; then it works."""
+    backend.pause("redis-b")
+    with pytest.raises(StartError, match=r"paused: redis-b.*unpause"):
+        ComposeBackend(folder.path).start(lambda _: None)
+    folder.compose("unpause", "redis-b")
+    ComposeBackend(folder.path).start(lambda _: None)
+
+
+def test_other_secrets(folder: Folder) -> None:
+    """Servers that have other secrets than the folder are told, with what to do."""
+    kept = folder.path / "secrets.kept"
+    (folder.path / "secrets").rename(kept)
+    try:
+        render(folder.path, Settings(), folder.plan.ports["a"].redis)
+        with pytest.raises(StartError, match=r"(?s)does not answer.*--force-recreate"):
+            ComposeBackend(folder.path, start_timeout=0.1).start(lambda _: None)
+    finally:
+        shutil.rmtree(folder.path / "secrets")
+        kept.rename(folder.path / "secrets")

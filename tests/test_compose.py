@@ -1,0 +1,243 @@
+"""What `cachesim compose` writes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cachesim import Settings
+from cachesim.backends.compose import load
+from cachesim.compose import BASE_PORT, render
+from cachesim.credentials import acl_hash
+from cachesim.errors import CachesimError, SettingsError, StartError
+from cachesim.tls import hosts_in
+from cachesim.topology import production
+
+CHECKED_IN = Path(__file__).parents[1] / "compose"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the default topology."""
+    folder = tmp_path / "compose"
+    render(folder, Settings())
+    return folder
+
+
+def public(folder: Path) -> dict[str, bytes]:
+    """All files but the secrets, by path."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {path: text for path, text in contents.items() if not path.startswith("secrets/")}
+
+
+def secrets(folder: Path) -> dict[str, bytes]:
+    """The secrets, by path."""
+    files = (path for path in (folder / "secrets").rglob("*") if path.is_file())
+    return {path.relative_to(folder / "secrets").as_posix(): path.read_bytes() for path in files}
+
+
+def test_checked_in(folder: Path) -> None:
+    """The folder in the repository is the default topology. If not: `cachesim compose compose`."""
+    written, there = public(folder), public(CHECKED_IN)
+    assert written.keys() == there.keys()
+    for path, content in written.items():
+        assert content == there[path], path
+
+
+def test_returns_what_it_wrote(tmp_path: Path) -> None:
+    """The files are returned, secrets included, and there are no others."""
+    files = render(tmp_path / "new" / "folder", Settings())
+    assert set(files) == {p for p in (tmp_path / "new" / "folder").rglob("*") if p.is_file()}
+
+
+def test_again_changes_nothing(folder: Path) -> None:
+    """A second time writes the same, and keeps the secrets."""
+    before = public(folder), secrets(folder)
+    render(folder, Settings())
+    assert (public(folder), secrets(folder)) == before
+
+
+def test_each_has_its_own_secrets(folder: Path, tmp_path: Path) -> None:
+    """Another folder has other secrets."""
+    render(tmp_path / "other", Settings())
+    mine, other = secrets(folder), secrets(tmp_path / "other")
+    assert mine.keys() == other.keys()
+    assert {path for path in mine if mine[path] == other[path]} == {".gitignore"}
+
+
+def test_secrets_are_secret(folder: Path) -> None:
+    """They are for this user alone, git does not see them, and they are nowhere else."""
+    assert folder.joinpath("secrets").stat().st_mode & 0o077 == 0
+    assert all(p.stat().st_mode & 0o077 == 0 for p in folder.joinpath("secrets").rglob("*"))
+    assert folder.joinpath("secrets/.gitignore").read_text() == "*\n"
+    composed = load(folder)
+    for path, content in public(folder).items():
+        text = content.decode()
+        assert composed.credentials.token not in text, path
+        assert composed.credentials.admin_password not in text, path
+        assert acl_hash(composed.credentials.token) not in text, path
+        assert "PRIVATE KEY" not in text, path
+
+
+def test_a_token_of_ones_own(folder: Path) -> None:
+    """A token that the user puts there is kept, and the servers are given it."""
+    mine = "of-my-own-0123456789"
+    (folder / "secrets/token").write_text(f"{mine}\n")
+    render(folder, Settings())
+    assert load(folder).credentials.token == mine
+    for name in ("redis-a", "redis-b", "redis-c"):
+        conf = (folder / "secrets" / name / "auth.conf").read_text()
+        assert acl_hash(mine) in conf
+
+
+def test_loads_what_was_written(tmp_path: Path) -> None:
+    """Whoever attaches gets the settings, the plan, the CA and the passwords."""
+    given = {"engine": "valkey", "memory_scale": 0.02, "node_timeout_seconds": 5.0}
+    settings = Settings.model_validate({**given, "advertise_host": "cache.example"})
+    render(tmp_path / "it", settings, 20000)
+    composed = load(tmp_path / "it")
+    assert composed.settings == {**given, "advertise_host": "cache.example"}
+    assert composed.plan.topology == production(0.02)
+    assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:20000"
+    assert composed.ca == (tmp_path / "it/secrets/ca.pem").read_bytes()
+    assert composed.credentials.token not in repr(composed)
+
+
+def test_proxies(folder: Path) -> None:
+    """Every link is a proxy of its zone's Toxiproxy, and a port is listened on once in a pod."""
+    names = []
+    for zone in "abc":
+        proxies = json.loads((folder / f"proxies/{zone}.json").read_text())
+        listeners = {proxy["listen"].rpartition(":")[2] for proxy in proxies}
+        assert len(listeners) == len(proxies) == 8
+        names += [proxy["name"] for proxy in proxies]
+    assert sorted(names) == sorted(link.name for link in production().links)
+
+
+def test_ports(folder: Path) -> None:
+    """All ports are different and from the base port on; what is published is on 127.0.0.1."""
+    plan = load(folder).plan
+    used = [port for ports in plan.ports.values() for port in vars(ports).values()]
+    assert len(set(used)) == 18
+    assert min(used) == BASE_PORT
+    assert max(used) < BASE_PORT + 30
+    lines = (folder / "docker-compose.yml").read_text().splitlines()
+    published = [p for s in lines if "ports:" in s for p in json.loads(s.partition(": ")[2])]
+    assert len(published) == 15
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_settings(tmp_path: Path) -> None:
+    """Settings reach images, commands, configuration and the name of the project."""
+    settings = Settings.model_validate(
+        {
+            "engine": "valkey", "name": "Demo.One", "valkey_image": "my.mirror/valkey:8$1",
+            "node_timeout_seconds": 3, "start_timeout_seconds": 7.5, "memory_scale": 0.5,
+            "advertise_host": "cache.example",
+        }
+    )  # fmt: skip
+    folder = tmp_path / "it"
+    render(folder, settings)
+    composed = (folder / "docker-compose.yml").read_text()
+    assert composed.count('image: "my.mirror/valkey:8$$1"') == 2
+    assert 'command: ["valkey-server", "/cachesim/redis-b/redis.conf"]' in composed
+    assert 'command: ["3000", "8", "redis-a", "redis-b", "redis-c"]' in composed
+    assert 'command: ["memcached", "-m", "6144",' in composed
+    conf = (folder / "nodes/redis-c/redis.conf").read_text().splitlines()
+    assert "cluster-node-timeout 3000" in conf
+    assert "cluster-announce-hostname cache.example" in conf
+    assert f"maxmemory {5 * 2**30}" in conf
+    certified = hosts_in((folder / "secrets/redis-c/cert.pem").read_bytes())
+    assert certified == {"localhost", "127.0.0.1", "::1", "cache.example"}
+    assert (folder / ".env").read_text() == "COMPOSE_PROJECT_NAME=cachesim-demo-one\n"
+
+
+@pytest.mark.parametrize("base_port", [0, 1023, 65507, 70000])
+def test_no_such_ports(tmp_path: Path, base_port: int) -> None:
+    """A base port that leaves no room is told, and nothing is written."""
+    with pytest.raises(SettingsError, match=f"base_port = {base_port}.*1024 to 65506"):
+        render(tmp_path / "it", Settings(), base_port)
+    assert not (tmp_path / "it").exists()
+
+
+def test_last_ports(tmp_path: Path) -> None:
+    """The highest base port leaves just enough room."""
+    render(tmp_path / "it", Settings(), 65506)
+
+
+def test_others_files_are_left_alone(tmp_path: Path) -> None:
+    """A folder with files of others is refused as it is."""
+    (tmp_path / "docker-compose.yml").write_text("services: {}")
+    with pytest.raises(CachesimError, match=r"docker-compose\.yml.*empty or does not exist"):
+        render(tmp_path, Settings())
+    assert [p.name for p in tmp_path.iterdir()] == ["docker-compose.yml"]
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """What can't be a folder is told."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CachesimError, match=r"file can't be written.*another folder"):
+        render(tmp_path / "file", Settings())
+
+
+def test_certificates_for_another_host(folder: Path) -> None:
+    """Kept certificates that don't fit the settings are told; drawn anew they do."""
+    settings = Settings.model_validate({"advertise_host": "cache.example"})
+    with pytest.raises(CachesimError, match=r"not for cache\.example.*Remove .*secrets"):
+        render(folder, settings)
+    (folder / "secrets").rename(folder.parent / "old")
+    render(folder, settings)
+    assert "cache.example" in hosts_in((folder / "secrets/memcached-a/cert.pem").read_bytes())
+
+
+DAMAGES = {
+    "secrets/token": "token",
+    "secrets/ca.pem": "ca.pem",
+    "secrets/redis-b/key.pem": "key.pem",
+    "secrets/memcached-c/cert.pem": "cert.pem",
+}
+
+
+@pytest.mark.parametrize(("path", "told"), DAMAGES.items())
+def test_damaged_secrets(folder: Path, path: str, told: str) -> None:
+    """Secrets that are not all there are told, and what to do."""
+    (folder / path).unlink()
+    with pytest.raises(CachesimError, match=f"{told}.*Remove .*secrets, run this again"):
+        render(folder, Settings())
+
+
+def test_no_certificate(folder: Path) -> None:
+    """A certificate that is none is told."""
+    (folder / "secrets/redis-a/cert.pem").write_text("nothing")
+    with pytest.raises(CachesimError, match=r"damaged.*Remove .*secrets, run this again"):
+        render(folder, Settings())
+
+
+def no_folder(folder: Path) -> None:
+    """Nothing at all."""
+    folder.rename(folder.parent / "elsewhere")
+
+
+def no_manifest(folder: Path) -> None:
+    """A folder of something else."""
+    (folder / "cachesim.json").unlink()
+
+
+def half_a_manifest(folder: Path) -> None:
+    """A manifest that was cut off."""
+    (folder / "cachesim.json").write_text('{"base_port": 17000}')
+
+
+def no_secrets(folder: Path) -> None:
+    """A fresh clone."""
+    (folder / "secrets").rename(folder.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("damage", [no_folder, no_manifest, half_a_manifest, no_secrets])
+def test_not_loaded(folder: Path, damage: Callable[[Path], None]) -> None:
+    """What can't be attached to tells what to run."""
+    damage(folder)
+    with pytest.raises(StartError, match=r"`cachesim compose .*compose`, and bring it up"):
+        load(folder)
