@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cachesim import clients
 from cachesim.backends.base import Backend, NodeState, Progress
+from cachesim.backends.choice import choose
 from cachesim.backends.remote import RemoteBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
@@ -183,6 +184,12 @@ class Simulator:
 
     def _start_backend(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         """Start one of our own."""
+        name, why = choose(self.settings)
+        progress(f"backend {name}: {why}")
+        start = self._start_docker if name == "docker" else self._start_embedded
+        return start(progress, life)
+
+    def _start_docker(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.docker import DockerBackend, connect, host_of
 
         client = connect()
@@ -190,16 +197,18 @@ class Simulator:
         ca, credentials = CertificateAuthority(hosts), Credentials()
         backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
         files = RunFiles(self.name, ca.pem, credentials.token)
+        return _carried(backend, credentials, ca, files, progress, life)
 
-        def remove() -> None:
-            backend.stop()
-            files.remove()  # not if containers are left: then they tell whose those are
+    def _start_embedded(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
+        from cachesim.backends.embedded import EmbeddedBackend
 
-        # Before the start: an interrupt may come between the two.
-        life.callback(remove)
-        backend.start(progress)
-        tls = client_context(ca.pem)
-        return _Carrier(backend, credentials, tls, files.ca, files.token, files)
+        host = self.settings.advertise_host
+        ca, credentials = CertificateAuthority([host] if host else []), Credentials()
+        files = RunFiles(self.name, ca.pem, credentials.token)
+        backend = EmbeddedBackend(
+            self.name, self.topology, self.settings, credentials, ca, files.folder, self.seed
+        )
+        return _carried(backend, credentials, ca, files, progress, life)
 
     def _borrow(
         self,
@@ -524,6 +533,27 @@ class Simulator:
     def __repr__(self) -> str:
         state = "stopped" if self._life is None else "running"
         return f"<Simulator {self.name}, {state}, seed {self.seed}>"
+
+
+def _carried(
+    backend: Backend,
+    credentials: Credentials,
+    ca: CertificateAuthority,
+    files: RunFiles,
+    progress: Progress,
+    life: contextlib.ExitStack,
+) -> _Carrier:
+    """Start a backend; what it takes to talk to it."""
+
+    def remove() -> None:
+        backend.stop()
+        files.remove()  # not if containers are left: then they tell whose those are
+
+    # Before the start: an interrupt may come between the two.
+    life.callback(remove)
+    backend.start(progress)
+    tls = client_context(ca.pem)
+    return _Carrier(backend, credentials, tls, files.ca, files.token, files)
 
 
 def remove_orphans() -> list[str]:

@@ -8,7 +8,7 @@ from redis.cluster import RedisCluster
 
 from cachesim import Simulator
 
-BACKENDS = ("docker",)
+BACKENDS = ("docker", "embedded")
 SPEED = 30
 
 
