@@ -51,6 +51,7 @@ class Server:
         self._last_number = 25
         self._deferred: list[Callable[[], None]] = []
         self.counters = Counters()
+        self.counters.connections = 1  # the listener
         self.details = Details()
         self.items = Items(Slabs(config.max_memory), self.counters, config.max_item_size, wall())
         self.commands = Commands(self)
