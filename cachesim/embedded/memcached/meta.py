@@ -129,6 +129,8 @@ class _Flags:
 
 _PLAIN = frozenset(b"lOPLkstcfvhuqI")
 _VALUE, _QUIET, _CREATES, _EXPIRES, _NO_UPDATE, _STALE, _HAS_CAS = b"vqNTuIC"
+_NEED_OLD_STATE = frozenset(b"NTRlh")
+"""With these `mg` notes only at its end that an item was read."""
 
 
 class Meta:
@@ -190,6 +192,8 @@ class Meta:
                 out.append(b"h1" if item.is_fetched else b"h0")
             elif name == 0x4F:  # O
                 if len(word) > _MAX_OPAQUE:
+                    if names.isdisjoint(_NEED_OLD_STATE) and _NO_UPDATE not in names:
+                        items.used(item)
                     return _OPAQUE_TOO_LONG
                 out.append(word)
             elif name == 0x6B:  # k
