@@ -54,13 +54,17 @@ LAYERS = (
     ),
     layer(
         "protocols",
-        "protocols protocols.resp",
+        "protocols protocols.memcached protocols.resp",
         "",
         "bytes in, requests out: nothing of what they are for",
     ),
     layer(
         "embedded-nodes",
         "embedded.tls "
+        "embedded.memcached embedded.memcached.commands embedded.memcached.config "
+        "embedded.memcached.items embedded.memcached.meta embedded.memcached.node "
+        "embedded.memcached.replies embedded.memcached.server embedded.memcached.session "
+        "embedded.memcached.slabs embedded.memcached.stats embedded.memcached.storing "
         "embedded.redis embedded.redis.acl embedded.redis.aof embedded.redis.blocking "
         "embedded.redis.bus embedded.redis.client embedded.redis.cluster "
         "embedded.redis.commands embedded.redis.commands.admin "
