@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cachesim import clients
 from cachesim.backends.base import Backend, NodeState, Progress
-from cachesim.backends.choice import choose
+from cachesim.backends.choice import choose, no_engine_named
 from cachesim.backends.remote import RemoteBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
@@ -87,6 +87,7 @@ class Simulator:
         name: the topology's name.
         seed: all draws depend on it alone.
         events: the event log.
+        backend_reason: why the backend is the one that it is, once it was started.
     """
 
     redis: Shard
@@ -103,6 +104,7 @@ class Simulator:
         self.name = self.settings.name or secrets.token_hex(3)
         self.seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
         self.events = EventLog()
+        self.backend_reason = ""
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
         self._operations = contextlib.ExitStack()
@@ -184,8 +186,7 @@ class Simulator:
 
     def _start_backend(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         """Start one of our own."""
-        name, why = choose(self.settings)
-        progress(f"backend {name}: {why}")
+        name, self.backend_reason = choose(self.settings)
         start = self._start_docker if name == "docker" else self._start_embedded
         return start(progress, life)
 
@@ -202,6 +203,7 @@ class Simulator:
     def _start_embedded(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.embedded import EmbeddedBackend
 
+        progress(f"backend embedded: {self.backend_reason}")
         host = self.settings.advertise_host
         ca, credentials = CertificateAuthority([host] if host else []), Credentials()
         files = RunFiles(self.name, ca.pem, credentials.token)
@@ -563,8 +565,10 @@ def remove_orphans() -> list[str]:
         The topologies' names.
 
     Raises:
-        BackendUnavailable: no engine answers.
+        BackendUnavailable: the engine does not answer.
     """
+    if no_engine_named():
+        return []
     from cachesim.backends import docker
 
     return docker.remove_orphans(docker.connect())

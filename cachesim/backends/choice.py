@@ -18,18 +18,18 @@ def choose(settings: Settings) -> tuple[str, str]:
     """
     if settings.backend != "auto":
         return settings.backend, "as the settings say"
-    if reason := _nothing_named() or _what_is_missing(settings):
+    if reason := no_engine_named() or _what_is_missing(settings):
         return "embedded", reason
-    return "docker", "an engine answers"
+    return "docker", "a container engine answers"
 
 
-def _nothing_named() -> str | None:
-    """That there is no engine to ask. It spares the imports of those who have none."""
+def no_engine_named() -> str | None:
+    """That there is no engine to ask, if so. It spares the imports of those who have none."""
     files = (_SOCKET, Path("~/.docker/config.json"), Path("~/.testcontainers.properties"))
     named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
     if sys.platform == "win32" or named or any(file.expanduser().exists() for file in files):
         return None
-    return f"no Docker engine, as there is no {_SOCKET} and DOCKER_HOST is not set"
+    return f"there is no Docker engine: no {_SOCKET}, and DOCKER_HOST is not set"
 
 
 def _what_is_missing(settings: Settings) -> str | None:

@@ -76,7 +76,9 @@ class EmbeddedBackend:
             self._thread.run(self._start_nodes)
         except ToxiproxyError as error:
             self.stop()
-            raise PortTaken(f"{error}: start again, or close what has too many files open") from error
+            raise PortTaken(
+                f"{error}: start again, or close what has too many files open"
+            ) from error
         except OSError as error:
             self.stop()
             raise StartError(f"the emulated nodes can't start: {error}") from error
@@ -135,7 +137,9 @@ class EmbeddedBackend:
             tls = server_context(self._ca.issue(node.name), directory)
             if node.service is Service.MEMCACHED:
                 memcached = MemcachedNode(
-                    MemcachedNodeConfig(node.name, node.max_memory, tls), loop=self._loop
+                    # As `-m` takes it: in whole megabytes.
+                    MemcachedNodeConfig(node.name, node.max_memory >> 20 << 20, tls),
+                    loop=self._loop,
                 )
                 self._nodes[node.name] = memcached
                 self._accept[_address(node.name, Service.MEMCACHED)] = memcached.accept
@@ -260,4 +264,3 @@ class EmbeddedBackend:
 
 def _address(node: str, service: Service) -> str:
     return f"{node}:{_PORTS[service]}"
-

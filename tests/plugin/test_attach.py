@@ -231,7 +231,7 @@ def test_keep(
 def test_header_of_keep(run_pytest: RunPytest) -> None:
     """The header tells."""
     lines = run_pytest("--cachesim", "--cachesim-keep", "--cachesim-seed=5").outlines
-    assert "cachesim: backend auto, engine redis, speed 30, seed 5, kept" in lines
+    assert "cachesim: backend docker (an engine answers), engine redis, speed 30, seed 5, kept" in lines
 
 
 def test_keep_with_attach(

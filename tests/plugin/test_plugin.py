@@ -112,7 +112,7 @@ def test_switch(
     monkeypatch.setenv("CACHESIM", variable)
     result = run_pytest(*(["--cachesim"] if option else []), "--cachesim-seed=5")
     found = [line for line in result.outlines if line.startswith("cachesim:")]
-    assert found == ["cachesim: backend auto, engine redis, speed 30, seed 5"] * is_on
+    assert found == ["cachesim: backend docker (an engine answers), engine redis, speed 30, seed 5"] * is_on
 
 
 @pytest.mark.parametrize("variable", ["CACHESIM", "CACHESIM_KEEP"])
