@@ -105,7 +105,7 @@ class EmbeddedBackend:
         from cachesim.proxy.server import Proxies, ProxySpec
 
         for zone in self._topology.zones:
-            rng = Random(f"{self._seed} {zone.name}")  # noqa: S311  # to be drawn again
+            rng = Random(f"{self._seed} {zone.name}")  # to be drawn again
             server = ProxyServer(self._loop, Proxies(self._loop, self._dial, rng))
             self._servers[zone.name] = server
             self._urls[zone.name] = server.start()

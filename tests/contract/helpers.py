@@ -98,8 +98,9 @@ def raw_tls(sim: Simulator, endpoint: Endpoint) -> ssl.SSLSocket:
 def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
     """What is at `127.0.0.1:port` for somebody inside a zone, as an address for this process.
 
-    In containers a proxy of the zone's own Toxiproxy, which is in the zone, passes connections on to
-    it. The zone's container is reached at its own address, as only a local engine on Linux allows.
+    In containers a proxy of the zone's own Toxiproxy, which is in the zone, passes connections on
+    to it. The zone's container is reached at its own address, as only a local engine on Linux
+    allows.
     """
     if sim.backend == "embedded":
         # Nobody is inside a zone: whoever wants to be takes the addresses of its links.
