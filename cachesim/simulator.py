@@ -39,7 +39,6 @@ from cachesim.handles import (
 from cachesim.links import Links
 from cachesim.monitor import Monitor
 from cachesim.nodes import Nodes
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.shard import RedisShard
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import production
@@ -249,7 +248,7 @@ class Simulator:
     def _operate(self, life: contextlib.ExitStack) -> None:
         """Set up what watches and breaks the topology."""
         backend = self._carrier.backend
-        servers = {z.name: ToxiproxyClient(backend.toxiproxy(z.name)) for z in self.topology.zones}
+        servers = {z.name: backend.toxiproxy_client(z.name) for z in self.topology.zones}
         links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))
         life.callback(links.close)
         nodes = Nodes(self.topology, backend, links, self.events)

@@ -16,6 +16,7 @@ from cachesim.elasticache import MAX_CONNECTIONS
 from cachesim.embedded.loop import LoopThread
 from cachesim.embedded.pipe import pipe
 from cachesim.errors import CachesimError, PortTaken, StartError, ToxiproxyError
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
@@ -216,6 +217,12 @@ class EmbeddedBackend:
     def toxiproxy(self, zone: str) -> str:
         """See `Backend.toxiproxy`."""
         return self._urls[zone]
+
+    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+        """See `Backend.toxiproxy_client`."""
+        from cachesim.proxy.local import LocalToxiproxy
+
+        return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
 
     # --- verbs ------------------------------------------------------------------------------
 

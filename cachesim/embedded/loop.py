@@ -58,6 +58,8 @@ class LoopThread:
         Raises:
             CachesimError: the loop does not run.
         """
+        if self._thread is threading.current_thread():
+            return function(*arguments)
         done: Future[_T] = Future()
 
         def call() -> None:
