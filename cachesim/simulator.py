@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import secrets
 import ssl
 import threading
@@ -104,6 +105,7 @@ class Simulator:
         self.seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
         self.events = EventLog()
         self.backend_reason = ""
+        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
         self._operations = contextlib.ExitStack()
@@ -154,7 +156,12 @@ class Simulator:
         return self
 
     def stop(self) -> None:
-        """Take everything down, whatever state it is in. Repeating it is harmless."""
+        """Take everything down, whatever state it is in. Repeating it is harmless.
+
+        A forked process, to which the topology does not belong, does nothing.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             life, self._life = self._life, None
             if life is not None:
