@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals, or forks")
 
 
-def new(**arguments: object) -> Simulator:
+def new(**arguments: Any) -> Simulator:
     """A topology that isn't started yet."""
     return Simulator(backend="embedded", speed=100, **arguments)
 
@@ -43,12 +44,12 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_nothing_is_left(alone: Path) -> None:
-    """After its end there is no thread, no socket and no file more than before, with data or not."""
+    """After its end there is no thread, no socket and no file more than before."""
     threads, sockets = threading.active_count(), open_sockets()
     for _ in range(2):
         with new() as sim, closing(sim.redis_cluster()) as redis:
             redis.set("k", b"x" * 100_000)
-            assert any(it.name == "appendonly.aof" for it in files(alone))
+            until(lambda: any(it.name == "appendonly.aof" for it in files(alone)))
             sim.redis.primary.pause()
             sim.memcached["b"].kill()
         assert threading.active_count() == threads
@@ -202,7 +203,7 @@ def test_choice_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_choice_with_an_engine() -> None:
     """An engine with the images is taken; one that lacks an image only if it may be pulled."""
     assert choose(Settings())[0] == "docker"
-    lacking = {"memcached_image": "cachesim.invalid/nothing:1"}
+    lacking: dict[str, Any] = {"memcached_image": "cachesim.invalid/nothing:1"}
     assert choose(Settings(**lacking))[0] == "docker"
     backend, reason = choose(Settings(**lacking, pull_images="never"))
     assert backend == "embedded"
