@@ -131,6 +131,8 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
+        if self.is_broken:
+            return
         if self._to_drop:
             dropped = min(self._to_drop, len(data))
             self._to_drop -= dropped

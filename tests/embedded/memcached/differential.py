@@ -241,7 +241,11 @@ class Real:
         """Begin a new connection."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        self._socket.connect(self._path)
+        try:
+            self._socket.connect(self._path)
+        except OSError:
+            self._socket.close()
+            raise
 
     def ask(self, request: bytes, end: bytes) -> bytes:
         """The reply to a request, up to an end or the connection's."""
