@@ -19,6 +19,8 @@ _PIECE = 2048
 _KEYS = 24
 """How many keys of a `get` are taken at once."""
 _META_WORDS = 19
+_MOST = 200
+"""How many requests are given at once, about."""
 
 Request = tuple[list[bytes], bytes | None]
 """The words of a line, and the value that came after it with its line's end, if there is one.
@@ -161,7 +163,8 @@ class RequestParser:
         buffer, at = self._buffer, self._at
         length, find = len(buffer), buffer.find
         words = self._words
-        while at < length:
+        is_cut = False
+        while at < length and len(found) < _MOST:
             if words is not None:  # and its value
                 end = at + self._size + 2
                 if end > length:
@@ -172,6 +175,7 @@ class RequestParser:
                 continue
             end = find(b"\n", at)
             if end < 0:
+                is_cut = True
                 break
             stop = end - 1 if end - at > 1 and buffer[end - 1] == 0x0D else end
             if end - at >= _READ and not self._is_get(at):
@@ -208,7 +212,7 @@ class RequestParser:
             else:
                 found.append((line_words, None))
         self._buffer, self._at, self._words = buffer, at, words
-        self._keep()
+        self._keep(is_cut)
         return found
 
     def _take_piece(self, found: list[Request]) -> None:
@@ -238,14 +242,18 @@ class RequestParser:
             self._long, self._long_at = line, len(name)
             self._take_piece(found)
 
-    def _keep(self) -> None:
-        """Keep what is left, in a way that more can be added to without copying it each time."""
+    def _keep(self, is_cut: bool) -> None:
+        """Keep what is left, in a way that more can be added to without copying it each time.
+
+        Args:
+            is_cut: whether it is a line without its end.
+        """
         rest = len(self._buffer) - self._at
         if rest == 0:
             self._buffer, self._at = b"", 0
         elif self._awaited:
             self._hold()
-        elif self._words is None and rest > _LINE:
+        elif is_cut and rest > _LINE:
             if self._is_get(self._at):
                 self._hold()
             else:
