@@ -96,7 +96,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     # The choices are those of cachesim.config, which takes too long to import for `--help`.
     options = (
         click.option("--name", help="The topology's name.  [default: drawn]"),
-        click.option("--backend", type=click.Choice(["auto", "docker"]), help="What carries it."),
+        click.option(
+            "--backend", type=click.Choice(["auto", "docker", "embedded"]), help="What carries it."
+        ),
         click.option(
             "--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run."
         ),

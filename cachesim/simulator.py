@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cachesim import clients
 from cachesim.backends.base import Backend, NodeState, Progress
+from cachesim.backends.choice import choose, no_engine_named
 from cachesim.backends.remote import RemoteBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
@@ -38,7 +39,6 @@ from cachesim.handles import (
 from cachesim.links import Links
 from cachesim.monitor import Monitor
 from cachesim.nodes import Nodes
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.shard import RedisShard
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import production
@@ -86,6 +86,7 @@ class Simulator:
         name: the topology's name.
         seed: all draws depend on it alone.
         events: the event log.
+        backend_reason: why the backend is the one that it is, once it was started.
     """
 
     redis: Shard
@@ -102,6 +103,7 @@ class Simulator:
         self.name = self.settings.name or secrets.token_hex(3)
         self.seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
         self.events = EventLog()
+        self.backend_reason = ""
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
         self._operations = contextlib.ExitStack()
@@ -183,6 +185,11 @@ class Simulator:
 
     def _start_backend(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         """Start one of our own."""
+        name, self.backend_reason = choose(self.settings)
+        start = self._start_docker if name == "docker" else self._start_embedded
+        return start(progress, life)
+
+    def _start_docker(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.docker import DockerBackend, connect, host_of
 
         client = connect()
@@ -190,16 +197,20 @@ class Simulator:
         ca, credentials = CertificateAuthority(hosts), Credentials()
         backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
         files = RunFiles(self.name, ca.pem, credentials.token)
+        return _carried(backend, credentials, ca, files, progress, life)
 
-        def remove() -> None:
-            backend.stop()
-            files.remove()  # not if containers are left: then they tell whose those are
+    def _start_embedded(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
+        from cachesim.backends.embedded import EmbeddedBackend
 
-        # Before the start: an interrupt may come between the two.
-        life.callback(remove)
-        backend.start(progress)
-        tls = client_context(ca.pem)
-        return _Carrier(backend, credentials, tls, files.ca, files.token, files)
+        if self.settings.backend == "auto":
+            progress(f"{self.backend_reason}: the nodes are emulated")
+        host = self.settings.advertise_host
+        ca, credentials = CertificateAuthority([host] if host else []), Credentials()
+        files = RunFiles(self.name, ca.pem, credentials.token)
+        backend = EmbeddedBackend(
+            self.name, self.topology, self.settings, credentials, ca, files.folder, self.seed
+        )
+        return _carried(backend, credentials, ca, files, progress, life)
 
     def _borrow(
         self,
@@ -237,7 +248,7 @@ class Simulator:
     def _operate(self, life: contextlib.ExitStack) -> None:
         """Set up what watches and breaks the topology."""
         backend = self._carrier.backend
-        servers = {z.name: ToxiproxyClient(backend.toxiproxy(z.name)) for z in self.topology.zones}
+        servers = {z.name: backend.toxiproxy_client(z.name) for z in self.topology.zones}
         links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))
         life.callback(links.close)
         nodes = Nodes(self.topology, backend, links, self.events)
@@ -526,6 +537,27 @@ class Simulator:
         return f"<Simulator {self.name}, {state}, seed {self.seed}>"
 
 
+def _carried(
+    backend: Backend,
+    credentials: Credentials,
+    ca: CertificateAuthority,
+    files: RunFiles,
+    progress: Progress,
+    life: contextlib.ExitStack,
+) -> _Carrier:
+    """Start a backend; what it takes to talk to it."""
+
+    def remove() -> None:
+        backend.stop()
+        files.remove()  # not if containers are left: then they tell whose those are
+
+    # Before the start: an interrupt may come between the two.
+    life.callback(remove)
+    backend.start(progress)
+    tls = client_context(ca.pem)
+    return _Carrier(backend, credentials, tls, files.ca, files.token, files)
+
+
 def remove_orphans() -> list[str]:
     """Remove the containers of runs whose process has ended, and nothing else.
 
@@ -533,8 +565,10 @@ def remove_orphans() -> list[str]:
         The topologies' names.
 
     Raises:
-        BackendUnavailable: no engine answers.
+        BackendUnavailable: the engine does not answer.
     """
+    if no_engine_named():
+        return []
     from cachesim.backends import docker
 
     return docker.remove_orphans(docker.connect())

@@ -48,7 +48,8 @@ LAYERS = (
     layer(
         "proxy",
         "proxy proxy.client proxy.chain proxy.connection proxy.listener proxy.server proxy.gojson"
-        " proxy.api proxy.api_server embedded embedded.pipe",
+        " proxy.api proxy.api_server proxy.local embedded embedded.pipe embedded.timers"
+        " embedded.loop",
         "facts",
         "Toxiproxy's API knows nothing of backends: it is the same in front of all of them",
     ),
@@ -89,9 +90,15 @@ LAYERS = (
     layer(
         "backends",
         "backends backends.base backends.redis_server backends.plan backends.containers"
-        " backends.docker backends.compose backends.remote",
+        " backends.docker backends.compose backends.remote backends.choice",
         "facts servers proxy",
         "a backend carries servers and proxies; what they are used for is not its business",
+    ),
+    layer(
+        "embedded-backend",
+        "backends.embedded",
+        "facts servers proxy embedded-nodes backends",
+        "the one backend that has the emulated nodes",
     ),
     layer(
         "operations",
@@ -102,7 +109,7 @@ LAYERS = (
     layer(
         "root",
         "simulator compose",
-        "facts servers proxy backends operations",
+        "facts servers proxy backends embedded-backend operations",
         "the one place that puts the parts together, and picks the backend",
     ),
     layer(

@@ -1,4 +1,4 @@
-"""One suite over a `Simulator`, whatever carries it. Name another backend in `BACKENDS`."""
+"""One suite over a `Simulator`, whatever carries it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,16 +8,13 @@ from redis.cluster import RedisCluster
 
 from cachesim import Simulator
 
-BACKENDS = ("docker",)
 SPEED = 30
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+@pytest.fixture(scope="session")
+def shared(backend: str) -> Iterator[Simulator]:
     """A running topology for the whole session."""
-    if request.param == "docker":
-        request.getfixturevalue("require_docker")
-    with Simulator(backend=request.param, speed=SPEED, seed=7) as sim:
+    with Simulator(backend=backend, speed=SPEED, seed=7) as sim:
         yield sim
 
 
