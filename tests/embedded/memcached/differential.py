@@ -23,6 +23,7 @@ from cachesim.clock import Deadline
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.node import MemcachedNode
 from cachesim.embedded.pipe import pipe
+from cachesim.protocols.memcached import unsigned
 
 KNOWN: tuple[tuple[str, str], ...] = (
     ("binary protocol, UDP, SASL", "not served; the connection is closed"),
@@ -41,7 +42,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("errors in ms", "come after the value; 1.6 sends them before it has come"),
     ("lines over 2048 bytes", "close the connection, however the network splits them: over 16 KB"),
     ("get", "a line of at most 4 MB"),
-    ("numbers", "blanks only before the end of a value: 1.6 reads on in what is there by chance"),
+    ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads on in what is there by chance"),
 )  # fmt: skip
 """What differs, and how. What the fuzzer leaves out or takes for equal is here."""
 
@@ -210,12 +211,17 @@ def meta(r: random.Random) -> bytes:
 
 
 TEXT: tuple[Draw, ...] = (storing, storing, storing, reading, reading, changing, changing, serving)
+_DIFFERS_IN_COMPANY = re.compile(rb"incr|decr|ma |flush_all|stats|\d{7}|k{251}|x{3000}")
 META: tuple[Draw, ...] = (meta, meta, meta, meta, meta, reading, changing, storing)
 
 
 def drawn(r: random.Random, protocol: str) -> bytes:
-    """Any request in the text or, mostly, in the meta protocol."""
-    return r.choice(TEXT if protocol == "text" else META)(r)
+    """Any request in the text or, mostly, in the meta protocol; sometimes several at once."""
+    draws = TEXT if protocol == "text" else META
+    requests = [r.choice(draws)(r) for _ in range(r.choice((1,) * 9 + (4,)))]
+    if len(requests) > 1 and any(map(_DIFFERS_IN_COMPANY.search, requests)):
+        return requests[0]
+    return b"".join(requests)
 
 
 class Real:
@@ -334,6 +340,15 @@ class Ours:
         item = self.node.server.items.by_key.get(name)
         return item.cas if item is not None else 7
 
+    def has_large_number(self, request: bytes) -> bool:
+        """Whether a request may be about a number of 2**63 or more."""
+        words = request.split()
+        for name, item in self.node.server.items.by_key.items():
+            number = unsigned(item.data)
+            if number is not None and number >= 2**63 and (name in words[1:2] or b"b" in words):
+                return True
+        return False
+
     def close(self) -> None:
         """End the node."""
         self.node.close()
@@ -395,6 +410,8 @@ class Pair:
             return True  # there is no end to it
         if request.split() == [b"stats", b"sizes"]:
             return self.ours.node.server.sizes_from is not None
+        if re.match(rb"incr|decr|ma", request) and self.ours.has_large_number(request):
+            return True
         if request.startswith(b"flush_all"):
             is_late = request.split()[1:2] in ([b"100000"], [b"2592001"])
             if is_late and self._was_flushed:

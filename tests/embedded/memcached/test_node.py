@@ -420,6 +420,28 @@ def test_quiet_and_opaque() -> None:
     run(test)
 
 
+def test_counters() -> None:
+    """They have 64 bits and no sign, and keep their place."""
+
+    async def test(rig: Rig) -> None:
+        client = rig.client()
+        await client.ask(put("a", b"18446744073709551615", "5 0"))
+        assert await client.ask(b"incr a 2\r\nget a\r\n") == (
+            b"1\r\nVALUE a 5 20\r\n1                   \r\nEND\r\n"
+        )
+        assert await client.ask(b"decr a 2\r\nincr a 18446744073709551615\r\n") == (
+            b"0\r\n18446744073709551615\r\n"
+        )
+        assert await client.ask(put("b", b"9") + b"incr b 1\r\nget b\r\n") == (
+            b"10\r\nVALUE b 0 2\r\n10\r\nEND\r\n"
+        )
+        assert await client.ask(b"ma c N30 J7 v t\r\nma c MD D9 v c\r\n") == (
+            b"VA 1 t30\r\n7\r\nVA 1 c8\r\n0\r\n"
+        )
+
+    run(test)
+
+
 def test_reset_of_stats() -> None:
     """What was counted is 0 again; what there is, is not."""
 
