@@ -420,6 +420,20 @@ def test_quiet_and_opaque() -> None:
     run(test)
 
 
+def test_cachedump() -> None:
+    """The keys of a class, the latest first."""
+
+    async def test(rig: Rig) -> None:
+        client = rig.client()
+        await client.ask(put("a", b"12") + put("b", b"", "0 10") + put("c", bytes(500)))
+        b = b"ITEM b [0 b; %d s]\r\n" % (BORN + 10)
+        assert await client.ask(b"stats cachedump 1 0\r\n") == b + b"ITEM a [2 b; 0 s]\r\nEND\r\n"
+        assert await client.ask(b"stats cachedump 1 1\r\n") == b + b"END\r\n"
+        assert await client.ask(b"stats cachedump 2 0\r\n") == b"END\r\n"
+
+    run(test)
+
+
 def test_counters() -> None:
     """They have 64 bits and no sign, and keep their place."""
 
