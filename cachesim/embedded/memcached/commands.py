@@ -34,7 +34,7 @@ Handler = Callable[[list[bytes], bytes | None], bytes | None]
 _STORED = (b"STORED\r\n", b"EXISTS\r\n", NOT_FOUND, b"NOT_STORED\r\n")
 _DELETE_USAGE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
 _FIRST_OF_KNOWN = frozenset(b"gsacidt")
-"""What only commands begin with that are not looked at twice: a web browser's don't."""
+"""What begins a line that is just an error if it is no command; others may be a web browser's."""
 _MOST_WORDS = 23
 _LAST_SLAB_CLASS = 63
 
