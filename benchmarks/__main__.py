@@ -9,7 +9,7 @@ from pathlib import Path
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
-from benchmarks import cli, failover, partition, plugin, reset, start, traffic
+from benchmarks import cli, embedded, failover, partition, plugin, reset, start, traffic
 from cachesim.backends.docker import connect
 
 SUBJECTS: dict[str, Callable[[int], str]] = {
@@ -20,6 +20,7 @@ SUBJECTS: dict[str, Callable[[int], str]] = {
     "failover": failover.run,
     "traffic": traffic.run,
     "plugin": plugin.run,
+    "embedded": embedded.run,
 }
 README = Path(__file__).with_name("README.md")
 

@@ -53,7 +53,7 @@ class _Commands:
 
 
 def _start() -> Mapping[str, float]:
-    sim = Simulator()
+    sim = Simulator(backend="docker")
     try:
         return {"start": seconds(sim.start)}
     finally:

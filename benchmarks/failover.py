@@ -25,7 +25,7 @@ _LIMIT = 30.0  # seconds
 def run(runs: int) -> str:
     """Measure; see the module."""
     promised, promoted, wrote = [], [], []
-    with Simulator(speed=SPEED, seed=7) as sim:
+    with Simulator(backend="docker", speed=SPEED, seed=7) as sim:
         for number in range(runs):
             sim.reset(draws=f"benchmark {number}")
             with closing(sim.redis_cluster()) as client:

@@ -17,7 +17,7 @@ _TOXICS = {"bandwidth": {"rate": 0}}
 
 def run(runs: int) -> str:
     """Measure; see the module."""
-    with Simulator() as sim:
+    with Simulator(backend="docker") as sim:
         names = {link.name for link in sim.links.where(lambda link: link.joins(*_ZONES))}
         known = chain.from_iterable(sim.toxiproxy(z).proxies().items() for z in _ZONES)
         proxies = [proxy for name, proxy in known if name in names]

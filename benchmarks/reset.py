@@ -18,7 +18,7 @@ _KEYS = 100
 
 def run(runs: int) -> str:
     """Measure; see the module."""
-    with Simulator() as sim, ExitStack() as life:
+    with Simulator(backend="docker") as sim, ExitStack() as life:
         servers = {zone: sim.toxiproxy(zone) for zone in sim.zones}
         redis, memcached = sim.redis_cluster(), sim.memcached_client()
         life.enter_context(closing(redis))

@@ -27,7 +27,7 @@ _PLAIN = "plain container: no TLS, no Toxiproxy"
 
 def run(runs: int) -> str:
     """Measure; see the module."""
-    with Simulator() as sim, ExitStack() as life:
+    with Simulator(backend="docker") as sim, ExitStack() as life:
         env, primary = sim.env(), sim.redis.primary
         tls = {
             "ssl": True,

@@ -121,7 +121,7 @@ class Monitor:
         """Stop probing and close the connections."""
         self._stopping.set()
         for node in self._redis:
-            if (probe := self._probes.get(node)) is not None and probe.answered:
+            if (probe := self._probes.get(node)) is None or probe.answered:
                 with contextlib.suppress(*errors()):  # or its listener ends a little later
                     self._admin.redis(node).publish(CHANNEL, node)
         for thread in self._threads:

@@ -43,7 +43,8 @@ class Listener:
             family, host, port = _resolve(address)
         except ToxiproxyError as error:
             raise ToxiproxyError(f"listen tcp: {error}", error.status) from None
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio turns Nagle's algorithm off only where the protocol is named.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             if sys.platform != "win32":  # where it lets others take the port
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
