@@ -37,7 +37,7 @@ _PREFIX = "CACHESIM_"
 # (it may well be in the environment of the next `cachesim` call), and switches read elsewhere.
 _OTHER_VARIABLES = re.compile(
     _PREFIX + r"(REDIS_(HOST|PORT|NODES|USERNAME|PASSWORD(_FILE)?|URL|TLS)|MEMCACHED_(NODES|TLS)"
-    r"|CA_FILE|TOXIPROXY_[A-Z]|KEEP|ATTACH|REQUIRE_(DOCKER|CLIENTS)|CI_.*)"
+    r"|CA_FILE|TOXIPROXY_[A-Z]|KEEP|ATTACH|REQUIRE_(DOCKER|CLIENTS|SERVERS)|CI_.*)"
 )
 
 

@@ -1,9 +1,11 @@
 """What all tests share."""
 
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,29 @@ def require_docker() -> None:
         if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
             pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}")
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def require_server() -> Callable[[str, str], str]:
+    """Find a server's binary, by its name and its version: the one that a node is compared with.
+
+    Without it, skip; fail instead if CACHESIM_REQUIRE_SERVERS is set.
+    """
+
+    def find(name: str, version: str) -> str:
+        binary = shutil.which(name)
+        if binary is None:
+            lacking = f"there is no {name} on the path to compare with"
+        else:
+            said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+            if version in said.stdout:
+                return binary
+            lacking = f"the node answers as {name} {version}, and this is {said.stdout.strip()}"
+        if os.environ.get("CACHESIM_REQUIRE_SERVERS", "0") not in ("", "0"):
+            pytest.fail(f"CACHESIM_REQUIRE_SERVERS is set, but {lacking}")
+        pytest.skip(lacking)
+
+    return find
 
 
 @pytest.fixture(scope="session", params=["docker", "embedded"])

@@ -397,6 +397,7 @@ def test_output_of_env_is_no_mistake(folder: Path) -> None:
         "CACHESIM_ATTACH",
         "CACHESIM_REQUIRE_DOCKER",
         "CACHESIM_REQUIRE_CLIENTS",
+        "CACHESIM_REQUIRE_SERVERS",
         "CACHESIM_CI_SPEED",
         "CACHESIM_CI_NAME",
         "CACHESIM_HOME",

@@ -2,8 +2,7 @@
 
 import random
 import re
-import shutil
-import subprocess
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,14 +18,9 @@ more."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _memcached() -> None:
+def _memcached(require_server: Callable[[str, str], str]) -> None:
     """Needs a real one."""
-    binary = shutil.which("memcached")
-    if binary is None:
-        pytest.skip("no memcached on the path to compare with")
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    if said.strip() != "memcached 1.6.18":
-        pytest.skip(f"the node answers as Memcached 1.6.18, and this is {said.strip()}")
+    require_server("memcached", "1.6.18")
 
 
 @pytest.mark.parametrize("protocol", ["text", "meta"])

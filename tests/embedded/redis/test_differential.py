@@ -1,10 +1,9 @@
 """An embedded node beside a real Redis 7.0, where there is one."""
 
 import random
-import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,11 @@ STEPS, RUNS = 40, 8
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def real(
+    require_server: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     """The port of a real Redis 7.0."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on the path to compare with")
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
-    if "v=7.0." not in said.stdout:
-        pytest.skip(f"the node answers as Redis 7.0, and this is {said.stdout.strip()}")
+    binary = require_server("redis-server", "v=7.0.")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
