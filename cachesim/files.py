@@ -166,6 +166,11 @@ def find_run(name: str | None) -> Run:
 
 def ended(run: Run) -> str:
     """What to do about a run whose process has ended."""
+    if (run.env() or {}).get("CACHESIM_BACKEND") == "compose":
+        return (
+            f"the process that was attached to topology {run.name!r} (pid {run.owner.pid}) has "
+            "ended without healing it. `cachesim attach`, with the same folder, does so."
+        )
     return (
         f"the process of topology {run.name!r} (pid {run.owner.pid}) has ended without taking it "
         "down. `cachesim gc` removes what it left; `cachesim up` starts another."
