@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,19 @@ def require_docker() -> None:
         if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
             pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}")
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def compose(require_docker: None) -> list[str]:  # noqa: ARG001  # first of all
+    """The command that is compose."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        there = shutil.which(command[0])
+        if there and not subprocess.run([*command, "version"], capture_output=True).returncode:
+            return command
+    message = "neither `docker compose` nor docker-compose is installed"
+    if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
+        pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {message}")
+    pytest.skip(message)
 
 
 @pytest.fixture(autouse=True)
