@@ -230,8 +230,11 @@ def env(folder: Path) -> Iterator[dict[str, str]]:
     }
     yield variables
     # What a page that failed has left running. Where there is nothing, this is an error.
-    down = [str(programs / "cachesim"), "down"]
-    subprocess.run(down, env=variables, check=False, capture_output=True)
+    ends = [[str(programs / "cachesim"), "down"]]
+    for file in folder.glob("work/*/docker-compose.yml"):
+        ends.append(["docker", "compose", "-f", str(file), "down", "-v"])
+    for end in ends:
+        subprocess.run(end, env=variables, check=False, capture_output=True)
 
 
 def modules_of(page: Path) -> Iterator[str]:
@@ -254,8 +257,12 @@ def modules_of(page: Path) -> Iterator[str]:
     [p for p in PAGES if {b.language for b in blocks(p)} & (SHELLS | FILES)],
     ids=name,
 )
-def test_page(page: Path, folder: Path, env: dict[str, str]) -> None:
+def test_page(
+    page: Path, folder: Path, env: dict[str, str], request: pytest.FixtureRequest
+) -> None:
     """What a page says works, in the order in which it says so."""
+    if any(command.startswith("docker compose ") for _, command in commands_of(page)):
+        request.getfixturevalue("compose")
     lacking = sorted({module for module in modules_of(page) if find_spec(module) is None})
     if lacking:
         pytest.skip(f"{name(page)} needs {', '.join(lacking)}: pip install -e '.[docs]'")
