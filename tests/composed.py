@@ -36,12 +36,12 @@ def free_base_port() -> int:
 class Folder:
     """A folder of `cachesim compose`, and compose in it."""
 
-    def __init__(self, parent: Path, program: list[str]) -> None:
+    def __init__(self, parent: Path, program: list[str], settings: Settings | None = None) -> None:
         # Its name is the project's: other tests may run at the same time.
         self.path = parent / f"test-{secrets.token_hex(4)}"
         self.project = f"cachesim-{self.path.name}"
         self._program = program
-        render(self.path, Settings(), free_base_port())
+        render(self.path, settings or Settings(), free_base_port())
         composed = load(self.path)
         self.composed, self.plan = composed, composed.plan
         self.tls = client_context(composed.ca)

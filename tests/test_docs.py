@@ -230,11 +230,11 @@ def env(folder: Path) -> Iterator[dict[str, str]]:
     }
     yield variables
     # What a page that failed has left running. Where there is nothing, this is an error.
-    ends = [[str(programs / "cachesim"), "down"]]
+    down = [str(programs / "cachesim"), "down"]
+    subprocess.run(down, env=variables, check=False, capture_output=True)
     for file in folder.glob("work/*/docker-compose.yml"):
-        ends.append(["docker", "compose", "-f", str(file), "down", "-v"])
-    for end in ends:
-        subprocess.run(end, env=variables, check=False, capture_output=True)
+        down = ["docker", "compose", "-f", str(file), "down", "-v"]
+        subprocess.run(down, env=variables, check=False, capture_output=True)
 
 
 def modules_of(page: Path) -> Iterator[str]:
