@@ -57,8 +57,8 @@ class RunFiles:
             # Of two that start at one moment, one sees the other.
             if any(run.name == name for run in living_runs()):
                 raise NameInUse(
-                    f"a topology named {name!r} is running already. Choose another name with "
-                    f"--name, or take it down first: `cachesim down --name {name}`."
+                    f"a topology named {name!r} is running already. Choose another name, or "
+                    f"take it down first: `cachesim down --name {name}`."
                 )
             self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
             self.ca, self.token = self.folder / _CA, self.folder / _TOKEN
