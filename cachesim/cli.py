@@ -110,7 +110,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     # The choices are those of cachesim.config, which takes too long to import for `--help`.
     options = (
         click.option("--name", help="The topology's name.  [default: drawn]"),
-        click.option("--backend", type=click.Choice(["auto", "docker"]), help="What carries it."),
+        click.option(
+            "--backend", type=click.Choice(["auto", "docker", "embedded"]), help="What carries it."
+        ),
         _engine,
         _speed,
         _seed,

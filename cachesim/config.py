@@ -94,9 +94,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     Durations are in seconds. The ranges are production's, drawn from and divided by `speed`.
     """
 
-    backend: Literal["auto", "docker"] = Field(
+    backend: Literal["auto", "docker", "embedded"] = Field(
         default="auto",
-        description="What carries the topology: `docker`, the only one yet, or `auto`.",
+        description="What carries the topology: containers (`docker`), this process (`embedded`), "
+        "or `auto`: Docker if an engine answers and has the images, else embedded.",
     )
     engine: Literal["redis", "valkey"] = Field(
         default="redis", description="What the Redis nodes run: `redis` or `valkey`."
@@ -141,6 +142,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     start_timeout_seconds: float = Field(
         default=60.0, gt=0, description="Seconds that the start may take."
+    )
+    pull_images: Literal["missing", "never"] = Field(
+        default="missing",
+        description="Which images are pulled: those that are `missing`, or `never` any.",
     )
     redis_image: _Image = Field(
         default="redis:7.2", description="The image of the Redis nodes with engine `redis`."

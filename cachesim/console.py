@@ -132,20 +132,28 @@ def gc(*, as_json: bool) -> None:
     """Remove what has no living owner."""
     from cachesim.simulator import remove_orphans
 
+    removed: list[str] = []
     try:
         removed = remove_orphans()
     except CachesimError as error:
-        if files := remove_dead_runs():
+        if in_containers := [run.name for run in dead_runs() if _has_containers(run)]:
+            remove_dead_runs()
             raise CachesimError(
-                f"only the files of {', '.join(files)} were removed, not their containers: {error}"
+                f"only the files of {', '.join(in_containers)} were removed, not their containers: "
+                f"{error}"
             ) from error
-        raise
+        print(f"Containers could not be looked for: {error}", file=sys.stderr)
     names = sorted({*removed, *remove_dead_runs()})
     _tell(
         {"removed": names},
         f"Removed what was left of {', '.join(names)}." if names else "Nothing was left behind.",
         as_json,
     )
+
+
+def _has_containers(run: Run) -> bool:
+    # Those of docker compose are left to it.
+    return (run.env() or {}).get("CACHESIM_BACKEND") not in ("embedded", "compose")
 
 
 # --- looking --------------------------------------------------------------------------------

@@ -361,7 +361,7 @@ class ControlPlane:
         if probe is None:
             return None
         if not probe.answered:
-            lost = _Lost(probe.since, probe.at, "does not answer")
+            lost = _Lost(probe.since, max(probe.at, probe.until), "does not answer")
             return lost if probe.at > self._settled_at else None
         # A majority of the shard's nodes, so of three both replicas: otherwise a partition between
         # two zones would cost a primary that its clients still see.

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from cachesim.clients import NodeClients, errors
@@ -36,11 +36,13 @@ class Probe:
     Attributes:
         at: when the probe began, in monotonic seconds.
         since: since when the node has answered, or has not.
+        until: when the probe was over: a node that stands still lets one wait.
     """
 
     answered: bool
     at: float
     since: float
+    until: float = field(default=0.0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class Monitor:
         since = self._since(node, False, at)
         before = self._probes.get(node) or Probe(False, at, since)
         # What it said last is worth knowing when it is dead.
-        self._probes[node] = replace(before, answered=False, at=at, since=since)
+        until = self._clock.monotonic()
+        self._probes[node] = replace(before, answered=False, at=at, since=since, until=until)
 
     def _watch_redis(self, node: str) -> None:
         from redis.exceptions import RedisError

@@ -51,7 +51,7 @@ def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     """Give all that a person needs to use a topology, on stdout, without its secrets."""
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
-        chosen = "auto: a container engine answers"
+        chosen = f"auto: {sim.backend_reason}"
     print(f"The topology {sim.name} is up.\n")
     print(f"backend  {sim.backend} ({chosen})")
     print(f"engine   {loaded.settings.engine}")

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cachesim import clients
 from cachesim.backends.base import Backend, NodeState, Progress
+from cachesim.backends.choice import choose, no_engine_named
 from cachesim.backends.remote import RemoteBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.clock import Deadline
@@ -89,6 +90,7 @@ class Simulator:
         name: the topology's name.
         seed: all draws depend on it alone.
         events: the event log.
+        backend_reason: why the backend is the one that it is, once it was started.
     """
 
     redis: Shard
@@ -105,6 +107,7 @@ class Simulator:
         self.name = self.settings.name or secrets.token_hex(3)
         self.seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
         self.events = EventLog()
+        self.backend_reason = ""
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
         self._operations = contextlib.ExitStack()
@@ -213,6 +216,11 @@ class Simulator:
 
     def _start_backend(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         """Start one of our own."""
+        name, self.backend_reason = choose(self.settings)
+        start = self._start_docker if name == "docker" else self._start_embedded
+        return start(progress, life)
+
+    def _start_docker(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.docker import DockerBackend, connect, host_of
 
         client = connect()
@@ -220,16 +228,20 @@ class Simulator:
         ca, credentials = CertificateAuthority(hosts), Credentials()
         backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
         files = RunFiles(self.name, ca.pem, credentials.token)
+        return _carried(backend, credentials, ca.pem, files, progress, life)
 
-        def remove() -> None:
-            backend.stop()
-            files.remove()  # not if containers are left: then they tell whose those are
+    def _start_embedded(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
+        from cachesim.backends.embedded import EmbeddedBackend
 
-        # Before the start: an interrupt may come between the two.
-        life.callback(remove)
-        backend.start(progress)
-        tls = client_context(ca.pem)
-        return _Carrier(backend, credentials, tls, files.ca, files.token, files)
+        if self.settings.backend == "auto":
+            progress(f"{self.backend_reason}: the nodes are emulated")
+        host = self.settings.advertise_host
+        ca, credentials = CertificateAuthority([host] if host else []), Credentials()
+        files = RunFiles(self.name, ca.pem, credentials.token)
+        backend = EmbeddedBackend(
+            self.name, self.topology, self.settings, credentials, ca, files.folder, self.seed
+        )
+        return _carried(backend, credentials, ca.pem, files, progress, life)
 
     def _take_composed(
         self, backend: "ComposeBackend", progress: Progress, life: contextlib.ExitStack
@@ -237,12 +249,9 @@ class Simulator:
         """Take over one that `docker compose` runs."""
         it = backend.composed
         files = RunFiles(self.name, it.ca, it.credentials.token)
-        life.callback(files.remove)
-        life.callback(backend.stop)
-        backend.start(progress)
+        carrier = _carried(backend, it.credentials, it.ca, files, progress, life)
         life.callback(self._leave_well)
-        tls = client_context(it.ca)
-        return _Carrier(backend, it.credentials, tls, files.ca, files.token, files, it.folder)
+        return replace(carrier, folder=it.folder)
 
     def _borrow(
         self,
@@ -588,6 +597,27 @@ class Simulator:
         return f"<Simulator {self.name}, {state}, seed {self.seed}>"
 
 
+def _carried(
+    backend: Backend,
+    credentials: Credentials,
+    ca: bytes,
+    files: RunFiles,
+    progress: Progress,
+    life: contextlib.ExitStack,
+) -> _Carrier:
+    """Start a backend; what it takes to talk to it."""
+
+    def remove() -> None:
+        backend.stop()
+        files.remove()  # not if containers are left: then they tell whose those are
+
+    # Before the start: an interrupt may come between the two.
+    life.callback(remove)
+    backend.start(progress)
+    tls = client_context(ca)
+    return _Carrier(backend, credentials, tls, files.ca, files.token, files)
+
+
 def remove_orphans() -> list[str]:
     """Remove the containers of runs whose process has ended, and nothing else.
 
@@ -595,8 +625,10 @@ def remove_orphans() -> list[str]:
         The topologies' names.
 
     Raises:
-        BackendUnavailable: no engine answers.
+        BackendUnavailable: the engine does not answer.
     """
+    if no_engine_named():
+        return []
     from cachesim.backends import docker
 
     return docker.remove_orphans(docker.connect())

@@ -40,6 +40,25 @@ def compose(require_docker: None) -> list[str]:  # noqa: ARG001  # first of all
     pytest.skip(message)
 
 
+@pytest.fixture(scope="session", params=["docker", "embedded"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn, if it can be had here."""
+    if request.param == "docker":
+        request.getfixturevalue("require_docker")
+    return str(request.param)
+
+
+@pytest.fixture
+def on_backend(
+    backend: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Each backend in turn, for all topologies that are started without saying on which."""
+    if "alone" in request.fixturenames:  # it removes our variables
+        request.getfixturevalue("alone")
+    monkeypatch.setenv("CACHESIM_BACKEND", backend)
+    return backend
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """A command that is run in this process may leave signals ignored, which children inherit."""

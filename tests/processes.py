@@ -19,7 +19,7 @@ _LIMIT = 90.0  # seconds: for a slow machine
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
     """The variables of a process that has `folder` for its state and its temporary files."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("CACHESIM_")}
+    ours = {k: v for k, v in os.environ.items() if not re.match("CACHESIM_(?!BACKEND$)", k)}
     paths = [str(Path(cachesim.__file__).parents[1]), ours.get("PYTHONPATH")]
     return {
         **ours,

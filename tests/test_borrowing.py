@@ -23,13 +23,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to processe
 
 
 @pytest.fixture(scope="module")
-def lender(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path]]:
+def lender(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A detached topology: its name, and the folder of its processes."""
-    request.getfixturevalue("require_docker")
     folder, name = tmp_path_factory.mktemp("lender"), f"lender-{os.urandom(3).hex()}"
-    started = call(folder, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100")
+    started = call(
+        folder, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100", "--backend", backend
+    )
     assert started.returncode == 0, started.stderr
     yield name, folder
     ended = call(folder, "-m", "cachesim", "down", "--name", name)
@@ -77,10 +76,10 @@ def borrower(folder: Path, script: str = "") -> "AbstractContextManager[subproce
 # --- meanwhile ----------------------------------------------------------------------------------
 
 
-def test_borrowed(name: str) -> None:
+def test_borrowed(name: str, backend: str) -> None:
     """A borrower has all that one has of its own, and tells whose it is."""
     with Simulator.attach(speed=50, seed=3) as sim:
-        assert (sim.name, sim.seed, sim.settings.speed, sim.backend) == (name, 3, 50, "docker")
+        assert (sim.name, sim.seed, sim.settings.speed, sim.backend) == (name, 3, 50, backend)
         assert status(name)["borrowed_by"] == f"process {os.getpid()}"
         with closing(sim.redis_cluster()) as client:
             client.set("k", "v")
@@ -272,7 +271,7 @@ def short(alone: Path) -> Iterator[tuple[str, Path]]:
 
 
 @posix
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 def test_down_while_it_is_borrowed(short: tuple[str, Path]) -> None:
     """`down` takes it down all the same; the borrower can end, and is told if it goes on."""
     name, folder = short
@@ -285,7 +284,7 @@ def test_down_while_it_is_borrowed(short: tuple[str, Path]) -> None:
 
 
 @posix
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 def test_lender_is_killed(short: tuple[str, Path]) -> None:
     """If the lender is killed, the borrower can end, and `gc` removes what is left."""
     name, folder = short

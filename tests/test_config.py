@@ -57,6 +57,7 @@ def test_defaults(folder: Path) -> None:
         "node_timeout_seconds": 15.0,
         "advertise_host": None,
         "start_timeout_seconds": 60.0,
+        "pull_images": "missing",
         "redis_image": "redis:7.2",
         "valkey_image": "valkey/valkey:8.1",
         "memcached_image": "memcached:1.6",

@@ -82,14 +82,13 @@ class Detached:
 
 @pytest.fixture(scope="module")
 def topology(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Detached, "subprocess.CompletedProcess[str]"]]:
     """A detached topology for most tests, and what the command said that started it."""
-    request.getfixturevalue("require_docker")
     folder, name = tmp_path_factory.mktemp("console"), f"console-{os.urandom(3).hex()}"
     # Nodes stay dead until a test brings them back, but not for the failover.
     (folder / "cachesim.toml").write_text("replacement_seconds = [9000, 9000]")
-    settings = ["--name", name, "--speed", "100", "--seed", "7"]
+    settings = ["--name", name, "--speed", "100", "--seed", "7", "--backend", backend]
     started = call(folder, "-m", "cachesim", "up", "-d", "--json", *settings)
     assert started.returncode == 0, started.stderr
     yield Detached(name, folder), started
@@ -225,7 +224,7 @@ def test_up_gives_the_status(
     assert has_form(state, _STATUS), state
     assert (state["name"], state["seed"], state["speed"]) == (detached.name, 7, 100)
     assert [it["state"] for it in state["nodes"]] == ["running"] * 6
-    assert "forming the cluster" in started.stderr
+    assert "waiting until all is ready through the links" in started.stderr
 
 
 @pytest.mark.parametrize("no_color", [True, False])

@@ -21,7 +21,7 @@ from tests.processes import Process, call, environment, left_behind
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends signals to processes"),
-    pytest.mark.usefixtures("require_docker", "alone"),
+    pytest.mark.usefixtures("on_backend", "alone"),
 ]
 
 KILLS = int(os.environ.get("CACHESIM_TEST_KILLS", "3"))
@@ -90,7 +90,7 @@ def kill(pid: int) -> None:
 # --- starts -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["checking images", "forming the cluster"])
+@pytest.mark.parametrize("step", ["starting", "waiting until all"])
 def test_interrupt_while_it_starts(folder: Path, name: str, step: str) -> None:
     """Ctrl-C in any step takes down what there is before the command ends."""
     with Process(folder, "up", "-d", "--name", name) as process:
@@ -105,7 +105,7 @@ def test_interrupt_while_it_starts(folder: Path, name: str, step: str) -> None:
 def test_launcher_is_killed_while_it_starts(folder: Path, name: str) -> None:
     """If the command is killed, the process that it has started notices and takes all down."""
     with Process(folder, "up", "-d", "--name", name) as process:
-        process.wait_for("starting nine")
+        process.wait_for("starting")
         (daemon,) = psutil.Process(process.popen.pid).children()
         process.interrupt(signal.SIGKILL)
         assert process.end() == -signal.SIGKILL
@@ -116,7 +116,7 @@ def test_launcher_is_killed_while_it_starts(folder: Path, name: str) -> None:
 def test_daemon_is_killed_while_it_starts(folder: Path, name: str) -> None:
     """If the process is killed that was to carry it, the command says so."""
     with Process(folder, "up", "-d", "--name", name) as process:
-        process.wait_for("starting nine")
+        process.wait_for("starting")
         (daemon,) = psutil.Process(process.popen.pid).children()
         daemon.kill()
         assert process.end() == 1
@@ -127,12 +127,27 @@ def test_daemon_is_killed_while_it_starts(folder: Path, name: str) -> None:
     gc(folder, name)
 
 
+on_docker = pytest.mark.parametrize("backend", ["docker"], indirect=True)
+
+
+@on_docker
 def test_no_engine(folder: Path, name: str) -> None:
     """Without an engine the message is that of `up`, and nothing is left."""
     with Process(folder, "up", "-d", "--name", name, DOCKER_HOST="tcp://127.0.0.1:1") as process:
         assert process.end() == 1
     assert re.fullmatch(r"Error: no Docker engine answers at .* Start Docker, or .*\n", process.err)
     assert not list(folder.glob("cachesim*/*"))
+
+
+@pytest.mark.parametrize("backend", ["embedded"], indirect=True)
+def test_no_engine_is_needed(folder: Path, name: str) -> None:
+    """Where the backend is not chosen and no engine answers, it is the embedded one, and told."""
+    nowhere = {"CACHESIM_BACKEND": "auto", "DOCKER_HOST": "tcp://127.0.0.1:1"}
+    with Process(folder, "up", "-d", "--json", "--name", name, **nowhere) as process:
+        assert process.end() == 0, process.err
+    assert json.loads(process.out)["backend"] == "embedded"
+    assert re.match(r".*[Cc]onnection refused.*: the nodes are emulated\n", process.err)
+    down(folder, name)
 
 
 def test_two_at_one_moment(folder: Path, name: str) -> None:
@@ -271,6 +286,7 @@ def test_killed_where_nothing_can_be_written(folder: Path, name: str) -> None:
     assert not short.exists()
 
 
+@on_docker
 def test_engine_that_is_gone(folder: Path, name: str) -> None:
     """What can't be taken down is told, and stays to be removed by `gc`."""
     where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")

@@ -345,7 +345,7 @@ def test_number_of_links() -> None:
     assert f"There are {len(production().links)}." in text
 
 
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable that a service gets has a meaning, in order."""
     monkeypatch.chdir(tmp_path)

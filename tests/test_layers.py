@@ -48,19 +48,23 @@ LAYERS = (
     layer(
         "proxy",
         "proxy proxy.client proxy.chain proxy.connection proxy.listener proxy.server proxy.gojson"
-        " proxy.api proxy.api_server embedded embedded.pipe",
+        " proxy.api proxy.api_server embedded embedded.pipe embedded.timers embedded.loop",
         "facts",
         "Toxiproxy's API knows nothing of backends: it is the same in front of all of them",
     ),
     layer(
         "protocols",
-        "protocols protocols.resp",
+        "protocols protocols.memcached protocols.resp",
         "",
         "bytes in, requests out: nothing of what they are for",
     ),
     layer(
         "embedded-nodes",
         "embedded.tls "
+        "embedded.memcached embedded.memcached.commands embedded.memcached.config "
+        "embedded.memcached.items embedded.memcached.meta embedded.memcached.node "
+        "embedded.memcached.replies embedded.memcached.server embedded.memcached.session "
+        "embedded.memcached.slabs embedded.memcached.stats embedded.memcached.storing "
         "embedded.redis embedded.redis.acl embedded.redis.aof embedded.redis.blocking "
         "embedded.redis.bus embedded.redis.client embedded.redis.cluster "
         "embedded.redis.commands embedded.redis.commands.admin "
@@ -85,9 +89,15 @@ LAYERS = (
     layer(
         "backends",
         "backends backends.base backends.redis_server backends.plan backends.containers"
-        " backends.docker backends.compose backends.remote",
+        " backends.docker backends.compose backends.remote backends.choice",
         "facts servers proxy",
         "a backend carries servers and proxies; what they are used for is not its business",
+    ),
+    layer(
+        "embedded-backend",
+        "backends.embedded",
+        "facts servers proxy embedded-nodes backends",
+        "the one backend that has the emulated nodes",
     ),
     layer(
         "operations",
@@ -98,7 +108,7 @@ LAYERS = (
     layer(
         "root",
         "simulator compose",
-        "facts servers proxy backends operations",
+        "facts servers proxy backends embedded-backend operations",
         "the one place that puts the parts together, and picks the backend",
     ),
     layer(

@@ -115,8 +115,11 @@ class ContainerNodes:
                 raise
 
 
-def connect() -> "DockerClient":
+def connect(patience: float | None = None) -> "DockerClient":
     """The engine that the environment or the present Docker context names.
+
+    Args:
+        patience: seconds for each of its answers, now and later; None: as the Docker SDK has it.
 
     Raises:
         BackendUnavailable: none answers.
@@ -126,8 +129,12 @@ def connect() -> "DockerClient":
 
     where = get_docker_host() or "unix:///var/run/docker.sock"
     try:
-        _knock(where)
-        return DockerClient()
+        _knock(where, patience or _KNOCK_TIMEOUT)
+        if patience is None:
+            return DockerClient()
+        client = DockerClient(timeout=patience)
+        client.client.ping()
+        return client
     except (DockerException, OSError) as error:
         raise BackendUnavailable(
             f"no Docker engine answers at {where}: {error}. Start Docker, or point DOCKER_HOST or "
@@ -135,16 +142,16 @@ def connect() -> "DockerClient":
         ) from error
 
 
-def _knock(host: str) -> None:
+def _knock(host: str, patience: float) -> None:
     """Try the engine's socket first: where nothing listens, the Docker SDK leaves its own open."""
     address = urlsplit(host)
     if address.scheme == "unix" and hasattr(socket, "AF_UNIX"):
         with socket.socket(socket.AF_UNIX) as knocker:
-            knocker.settimeout(_KNOCK_TIMEOUT)
+            knocker.settimeout(patience)
             knocker.connect(address.path)
     elif address.scheme in ("tcp", "http", "https") and address.hostname:
         port = address.port or (2376 if address.scheme == "https" else 2375)
-        socket.create_connection((address.hostname, port), _KNOCK_TIMEOUT).close()
+        socket.create_connection((address.hostname, port), patience).close()
 
 
 def host_of(client: "DockerClient") -> str:

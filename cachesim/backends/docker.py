@@ -152,15 +152,17 @@ class DockerBackend(ContainerNodes):
             image = getattr(self._settings, setting)
             try:
                 self._client.client.images.get(image)
-            except ImageNotFound:
+            except ImageNotFound as missing:
                 try:
+                    if self._settings.pull_images == "never":
+                        raise missing
                     self._client.client.images.pull(image)
                 except APIError as error:
                     key = f"{self._settings.engine}_image" if setting == "server_image" else setting
                     raise ImageMissing(
                         f"image {image} is not present and could not be pulled: "
                         f"{error.explanation or error}. Run `docker pull {image}`, "
-                        f"or name another one with the setting {key}."
+                        f"name another one with the setting {key}, or take the embedded backend."
                     ) from error
 
     def _start_containers(self) -> None:

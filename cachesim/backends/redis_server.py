@@ -84,15 +84,19 @@ def redis_conf(
     return "\n".join(lines) + "\n"
 
 
-def auth_conf(credentials: Credentials) -> str:
-    """The file with the passwords that each node's configuration includes."""
+def acl_users(credentials: Credentials) -> dict[str, str]:
+    """The rules of each user, by name; passwords are hashes in them."""
     forbidden = " ".join(f"-{command}" for command in FORBIDDEN_COMMANDS)
-    users = {
+    return {
         "default": f"on {acl_hash(credentials.token)} ~* &* +@all {forbidden}",
         ADMIN_USER: f"on {acl_hash(credentials.admin_password)} ~* &* +@all",
     }
+
+
+def auth_conf(credentials: Credentials) -> str:
+    """The file with the passwords that each node's configuration includes."""
     lines = [
-        *(f"user {name} {rules}" for name, rules in users.items()),
+        *(f"user {name} {rules}" for name, rules in acl_users(credentials).items()),
         f"masteruser {ADMIN_USER}",
         f"masterauth {credentials.admin_password}",
     ]

@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 from cachesim.embedded.pipe import pipe
@@ -254,7 +255,7 @@ class Proxies(Mapping[str, Proxy]):
         rng: Random | None = None,
     ) -> None:
         self._loop = loop
-        self._dial = dial or self._dial_network
+        self._dial = dial or partial(dial_network, loop)
         self._rng = rng or Random()
         self._proxies: dict[str, Proxy] = {}
 
@@ -509,12 +510,16 @@ class Proxies(Mapping[str, Proxy]):
         else:
             self.update_toxic(change.proxy, change.name, change.toxic, change.toxicity)
 
-    async def _dial_network(self, factory: Factory, address: str) -> Connected:
-        try:
-            host, port = split(address)
-            return await self._loop.create_connection(factory, host or "localhost", int(port))
-        except (ToxiproxyError, ValueError, OverflowError) as error:
-            raise OSError(f"can't connect to {address}: {error}") from error
+
+async def dial_network(
+    loop: asyncio.AbstractEventLoop, factory: Factory, address: str
+) -> Connected:
+    """Connect to an address over the network. A `Dial`, but for the loop."""
+    try:
+        host, port = split(address)
+        return await loop.create_connection(factory, host or "localhost", int(port))
+    except (ToxiproxyError, ValueError, OverflowError) as error:
+        raise OSError(f"can't connect to {address}: {error}") from error
 
 
 def parse_stream(text: str) -> Stream:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_cachesim._run import Run
 
 SETTINGS = {
-    "backend": "what carries the topology: auto or docker",
+    "backend": "what carries the topology: auto, docker or embedded",
     "engine": "what the Redis nodes run: redis or valkey",
     "speed": "how much faster than production time it runs (default: 30)",
     "seed": "seed of every draw (default: drawn, and shown in the header)",

@@ -48,6 +48,7 @@ class Run:
         # The name is never given: each worker starts one, and the user's shell may name another.
         self._settings = settings.model_copy(update={"seed": self.seed, "name": None})
         self._is_borrowed, self._lender = _settings.borrowed(config)
+        self._reason = "" if self._is_borrowed else self._choose()
         self._is_kept = switch(config, "cachesim_keep") and not self._is_borrowed
         # What an attached topology has to have.
         self._asked = {
@@ -69,11 +70,21 @@ class Run:
 
     def __str__(self) -> str:
         it = self._settings
-        what = f"backend {it.backend}, engine {it.engine}"
+        what = f"backend {it.backend}{self._reason}, engine {it.engine}"
         if self._is_borrowed:
             what = f"attached to {self._lender or 'the topology that is up'}"
         end = ", kept" if self._is_kept else ""
         return f"{what}, speed {it.speed:g}, seed {it.seed}{end}"
+
+    def _choose(self) -> str:
+        """Settle on a backend, once for all topologies; why it is that one."""
+        from cachesim.backends.choice import choose
+
+        if self._settings.backend != "auto":
+            return ""
+        backend, reason = ("docker", "required") if _is_required() else choose(self._settings)
+        self._settings = self._settings.model_copy(update={"backend": backend})
+        return f" ({reason})"
 
     # --- topologies -------------------------------------------------------------------------
 
@@ -139,7 +150,7 @@ class Run:
 
                 sim.start(step)
         except (BackendUnavailable, ImageMissing) as error:
-            if os.environ.get("CACHESIM_REQUIRE_DOCKER", "") in ("", "0"):
+            if not _is_required():
                 pytest.skip(f"cachesim: {error}")
             pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}", pytrace=False)
         except CachesimError as error:
@@ -334,6 +345,10 @@ def _pid(node: Any) -> int | None:
 
 def _named(settings: "Settings") -> "Settings":
     return settings.model_copy(update={"name": f"pytest-{secrets.token_hex(3)}"})
+
+
+def _is_required() -> bool:
+    return os.environ.get("CACHESIM_REQUIRE_DOCKER", "") not in ("", "0")
 
 
 def _silent(_line: str) -> None:

@@ -21,10 +21,9 @@ PROMISE = 0.1  # seconds that the control plane's promise is kept to
 
 
 @pytest.fixture(scope="session")
-def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+def shared(backend: str) -> Iterator[Simulator]:
     """A running topology for the whole session."""
-    request.getfixturevalue("require_docker")
-    with Simulator(speed=30, seed=7) as sim:
+    with Simulator(backend=backend, speed=30, seed=7) as sim:
         yield sim
 
 

@@ -1,6 +1,5 @@
-"""One suite over a `Simulator`, whatever carries it. Name another backend in `BACKENDS`."""
+"""One suite over a `Simulator`, whatever carries it."""
 
-import contextlib
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,26 +11,30 @@ from cachesim import Simulator
 from cachesim.config import load_settings
 from tests.composed import Folder
 
-BACKENDS = ("docker", "compose")
 SPEED = 30
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Simulator]:
+@pytest.fixture(scope="session")
+def composed(compose: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """A folder that `docker compose` has brought up."""
+    settings = load_settings().settings
+    with closing(Folder(tmp_path_factory.mktemp("contract"), compose, settings)) as folder:
+        folder.up()
+        yield folder
+
+
+@pytest.fixture(scope="session", params=["docker", "embedded", "compose"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
     """A running topology for the whole session."""
-    with contextlib.ExitStack() as life:
-        if request.param == "compose":
-            folder = tmp_path_factory.mktemp("contract")
-            program = request.getfixturevalue("compose")
-            it = life.enter_context(closing(Folder(folder, program, load_settings().settings)))
-            it.up()
-            sim = Simulator.attach_composed(it.path, speed=SPEED, seed=7)
-        else:
+    if request.param == "compose":
+        folder: Folder = request.getfixturevalue("composed")
+        sim = Simulator.attach_composed(folder.path, speed=SPEED, seed=7)
+    else:
+        if request.param == "docker":
             request.getfixturevalue("require_docker")
-            sim = Simulator(backend=request.param, speed=SPEED, seed=7)
-        yield life.enter_context(sim)
+        sim = Simulator(backend=request.param, speed=SPEED, seed=7)
+    with sim:
+        yield sim
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from cachesim import Simulator
 from cachesim.clock import Deadline
-from cachesim.topology import Endpoint
+from cachesim.topology import CLIENT, Endpoint
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
@@ -98,9 +98,16 @@ def raw_tls(sim: Simulator, endpoint: Endpoint) -> ssl.SSLSocket:
 def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
     """What is at `127.0.0.1:port` for somebody inside a zone, as an address for this process.
 
-    A proxy of the zone's own Toxiproxy, which is in the zone, passes connections on to it. The
-    zone's container is reached at its own address, as only a local engine on Linux allows.
+    In containers a proxy of the zone's own Toxiproxy, which is in the zone, passes connections on
+    to it. The zone's container is reached at its own address, as only a local engine on Linux
+    allows.
     """
+    if sim.backend == "embedded":
+        # Nobody is inside a zone: whoever wants to be takes the addresses of its links.
+        node = next(n for n in sim.nodes.values() if n.endpoint.port == port)
+        source = CLIENT if node.zone == zone else zone
+        yield sim.links[source, node.name].listen
+        return
     server = sim.toxiproxy(zone)
     proxy = server.create(
         upstream=f"127.0.0.1:{port}", name=f"seen-from-{zone}-{port}", listen="0.0.0.0:0"

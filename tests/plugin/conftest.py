@@ -10,6 +10,7 @@ import pytest
 
 # Before any run within a test: a run drops from memory what was imported since it began.
 from cachesim import simulator
+from cachesim.backends import choice
 from tests.plugin.fake_simulator import FakeSimulator
 
 
@@ -18,6 +19,12 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings but a test's own."""
     for variable in [v for v in os.environ if re.match("CACHESIM(_|$)", v)]:
         monkeypatch.delenv(variable)
+
+
+@pytest.fixture(autouse=True)
+def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine answers, for runs in this process."""
+    monkeypatch.setattr(choice, "choose", lambda _settings: ("docker", "an engine answers"))
 
 
 @pytest.fixture

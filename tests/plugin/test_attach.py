@@ -231,7 +231,10 @@ def test_keep(
 def test_header_of_keep(run_pytest: RunPytest) -> None:
     """The header tells."""
     lines = run_pytest("--cachesim", "--cachesim-keep", "--cachesim-seed=5").outlines
-    assert "cachesim: backend auto, engine redis, speed 30, seed 5, kept" in lines
+    assert (
+        "cachesim: backend docker (an engine answers), engine redis, speed 30, seed 5, kept"
+        in lines
+    )
 
 
 def test_keep_with_attach(
@@ -251,9 +254,10 @@ def test_keep_with_attach(
 
 
 @pytest.fixture
-def up(require_docker: None, alone: Path) -> Iterator[str]:  # noqa: ARG001  # before it starts
+def up(on_backend: str, alone: Path) -> Iterator[str]:
     """The name of a detached topology, which is gone after the test."""
-    yield daemon.launch({"name": "lent", "speed": 100}, lambda _line: None).name
+    settings = {"name": "lent", "speed": 100, "backend": on_backend}
+    yield daemon.launch(settings, lambda _line: None).name
     call(alone, "-m", "cachesim", "down", "--name", "lent")
     assert left_behind("lent", alone) == []
 
@@ -303,7 +307,7 @@ def test_attach_for_real(
         late.stdout.fnmatch_lines(["cachesim: *'lent' is borrowed by process *"])
 
 
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 def test_keep_for_real(alone: Path, pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """What is kept can be looked at and taken down with the commands that are told."""
     pytester.makepyfile(

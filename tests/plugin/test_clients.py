@@ -6,7 +6,7 @@ import pytest
 
 RunPytest = Callable[..., pytest.RunResult]
 
-pytestmark = pytest.mark.usefixtures("require_docker")
+pytestmark = pytest.mark.usefixtures("on_backend")
 
 SYNC = """
     from contextlib import closing

@@ -218,7 +218,7 @@ def test_topology_cannot_be_had(
     result.stdout.fnmatch_lines(["*cachesim: the marker of this test needs a topology of its own*"])
 
 
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """The settings of a marker are those that its test has, and no other."""
     pytester.makepyfile(

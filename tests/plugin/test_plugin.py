@@ -112,7 +112,10 @@ def test_switch(
     monkeypatch.setenv("CACHESIM", variable)
     result = run_pytest(*(["--cachesim"] if option else []), "--cachesim-seed=5")
     found = [line for line in result.outlines if line.startswith("cachesim:")]
-    assert found == ["cachesim: backend auto, engine redis, speed 30, seed 5"] * is_on
+    assert (
+        found
+        == ["cachesim: backend docker (an engine answers), engine redis, speed 30, seed 5"] * is_on
+    )
 
 
 @pytest.mark.parametrize("variable", ["CACHESIM", "CACHESIM_KEEP"])
@@ -485,7 +488,7 @@ def test_no_engine_answers(
     result.stdout.fnmatch_lines(["SKIPPED*: cachesim: no Docker engine answers at tcp://*"])
 
 
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """A suite with a failover runs on real containers, and leaves none behind."""
     import docker

@@ -134,7 +134,7 @@ def until(condition: Callable[[], object], process: "subprocess.Popen[bytes]") -
             process.wait(0.02)
 
 
-@pytest.mark.usefixtures("require_docker")
+@pytest.mark.usefixtures("on_backend")
 @pytest.mark.parametrize("target", ["pytest", "controller", "workers"])
 def test_leaves_nothing_behind(pytester: pytest.Pytester, plugins: list[str], target: str) -> None:
     """SIGTERM in the middle of a test takes down what pytest, or all workers of xdist, run."""

@@ -1,0 +1,54 @@
+"""What `backend = "auto"` comes to."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from cachesim.config import Settings
+
+_PATIENCE = 0.2  # seconds for an engine to answer; more would be felt at every start without one
+_SOCKET = Path("/var/run/docker.sock")
+
+
+def choose(settings: Settings) -> tuple[str, str]:
+    """The backend for these settings, and why it is that one.
+
+    Docker if an engine answers within 0.2 s and has the images or may pull them, else embedded.
+    """
+    if settings.backend != "auto":
+        return settings.backend, "as the settings say"
+    if reason := no_engine_named() or _what_is_missing(settings):
+        return "embedded", reason
+    return "docker", "a container engine answers"
+
+
+def no_engine_named() -> str | None:
+    """That there is no engine to ask, if so. It spares the imports of those who have none."""
+    files = (_SOCKET, Path("~/.docker/config.json"), Path("~/.testcontainers.properties"))
+    named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
+    if sys.platform == "win32" or named or any(file.expanduser().exists() for file in files):
+        return None
+    return f"there is no Docker engine: no {_SOCKET}, and DOCKER_HOST is not set"
+
+
+def _what_is_missing(settings: Settings) -> str | None:
+    from docker.errors import DockerException, ImageNotFound
+
+    from cachesim.backends.containers import connect
+    from cachesim.errors import BackendUnavailable
+
+    try:
+        engine = connect(_PATIENCE)
+    except BackendUnavailable as error:
+        return str(error.__cause__ or error)
+    with contextlib.closing(engine.client):
+        for image in (settings.server_image, settings.memcached_image, settings.toxiproxy_image):
+            try:
+                engine.client.images.get(image)
+            except ImageNotFound:
+                if settings.pull_images == "never":
+                    return f"the image {image} is missing, and pull_images is never"
+            except (DockerException, OSError) as error:
+                return f"the Docker engine does not answer: {error}"
+    return None

@@ -1,0 +1,147 @@
+"""The one asyncio loop of a topology, in a thread of its own."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cachesim.embedded.timers import new_event_loop
+from cachesim.errors import CachesimError
+
+_T = TypeVar("_T")
+_PATIENCE = 30.0
+"""Seconds until a call into the loop is given up: what runs there never waits for anybody."""
+
+
+class LoopThread:
+    """Runs a loop from `start` to `stop`. All methods are for other threads than the loop's.
+
+    Args:
+        name: the thread's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._is_foreign = False
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Start the thread.
+
+        Returns:
+            The loop, which runs already.
+
+        Raises:
+            OSError: the loop can't be made, for want of files say.
+        """
+        # Here, so that an interrupt that comes now leaves nothing that nobody knows of.
+        self._loop = new_event_loop()
+        ready: Future[None] = Future()
+        self._loop.call_soon(ready.set_result, None)
+        # A daemon: the interpreter waits for other threads before it lets anyone stop them.
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+        ready.result(_PATIENCE)
+        if sys.platform != "win32":
+            _leave_to_parent_in_forks(self)
+        return self._loop
+
+    def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call a function in the loop's thread, and wait for what it returns.
+
+        Raises:
+            CachesimError: the loop does not run.
+        """
+        done: Future[_T] = Future()
+
+        def call() -> None:
+            try:
+                done.set_result(function(*arguments))
+            except BaseException as error:  # the caller's
+                done.set_exception(error)
+
+        self._submit(call)
+        return self._await(done)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Run a coroutine in the loop, and wait for what it returns.
+
+        Raises:
+            CachesimError: the loop does not run.
+        """
+        self._check()
+        return self._await(asyncio.run_coroutine_threadsafe(work(), self._loop))
+
+    def stop(self) -> None:
+        """Cancel what runs there, and end the thread. Repeating it is harmless."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._is_foreign:
+            return
+        if thread.ident is None:
+            self._loop.close()
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        thread.join()
+
+    def _submit(self, call: Callable[[], None]) -> None:
+        self._check()
+        self._loop.call_soon_threadsafe(call)
+
+    def _check(self) -> None:
+        if self._is_foreign:
+            raise CachesimError(
+                "the topology belongs to the process that this one was forked from: use its "
+                "clients and variables here, and its verbs there"
+            )
+        if self._thread is None or not self._thread.is_alive():
+            raise CachesimError("the topology has been stopped")
+
+    def _await(self, done: "Future[_T]") -> _T:
+        try:
+            return done.result(_PATIENCE)
+        except TimeoutError:
+            if done.done():
+                raise  # the function's own
+            raise CachesimError(f"{self._name} did not answer for {_PATIENCE:g} s") from None
+
+    def _run(self) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            # Once for the cancellations, once for what is closed by them.
+            for _ in range(2):
+                loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+    def _leave_to_parent(self) -> None:
+        """After a fork: the sockets are the parent's alone.
+
+        Otherwise a client would never see a connection end that this process still has. They are
+        not closed, as the number of a closed file may soon be another's when its owner closes it.
+        """
+        self._is_foreign = True
+        selector = self._loop._selector  # type: ignore[attr-defined]
+        files = [key.fd for key in (selector.get_map() or {}).values()]
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("r+b") as nothing:
+            for file in (*files, selector.fileno()):
+                os.dup2(nothing.fileno(), file, inheritable=False)
+
+
+def _leave_to_parent_in_forks(thread: LoopThread) -> None:
+    reference = weakref.ref(thread)
+
+    def forked() -> None:
+        if (mine := reference()) is not None and mine._thread is not None:
+            mine._leave_to_parent()
+
+    os.register_at_fork(after_in_child=forked)

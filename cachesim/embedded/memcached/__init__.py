@@ -1,0 +1,1 @@
+"""Memcached nodes in this process: see `node.MemcachedNode` and `config.MemcachedNodeConfig`."""

@@ -1,0 +1,267 @@
+"""The items of a node: what is stored, for how long, and what has to go when memory is full."""
+
+from cachesim.embedded.memcached.slabs import HEADER, MAX_CHUNK, SlabClass, Slabs
+from cachesim.embedded.memcached.stats import Counters
+
+_MAX_DELTA = 60 * 60 * 24 * 30
+"""Seconds; longer ones are moments since the epoch."""
+_HEAD_START = 62
+"""Seconds that the process seems to be older than it is, so that no moment in its life is 0."""
+_CAS_SIZE = 8
+_FLAGS_SIZE = 4
+
+
+def item_size(key: int, flags: int, data: int) -> int:
+    """How many bytes an item takes, as Memcached counts them.
+
+    Args:
+        key: its length.
+        data: the value's length with its line's end.
+    """
+    return HEADER + key + 1 + data + _CAS_SIZE + (_FLAGS_SIZE if flags else 0)
+
+
+class Item:
+    """A key with its value.
+
+    Attributes:
+        data: the value with its line's end, as it came and will be sent.
+        expires: by the clock of `Items`; 0 for never.
+        time: when it was last used, by that clock.
+        slab: the class it counts to, and the one of its first chunk.
+        chunks: those of further chunks.
+        size: bytes.
+        is_binary: its key was sent in base64.
+        is_fetched: it was read, or `touch`ed.
+        is_active: more than once.
+        is_stale, is_won: see `ms` and `mg` with their flags I and R.
+    """
+
+    __slots__ = (
+        "cas", "chunks", "data", "expires", "flags", "is_active", "is_binary", "is_fetched",
+        "is_stale", "is_won", "key", "size", "slab", "time",
+    )  # fmt: skip
+
+    def __init__(
+        self, key: bytes, data: bytes, flags: int, expires: int, size: int, slab: SlabClass
+    ) -> None:
+        self.key = key
+        self.data = data
+        self.flags = flags
+        self.expires = expires
+        self.size = size
+        self.slab = slab
+        self.chunks: tuple[SlabClass, ...] = ()
+        self.cas = self.time = 0
+        self.is_fetched = self.is_active = self.is_binary = self.is_stale = self.is_won = False
+
+
+class Items:
+    """All items.
+
+    Args:
+        max_size: bytes of one.
+        started: when the process did, in seconds since the epoch.
+
+    Attributes:
+        now: seconds by the node's clock; whoever calls sets it first.
+        by_key: all items, also those that have expired and were not asked for since.
+        bytes: of all items.
+        flush_at: items last used until then are gone when it has come; 0 for none.
+        started: when `now` was 0, in seconds since the epoch.
+        last_cas: the number of the last change.
+    """
+
+    def __init__(self, slabs: Slabs, counters: Counters, max_size: int, started: float) -> None:
+        self.slabs = slabs
+        self.counters = counters
+        self.max_size = max_size
+        self.now = _HEAD_START
+        self.started = int(started) - _HEAD_START
+        self.by_key: dict[bytes, Item] = {}
+        self.bytes = 0
+        self.flush_at = 0
+        self.last_cas = 0
+
+    # --- time -------------------------------------------------------------------------------
+
+    def at_age(self, seconds: float) -> int:
+        """What `now` is when the process has run for some time."""
+        return int(seconds) + _HEAD_START
+
+    def moment(self, seconds: int) -> int:
+        """When something expires, from what clients send: negative is at once, 0 never."""
+        if seconds == 0:
+            return 0
+        if 0 < seconds <= _MAX_DELTA:
+            return self.now + seconds
+        return max(1, seconds - self.started)
+
+    def flush(self, delay: int) -> None:
+        """Forget everything, now or after a delay as clients send it."""
+        if delay <= 0:
+            self.flush_at = 0
+            self.last_cas += 1
+            self._clear()
+            return
+        self.flush_at = self.moment(delay) - 1
+        if self.flush_at <= self.now:
+            self.last_cas += 1
+            if self.flush_at:
+                self._clear()
+
+    def _clear(self) -> None:
+        for slab in self.slabs.classes:
+            for item in slab.items.values():
+                slab.reclaimed += 1
+                slab.expired_unfetched += not item.is_fetched
+                self.drop(item)
+            slab.items.clear()
+            slab.requested = 0
+        self.by_key.clear()
+        self.bytes = 0
+
+    # --- looking up -------------------------------------------------------------------------
+
+    def find(self, key: bytes) -> Item | None:
+        """An item, if it is there."""
+        item = self.by_key.get(key)
+        if item is None or not (item.expires or self.flush_at):
+            return item
+        return self.alive(item)
+
+    def alive(self, item: Item) -> Item | None:
+        """An item that may have expired, unless it has; then it is removed."""
+        if self._is_flushed(item):
+            self.counters.get_flushed += 1
+        elif item.expires and item.expires <= self.now:
+            self.counters.get_expired += 1
+        else:
+            return item
+        self.unlink(item)
+        return None
+
+    def _is_flushed(self, item: Item) -> bool:
+        return item.time <= self.flush_at <= self.now
+
+    def used(self, item: Item) -> None:
+        """Note that an item was read. Whoever is read twice is spared once by an eviction."""
+        if item.is_fetched:
+            item.is_active = True
+            item.time = self.now
+        else:
+            item.is_fetched = True
+
+    # --- changing ---------------------------------------------------------------------------
+
+    def new_cas(self) -> int:
+        """The number of a change."""
+        self.last_cas += 1
+        return self.last_cas
+
+    def fits(self, key: bytes, flags: int, data: int) -> bool:
+        """Whether an item may be so large. See `item_size`."""
+        return item_size(len(key), flags, data) <= self.max_size
+
+    def make(self, key: bytes, data: bytes, flags: int, expires: int) -> Item | None:
+        """An item that is not linked yet; None if there is no memory for it, nor may be made."""
+        size = item_size(len(key), flags, len(data))
+        if size > self.max_size:
+            return None
+        slab = self.slabs.of(size)
+        item = Item(key, data, flags, expires, size, slab)
+        if size > MAX_CHUNK:
+            if not self._take_chunks(item):
+                slab.out_of_memory += 1
+                return None
+        elif not self._take(slab):
+            slab.out_of_memory += 1
+            return None
+        return item
+
+    def _take(self, slab: SlabClass) -> bool:
+        """Use a chunk of a class; whether there was one."""
+        if slab.used < slab.pages * slab.per_page or self.slabs.get_page(slab) or self._evict(slab):
+            slab.used += 1
+            return True
+        return False
+
+    def _take_chunks(self, item: Item) -> bool:
+        """Use several chunks for a large item, the first of which has no value."""
+        of = self.slabs.of
+        wanted = [of(item_size(len(item.key), item.flags, HEADER))]
+        rest = len(item.data)
+        while rest > 0:
+            size = min(rest + HEADER, MAX_CHUNK)
+            wanted.append(of(size))
+            rest -= size - HEADER
+        taken: list[SlabClass] = []
+        for slab in wanted:
+            # The end of a value may be in a chunk that is too large, if there is no other.
+            for candidate in (slab, item.slab) if taken else (slab,):
+                if self._take(candidate):
+                    taken.append(candidate)
+                    break
+            else:
+                for slab in taken:
+                    slab.used -= 1
+                return False
+        item.chunks = tuple(taken)
+        return True
+
+    def _evict(self, slab: SlabClass) -> bool:
+        """Remove the least recently used item of a class; whether there was one."""
+        items = slab.items
+        used = slab.used
+        while items:
+            item = next(iter(items.values()))
+            if (item.expires and item.expires < self.now) or self._is_flushed(item):
+                slab.reclaimed += 1
+                slab.expired_unfetched += not item.is_fetched
+            elif item.is_active:
+                item.is_active = False
+                items.move_to_end(item.key)
+                slab.moves_to_warm += 1
+                continue
+            else:
+                slab.evicted += 1
+                slab.evicted_time = self.now - item.time
+                slab.evicted_nonzero += item.expires != 0
+                slab.evicted_unfetched += not item.is_fetched
+            self.unlink(item)
+            if slab.used < used:
+                return True
+        return False
+
+    def drop(self, item: Item) -> None:
+        """Give up an item that was made and is not linked."""
+        if item.chunks:
+            for further in item.chunks:
+                further.used -= 1
+        else:
+            item.slab.used -= 1
+
+    def link(self, item: Item) -> None:
+        """Let an item be found."""
+        slab = item.slab
+        item.time = self.now
+        item.cas = self.new_cas()
+        self.by_key[item.key] = item
+        slab.items[item.key] = item
+        slab.requested += item.size
+        self.bytes += item.size
+        self.counters.total_items += 1
+
+    def unlink(self, item: Item) -> None:
+        """Remove an item."""
+        slab = item.slab
+        del self.by_key[item.key], slab.items[item.key]
+        slab.requested -= item.size
+        self.bytes -= item.size
+        self.drop(item)
+
+    def replace(self, old: Item, new: Item) -> None:
+        """Let another item be found instead."""
+        if self.by_key.get(old.key) is old:  # not evicted to make room for the new one
+            self.unlink(old)
+        self.link(new)

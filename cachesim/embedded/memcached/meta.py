@@ -1,0 +1,430 @@
+"""The commands of the meta protocol."""
+
+import base64
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from cachesim.embedded.memcached import storing
+from cachesim.embedded.memcached.items import Item
+from cachesim.embedded.memcached.replies import BAD_CHUNK, BAD_FORMAT, ERROR, NON_NUMERIC, TOO_LARGE
+from cachesim.protocols.memcached import MAX_KEY, signed32, unsigned, unsigned32
+
+if TYPE_CHECKING:
+    from cachesim.embedded.memcached.server import Server
+
+_MOST_WORDS = 19
+_MAX_OPAQUE = 32
+_OPAQUE_TOO_LONG = b"CLIENT_ERROR opaque token too long\r\n"
+_TOO_MANY_FLAGS = b"CLIENT_ERROR options flags too long\r\n"
+_BAD_FLAGS = b"CLIENT_ERROR invalid or duplicate flag\r\n"
+_BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
+_NO_MEMORY = b"SERVER_ERROR out of memory storing object\r\n"
+_STORES: Final = (b"HD", b"EX", b"NF", b"NS")
+_MODES: Final = {
+    b"": b"set", b"S": b"set", b"E": b"add", b"A": b"append", b"P": b"prepend", b"R": b"replace",
+}  # fmt: skip
+_UP: Final = {b"": True, b"I": True, b"+": True, b"D": False, b"-": False}
+
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+
+
+def decoded(text: bytes) -> bytes | None:
+    """A key that was sent in base64, as Memcached takes it; None if it takes it not at all."""
+    digits = bytes(digit for digit in text if digit in _BASE64)
+    if not digits or len(digits) % 4:
+        return None
+    end = digits.find(b"=")
+    if end < 0:
+        return base64.b64decode(digits)
+    # Nothing counts after the four digits with the first padding.
+    digits = digits[: end // 4 * 4 + 4]
+    padding = digits[-4:].count(b"=")
+    if padding > 2:
+        return None
+    return base64.b64decode(digits.replace(b"=", b"A"))[:-padding]
+
+
+class _Wrong(Exception):
+    """A line that can't be executed; the reply is its argument."""
+
+
+class _Flags:
+    """What the flags of a line say, wherever they stand.
+
+    Attributes:
+        names: their first characters.
+        error: the reply, if one of them was wrong.
+    """
+
+    __slots__ = (
+        "binary", "cas", "create_until", "delta", "error", "expires", "flags", "initial", "key",
+        "mode", "names", "recache_before",
+    )  # fmt: skip
+
+    def __init__(
+        self, key: bytes, words: list[bytes], start: int, moment: Callable[[int], int]
+    ) -> None:
+        self.key = key
+        self.binary = False
+        self.cas = self.expires = self.create_until = self.recache_before = 0
+        self.flags = self.initial = 0
+        self.delta = 1
+        self.mode = b""
+        self.error: bytes | None = None
+        self.names = seen = set[int]()
+        is_wrong = False
+        text = BAD_FORMAT
+        for word in words[start:]:
+            name = word[0]
+            if name >= 127 or name in seen:
+                self.error = b"CLIENT_ERROR duplicate flag\r\n"
+                return
+            seen.add(name)
+            if name in _PLAIN:
+                continue
+            rest = word[1:]
+            number: int | None = 0
+            wrong = _BAD_TOKEN
+            if name in b"TNR":
+                number = signed32(rest)
+                if number is not None:
+                    at = moment(number)
+                    if name == 0x54:
+                        self.expires = at
+                    elif name == 0x4E:
+                        self.create_until = at
+                    else:
+                        self.recache_before = at
+            elif name == 0x62:  # b
+                key_bytes = decoded(key)
+                number, wrong = None, b"CLIENT_ERROR error decoding key\r\n"
+                if key_bytes is not None:
+                    self.key, number = key_bytes, 0
+                self.binary = True
+            elif name == 0x46:  # F
+                number, wrong = unsigned32(rest), text
+                self.flags = number or 0
+            elif name == 0x43:  # C
+                number = unsigned(rest)
+                self.cas = number or 0
+            elif name == 0x4D:  # M
+                if len(rest) != 1:
+                    number, wrong = None, b"CLIENT_ERROR incorrect length for M token\r\n"
+                else:
+                    self.mode = rest
+            elif name == 0x4A:  # J
+                number, wrong = unsigned(rest), b"CLIENT_ERROR invalid numeric initial value\r\n"
+                self.initial = number or 0
+            elif name == 0x44:  # D
+                number, wrong = unsigned(rest), b"CLIENT_ERROR invalid numeric delta value\r\n"
+                self.delta = number or 0
+            else:
+                self.error = b"CLIENT_ERROR invalid flag\r\n"
+                return
+            if number is None:
+                is_wrong, text = True, wrong
+        if is_wrong:
+            self.error = text
+
+
+_PLAIN = frozenset(b"lOPLkstcfvhuqI")
+_VALUE, _QUIET, _CREATES, _EXPIRES, _NO_UPDATE, _STALE, _HAS_CAS = b"vqNTuIC"
+_NEED_OLD_STATE = frozenset(b"NTRlh")
+"""With these `mg` notes only at its end that an item was read."""
+
+
+class Meta:
+    """The commands, for one server."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._items = server.items
+        self._counters = server.counters
+
+    def get(self, words: list[bytes], _value: bytes | None) -> bytes:
+        """`mg`."""
+        if len(words) < 2:
+            return ERROR
+        if len(words[1]) > MAX_KEY:
+            return BAD_FORMAT
+        if len(words) > _MOST_WORDS:
+            return b"CLIENT_ERROR options flags are too long\r\n"
+        items, counters = self._items, self._counters
+        flags = _Flags(words[1], words, 2, items.moment)
+        if flags.error is not None:
+            return flags.error
+        names = flags.names
+        item = items.find(flags.key)
+        is_new = False
+        if item is None and _CREATES in names:
+            item = items.make(flags.key, b"\r\n", 0, 0)
+            if item is not None:
+                items.link(item)
+                is_new = True
+        if item is None:
+            counters.get_misses += 1
+            return self._miss(words, flags)
+        out = [b"VA %d" % (len(item.data) - 2) if _VALUE in names else b"HD"]
+        won = False
+        now = items.now
+        for word in words[2:]:
+            name = word[0]
+            if name == 0x54:  # T
+                item.expires = flags.expires
+            elif name == 0x4E:  # N
+                if is_new:
+                    item.expires = flags.create_until
+                    won = True
+            elif name == 0x52:  # R
+                if not item.is_won and not is_new and 0 < item.expires < flags.recache_before:
+                    won = True
+            elif name == 0x73:  # s
+                out.append(b"s%d" % (len(item.data) - 2))
+            elif name == 0x74:  # t
+                out.append(self._ttl(item))
+            elif name == 0x63:  # c
+                out.append(b"c%d" % item.cas)
+            elif name == 0x66:  # f
+                out.append(b"f%d" % item.flags)
+            elif name == 0x6C:  # l
+                out.append(b"l%d" % (now - item.time))
+            elif name == 0x68:  # h
+                out.append(b"h1" if item.is_fetched else b"h0")
+            elif name == 0x4F:  # O
+                if len(word) > _MAX_OPAQUE:
+                    if names.isdisjoint(_NEED_OLD_STATE) and _NO_UPDATE not in names:
+                        items.used(item)
+                    return _OPAQUE_TOO_LONG
+                out.append(word)
+            elif name == 0x6B:  # k
+                out.append(_key(item.key, item.is_binary))
+        if item.is_won:
+            out.append(b"Z")
+        if item.is_stale:
+            out.append(b"X")
+            won = won or not item.is_won
+        if won:
+            out.append(b"W")
+            item.is_won = True
+        if _NO_UPDATE not in names:
+            items.used(item)
+        if _EXPIRES in names:
+            counters.cmd_touch += 1
+            item.slab.touch_hits += 1
+        else:
+            item.slab.get_hits += 1
+        line = b" ".join(out)
+        return b"%b\r\n%b" % (line, item.data) if _VALUE in names else line + b"\r\n"
+
+    def _miss(self, words: list[bytes], flags: _Flags) -> bytes:
+        try:
+            echo = _echo(words, flags)
+        except _Wrong as wrong:
+            return bytes(wrong.args[0])
+        return b"" if _QUIET in flags.names else b"EN%b\r\n" % echo
+
+    def set(self, words: list[bytes], value: bytes | None) -> bytes:
+        """`ms`."""
+        if len(words) < 2:
+            return ERROR
+        if len(words[1]) > MAX_KEY or len(words) == 2:
+            return BAD_FORMAT
+        if len(words) > _MOST_WORDS:
+            return _TOO_MANY_FLAGS
+        size = signed32(words[2])
+        if size is None or not 0 <= size <= 2**31 - 3:
+            return BAD_FORMAT
+        items = self._items
+        flags = _Flags(words[1], words, 3, items.moment)
+        if flags.error is not None:
+            return flags.error
+        opaque_error = any(word[0] == 0x4F and len(word) > _MAX_OPAQUE for word in words[3:])
+        mode = _MODES.get(flags.mode)
+        if mode is None:
+            return b"CLIENT_ERROR invalid mode for ms M token\r\n"
+        if opaque_error:
+            return _OPAQUE_TOO_LONG
+        names = flags.names
+        if _HAS_CAS in names and mode in (b"set", b"replace"):
+            mode = b"cas"
+        item = None
+        if value is not None:
+            item = items.make(flags.key, value, flags.flags, flags.expires)
+        if item is None:
+            return self._not_made(flags, size)
+        item.slab.cmd_set += 1
+        if not item.data.endswith(b"\r\n"):
+            items.drop(item)
+            return BAD_CHUNK
+        item.is_binary = flags.binary
+        item.cas = flags.cas
+        stale = _STALE in names and mode == b"cas"
+        result = storing.store(items, item, mode, stale=stale)
+        if result == storing.STORED and _QUIET in names:
+            return b""
+        out = [_STORES[result]]
+        for word in words[3:]:
+            name = word[0]
+            if name == 0x4F:  # O
+                out.append(word)
+            elif name == 0x6B:  # k
+                out.append(_key(item.key, item.is_binary))
+            elif name == 0x63:  # c
+                out.append(b"c%d" % (item.cas if result == storing.STORED else 0))
+        return b" ".join(out) + b"\r\n"
+
+    def _not_made(self, flags: _Flags, size: int) -> bytes:
+        items = self._items
+        old = items.find(flags.key)
+        if old is not None:
+            items.unlink(old)
+        if not items.fits(flags.key, flags.flags, size + 2):
+            self._counters.store_too_large += 1
+            return TOO_LARGE
+        self._counters.store_no_memory += 1
+        return _NO_MEMORY
+
+    def delete(self, words: list[bytes], _value: bytes | None) -> bytes:
+        """`md`."""
+        flags = self._parsed(words)
+        if isinstance(flags, bytes):
+            return flags
+        try:
+            echo = _echo(words, flags)
+        except _Wrong as wrong:
+            return bytes(wrong.args[0])
+        items, names = self._items, flags.names
+        item = items.find(flags.key)
+        if item is None:
+            self._counters.delete_misses += 1
+            return b"NF%b\r\n" % echo
+        if _HAS_CAS in names and item.cas != flags.cas:
+            self._counters.delete_misses += 1
+            return b"EX%b\r\n" % echo
+        if _STALE in names:
+            if _EXPIRES in names:
+                item.expires = flags.expires
+            item.is_stale = True
+            item.is_won = False
+            item.cas = items.new_cas()
+        else:
+            item.slab.delete_hits += 1
+            items.unlink(item)
+        return b"" if _QUIET in names else b"HD%b\r\n" % echo
+
+    def add(self, words: list[bytes], _value: bytes | None) -> bytes:
+        """`ma`."""
+        flags = self._parsed(words)
+        if isinstance(flags, bytes):
+            return flags
+        up = _UP.get(flags.mode)
+        if up is None:
+            return b"CLIENT_ERROR invalid mode for ma M token\r\n"
+        items, names = self._items, flags.names
+        result, item, number = storing.add(items, flags.key, flags.delta, up=up, cas=flags.cas)
+        if result == storing.NON_NUMERIC:
+            return NON_NUMERIC
+        if result == storing.NO_MEMORY:
+            return b"SERVER_ERROR out of memory\r\n"
+        is_new = False
+        if result == storing.MISSING and _CREATES in names:
+            number = flags.initial
+            item = items.make(flags.key, b"%d\r\n" % number, 0, 0)
+            if item is None:
+                return b"SERVER_ERROR Out of memory allocating new item\r\n"
+            items.link(item)
+            is_new = True
+        if item is None:
+            if result == storing.MISSING:
+                if up:
+                    self._counters.incr_misses += 1
+                else:
+                    self._counters.decr_misses += 1
+            try:
+                return _STORES[result] + _echo(words, flags) + b"\r\n"
+            except _Wrong as wrong:
+                return bytes(wrong.args[0])
+        digits = b"%d" % number
+        out = [b"VA %d" % len(digits) if _VALUE in names else b"HD"]
+        for word in words[2:]:
+            name = word[0]
+            if name == 0x63:  # c
+                out.append(b"c%d" % item.cas)
+            elif name == 0x74:  # t
+                out.append(self._ttl(item))
+            elif name == 0x54:  # T
+                item.expires = flags.expires
+            elif name == 0x4E:  # N
+                if is_new:
+                    item.expires = flags.create_until
+            elif name == 0x4F:  # O
+                if len(word) > _MAX_OPAQUE:
+                    return _OPAQUE_TOO_LONG
+                out.append(word)
+            elif name == 0x6B:  # k
+                out.append(_key(flags.key, flags.binary))
+        if _QUIET in names and not is_new:
+            return b""
+        line = b" ".join(out)
+        return b"%b\r\n%b\r\n" % (line, digits) if _VALUE in names else line + b"\r\n"
+
+    def _parsed(self, words: list[bytes]) -> "_Flags | bytes":
+        """The flags of `md` and `ma`, or the reply if they are wrong."""
+        if len(words) < 2:
+            return ERROR
+        if len(words[1]) > MAX_KEY:
+            return BAD_FORMAT
+        if len(words) > _MOST_WORDS:
+            return _TOO_MANY_FLAGS
+        flags = _Flags(words[1], words, 2, self._items.moment)
+        return flags if flags.error is None else _BAD_FLAGS
+
+    def _ttl(self, item: Item) -> bytes:
+        if not item.expires:
+            return b"t-1"
+        return b"t%d" % ((item.expires - self._items.now) & 0xFFFFFFFF)
+
+    def debug(self, words: list[bytes], _value: bytes | None) -> bytes:
+        """`me`: what is known of an item."""
+        if len(words) < 2 or len(words[1]) > MAX_KEY:
+            return BAD_FORMAT
+        key: bytes | None = words[1]
+        if len(words) > 2 and words[2] == b"b":
+            key = decoded(words[1])
+            if key is None:
+                return BAD_FORMAT
+        items = self._items
+        item = items.find(key or b"")
+        self._counters.cmd_meta += 1
+        if item is None:
+            return b"EN\r\n"
+        return b"ME %b exp=%d la=%d cas=%d fetch=%b cls=%d size=%d\r\n" % (
+            base64.b64encode(item.key) if item.is_binary else item.key,
+            items.now - item.expires if item.expires else -1,
+            items.now - item.time,
+            item.cas,
+            b"yes" if item.is_fetched else b"no",
+            item.slab.id,
+            item.size,
+        )
+
+    def nothing(self, _words: list[bytes], _value: bytes | None) -> bytes:
+        """`mn`: tells that everything before was done."""
+        return b"MN\r\n"
+
+
+def _key(key: bytes, binary: bool) -> bytes:
+    return b"k%b b" % base64.b64encode(key) if binary else b"k" + key
+
+
+def _echo(words: list[bytes], flags: _Flags) -> bytes:
+    """What a reply repeats of a line: its opaque word and its key."""
+    out = b""
+    for word in words[2:]:
+        if word[0] == 0x4F:  # O
+            if len(word) > _MAX_OPAQUE:
+                raise _Wrong(_OPAQUE_TOO_LONG)
+            out += b" " + word
+        elif word[0] == 0x6B:  # k
+            out += b" " + _key(flags.key, flags.binary)
+    return out

@@ -1,0 +1,114 @@
+"""A running Memcached process: everything that is gone when it is killed."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cachesim.embedded.memcached.commands import Commands
+from cachesim.embedded.memcached.config import MemcachedNodeConfig
+from cachesim.embedded.memcached.items import Items
+from cachesim.embedded.memcached.slabs import Slabs
+from cachesim.embedded.memcached.stats import Counters, Details
+
+if TYPE_CHECKING:
+    from cachesim.embedded.memcached.session import Session
+
+_OWN_FILES = 25
+"""Of the connections that are configured, how many files the process has for itself."""
+
+
+class Server:
+    """The process of a node.
+
+    Args:
+        clock: monotonic seconds.
+        wall: seconds since the epoch.
+
+    Attributes:
+        is_paused: whether the process stands still.
+        sessions: the connections, by number.
+        sizes_from: the `cas` of the first item that `stats sizes` counts; None if it is off.
+    """
+
+    def __init__(
+        self,
+        config: MemcachedNodeConfig,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        log: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self.loop = loop
+        self.log = log
+        self._clock = clock
+        self._born = clock()
+        self.is_paused = self.is_stopped = False
+        self.verbosity = 0
+        self.sizes_from: int | None = None
+        self.sessions: dict[int, Session] = {}
+        self._last_number = 25
+        self._deferred: list[Callable[[], None]] = []
+        self.counters = Counters()
+        self.counters.connections = 1  # the listener
+        self.details = Details()
+        self.items = Items(Slabs(config.max_memory), self.counters, config.max_item_size, wall())
+        self.commands = Commands(self)
+
+    def tick(self) -> int:
+        """Let what follows see the present time; gives it."""
+        self.items.now = now = self.items.at_age(self._clock() - self._born)
+        return now
+
+    def reset_stats(self) -> None:
+        """`stats reset`."""
+        self.counters.reset()
+        self.details.clear()
+        for slab in self.items.slabs.classes:
+            slab.reset()
+
+    # --- life -------------------------------------------------------------------------------
+
+    def stop(self, *, orderly: bool) -> None:
+        """End. Connections are reset, or closed when everything is sent."""
+        self.is_stopped = True
+        if orderly:
+            self.log("Signal handled: Terminated.")
+        for session in list(self.sessions.values()):
+            (session.transport.close if orderly else session.transport.abort)()
+
+    def pause(self) -> None:
+        """Stand still."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self.is_paused = False
+        deferred, self._deferred = self._deferred, []
+        for act in deferred:
+            act()
+
+    def defer(self, act: Callable[[], None]) -> bool:
+        """Put something off while the process stands still; whether it does."""
+        if self.is_paused and not self.is_stopped:
+            self._deferred.append(act)
+            return True
+        return self.is_stopped
+
+    # --- clients ----------------------------------------------------------------------------
+
+    def join(self, session: "Session") -> bool:
+        """A client has connected; whether it may."""
+        if len(self.sessions) >= max(1, self.config.max_connections - _OWN_FILES):
+            self.counters.rejected_connections += 1
+            return False
+        self._last_number += 1
+        session.number = self._last_number
+        self.sessions[session.number] = session
+        self.counters.connections += 1
+        return True
+
+    def leave(self, session: "Session") -> None:
+        """A client is gone."""
+        self.sessions.pop(session.number, None)

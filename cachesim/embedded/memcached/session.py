@@ -1,0 +1,127 @@
+"""A client's connection: bytes in, replies out."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from cachesim.protocols.memcached import Request, RequestParser
+
+if TYPE_CHECKING:
+    from cachesim.embedded.memcached.server import Server
+
+_CHUNK = 64 * 1024  # bytes of replies that are sent at once
+_BINARY = b"\x80"
+
+
+class Session(asyncio.Protocol):
+    """A client.
+
+    Attributes:
+        address: where it comes from, as `stats conns` tells it.
+        last_used: when it last sent something, by the server's clock.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._parser = RequestParser(server.config.max_item_size)
+        self.number = 0
+        self.address = ""
+        self.last_used = 0
+        # Requests that are not executed yet, in the order they came.
+        self._backlog: deque[Request] = deque()
+        self._is_new = True
+        self._is_closing = self._is_stalled = self._is_pumping = False
+
+    # --- asyncio's side -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve the client."""
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = f"tcp:{peer[0]}:{peer[1]}" if peer else "unix:"
+        if not self._server.join(self):
+            self._is_closing = True
+            self.transport.write(b"ERROR Too many open connections\r\n")
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client has sent."""
+        if self._is_closing:
+            return
+        self._server.counters.bytes_read += len(data)
+        if self._is_new:
+            self._is_new = False
+            if data.startswith(_BINARY):
+                self._server.log(f"<{self.number} the binary protocol is not served")
+                self._close()
+                return
+        self._parser.feed(data)
+        self._pump()
+
+    def pause_writing(self) -> None:
+        """The client does not read: take nothing more from it."""
+        self._is_stalled = True
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._is_stalled = False
+        self.transport.resume_reading()
+        self._server.loop.call_soon(self._pump)
+
+    def eof_received(self) -> None:
+        """The client has said all."""
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Forget the client."""
+        self._is_closing = True
+        self._backlog.clear()
+        self._server.leave(self)
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Execute the requests that have come, as far as the client reads the replies."""
+        server = self._server
+        if self._is_pumping or self._is_closing or server.defer(self._pump):
+            return
+        self._is_pumping = True
+        self.last_used = server.tick()
+        execute, backlog = server.commands.execute, self._backlog
+        out: list[bytes] = []
+        size = 0
+        try:
+            while not (self._is_stalled or self._is_closing):
+                if not backlog:
+                    backlog.extend(self._parser.take())
+                    if not backlog:
+                        break
+                reply = execute(*backlog.popleft())
+                if reply is None:
+                    self._is_closing = True
+                elif reply:
+                    out.append(reply)
+                    size += len(reply)
+                    if size > _CHUNK:
+                        # Not more than a client reads: it may ask for much at once.
+                        self._send(out)
+                        size = 0
+        finally:
+            self._is_pumping = False
+        self._send(out)
+        if self._is_closing or (self._parser.is_broken and not self._backlog):
+            self._close()
+
+    def _send(self, out: list[bytes]) -> None:
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._server.counters.bytes_written += len(data)
+            self.transport.write(data)
+
+    def _close(self) -> None:
+        """Close the connection when everything that was answered is sent."""
+        self._is_closing = True
+        self.transport.close()

@@ -1,0 +1,236 @@
+"""Memcached's text and meta protocols, as a server reads them.
+
+Limits are those of Memcached 1.6.18, but for the line of a `get`, which it lets grow for ever.
+"""
+
+import re
+from typing import Final
+
+MAX_KEY: Final = 250
+"""Bytes."""
+_LINE = 2048
+"""Bytes that may come without a line's end; whoever sends more is not a client."""
+_READ = 16 * 1024
+"""Bytes that Memcached looks at to find a line's end."""
+_GET_LINE = 16 * 1024 * 1024
+"""Bytes of a line of `get`."""
+_KEYS = 24
+"""How many keys of a `get` are taken at once."""
+_META_WORDS = 19
+
+Request = tuple[list[bytes], bytes | None]
+"""The words of a line, and the value that came after it with its line's end, if there is one.
+
+The line of a `get` with many keys is given in parts, all but the last with the value `PART`.
+"""
+
+PART: Final = b"part"
+
+# Possessive throughout: values are megabytes, and clients choose them.
+_NUMBER = re.compile(rb"[ \t-\r]*+([+-]?+)(?=[0-9])0*+([0-9]{0,20}+)(?=[ \t-\r\0]|\Z)")
+_STORING = dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend"), 5) | {b"cas": 6}
+"""How many words the line of a command has that a value follows."""
+_WITH_VALUE = frozenset((*_STORING, b"ms"))
+_GETTING = {b"get": 1, b"gets": 1, b"bget": 1, b"gat": 2, b"gats": 2}
+"""How many words come before the keys."""
+
+
+def unsigned(text: bytes) -> int | None:
+    """A number of 64 bits without a sign as C reads it: a blank may end it; None if it is none."""
+    if text.isdigit() and len(text) < 20:
+        return int(text)
+    match = _NUMBER.match(text)
+    if match is None:
+        return None
+    number = int(match[2] or b"0")
+    if number >= 2**64:
+        return None
+    if match[1] == b"-":
+        number = -number % 2**64
+        return number if number < 2**63 else None
+    return number
+
+
+def unsigned32(text: bytes) -> int | None:
+    """As `unsigned`, but only its lower 32 bits, as Memcached does it."""
+    number = unsigned(text)
+    return None if number is None else number & 0xFFFFFFFF
+
+
+def signed32(text: bytes) -> int | None:
+    """A number of 64 bits with a sign as C reads it, and of that the lower 32 bits."""
+    if text.isdigit() and len(text) < 10:
+        return int(text)
+    match = _NUMBER.match(text)
+    if match is None:
+        return None
+    number = int(match[2] or b"0")
+    if match[1] == b"-":
+        number = -number
+    if not -(2**63) <= number < 2**63:
+        return None
+    return (number + 2**31) % 2**32 - 2**31
+
+
+def value_size(words: list[bytes]) -> int:
+    """How many bytes of a value follow a line of words, -1 if none does.
+
+    None follows a line that is wrong: what comes then is the next line.
+    """
+    count = len(words)
+    if words[0] == b"ms":
+        if not 3 <= count <= _META_WORDS or len(words[1]) > MAX_KEY:
+            return -1
+        size = signed32(words[2])
+    else:
+        least = _STORING[words[0]]
+        if not least <= count <= least + 1 or len(words[1]) > MAX_KEY:
+            return -1
+        if unsigned(words[2]) is None or signed32(words[3]) is None:
+            return -1
+        if least == 6 and unsigned(words[5]) is None:
+            return -1
+        size = signed32(words[4])
+    return size if size is not None and 0 <= size <= 2**31 - 3 else -1
+
+
+class RequestParser:
+    """Takes bytes as they come, gives requests.
+
+    Args:
+        largest: bytes of a value. A request with a larger one is given at once, without it, and
+            the value is dropped when it comes.
+
+    Attributes:
+        is_broken: no more requests can be made out; the connection has to be closed.
+    """
+
+    def __init__(self, largest: int = 1024 * 1024) -> None:
+        self._largest = largest
+        self.is_broken = False
+        self._buffer = b""
+        self._at = 0
+        # The line whose value has not come yet, and the value's size.
+        self._words: list[bytes] | None = None
+        self._size = 0
+        # What waits for more: a value until it has `_awaited` bytes, a line until it ends.
+        self._partial = bytearray()
+        self._awaited = 0
+        self._to_drop = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were fed and not given out as requests yet."""
+        return len(self._buffer) - self._at + len(self._partial)
+
+    def feed(self, data: bytes) -> None:
+        """Take what has arrived."""
+        if self._to_drop:
+            dropped = min(self._to_drop, len(data))
+            self._to_drop -= dropped
+            data = data[dropped:]
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._awaited or (not self._awaited and b"\n" not in data):
+                if not self._awaited and len(self._partial) > _GET_LINE:
+                    self._break()
+                return
+            data = bytes(self._partial)
+            self._partial.clear()
+            self._awaited = 0
+        elif self._at < len(self._buffer):
+            data = self._buffer[self._at :] + data
+        self._buffer, self._at = data, 0
+
+    def take(self) -> list[Request]:
+        """The requests that are complete."""
+        found: list[Request] = []
+        if self.is_broken or self._partial:
+            return found
+        buffer, at = self._buffer, self._at
+        length, find = len(buffer), buffer.find
+        words = self._words
+        while at < length:
+            if words is not None:  # and its value
+                end = at + self._size + 2
+                if end > length:
+                    self._awaited = self._size + 2
+                    break
+                found.append((words, buffer[at:end]))
+                words, at = None, end
+                continue
+            end = find(b"\n", at)
+            if end < 0:
+                break
+            stop = end - 1 if end - at > 1 and buffer[end - 1] == 0x0D else end
+            if end - at >= _READ and not self._is_get(at):
+                self._break()
+                return found
+            line = buffer[at:stop]
+            at = end + 1
+            if 0 in line:
+                line = line[: line.index(0)]
+            line_words = line.split(b" ")
+            if b"" in line_words:
+                line_words = [word for word in line_words if word]
+                if not line_words:
+                    found.append((line_words, None))
+                    continue
+            name = line_words[0]
+            if name in _WITH_VALUE:
+                size = value_size(line_words)
+                if 0 <= size <= self._largest:
+                    words, self._size = line_words, size
+                    continue
+                found.append((line_words, None))
+                if size >= 0:
+                    here = min(size + 2, length - at)
+                    self._to_drop = size + 2 - here
+                    at += here
+            elif len(line_words) > _KEYS and name in _GETTING:
+                _split(line_words, found)
+            else:
+                found.append((line_words, None))
+        self._buffer, self._at, self._words = buffer, at, words
+        self._keep()
+        return found
+
+    def _keep(self) -> None:
+        """Keep what is left, in a way that more can be added to without copying it each time."""
+        rest = len(self._buffer) - self._at
+        if rest == 0:
+            self._buffer, self._at = b"", 0
+        elif self._awaited:
+            self._hold()
+        elif self._words is None and rest > _LINE:
+            if self._is_get(self._at):
+                self._hold()
+            else:
+                self._break()
+
+    def _hold(self) -> None:
+        self._partial += self._buffer[self._at :]
+        self._buffer, self._at = b"", 0
+
+    def _is_get(self, at: int) -> bool:
+        """Whether a line is one that may be long."""
+        start = self._buffer[at : at + 106]
+        line = start.lstrip(b" ")
+        return len(start) - len(line) <= 100 and line.startswith((b"get ", b"gets "))
+
+    def _break(self) -> None:
+        self.is_broken = True
+        self._buffer, self._at = b"", 0
+        self._partial.clear()
+
+
+def _split(words: list[bytes], found: list[Request]) -> None:
+    """Give a `get` of many keys in parts, so that its replies need not be made all at once."""
+    start = _GETTING[words[0]]
+    if max(map(len, words)) > MAX_KEY or (start == 2 and signed32(words[1]) is None):
+        found.append((words, None))  # its reply is an error, and nothing else
+        return
+    head = words[:start]
+    last = (len(words) - start - 1) // _KEYS * _KEYS + start
+    found += [([*head, *words[at : at + _KEYS]], PART) for at in range(start, last, _KEYS)]
+    found.append(([*head, *words[last:]], None))
