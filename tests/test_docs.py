@@ -261,8 +261,9 @@ def test_page(
     page: Path, folder: Path, env: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     """What a page says works, in the order in which it says so."""
-    if any(command.startswith("docker compose ") for _, command in commands_of(page)):
-        request.getfixturevalue("compose")
+    needs_compose = any(command.startswith("docker compose ") for _, command in commands_of(page))
+    if needs_compose and request.getfixturevalue("compose") != ["docker", "compose"]:
+        pytest.skip(f"{name(page)} is for `docker compose`, not docker-compose")
     lacking = sorted({module for module in modules_of(page) if find_spec(module) is None})
     if lacking:
         pytest.skip(f"{name(page)} needs {', '.join(lacking)}: pip install -e '.[docs]'")
