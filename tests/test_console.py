@@ -506,8 +506,8 @@ def test_name_in_use(up: Detached) -> None:
     done = call(up.folder, "-m", "cachesim", "up", "-d", "--name", up.name)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"Error: a topology named {up.name!r} is running already. Choose another name with "
-        f"--name, or take it down first: `cachesim down --name {up.name}`.\n"
+        f"Error: a topology named {up.name!r} is running already. Choose another name, or "
+        f"take it down first: `cachesim down --name {up.name}`.\n"
     )
     assert up.answers("redis-a")
 
