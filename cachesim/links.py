@@ -7,16 +7,19 @@ a link has what at least one holder wants, and a release takes away only what no
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from cachesim.errors import FaultError, ToxiproxyError
 from cachesim.events import EventLog
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Link, Service, Topology
 from cachesim.toxics import BOTH, Latency, Stream, Toxic
+
+_Item = TypeVar("_Item")
 
 _STALL = "stall"
 _FOR_EVER_MS = 10**9
@@ -220,9 +223,7 @@ class Links(Mapping[str, Link]):
                 holders.clear()
             self._owed.clear()
             self._bring_about(self._lanes)
-            try:
-                list(self._pool.map(self._tidy, self._servers))
-            except ToxiproxyError as error:
+            if error := self._side_by_side(self._tidy, self._servers):
                 raise FaultError(f"the links could not be reset: {error}") from error
 
     def toxics(self, link: Link) -> list[dict[str, Any]]:
@@ -272,9 +273,21 @@ class Links(Mapping[str, Link]):
     def _bring_about(self, links: Iterable[Link]) -> None:
         """Make links what is wanted of them, side by side."""
         differing = [k for k in links if self._differs(k) or k in self._postponed]
-        steps = [self._pool.submit(self._change, link) for link in differing]
-        if error := next(filter(None, [step.exception() for step in steps]), None):
+        if error := self._side_by_side(self._change, differing):
             raise FaultError(f"a link could not be changed: {error}") from error
+
+    def _side_by_side(
+        self, act: Callable[[_Item], None], items: Iterable[_Item]
+    ) -> BaseException | None:
+        """Do the same to several links or servers; the first error."""
+        todo = list(items)
+        any_server = next(iter(self._servers.values()))
+        errors: Sequence[BaseException | None] | None
+        errors = any_server.at_once([partial(act, item) for item in todo])
+        if errors is None:
+            steps = [self._pool.submit(act, item) for item in todo]
+            errors = [step.exception() for step in steps]
+        return next(filter(None, errors), None)
 
     def _differs(self, link: Link) -> bool:
         settled = all(lane.is_settled for lane in self._lanes[link])
@@ -301,6 +314,8 @@ class Links(Mapping[str, Link]):
 
     def _may_be_stuck(self, link: Link) -> bool:
         """Whether data on a link may be waiting for a process that stands still."""
+        if not self.server(link).may_block:
+            return False
         if self._is_frozen(link.target):
             return True
         # Redis nodes are also at the other end: as replicas, and of the cluster bus.
@@ -322,7 +337,7 @@ class Links(Mapping[str, Link]):
         server, proxy = self.server(lane.link), lane.link.name
         was_stalled = lane.is_stalled
         for key in lane.unwanted():
-            if was_stalled and key != _STALL:
+            if was_stalled and key != _STALL and server.may_block:
                 # What was held back flows off first, and connections whose receiver is gone end.
                 # Toxiproxy would wait for them for ever, with its API locked.
                 time.sleep(_FLOW_OFF)

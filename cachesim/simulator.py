@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import secrets
 import ssl
 import threading
@@ -39,7 +40,6 @@ from cachesim.handles import (
 from cachesim.links import Links
 from cachesim.monitor import Monitor
 from cachesim.nodes import Nodes
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.shard import RedisShard
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import production
@@ -108,6 +108,7 @@ class Simulator:
         self.seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
         self.events = EventLog()
         self.backend_reason = ""
+        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
         self._operations = contextlib.ExitStack()
@@ -185,7 +186,12 @@ class Simulator:
         return self
 
     def stop(self) -> None:
-        """Take everything down, whatever state it is in. Repeating it is harmless."""
+        """Take everything down, whatever state it is in. Repeating it is harmless.
+
+        A forked process, to which the topology does not belong, does nothing.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             life, self._life = self._life, None
             if life is not None:
@@ -289,7 +295,7 @@ class Simulator:
     def _operate(self, life: contextlib.ExitStack) -> None:
         """Set up what watches and breaks the topology."""
         backend = self._carrier.backend
-        servers = {z.name: ToxiproxyClient(backend.toxiproxy(z.name)) for z in self.topology.zones}
+        servers = {z.name: backend.toxiproxy_client(z.name) for z in self.topology.zones}
         links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))
         life.callback(links.close)
         nodes = Nodes(self.topology, backend, links, self.events)

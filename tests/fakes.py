@@ -195,6 +195,10 @@ class FakeBackend:
         """See `Backend.toxiproxy`."""
         return f"http://toxiproxy-{zone}:8474"
 
+    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+        """See `Backend.toxiproxy_client`."""
+        return FakeToxiproxy(zone, [], [])
+
     def state(self, node: str) -> NodeState:
         """See `Backend.state`."""
         return self.states[node]

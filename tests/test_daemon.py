@@ -142,8 +142,8 @@ def test_no_engine(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("backend", ["embedded"], indirect=True)
 def test_no_engine_is_needed(folder: Path, name: str) -> None:
     """Where the backend is not chosen and no engine answers, it is the embedded one, and told."""
-    nowhere = {"CACHESIM_BACKEND": "auto", "DOCKER_HOST": "tcp://127.0.0.1:1"}
-    with Process(folder, "up", "-d", "--json", "--name", name, **nowhere) as process:
+    up = ["up", "-d", "--json", "--name", name, "--backend", "auto"]
+    with Process(folder, *up, DOCKER_HOST="tcp://127.0.0.1:1") as process:
         assert process.end() == 0, process.err
     assert json.loads(process.out)["backend"] == "embedded"
     assert re.match(r".*[Cc]onnection refused.*: the nodes are emulated\n", process.err)

@@ -48,7 +48,8 @@ LAYERS = (
     layer(
         "proxy",
         "proxy proxy.client proxy.chain proxy.connection proxy.listener proxy.server proxy.gojson"
-        " proxy.api proxy.api_server embedded embedded.pipe embedded.timers embedded.loop",
+        " proxy.api proxy.api_server proxy.local embedded embedded.pipe embedded.timers"
+        " embedded.loop",
         "facts",
         "Toxiproxy's API knows nothing of backends: it is the same in front of all of them",
     ),

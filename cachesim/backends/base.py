@@ -4,6 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint
 
 Progress = Callable[[str], None]
@@ -55,6 +56,10 @@ class Backend(Protocol):
 
     def toxiproxy(self, zone: str) -> str:
         """The URL of the Toxiproxy that carries a zone's links."""
+        ...
+
+    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+        """A client for it, for whoever calls this."""
         ...
 
     def state(self, node: str) -> NodeState:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from cachesim.backends.base import NodeState
 from cachesim.backends.plan import Plan
 from cachesim.errors import BackendUnavailable
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class ContainerNodes:
     def toxiproxy(self, zone: str) -> str:
         """The URL of the pod holder's API."""
         return self._plan.toxiproxy(zone)
+
+    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+        """A client for it."""
+        return ToxiproxyClient(self.toxiproxy(zone))
 
     # --- node verbs -------------------------------------------------------------------------
 

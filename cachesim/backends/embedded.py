@@ -15,7 +15,8 @@ from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.elasticache import MAX_CONNECTIONS
 from cachesim.embedded.loop import LoopThread
 from cachesim.embedded.pipe import pipe
-from cachesim.errors import CachesimError, PortTaken, StartError, ToxiproxyError
+from cachesim.errors import CachesimError, StartError, ToxiproxyError
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _PORTS = {Service.REDIS: 6379, Service.BUS: 16379, Service.MEMCACHED: 11211}
 """Those of the nodes themselves, which mean something in here alone."""
+_FILES = 80
+"""Open files, sockets mostly, of a topology with a few clients."""
 
 
 class EmbeddedBackend:
@@ -74,14 +77,9 @@ class EmbeddedBackend:
             # Not in the loop: it reads files and draws keys.
             self._make_nodes()
             self._thread.run(self._start_nodes)
-        except ToxiproxyError as error:
+        except (ToxiproxyError, OSError) as error:
             self.stop()
-            raise PortTaken(
-                f"{error}: start again, or close what has too many files open"
-            ) from error
-        except OSError as error:
-            self.stop()
-            raise StartError(f"the emulated nodes can't start: {error}") from error
+            raise StartError(f"the emulated nodes can't start: {error}{_advice(error)}") from error
         except BaseException:
             self.stop()
             raise
@@ -217,6 +215,12 @@ class EmbeddedBackend:
         """See `Backend.toxiproxy`."""
         return self._urls[zone]
 
+    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+        """See `Backend.toxiproxy_client`."""
+        from cachesim.proxy.local import LocalToxiproxy
+
+        return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
+
     # --- verbs ------------------------------------------------------------------------------
 
     def state(self, node: str) -> NodeState:
@@ -264,3 +268,9 @@ class EmbeddedBackend:
 
 def _address(node: str, service: Service) -> str:
     return f"{node}:{_PORTS[service]}"
+
+
+def _advice(error: Exception) -> str:
+    if "too many open files" not in str(error).lower():
+        return ""
+    return f". Allow this process more, with `ulimit -n 1024`: a topology takes about {_FILES}"

@@ -7,6 +7,7 @@ from typing import Any
 from cachesim.backends.base import NodeState, Progress
 from cachesim.errors import CachesimError, StartError
 from cachesim.files import Run
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint
 from cachesim.wire import Call, TakenDown, call
 
@@ -70,6 +71,10 @@ class RemoteBackend:
     def toxiproxy(self, zone: str) -> str:
         """See `Backend.toxiproxy`."""
         return str(self.loan["toxiproxy"][zone])
+
+    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+        """See `Backend.toxiproxy_client`."""
+        return ToxiproxyClient(self.toxiproxy(zone))
 
     def state(self, node: str) -> NodeState:
         """See `Backend.state`."""

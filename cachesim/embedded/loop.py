@@ -24,7 +24,12 @@ class LoopThread:
 
     Args:
         name: the thread's.
+
+    Attributes:
+        loop: once it was started.
     """
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -35,22 +40,22 @@ class LoopThread:
         """Start the thread.
 
         Returns:
-            The loop, which runs already.
+            The loop, which runs.
 
         Raises:
             OSError: the loop can't be made, for want of files say.
         """
         # Here, so that an interrupt that comes now leaves nothing that nobody knows of.
-        self._loop = new_event_loop()
+        self.loop = new_event_loop()
         ready: Future[None] = Future()
-        self._loop.call_soon(ready.set_result, None)
+        self.loop.call_soon(ready.set_result, None)
         # A daemon: the interpreter waits for other threads before it lets anyone stop them.
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
         ready.result(_PATIENCE)
         if sys.platform != "win32":
             _leave_to_parent_in_forks(self)
-        return self._loop
+        return self.loop
 
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Call a function in the loop's thread, and wait for what it returns.
@@ -58,6 +63,8 @@ class LoopThread:
         Raises:
             CachesimError: the loop does not run.
         """
+        if self._thread is threading.current_thread():
+            return function(*arguments)
         done: Future[_T] = Future()
 
         def call() -> None:
@@ -76,7 +83,7 @@ class LoopThread:
             CachesimError: the loop does not run.
         """
         self._check()
-        return self._await(asyncio.run_coroutine_threadsafe(work(), self._loop))
+        return self._await(asyncio.run_coroutine_threadsafe(work(), self.loop))
 
     def stop(self) -> None:
         """Cancel what runs there, and end the thread. Repeating it is harmless."""
@@ -84,14 +91,14 @@ class LoopThread:
         if thread is None or self._is_foreign:
             return
         if thread.ident is None:
-            self._loop.close()
+            self.loop.close()
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         thread.join()
 
     def _submit(self, call: Callable[[], None]) -> None:
         self._check()
-        self._loop.call_soon_threadsafe(call)
+        self.loop.call_soon_threadsafe(call)
 
     def _check(self) -> None:
         if self._is_foreign:
@@ -111,7 +118,7 @@ class LoopThread:
             raise CachesimError(f"{self._name} did not answer for {_PATIENCE:g} s") from None
 
     def _run(self) -> None:
-        loop = self._loop
+        loop = self.loop
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
@@ -130,7 +137,7 @@ class LoopThread:
         not closed, as the number of a closed file may soon be another's when its owner closes it.
         """
         self._is_foreign = True
-        selector = self._loop._selector  # type: ignore[attr-defined]
+        selector = self.loop._selector  # type: ignore[attr-defined]
         files = [key.fd for key in (selector.get_map() or {}).values()]
         with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("r+b") as nothing:
             for file in (*files, selector.fileno()):

@@ -22,12 +22,13 @@ class ProxyServer:
 
     Attributes:
         proxies: to be used in the loop's thread.
+        answer: the API without HTTP, likewise.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, proxies: Proxies) -> None:
         self.proxies = proxies
         self._loop = loop
-        self._api = ProxyApi(proxies)
+        self.answer = ProxyApi(proxies).answer
         self._connections: dict[_ApiConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: Listener | None = None
@@ -59,7 +60,7 @@ class ProxyServer:
 
     def accept(self) -> asyncio.Protocol:
         """The server side of a new connection to the API."""
-        return _ApiConnection(self._api.answer, self._connections)
+        return _ApiConnection(self.answer, self._connections)
 
     def _accept(self, sock: socket.socket) -> None:
         async def serve() -> None:

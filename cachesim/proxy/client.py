@@ -3,7 +3,7 @@
 import json
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,7 +21,12 @@ class ToxiproxyClient:
     Args:
         url: the API's address, such as `http://127.0.0.1:8474`.
         timeout: seconds for each call.
+
+    Attributes:
+        may_block: whether a change may wait for what the link carries to be read.
     """
+
+    may_block = True
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         self.url = url.rstrip("/")
@@ -79,6 +84,13 @@ class ToxiproxyClient:
     def remove_toxic(self, proxy: str, name: str) -> None:
         """Remove a toxic; what it held back goes on."""
         self._call("DELETE", f"/proxies/{_part(proxy)}/toxics/{_part(name)}")
+
+    def at_once(self, changes: Sequence[Callable[[], None]]) -> list[Exception | None] | None:
+        """Make changes to this server, and to those like it, with nothing in between.
+
+        Returns:
+            The error of each, or None if that is not possible: then nothing was done.
+        """
 
     def close(self) -> None:
         """Close the connections to the server."""

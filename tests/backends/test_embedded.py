@@ -1,0 +1,235 @@
+"""The embedded backend: what is its own, besides the contract."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cachesim import CachesimError, Simulator
+from cachesim.backends.choice import choose
+from cachesim.config import Settings
+from cachesim.errors import StartError
+from cachesim.files import living_runs
+from tests.contract.helpers import node_client, until
+from tests.processes import call, python, ready
+
+pytestmark = pytest.mark.usefixtures("alone")
+posix = pytest.mark.skipif(os.name != "posix", reason="sends signals, or forks")
+
+
+def new(**arguments: Any) -> Simulator:
+    """A topology that isn't started yet."""
+    return Simulator(backend="embedded", speed=100, **arguments)
+
+
+def open_sockets() -> set[tuple[object, ...]]:
+    """This process's TCP sockets."""
+    return {(it.laddr, it.raddr, it.status) for it in psutil.Process().net_connections("tcp")}
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of runs."""
+    return [it for it in folder.rglob("*") if it.is_file() and "cachesim" in it.parts]
+
+
+# --- its end ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_left(alone: Path) -> None:
+    """After its end there is no thread, no socket and no file more than before."""
+    threads, sockets = threading.active_count(), open_sockets()
+    for _ in range(2):
+        with new() as sim, closing(sim.redis_cluster()) as redis:
+            redis.set("k", b"x" * 100_000)
+            until(lambda: any(it.name == "appendonly.aof" for it in files(alone)))
+            sim.redis.primary.pause()
+            sim.memcached["b"].kill()
+        assert threading.active_count() == threads
+        until(lambda: open_sockets() <= sockets)
+        assert [it for it in files(alone) if it.name != "lock"] == []
+
+
+def test_several_in_one_process() -> None:
+    """Two topologies don't know of each other."""
+    with new() as one, new() as other:
+        with closing(one.redis_cluster()) as redis, closing(other.redis_cluster()) as others:
+            redis.set("k", "v")
+            assert others.get("k") is None
+            other.redis.primary.kill()
+            other.redis.wait_for_failover()
+            assert one.redis.primary.name == "redis-a"
+            assert redis.get("k") == "v"
+        other.stop()
+        assert one.redis.primary.role == "primary"
+
+
+def test_exit_without_stop(alone: Path) -> None:
+    """An interpreter that ends takes the topology down."""
+    script = 'from cachesim import Simulator; Simulator(backend="embedded").start(); print("ready")'
+    done = call(alone, "-Werror", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")
+    assert living_runs() == []
+    assert not list(alone.glob("cachesim/runs/*/owner"))
+
+
+@posix
+def test_killed(alone: Path) -> None:
+    """What a killed process has left, the next start removes."""
+    script = """
+import sys
+from cachesim import Simulator
+Simulator(backend="embedded", name="killed").start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    with ready(alone, script) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    assert list(alone.glob("cachesim/runs/killed-*"))
+    with new():
+        assert not list(alone.glob("cachesim/runs/killed-*"))
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_forked_workers(alone: Path) -> None:
+    """A forked process can be a client, and its end takes nothing down."""
+    script = """
+import os, sys
+from contextlib import closing
+from cachesim import CachesimError, Simulator
+with Simulator(backend="embedded") as sim:
+    if not (child := os.fork()):
+        with closing(sim.redis_cluster()) as redis:
+            redis.set("k", "from the child")
+        try:
+            sim.redis.primary.kill()
+        except CachesimError as error:
+            print(error, flush=True)
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    with closing(sim.redis_cluster()) as redis:
+        print(redis.get("k"), flush=True)
+"""
+    with python(alone, script) as process:
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    told, got = out.splitlines()
+    assert "forked from" in told
+    assert got == "from the child"
+
+
+# --- a start that fails -----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts files as Linux does")
+def test_too_few_files(alone: Path) -> None:
+    """Where the process may open too few files, that is said, and nothing is left."""
+    script = """
+import resource, sys
+from cachesim import CachesimError, Simulator
+import cachesim.backends.embedded
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 4096))
+try:
+    Simulator(backend="embedded").start()
+except CachesimError as error:
+    print(error)
+import threading
+print(threading.active_count())
+"""
+    for limit in (12, 30):
+        done = call(alone, "-c", script, str(limit))
+        message, threads = done.stdout.splitlines()
+        assert "ulimit -n" in message
+        assert "Traceback" not in done.stderr
+        assert threads == "1"
+        assert not list(alone.glob("cachesim/runs/*/owner"))
+
+
+def test_started_twice() -> None:
+    """A running one can't be started again."""
+    with new(name="one") as sim:
+        with pytest.raises(StartError, match="runs already"):
+            sim.start()
+        with pytest.raises(CachesimError, match="running already"):
+            new(name="one").start()
+        assert sim.redis.primary.state == "running"
+
+
+# --- addresses --------------------------------------------------------------------------------
+
+
+def test_advertised_host() -> None:
+    """Clients are told a name instead of 127.0.0.1, and the certificates are for it."""
+    with new(advertise_host="localhost") as sim:
+        client = node_client(sim, sim.redis["a"].endpoint)
+        ((_, _, *nodes),) = client.execute_command("CLUSTER", "SLOTS")
+        assert {node[0] for node in nodes} == {"localhost"}
+        client.close()
+
+
+def test_a_proxy_of_the_users(alone: Path) -> None:  # noqa: ARG001  # its own folder
+    """A user's own proxy leads to any address, one of the topology's too."""
+    with new() as sim:
+        port = sim.redis["a"].endpoint.port
+        proxy = sim.toxiproxy("a").create(upstream=f"127.0.0.1:{port}", name="mine")
+        host, _, own = proxy.listen.rpartition(":")
+        with socket.create_connection((host, int(own)), timeout=5) as plain:
+            plain.sendall(b"PING\r\n")  # not TLS: it is closed, by the node
+            with suppress(ConnectionError):
+                assert b"PONG" not in plain.recv(100)
+
+
+# --- the choice -------------------------------------------------------------------------------
+
+
+def test_choice_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing answers it is the embedded backend, and the reason tells where it was asked."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    backend, reason = choose(Settings())
+    assert backend == "embedded"
+    assert "refused" in reason
+
+
+@pytest.mark.usefixtures("require_docker")
+def test_choice_with_an_engine() -> None:
+    """An engine with the images is taken; one that lacks an image only if it may be pulled."""
+    assert choose(Settings())[0] == "docker"
+    lacking: dict[str, Any] = {"memcached_image": "cachesim.invalid/nothing:1"}
+    assert choose(Settings(**lacking))[0] == "docker"
+    backend, reason = choose(Settings(**lacking, pull_images="never"))
+    assert backend == "embedded"
+    assert "cachesim.invalid/nothing:1 is missing" in reason
+
+
+def test_what_was_chosen_is_taken() -> None:
+    """A backend that the settings name is not put in question."""
+    assert choose(Settings(backend="docker"))[0] == "docker"
+    assert choose(Settings(backend="embedded"))[0] == "embedded"
+
+
+def test_settings_are_productions() -> None:
+    """CONFIG says what the containers' configuration says."""
+    wanted = {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "maxclients": "65000",
+        "cluster-node-timeout": "15000",
+        "repl-backlog-size": str(16 << 20),
+        "repl-diskless-sync-delay": "0",
+        "save": "",
+        "cluster-replica-no-failover": "yes",
+    }
+    with new() as sim:
+        client = sim._admin.redis("redis-a")
+        said = {key: client.config_get(key)[key] for key in wanted}
+    assert json.dumps(said) == json.dumps(wanted)

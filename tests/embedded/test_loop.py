@@ -1,0 +1,107 @@
+"""The loop in a thread of its own."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cachesim.embedded.loop import LoopThread
+from cachesim.errors import CachesimError
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread]:
+    """One that runs."""
+    thread = LoopThread("test-loop")
+    thread.start()
+    yield thread
+    thread.stop()
+
+
+def test_calls_run_in_the_loop(thread: LoopThread) -> None:
+    """Functions and coroutines run in the loop's thread, and their results come back."""
+    assert thread.call(threading.current_thread).name == "test-loop"
+    assert thread.call(divmod, 7, 2) == (3, 1)
+
+    async def name() -> str:
+        await asyncio.sleep(0)
+        return threading.current_thread().name
+
+    assert thread.run(name) == "test-loop"
+
+
+def test_a_call_within_a_call(thread: LoopThread) -> None:
+    """What runs in the loop may use what calls into it."""
+    assert thread.call(lambda: thread.call(divmod, 7, 2)) == (3, 1)
+
+
+def test_errors_are_the_callers(thread: LoopThread) -> None:
+    """An exception is raised where the call was made, and the loop goes on."""
+    with pytest.raises(ZeroDivisionError):
+        thread.call(lambda: 1 / 0)
+
+    async def timeout() -> None:
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        thread.run(timeout)
+    assert thread.call(lambda: 1) == 1
+
+
+def test_the_end() -> None:
+    """The end waits for nothing, cancels what runs, and can be repeated."""
+    thread = LoopThread("test-loop")
+    loop = thread.start()
+    ended = threading.Event()
+
+    async def wait() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    asyncio.run_coroutine_threadsafe(wait(), loop)
+    thread.call(lambda: None)
+    thread.stop()
+    assert ended.is_set()
+    assert loop.is_closed()
+    thread.stop()
+    assert "test-loop" not in {it.name for it in threading.enumerate()}
+    with pytest.raises(CachesimError, match="stopped"):
+        thread.call(lambda: None)
+
+
+def test_never_started() -> None:
+    """One that was not started can be stopped."""
+    LoopThread("test-loop").stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_forks(thread: LoopThread) -> None:
+    """A forked process can't use it, and is told; the sockets stay the parent's alone."""
+    said, say = os.pipe()
+    done, end = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        thread.call(thread.loop.add_reader, listener, lambda: None)
+        if not (child := os.fork()):
+            try:
+                thread.call(lambda: None)
+            except CachesimError as error:
+                os.write(say, str(error).encode())
+            os.read(done, 1)
+            os._exit(0)
+        assert "forked from" in os.read(said, 1000).decode()
+        thread.call(thread.loop.remove_reader, listener)
+    # If the child had it too, it would still be listened to.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=5)
+    os.write(end, b".")
+    os.waitpid(child, 0)
+    for file in (said, say, done, end):
+        os.close(file)
+    assert thread.call(lambda: 1) == 1
