@@ -19,12 +19,12 @@ from cachesim.topology import Role, Service, Topology
 if TYPE_CHECKING:
     from redis import Redis
 
-INTERVAL = 0.05
-"""Seconds between two probes of a node."""
 PROBE_TIMEOUT = 0.25
 """Seconds after which a probe counts as unanswered."""
-SILENCE = 3 * INTERVAL
-"""Seconds without a heartbeat that are a silence."""
+INTERVAL = 0.05
+"""Seconds between two probes of a node, unless the evidence has another interval."""
+MISSED = 3
+"""Heartbeats in a row that have to be missing for a silence."""
 CHANNEL = "__cachesim__:heartbeat"
 _HISTORY = 3.0  # seconds of append-only file sizes: more than everysec can lose
 
@@ -76,7 +76,13 @@ class Silence:
 
 
 class Evidence(Protocol):
-    """What the control plane goes by."""
+    """What the control plane goes by.
+
+    Attributes:
+        interval: seconds between two probes of a node, and between two of its heartbeats.
+    """
+
+    interval: float
 
     def probe(self, node: str) -> Probe | None:
         """The last probe of a node, if there was one."""
@@ -91,6 +97,7 @@ class Monitor:
     """Threads that keep `Evidence` up to date, from `start` to `stop`."""
 
     def __init__(self, topology: Topology, admin: NodeClients, clock: Clock | None = None) -> None:
+        self.interval = INTERVAL
         self._admin = admin
         self._clock = clock or SystemClock()
         self._redis = [node.name for node in topology.redis]
@@ -136,7 +143,7 @@ class Monitor:
         if since is None or own is None or published is None:
             return None
         until = min(own, published)
-        return Silence(since, until) if until - since > SILENCE else None
+        return Silence(since, until) if until - since > MISSED * self.interval else None
 
     def aof_size(self, node: str, ago: float) -> int | None:
         """The size of a node's append-only file some seconds ago, in bytes, if it is known."""
@@ -166,7 +173,7 @@ class Monitor:
         from redis.exceptions import RedisError
 
         client = self._admin.new_redis(node, PROBE_TIMEOUT)
-        while not self._stopping.wait(INTERVAL):
+        while not self._stopping.wait(self.interval):
             at = self._clock.monotonic()
             try:
                 self._probes[node] = self._ask(client, node, at)
@@ -203,7 +210,7 @@ class Monitor:
         from pymemcache.exceptions import MemcacheError
 
         client = self._admin.new_memcached(node, PROBE_TIMEOUT)
-        while not self._stopping.wait(INTERVAL):
+        while not self._stopping.wait(self.interval):
             at = self._clock.monotonic()
             try:
                 client.version()
@@ -230,5 +237,5 @@ class Monitor:
                         if message is not None:
                             self._heard[node, message["data"]] = self._clock.monotonic()
             except (RedisError, OSError):
-                self._stopping.wait(INTERVAL)
+                self._stopping.wait(self.interval)
         client.close()

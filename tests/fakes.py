@@ -8,7 +8,7 @@ from typing import Any
 from cachesim.backends.base import NodeState, Progress
 from cachesim.clock import Clock
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
-from cachesim.monitor import SILENCE, Probe, RedisProbe, Silence
+from cachesim.monitor import INTERVAL, MISSED, Probe, RedisProbe, Silence
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint, Role, Topology
 from cachesim.toxics import Stream, Toxic
@@ -274,6 +274,7 @@ class FakeShard:
     """
 
     def __init__(self, topology: Topology, clock: Clock) -> None:
+        self.interval = INTERVAL
         self._clock = clock
         self._redis = {node.name for node in topology.redis}
         self._zones = {node.name: node.zone for node in topology.nodes}
@@ -312,7 +313,7 @@ class FakeShard:
     def silence(self, listener: str, speaker: str) -> Silence | None:
         """See `Evidence.silence`."""
         since = self.silent.get((listener, speaker))
-        if since is None or self._looked_at - since <= SILENCE:
+        if since is None or self._looked_at - since <= MISSED * self.interval:
             return None
         return Silence(since, self._looked_at)
 

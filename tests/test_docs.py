@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,8 @@ from cachesim.cli import main
 from cachesim.faults import Faults
 from cachesim.topology import production
 from cachesim.variables import MEANINGS
+from tests.embedded.memcached import differential as memcached
+from tests.embedded.redis import differential as redis
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -329,6 +331,16 @@ def test_faults_table() -> None:
         and get_type_hints(member).get("return") is Fault
     }
     assert {name for name, *_ in table("docs/reference/faults.md", "| fault | on |")} == faults
+
+
+@pytest.mark.parametrize(
+    ("head", "known"),
+    [("| Redis command |", redis.KNOWN), ("| Memcached command |", memcached.KNOWN)],
+)
+def test_differences_table(head: str, known: Sequence[tuple[str, str]]) -> None:
+    """What the fuzzers know to differ is what the documentation says."""
+    rows = table("docs/explanation/embedded.md", head)
+    assert [tuple(row) for row in rows] == [(a.strip("`"), b.strip("`")) for a, b in known]
 
 
 def test_failover_table() -> None:

@@ -12,11 +12,15 @@ _LINE = 2048
 """Bytes that may come without a line's end; whoever sends more is not a client."""
 _READ = 16 * 1024
 """Bytes that Memcached looks at to find a line's end."""
-_GET_LINE = 16 * 1024 * 1024
+_GET_LINE = 4 * 1024 * 1024
 """Bytes of a line of `get`."""
+_PIECE = 2048
+"""Bytes of such a line that are taken at once."""
 _KEYS = 24
 """How many keys of a `get` are taken at once."""
 _META_WORDS = 19
+_MOST = 200
+"""How many requests are given at once, about."""
 
 Request = tuple[list[bytes], bytes | None]
 """The words of a line, and the value that came after it with its line's end, if there is one.
@@ -26,6 +30,7 @@ The line of a `get` with many keys is given in parts, all but the last with the 
 
 PART: Final = b"part"
 
+_LONG_KEY = re.compile(rb"[^ ]{%d}" % (MAX_KEY + 1))
 # Possessive throughout: values are megabytes, and clients choose them.
 _NUMBER = re.compile(rb"[ \t-\r]*+([+-]?+)(?=[0-9])0*+([0-9]{0,20}+)(?=[ \t-\r\0]|\Z)")
 _STORING = dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend"), 5) | {b"cas": 6}
@@ -117,14 +122,19 @@ class RequestParser:
         self._partial = bytearray()
         self._awaited = 0
         self._to_drop = 0
+        # A long line of `get`, and how far it was taken.
+        self._long = b""
+        self._long_at = 0
 
     @property
     def buffered(self) -> int:
         """Bytes that were fed and not given out as requests yet."""
-        return len(self._buffer) - self._at + len(self._partial)
+        return len(self._buffer) - self._at + len(self._partial) + len(self._long)
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
+        if self.is_broken:
+            return
         if self._to_drop:
             dropped = min(self._to_drop, len(data))
             self._to_drop -= dropped
@@ -143,14 +153,18 @@ class RequestParser:
         self._buffer, self._at = data, 0
 
     def take(self) -> list[Request]:
-        """The requests that are complete."""
+        """Requests that are complete. None only if none is: ask until then."""
         found: list[Request] = []
+        if self._long:
+            self._take_piece(found)
+            return found
         if self.is_broken or self._partial:
             return found
         buffer, at = self._buffer, self._at
         length, find = len(buffer), buffer.find
         words = self._words
-        while at < length:
+        is_cut = False
+        while at < length and len(found) < _MOST:
             if words is not None:  # and its value
                 end = at + self._size + 2
                 if end > length:
@@ -161,15 +175,21 @@ class RequestParser:
                 continue
             end = find(b"\n", at)
             if end < 0:
+                is_cut = True
                 break
             stop = end - 1 if end - at > 1 and buffer[end - 1] == 0x0D else end
             if end - at >= _READ and not self._is_get(at):
                 self._break()
                 return found
             line = buffer[at:stop]
+            is_long = end - at > _LINE and self._is_get(at)
             at = end + 1
             if 0 in line:
                 line = line[: line.index(0)]
+            if is_long:
+                self._buffer, self._at = buffer, at
+                self._begin_long(line, found)
+                return found
             line_words = line.split(b" ")
             if b"" in line_words:
                 line_words = [word for word in line_words if word]
@@ -192,17 +212,48 @@ class RequestParser:
             else:
                 found.append((line_words, None))
         self._buffer, self._at, self._words = buffer, at, words
-        self._keep()
+        self._keep(is_cut)
         return found
 
-    def _keep(self) -> None:
-        """Keep what is left, in a way that more can be added to without copying it each time."""
+    def _take_piece(self, found: list[Request]) -> None:
+        """Take some keys of a long line of `get`."""
+        line, at = self._long, self._long_at
+        name = line[:4].rstrip(b" ")
+        while not found:
+            end = line.find(b" ", at + _PIECE)
+            keys = [key for key in line[at : None if end < 0 else end].split(b" ") if key]
+            parts = range(0, len(keys), _KEYS)
+            found += [([name, *keys[first : first + _KEYS]], PART) for first in parts]
+            self._long_at = at = end
+            if end < 0:
+                self._long = b""
+                found[-1] = (found[-1][0], None)
+
+    def _begin_long(self, line: bytes, found: list[Request]) -> None:
+        """Begin to take a long line of `get`."""
+        line = line.strip(b" ")
+        name = line[:4].rstrip(b" ")
+        bad_key = _LONG_KEY.search(line)
+        if line == name or bad_key is not None:  # its reply is an error, and nothing else
+            start = bad_key.start() if bad_key and bad_key.start() < _READ else len(name)
+            words = [word for word in line[:start].split(b" ") if word]
+            found.append((words if bad_key is None else [*words, bad_key[0]], None))
+        else:
+            self._long, self._long_at = line, len(name)
+            self._take_piece(found)
+
+    def _keep(self, is_cut: bool) -> None:
+        """Keep what is left, in a way that more can be added to without copying it each time.
+
+        Args:
+            is_cut: whether it is a line without its end.
+        """
         rest = len(self._buffer) - self._at
         if rest == 0:
             self._buffer, self._at = b"", 0
         elif self._awaited:
             self._hold()
-        elif self._words is None and rest > _LINE:
+        elif is_cut and rest > _LINE:
             if self._is_get(self._at):
                 self._hold()
             else:

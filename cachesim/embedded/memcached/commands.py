@@ -34,8 +34,9 @@ Handler = Callable[[list[bytes], bytes | None], bytes | None]
 _STORED = (b"STORED\r\n", b"EXISTS\r\n", NOT_FOUND, b"NOT_STORED\r\n")
 _DELETE_USAGE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
 _FIRST_OF_KNOWN = frozenset(b"gsacidt")
-"""What only commands begin with that are not looked at twice: a web browser's don't."""
+"""What begins a line that is just an error if it is no command; others may be a web browser's."""
 _MOST_WORDS = 23
+_LAST_SLAB_CLASS = 63
 
 
 class Commands:
@@ -320,6 +321,8 @@ class Commands:
             return b"RESET\r\n"
         if kind == b"detail":
             return self._detail(words[2] if len(words) > 2 else b"")
+        if kind == b"cachedump":
+            return self._cachedump(words)
         if kind == b"sizes_enable":
             if server.sizes_from is None:
                 server.sizes_from = server.items.new_cas()
@@ -329,6 +332,19 @@ class Commands:
             return b"STAT sizes_status disabled\r\n"
         report = _REPORTS.get(kind)
         return ERROR if report is None else stats.encode(report(server))
+
+    def _cachedump(self, words: list[bytes]) -> bytes:
+        if len(words) < 4:
+            return b"CLIENT_ERROR bad command line\r\n"
+        number, limit = unsigned32(words[2]), unsigned32(words[3])
+        if number is None or limit is None:
+            return BAD_FORMAT
+        if number > _LAST_SLAB_CLASS:
+            return b"CLIENT_ERROR Illegal slab id\r\n"
+        classes = self._items.slabs.classes
+        if not 1 <= number <= len(classes):
+            return END
+        return stats.dump(self._items, classes[number - 1], limit)
 
     def _detail(self, kind: bytes) -> bytes:
         if kind in (b"on", b"off"):

@@ -8,6 +8,8 @@ _MAX_DELTA = 60 * 60 * 24 * 30
 _HEAD_START = 62
 """Seconds that the process seems to be older than it is, so that no moment in its life is 0."""
 _CAS_SIZE = 8
+_MOST_SPARED = 100
+"""How many items an eviction passes over because they are in use."""
 _FLAGS_SIZE = 4
 
 
@@ -112,12 +114,9 @@ class Items:
 
     def _clear(self) -> None:
         for slab in self.slabs.classes:
-            for item in slab.items.values():
-                slab.reclaimed += 1
-                slab.expired_unfetched += not item.is_fetched
-                self.drop(item)
+            slab.reclaimed += len(slab.items)
             slab.items.clear()
-            slab.requested = 0
+            slab.requested = slab.used = 0
         self.by_key.clear()
         self.bytes = 0
 
@@ -212,13 +211,14 @@ class Items:
     def _evict(self, slab: SlabClass) -> bool:
         """Remove the least recently used item of a class; whether there was one."""
         items = slab.items
-        used = slab.used
+        used, spared = slab.used, 0
         while items:
             item = next(iter(items.values()))
             if (item.expires and item.expires < self.now) or self._is_flushed(item):
                 slab.reclaimed += 1
                 slab.expired_unfetched += not item.is_fetched
-            elif item.is_active:
+            elif item.is_active and spared < _MOST_SPARED:
+                spared += 1
                 item.is_active = False
                 items.move_to_end(item.key)
                 slab.moves_to_warm += 1

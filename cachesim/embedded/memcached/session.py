@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.server import Server
 
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
+_TURN = 500  # requests that are executed before others have theirs
 _BINARY = b"\x80"
 
 
@@ -32,7 +33,8 @@ class Session(asyncio.Protocol):
         # Requests that are not executed yet, in the order they came.
         self._backlog: deque[Request] = deque()
         self._is_new = True
-        self._is_closing = self._is_stalled = self._is_pumping = False
+        self._is_closing = self._is_stalled = self._is_pumping = self._is_waiting = False
+        self._has_ended = False
 
     # --- asyncio's side -----------------------------------------------------------------------
 
@@ -68,11 +70,12 @@ class Session(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client reads again."""
         self._is_stalled = False
-        self.transport.resume_reading()
-        self._server.loop.call_soon(self._pump)
+        self._go_on()
 
-    def eof_received(self) -> None:
-        """The client has said all."""
+    def eof_received(self) -> bool:
+        """The client has said all; it may still wait for replies."""
+        self._has_ended = True
+        return self._is_waiting or self._is_stalled
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client."""
@@ -82,18 +85,38 @@ class Session(asyncio.Protocol):
 
     # --- requests -----------------------------------------------------------------------------
 
+    def _go_on(self) -> None:
+        """Execute what is left when the loop comes round, and take nothing before that is done."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._server.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._is_waiting = False
+        if self._is_closing or self._server.defer(self._go_on):
+            return
+        self._pump()
+        if not (self._is_waiting or self._is_stalled or self._is_closing):
+            self.transport.resume_reading()
+
     def _pump(self) -> None:
         """Execute the requests that have come, as far as the client reads the replies."""
         server = self._server
-        if self._is_pumping or self._is_closing or server.defer(self._pump):
+        if self._is_pumping or self._is_closing or self._is_waiting:
             return
         self._is_pumping = True
         self.last_used = server.tick()
         execute, backlog = server.commands.execute, self._backlog
         out: list[bytes] = []
         size = 0
+        left = _TURN
         try:
             while not (self._is_stalled or self._is_closing):
+                left -= 1
+                if not left:
+                    self.transport.pause_reading()
+                    self._go_on()
+                    break
                 if not backlog:
                     backlog.extend(self._parser.take())
                     if not backlog:
@@ -111,7 +134,8 @@ class Session(asyncio.Protocol):
         finally:
             self._is_pumping = False
         self._send(out)
-        if self._is_closing or (self._parser.is_broken and not self._backlog):
+        is_idle = not (self._is_waiting or self._is_stalled)
+        if self._is_closing or (is_idle and (self._parser.is_broken or self._has_ended)):
             self._close()
 
     def _send(self, out: list[bytes]) -> None:

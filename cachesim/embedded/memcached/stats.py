@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cachesim.embedded.memcached.items import Items
     from cachesim.embedded.memcached.server import Server
+    from cachesim.embedded.memcached.slabs import SlabClass
 
+_MAX_DUMP = 2 * 1024 * 1024  # bytes
 Lines = Iterable[tuple[str, object]]
 
 
@@ -267,6 +270,29 @@ def sizes(server: "Server") -> Lines:
             step = (item.size + 31) // 32 * 32
             counts[step] = counts.get(step, 0) + 1
     return [(str(step), counts[step]) for step in sorted(counts)]
+
+
+def dump(items: "Items", slab: "SlabClass", limit: int) -> bytes:
+    """`stats cachedump`: the keys of a class, the latest first.
+
+    Args:
+        limit: how many at most, 0 for as many as fit 2 MB.
+    """
+    out: list[bytes] = []
+    size = 0
+    for item in reversed(slab.items.values()):
+        if item.is_binary:
+            continue
+        expires = item.expires + items.started if item.expires else 0
+        line = b"ITEM %b [%d b; %d s]\r\n" % (item.key, len(item.data) - 2, expires)
+        size += len(line)
+        if size > _MAX_DUMP:
+            break
+        out.append(line)
+        if len(out) == limit:
+            break
+    out.append(b"END\r\n")
+    return b"".join(out)
 
 
 def connections(server: "Server") -> Lines:

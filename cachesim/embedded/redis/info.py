@@ -84,7 +84,8 @@ def _memory(server: "Server") -> Fields:
         "maxmemory_human": _human(limit),
         "maxmemory_policy": server.settings["maxmemory-policy"],
         "mem_fragmentation_ratio": "1.00",
-        "mem_replication_backlog": server.stream.backlog_length,
+        "mem_replication_backlog": memory.backlog,
+        "mem_total_replication_buffers": memory.backlog,
         "mem_allocator": "none",
     }
 

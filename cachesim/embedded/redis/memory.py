@@ -123,6 +123,7 @@ class Memory:
         limit: `maxmemory` in bytes; 0 for none.
         is_full: whether more is used than that.
         peak: the most that was used.
+        backlog: bytes of the replication stream that are kept, which count too.
     """
 
     def __init__(self, store: "Keyspace", limit: int) -> None:
@@ -130,15 +131,14 @@ class Memory:
         self._sizes: dict[bytes, int] = {}
         self._data = 0
         self.limit = limit
-        self.extra = 0
         self.is_full = False
-        self.peak = 0
+        self.peak = self.backlog = 0
 
     @property
     def used(self) -> int:
         """Bytes of everything."""
         tables = 8 << (len(self._sizes) - 1).bit_length() if self._sizes else 0
-        return _EMPTY + self._data + tables + self.extra
+        return _EMPTY + self._data + tables + self.backlog
 
     @property
     def dataset(self) -> int:

@@ -121,7 +121,7 @@ class Server:
             # All nodes begin with the same data, none: nothing need be sent to the replicas.
             self.stream.id = _first_history(self.config)
             self.stream.activate()
-        self.stream.sinks.append(self.aof.append)
+        self.stream.sinks += (self._count_backlog, self.aof.append)
         self.cluster.save()
         self.log("Ready to accept connections")
         primary = self.view.me.primary
@@ -145,6 +145,11 @@ class Server:
         if self.aof.size:
             took = time.perf_counter() - begun
             self.log(f"DB loaded from append only file: {took:.3f} seconds")
+
+    def _count_backlog(self, _data: bytes) -> None:
+        # No more than the setting says, as in Redis.
+        limit = self.settings.number("repl-backlog-size")
+        self.memory.backlog = min(self.stream.backlog_length, limit)
 
     def stop(self, *, orderly: bool) -> None:
         """End. Connections are reset, or closed when everything is sent."""

@@ -23,12 +23,13 @@ from cachesim.clock import Deadline
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.node import MemcachedNode
 from cachesim.embedded.pipe import pipe
+from cachesim.protocols.memcached import unsigned
 
 KNOWN: tuple[tuple[str, str], ...] = (
     ("binary protocol, UDP, SASL", "not served; the connection is closed"),
     ("watch, lru_crawler, lru, slabs, extstore, refresh_certs", "ERROR"),
-    ("stats cachedump", "ERROR"),
-    ("stats", "what only a process has (threads, buffers, hash table, CPU, logger) is 0 or constant"),
+    ("stats cachedump", "all items of a class; 1.6 shows those on its cold list"),
+    ("stats", "what only a process has (threads, buffers, CPU, logger) is 0 or constant"),
     ("stats items", "one list for each class; all of it counts as cold"),
     ("evictions", "an item that was read twice is spared once; 1.6 has lists for hot, warm, cold"),
     ("pages", "go to another class when 2 pages' worth are free; 1.6 takes half a minute for it"),
@@ -40,8 +41,8 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("values too large", "the error comes with the line, if it is over 1 MB, or with the value"),
     ("errors in ms", "come after the value; 1.6 sends them before it has come"),
     ("lines over 2048 bytes", "close the connection, however the network splits them: over 16 KB"),
-    ("get", "a line of at most 16 MB"),
-    ("numbers", "blanks only before the end of a value: 1.6 reads on in what is there by chance"),
+    ("get", "a line of at most 4 MB"),
+    ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads on in what is there by chance"),
 )  # fmt: skip
 """What differs, and how. What the fuzzer leaves out or takes for equal is here."""
 
@@ -134,13 +135,15 @@ def serving(r: random.Random) -> bytes:
             b"verbosity x", b"flush_all", b"flush_all noreply", b"flush_all -1", b"flush_all x",
             b"flush_all 0 noreply", b"flush_all 1 2 3", b"flush_all 100000", b"flush_all 2592001",
             b"stats", b"stats settings", b"stats slabs", b"stats items", b"stats sizes",
-            b"stats foo", b"stats reset", b"stats detail", b"stats detail on",
+            b"stats foo", b"stats reset",
+            b"stats cachedump 1", b"stats cachedump 64 1", b"stats cachedump x 1",
+            b"stats cachedump 63 0", b"stats cachedump 0 0", b"stats detail", b"stats detail on",
             b"stats detail off", b"stats detail dump", b"stats sizes_enable",
             b"stats sizes_disable", b"shutdown", b"quit", b"foo", b"", b" ", b"GET / HTTP/1.1",
             b"get", b"g", b"mx", b"gat", b"cache_memlimit 7", b"cache_memlimit x",
             b"cache_memlimit 64", b"set", b"cas a 0 0 1", b"incr a", b"touch a", b"delete",
             b"delete a b c d e", b"delete a 1", b"set a 0 0", b"set a 0 0 1 2 3", b"misc HTTP/",
-            b"get HTTP/1", b"mn", b"mn foo", b"x" * 3000, b"get  a   b ", b"  get a", b"SET a 0 0 1",
+            b"get HTTP/1", b"mn", b"mn foo", b"x" * 3000, b"get  a   b ", b"  get a",
         )
     ) + (b"\r\n" if r.random() < 0.9 else b"\n")  # fmt: skip
 
@@ -187,6 +190,8 @@ _ms = _meta(*(bytes([c]) for c in b"cCFIkOqT"), b"MS", b"ME", b"MA", b"MP", b"MR
 _md = _meta(*(bytes([c]) for c in b"CIkOqT"))
 _ma = _meta(*(bytes([c]) for c in b"CNJDTqtcvOk"), b"MI", b"MD", b"M+", b"M-", b"MZ", b"M")
 
+_FLAGS_OF = {b"mg": _mg, b"md": _md, b"ma": _ma}
+
 
 def meta(r: random.Random) -> bytes:
     """A command of the meta protocol."""
@@ -203,17 +208,22 @@ def meta(r: random.Random) -> bytes:
         if size == b"4294967297":
             block = b"z\r\n"
         return b"ms " + text + b" " + size + flag + _ms(r) + b"\r\n" + block
-    flags = {b"mg": _mg, b"md": _md, b"ma": _ma}.get(name, lambda _: b"")(r)
+    flags = _FLAGS_OF[name](r) if name in _FLAGS_OF else b""
     return name + b" " + text + flag + flags + b"\r\n"
 
 
 TEXT: tuple[Draw, ...] = (storing, storing, storing, reading, reading, changing, changing, serving)
+_DIFFERS_IN_COMPANY = re.compile(rb"incr|decr|ma |flush_all|stats|\d{7}|k{251}|x{3000}")
 META: tuple[Draw, ...] = (meta, meta, meta, meta, meta, reading, changing, storing)
 
 
 def drawn(r: random.Random, protocol: str) -> bytes:
-    """Any request in the text or, mostly, in the meta protocol."""
-    return r.choice(TEXT if protocol == "text" else META)(r)
+    """Any request in the text or, mostly, in the meta protocol; sometimes several at once."""
+    draws = TEXT if protocol == "text" else META
+    requests = [r.choice(draws)(r) for _ in range(r.choice((1,) * 9 + (4,)))]
+    if len(requests) > 1 and any(map(_DIFFERS_IN_COMPANY.search, requests)):
+        return requests[0]
+    return b"".join(requests)
 
 
 class Real:
@@ -239,7 +249,11 @@ class Real:
         """Begin a new connection."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        self._socket.connect(self._path)
+        try:
+            self._socket.connect(self._path)
+        except OSError:
+            self._socket.close()
+            raise
 
     def ask(self, request: bytes, end: bytes) -> bytes:
         """The reply to a request, up to an end or the connection's."""
@@ -328,6 +342,15 @@ class Ours:
         item = self.node.server.items.by_key.get(name)
         return item.cas if item is not None else 7
 
+    def has_large_number(self, request: bytes) -> bool:
+        """Whether a request may be about a number of 2**63 or more."""
+        words = request.split()
+        for name, item in self.node.server.items.by_key.items():
+            number = unsigned(item.data)
+            if number is not None and number >= 2**63 and (name in words[1:2] or b"b" in words):
+                return True
+        return False
+
     def close(self) -> None:
         """End the node."""
         self.node.close()
@@ -380,7 +403,7 @@ class Pair:
         if same(name, real, ours):
             return None
         if name == b"stats" and real.startswith(b"STAT "):
-            return request, *("\n".join(_stable(reply)).encode() for reply in (real, ours))
+            real, ours = ("\n".join(_stable(reply)).encode() for reply in (real, ours))
         return request, real, ours
 
     def _is_excluded(self, request: bytes) -> bool:
@@ -389,6 +412,8 @@ class Pair:
             return True  # there is no end to it
         if request.split() == [b"stats", b"sizes"]:
             return self.ours.node.server.sizes_from is not None
+        if re.match(rb"incr|decr|ma", request) and self.ours.has_large_number(request):
+            return True
         if request.startswith(b"flush_all"):
             is_late = request.split()[1:2] in ([b"100000"], [b"2592001"])
             if is_late and self._was_flushed:

@@ -1,0 +1,166 @@
+"""Requests that are broken in many ways, to a node in this process: it must not mind.
+
+`python -m tests.embedded.memcached.mutations --inputs 100000` gives each input to a connection of
+its own, cut into pieces anywhere, and looks for exceptions, hangs, and memory that grows.
+"""
+
+import argparse
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
+from cachesim.embedded.memcached.server import Server
+from cachesim.embedded.memcached.session import Session
+from tests.embedded.memcached.differential import META, TEXT
+
+HANG = 0.1  # seconds
+_TOKENS = (
+    b" ", b"\r\n", b"\n", b"\0", b"noreply", b"get ", b"set ", b"mg ", b"ms ", b"-", b"0" * 30,
+    b"9" * 5000, b"k" * 2100, b"\xff" * 9, b" b", b" q", b"99999999", b"1048577", b"\x80",
+    b"get " + b"a " * 3000, b"stats\r\n", b"4294967296", b"ma ", b"VALUE", b"=" * 8,
+)  # fmt: skip
+
+
+def mutated(r: random.Random) -> bytes:
+    """A few requests, with a few things wrong."""
+    data = bytearray()
+    for _ in range(r.randint(1, 6)):
+        data += r.choice((*TEXT, *META))(r)
+    for _ in range(r.choice((0, 1, 1, 2, 3, 8))):
+        at = r.randrange(len(data) + 1)
+        match r.randrange(6):
+            case 0:
+                data[at : at + 1] = bytes([r.randrange(256)])
+            case 1:
+                del data[at : at + r.choice((1, 1, 2, 5, 50))]
+            case 2:
+                data[at:at] = r.choice(_TOKENS)
+            case 3:
+                end = at + r.randrange(20)
+                data[at:at] = data[at:end] * r.choice((1, 2, 50))
+            case 4:
+                data[at:at] = r.randbytes(r.choice((1, 3, 30)))
+            case 5:
+                del data[at:]
+    return bytes(data)
+
+
+class Turns:
+    """As much of a loop as a session needs."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], object]] = deque()
+
+    def call_soon(self, act: Callable[[], object]) -> None:
+        """Call something later."""
+        self._waiting.append(act)
+
+    def go_round(self) -> float:
+        """Call everything; the seconds that the longest took."""
+        worst = 0.0
+        while self._waiting:
+            begun = time.thread_time()
+            self._waiting.popleft()()
+            worst = max(worst, time.thread_time() - begun)
+        return worst
+
+
+class Sink(asyncio.Transport):
+    """Takes what a server sends, and keeps nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+        self.is_closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Count."""
+        self.sent += len(data)
+
+    def close(self) -> None:
+        """Close."""
+        self.is_closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        """Nothing comes that was not given."""
+
+    resume_reading = pause_reading
+
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self.is_closed
+
+
+def give(server: Server, data: bytes, r: random.Random) -> float:
+    """Give an input to a new connection; the seconds that the worst piece took."""
+    session, sink = Session(server), Sink()
+    session.connection_made(sink)
+    worst = 0.0
+    at = 0
+    size = r.choice((1 << 20, 1 << 20, 100, 7, 1))
+    if size < 100 and len(data) > 20_000:
+        size = 5000
+    while at < len(data) and not sink.is_closed:
+        begun = time.thread_time()
+        session.data_received(data[at : at + size])
+        worst = max(worst, time.thread_time() - begun, cast(Turns, server.loop).go_round())
+        at += size
+    held = session._parser.buffered
+    assert held <= len(data), held
+    session.connection_lost(None)
+    assert not server.sessions
+    return worst
+
+
+def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
+    """A server of its own."""
+    config = MemcachedNodeConfig("memcached-a", max_memory)
+    loop = cast(Any, Turns())
+    return Server(config, loop=loop, clock=time.monotonic, wall=time.time, log=lambda _: None)
+
+
+def try_many(count: int, seed: int) -> tuple[int, float]:
+    """Give many inputs; how many hung, and the longest time in seconds."""
+    r = random.Random(seed)
+    server = new_server()
+    hung, longest = 0, 0.0
+    for _ in range(count):
+        data = mutated(r)
+        took = give(server, data, r)
+        if took > HANG:  # once more, in case that something else ran
+            took = min(took, give(server, data, r))
+            hung += took > HANG
+        longest = max(longest, took)
+        check(server)
+    return hung, longest
+
+
+def check(server: Server) -> None:
+    """What is counted must be what is there."""
+    items = server.items
+    if items.counters.total_items % 50 == 0:
+        assert items.bytes == sum(item.size for item in items.by_key.values())
+        assert sum(len(slab.items) for slab in items.slabs.classes) == len(items.by_key)
+        used = sum(1 + max(0, len(item.chunks) - 1) for item in items.by_key.values())
+        assert used == sum(slab.used for slab in items.slabs.classes)
+        assert items.slabs.allocated == sum(slab.pages for slab in items.slabs.classes) * MEGABYTE
+
+
+def main() -> None:
+    """Give many inputs, and tell how it went."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    hung, longest = try_many(arguments.inputs, arguments.seed)
+    print(f"{arguments.inputs} inputs, {hung} hung, the longest took {longest * 1000:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
