@@ -154,6 +154,7 @@ class _Peer:
                     announced[node.name],
                     directory=f"{_FOLDER}/{node.name}",
                     hostname=None,
+                    node_timeout_ms=15000,
                 )
                 self._write(f"{node.name}/redis.conf", configuration)
                 self._write(f"{node.name}/auth.conf", auth_conf(credentials))

@@ -7,6 +7,7 @@ is done; 1 it could not be done, the message says why; 2 it was not understood; 
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -91,6 +92,19 @@ _for = click.option(
 )
 
 
+_engine = click.option(
+    "--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run."
+)
+_speed = click.option(
+    "--speed", type=float, help="How much faster than production time it runs.  [default: 1]"
+)
+_seed = click.option("--seed", type=int, help="Seed of every draw.  [default: drawn]")
+_advertise_host = click.option(
+    "--advertise-host", metavar="HOST", help="Told to containers outside the zones."
+)
+_folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+
+
 def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that are settings."""
     # The choices are those of cachesim.config, which takes too long to import for `--help`.
@@ -99,18 +113,10 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--backend", type=click.Choice(["auto", "docker", "embedded"]), help="What carries it."
         ),
-        click.option(
-            "--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run."
-        ),
-        click.option(
-            "--speed",
-            type=float,
-            help="How much faster than production time it runs.  [default: 1]",
-        ),
-        click.option("--seed", type=int, help="Seed of every draw.  [default: drawn]"),
-        click.option(
-            "--advertise-host", metavar="HOST", help="Told to containers outside the zones."
-        ),
+        _engine,
+        _speed,
+        _seed,
+        _advertise_host,
     )
     for option in reversed(options):
         command = option(command)
@@ -160,10 +166,49 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
 @_name
 @_json
 def down(name: str | None, as_json: bool) -> None:
-    """Take a topology down that `cachesim up` runs."""
+    """Take a topology down that `cachesim up` runs, or detach one.
+
+    Detached, it is healed, and its containers go on: they are docker compose's.
+    """
     from cachesim import console
 
     console.down(name, as_json=as_json)
+
+
+@main.command()
+@_folder
+@click.option("--name", help="The topology's name, and the project's.  [default: DIR's]")
+@_engine
+@_advertise_host
+@click.option(
+    "--base-port", type=int, metavar="PORT", help="The first of thirty ports.  [default: 17000]"
+)
+@_json
+def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: object) -> None:
+    """Write the topology to DIR, as files for `docker compose`.
+
+    DIR is new, empty, or one that this has written before: then it keeps its secrets, and what is
+    not given here, in variables CACHESIM_* or in a file.
+    """
+    from cachesim import console
+
+    console.compose(folder, arguments, base_port, as_json=as_json)
+
+
+@main.command()
+@_folder
+@_speed
+@_seed
+@_json
+def attach(folder: Path, as_json: bool, **arguments: object) -> None:
+    """Attach to a topology that `docker compose` runs: `down` ends that.
+
+    DIR is what `cachesim compose` has written. A process is started that heals the topology, is its
+    control plane, and carries out the other commands on it.
+    """
+    from cachesim import console
+
+    console.up(arguments, folder, as_json=as_json)
 
 
 @main.command()

@@ -11,8 +11,7 @@ from cachesim.clock import Deadline
 from cachesim.errors import NotReady
 from cachesim.topology import Topology
 
-FORMING_NODE_TIMEOUT_MS = 200
-"""`cluster-node-timeout` while a cluster forms: gossip goes as quickly as it allows."""
+_FORMING_NODE_TIMEOUT_MS = 200  # while a cluster forms: gossip goes as quickly as it allows
 _POLL = 0.005  # seconds
 _PATIENCE = 0.5  # seconds for a step to take effect before it is tried again
 
@@ -35,6 +34,8 @@ class Cluster:
         Raises:
             NotReady: a node was not ready at the deadline.
         """
+        for node in self._nodes:
+            self._until(node, partial(self._prepare, node), deadline)
         self._until(primary, lambda: self._state(primary), deadline)
         for node in self._nodes:
             self._until(node, partial(self._unrest, node), deadline)
@@ -113,7 +114,7 @@ class Cluster:
 
     def _prepare(self, node: str) -> Ailment:
         client = self._admin.redis(node)
-        client.config_set("cluster-node-timeout", FORMING_NODE_TIMEOUT_MS)
+        client.config_set("cluster-node-timeout", _FORMING_NODE_TIMEOUT_MS)
         client.config_set("min-replicas-to-write", 0)
         return None
 

@@ -5,6 +5,7 @@ work is done: `files` gives each server its files, which only its own user may r
 makes the Redis nodes one cluster.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.resources import files as resources
 from pathlib import Path
 from string import Template
@@ -27,6 +29,8 @@ from cachesim.backends.compose import (
     command_for,
     fixed_plan,
     load_secrets,
+    name_of,
+    read_manifest,
 )
 from cachesim.backends.plan import (
     FILES,
@@ -42,20 +46,42 @@ from cachesim.backends.plan import (
     command_of,
     pod_of,
 )
-from cachesim.config import Settings
+from cachesim.config import Settings, load_settings
 from cachesim.credentials import Credentials
 from cachesim.errors import CachesimError, SettingsError
 from cachesim.tls import CertificateAuthority, hosts_in
 from cachesim.topology import Service, Topology, Zone, production
 
-__all__ = ["BASE_PORT", "render"]
+__all__ = ["BASE_PORT", "command_for", "render", "write_folder"]
 
 BASE_PORT = 17000
 """The first port, where none is given."""
 
 _TEMPLATES = resources("cachesim") / "compose_files"
-_ATTACH_NEEDS = {"engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
+_ATTACH_NEEDS = {"name", "engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
 _OPEN, _PRIVATE = 0o644, 0o600
+
+
+def write_folder(
+    folder: Path, arguments: Mapping[str, object], base_port: int | None
+) -> list[Path]:
+    """What `cachesim compose` does: `render`, with settings from everywhere.
+
+    Where a setting or the port is not given, a folder that was written before keeps its own, so
+    that whoever clones it gets the same.
+
+    Args:
+        arguments: settings by name; None is not given.
+        base_port: None is not given.
+    """
+    kept: Mapping[str, object] = {}
+    port = BASE_PORT
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept, port = read_manifest(folder)
+    sources = load_settings(arguments).sources
+    kept = {key: value for key, value in kept.items() if sources.get(key) == "default"}
+    settings = load_settings({**arguments, **kept}).settings
+    return render(folder, settings, port if base_port is None else base_port)
 
 
 def render(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list[Path]:
@@ -90,7 +116,7 @@ def render(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list
         ),
         COMPOSE_FILE: _compose_file(plan, settings),
         # Many folders are named `compose`, which would be the project's name.
-        ".env": f"COMPOSE_PROJECT_NAME={_project(settings.name or folder.name)}\n",
+        ".env": f"COMPOSE_PROJECT_NAME={_project(settings.name or name_of(folder))}\n",
         "README.md": _readme(plan),
         "files.sh": _template("files.sh").template,
         "form.sh": _template("form.sh").template,

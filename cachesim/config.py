@@ -39,6 +39,7 @@ _OTHER_VARIABLES = re.compile(
     _PREFIX + r"(REDIS_(HOST|PORT|NODES|USERNAME|PASSWORD(_FILE)?|URL|TLS)|MEMCACHED_(NODES|TLS)"
     r"|CA_FILE|TOXIPROXY_[A-Z]|KEEP|ATTACH|REQUIRE_(DOCKER|CLIENTS|SERVERS)|CI_.*)"
 )
+_NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # what it prints if nobody can choose that
 
 
 def _matching(pattern: str, rule: str) -> AfterValidator:
@@ -222,7 +223,8 @@ def load_settings(
         directory = directory or Path.cwd()
     given = _from_file(directory) if directory else {}
     for variable, key in variables.items():
-        if text := environ.get(variable, "").strip():
+        text = environ.get(variable, "").strip()
+        if text and (variable, text) != _NO_CHOICE:
             given[key] = _Given(text, f"environment {variable}")
     for key, value in (arguments or {}).items():
         if value is not None:

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cachesim.errors import CachesimError
@@ -22,13 +24,13 @@ _POLL = 0.02  # seconds
 # --- a topology's life ----------------------------------------------------------------------
 
 
-def up(arguments: Mapping[str, object], *, as_json: bool) -> None:
-    """Start a detached topology."""
+def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: bool) -> None:
+    """Start a detached topology, or attach to the containers of a folder of `cachesim compose`."""
     from cachesim import screen
     from cachesim.daemon import launch
 
     with screen.progress() as step:
-        run = launch(arguments, step)
+        run = launch(arguments, step, folder)
     state = call(run, "status")
     if as_json:
         _print_json(state)
@@ -39,10 +41,10 @@ def up(arguments: Mapping[str, object], *, as_json: bool) -> None:
 
 def down(name: str | None, *, as_json: bool) -> None:
     """Take one down, and wait until it is."""
-    run = find_run(name)
+    run, left = find_run(name), None
     try:
         with contextlib.closing(Call(run, "down")) as it:
-            it.result(_STUCK)
+            left = it.result(_STUCK)
     except TakenDown:
         pass
     except CachesimError:
@@ -62,7 +64,34 @@ def down(name: str | None, *, as_json: bool) -> None:
         time.sleep(_POLL)
     if run.folder.exists():
         raise CachesimError(ended(run))
-    _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
+    if left is None:
+        _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
+        return
+    from cachesim.compose import command_for
+
+    _tell(
+        {"name": run.name, "state": "detached"},
+        f"Nothing is attached to {run.name} any more. Its containers run on: "
+        f"`{command_for(Path(left))} down` takes them down.",
+        as_json,
+    )
+
+
+def compose(
+    folder: Path, arguments: Mapping[str, object], base_port: int | None, *, as_json: bool
+) -> None:
+    """Write a folder for `docker compose`."""
+    from cachesim.compose import command_for, write_folder
+
+    files = write_folder(folder, arguments, base_port)
+    folder = folder.resolve()
+    steps = [f"{command_for(folder)} up -d --wait", f"cachesim attach {shlex.quote(str(folder))}"]
+    text = f"{len(files)} files are in {folder}. Bring the topology up, and attach to it:\n"
+    _tell(
+        {"folder": str(folder), "files": [str(file) for file in files], "next": steps},
+        "\n".join([text, *(f"    {step}" for step in steps)]),
+        as_json,
+    )
 
 
 def status(name: str | None, *, as_json: bool) -> bool:
@@ -107,7 +136,7 @@ def gc(*, as_json: bool) -> None:
     try:
         removed = remove_orphans()
     except CachesimError as error:
-        if in_containers := [run.name for run in dead_runs() if not _was_embedded(run)]:
+        if in_containers := [run.name for run in dead_runs() if _has_containers(run)]:
             remove_dead_runs()
             raise CachesimError(
                 f"only the files of {', '.join(in_containers)} were removed, not their containers: "
@@ -122,8 +151,9 @@ def gc(*, as_json: bool) -> None:
     )
 
 
-def _was_embedded(run: Run) -> bool:
-    return (run.env() or {}).get("CACHESIM_BACKEND") == "embedded"
+def _has_containers(run: Run) -> bool:
+    # Those of docker compose are left to it.
+    return (run.env() or {}).get("CACHESIM_BACKEND") not in ("embedded", "compose")
 
 
 # --- looking --------------------------------------------------------------------------------

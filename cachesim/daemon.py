@@ -1,4 +1,4 @@
-"""A topology that outlives the shell that started it: `cachesim up -d`.
+"""A topology that outlives the shell that started it: `cachesim up -d`, `cachesim attach`.
 
 `launch` starts this module as a process of its own. It gets its settings on stdin, reports on
 stdout until the topology is up, and then leaves the terminal alone.
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 _TAIL = 2000  # bytes of what a process that failed has said
 
 
-def launch(arguments: Mapping[str, object], progress: Progress) -> Run:
+def launch(arguments: Mapping[str, object], progress: Progress, folder: Path | None = None) -> Run:
     """Start a detached topology, and return when it is ready.
 
     Args:
         arguments: settings by name; None is not given.
+        folder: of `cachesim compose`, whose containers are to be the topology.
 
     Raises:
         CachesimError: it did not come up, and nothing is left behind.
@@ -38,7 +39,10 @@ def launch(arguments: Mapping[str, object], progress: Progress) -> Run:
     from cachesim.config import load_settings
 
     # Here, so that the file is the caller's, and mistakes are told before anything is started.
-    order = {"settings": load_settings(arguments).settings.model_dump(mode="json")}
+    order = {
+        "settings": load_settings(arguments).settings.model_dump(mode="json"),
+        "folder": None if folder is None else str(folder),
+    }
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(
@@ -53,7 +57,8 @@ def launch(arguments: Mapping[str, object], progress: Progress) -> Run:
             name = _follow(process, order, progress)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
-                print("Taking everything down.", file=sys.stderr, flush=True)
+                last_deed = "Taking everything down." if folder is None else "Letting go of it."
+                print(last_deed, file=sys.stderr, flush=True)
             process.terminate()  # it takes down what it has
             process.wait()
             raise
@@ -102,7 +107,10 @@ def main() -> int:
         from cachesim.config import Settings
         from cachesim.simulator import Simulator
 
-        return Simulator(Settings.model_validate(order["settings"]))
+        settings = Settings.model_validate(order["settings"])
+        if order["folder"] is not None:
+            return Simulator.attach_composed(Path(order["folder"]), settings)
+        return Simulator(settings)
 
     def detach(sim: "Simulator", interrupts: "Interrupts") -> None:
         _report(ready=sim.name)

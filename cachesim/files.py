@@ -57,8 +57,8 @@ class RunFiles:
             # Of two that start at one moment, one sees the other.
             if any(run.name == name for run in living_runs()):
                 raise NameInUse(
-                    f"a topology named {name!r} is running already. Choose another name with "
-                    f"--name, or take it down first: `cachesim down --name {name}`."
+                    f"a topology named {name!r} is running already. Choose another name, or "
+                    f"take it down first: `cachesim down --name {name}`."
                 )
             self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
             self.ca, self.token = self.folder / _CA, self.folder / _TOKEN
@@ -166,6 +166,11 @@ def find_run(name: str | None) -> Run:
 
 def ended(run: Run) -> str:
     """What to do about a run whose process has ended."""
+    if (run.env() or {}).get("CACHESIM_BACKEND") == "compose":
+        return (
+            f"the process that was attached to topology {run.name!r} (pid {run.owner.pid}) has "
+            "ended without healing it. `cachesim attach`, with the same folder, does so."
+        )
     return (
         f"the process of topology {run.name!r} (pid {run.owner.pid}) has ended without taking it "
         "down. `cachesim gc` removes what it left; `cachesim up` starts another."

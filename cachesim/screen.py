@@ -109,10 +109,11 @@ def show_status(state: Mapping[str, Any]) -> None:
         print(f"{state['name']}: {state['unreachable']}\n")
         return
     plane = state["control_plane"] or f"lent to {state['borrowed_by']}"
+    folder = f" ({state['folder']})" if state["folder"] else ""
     print(
         f"{state['name']}: up for {state['uptime_seconds']:.0f} s in process {state['pid']}, "
         f"{plane}\n"
-        f"backend {state['backend']}, engine {state['engine']}, speed {state['speed']:g}, "
+        f"backend {state['backend']}{folder}, engine {state['engine']}, speed {state['speed']:g}, "
         f"seed {state['seed']}\n"
     )
     show_table(

@@ -94,6 +94,7 @@ class Service:
         return {
             "name": sim.name,
             "backend": sim.backend,
+            "folder": self._folder,
             "engine": sim.settings.engine,
             "speed": sim.settings.speed,
             "seed": sim.seed,
@@ -265,11 +266,21 @@ class Service:
             raise CachesimError("the topology is not borrowed any more")
         return getattr(self._sim.carrier, verb)(*arguments)
 
-    def do_down(self, _caller: Caller) -> None:
-        """End the process that carries the topology."""
+    def do_down(self, _caller: Caller) -> str | None:
+        """End the process that carries the topology.
+
+        Returns:
+            The folder of `cachesim compose` whose containers it leaves, if it does.
+        """
         self._life.request()
+        return self._folder
 
     # --- helpers ----------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> str | None:
+        folder = self._sim.folder
+        return None if folder is None else str(folder)
 
     def _remember(self, fault: Fault) -> str:
         with self._lock:

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
+    from cachesim.backends.compose import ComposeBackend
+
 _RESET_LIMIT = 30.0  # seconds
 _BORROWERS = (*CHANGEABLE, "start_timeout_seconds")
 """The settings that a borrower may choose. The others are of what runs already."""
@@ -64,6 +66,7 @@ class _Carrier:
     ca_file: Path
     token_file: Path
     files: RunFiles | None = None
+    folder: Path | None = None
 
 
 def _silent(_line: str) -> None:
@@ -130,6 +133,33 @@ class Simulator:
         run = find_run(name)
         sim = cls(load_settings({**arguments, "name": run.name}).settings)
         sim._carry = partial(sim._borrow, run, arguments)
+        return sim
+
+    @classmethod
+    def attach_composed(
+        cls, folder: Path, settings: Settings | None = None, **arguments: Any
+    ) -> Self:
+        """One whose containers `docker compose` has brought up, and keeps.
+
+        When it is left it is healed, with the data and the primary that it has then.
+
+        Args:
+            folder: the one that `cachesim compose` has written. What it was written for, and its
+                name, count more than the settings.
+            settings: all settings at once; without it they are loaded, with `arguments` on top.
+            arguments: single settings by name, such as `speed=30`, `seed=7`.
+
+        Raises:
+            StartError: the folder is none of `cachesim compose`, or has no secrets.
+            BackendUnavailable: no engine answers.
+            SettingsError: a setting is wrong.
+        """
+        from cachesim.backends.compose import ComposeBackend
+
+        settings = settings or load_settings(arguments).settings
+        backend = ComposeBackend(folder, settings.start_timeout_seconds)
+        sim = cls(settings.model_copy(update=backend.composed.settings))
+        sim._carry = partial(sim._take_composed, backend)
         return sim
 
     # --- life -------------------------------------------------------------------------------
@@ -204,7 +234,7 @@ class Simulator:
         ca, credentials = CertificateAuthority(hosts), Credentials()
         backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
         files = RunFiles(self.name, ca.pem, credentials.token)
-        return _carried(backend, credentials, ca, files, progress, life)
+        return _carried(backend, credentials, ca.pem, files, progress, life)
 
     def _start_embedded(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.embedded import EmbeddedBackend
@@ -217,7 +247,17 @@ class Simulator:
         backend = EmbeddedBackend(
             self.name, self.topology, self.settings, credentials, ca, files.folder, self.seed
         )
-        return _carried(backend, credentials, ca, files, progress, life)
+        return _carried(backend, credentials, ca.pem, files, progress, life)
+
+    def _take_composed(
+        self, backend: "ComposeBackend", progress: Progress, life: contextlib.ExitStack
+    ) -> _Carrier:
+        """Take over one that `docker compose` runs."""
+        it = backend.composed
+        files = RunFiles(self.name, it.ca, it.credentials.token)
+        carrier = _carried(backend, it.credentials, it.ca, files, progress, life)
+        life.callback(self._leave_well)
+        return replace(carrier, folder=it.folder)
 
     def _borrow(
         self,
@@ -351,21 +391,35 @@ class Simulator:
                 return  # it was stopped meanwhile
             self._operate(self._operations)
             with self.control_plane.suspended():
-                # First the nodes: a link to one that stands still can't be changed.
-                self._start_nodes()
                 if reset:
+                    self._start_nodes()
                     self.reset()
                     return
-                self.heal()
-                primary = self._cluster.find_primary()
-                if not self._is_well(primary):
-                    self._repair(primary, Deadline(_RESET_LIMIT))
-                self.control_plane.restart(primary, str(self.seed))
+                self.control_plane.restart(self._make_well(), str(self.seed))
 
     def _leave_healed(self) -> None:
         """A borrower's last deed; what it can't do, the lender does."""
         with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
             self.heal()
+
+    def _leave_well(self) -> None:
+        """The last deed where others keep the servers; what it can't do, the next one does."""
+        # Those others may have taken the servers down before.
+        with contextlib.suppress(Exception), contextlib.ExitStack() as operations:
+            # Anew: they are closed by now, and another process may have had the topology.
+            self._operate(operations)
+            with self.control_plane.suspended():
+                self._make_well()
+
+    def _make_well(self) -> str:
+        """Heal it, bring all nodes up, and keep the primary that it has; gives its name."""
+        # First the nodes: a link to one that stands still can't be changed.
+        self._start_nodes()
+        self.heal()
+        primary = self._cluster.find_primary()
+        if not self._is_well(primary):
+            self._repair(primary, Deadline(_RESET_LIMIT))
+        return primary
 
     def _make_handles(self, parts: Parts) -> None:
         self._parts = parts
@@ -530,6 +584,11 @@ class Simulator:
         return self._carrier.files
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of `cachesim compose` that it is of, if it is."""
+        return self._carrier.folder
+
+    @property
     def carrier(self) -> Backend:
         """What carries the servers, for the process that lends the topology."""
         return self._carrier.backend
@@ -547,7 +606,7 @@ class Simulator:
 def _carried(
     backend: Backend,
     credentials: Credentials,
-    ca: CertificateAuthority,
+    ca: bytes,
     files: RunFiles,
     progress: Progress,
     life: contextlib.ExitStack,
@@ -561,7 +620,7 @@ def _carried(
     # Before the start: an interrupt may come between the two.
     life.callback(remove)
     backend.start(progress)
-    tls = client_context(ca.pem)
+    tls = client_context(ca)
     return _Carrier(backend, credentials, tls, files.ca, files.token, files)
 
 

@@ -12,7 +12,7 @@ __all__ = ["MEANINGS", "of_running", "render"]
 
 MEANINGS: Mapping[str, str] = {
     "CACHESIM_NAME": "the topology's name",
-    "CACHESIM_BACKEND": "what carries it: `docker` or `embedded`",
+    "CACHESIM_BACKEND": "what carries it: `docker`, `embedded`, or `compose` if it is attached",
     "CACHESIM_ENGINE": "what the Redis nodes run: `redis` or `valkey`",
     "CACHESIM_REDIS_HOST": "the host of one node, to begin with",
     "CACHESIM_REDIS_PORT": "its port",

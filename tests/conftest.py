@@ -7,10 +7,19 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 pytest_plugins = ["pytester"]
+
+
+def lack(what: str, why: str) -> NoReturn:
+    """Skip for want of something; fail instead if the variable says that it is required."""
+    variable = f"CACHESIM_REQUIRE_{what}"
+    if os.environ.get(variable, "0") not in ("", "0"):
+        pytest.fail(f"{variable} is set, but {why}")
+    pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +31,7 @@ def require_docker() -> None:
     try:
         connect().client.close()
     except BackendUnavailable as error:
-        if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
-            pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}")
-        pytest.skip(str(error))
+        lack("DOCKER", str(error))
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +50,19 @@ def require_server() -> Callable[[str, str], str]:
             if version in said.stdout:
                 return binary
             lacking = f"the node answers as {name} {version}, and this is {said.stdout.strip()}"
-        if os.environ.get("CACHESIM_REQUIRE_SERVERS", "0") not in ("", "0"):
-            pytest.fail(f"CACHESIM_REQUIRE_SERVERS is set, but {lacking}")
-        pytest.skip(lacking)
+        lack("SERVERS", lacking)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def compose(require_docker: None) -> list[str]:  # noqa: ARG001  # first of all
+    """The command that is compose."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        there = shutil.which(command[0])
+        if there and not subprocess.run([*command, "version"], capture_output=True).returncode:
+            return command
+    lack("DOCKER", "neither `docker compose` nor docker-compose is installed")
 
 
 @pytest.fixture(scope="session", params=["docker", "embedded"])

@@ -1,13 +1,17 @@
 """What `cachesim compose` writes."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from cachesim import Settings
 from cachesim.backends.compose import load
+from cachesim.cli import main
 from cachesim.compose import BASE_PORT, render
 from cachesim.credentials import acl_hash
 from cachesim.errors import CachesimError, SettingsError, StartError
@@ -94,11 +98,11 @@ def test_a_token_of_ones_own(folder: Path) -> None:
 
 def test_loads_what_was_written(tmp_path: Path) -> None:
     """Whoever attaches gets the settings, the plan, the CA and the passwords."""
-    given = {"engine": "valkey", "memory_scale": 0.02, "node_timeout_seconds": 5.0}
-    settings = Settings.model_validate({**given, "advertise_host": "cache.example"})
-    render(tmp_path / "it", settings, 20000)
+    given: dict[str, object] = {"engine": "valkey", "memory_scale": 0.02}
+    given |= {"node_timeout_seconds": 5.0, "advertise_host": "cache.example"}
+    render(tmp_path / "it", Settings.model_validate(given), 20000)
     composed = load(tmp_path / "it")
-    assert composed.settings == {**given, "advertise_host": "cache.example"}
+    assert composed.settings == {**given, "name": "it"}
     assert composed.plan.topology == production(0.02)
     assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:20000"
     assert composed.ca == (tmp_path / "it/secrets/ca.pem").read_bytes()
@@ -152,6 +156,28 @@ def test_settings(tmp_path: Path) -> None:
     certified = hosts_in((folder / "secrets/redis-c/cert.pem").read_bytes())
     assert certified == {"localhost", "127.0.0.1", "::1", "cache.example"}
     assert (folder / ".env").read_text() == "COMPOSE_PROJECT_NAME=cachesim-demo-one\n"
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "given", "name", "project"),
+    [
+        ("demo", None, "demo", "demo"),
+        ("demo", "Demo.One", "Demo.One", "demo-one"),
+        ("My Cache (2)", None, "my-cache-2", "my-cache-2"),
+        (".hidden", None, "hidden", "hidden"),
+        ("x" * 60, None, "x" * 40, "x" * 40),
+        ("...a", None, "a", "a"),
+        ("(!)", None, "compose", "compose"),
+    ],
+)
+def test_names(
+    tmp_path: Path, folder_name: str, given: str | None, name: str, project: str
+) -> None:
+    """A folder's name is the topology's as far as it can be, and that of compose's project."""
+    folder = tmp_path / folder_name
+    render(folder, Settings(name=given))
+    assert load(folder).settings["name"] == Settings(name=name).name
+    assert (folder / ".env").read_text() == f"COMPOSE_PROJECT_NAME=cachesim-{project}\n"
 
 
 @pytest.mark.parametrize("base_port", [0, 1023, 65507, 70000])
@@ -241,3 +267,79 @@ def test_not_loaded(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
     with pytest.raises(StartError, match=r"`cachesim compose .*compose`, and bring it up"):
         load(folder)
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+def compose(*arguments: str) -> Result:
+    """Run `cachesim compose` in this process."""
+    return CliRunner().invoke(main, ["compose", *arguments])
+
+
+def test_command(alone: Path) -> None:
+    """It writes the folder, and tells what to do next."""
+    result = compose("demo", "--engine", "valkey", "--base-port", "20000")
+    assert result.exit_code == 0, result.stderr
+    files = [path for path in (alone / "demo").rglob("*") if path.is_file()]
+    assert result.stdout.splitlines() == [
+        f"{len(files)} files are in {alone}/demo. Bring the topology up, and attach to it:",
+        "",
+        f"    docker compose -f {alone}/demo/docker-compose.yml up -d --wait",
+        f"    cachesim attach {alone}/demo",
+    ]
+    composed = load(alone / "demo")
+    assert composed.settings["engine"] == "valkey"
+    assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:20000"
+
+
+def test_command_json(alone: Path) -> None:
+    """For programs it gives the same as JSON, and no secret."""
+    result = compose("demo", "--json")
+    said = json.loads(result.stdout)
+    assert said["folder"] == str(alone / "demo")
+    assert {Path(file) for file in said["files"]} == {
+        path for path in (alone / "demo").rglob("*") if path.is_file()
+    }
+    assert [command.split()[0] for command in said["next"]] == ["docker", "cachesim"]
+    assert load(alone / "demo").credentials.token not in result.output
+
+
+def test_command_keeps_what_is_not_given(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever clones a folder gets the same by `cachesim compose`; what is given is changed."""
+    options = ["--name", "mine", "--engine", "valkey", "--advertise-host", "cache.example"]
+    compose("demo", *options, "--base-port", "20000")
+    folder = alone / "demo"
+    before = public(folder)
+    shutil.rmtree(folder / "secrets")
+    assert compose("demo").exit_code == 0
+    assert public(folder) == before
+    monkeypatch.setenv("CACHESIM_NODE_TIMEOUT_SECONDS", "3")
+    compose("demo", "--engine", "redis", "--base-port", "21000")
+    composed = load(folder)
+    assert composed.settings == {
+        "name": "mine",
+        "engine": "redis",
+        "memory_scale": 0.01,
+        "node_timeout_seconds": 3.0,
+        "advertise_host": "cache.example",
+    }
+    assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:21000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["others"], "others has files that are not from `cachesim compose`: mine.txt. Choose"),
+        (["new", "--base-port", "80"], "base_port = 80: .*choose one from 1024 to 65506"),
+        (["new", "--name", "a b"], r"name = 'a b' \(argument\): should be at most 40 letters"),
+    ],
+)
+def test_command_mistakes(alone: Path, arguments: list[str], told: str) -> None:
+    """A mistake is told with what to do, and nothing is written."""
+    (alone / "others").mkdir()
+    (alone / "others/mine.txt").write_text("mine")
+    result = compose(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.search(f"^Error: .*{told}", result.stderr)
+    assert [path.name for path in alone.rglob("*")] == ["others", "mine.txt"]

@@ -388,6 +388,8 @@ def test_output_of_env_is_no_mistake(folder: Path) -> None:
     environ |= {"CACHESIM_NAME": "n", "CACHESIM_BACKEND": "docker", "CACHESIM_ENGINE": "valkey"}
     settings = load(folder, environ).settings
     assert settings == Settings(name="n", backend="docker", engine="valkey")
+    environ["CACHESIM_BACKEND"] = "compose"  # that can't be chosen
+    assert load(folder, environ).settings == Settings(name="n", engine="valkey")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ _FAULT = {"id": str, "kind": str, "target": str}
 _STATUS = {
     "name": str,
     "backend": str,
+    "folder": (str, None),
     "engine": str,
     "speed": float,
     "seed": int,
@@ -147,8 +148,9 @@ FORMS: dict[str, object] = {
     "gc": {"removed": [str]},
     "config": dict[str, dict[str, object]],
 }
-"""What `--json` gives: part of the interface. `up -d` gives a topology of `status`, `down` gives
-`{"name": ..., "state": "down"}`."""
+"""What `--json` gives: part of the interface. `up -d` and `attach` give a topology of `status`,
+`down` gives `{"name": ..., "state": "down"}` or `"detached"`, `compose` the folder, its files and
+the commands that come next."""
 LINES: dict[str, object] = {
     "events": {
         "date": str,
@@ -207,7 +209,8 @@ def test_json_lines(up: Detached, command: str) -> None:
 
 def test_every_command_has_json() -> None:
     """No command that gives something to read is without `--json`."""
-    tested = {command.split()[0] for command in (*FORMS, *LINES)} | {"up", "down"}
+    tested = {command.split()[0] for command in (*FORMS, *LINES)}
+    tested |= {"up", "down", "compose", "attach"}
     without = {"shell"}  # the server's own words
     assert tested | without == set(main.commands)
 
@@ -503,8 +506,8 @@ def test_name_in_use(up: Detached) -> None:
     done = call(up.folder, "-m", "cachesim", "up", "-d", "--name", up.name)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"Error: a topology named {up.name!r} is running already. Choose another name with "
-        f"--name, or take it down first: `cachesim down --name {up.name}`.\n"
+        f"Error: a topology named {up.name!r} is running already. Choose another name, or "
+        f"take it down first: `cachesim down --name {up.name}`.\n"
     )
     assert up.answers("redis-a")
 

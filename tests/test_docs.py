@@ -234,6 +234,9 @@ def env(folder: Path) -> Iterator[dict[str, str]]:
     # What a page that failed has left running. Where there is nothing, this is an error.
     down = [str(programs / "cachesim"), "down"]
     subprocess.run(down, env=variables, check=False, capture_output=True)
+    for file in folder.glob("work/*/docker-compose.yml"):
+        down = ["docker", "compose", "-f", str(file), "down", "-v"]
+        subprocess.run(down, env=variables, check=False, capture_output=True)
 
 
 def modules_of(page: Path) -> Iterator[str]:
@@ -256,8 +259,13 @@ def modules_of(page: Path) -> Iterator[str]:
     [p for p in PAGES if {b.language for b in blocks(p)} & (SHELLS | FILES)],
     ids=name,
 )
-def test_page(page: Path, folder: Path, env: dict[str, str]) -> None:
+def test_page(
+    page: Path, folder: Path, env: dict[str, str], request: pytest.FixtureRequest
+) -> None:
     """What a page says works, in the order in which it says so."""
+    needs_compose = any(command.startswith("docker compose ") for _, command in commands_of(page))
+    if needs_compose and request.getfixturevalue("compose") != ["docker", "compose"]:
+        pytest.skip(f"{name(page)} is for `docker compose`, not docker-compose")
     lacking = sorted({module for module in modules_of(page) if find_spec(module) is None})
     if lacking:
         pytest.skip(f"{name(page)} needs {', '.join(lacking)}: pip install -e '.[docs]'")

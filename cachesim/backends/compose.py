@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Composed:
     """What a folder of `cachesim compose` holds.
 
     Attributes:
-        settings: those that it was written for, by key, as arguments of `load_settings`.
+        settings: those that it was written for, by key; the topology's name among them.
         ca: the CA of its certificates, PEM.
     """
 
@@ -59,6 +60,22 @@ def command_for(folder: Path) -> str:
     return f"docker compose -f {shlex.quote(str(folder / COMPOSE_FILE))}"
 
 
+def name_of(folder: Path) -> str:
+    """The name of a topology that was given none: its folder's, as far as a name can be that."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower())[:40].strip("-_")
+    return name or "compose"
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, Any], int]:
+    """The settings that a folder was written for, by key, and its first port.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: it has no manifest, or a damaged one.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return dict(manifest["settings"]), int(manifest["base_port"])
+
+
 def load(folder: Path) -> Composed:
     """Read a folder that `cachesim compose` has written.
 
@@ -67,8 +84,8 @@ def load(folder: Path) -> Composed:
     """
     folder = folder.resolve()
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        settings, base_port = dict(manifest["settings"]), int(manifest["base_port"])
+        settings, base_port = read_manifest(folder)
+        settings["name"] = settings["name"] or name_of(folder)
         plan = fixed_plan(production(settings["memory_scale"]), base_port)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartError(

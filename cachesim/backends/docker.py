@@ -38,7 +38,7 @@ from cachesim.backends.plan import (
 from cachesim.backends.redis_server import drawn_ids
 from cachesim.clients import NodeClients
 from cachesim.clock import Deadline
-from cachesim.cluster import FORMING_NODE_TIMEOUT_MS, Cluster
+from cachesim.cluster import Cluster
 from cachesim.config import Settings
 from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import (
@@ -93,6 +93,7 @@ class DockerBackend(ContainerNodes):
         self._run = f"cachesim-{name}"
         self._topology = topology
         self._settings = settings
+        self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
         self._credentials = credentials
         self._ca = ca
         self._makers = threading.Condition()
@@ -310,7 +311,7 @@ class DockerBackend(ContainerNodes):
             **auth(self._topology, self._credentials),
             **self._plan.configuration(
                 hostname=hostname,
-                node_timeout_ms=FORMING_NODE_TIMEOUT_MS,
+                node_timeout_ms=self._node_timeout_ms,
                 ids=drawn_ids(self._topology),
             ),
         }
@@ -323,7 +324,7 @@ class DockerBackend(ContainerNodes):
         admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
             Cluster(self._topology, admin).form(
-                self._topology.primary, int(self._settings.node_timeout_seconds * 1000), deadline
+                self._topology.primary, self._node_timeout_ms, deadline
             )
         except NotReady as error:
             raise NotReady(

@@ -127,7 +127,7 @@ class Plan:
 
         Args:
             hostname: what clients are told instead of the announced IP.
-            node_timeout_ms: `cluster-node-timeout` at the boot.
+            node_timeout_ms: `cluster-node-timeout`.
             ids: the id of each Redis node, 40 hexadecimal digits, by its name.
         """
         announced = {

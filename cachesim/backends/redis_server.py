@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cachesim.cluster import FORMING_NODE_TIMEOUT_MS
 from cachesim.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
 from cachesim.topology import Node, Topology
@@ -33,7 +32,7 @@ def redis_conf(
     *,
     directory: str,
     hostname: str | None,
-    node_timeout_ms: int = FORMING_NODE_TIMEOUT_MS,
+    node_timeout_ms: int,
 ) -> str:
     """The configuration file of a node, as production has it. There is no secret in it.
 
@@ -41,7 +40,7 @@ def redis_conf(
         directory: where `auth.conf`, the certificates and `nodes.conf` are; the server must be able
             to write it.
         hostname: what clients are told instead of the announced IP; peers go on using the IP.
-        node_timeout_ms: `cluster-node-timeout` at the boot.
+        node_timeout_ms: `cluster-node-timeout`.
     """
     lines = [
         f"include {directory}/auth.conf",

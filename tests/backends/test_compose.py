@@ -1,33 +1,24 @@
 """A topology that `docker compose` brought up: it works, and can be attached to."""
 
-import os
 import re
-import secrets
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from cachesim import Settings, clients
 from cachesim.backends.base import NodeState
-from cachesim.backends.compose import ComposeBackend, load
+from cachesim.backends.compose import ComposeBackend
 from cachesim.clients import DEFAULT_USER, NodeClients
 from cachesim.compose import render
-from cachesim.credentials import ADMIN_USER
 from cachesim.errors import StartError
 from cachesim.proxy.client import ToxiproxyClient
-from cachesim.tls import client_context
 from cachesim.toxics import Latency, Stream
-
-if TYPE_CHECKING:
-    from redis.cluster import RedisCluster
+from tests.composed import Folder
 
 pytestmark = pytest.mark.usefixtures("require_docker")
 
@@ -36,99 +27,17 @@ NODES = ["redis-a", "memcached-a", "redis-b", "memcached-b", "redis-c", "memcach
 
 
 @pytest.fixture(scope="module")
-def program(require_docker: None) -> list[str]:  # noqa: ARG001  # first of all
-    """The command that is compose."""
-    for command in (["docker", "compose"], ["docker-compose"]):
-        there = shutil.which(command[0])
-        if there and not subprocess.run([*command, "version"], capture_output=True).returncode:
-            return command
-    message = "neither `docker compose` nor docker-compose is installed"
-    if os.environ.get("CACHESIM_REQUIRE_DOCKER", "0") not in ("", "0"):
-        pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {message}")
-    pytest.skip(message)
-
-
-def free_base_port() -> int:
-    """The first of thirty ports that nobody has."""
-    draw = Random()
-    while True:
-        base = draw.randrange(20000, 32000, 10)
-        try:
-            for port in range(base, base + 30):
-                with socket.socket() as listener:
-                    listener.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return base
-
-
-class Folder:
-    """A folder of `cachesim compose`, and compose in it."""
-
-    def __init__(self, parent: Path, program: list[str]) -> None:
-        # Its name is the project's: other tests may run at the same time.
-        self.path = parent / f"test-{secrets.token_hex(4)}"
-        self.project = f"cachesim-{self.path.name}"
-        self._program = program
-        render(self.path, Settings(), free_base_port())
-        composed = load(self.path)
-        self.composed, self.plan = composed, composed.plan
-        self.tls = client_context(composed.ca)
-        password = composed.credentials.admin_password
-        self.admin = NodeClients(self.plan.admin, ADMIN_USER, password, self.tls)
-        token = composed.credentials.token
-        self.through_links = NodeClients(self.plan.endpoint, DEFAULT_USER, token, self.tls)
-
-    def compose(self, *arguments: str, fails: bool = False) -> str:
-        """Run a command of compose, and give what it prints."""
-        # The user's own variables would choose another file or project.
-        env = {k: v for k, v in os.environ.items() if not k.startswith("COMPOSE_")}
-        done = subprocess.run(
-            [*self._program, *arguments],
-            cwd=self.path, env=env, capture_output=True, text=True, timeout=180,
-        )  # fmt: skip
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) is fails, output
-        return output
-
-    def up(self, **how: bool) -> str:
-        """Bring it up with one command."""
-        wait = ["--wait"] if self._program[0] == "docker" else []
-        return self.compose("up", "-d", *wait, **how)
-
-    def again(self) -> None:
-        """Restart everything."""
-        if self._program[0] == "docker":
-            self.compose("restart")
-        else:
-            self.compose("stop")
-        self.up()
-
-    def redis(self) -> "RedisCluster":
-        """The client that the architecture prescribes."""
-        nodes = [self.plan.endpoint(node.name) for node in self.plan.topology.redis]
-        ca = self.path / "secrets/ca.pem"
-        return clients.redis_cluster(nodes, self.composed.credentials.token, ca)
-
-    def close(self) -> None:
-        """Take it down."""
-        self.admin.close()
-        self.through_links.close()
-        self.compose("down", "-v")
-
-
-@pytest.fixture(scope="module")
-def folder(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+def folder(compose: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     """A folder that is up."""
-    with closing(Folder(tmp_path_factory.mktemp("compose"), program)) as it:
+    with closing(Folder(tmp_path_factory.mktemp("compose"), compose)) as it:
         it.up()
         yield it
 
 
 @pytest.fixture
-def unused(program: list[str], tmp_path: Path) -> Iterator[Folder]:
+def unused(compose: list[str], tmp_path: Path) -> Iterator[Folder]:
     """A folder that is not up."""
-    with closing(Folder(tmp_path, program)) as it:
+    with closing(Folder(tmp_path, compose)) as it:
         yield it
 
 

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cachesim import Simulator
+from cachesim.clients import errors
 from cachesim.errors import (
     BackendUnavailable,
     ImageMissing,
@@ -21,6 +23,7 @@ from cachesim.errors import (
     StartError,
 )
 from cachesim.files import roots
+from tests.contract.helpers import until
 
 pytestmark = pytest.mark.usefixtures("require_docker")
 
@@ -96,6 +99,24 @@ def test_no_way_out(sim: Simulator, engine: Any) -> None:
     (network,) = engine.networks.list(filters={"label": f"cachesim.run=cachesim-{sim.name}"})
     option = "com.docker.network.bridge.enable_ip_masquerade"
     assert network.attrs["Options"][option] == "false"
+
+
+def test_settings_outlive_a_restart(sim: Simulator) -> None:
+    """A node that was started again has `cluster-node-timeout` as it was chosen."""
+
+    def has_timeout(node: str) -> bool:
+        client = sim._admin.redis(node)
+        try:
+            return client.config_get("cluster-node-timeout") == {"cluster-node-timeout": "15000"}
+        except errors():
+            return False
+
+    for node in ("redis-a", "redis-b"):
+        assert has_timeout(node)
+        began = sim._admin.redis(node).info("server")["run_id"]
+        sim.nodes[node].restart()
+        until(partial(has_timeout, node))
+        assert sim._admin.redis(node).info("server")["run_id"] != began
 
 
 def test_nothing_is_left(engine: Any) -> None:

@@ -60,6 +60,7 @@ def configure(topology: Topology, hostname: str | None = None) -> str:
         PORTS["redis-b"],
         directory="/data/cachesim",
         hostname=hostname,
+        node_timeout_ms=15000,
     )
 
 

@@ -1,20 +1,39 @@
 """One suite over a `Simulator`, whatever carries it."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from redis.cluster import RedisCluster
 
 from cachesim import Simulator
+from cachesim.config import load_settings
+from tests.composed import Folder
 
 SPEED = 30
 
 
 @pytest.fixture(scope="session")
-def shared(backend: str) -> Iterator[Simulator]:
+def composed(compose: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """A folder that `docker compose` has brought up."""
+    settings = load_settings().settings
+    with closing(Folder(tmp_path_factory.mktemp("contract"), compose, settings)) as folder:
+        folder.up()
+        yield folder
+
+
+@pytest.fixture(scope="session", params=["docker", "embedded", "compose"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
     """A running topology for the whole session."""
-    with Simulator(backend=backend, speed=SPEED, seed=7) as sim:
+    if request.param == "compose":
+        folder: Folder = request.getfixturevalue("composed")
+        sim = Simulator.attach_composed(folder.path, speed=SPEED, seed=7)
+    else:
+        if request.param == "docker":
+            request.getfixturevalue("require_docker")
+        sim = Simulator(backend=request.param, speed=SPEED, seed=7)
+    with sim:
         yield sim
 
 

@@ -121,10 +121,12 @@ def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
 def _container_address(sim: Simulator, zone: str) -> str:
     import docker
 
+    member: Any = sim.carrier._containers[f"redis-{zone}"]  # type: ignore[attr-defined]
+    holder = member.attrs["HostConfig"]["NetworkMode"].removeprefix("container:")
     engine = docker.from_env()
     try:
-        pod = engine.containers.get(f"cachesim-{sim.name}-pod-{zone}")
-        networks = pod.attrs["NetworkSettings"]["Networks"]
-        return str(networks[f"cachesim-{sim.name}"]["IPAddress"])
+        pod = engine.containers.get(holder)
+        (network,) = pod.attrs["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
     finally:
         engine.close()
