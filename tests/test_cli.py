@@ -263,7 +263,7 @@ def test_nobody_reads(tmp_path: Path, name: str) -> None:
 
 def test_no_engine(tmp_path: Path) -> None:
     """Without an engine the message says what to do, and there is no traceback."""
-    with Process(tmp_path, "up", DOCKER_HOST="tcp://127.0.0.1:1") as process:
+    with Process(tmp_path, "up", "--backend", "docker", DOCKER_HOST="tcp://127.0.0.1:1") as process:
         assert process.end() == 1
     assert process.out == ""
     assert re.search(r"^Error: no Docker engine answers at .* Start Docker, or ", process.err, re.M)
