@@ -104,6 +104,9 @@ def lpos(client: Client, arguments: list[bytes]) -> Answer:
             refusal = f"ERR {option.decode()} can't be negative"
             if integer(arguments[at + 1], refusal) < 0:
                 raise Error(refusal)
+        elif option == b"RANK" and integer(arguments[at + 1]) == 0:
+            # Before a syntax error in what follows.
+            return _plain("lpos")(client, arguments[: at + 2])
     return _plain("lpos")(client, arguments)
 
 
