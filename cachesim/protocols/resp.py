@@ -4,9 +4,10 @@ Limits and texts of errors are those of Redis 7.0.15, unless a limit would let a
 memory: see `Limits`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 CRLF = b"\r\n"
 
@@ -46,6 +47,7 @@ class _Sizes(dict[bytes, int]):
         return int(digits) if digits[:1] != b"0" or digits == b"0" else -1
 
 
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 _SIZES = _Sizes({b"$%d" % size: size for size in range(256)})
 _COUNTS = {b"*%d" % count: count for count in range(1, 64)}
 
@@ -63,8 +65,10 @@ class RequestParser:
         self.error: str | None = None
         self._buffer = b""
         self._at = 0
-        # The request under way: its arguments so far, how many are missing, and the next one's
+        self._fed = 0
+        # The request under way: at which of all bytes it has begun, its arguments so far, how many are missing, and the next one's
         # size, -1 if its line has not come yet.
+        self._begun = 0
         self._arguments: list[bytes] = []
         self._missing = 0
         self._size = -1
@@ -77,10 +81,11 @@ class RequestParser:
     @property
     def buffered(self) -> int:
         """Bytes that were fed and not given out as requests yet."""
-        return len(self._buffer) - self._at + sum(map(len, self._pieces)) + self._held
+        return self._fed - self._begun if self._missing else len(self._buffer) - self._at
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
+        self._fed += len(data)
         if self._awaited > len(data):
             self._pieces.append(data)
             self._awaited -= len(data)
@@ -157,6 +162,7 @@ class RequestParser:
             return self._fail("invalid multibulk length")
         if count > self.limits.arguments:
             return self._fail("unauthenticated multibulk length")
+        self._begun = self._fed - len(self._buffer) + self._at
         self._at = end + 2  # Redis does not look at the second byte either
         self._missing = max(0, count)
         return True
@@ -210,6 +216,10 @@ class RequestParser:
         line = self._buffer[self._at : end]
         if len(line) > self.limits.inline:
             return self._fail("too big inline request")
+        if line in (b"", b"\r"):
+            # All empty lines at once: there may be as many as bytes.
+            self._at = cast(re.Match[bytes], _EMPTY_LINES.match(self._buffer, end)).end()
+            return True
         self._at = end + 1
         arguments = split_words(line.removesuffix(b"\r"))
         if arguments is None:

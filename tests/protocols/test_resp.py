@@ -40,10 +40,14 @@ def test_requests_come_back_however_they_are_cut(
     data = b"".join(map(request, requests))
     parser = RequestParser()
     found: list[list[bytes]] = []
+    fed = 0
     for size in [*cuts, len(data)]:
         parser.feed(data[:size])
+        fed += len(data[:size])
         data = data[size:]
         found += parser.take()
+        # A replica counts its offset by that.
+        assert parser.buffered == fed - len(b"".join(map(request, found)))
     assert found == requests
     assert parser.error is None
     assert parser.buffered == 0

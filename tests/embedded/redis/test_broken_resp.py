@@ -1,0 +1,28 @@
+"""Broken requests in great number; `tests.embedded.redis.mutations` gives more."""
+
+import random
+
+from tests.embedded.redis.mutations import HANG, Target, try_many
+
+
+def test_nothing_crashes_or_hangs() -> None:
+    """Whatever comes is answered or refused, in no time."""
+    hung, _ = try_many(3000, seed=random.randrange(2**32))
+    assert not hung
+
+
+def test_many_bytes_of_a_kind() -> None:
+    """What would be much work for a naive server is little."""
+    with Target() as target:
+        for data in (
+            b"*1000000\r\n" + b"$1\r\na\r\n" * 100_000,
+            b"$" * 1_000_000,
+            b"\r\n" * 300_000,
+            b"\0" * 10_000_000,
+            b"a " * 1_000_000,
+            b'"' * 1_000_000 + b"\r\n",
+            b"*1\r\n$536870912\r\n" + bytes(10_000_000),
+            b"*0\r\n" * 200_000,
+            b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$-5\r\n" * 10_000,
+        ):
+            assert target.give(data, random.Random(1)) < HANG, data[:40]
