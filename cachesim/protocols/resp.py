@@ -66,8 +66,8 @@ class RequestParser:
         self._buffer = b""
         self._at = 0
         self._fed = 0
-        # The request under way: at which of all bytes it has begun, its arguments so far, how many are missing, and the next one's
-        # size, -1 if its line has not come yet.
+        # The request under way: at which of all bytes it has begun, its arguments so far, how many
+        # are missing, and the next one's size, -1 if its line has not come yet.
         self._begun = 0
         self._arguments: list[bytes] = []
         self._missing = 0
