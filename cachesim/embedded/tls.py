@@ -173,7 +173,8 @@ class TlsProtocol(asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send something."""
-        if self._transport is None or not data:
+        # asyncio complains of what is written to a broken connection.
+        if self._transport is None or not data or self._transport.is_closing():
             return
         write = self._tls.write
         if len(data) <= _WRITE:

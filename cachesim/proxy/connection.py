@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import cast
 
@@ -115,7 +116,7 @@ class Side(asyncio.Protocol):
         # Both of a pipe's ends may be in the middle of something. A socket's data comes from the
         # loop itself, so what is behind a pipe can have it at once.
         deliver = getattr(other.transport, "deliver", None) if self.is_socket else None
-        self._send = deliver or other.transport.write
+        self._send = deliver or partial(_write, other.transport)
 
     def set_toxics(self, toxics: Sequence[AppliedToxic], rng: Random) -> None:
         """Change the chain."""
@@ -271,6 +272,12 @@ class _Nowhere(asyncio.Transport):
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def _write(transport: asyncio.Transport, data: bytes) -> None:
+    """Send it, unless the connection is broken already, which asyncio would complain of."""
+    if not transport.is_closing():
+        transport.write(data)
 
 
 def _discard(data: bytes) -> None:

@@ -131,7 +131,12 @@ class RedisNode:
             )
             return self._gate.wrap(tls)
 
-        await self._dial_peer(make, peer, service)
+        try:
+            await self._dial_peer(make, peer, service)
+        except BaseException:
+            if not opened.cancel() and not opened.cancelled():
+                opened.exception()  # this error says enough
+            raise
         if self.config.peer_tls is not None:
             await opened
 
