@@ -176,6 +176,7 @@ class Simulator:
         with self._lock:
             if self._life is not None:
                 raise StartError(f"the topology {self.name!r} runs already")
+            self._pid = os.getpid()
             with contextlib.ExitStack() as life:
                 self._bring_up(progress, life)
                 # Not for a killed process: what that leaves, the next start removes.
