@@ -182,15 +182,17 @@ class _ApiConnection(asyncio.Protocol):
         head = {**answer.headers, **(headers or {})}
         if answer.status != HTTPStatus.NO_CONTENT:
             head["Content-Length"] = str(len(answer.body))
+        is_head = self._request is not None and self._request.method == b"HEAD"
         self._write(
             h11.Response(
                 status_code=answer.status,
                 headers=list(head.items()),
                 reason=HTTPStatus(answer.status).phrase,
             ),
-            h11.Data(data=answer.body),
+            h11.Data(data=b"" if is_head else answer.body),
             h11.EndOfMessage(),
         )
+        self._request = None
 
     def _write(self, *events: h11.Event) -> None:
         self._transport.write(b"".join(self._http.send(event) or b"" for event in events))

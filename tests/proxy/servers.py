@@ -1,0 +1,117 @@
+"""Toxiproxies to compare: an embedded one on a port, and a real one as a process of its own."""
+
+import io
+import socket
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from cachesim.clock import Deadline
+from cachesim.config import Settings
+from cachesim.embedded.loop import LoopThread
+from cachesim.proxy.api_server import ProxyServer
+from cachesim.proxy.server import Proxies
+
+_PATIENCE = 20.0  # seconds
+
+
+class Embedded(NamedTuple):
+    """An embedded Toxiproxy whose loop runs in another thread."""
+
+    url: str
+    server: ProxyServer
+    thread: LoopThread
+
+
+@contextmanager
+def embedded() -> Iterator[Embedded]:
+    """An embedded Toxiproxy."""
+    thread = LoopThread("toxiproxy")
+    loop = thread.start()
+    try:
+        server = ProxyServer(loop, Proxies(loop, rng=Random(0)))
+        yield Embedded(thread.call(server.start), server, thread)
+        thread.call(server.close)
+    finally:
+        thread.stop()
+
+
+class Response(NamedTuple):
+    """What the API has answered."""
+
+    status: int
+    body: bytes
+
+
+class Api:
+    """Calls the API as it is told, be it right or wrong."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = HTTPConnection(url.removeprefix("http://"), timeout=_PATIENCE)
+        self._connection.connect()
+        sock: socket.socket = self._connection.sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __call__(self, method: str, path: str, body: bytes = b"", agent: str = "test") -> Response:
+        """Make a call, over the one connection that it has."""
+        self._connection.request(method, path, body, {"User-Agent": agent})
+        response = self._connection.getresponse()
+        return Response(response.status, response.read())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def binary(folder: Path) -> Path:
+    """The program in the image of the real Toxiproxy, which needs nothing beside it.
+
+    Args:
+        folder: where to put it.
+    """
+    import docker
+
+    engine = docker.from_env()
+    try:
+        container = engine.containers.create(Settings().toxiproxy_image)
+        try:
+            chunks, _ = container.get_archive("/toxiproxy")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+                archive.extract("toxiproxy", folder, filter="data")
+        finally:
+            container.remove(v=True)
+    finally:
+        engine.close()
+    return folder / "toxiproxy"
+
+
+@contextmanager
+def real(program: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """A real Toxiproxy; its API's URL."""
+    port = free_port(host)
+    with subprocess.Popen(
+        [program, "-host", host, "-port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            deadline = Deadline(_PATIENCE)
+            while not deadline.expired and process.poll() is None:
+                with suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+                    break
+            assert process.poll() is None, "the real Toxiproxy has ended"
+            yield f"http://{host}:{port}"
+        finally:
+            process.kill()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that is free now."""
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
