@@ -145,19 +145,23 @@ def split(address: str) -> tuple[str, str]:
     def wrong(reason: str) -> ToxiproxyError:
         return ToxiproxyError(f"address {address}: {reason}", 500)
 
+    before, colon, port = address.rpartition(":")
+    if not colon:
+        raise wrong("missing port in address")
+    host, rest = before, address
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket:
             raise wrong("missing ']' in address")
-        if not rest.startswith(":"):
-            raise wrong("missing port in address")
-        port = rest[1:]
-    else:
-        host, colon, port = address.rpartition(":")
-        if not colon:
-            raise wrong("missing port in address")
-    if ":" in port or (":" in host and not address.startswith("[")):
+        if rest != f":{port}":
+            many = rest.startswith(":")
+            raise wrong("too many colons in address" if many else "missing port in address")
+    elif ":" in host:
         raise wrong("too many colons in address")
+    if "[" in host or "[" in rest:
+        raise wrong("unexpected '[' in address")
+    if "]" in rest:
+        raise wrong("unexpected ']' in address")
     return host, port
 
 

@@ -1,0 +1,200 @@
+"""Calls of Toxiproxy's API as nobody should make them, from a seed."""
+
+import json
+from collections.abc import Sequence
+from random import Random
+from typing import NamedTuple
+from urllib.parse import quote
+
+from cachesim.toxics import (
+    Bandwidth,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    Toxic,
+)
+
+UPSTREAM = "127.0.0.3:1"
+"""Nothing listens there: the calls are about the API alone."""
+
+HOST = "127.0.0.9"
+"""Stands for the one that proxies are to listen on."""
+
+_TOXICS: Sequence[Toxic] = (
+    *(Latency(5, 1), Bandwidth(64), SlowClose(10), Timeout(10), ResetPeer(10)),
+    *(Slicer(64, 32, 10), LimitData(512)),
+)
+_PROXIES = ("p", "q r", "é")
+_TOXIC_NAMES = ("t", "é ü", "latency_downstream")
+_NUMBERS = (0, 1, -1, 5, 64, 1.5, 2**31, 2**63 - 1, 2**63, 10**30)
+_SHARES = (0, 1, 0.5, 0.1, 1e-7, 1e21, 3.4e38, 1e39, 16777217, 0.30000001)
+_ODD: Sequence[object] = (
+    "x",
+    "",
+    None,
+    True,
+    False,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    *_NUMBERS,
+    "\ud800",
+    "<&>\u2028",
+    "\x7f",
+)
+_SNIPPETS = (
+    *(b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\\u00", b"\\ud800", b"\\x", b"null"),
+    *(b"true", b"tru", b"-", b"-0", b"01", b"1.", b"1e", b"1e5", b".5", b"\x00", b"\n", b"\xff"),
+    *(b"\xc3", b"\xc3\xa9", b"\xe2\x80\xa8", b" ", b"\xef\xbb\xbf", b"NaN", b"'", b"\x7f", b"\xa0"),
+)
+
+
+class Call(NamedTuple):
+    """A call of the API."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+def calls(seed: int, count: int, listen: Sequence[str]) -> "list[Call]":
+    """Calls to be made one after the other: right ones, and wrong ones.
+
+    Args:
+        listen: addresses that proxies may listen on.
+    """
+    return [*_Calls(Random(seed), listen).some(count)]
+
+
+class _Calls:
+    def __init__(self, rng: Random, listen: Sequence[str]) -> None:
+        self._rng = rng
+        self._listen = listen
+
+    def some(self, count: int) -> "list[Call]":
+        makers = (self._create, self._populate, self._update, self._add, self._change, self._plain)
+        weights = (4, 2, 3, 6, 4, 3)
+        return [make() for make in self._rng.choices(makers, weights, k=count)]
+
+    def _create(self) -> Call:
+        return Call("POST", "/proxies", self._body(self._spec()))
+
+    def _populate(self) -> Call:
+        specs: object = [self._spec() for _ in range(self._rng.randrange(4))]
+        if self._once_in(20):
+            specs = self._rng.choice(_ODD)
+        return Call("POST", "/populate", self._body(specs))
+
+    def _update(self) -> Call:
+        fields = self._spec()
+        kept = {name: value for name, value in fields.items() if self._once_in(2)}
+        return Call(self._rng.choice(("POST", "PATCH")), self._path(), self._body(kept))
+
+    def _add(self) -> Call:
+        toxic = self._rng.choice(_TOXICS)
+        fields: dict[str, object] = {
+            "type": "noop" if self._once_in(20) else toxic.type,
+            "attributes": self._attributes(toxic),
+        }
+        if self._once_in(2):
+            fields["name"] = self._rng.choice(_TOXIC_NAMES)
+        if self._once_in(2):
+            fields["stream"] = self._rng.choice(("upstream", "downstream", "Upstream", "DOWN"))
+        if self._once_in(2):
+            fields["toxicity"] = self._rng.choice(_SHARES)
+        return Call("POST", f"{self._path()}/toxics", self._body(fields))
+
+    def _change(self) -> Call:
+        fields: dict[str, object] = {"attributes": self._attributes(self._rng.choice(_TOXICS))}
+        if self._once_in(2):
+            fields["toxicity"] = self._rng.choice(_SHARES)
+        method = self._rng.choice(("POST", "PATCH"))
+        return Call(method, self._toxic_path(), self._body(fields))
+
+    def _plain(self) -> Call:
+        """One without a body, which may not exist."""
+        path = self._rng.choice(
+            (
+                *("/proxies", "/version", "/reset", "/populate", "/", "/metrics", "/proxies/"),
+                *(self._path() for _ in range(4)),
+                *(self._toxic_path() for _ in range(4)),
+                f"{self._path()}/toxics",
+                f"{self._path()}/nothing",
+            )
+        )
+        method = self._rng.choice(("GET", "GET", "GET", "DELETE", "DELETE", "POST", "PUT", "HEAD"))
+        return Call(method, path, b"")
+
+    def _path(self) -> str:
+        name = self._rng.choice(_PROXIES) if not self._once_in(20) else "nobody"
+        return f"/proxies/{_quoted(name)}"
+
+    def _toxic_path(self) -> str:
+        return f"{self._path()}/toxics/{_quoted(self._rng.choice(_TOXIC_NAMES))}"
+
+    def _spec(self) -> dict[str, object]:
+        spec: dict[str, object] = {
+            "name": self._rng.choice(_PROXIES),
+            "listen": self._rng.choice(self._listen),
+            "upstream": UPSTREAM,
+        }
+        if self._once_in(3):
+            spec["enabled"] = self._once_in(2)
+        return spec
+
+    def _attributes(self, toxic: Toxic) -> object:
+        attributes: dict[str, object] = dict(toxic.attributes)
+        for name in attributes:
+            if self._once_in(4):
+                attributes[name] = self._rng.choice(_NUMBERS)
+        return attributes
+
+    def _body(self, value: object) -> bytes:
+        """The value, or what has become of it."""
+        if self._once_in(3):
+            value = self._with_something_odd(value)
+        text = json.dumps(value, ensure_ascii=self._once_in(2))
+        body = text.encode("utf-8", "surrogatepass")
+        if self._once_in(20):
+            body = body.replace(b'"name"', b'"NAME"').replace(b'"type"', b'"tYpe"')
+        if self._once_in(4):
+            body = self._mutated(body)
+        return body
+
+    def _with_something_odd(self, value: object) -> object:
+        """One value somewhere in it is replaced."""
+        if isinstance(value, dict) and value and not self._once_in(10):
+            key = self._rng.choice(sorted(value))
+            if key == "listen":  # an odd one asks a name server, or listens for everybody
+                return value
+            return value | {key: self._with_something_odd(value[key])}
+        if isinstance(value, list) and value and not self._once_in(10):
+            at = self._rng.randrange(len(value))
+            return [*value[:at], self._with_something_odd(value[at]), *value[at + 1 :]]
+        return self._rng.choice(_ODD)
+
+    def _mutated(self, body: bytes) -> bytes:
+        """Its syntax is damaged, or what stands in it is."""
+        for _ in range(self._rng.randrange(1, 3)):
+            at = self._rng.randrange(len(body) + 1)
+            match self._rng.randrange(4):
+                case 0:
+                    body = body[:at]
+                case 1:
+                    body = body[:at] + body[at + self._rng.randrange(1, 6) :]
+                case 2:
+                    body = body[:at] + self._rng.choice(_SNIPPETS) + body[at:]
+                case 3:
+                    body += self._rng.choice(_SNIPPETS)
+        return body
+
+    def _once_in(self, times: int) -> bool:
+        return self._rng.randrange(times) == 0
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
