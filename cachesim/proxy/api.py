@@ -6,7 +6,8 @@ Paths, JSON, statuses and texts are those of Toxiproxy 2.12, down to the errors 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from http import HTTPStatus
-from urllib.parse import unquote_to_bytes
+from posixpath import normpath
+from urllib.parse import quote, unquote_to_bytes
 
 from cachesim.errors import ToxiproxyError
 from cachesim.proxy.chain import AppliedToxic, Noop
@@ -39,6 +40,7 @@ from cachesim.toxics import (
 VERSION = "2.12.0"
 """The Toxiproxy whose API this is."""
 
+_PATH_SAFE = "/$&+,:;=@"  # what Go leaves as it is in a path
 _JSON = {"Content-Type": "application/json"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
@@ -98,7 +100,10 @@ class ProxyApi:
         Args:
             target: the path, as it is in the request.
         """
-        path = unquote_to_bytes(target.partition("?")[0]).decode("utf-8", "replace")
+        quoted, mark, query = target.partition("?")
+        path = unquote_to_bytes(quoted).decode("utf-8", "replace")
+        if (clean := _clean(path)) != path:
+            return Answer(301, {"Location": quote(clean, safe=_PATH_SAFE) + mark + query})
         handlers = self._handlers(path.split("/"), body)
         if not handlers:
             return _text(404, "404 page not found")
@@ -242,6 +247,12 @@ class ProxyApi:
         if toxic is None:
             raise ToxiproxyError("toxic not found", 404)
         return toxic
+
+
+def _clean(path: str) -> str:
+    """A path without empty parts, `.` and `..`; a slash at its end stays."""
+    clean = normpath("/" + path.lstrip("/"))
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 
 def _specs(value: Value) -> list[ProxySpec]:

@@ -123,7 +123,7 @@ class _Calls:
                 *(self._path() for _ in range(4)),
                 *(self._toxic_path() for _ in range(4)),
                 f"{self._path()}/toxics",
-                f"{self._path()}/nothing",
+                *(f"{self._path()}/nothing", f"{self._path()}/../p", "//proxies", "/./version//"),
             )
         )
         method = self._rng.choice(("GET", "GET", "GET", "DELETE", "DELETE", "POST", "PUT", "HEAD"))

@@ -298,6 +298,23 @@ def test_no_route(api: Api, method: str, path: str, answer: tuple[int, bytes]) -
     assert api(method, path) == answer
 
 
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("//proxies", "/proxies"),
+        ("/proxies/../version", "/version"),
+        ("/proxies//a%20b/?x=1", "/proxies/a%20b/?x=1"),
+        ("*", "/%2A"),
+    ],
+)
+def test_paths_that_are_not_clean(toxiproxy: Embedded, path: str, location: str) -> None:
+    """They lead to the clean one, as from a base URL with a slash too many."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = _exchange(toxiproxy, request.encode())
+    assert answer.startswith(b"HTTP/1.1 301 ")
+    assert f"\r\nLocation: {location}\r\n".encode() in answer
+
+
 def test_browsers_are_refused(api: Api) -> None:
     """A page that somebody looks at must not change proxies."""
     assert api("GET", "/proxies", agent="Mozilla/5.0").status == HTTPStatus.FORBIDDEN
