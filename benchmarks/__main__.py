@@ -9,7 +9,7 @@ from pathlib import Path
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
-from benchmarks import cli, embedded, failover, partition, plugin, reset, start, traffic
+from benchmarks import cli, embedded, failover, partition, plugin, proxy, reset, start, traffic
 from cachesim.backends.docker import connect
 
 SUBJECTS: dict[str, Callable[[int], str]] = {
@@ -19,6 +19,7 @@ SUBJECTS: dict[str, Callable[[int], str]] = {
     "partition": partition.run,
     "failover": failover.run,
     "traffic": traffic.run,
+    "proxy": proxy.run,
     "plugin": plugin.run,
     "embedded": embedded.run,
 }

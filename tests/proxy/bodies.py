@@ -1,7 +1,7 @@
 """Calls of Toxiproxy's API as nobody should make them, from a seed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 from urllib.parse import quote
@@ -61,13 +61,13 @@ class Call(NamedTuple):
     body: bytes
 
 
-def calls(seed: int, count: int, listen: Sequence[str]) -> "list[Call]":
+def calls(seed: int, count: int, listen: Sequence[str]) -> Iterator[Call]:
     """Calls to be made one after the other: right ones, and wrong ones.
 
     Args:
         listen: addresses that proxies may listen on.
     """
-    return [*_Calls(Random(seed), listen).some(count)]
+    return _Calls(Random(seed), listen).some(count)
 
 
 class _Calls:
@@ -75,10 +75,11 @@ class _Calls:
         self._rng = rng
         self._listen = listen
 
-    def some(self, count: int) -> "list[Call]":
+    def some(self, count: int) -> Iterator[Call]:
         makers = (self._create, self._populate, self._update, self._add, self._change, self._plain)
         weights = (4, 2, 3, 6, 4, 3)
-        return [make() for make in self._rng.choices(makers, weights, k=count)]
+        for make in self._rng.choices(makers, weights, k=count):
+            yield make()
 
     def _create(self) -> Call:
         return Call("POST", "/proxies", self._body(self._spec()))
@@ -198,3 +199,50 @@ class _Calls:
 
 def _quoted(name: str) -> str:
     return quote(name, safe="")
+
+
+BODY_MAX = 64 * 1024
+"""Bytes: longer ones do not come as far as the API."""
+
+
+def hostile(seed: int, count: int) -> Iterator[Call]:
+    """Calls whose bodies are made to be slow or large to read."""
+    rng = Random(seed)
+    paths = ("/proxies", "/populate", "/proxies/p", "/proxies/p/toxics", "/proxies/p/toxics/t")
+    for _ in range(count):
+        size = int(BODY_MAX ** rng.random())
+        body = rng.choice((_random_bytes, _nested, _repeated, _many))(rng, size)
+        if rng.randrange(2):
+            template = rng.choice((b'{"name":%b}', b'{"attributes":{"latency":%b}}', b"[%b]"))
+            body = template % body
+        yield Call("POST", rng.choice(paths), body[:BODY_MAX])
+
+
+def _random_bytes(rng: Random, size: int) -> bytes:
+    return rng.randbytes(size)
+
+
+def _nested(rng: Random, size: int) -> bytes:
+    opening = rng.choice((b"[", b'{"a":', b'{"attributes":', b"[{},", b'[{"name":'))
+    depth = size // len(opening)
+    closing = rng.choice((b"", b"]" * depth, b"}" * depth))
+    return opening * depth + rng.choice((b"", b"0")) + closing
+
+
+def _repeated(rng: Random, size: int) -> bytes:
+    """A string, a number or rubbish, of one thing again and again."""
+    piece = rng.choice((*_SNIPPETS, b"9", b"\\\\", b"\\n", b"\\ud83d\\ude00", b"\xf0\x9f\x98\x80"))
+    text = piece * (size // len(piece))
+    return rng.choice((b"%b", b'"%b"', b'"%b', b"1%be5", b"-0.%b", b"1e%b")) % text
+
+
+def _many(rng: Random, size: int) -> bytes:
+    """An array or an object of many things."""
+    item = rng.choice(
+        (
+            *(b"0", b'""', b"null", b"{}", b'"name":"p"', b'"latency":1', b'"toxicity":1e-9'),
+            *(b'"attributes":{"rate":1}', b'{"name":"p","upstream":"127.0.0.3:1","enabled":false}'),
+        )
+    )
+    items = b",".join([item] * (size // (len(item) + 1)))
+    return rng.choice((b"[%b]", b"{%b}")) % items

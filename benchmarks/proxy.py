@@ -1,0 +1,185 @@
+"""The embedded Toxiproxy beside a real one, both in processes of their own, on this machine.
+
+Behind them is one redis-server, without TLS. `redis-benchmark` gets values of 3 bytes, with one and
+with 50 clients. How exact latency toxics are is measured with requests sent by the clock, 1,000 in
+a second over one connection, and told as what they take beyond the untouched link and the latency
+that was asked for.
+"""
+
+import csv
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from benchmarks.measure import Row, comparison, in_turns, spread, table
+from cachesim.embedded.timers import new_event_loop
+from cachesim.proxy.api_server import ProxyServer
+from cachesim.proxy.client import ToxiproxyClient
+from cachesim.proxy.server import Proxies
+from cachesim.toxics import Latency, Stream
+from tests.proxy.servers import binary, free_port, real
+
+_REQUESTS = {
+    ("untouched", 1): 10_000,
+    ("untouched", 50): 40_000,
+    ("5 ms", 1): 150,
+    ("5 ms", 50): 7_500,
+}
+"""What redis-benchmark sends through a link with so many clients, for a second or less."""
+
+_RATE = 1000  # requests a second
+_SAMPLES = 1000
+_LATENCIES = (1, 5, 50)  # milliseconds
+_SHARES = {"p50": 0.5, "p99": 0.99}
+_REAL = "Toxiproxy 2.12"
+
+
+def run(runs: int) -> str:
+    """Measure; see the module."""
+    with ExitStack() as life:
+        upstream = life.enter_context(_redis())
+        program = binary(Path(life.enter_context(tempfile.TemporaryDirectory())))
+        urls = {
+            "embedded": life.enter_context(_embedded()),
+            _REAL: life.enter_context(real(program)),
+        }
+        sides = {name: partial(_measure, url, upstream) for name, url in urls.items()}
+        times = in_turns(runs, sides)
+    ours, theirs = times.values()
+    throughput = comparison(
+        Row(figure, ours[figure], _REAL, theirs[figure])
+        for figure in (_throughput(*what) for what in _REQUESTS)
+    )
+    head = ("latency toxic", *(f"{who} {p}" for who in ("cachesim", "peer") for p in _SHARES))
+    exactness = table(
+        head,
+        (
+            (
+                f"{asked} ms",
+                *(spread(side[f"{asked} {p}"]) for side in (ours, theirs) for p in _SHARES),
+            )
+            for asked in _LATENCIES
+        ),
+    )
+    return f"{throughput}\n\n{exactness}"
+
+
+def _throughput(toxic: str, clients: int) -> str:
+    return f"GET, {clients} {'client' if clients == 1 else 'clients'}, {toxic}"
+
+
+def _measure(url: str, upstream: str) -> Mapping[str, float]:
+    """Seconds for a request, all clients taken together, and beyond what was asked."""
+    figures: dict[str, float] = {}
+    api = ToxiproxyClient(url)
+    api.populate([{"name": "redis", "listen": "127.0.0.1:0", "upstream": upstream}])
+    port = int(api.proxy("redis")["listen"].rpartition(":")[2])
+    try:
+        for (toxic, clients), requests in _REQUESTS.items():
+            api.reset()
+            if toxic != "untouched":
+                api.add_toxic("redis", "latency", Latency(5), Stream.DOWNSTREAM)
+            figures[_throughput(toxic, clients)] = 1 / _per_second(port, clients, requests)
+        api.reset()
+        untouched = _percentiles(port)
+        for asked in _LATENCIES:
+            api.add_toxic("redis", "latency", Latency(asked), Stream.DOWNSTREAM)
+            for name, taken in _percentiles(port).items():
+                figures[f"{asked} {name}"] = taken - untouched[name] - asked / 1000
+            api.reset()
+    finally:
+        api.close()
+    return figures
+
+
+def _per_second(port: int, clients: int, requests: int) -> float:
+    """How many requests a second redis-benchmark gets through."""
+    words = ["-p", str(port), "-c", str(clients), "-n", str(requests), "-t", "get", "--csv"]
+    done = subprocess.run(  # noqa: S603  # a program of this machine
+        [_found("redis-benchmark"), *words], check=True, capture_output=True, text=True
+    )
+    return float(next(csv.DictReader(done.stdout.splitlines()))["rps"])
+
+
+def _percentiles(port: int) -> dict[str, float]:
+    """What requests take that are sent by the clock, in seconds."""
+    sent: list[float] = []
+    taken: list[float] = []
+    rest = 0  # bytes of an answer that is not complete
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.perf_counter()
+        while len(taken) < _SAMPLES:
+            now = time.perf_counter()
+            if len(sent) < _SAMPLES and now >= began + len(sent) / _RATE:
+                sent.append(now)
+                sock.sendall(b"PING\r\n")
+                continue
+            due = began + len(sent) / _RATE - now if len(sent) < _SAMPLES else None
+            if select.select((sock,), (), (), due)[0]:
+                now = time.perf_counter()
+                answers, rest = divmod(rest + len(sock.recv(65536)), len(b"+PONG\r\n"))
+                taken += (now - at for at in sent[len(taken) : len(taken) + answers])
+    taken.sort()
+    return {name: taken[int(share * len(taken))] for name, share in _SHARES.items()}
+
+
+@contextmanager
+def _redis() -> Iterator[str]:
+    """A redis-server that keeps nothing; its address."""
+    port = free_port()
+    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(  # noqa: S603  # a program of this machine
+        [_found("redis-server"), *words], stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None  # noqa: S101
+            if not any("Ready to accept connections" in line for line in server.stdout):
+                raise RuntimeError("redis-server has not started")
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+@contextmanager
+def _embedded() -> Iterator[str]:
+    """An embedded Toxiproxy in a process of its own; its API's URL."""
+    with subprocess.Popen(  # our own command
+        [sys.executable, "-m", "benchmarks.proxy"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None  # noqa: S101
+        yield process.stdout.readline().strip()
+        # It ends when its input does.
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise SystemExit(f"there is no {program} on the path: install Redis 7")
+    return path
+
+
+def main() -> None:
+    """Be that process: serve until the input ends."""
+    loop = new_event_loop()
+    server = ProxyServer(loop, Proxies(loop, rng=Random(0)))
+    print(server.start(), flush=True)
+    loop.add_reader(sys.stdin, loop.stop)
+    loop.run_forever()
+    server.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Nothing that a client of the API sends makes the embedded Toxiproxy fail, hang or grow."""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from http import HTTPStatus
+from itertools import chain
+from random import Random
+from urllib.parse import quote
+
+import psutil
+
+from cachesim.embedded.timers import new_event_loop
+from cachesim.proxy.api_server import ProxyServer
+from cachesim.proxy.server import Proxies
+from tests.proxy.bodies import Call, calls, hostile
+
+BODIES = int(os.environ.get("CACHESIM_TEST_BODIES", "2000"))
+"""How many calls there are."""
+
+SECONDS = 0.1
+"""What an answer may take of the processor: everything else in the loop waits meanwhile."""
+
+GROWTH = 16 * 1024 * 1024
+"""Bytes by which the process may grow after the first tenth of the calls."""
+
+ROUND = 500
+"""Calls after which all proxies are removed: those that were asked for may take memory."""
+
+
+def test_bodies() -> None:
+    """Each is answered, and quickly; nothing remains of it."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        slowest, grown, statuses = runner.run(_answer_all(Random().randrange(2**32)))
+    print(
+        f"{BODIES} calls: {dict(statuses)}, at most {slowest[0] * 1000:.1f} ms, {grown} bytes more"
+    )
+    assert slowest[0] < SECONDS, slowest
+    assert grown < GROWTH
+    assert statuses.keys() <= set(HTTPStatus)
+
+
+async def _answer_all(seed: int) -> tuple[tuple[float, Call], int, Counter[int]]:
+    loop = asyncio.get_running_loop()
+    server = ProxyServer(loop, Proxies(loop, rng=Random(0)))
+    half = BODIES // 2
+    slowest = 0.0, Call("", "", b"")
+    statuses: Counter[int] = Counter()
+    before = 0
+    try:
+        some = calls(seed, half, ["127.0.0.1:0"]), hostile(seed, half)
+        for number, call in enumerate(chain.from_iterable(zip(*some, strict=True))):
+            if number % ROUND == 0:
+                _wipe(server)
+                await asyncio.sleep(0)
+            if number == BODIES // 10:
+                before = psutil.Process().memory_info().rss
+            began = time.thread_time()
+            answer = server.answer(call.method, call.path, "", call.body)
+            slowest = max(slowest, (time.thread_time() - began, call))
+            statuses[answer.status] += 1
+            if answer.body.startswith(b"{") and call.method != "HEAD":
+                json.loads(answer.body)
+    except Exception as error:
+        error.add_note(f"seed {seed}, {call}")
+        raise
+    finally:
+        server.close()
+    return slowest, psutil.Process().memory_info().rss - before, statuses
+
+
+def _wipe(server: ProxyServer) -> None:
+    for name in json.loads(server.answer("GET", "/proxies", "", b"").body):
+        server.answer("DELETE", f"/proxies/{quote(name, safe='')}", "", b"")
