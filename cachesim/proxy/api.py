@@ -12,7 +12,6 @@ from urllib.parse import quote, unquote_to_bytes
 from cachesim.errors import ToxiproxyError
 from cachesim.proxy.chain import AppliedToxic, Noop
 from cachesim.proxy.gojson import (
-    Array,
     Decoder,
     Encodable,
     Field,
@@ -262,9 +261,10 @@ def _specs(value: Value) -> list[ProxySpec]:
         JsonError: it is no list of proxies.
     """
     decoder = Decoder()
-    if value is not None and not isinstance(value, Array):
+    is_array = isinstance(value, list) and not isinstance(value, Object)
+    if value is not None and not is_array:
         decoder.fail(value, f"Go value of type []{_SPECS_GO}")
-    items = value if isinstance(value, Array) else ()
+    items = value if isinstance(value, list) and is_array else ()
     found = [decoder.struct(item, _SPECS, f"Go value of type {_SPECS_GO}") for item in items]
     decoder.check()
     return [_spec(spec) for spec in found]

@@ -12,7 +12,9 @@ from cachesim.proxy.api import Answer, ProxyApi
 from cachesim.proxy.listener import Listener
 from cachesim.proxy.server import Proxies
 
-_BODY_MAX = 64 * 1024  # bytes; hundreds of proxies
+BODY_MAX = 24 * 1024
+"""Bytes, some hundreds of proxies: what is answered in a few hundredths of a second."""
+
 _HEAD_MAX = 16 * 1024  # bytes
 _WRONG_ESCAPE = re.compile(b"%(?![0-9a-fA-F]{2})")
 
@@ -135,7 +137,7 @@ class _ApiConnection(asyncio.Protocol):
                     self._begin(event)
                 elif isinstance(event, h11.Data):
                     self._body += event.data
-                    if len(self._body) > _BODY_MAX:
+                    if len(self._body) > BODY_MAX:
                         raise _Refused(413)
                 elif isinstance(event, h11.EndOfMessage):
                     self._reply()

@@ -4,12 +4,14 @@ It reads the first value of a text and ignores what follows; names of fields mat
 lower case; null leaves a field as it is; bytes that are no UTF-8 become U+FFFD.
 """
 
+import contextlib
+import json
 import math
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 _MAX_DEPTH = 10_000
 
@@ -38,11 +40,7 @@ class Object(list[tuple[str, "Value"]]):
     """An object, with its names in order; some may be there twice."""
 
 
-class Array(list["Value"]):
-    """An array."""
-
-
-Value = None | bool | str | Number | Object | Array
+Value = None | bool | str | Number | Object | list["Value"]
 
 
 class JsonError(ValueError):
@@ -55,7 +53,23 @@ def decode(body: bytes) -> Value:
     Raises:
         JsonError: it is none.
     """
+    # Python's own decoder is several times as quick. What it does not take, or not in Go's way, is
+    # read again for Go's error.
+    if b"\\u" not in body:
+        with contextlib.suppress(ValueError, RecursionError):
+            value: Value = _PYTHON.raw_decode(body.decode().lstrip(" \t\r\n"))[0]
+            if isinstance(value, list):  # of `1.` it would take the 1
+                return value
     return _Reader(body).read()
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+_PYTHON = json.JSONDecoder(
+    object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=_refuse
+)
 
 
 class _Reader:
@@ -66,12 +80,12 @@ class _Reader:
     def read(self) -> Value:
         if not self._peek():
             raise JsonError("EOF")
-        top = Array()
+        top: list[Value] = []
         # What is not complete yet: an array, or an object with the name that waits for its value.
-        todo: list[tuple[Array | Object, str | None]] = [(top, None)]
+        todo: list[tuple[list[Value] | Object, str | None]] = [(top, None)]
         while todo:
             value = self._value(len(todo))
-            if isinstance(value, Array | Object) and not self._closes(value):
+            if isinstance(value, list) and not self._closes(value):
                 name = self._name() if isinstance(value, Object) else None
                 todo.append((value, name))
                 continue
@@ -100,7 +114,7 @@ class _Reader:
             if depth > _MAX_DEPTH:
                 raise JsonError("exceeded max depth")
             self._at += 1
-            return Object() if first == "{" else Array()
+            return Object() if first == "{" else []
         if first == '"':
             return self._string()
         if first in _WORDS:
@@ -109,14 +123,14 @@ class _Reader:
             return self._number()
         raise self._wrong("looking for beginning of value")
 
-    def _closes(self, value: Array | Object) -> bool:
+    def _closes(self, value: list[Value] | Object) -> bool:
         """Whether what has begun is empty."""
         if self._peek() != ("}" if isinstance(value, Object) else "]"):
             return False
         self._at += 1
         return True
 
-    def _goes_on(self, holder: Array | Object) -> bool:
+    def _goes_on(self, holder: list[Value] | Object) -> bool:
         """Whether another value follows, after one."""
         end, where = "]", "array element"
         if isinstance(holder, Object):
@@ -181,7 +195,7 @@ class _Reader:
         return JsonError(f"invalid character {_quoted(char)} {where}" if char else "unexpected EOF")
 
 
-def _append(holder: Array | Object, name: str | None, value: Value) -> None:
+def _append(holder: list[Value] | Object, name: str | None, value: Value) -> None:
     if isinstance(holder, Object):
         holder.append((name or "", value))
     else:

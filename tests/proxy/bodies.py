@@ -6,6 +6,7 @@ from random import Random
 from typing import NamedTuple
 from urllib.parse import quote
 
+from cachesim.proxy.api_server import BODY_MAX
 from cachesim.toxics import (
     Bandwidth,
     Latency,
@@ -201,10 +202,6 @@ def _quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-BODY_MAX = 64 * 1024
-"""Bytes: longer ones do not come as far as the API."""
-
-
 def hostile(seed: int, count: int) -> Iterator[Call]:
     """Calls whose bodies are made to be slow or large to read."""
     rng = Random(seed)
@@ -242,6 +239,7 @@ def _many(rng: Random, size: int) -> bytes:
         (
             *(b"0", b'""', b"null", b"{}", b'"name":"p"', b'"latency":1', b'"toxicity":1e-9'),
             *(b'"attributes":{"rate":1}', b'{"name":"p","upstream":"127.0.0.3:1","enabled":false}'),
+            b'{"name":"p","upstream":"x"}',
         )
     )
     items = b",".join([item] * (size // (len(item) + 1)))
