@@ -80,6 +80,21 @@ def test_forwards(toxics: tuple[Toxic, ...]) -> None:
     run(test)
 
 
+def test_small_pieces_do_not_wait() -> None:
+    """Neither side holds a piece back until the one before has been acknowledged."""
+
+    async def test() -> None:
+        async with rig() as r:
+            await r.connect()
+            await eventually(lambda: r.proxy.connections == 1)
+            (connection,) = r.proxy._connections
+            for side in (connection.client, connection.server):
+                sock = side.transport.get_extra_info("socket")
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(test)
+
+
 def test_upstream_refuses() -> None:
     """A client is let in, as its proxy listens, and then let go."""
 
