@@ -261,10 +261,11 @@ def _specs(value: Value) -> list[ProxySpec]:
         JsonError: it is no list of proxies.
     """
     decoder = Decoder()
-    is_array = isinstance(value, list) and not isinstance(value, Object)
-    if value is not None and not is_array:
+    items: Sequence[Value] = ()
+    if isinstance(value, list) and not isinstance(value, Object):
+        items = value
+    elif value is not None:
         decoder.fail(value, f"Go value of type []{_SPECS_GO}")
-    items = value if isinstance(value, list) and is_array else ()
     found = [decoder.struct(item, _SPECS, f"Go value of type {_SPECS_GO}") for item in items]
     decoder.check()
     return [_spec(spec) for spec in found]
