@@ -74,20 +74,31 @@ def binary(folder: Path) -> Path:
     Args:
         folder: where to put it.
     """
-    import docker
+    from docker.errors import ImageNotFound
 
-    engine = docker.from_env()
+    from cachesim.backends.docker import connect
+
+    program = folder / "toxiproxy"
+    image = Settings().toxiproxy_image
+    engine = connect().client
     try:
-        container = engine.containers.create(Settings().toxiproxy_image)
+        try:
+            container = engine.containers.create(image)
+        except ImageNotFound:
+            engine.images.pull(image)
+            container = engine.containers.create(image)
         try:
             chunks, _ = container.get_archive("/toxiproxy")
             with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-                archive.extract("toxiproxy", folder, filter="data")
+                found = archive.extractfile("toxiproxy")
+                assert found
+                program.write_bytes(found.read())
         finally:
             container.remove(v=True)
     finally:
         engine.close()
-    return folder / "toxiproxy"
+    program.chmod(0o755)
+    return program
 
 
 @contextmanager
