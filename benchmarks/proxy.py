@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
+from statistics import median
 
-from benchmarks.measure import Row, comparison, in_turns, spread, table
+from benchmarks.measure import Row, comparison, in_turns, table
 from cachesim.embedded.timers import new_event_loop
 from cachesim.proxy.api_server import ProxyServer
 from cachesim.proxy.client import ToxiproxyClient
@@ -59,18 +60,23 @@ def run(runs: int) -> str:
         Row(figure, ours[figure], _REAL, theirs[figure])
         for figure in (_throughput(*what) for what in _REQUESTS)
     )
-    head = ("latency toxic", *(f"{who} {p}" for who in ("cachesim", "peer") for p in _SHARES))
-    exactness = table(
+    return f"{throughput}\n\n{_exactness_table(ours, theirs)}"
+
+
+def _exactness_table(*sides: Mapping[str, Sequence[float]]) -> str:
+    head = ("latency toxic", *(f"{who} {name}" for who in ("cachesim", "peer") for name in _SHARES))
+    return table(
         head,
         (
-            (
-                f"{asked} ms",
-                *(spread(side[f"{asked} {p}"]) for side in (ours, theirs) for p in _SHARES),
-            )
+            (f"{asked} ms", *(_deviation(side[f"{asked} {p}"]) for side in sides for p in _SHARES))
             for asked in _LATENCIES
         ),
     )
-    return f"{throughput}\n\n{exactness}"
+
+
+def _deviation(values: Sequence[float]) -> str:
+    middle, low, high = (f"{v * 1000:+.2f}" for v in (median(values), min(values), max(values)))
+    return f"{middle} ms ({low} to {high})"
 
 
 def _throughput(toxic: str, clients: int) -> str:
@@ -79,25 +85,31 @@ def _throughput(toxic: str, clients: int) -> str:
 
 def _measure(url: str, upstream: str) -> Mapping[str, float]:
     """Seconds for a request, all clients taken together, and beyond what was asked."""
-    figures: dict[str, float] = {}
-    api = ToxiproxyClient(url)
-    api.populate([{"name": "redis", "listen": "127.0.0.1:0", "upstream": upstream}])
-    port = int(api.proxy("redis")["listen"].rpartition(":")[2])
-    try:
-        for (toxic, clients), requests in _REQUESTS.items():
-            api.reset()
-            if toxic != "untouched":
-                api.add_toxic("redis", "latency", Latency(5), Stream.DOWNSTREAM)
-            figures[_throughput(toxic, clients)] = 1 / _per_second(port, clients, requests)
+    with closing(ToxiproxyClient(url)) as api:
+        api.populate([{"name": "redis", "listen": "127.0.0.1:0", "upstream": upstream}])
+        port = int(api.proxy("redis")["listen"].rpartition(":")[2])
+        return {**_throughputs(api, port), **_exactness(api, port)}
+
+
+def _throughputs(api: ToxiproxyClient, port: int) -> Mapping[str, float]:
+    figures = {}
+    for (toxic, clients), requests in _REQUESTS.items():
         api.reset()
-        untouched = _percentiles(port)
-        for asked in _LATENCIES:
-            api.add_toxic("redis", "latency", Latency(asked), Stream.DOWNSTREAM)
-            for name, taken in _percentiles(port).items():
-                figures[f"{asked} {name}"] = taken - untouched[name] - asked / 1000
-            api.reset()
-    finally:
-        api.close()
+        if toxic != "untouched":
+            api.add_toxic("redis", "latency", Latency(5), Stream.DOWNSTREAM)
+        figures[_throughput(toxic, clients)] = 1 / _per_second(port, clients, requests)
+    return figures
+
+
+def _exactness(api: ToxiproxyClient, port: int) -> Mapping[str, float]:
+    figures = {}
+    api.reset()
+    untouched = _percentiles(port)
+    for asked in _LATENCIES:
+        api.add_toxic("redis", "latency", Latency(asked), Stream.DOWNSTREAM)
+        for name, taken in _percentiles(port).items():
+            figures[f"{asked} {name}"] = taken - untouched[name] - asked / 1000
+        api.reset()
     return figures
 
 
