@@ -244,3 +244,52 @@ def _many(rng: Random, size: int) -> bytes:
     )
     items = b",".join([item] * (size // (len(item) + 1)))
     return rng.choice((b"[%b]", b"{%b}")) % items
+
+
+_REQUESTS = (
+    b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /proxies HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+    b"POST /reset HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"POST /reset HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n{}",
+    b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+)
+_WORDS = (
+    *(
+        b"GET",
+        b"HEAD",
+        b"CONNECT",
+        b"OPTIONS",
+        b" ",
+        b":",
+        b"/",
+        b"*",
+        b"%zz",
+        b"\r\n",
+        b"\r\n\r\n",
+    ),
+    *(b"\n", b"\0", b"\xff", b"Host: x", b"Content-Length: 2", b"Content-Length: -1", b"{}"),
+    *(b"Transfer-Encoding: chunked", b"2\r\n{}\r\n", b"0\r\n\r\n", b"Expect: 100-continue"),
+    *(
+        b"Connection: close",
+        b"Connection: upgrade",
+        b"Upgrade: websocket",
+        b"HTTP/1.0",
+        b"HTTP/2.0",
+    ),
+    *(b"Trailer: x", b"User-Agent: Mozilla/5.0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+)
+
+
+def conversations(seed: int, count: int) -> Iterator[list[bytes]]:
+    """What clients send over a connection, in pieces: requests, and what has become of them."""
+    rng = Random(seed)
+    for _ in range(count):
+        data = b"".join(rng.choices(_REQUESTS, k=rng.randrange(1, 4)))
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(len(data) + 1)
+            word = rng.choice((b"", b"\r\n")) + rng.choice(_WORDS)
+            data = data[:at] + rng.choice((word, b"")) + data[at + rng.choice((0, 0, 1, 9)) :]
+        size = rng.choice((7, 100, len(data) or 1))
+        yield [data[at : at + size] for at in range(0, len(data), size)]

@@ -1,6 +1,7 @@
 """Nothing that a client of the API sends makes the embedded Toxiproxy fail, hang or grow."""
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -15,7 +16,7 @@ import psutil
 from cachesim.embedded.timers import new_event_loop
 from cachesim.proxy.api_server import ProxyServer
 from cachesim.proxy.server import Proxies
-from tests.proxy.bodies import Call, calls, hostile
+from tests.proxy.bodies import Call, calls, conversations, hostile
 
 BODIES = int(os.environ.get("CACHESIM_TEST_BODIES", "2000"))
 """How many calls there are."""
@@ -69,6 +70,49 @@ async def _answer_all(seed: int) -> tuple[tuple[float, Call], int, Counter[int]]
     finally:
         server.close()
     return slowest, psutil.Process().memory_info().rss - before, statuses
+
+
+class _Transport(asyncio.Transport):
+    """Notes what is written, until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closed
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def test_requests() -> None:
+    """Whatever is sent over a connection, it is answered in HTTP or closed."""
+    seed = Random().randrange(2**32)
+    with contextlib.closing(new_event_loop()) as loop:
+        server = ProxyServer(loop, Proxies(loop, rng=Random(0)))
+        for pieces in conversations(seed, BODIES):
+            transport = _Transport()
+            connection = server.accept()
+            connection.connection_made(transport)
+            try:
+                for piece in pieces:
+                    if not transport.closed:
+                        connection.data_received(piece)
+                if not transport.closed:
+                    connection.eof_received()
+            except Exception as error:
+                error.add_note(f"seed {seed}, {pieces}")
+                raise
+            connection.connection_lost(None)
+            assert transport.closed
+            assert transport.written.startswith(b"HTTP/1.1 ") or not transport.written
+        server.close()
 
 
 def _wipe(server: ProxyServer) -> None:
