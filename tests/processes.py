@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -134,17 +134,26 @@ class Process:
 
 def left_behind(name: str, folder: Path) -> list[str]:
     """What is still there of a run."""
-    import docker
+    return [
+        *containers_of(name),
+        *map(str, folder.glob("cachesim/runs/*")),
+        *map(str, folder.glob("cachesim-*")),
+    ]
 
-    client = docker.from_env()
+
+def containers_of(name: str) -> list[str]:
+    """A run's containers, networks and volumes; without an engine there are none."""
+    from cachesim.backends.containers import connect
+    from cachesim.errors import BackendUnavailable
+
     try:
+        client = connect().client
+    except BackendUnavailable:
+        return []
+    with closing(client):
         mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run=cachesim-{name}"}
         return [
             *(it.name or "" for it in client.containers.list(all=True, filters=mine)),
             *(it.name or "" for it in client.networks.list(filters=mine)),
             *(it.name for it in client.volumes.list(filters=mine)),
-            *map(str, folder.glob("cachesim/runs/*")),
-            *map(str, folder.glob("cachesim-*")),
         ]
-    finally:
-        client.close()

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from cachesim.errors import BackendUnavailable, FaultError, ImageMissing, NotReady
 from tests.plugin import fake_simulator
 from tests.plugin.fake_simulator import FakeSimulator
+from tests.processes import containers_of
 
 RunPytest = Callable[..., pytest.RunResult]
 Fake = type[FakeSimulator]
@@ -491,8 +491,6 @@ def test_no_engine_answers(
 @pytest.mark.usefixtures("on_backend")
 def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """A suite with a failover runs on real containers, and leaves none behind."""
-    import docker
-
     pytester.makepyfile(
         """
         import pathlib
@@ -523,7 +521,4 @@ def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     assert any("redis-a        pause" in line for line in found["cachesim events"])
     logs = [title for title in found if title.endswith("last 20 log lines")]
     assert len(logs) == 6
-    run = f"cachesim-{(pytester.path / 'name').read_text()}"
-    with closing(docker.from_env()) as client:
-        mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run={run}"}
-        assert client.containers.list(all=True, filters=mine) == []
+    assert containers_of((pytester.path / "name").read_text()) == []

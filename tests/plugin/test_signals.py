@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psutil
@@ -14,6 +14,7 @@ import pytest
 from cachesim.clock import Deadline
 from cachesim.files import living_runs
 from pytest_cachesim._signals import Signals, Terminated, held
+from tests.processes import containers_of
 
 SUITE = """
     import os, pathlib, threading
@@ -138,8 +139,6 @@ def until(condition: Callable[[], object], process: "subprocess.Popen[bytes]") -
 @pytest.mark.parametrize("target", ["pytest", "controller", "workers"])
 def test_leaves_nothing_behind(pytester: pytest.Pytester, plugins: list[str], target: str) -> None:
     """SIGTERM in the middle of a test takes down what pytest, or all workers of xdist, run."""
-    import docker
-
     count = 1 if target == "pytest" else 2
     options = [] if target == "pytest" else ["-n2"]
     with running(pytester, *plugins, *options) as process:
@@ -158,9 +157,4 @@ def test_leaves_nothing_behind(pytester: pytest.Pytester, plugins: list[str], ta
         until(lambda: not any(psutil.pid_exists(pid) for pid, _ in up()), process)
     names = {name for _, name in up()}
     assert not names & {run.name for run in living_runs()}
-    with closing(docker.from_env()) as client:
-        for name in names:
-            mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run=cachesim-{name}"}
-            assert client.containers.list(all=True, filters=mine) == []
-            assert client.networks.list(filters=mine) == []
-            assert client.volumes.list(filters=mine) == []
+    assert [containers_of(name) for name in names] == [[]] * len(names)
