@@ -480,10 +480,10 @@ def test_workers_share_the_seed(pytester: pytest.Pytester, run_pytest: RunPytest
 def test_no_engine_answers(
     pytester: pytest.Pytester, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real topology, too, skips where no engine answers."""
+    """Tests that want containers skip where no engine answers."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     pytester.makepyfile("def test_it(cachesim): pass")
-    result = run_pytest("--cachesim", "-rs", subprocess=True)
+    result = run_pytest("--cachesim", "--cachesim-backend=docker", "-rs", subprocess=True)
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED*: cachesim: no Docker engine answers at tcp://*"])
 
