@@ -240,11 +240,11 @@ class Simulator:
     def _start_embedded(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.embedded import EmbeddedBackend
 
-        if self.settings.backend == "auto":
-            progress(f"{self.backend_reason}: the nodes are emulated")
         host = self.settings.advertise_host
         ca, credentials = CertificateAuthority([host] if host else []), Credentials()
         files = RunFiles(self.name, ca.pem, credentials.token)
+        if self.settings.backend == "auto":
+            progress(f"{self.backend_reason}: the nodes are emulated")
         backend = EmbeddedBackend(
             self.name, self.topology, self.settings, credentials, ca, files.folder, self.seed
         )

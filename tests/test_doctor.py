@@ -160,8 +160,14 @@ def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("engine")
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none answers, that is wrong; the command tells what to do, and ends with 3."""
+    """Where containers are wanted that is wrong; the command tells what to do, and ends with 3."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    (check,) = found("engine")
+    assert (check.level, check.advice) == (
+        Level.NOTE,
+        "without one, the embedded backend carries topologies",
+    )
+    monkeypatch.setenv("CACHESIM_BACKEND", "docker")
     result = CliRunner().invoke(main, ["doctor"])
     assert (result.exit_code, result.stderr) == (3, "")
     assert re.search(r"^ wrong +engine +no Docker engine answers at tcp://127", result.stdout, re.M)

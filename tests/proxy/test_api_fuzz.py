@@ -18,6 +18,8 @@ from cachesim.proxy.api_server import ProxyServer
 from cachesim.proxy.server import Proxies
 from tests.proxy.bodies import Call, calls, conversations, hostile
 
+pytestmark = pytest.mark.usefixtures("_small_heap")
+
 BODIES = int(os.environ.get("CACHESIM_TEST_BODIES", "2000"))
 """How many calls there are."""
 

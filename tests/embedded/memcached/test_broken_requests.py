@@ -2,7 +2,11 @@
 
 import random
 
+import pytest
+
 from tests.embedded.memcached.mutations import HANG, give, new_server, try_many
+
+pytestmark = pytest.mark.usefixtures("_small_heap")
 
 
 def test_nothing_crashes_or_hangs() -> None:

@@ -2,7 +2,11 @@
 
 import random
 
+import pytest
+
 from tests.embedded.redis.mutations import HANG, Target, try_many
+
+pytestmark = pytest.mark.usefixtures("_small_heap")
 
 
 def test_nothing_crashes_or_hangs() -> None:
