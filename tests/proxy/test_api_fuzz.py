@@ -12,6 +12,7 @@ from random import Random
 from urllib.parse import quote
 
 import psutil
+import pytest
 
 from cachesim.embedded.timers import new_event_loop
 from cachesim.proxy.api_server import ProxyServer
