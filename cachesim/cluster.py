@@ -153,10 +153,11 @@ class Cluster:
         return max(self._nodes, key=followers)
 
     def flush(self, primary: str) -> None:
-        """Delete all data, on the replicas too."""
+        """Delete all data and functions, on the replicas too."""
         client = self._admin.redis(primary)
         with client.pipeline(transaction=False) as pipeline:
             pipeline.flushall()
+            pipeline.execute_command("FUNCTION FLUSH")
             pipeline.wait(len(self._nodes) - 1, 1000)
             pipeline.execute()
 

@@ -104,6 +104,19 @@ def test_a_full_node_refuses_writes(sim: Simulator) -> None:
     client.close()
 
 
+def test_functions(sim: Simulator) -> None:
+    """A library of functions works, and is gone with the next reset."""
+    client = sim.redis_cluster()
+    code = "#!lua name=lib\nredis.register_function('put', function(keys, args) "
+    code += "return redis.call('SET', keys[1], args[1]) end)"
+    client.function_load(code)
+    client.fcall("put", 1, "k", "v")
+    assert client.get("k") == "v"
+    sim.reset()
+    assert client.function_list() == []
+    client.close()
+
+
 def test_engine_is_what_was_asked_for(sim: Simulator) -> None:
     """A Valkey says that it is one."""
     said = through_link(sim, "redis-a").info("server")

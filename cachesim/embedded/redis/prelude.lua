@@ -10,13 +10,13 @@ local sethook, getinfo = debug.sethook, debug.getinfo
 local READONLY = "Attempt to modify a readonly table"
 local is_protected = setmetatable({}, { __mode = "k" })
 
--- Where the script is. A tail call leaves no trace; in a script of one line that does not matter.
-local only_line = -1
+-- Where the script is, or the function. A tail call leaves no trace; in a script of one line that does not matter.
+local running, only_line = "user_script", -1
 local function line_of_script()
   local level = 2
   local info = getinfo(level, "Sl")
   while info do
-    if info.source == "@user_script" and info.currentline > 0 then return info.currentline end
+    if info.source == "@" .. running and info.currentline > 0 then return info.currentline end
     level = level + 1
     info = getinfo(level, "Sl")
   end
@@ -24,7 +24,7 @@ local function line_of_script()
 end
 
 local function raise(text)
-  error("user_script:" .. line_of_script() .. ": " .. text, 0)
+  error(running .. ":" .. line_of_script() .. ": " .. text, 0)
 end
 
 local function protect(real)
@@ -58,7 +58,7 @@ local function safe_load(reader, name)
 end
 
 local function fail(text)
-  error({ err = text, source = "user_script", line = line_of_script() }, 0)
+  error({ err = text, source = running, line = line_of_script() }, 0)
 end
 
 local redis = {
@@ -223,25 +223,10 @@ local globals = setmetatable({}, {
 })
 for name, value in pairs(api) do rawset(globals, name, value) end
 
--- Gives what `run(text, keys, argv, seconds)` gives: whether it worked, and the answer or the error.
 local function overrun() error("script ran for too long", 0) end
 
-return function(text, name, keys, argv, limit)
-  local script, problem = loadstring(text, name)
-  if not script then return "compile", problem end
-  only_line = find(text, "\n", 1, true) and -1 or 1
-  surroundings = setmetatable({}, {
-    __index = function(_, key)
-      if key == "KEYS" then return keys end
-      if key == "ARGV" then return argv end
-      if key == "_G" then return surroundings end
-      return globals[key]
-    end,
-    __newindex = function() raise(READONLY) end,
-    __metatable = false,
-  })
-  is_protected[surroundings] = true
-  setfenv(script, surroundings)
+-- Calls what may fail or take too long: gives whether it worked, and the answer or the error.
+local function guarded(call, limit, ...)
   local deadline = now() + limit
   sethook(function()
     if now() > deadline then
@@ -255,9 +240,110 @@ return function(text, name, keys, argv, limit)
     line = line_of_script()
     return tostring(e)
   end
-  local ok, answer = xpcall(script, explain)
+  local one, two = ...
+  local ok, answer = xpcall(function() return call(one, two) end, explain)
   sethook()
   if ok then return "ok", answer end
   if type(answer) == "table" then return "table", answer.err, answer.line or -1 end
   return "error", answer, line
 end
+
+-- Functions: a library's code runs once, and sees then what registers them, and nothing else.
+local registered
+local function register_function(...)
+  if not registered then fail("ERR redis.register_function can only be called on FUNCTION LOAD command") end
+  local name, callback = ...
+  local description, flags
+  if select("#", ...) == 1 then
+    if type(name) ~= "table" then
+      fail("ERR calling redis.register_function with a single argument is only applicable to Lua table (representing named arguments).")
+    end
+    local given = name
+    for key in pairs(given) do
+      if key ~= "function_name" and key ~= "callback" and key ~= "description" and key ~= "flags" then
+        fail("ERR unknown argument given to redis.register_function")
+      end
+    end
+    name, callback, description, flags = given.function_name, given.callback, given.description, given.flags
+    if name == nil then fail("ERR redis.register_function must get a function name argument") end
+    if callback == nil then fail("ERR redis.register_function must get a callback argument") end
+    for key, kind in pairs({ function_name = "string", description = "string", callback = "function" }) do
+      if given[key] ~= nil and type(given[key]) ~= kind then
+        fail("ERR " .. key .. " argument given to redis.register_function must be a " .. kind)
+      end
+    end
+  elseif select("#", ...) ~= 2 then
+    fail("ERR wrong number of arguments to redis.register_function")
+  end
+  if type(name) ~= "string" then fail("ERR first argument to redis.register_function must be a string") end
+  if type(callback) ~= "function" then fail("ERR second argument to redis.register_function must be a function") end
+  if flags ~= nil and type(flags) ~= "table" then
+    fail("ERR flags argument to redis.register_function must be a table representing function flags")
+  end
+  local list = {}
+  for i = 1, #(flags or {}) do list[i] = tostring(flags[i]) end
+  registered[#registered + 1] = { name = name, callback = callback, description = description, flags = list }
+end
+
+local function nonexistent(_, name)
+  raise("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
+end
+
+local loading = { redis = protect(setmetatable({
+  register_function = register_function, log = redis.log, setresp = redis.setresp,
+  LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
+  REDIS_VERSION = gives.version, REDIS_VERSION_NUM = gives.version_number,
+}, { __index = nonexistent })) }
+if gives.engine == "valkey" then loading.server = loading.redis end
+
+local function load_library(text, limit)
+  local chunk, problem = loadstring(text, "@user_function")
+  if not chunk then return "compile", problem end
+  running, only_line = "user_function", -1
+  registered = {}
+  local here
+  here = setmetatable({}, {
+    __index = function(_, key)
+      if registered == nil then return key == "_G" and here or globals[key] end
+      return loading[key] or nonexistent(loading, key)
+    end,
+    __newindex = function() raise(READONLY) end,
+    __metatable = false,
+  })
+  is_protected[here] = true
+  setfenv(chunk, here)
+  local kind, answer, line = guarded(chunk, limit)
+  local made = registered
+  registered = nil
+  if kind == "ok" then return kind, made, here end
+  return kind, answer, line
+end
+
+-- Calls a function of a library, in whose surroundings it may make code from text.
+local function call_function(callback, where, keys, argv, limit)
+  local info = getinfo(callback, "S")
+  running, only_line = "user_function", info.linedefined == info.lastlinedefined and info.linedefined or -1
+  surroundings = where
+  return guarded(callback, limit, keys, argv)
+end
+
+local function run_script(text, name, keys, argv, limit)
+  local script, problem = loadstring(text, name)
+  if not script then return "compile", problem end
+  running, only_line = "user_script", find(text, "\n", 1, true) and -1 or 1
+  surroundings = setmetatable({}, {
+    __index = function(_, key)
+      if key == "KEYS" then return keys end
+      if key == "ARGV" then return argv end
+      if key == "_G" then return surroundings end
+      return globals[key]
+    end,
+    __newindex = function() raise(READONLY) end,
+    __metatable = false,
+  })
+  is_protected[surroundings] = true
+  setfenv(script, surroundings)
+  return guarded(script, limit)
+end
+
+return run_script, load_library, call_function

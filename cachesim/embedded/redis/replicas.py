@@ -77,7 +77,7 @@ class Replicas:
             if history != "?":
                 server.stats.sync_partial_err += 1
             server.log(f"Replica {replica.host}:{replica.port} asks for synchronization")
-            pieces = list(snapshot(server.store))
+            pieces = list(snapshot(server.store, server.functions))
             head = b"+FULLRESYNC %b %d\r\n$%d\r\n" % (
                 stream.id.encode(), stream.offset, sum(map(len, pieces)),
             )  # fmt: skip

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +34,22 @@ _DEEPEST = 100
 _NOT_ALLOWED = "ERR This Redis command is not allowed from script"
 
 
+@dataclass(frozen=True)
+class Function:
+    """What a library has registered.
+
+    Attributes:
+        callback: Lua's.
+        surroundings: the library's global variables, Lua's.
+    """
+
+    name: bytes
+    callback: object
+    surroundings: object
+    description: bytes | None
+    flags: frozenset[str]
+
+
 class Scripts:
     """The scripts that a node knows, and the interpreter that runs them."""
 
@@ -41,6 +58,8 @@ class Scripts:
         self.known: dict[bytes, bytes] = {}
         self._runtime: Any = None
         self._run: Any = None
+        self._load_library: Any = None
+        self._call_function: Any = None
         self._client: Client | None = None
         self._reads_only = False
 
@@ -75,29 +94,95 @@ class Scripts:
             raise Error(_NOT_ALLOWED)
         digest = self.load(text)
         body, flags = _without_shebang(text)
+        table = self._runtime.table_from
+        return self._guarded(
+            caller,
+            lambda: self._run(body, b"@user_script", table(keys), table(argv), _LIMIT),
+            digest.decode(),
+            "user_script",
+            reads=reads or "no-writes" in flags,
+        )
+
+    def call(
+        self,
+        caller: Client,
+        function: "Function",
+        keys: list[bytes],
+        argv: list[bytes],
+        *,
+        reads: bool,
+    ) -> Reply:
+        """Call a library's function for a client.
+
+        Args:
+            reads: whether it may not write.
+
+        Raises:
+            Error: it failed.
+        """
+        if self._client is not None:
+            raise Error(_NOT_ALLOWED)
+        table = self._runtime.table_from
+        return self._guarded(
+            caller,
+            lambda: self._call_function(
+                function.callback, function.surroundings, table(keys), table(argv), _LIMIT
+            ),
+            function.name.decode(),
+            "user_function",
+            reads=reads,
+        )
+
+    def register(self, body: bytes) -> "list[Function]":
+        """Run a library's code; the functions that it has registered.
+
+        Raises:
+            Error: it failed.
+        """
+        self._interpreter()
+        try:
+            answer = self._load_library(body, _LIMIT)
+        except self._lua_error as error:
+            self._runtime = None
+            raise Error(f"ERR {error}") from error
+        kind, value, line = answer if len(answer) == 3 else (*answer, -1)
+        if kind == b"compile":
+            raise Error(f"ERR Error compiling function: {_text(value)}")
+        if kind != b"ok":
+            text = _text(value).removeprefix("ERR ")
+            raise Error(f"ERR Error registering functions: ERR {text}")
+        found = []
+        for item in value.values():
+            given = item[b"description"]
+            flags = frozenset(flag.decode() for flag in item[b"flags"].values())
+            found.append(Function(item[b"name"], item[b"callback"], line, given, flags))
+        return found
+
+    @property
+    def interpreter(self) -> object:
+        """The one there is now; a callback belongs to one."""
+        return self._runtime
+
+    def _guarded(
+        self, caller: Client, run: Callable[[], Any], name: str, where: str, *, reads: bool
+    ) -> Reply:
         client = Client(self._server, caller.user, obeyed=caller.obeyed)
         client.in_script = True
-        self._client, self._reads_only = client, reads or "no-writes" in flags
-        table = self._runtime.table_from
+        self._client, self._reads_only = client, reads
         try:
-            answer = self._run(body, b"@user_script", table(keys), table(argv), _LIMIT)
+            answer = run()
             kind, value, line = answer if len(answer) == 3 else (*answer, -1)
             if kind != b"ok":
-                raise self._failure(digest, kind, value, line)
+                shown = int(line) if isinstance(line, int | float) else -1
+                text = f"ERR {_text(value)}" if kind == b"error" else _text(value)
+                raise Error(f"{text} script: {name}, on @{where}:{shown}.")
             return self._reply(value, client.resp, 0)
         except self._lua_error as error:
             self._runtime = None  # it may have run out of memory
-            raise Error(f"ERR {error} script: {digest.decode()}") from error
+            raise Error(f"ERR {error} script: {name}") from error
         finally:
             self._client = None
             caller.written_offset = max(caller.written_offset, client.written_offset)
-
-    def _failure(self, digest: bytes, kind: bytes, value: object, line: object) -> Error:
-        text = _text(value)
-        if kind == b"error":
-            text = f"ERR {text}"
-        shown = int(line) if isinstance(line, int | float) else -1
-        return Error(f"{text} script: {digest.decode()}, on @user_script:{shown}.")
 
     # --- the interpreter ----------------------------------------------------------------------
 
@@ -139,7 +224,9 @@ class Scripts:
         make = self._runtime.eval(
             b"function(text, ...) return loadstring(text, 'prelude')(...) end"
         )
-        self._run = make(prelude, self._call, gives, time.monotonic)
+        self._run, self._load_library, self._call_function = make(
+            prelude, self._call, gives, time.monotonic
+        )
         self._runtime.execute(
             b"local ls = loadstring; "
             b"for _, name in ipairs{'python','io','os','package','require','module','debug',"

@@ -18,6 +18,7 @@ from cachesim.embedded.redis.commands import handlers
 from cachesim.embedded.redis.config import RedisNodeConfig
 from cachesim.embedded.redis.executor import Executor
 from cachesim.embedded.redis.following import Following
+from cachesim.embedded.redis.functions import Functions
 from cachesim.embedded.redis.log import Log
 from cachesim.embedded.redis.memory import Memory
 from cachesim.embedded.redis.pubsub import PubSub
@@ -89,6 +90,7 @@ class Server:
         self.executor = Executor(self, handlers())
         self.pubsub = PubSub()
         self.scripts = Scripts(self)
+        self.functions = Functions(self)
         self.tracking = Tracking()
         self.waiting = Waiting()
         self.replicas = Replicas(self)
@@ -358,6 +360,7 @@ class Server:
         """Take the primary's data in the place of one's own."""
         self.log(f"MASTER <-> REPLICA sync: Loading {len(payload)} bytes in memory")
         self.clear()
+        self.functions.clear()
         client = Client(self, None, obeyed=True)
         parser = RequestParser(Limits(bulk=512 << 20, query=1 << 40))
         for at in range(0, len(payload), _SLICE):
@@ -381,7 +384,7 @@ class Server:
         self.stream.flush()
         self.log("Background append only file rewriting started")
         self.stream.select_again()
-        self.aof.rewrite([request([b"SELECT", b"0"]), *snapshot(self.store)])
+        self.aof.rewrite([request([b"SELECT", b"0"]), *snapshot(self.store, self.functions)])
         self.log("Background AOF rewrite finished successfully")
 
     def reset_stats(self) -> None:

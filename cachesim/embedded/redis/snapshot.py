@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 from cachesim.protocols.resp import request
 
 if TYPE_CHECKING:
+    from cachesim.embedded.redis.functions import Functions
     from cachesim.embedded.redis.keyspace import Keyspace
 
 
-def snapshot(store: "Keyspace") -> Iterator[bytes]:
-    """The requests, encoded, key by key."""
+def snapshot(store: "Keyspace", functions: "Functions") -> Iterator[bytes]:
+    """The requests, encoded: functions, then key by key."""
     from cachesim.embedded.redis.keyspace import recreate
 
+    yield from functions.requests()
     for key, item in store.items.items():
         expires = None if item.expireat is None else b"%d" % milliseconds(item.expireat)
         if type(item.value) is bytes:

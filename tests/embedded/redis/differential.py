@@ -33,7 +33,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("sets, large hashes", "another order of the elements"),
     ("ZLEXCOUNT, ZRANGE BYLEX", "of members with different scores, where Redis promises nothing"),
     ("COMMAND DOCS", "empty"),
-    ("FUNCTION, FCALL", "not supported; EVAL is"),
+    ("FUNCTION DUMP, FUNCTION RESTORE", "not supported; FUNCTION LIST WITHCODE is"),
     ("scripts", "end after 1 s; no coroutine, cmsgpack, struct; no line in some tail calls"),
     ("strings", "at most 64 MB; Redis takes 512 MB"),
     ("SRANDMEMBER, HRANDFIELD, ZRANDMEMBER", "at most 1,000,000 elements with repetitions"),

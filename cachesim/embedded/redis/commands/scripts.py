@@ -1,4 +1,4 @@
-"""EVAL, EVALSHA, SCRIPT, and FUNCTION as far as it says that there are none."""
+"""EVAL, EVALSHA, SCRIPT, FUNCTION and FCALL."""
 
 from collections.abc import Mapping
 
@@ -67,45 +67,94 @@ def script_debug(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
-def no_functions(client: Client, arguments: list[bytes]) -> Answer:
-    """FUNCTION LOAD and what needs one."""
-    raise Error("ERR functions are not supported by an embedded node: use EVAL")
+def function_load(client: Client, arguments: list[bytes]) -> Answer:
+    """FUNCTION LOAD [REPLACE] code."""
+    replaces = False
+    for option in arguments[2:-1]:
+        if option.lower() != b"replace":
+            raise Error(f"ERR Unknown option given: {option.decode(errors='replace')}")
+        replaces = True
+    name = client.server.functions.load(arguments[-1], replaces=replaces)
+    client.server.executor.effects = [arguments]
+    return name
+
+
+def function_delete(client: Client, arguments: list[bytes]) -> Answer:
+    """FUNCTION DELETE library."""
+    client.server.functions.delete(arguments[2])
+    client.server.executor.effects = [arguments]
+    return "OK"
+
+
+def function_flush(client: Client, arguments: list[bytes]) -> Answer:
+    """FUNCTION FLUSH [ASYNC | SYNC]."""
+    if len(arguments) > 3 or (
+        len(arguments) == 3 and arguments[2].lower() not in (b"async", b"sync")
+    ):
+        raise Error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
+    client.server.functions.clear()
+    client.server.executor.effects = [arguments]
+    return "OK"
 
 
 def function_list(client: Client, arguments: list[bytes]) -> Answer:
-    """FUNCTION LIST: there are none."""
-    return []
+    """FUNCTION LIST [LIBRARYNAME pattern] [WITHCODE]."""
+    pattern, with_code = None, False
+    rest = iter(arguments[2:])
+    for word in rest:
+        if word.lower() == b"withcode" and not with_code:
+            with_code = True
+        elif word.lower() == b"libraryname" and pattern is None:
+            pattern = next(rest, None)
+            if pattern is None:
+                raise Error("ERR library name argument was not given")
+        else:
+            raise Error(f"ERR Unknown argument {word.decode(errors='replace')}")
+    return client.server.functions.told(pattern, with_code=with_code)
 
 
 def function_stats(client: Client, arguments: list[bytes]) -> Answer:
     """FUNCTION STATS."""
-    counts = Pairs([b"libraries_count", 0, b"functions_count", 0])
+    libraries, functions = client.server.functions.counts
+    counts = Pairs([b"libraries_count", libraries, b"functions_count", functions])
     return Pairs([b"running_script", None, b"engines", Pairs([b"LUA", counts])])
 
 
-def function_flush(client: Client, arguments: list[bytes]) -> Answer:
-    """FUNCTION FLUSH: there are none."""
-    return "OK"
+def function_dump(client: Client, arguments: list[bytes]) -> Answer:
+    """FUNCTION DUMP, FUNCTION RESTORE."""
+    raise Error("ERR an embedded node does not dump functions: use FUNCTION LIST WITHCODE")
 
 
 def fcall(client: Client, arguments: list[bytes]) -> Answer:
-    """FCALL: there are none."""
-    raise Error("ERR Function not found")
+    """FCALL function numkeys key... argument..., FCALL_RO."""
+    functions = client.server.functions
+    functions.find(arguments[1])
+    count = integer(arguments[2], "ERR Bad number of keys provided")
+    if count > len(arguments) - 3:
+        raise Error("ERR Number of keys can't be greater than number of args")
+    if count < 0:
+        raise Error("ERR Number of keys can't be negative")
+    keys, argv = arguments[3 : 3 + count], arguments[3 + count :]
+    reads = arguments[0][-3:].lower() == b"_ro"
+    return client.server.executor.together(
+        lambda: functions.call(client, arguments[1], keys, argv, reads=reads), client
+    )
 
-
-_FUNCTIONS = ("delete", "dump", "load", "restore")
 
 HANDLERS: Mapping[str, Handler] = {
-    **{f"function|{name}": no_functions for name in _FUNCTIONS},
     "eval": eval_,
     "eval_ro": eval_,
     "evalsha": evalsha,
     "evalsha_ro": evalsha,
     "fcall": fcall,
     "fcall_ro": fcall,
+    "function|delete": function_delete,
+    "function|dump": function_dump,
     "function|flush": function_flush,
     "function|kill": not_busy,
     "function|list": function_list,
+    "function|load": function_load,
+    "function|restore": function_dump,
     "function|stats": function_stats,
     "script|debug": script_debug,
     "script|exists": script_exists,
