@@ -48,6 +48,7 @@ class _Sizes(dict[bytes, int]):
 
 
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+_EMPTY_REQUESTS = re.compile(rb"(?:\*0\r\n)*")
 _SIZES = _Sizes({b"$%d" % size: size for size in range(256)})
 _COUNTS = {b"*%d" % count: count for count in range(1, 64)}
 
@@ -165,6 +166,8 @@ class RequestParser:
         self._begun = self._fed - len(self._buffer) + self._at
         self._at = end + 2  # Redis does not look at the second byte either
         self._missing = max(0, count)
+        if not self._missing:
+            self._at = cast(re.Match[bytes], _EMPTY_REQUESTS.match(self._buffer, self._at)).end()
         return True
 
     def _continue(self, found: list[list[bytes]]) -> bool:
