@@ -79,7 +79,19 @@ class ContainerNodes:
 
     def pause(self, *nodes: str) -> None:
         """Freeze the containers, side by side."""
-        side_by_side(lambda n: self._tolerate("already paused", self._containers[n].pause), nodes)
+
+        def pause(node: str) -> None:
+            from docker.errors import APIError
+
+            try:
+                self._tolerate("already paused", self._containers[node].pause)
+            except APIError as error:
+                # runc may fail to freeze a process that is busy, and succeeds the next time.
+                if "unable to freeze" not in str(error.explanation):
+                    raise
+                self._tolerate("already paused", self._containers[node].pause)
+
+        side_by_side(pause, nodes)
 
     def resume(self, node: str) -> None:
         """Let a frozen container go on."""

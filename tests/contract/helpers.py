@@ -2,10 +2,11 @@
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -24,6 +25,34 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
         assert not deadline.expired, f"not within {seconds} s: {condition}"
         time.sleep(0.005)
     return result
+
+
+class Stalls:
+    """While it is entered, notices how long the machine lets a thread wait that only sleeps.
+
+    Attributes:
+        longest: in seconds, beyond what was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while not self._done.wait(0.01):
+            now = time.monotonic()
+            self.longest = max(self.longest, now - last - 0.01)
+            last = now
 
 
 def node_client(sim: Simulator, endpoint: Endpoint, **overrides: Any) -> "redis.Redis":
