@@ -62,23 +62,23 @@ class Cluster:
     ) -> None:
         """Wait until the others follow a primary that has just taken over; see `_unrest`."""
         ailments = {node: partial(self._replication, node, primary) for node in self._nodes}
-
-        def wait(until: Deadline) -> None:
-            for node, ailment in ailments.items():
-                self._until(node, ailment, until)
-
-        try:
-            wait(Deadline(_CHAINED))
-            return
-        except NotReady:
+        hung = Deadline(_HUNG)
+        while True:
+            patience = Deadline(_CHAINED)
+            try:
+                for node, ailment in ailments.items():
+                    self._until(node, ailment, patience)
+                return
+            except NotReady:
+                if deadline.expired:
+                    raise
             self._let_follow(primary)
-        try:
-            wait(Deadline(_HUNG))
-        except NotReady:
-            for node in self._nodes:
-                if node != primary and self._ailment_or_error(ailments[node]):
+            if hung.expired:
+                replicas = [node for node in self._nodes if node != primary]
+                ailing = [n for n in replicas if self._ailment_or_error(ailments[n])]
+                for node in ailing or replicas:
                     restart(node)
-            wait(deadline)
+                hung = Deadline(_HUNG)
 
     def _let_follow(self, primary: str) -> None:
         """Tell the replicas that follow another node whom to follow.

@@ -40,6 +40,12 @@ PAGES = [
     *sorted((ROOT / "examples").rglob("README.md")),
 ]
 
+OF_CONTAINERS = {
+    "README.md",
+    *(f"docs/how-to/{page}.md" for page in ("ci", "compose", "containers", "other-servers")),
+}
+"""The pages that are followed with containers. The others are embedded, which is quicker."""
+
 NOT_RUN = {
     r"pip install |\.venv/bin/": "the tests run with what is installed",
     r"python3 -m venv .*": "CI runs the second of these; the first does not end",
@@ -253,7 +259,6 @@ def modules_of(page: Path) -> Iterator[str]:
             yield from {module.partition(".")[0] for module in imported} - own
 
 
-@pytest.mark.usefixtures("require_docker")
 @pytest.mark.parametrize(
     "page",
     [p for p in PAGES if {b.language for b in blocks(p)} & (SHELLS | FILES)],
@@ -263,6 +268,10 @@ def test_page(
     page: Path, folder: Path, env: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     """What a page says works, in the order in which it says so."""
+    if name(page) in OF_CONTAINERS:
+        request.getfixturevalue("require_docker")
+    else:
+        env["CACHESIM_BACKEND"] = "embedded"
     needs_compose = any(command.startswith("docker compose ") for _, command in commands_of(page))
     if needs_compose and request.getfixturevalue("compose") != ["docker", "compose"]:
         pytest.skip(f"{name(page)} is for `docker compose`, not docker-compose")
