@@ -201,10 +201,7 @@ class Cluster:
 
     def _first_ailment(self, primary: str) -> tuple[str, str] | None:
         for node in self._nodes:
-            try:
-                reason = self.ailment(node, primary)
-            except errors() as error:
-                reason = f"does not answer: {error}"
+            reason = self._ailment_or_error(partial(self.ailment, node, primary))
             if reason is not None:
                 return f"{node} {reason}", node
         return None

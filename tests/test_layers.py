@@ -61,7 +61,7 @@ LAYERS = (
     ),
     layer(
         "embedded-nodes",
-        "embedded.tls "
+        "embedded.tls embedded.gate embedded.node "
         "embedded.memcached embedded.memcached.commands embedded.memcached.config "
         "embedded.memcached.items embedded.memcached.meta embedded.memcached.node "
         "embedded.memcached.replies embedded.memcached.server embedded.memcached.session "
@@ -77,8 +77,7 @@ LAYERS = (
         "embedded.redis.commands.strings embedded.redis.commands.transactions "
         "embedded.redis.commands.waiting embedded.redis.commands.watchers "
         "embedded.redis.config embedded.redis.dump embedded.redis.executor "
-        "embedded.redis.following embedded.redis.functions embedded.redis.gate "
-        "embedded.redis.globs "
+        "embedded.redis.following embedded.redis.functions embedded.redis.globs "
         "embedded.redis.info embedded.redis.keyspace embedded.redis.log embedded.redis.memory "
         "embedded.redis.node embedded.redis.pubsub embedded.redis.replicas "
         "embedded.redis.scripting embedded.redis.server embedded.redis.session "

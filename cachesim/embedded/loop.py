@@ -73,7 +73,8 @@ class LoopThread:
             except BaseException as error:  # the caller's
                 done.set_exception(error)
 
-        self._submit(call)
+        self._check()
+        self.loop.call_soon_threadsafe(call)
         return self._await(done)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
@@ -95,10 +96,6 @@ class LoopThread:
             return
         self.loop.call_soon_threadsafe(self.loop.stop)
         thread.join()
-
-    def _submit(self, call: Callable[[], None]) -> None:
-        self._check()
-        self.loop.call_soon_threadsafe(call)
 
     def _check(self) -> None:
         if self._is_foreign:

@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from cachesim.clock import Clock, SystemClock
+from cachesim.embedded.node import EmulatedNode, Refusal
 from cachesim.embedded.redis.aof import truncate
 from cachesim.embedded.redis.bus import Inbound
 from cachesim.embedded.redis.config import RedisNodeConfig
-from cachesim.embedded.redis.gate import Gate
 from cachesim.embedded.redis.log import Log
 from cachesim.embedded.redis.server import AOF_NAME, Server
 from cachesim.embedded.redis.session import Session
@@ -19,7 +19,7 @@ DialPeer = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[Any]]
 """Connects a protocol to a peer, by its name, over its `redis` or `bus` link. Raises OSError."""
 
 
-class RedisNode:
+class RedisNode(EmulatedNode[Server]):
     """One node. All methods are for the loop's thread.
 
     Args:
@@ -37,38 +37,12 @@ class RedisNode:
         clock: Clock | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(config.name, config.server_tls, loop)
         self.config = config
-        self.name = config.name
         self._dial_peer = dial_peer
-        self._loop = loop or asyncio.get_running_loop()
         self._clock = (clock or SystemClock()).monotonic
         self._wall = wall
         self._log = Log(wall)
-        self._gate = Gate()
-        self._server: Server | None = None
-
-    # --- what it does -------------------------------------------------------------------------
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a process, frozen or not."""
-        return self._server is not None
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether its process stands still."""
-        return self._server is not None and self._server.is_paused
-
-    @property
-    def server(self) -> Server:
-        """The process.
-
-        Raises:
-            ConnectionRefusedError: there is none.
-        """
-        if self._server is None:
-            raise ConnectionRefusedError(f"{self.name} is not running")
-        return self._server
 
     def logs(self, lines: int = 50) -> str:
         """The tail of its log, across processes."""
@@ -92,21 +66,9 @@ class RedisNode:
         """
         return self._accept(Inbound(self.server))
 
-    def accept_from_listener(self) -> asyncio.Protocol:
-        """As `accept`, for a listener that outlives the process: without one, it closes at once.
-
-        An exception would let asyncio leak the socket.
-        """
-        return self.accept() if self._server is not None else _Refusal()
-
     def accept_bus_from_listener(self) -> asyncio.Protocol:
-        """As `accept_bus`, likewise."""
-        return self.accept_bus() if self._server is not None else _Refusal()
-
-    def _accept(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
-        if self.config.server_tls is not None:
-            protocol = TlsProtocol(self.config.server_tls, protocol)
-        return self._gate.wrap(protocol)
+        """As `accept_bus`, for a listener that outlives the process."""
+        return self.accept_bus() if self.is_running else Refusal()
 
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol], peer: str, service: str
@@ -142,12 +104,8 @@ class RedisNode:
 
     # --- life ---------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the process from what is on its disk. Harmless if it runs."""
-        if self._server is not None:
-            return
-        self._gate = Gate()
-        self._server = Server(
+    def _new_server(self) -> Server:
+        return Server(
             self.config,
             loop=self._loop,
             connect=self._connect,
@@ -155,55 +113,16 @@ class RedisNode:
             wall=self._wall,
             log=self._log,
         )
-        self._server.start()
 
-    def kill(self) -> None:
-        """SIGKILL: connections are reset, what was written stays. Harmless if it is dead."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.stop(orderly=False)
-            self._gate.abort()
-
-    def shut_down(self) -> None:
-        """An orderly end. Harmless if it is dead."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.stop(orderly=True)
-            self._gate.open()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, new ones hang, nothing is answered."""
-        if self._server is not None and not self._server.is_paused:
-            self._server.pause()
-            self._gate.shut()
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        if self._server is not None and self._server.is_paused:
-            self._server.resume()
-            self._gate.open()
-
-    def close(self) -> None:
-        """End for good."""
-        self.kill()
+    def _begin(self, server: Server) -> None:
+        """Load what is on its disk. A kill leaves what was written there."""
+        server.start()
 
     # --- its disk -----------------------------------------------------------------------------
-
-    @property
-    def aof_synced(self) -> int:
-        """Bytes of the append-only file that would survive a loss of power now."""
-        return self._server.aof.synced if self._server is not None else 0
 
     def truncate_aof(self, size: int) -> None:
         """Cut the append-only file of the stopped node back, as a loss of power does."""
         truncate(self.config.directory / AOF_NAME, size)
-
-
-class _Refusal(asyncio.Protocol):
-    """Nobody is there."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()
 
 
 class _Told(asyncio.Protocol):
