@@ -122,9 +122,9 @@ class EmbeddedBackend:
         ids = drawn_ids(self._topology)
         addresses = {}
         for node in self._topology.redis:
-            host, port = self._listen(node.name, Service.REDIS)
-            _, bus = self._listen(node.name, Service.BUS)
-            addresses[node.name] = NodeAddress(ids[node.name], host, port, bus, hostname)
+            at = self._announced(node.name, Service.REDIS)
+            bus = self._announced(node.name, Service.BUS)
+            addresses[node.name] = NodeAddress(ids[node.name], at.host, at.port, bus.port, hostname)
         peer_tls = client_context(self._ca.pem)
         settings = {"maxclients": str(MAX_CONNECTIONS), "repl-backlog-size": str(16 << 20)}
         if hostname:
@@ -192,19 +192,18 @@ class EmbeddedBackend:
         link = Link(dialer.zone, peer, Service(service), spec.zone)
         return await self._servers[dialer.zone].proxies.connect(link.name, factory)
 
-    def _listen(self, node: str, service: Service) -> tuple[str, int]:
+    def _announced(self, node: str, service: Service) -> Endpoint:
+        """Where a link to a node listens, as everybody is told."""
         spec = self._topology.node(node)
         # Over the bus nobody comes from outside; any zone's link has a port that can be told.
         others = (z.name for z in self._topology.zones if z.name != spec.zone)
         source = next(others) if service is Service.BUS else CLIENT
         link = Link(source, node, service, spec.zone)
-        endpoint = Endpoint.parse(self._servers[link.home].proxies[link.name].listen)
-        return endpoint.host, endpoint.port
+        return Endpoint.parse(self._servers[link.home].proxies[link.name].listen)
 
     def endpoint(self, node: str) -> Endpoint:
         """See `Backend.endpoint`."""
-        spec = self._topology.node(node)
-        return Endpoint(*self._listen(node, spec.service))
+        return self._announced(node, self._topology.node(node).service)
 
     def admin(self, node: str) -> Endpoint:
         """See `Backend.admin`."""

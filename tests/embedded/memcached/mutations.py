@@ -5,7 +5,6 @@ its own, cut into pieces anywhere, and looks for exceptions, hangs, and memory t
 """
 
 import argparse
-import asyncio
 import random
 import time
 from collections import deque
@@ -16,8 +15,8 @@ from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
 from tests.embedded.memcached.differential import META, TEXT
+from tests.embedded.mutations import HANG, Sink, broken
 
-HANG = 0.1  # seconds
 _TOKENS = (
     b" ", b"\r\n", b"\n", b"\0", b"noreply", b"get ", b"set ", b"mg ", b"ms ", b"-", b"0" * 30,
     b"9" * 5000, b"k" * 2100, b"\xff" * 9, b" b", b" q", b"99999999", b"1048577", b"\x80",
@@ -30,23 +29,7 @@ def mutated(r: random.Random) -> bytes:
     data = bytearray()
     for _ in range(r.randint(1, 6)):
         data += r.choice((*TEXT, *META))(r)
-    for _ in range(r.choice((0, 1, 1, 2, 3, 8))):
-        at = r.randrange(len(data) + 1)
-        match r.randrange(6):
-            case 0:
-                data[at : at + 1] = bytes([r.randrange(256)])
-            case 1:
-                del data[at : at + r.choice((1, 1, 2, 5, 50))]
-            case 2:
-                data[at:at] = r.choice(_TOKENS)
-            case 3:
-                end = at + r.randrange(20)
-                data[at:at] = data[at:end] * r.choice((1, 2, 50))
-            case 4:
-                data[at:at] = r.randbytes(r.choice((1, 3, 30)))
-            case 5:
-                del data[at:]
-    return bytes(data)
+    return broken(data, _TOKENS, r)
 
 
 class Turns:
@@ -67,34 +50,6 @@ class Turns:
             self._waiting.popleft()()
             worst = max(worst, time.thread_time() - begun)
         return worst
-
-
-class Sink(asyncio.Transport):
-    """Takes what a server sends, and keeps nothing of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = 0
-        self.is_closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Count."""
-        self.sent += len(data)
-
-    def close(self) -> None:
-        """Close."""
-        self.is_closed = True
-
-    abort = close
-
-    def pause_reading(self) -> None:
-        """Nothing comes that was not given."""
-
-    resume_reading = pause_reading
-
-    def is_closing(self) -> bool:
-        """Whether it is closed."""
-        return self.is_closed
 
 
 def give(server: Server, data: bytes, r: random.Random) -> float:

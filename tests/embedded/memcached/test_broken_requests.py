@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from tests.embedded.memcached.mutations import HANG, give, new_server, try_many
+from tests.embedded.memcached.mutations import give, new_server, try_many
+from tests.embedded.mutations import HANG
 
 pytestmark = pytest.mark.usefixtures("_small_heap")
 

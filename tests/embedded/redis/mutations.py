@@ -18,9 +18,9 @@ from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.embedded.redis.session import Session
 from cachesim.protocols.resp import request
+from tests.embedded.mutations import HANG, Sink, broken
 from tests.embedded.redis.differential import drawn
 
-HANG = 0.1  # seconds
 _MEMORY = 64 << 20
 _READ = 256 * 1024  # bytes at most that asyncio reads at once
 _TOKENS = (
@@ -38,51 +38,7 @@ def mutated(r: random.Random) -> bytes:
     data = bytearray()
     for _ in range(r.randint(1, 6)):
         data += request(drawn(r))
-    for _ in range(r.choice((0, 1, 1, 2, 3, 8))):
-        at = r.randrange(len(data) + 1)
-        match r.randrange(6):
-            case 0:
-                data[at : at + 1] = bytes([r.randrange(256)])
-            case 1:
-                del data[at : at + r.choice((1, 1, 2, 5, 50))]
-            case 2:
-                data[at:at] = r.choice(_TOKENS)
-            case 3:
-                end = at + r.randrange(20)
-                data[at:at] = data[at:end] * r.choice((1, 2, 50))
-            case 4:
-                data[at:at] = r.randbytes(r.choice((1, 3, 30)))
-            case 5:
-                del data[at:]
-    return bytes(data)
-
-
-class Sink(asyncio.Transport):
-    """Takes what a node sends, and keeps nothing of it."""
-
-    is_closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Nobody reads it."""
-
-    def close(self) -> None:
-        """Close."""
-        self.is_closed = True
-
-    abort = close
-
-    def pause_reading(self) -> None:
-        """Nothing comes that was not given."""
-
-    resume_reading = pause_reading
-
-    def is_closing(self) -> bool:
-        """Whether it is closed."""
-        return self.is_closed
-
-    def get_write_buffer_size(self) -> int:
-        """Nothing waits."""
-        return 0
+    return broken(data, _TOKENS, r)
 
 
 class Target:

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from tests.embedded.redis.mutations import HANG, Target, try_many
+from tests.embedded.mutations import HANG
+from tests.embedded.redis.mutations import Target, try_many
 
 pytestmark = pytest.mark.usefixtures("_small_heap")
 
