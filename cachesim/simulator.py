@@ -409,8 +409,9 @@ class Simulator:
         with contextlib.suppress(Exception), contextlib.ExitStack() as operations:
             # Anew: they are closed by now, and another process may have had the topology.
             self._operate(operations)
-            with self.control_plane.suspended():
-                self._make_well()
+            # For good: what it has seen before must not make it replace a node in the end.
+            self.control_plane.stop()
+            self._make_well()
 
     def _make_well(self) -> str:
         """Heal it, bring all nodes up, and keep the primary that it has; gives its name."""

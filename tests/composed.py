@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -80,6 +81,13 @@ class Folder:
         nodes = [self.plan.endpoint(node.name) for node in self.plan.topology.redis]
         ca = self.path / "secrets/ca.pem"
         return clients.redis_cluster(nodes, self.composed.credentials.token, ca)
+
+    def keep(self, key: str, value: str) -> None:
+        """Write it to all Redis nodes: what a replica has not got yet may be lost."""
+        with closing(self.redis()) as redis:
+            primary = redis.get_redis_connection(redis.get_primaries()[0])
+            primary.set(key, value)
+            assert primary.wait(2, 5000) == 2
 
     def close(self) -> None:
         """Take it down."""

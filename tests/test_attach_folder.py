@@ -123,8 +123,8 @@ def test_env(folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_failover(folder: Folder, name: str) -> None:
     """Its control plane fails over when the primary is killed; then that is back as a replica."""
     attach(folder)
+    folder.keep("session:1", "here")
     with closing(folder.redis()) as redis:
-        redis.set("session:1", "here")
         ok("kill", "redis-a")
         with Process(Path.cwd(), "events", "-f") as events:
             events.wait_for("Failover from primary node redis-a to replica node redis-[bc]")
@@ -165,7 +165,9 @@ def test_pytest(
         f"""
         def test_failover(cachesim, redis_cluster):
             assert (cachesim.name, cachesim.backend) == ({name!r}, "compose")
-            redis_cluster.set("k", "v")
+            primary = redis_cluster.get_redis_connection(redis_cluster.get_primaries()[0])
+            primary.set("k", "v")
+            assert primary.wait(2, 5000) == 2
             cachesim.redis.primary.kill()
             assert cachesim.redis.wait_for_failover().name != "redis-a"
             assert redis_cluster.get("k") == "v"
@@ -209,8 +211,7 @@ def test_down(folder: Folder, name: str, how: str) -> None:
     before = containers(folder)
     attach(folder)
     owner = find_run(name).owner
-    with closing(folder.redis()) as redis:
-        redis.set("kept", how)
+    folder.keep("kept", how)
     for command in BROKEN[how]:
         ok(*command.split())
     detach(folder)
@@ -343,8 +344,8 @@ def test_simulator(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     with Simulator.attach_composed(folder.path, speed=100) as sim:
         assert (sim.name, sim.backend, sim.folder) == (folder.path.name, "compose", folder.path)
         assert (sim.settings.engine, sim.settings.speed) == ("redis", 100)
+        folder.keep("k", "v")
         with closing(sim.redis_cluster()) as redis:
-            redis.set("k", "v")
             sim.redis.primary.kill()
             new = sim.redis.wait_for_failover()
             assert redis.get("k") == "v"

@@ -34,6 +34,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._thread: threading.Thread | None = None
+        self._made: Future[None] = Future()
         self._is_foreign = False
 
     def start(self) -> asyncio.AbstractEventLoop:
@@ -45,14 +46,11 @@ class LoopThread:
         Raises:
             OSError: the loop can't be made, for want of files say.
         """
-        # Here, so that an interrupt that comes now leaves nothing that nobody knows of.
-        self.loop = new_event_loop()
-        ready: Future[None] = Future()
-        self.loop.call_soon(ready.set_result, None)
+        self._made = Future()
         # A daemon: the interpreter waits for other threads before it lets anyone stop them.
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
-        ready.result(_PATIENCE)
+        self._made.result(_PATIENCE)
         if sys.platform != "win32":
             _leave_to_parent_in_forks(self)
         return self.loop
@@ -91,8 +89,8 @@ class LoopThread:
         thread, self._thread = self._thread, None
         if thread is None or self._is_foreign:
             return
-        if thread.ident is None:
-            self.loop.close()
+        # An interrupt in the middle of `start` may have come before the thread began.
+        if self._made.cancel() or self._made.exception(_PATIENCE) is not None:
             return
         self.loop.call_soon_threadsafe(self.loop.stop)
         thread.join()
@@ -115,7 +113,15 @@ class LoopThread:
             raise CachesimError(f"{self._name} did not answer for {_PATIENCE:g} s") from None
 
     def _run(self) -> None:
-        loop = self.loop
+        if not self._made.set_running_or_notify_cancel():
+            return
+        try:
+            # Here, where no interrupt can leave half a loop: those come in the main thread.
+            self.loop = loop = new_event_loop()
+        except Exception as error:
+            self._made.set_exception(error)
+            return
+        self._made.set_result(None)
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()

@@ -198,9 +198,7 @@ def test_restart(folder: Folder) -> None:
 
     Even if another node was the primary before.
     """
-    redis = folder.redis()
-    redis.set("kept", "yes")
-    redis.close()
+    folder.keep("kept", "yes")
     folder.admin.redis("redis-c").execute_command("CLUSTER FAILOVER", "TAKEOVER")
     eventually(lambda: folder.admin.redis("redis-a").role()[0] == "slave")
     for bring_back in (folder.again, lambda: (folder.compose("down"), folder.up())):

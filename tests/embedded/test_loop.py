@@ -1,6 +1,7 @@
 """The loop in a thread of its own."""
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cachesim.embedded import loop
 from cachesim.embedded.loop import LoopThread
 from cachesim.errors import CachesimError
 
@@ -77,6 +79,37 @@ def test_the_end() -> None:
 def test_never_started() -> None:
     """One that was not started can be stopped."""
     LoopThread("test-loop").stop()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_interrupted_start(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose start was interrupted can be stopped, whether its thread has begun or not."""
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if begun:
+            begin(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    thread = LoopThread("test-loop")
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+    thread.stop()
+    assert "test-loop" not in {it.name for it in threading.enumerate()}
+
+
+def test_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why there can be no loop is the caller's to know."""
+
+    def new_event_loop() -> asyncio.SelectorEventLoop:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(loop, "new_event_loop", new_event_loop)
+    thread = LoopThread("test-loop")
+    with pytest.raises(OSError, match="too many"):
+        thread.start()
+    thread.stop()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
