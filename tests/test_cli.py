@@ -242,9 +242,10 @@ def test_interrupt_while_it_starts(tmp_path: Path, name: str, step: str, on_back
         process.interrupt()
         process.wait_for("^Taking everything down")
         process.interrupt()
-        assert process.end() == 130
-    assert process.err.endswith("Everything is down.\n")
+        code = process.end()
+    assert process.err.endswith("Everything is down.\n"), process.err
     assert "Traceback" not in process.err
+    assert code == 130
     assert left_behind(name, tmp_path) == []
 
 

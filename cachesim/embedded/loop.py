@@ -103,6 +103,7 @@ class LoopThread:
             )
         if self._thread is None or not self._thread.is_alive():
             raise CachesimError("the topology has been stopped")
+        self._made.result(_PATIENCE)  # not there yet in the middle of `start` only
 
     def _await(self, done: "Future[_T]") -> _T:
         try:

@@ -95,6 +95,8 @@ def test_interrupted_start(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None
     thread = LoopThread("test-loop")
     with pytest.raises(KeyboardInterrupt):
         thread.start()
+    if begun:
+        assert thread.call(lambda: 1) == 1
     thread.stop()
     assert "test-loop" not in {it.name for it in threading.enumerate()}
 
