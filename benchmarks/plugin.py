@@ -46,7 +46,7 @@ def run(runs: int) -> str:
         without = _side(folder, "test_plain.py", "-p", "no:cachesim")
         off = _side(folder, "test_plain.py")
         rows = [_row("first test, plugin off", off, without, runs)]
-        launch({"name": name}, lambda _line: None)
+        launch({"name": name})
         try:
             attach = f"--cachesim-attach={name}"
             attached = _side(folder, "test_asking.py", "--cachesim", attach)

@@ -152,14 +152,23 @@ class Cluster:
 
         return max(self._nodes, key=followers)
 
-    def flush(self, primary: str) -> None:
-        """Delete all data and functions, on the replicas too."""
-        client = self._admin.redis(primary)
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.flushall()
-            pipeline.execute_command("FUNCTION FLUSH")
-            pipeline.wait(len(self._nodes) - 1, 1000)
-            pipeline.execute()
+    def flush(self, primary: str, deadline: Deadline) -> None:
+        """Delete all data and functions, on the replicas too.
+
+        Raises:
+            NotReady: not all replicas had done so at the deadline.
+        """
+        replicas = len(self._nodes) - 1
+
+        def ailment() -> Ailment:
+            with self._admin.redis(primary).pipeline(transaction=False) as pipeline:
+                pipeline.flushall()
+                pipeline.execute_command("FUNCTION FLUSH")
+                pipeline.wait(replicas, 1000)
+                *_, reached = pipeline.execute()
+            return None if reached == replicas else f"reached {reached} of {replicas} replicas"
+
+        self._until(primary, ailment, deadline)
 
     def _prepare(self, node: str) -> Ailment:
         client = self._admin.redis(node)
@@ -225,7 +234,7 @@ class Cluster:
         Healthy is: its state is ok, it lists the primary with all replicas, and every replica is
         online without a lag.
         """
-        # Together, as every reset between two tests asks for it, twice.
+        # Together, as every reset between two tests asks for it.
         with self._admin.redis(node).pipeline(transaction=False) as pipeline:
             pipeline.execute_command("CLUSTER INFO")
             pipeline.execute_command("CLUSTER SLOTS")

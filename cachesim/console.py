@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachesim.errors import CachesimError
 from cachesim.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
 from cachesim.wire import Call, TakenDown, call, takes_calls
+
+if TYPE_CHECKING:
+    from cachesim.backends.base import Progress
 
 _ENDING = 90.0  # seconds that taking a topology down may take
 _STUCK = 5.0  # seconds after which a process that does not listen gets a signal
@@ -26,15 +29,20 @@ _POLL = 0.02  # seconds
 
 def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: bool) -> None:
     """Start a detached topology, or attach to the containers of a folder of `cachesim compose`."""
-    from cachesim import screen
     from cachesim.daemon import launch
 
-    with screen.progress() as step:
-        run = launch(arguments, step, folder)
+    def progress() -> "contextlib.AbstractContextManager[Progress]":
+        from cachesim import screen  # when the other process is on its way
+
+        return screen.progress()
+
+    run = launch(arguments, progress, folder)
     state = call(run, "status")
     if as_json:
         _print_json(state)
     else:
+        from cachesim import screen
+
         screen.show_status(state)
         screen.show_way_in(run.env() or {}, run.name)
 

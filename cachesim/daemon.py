@@ -14,35 +14,37 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from cachesim.backends.base import Progress
 from cachesim.errors import CachesimError, StartError, revived
 from cachesim.files import Run, find_run
-from cachesim.lifetime import carry, wait
 
 if TYPE_CHECKING:
+    from cachesim.backends.base import Progress
     from cachesim.interrupts import Interrupts
     from cachesim.simulator import Simulator
 
 _TAIL = 2000  # bytes of what a process that failed has said
 
 
-def launch(arguments: Mapping[str, object], progress: Progress, folder: Path | None = None) -> Run:
+@contextlib.contextmanager
+def _silently() -> "Iterator[Progress]":
+    yield lambda _line: None
+
+
+def launch(
+    arguments: Mapping[str, object],
+    progress: "Callable[[], contextlib.AbstractContextManager[Progress]]" = _silently,
+    folder: Path | None = None,
+) -> Run:
     """Start a detached topology, and return when it is ready.
 
     Args:
         arguments: settings by name; None is not given.
+        progress: shows the steps of the start.
         folder: of `cachesim compose`, whose containers are to be the topology.
 
     Raises:
         CachesimError: it did not come up, and nothing is left behind.
     """
-    from cachesim.config import load_settings
-
-    # Here, so that the file is the caller's, and mistakes are told before anything is started.
-    order = {
-        "settings": load_settings(arguments).settings.model_dump(mode="json"),
-        "folder": None if folder is None else str(folder),
-    }
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(
@@ -54,7 +56,15 @@ def launch(arguments: Mapping[str, object], progress: Progress, folder: Path | N
         ) as process,
     ):
         try:
-            name = _follow(process, order, progress)
+            # While that imports, and here, so that the file is the caller's.
+            from cachesim.config import load_settings
+
+            order = {
+                "settings": load_settings(arguments).settings.model_dump(mode="json"),
+                "folder": None if folder is None else str(folder),
+            }
+            with progress() as step:
+                name = _follow(process, order, step)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 last_deed = "Taking everything down." if folder is None else "Letting go of it."
@@ -76,7 +86,7 @@ def launch(arguments: Mapping[str, object], progress: Progress, folder: Path | N
 
 
 def _follow(
-    process: "subprocess.Popen[bytes]", order: Mapping[str, object], progress: Progress
+    process: "subprocess.Popen[bytes]", order: Mapping[str, object], progress: "Progress"
 ) -> str | None:
     """Returns the topology's name when it is up, None if the process has ended without a word."""
     with contextlib.suppress(OSError), _pipe(process.stdin) as stdin:
@@ -101,12 +111,14 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def main() -> int:
     """Carry the topology that stdin asks for."""
+    # Before the order is there: it takes as long as the settings take to be read.
+    from cachesim.config import Settings
+    from cachesim.lifetime import carry, wait
+    from cachesim.simulator import Simulator
+
     order = json.load(sys.stdin)
 
-    def make() -> "Simulator":
-        from cachesim.config import Settings
-        from cachesim.simulator import Simulator
-
+    def make() -> Simulator:
         settings = Settings.model_validate(order["settings"])
         if order["folder"] is not None:
             return Simulator.attach_composed(Path(order["folder"]), settings)

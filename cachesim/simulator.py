@@ -484,8 +484,7 @@ class Simulator:
             try:
                 if not self._is_well(self.topology.primary):
                     self._repair(self.topology.primary, deadline)
-                self._flush()
-                self._cluster.wait_healthy(self.topology.primary, deadline)
+                self._flush(deadline)
             except NotReady as error:
                 log = self._carrier.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
@@ -519,8 +518,8 @@ class Simulator:
             if self._carrier.backend.state(node.name) is not NodeState.RUNNING:
                 self._parts.nodes.replace(node.name)
 
-    def _flush(self) -> None:
-        self._cluster.flush(self.topology.primary)
+    def _flush(self, deadline: Deadline) -> None:
+        self._cluster.flush(self.topology.primary, deadline)
         for client in self._memcached_admin.values():
             client.flush_all()
 

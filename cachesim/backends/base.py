@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint
+
+if TYPE_CHECKING:
+    from cachesim.proxy.client import ToxiproxyClient
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
@@ -58,7 +60,7 @@ class Backend(Protocol):
         """The URL of the Toxiproxy that carries a zone's links."""
         ...
 
-    def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
+    def toxiproxy_client(self, zone: str) -> "ToxiproxyClient":
         """A client for it, for whoever calls this."""
         ...
 

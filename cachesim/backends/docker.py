@@ -36,7 +36,7 @@ from cachesim.backends.plan import (
     uid_of,
 )
 from cachesim.backends.redis_server import drawn_ids
-from cachesim.clients import NodeClients
+from cachesim.clients import NodeClients, preload
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
 from cachesim.config import Settings
@@ -168,7 +168,9 @@ class DockerBackend(ContainerNodes):
     def _start_containers(self) -> None:
         self._plan = Plan(self._topology, _draw_ports(self._topology), self._host)
         self._broken_off = False
-        with ThreadPoolExecutor(len(self._topology.nodes) + 2 * len(self._topology.zones)) as pool:
+        workers = 1 + len(self._topology.nodes) + 2 * len(self._topology.zones)
+        with ThreadPoolExecutor(workers) as pool:
+            pool.submit(preload)
             network = pool.submit(self._create_network)
             # Nothing is created in this thread: an interrupt would not wait for it to be done.
             volume = pool.submit(self._create_volume)

@@ -124,7 +124,7 @@ class Run:
         if self._is_kept and self._lender is None:
             from cachesim.daemon import launch
 
-            self._lender = launch(_named(self._settings).model_dump(), _silent).name
+            self._lender = launch(_named(self._settings).model_dump()).name
             self._told.append(_KEPT.format(self._lender))
         if self._is_kept or self._is_borrowed:
             mine = self._asked | _settings.changeable(self._settings)
@@ -349,10 +349,6 @@ def _named(settings: "Settings") -> "Settings":
 
 def _is_required() -> bool:
     return os.environ.get("CACHESIM_REQUIRE_DOCKER", "") not in ("", "0")
-
-
-def _silent(_line: str) -> None:
-    pass
 
 
 def _fail(message: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cachesim import Simulator, daemon
-from cachesim.backends.base import Progress
 from cachesim.errors import CachesimError, FaultError
 from cachesim.files import Run, living_runs
 from cachesim.owner import Owner
@@ -24,7 +23,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, object]]:
     """The settings of the detached topologies that were started, none of them really."""
     found: list[Mapping[str, object]] = []
 
-    def launch(arguments: Mapping[str, object], _progress: Progress) -> Run:
+    def launch(arguments: Mapping[str, object]) -> Run:
         found.append(arguments)
         return Run(str(arguments["name"]), Path(), Owner.current())
 
@@ -257,7 +256,7 @@ def test_keep_with_attach(
 def up(on_backend: str, alone: Path) -> Iterator[str]:
     """The name of a detached topology, which is gone after the test."""
     settings = {"name": "lent", "speed": 100, "backend": on_backend}
-    yield daemon.launch(settings, lambda _line: None).name
+    yield daemon.launch(settings).name
     call(alone, "-m", "cachesim", "down", "--name", "lent")
     assert left_behind("lent", alone) == []
 
