@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from cachesim import Simulator
+from cachesim import Settings, Simulator
+from cachesim.backends.docker import connect, remove_orphans
 from cachesim.clients import errors
 from cachesim.errors import (
     BackendUnavailable,
@@ -24,6 +25,7 @@ from cachesim.errors import (
 )
 from cachesim.files import roots
 from tests.contract.helpers import until
+from tests.processes import ready
 
 pytestmark = pytest.mark.usefixtures("require_docker")
 
@@ -38,8 +40,6 @@ def sim() -> Iterator[Simulator]:
 @pytest.fixture
 def engine() -> Iterator[Any]:
     """The Docker SDK's client."""
-    from cachesim.backends.docker import connect
-
     client = connect().client
     yield client
     client.close()
@@ -47,11 +47,16 @@ def engine() -> Iterator[Any]:
 
 def left_of(engine: Any, name: str) -> list[Any]:
     """The containers, networks and volumes of a topology."""
-    label = {"label": f"cachesim.run=cachesim-{name}"}
+    return labelled(engine, f"cachesim.run=cachesim-{name}")
+
+
+def labelled(engine: Any, label: str) -> list[Any]:
+    """The containers, networks and volumes with a label."""
+    mine = {"label": label}
     return [
-        *engine.containers.list(all=True, filters=label),
-        *engine.networks.list(filters=label),
-        *engine.volumes.list(filters=label),
+        *engine.containers.list(all=True, filters=mine),
+        *engine.networks.list(filters=mine),
+        *engine.volumes.list(filters=mine),
     ]
 
 
@@ -205,6 +210,46 @@ def test_killed_owner_is_cleaned_up_after(engine: Any, moment: str) -> None:
         assert folders_of(name) == []
         assert len(left_of(engine, other.name)) == 11
         assert len(left_of(engine, third.name)) == 11
+
+
+REAPED = """
+import socket, sys
+from testcontainers.core import container, labels
+from cachesim import Simulator
+
+class Reaper:
+    @classmethod
+    def get_instance(cls):
+        cls.connection = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+        cls.connection.send(f"label={labels.LABEL_SESSION_ID}={labels.SESSION_ID}\\n".encode())
+
+container.Reaper = Reaper
+with Simulator(name=sys.argv[1], backend="docker"):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_reaper(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where testcontainers' reaper is, it is told of everything, and when the process is killed.
+
+    The test plays it. An image that is there stands for its own.
+    """
+    monkeypatch.setenv("TESTCONTAINERS_RYUK_DISABLED", "false")
+    monkeypatch.setenv("RYUK_CONTAINER_IMAGE", engine.images.get(Settings().toxiproxy_image).id)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        with ready(tmp_path, REAPED, "reaped", port) as process:
+            connection, _ = listener.accept()
+            with connection, connection.makefile() as lines:
+                label = lines.readline().strip().removeprefix("label=")
+                reaped = labelled(engine, label)
+                assert len(reaped) == 11
+                assert set(map(repr, reaped)) == set(map(repr, left_of(engine, "reaped")))
+                process.kill()
+                assert lines.read() == ""  # it is told at once
+    remove_orphans(connect())
+    assert left_of(engine, "reaped") == []
 
 
 def test_name_in_use(sim: Simulator, engine: Any) -> None:
