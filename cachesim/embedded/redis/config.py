@@ -40,8 +40,6 @@ class RedisNodeConfig:
         users: ACL rules by user name, as in a configuration file: `on #<hash> ~* &* +@all`.
         replication_user: the user as whom nodes follow each other.
         replication_password: that user's password; it also authenticates the cluster bus.
-        hidden_commands: commands (`config`, `acl|setuser`) that users without the permission for
-            them are told do not exist, as on ElastiCache, instead of `NOPERM`.
         server_tls: for connections to the node; None for plain ones.
         peer_tls: for connections to other nodes; None for plain ones.
         peer_hostname: the name in the peers' certificates.
@@ -57,7 +55,6 @@ class RedisNodeConfig:
     users: Mapping[str, str] = field(default_factory=dict)
     replication_user: str = "default"
     replication_password: str = field(default="", repr=False)
-    hidden_commands: frozenset[str] = frozenset()
     server_tls: ssl.SSLContext | None = None
     peer_tls: ssl.SSLContext | None = None
     peer_hostname: str = "localhost"

@@ -277,12 +277,8 @@ class Executor:
         if reason is None or (entry.bits & Flag.NO_AUTH):
             return
         kind, text, thing = reason
-        server = self._server
         context = "toplevel" if client.transaction is None else "multi"
-        server.acl_log.add(client, kind, "lua" if client.in_script else context, thing)
-        hidden = server.config.hidden_commands
-        if kind == "command" and hidden & {entry.name, entry.name.partition("|")[0]}:
-            raise unknown(arguments)
+        self._server.acl_log.add(client, kind, "lua" if client.in_script else context, thing)
         raise Error(text)
 
 

@@ -82,7 +82,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 users=users,
                 replication_user=ADMIN_USER,
                 replication_password=credentials.admin_password,
-                hidden_commands=frozenset(FORBIDDEN_COMMANDS),
                 server_tls=server_context(ca.issue(name), directory),
                 peer_tls=client_context(ca.pem),
             )
@@ -155,14 +154,6 @@ def test_asyncio_cluster(running: Running, resp: int) -> None:
             assert await client.get("k") == "v"
 
     asyncio.run(main())
-
-
-def test_forbidden_commands_do_not_exist(running: Running) -> None:
-    """As ElastiCache has it."""
-    with redis.Redis(**running.options) as client:
-        for command in ("CONFIG GET x", "CLUSTER FAILOVER", "ACL SETUSER x"):
-            with pytest.raises(redis.ResponseError, match="unknown command"):
-                client.execute_command(*command.split())
 
 
 @pytest.mark.filterwarnings("ignore:.*TLSv1_1:DeprecationWarning")
