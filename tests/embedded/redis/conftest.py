@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,21 @@ def real(
 ) -> Iterator[int]:
     """The port of a real Redis 7.0."""
     binary = require_server("redis-server", "v=7.0.")
-    with socket.socket() as free:
+    with socket.socket() as free, socket.socket() as another:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        another.bind(("127.0.0.1", 0))
+        port, bus_port = free.getsockname()[1], another.getsockname()[1]
     folder: Path = tmp_path_factory.mktemp("redis")
-    options = {"port": port, "cluster-enabled": "yes", "save": "", "dir": folder, "hz": 100}
+    options = {
+        "bind": "127.0.0.1",
+        "port": port,
+        "cluster-enabled": "yes",
+        # Else it is 10,000 above the other: taken, or more than 65535.
+        "cluster-port": bus_port,
+        "save": "",
+        "dir": folder,
+        "hz": 100,
+    }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     server = subprocess.Popen([binary, *words], stdout=subprocess.DEVNULL)
     try:
@@ -32,10 +43,10 @@ def real(
                 break
             except ConnectionRefusedError:
                 assert not deadline.expired
-        client(b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383")
-        while b"cluster_state:ok" not in client(b"CLUSTER", b"INFO"):
-            assert not deadline.expired
-        client.close()
+        with closing(client):
+            client(b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383")
+            while b"cluster_state:ok" not in client(b"CLUSTER", b"INFO"):
+                assert not deadline.expired
         yield port
     finally:
         server.kill()
