@@ -418,10 +418,10 @@ def remove_orphans(client: "DockerClient") -> list[str]:
 
 
 def _join_reaper(client: "DockerClient") -> None:
-    """Have testcontainers' reaper remove at once what a killed process leaves.
+    """Have testcontainers' reaper remove what a killed process leaves, some seconds later.
 
     Only where its image is there already: `remove_orphans` does without. It is not waited for, as
-    its start takes a second and more.
+    its start takes a second and more; but the end of the process waits until it is whole.
     """
     from docker.errors import DockerException
     from testcontainers.core.config import testcontainers_config
@@ -432,7 +432,7 @@ def _join_reaper(client: "DockerClient") -> None:
         client.client.images.get(testcontainers_config.ryuk_image)
     except DockerException:
         return
-    threading.Thread(target=_start_reaper, name="cachesim-reaper", daemon=True).start()
+    threading.Thread(target=_start_reaper, name="cachesim-reaper").start()
 
 
 def _start_reaper() -> None:
