@@ -84,7 +84,8 @@ def kill(pid: int) -> None:
     """SIGKILL, and wait until it is gone."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+    with suppress(psutil.NoSuchProcess):  # or a zombie
+        until(lambda: psutil.Process(pid).status() == "zombie")
 
 
 # --- starts -------------------------------------------------------------------------------------
