@@ -1,6 +1,5 @@
 """Clients for single nodes, and those that the architecture prescribes for applications."""
 
-import importlib
 import importlib.util
 import socket
 import ssl

@@ -160,7 +160,7 @@ class Cluster:
         """
         replicas = len(self._nodes) - 1
 
-        def ailment() -> Ailment:
+        def delete() -> Ailment:
             with self._admin.redis(primary).pipeline(transaction=False) as pipeline:
                 pipeline.flushall()
                 pipeline.execute_command("FUNCTION FLUSH")
@@ -168,7 +168,7 @@ class Cluster:
                 *_, reached = pipeline.execute()
             return None if reached == replicas else f"reached {reached} of {replicas} replicas"
 
-        self._until(primary, ailment, deadline)
+        self._until(primary, delete, deadline)
 
     def _prepare(self, node: str) -> Ailment:
         client = self._admin.redis(node)

@@ -56,7 +56,7 @@ def launch(
         ) as process,
     ):
         try:
-            # While that imports, and here, so that the file is the caller's.
+            # After it, as it has imports of its own to do; here, so that the file is the caller's.
             from cachesim.config import load_settings
 
             order = {

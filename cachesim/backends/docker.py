@@ -122,7 +122,8 @@ class DockerBackend(ContainerNodes):
             self._check_images()
             with contextlib.suppress(CachesimError):  # that is no reason not to start
                 remove_orphans(self._client)
-            _join_reaper(self._client)
+            # Not waited for: it takes a second and more. The end of the process waits for it.
+            threading.Thread(target=_join_reaper, args=[self._client]).start()
             progress("starting nine containers in three zones")
             for attempt in range(1, _TRIES + 1):
                 try:
@@ -420,25 +421,16 @@ def remove_orphans(client: "DockerClient") -> list[str]:
 def _join_reaper(client: "DockerClient") -> None:
     """Have testcontainers' reaper remove what a killed process leaves, some seconds later.
 
-    Only where its image is there already: `remove_orphans` does without. It is not waited for, as
-    its start takes a second and more; but the end of the process waits until it is whole.
+    Only where its image is there already: `remove_orphans` does without.
     """
-    from docker.errors import DockerException
     from testcontainers.core.config import testcontainers_config
 
     if testcontainers_config.ryuk_disabled:
         return
-    try:
-        client.client.images.get(testcontainers_config.ryuk_image)
-    except DockerException:
-        return
-    threading.Thread(target=_start_reaper, name="cachesim-reaper").start()
-
-
-def _start_reaper() -> None:
-    from testcontainers.core.container import Reaper
-
     with contextlib.suppress(Exception):  # then there is none
+        client.client.images.get(testcontainers_config.ryuk_image)
+        from testcontainers.core.container import Reaper
+
         Reaper.get_instance()
 
 

@@ -30,11 +30,11 @@ class LoopThread:
     """
 
     loop: asyncio.AbstractEventLoop
+    _made: Future[None]  # the loop, by a start
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._thread: threading.Thread | None = None
-        self._made: Future[None] = Future()
         self._is_foreign = False
 
     def start(self) -> asyncio.AbstractEventLoop:

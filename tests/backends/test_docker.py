@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cachesim import Settings, Simulator
-from cachesim.backends.docker import connect, remove_orphans
+from cachesim.backends.docker import connect
 from cachesim.clients import errors
 from cachesim.errors import (
     BackendUnavailable,
@@ -24,6 +24,7 @@ from cachesim.errors import (
     StartError,
 )
 from cachesim.files import roots
+from cachesim.simulator import remove_orphans
 from tests.contract.helpers import until
 from tests.processes import ready
 
@@ -248,7 +249,7 @@ def test_reaper(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 assert set(map(repr, reaped)) == set(map(repr, left_of(engine, "reaped")))
                 process.kill()
                 assert lines.read() == ""  # it is told at once
-    remove_orphans(connect())
+    remove_orphans()
     assert left_of(engine, "reaped") == []
 
 
