@@ -11,10 +11,11 @@ from cachesim.clock import Deadline
 from cachesim.errors import NotReady
 from cachesim.topology import Topology
 
+PREDECESSOR = "0" * 40
+"""The id of the node from which the primary of a new cluster takes over; see `redis_server`."""
+
 _FORMING_NODE_TIMEOUT_MS = 200  # while a cluster forms: gossip goes as quickly as it allows
 _POLL = 0.005  # seconds
-_CHAINED = 1.0  # seconds after which replicas are told whom to follow; it takes 0.1 s mostly
-_HUNG = 5.0  # seconds after which a replica that does not answer is taken for hung
 _PATIENCE = 0.5  # seconds for a step to take effect before it is tried again
 
 Ailment = str | None
@@ -28,64 +29,64 @@ class Cluster:
         self._admin = admin
         self._nodes = [node.name for node in topology.redis]
 
-    def form(
-        self,
-        primary: str,
-        node_timeout_ms: int,
-        deadline: Deadline,
-        restart: Callable[[str], None],
-    ) -> None:
+    def form(self, primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
         """Make servers that were started with their `nodes.conf` one healthy cluster.
 
         See `cachesim.backends.redis_server` for the way and its reasons.
 
-        Args:
-            restart: gives a node a new process.
-
         Raises:
             NotReady: a node was not ready at the deadline.
         """
+        self._until(primary, partial(self._succeed, primary), deadline)
+        self.wait_writable(primary, deadline)
         for node in self._nodes:
             self._until(node, partial(self._prepare, node), deadline)
-        self._until(primary, lambda: self._state(primary), deadline)
-        for node in self._nodes:
-            self._until(node, partial(self._unrest, node), deadline)
-        self.take_over(primary)
-        self.wait_writable(primary, deadline)
-        self._await_replicas(primary, deadline, restart)
+        # As soon as it counts: the gossip that carries it is what takes longest.
+        self._mend(primary, self._connections, deadline)
         self._give_an_offset(primary)
-        self.wait_healthy(primary, deadline)
+        self._mend(primary, self._replication, deadline)
+        for node in self._nodes:
+            self._until(node, partial(self._strangers, node), deadline)
+        self._mend(primary, self.ailment, deadline)
         self.set_node_timeout(node_timeout_ms)
 
-    def _await_replicas(
-        self, primary: str, deadline: Deadline, restart: Callable[[str], None]
+    def _mend(
+        self, primary: str, ailment: Callable[[str, str], Ailment], deadline: Deadline
     ) -> None:
-        """Wait until the others follow a primary that has just taken over; see `_unrest`."""
-        ailments = {node: partial(self._replication, node, primary) for node in self._nodes}
-        hung = Deadline(_HUNG)
-        while True:
-            patience = Deadline(_CHAINED)
-            try:
-                for node, ailment in ailments.items():
-                    self._until(node, ailment, patience)
-                return
-            except NotReady:
-                if deadline.expired:
-                    raise
-            self._let_follow(primary)
-            if hung.expired:
-                replicas = [node for node in self._nodes if node != primary]
-                ailing = [n for n in replicas if self._ailment_or_error(ailments[n])]
-                for node in ailing or replicas:
-                    restart(node)
-                hung = Deadline(_HUNG)
+        """Wait until no node has that ailment, and let all follow the primary meanwhile.
+
+        A node has two connections to each other one. What was sent by one before the takeover may
+        come after what was sent by the other: it follows the predecessor again then, for good.
+        """
+
+        def reason(node: str) -> Ailment:
+            ailing = ailment(node, primary)
+            if ailing:
+                self._let_follow(primary)
+            return ailing
+
+        for node in self._nodes:
+            self._until(node, partial(reason, node), deadline)
+
+    def _succeed(self, primary: str) -> Ailment:
+        """Take over from the predecessor."""
+        nodes = self._admin.redis(primary).execute_command("CLUSTER NODES").values()
+        # ROLE says `master` for the first moments of any node.
+        if any("myself,slave" in node["flags"] for node in nodes):
+            self.take_over(primary)
+        return None
+
+    def _strangers(self, node: str) -> Ailment:
+        """Forget the predecessor. Redis tells other nodes of it: they may have done so already."""
+        client = self._admin.redis(node)
+        known = int(client.execute_command("CLUSTER INFO")["cluster_known_nodes"])
+        if known == len(self._nodes):
+            return None
+        client.execute_command("CLUSTER FORGET", PREDECESSOR)
+        return "knows a node that is not there"
 
     def _let_follow(self, primary: str) -> None:
-        """Tell the replicas that follow another node whom to follow.
-
-        Redis 8.0 may leave a replica with the node that it has followed before, a replica itself by
-        now (3 of 100 starts).
-        """
+        """Tell the replicas that follow another node whom to follow."""
         slots = self._admin.redis(primary).execute_command("CLUSTER SLOTS")
         _, port, id_ = slots[0][2][:3]
         for node in self._nodes:
@@ -279,6 +280,14 @@ class Cluster:
         if listed == len(self._nodes):
             return None
         return f"CLUSTER SLOTS lists {listed} of {len(self._nodes)} nodes"
+
+    def _connections(self, node: str, primary: str) -> Ailment:
+        if node != primary:
+            return None
+        connected = self._admin.redis(node).info("replication")["connected_slaves"]
+        if connected == len(self._nodes) - 1:
+            return None
+        return f"has {connected} of {len(self._nodes) - 1} replicas"
 
     def _replication(self, node: str, primary: str) -> Ailment:
         info: dict[str, Any] = self._admin.redis(node).info("replication")

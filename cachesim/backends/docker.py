@@ -331,7 +331,7 @@ class DockerBackend(ContainerNodes):
         admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
             Cluster(self._topology, admin).form(
-                self._topology.primary, self._node_timeout_ms, deadline, self._restart
+                self._topology.primary, self._node_timeout_ms, deadline
             )
         except NotReady as error:
             raise NotReady(
@@ -342,10 +342,6 @@ class DockerBackend(ContainerNodes):
             ) from error
         finally:
             admin.close()
-
-    def _restart(self, node: str) -> None:
-        self.kill(node)
-        self.run(node)
 
     def _explain(self, error: BaseException) -> BaseException:
         """The engine's error as ours, with the next step, where there is one."""

@@ -1,15 +1,21 @@
 """What a real Redis or Valkey server is started with: its configuration and the known cluster.
 
 The cluster is not left to find itself, which takes Redis 2 to 11 s. Every node is started with a
-`nodes.conf` in which all three are known, and ANOTHER node than the wanted primary owns the slots:
-the wanted one, a replica, is `ok` at once, and takes over with `CLUSTER FAILOVER TAKEOVER`.
-Measured with Redis 7.0.15, 8.0.2 and Valkey 8.1.1.
+`nodes.conf` in which all three are known, as replicas of a PREDECESSOR that owns the slots and was
+never there. So the wanted primary is `ok` at once and takes over with `CLUSTER FAILOVER TAKEOVER`,
+the others follow it, and all forget the predecessor. Measured with Redis 7.0.15, 8.0.2 and Valkey
+8.1.1.
+
+Were the predecessor one of the three, it would become a replica of its replica. A third node that
+hears of that from the one before it hears from the other may hang (Valkey 8.1, see
+`cachesim.cluster`) or follow the wrong one (Redis 8.0).
 """
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cachesim.cluster import PREDECESSOR
 from cachesim.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
 from cachesim.topology import Node, Topology
@@ -65,8 +71,9 @@ def redis_conf(
         f"cluster-announce-bus-port {announced.bus}",
         "replica-announce-ip 127.0.0.1",
         f"replica-announce-port {announced.redis}",
-        # Otherwise a replica takes 5 s to come back.
-        "repl-diskless-sync-delay 0",
+        # Without a disk, a replica gets nothing for up to 1 s if its answer comes too early (1 of 8
+        # full resyncs of Redis 7.0), or for 5 s by default.
+        "repl-diskless-sync no",
         # A partition shorter than repl-timeout must end without a full resync.
         "repl-backlog-size 16mb",
         "appendonly yes",
@@ -116,17 +123,21 @@ def nodes_conf(
     Args:
         ids: the id of each Redis node, 40 hexadecimal digits, by its name.
     """
-    owner = next(node.name for node in topology.redis if node.name != topology.primary)
+    # From 7.2 on, each node would otherwise draw a shard's id of its own, and may leave itself out
+    # of its CLUSTER SHARDS. Redis 7.0 reads a host name there, until it hears from the node.
+    shard = f",,shard-id={ids[topology.primary]}"
+    # Nobody listens there. A node without an address would count as failed.
+    predecessor = f"{PREDECESSOR} 127.0.0.1:1@1{shard} master - 0 0 1 connected 0-16383\n"
 
     def line(name: str, myself: str) -> str:
         ports = announced[name]
-        flags = ("myself," if name == myself else "") + ("master" if name == owner else "slave")
-        follows, slots = ("-", " 0-16383") if name == owner else (ids[owner], "")
-        address = f"127.0.0.1:{ports.redis}@{ports.bus}"
-        return f"{ids[name]} {address} {flags} {follows} 0 0 1 connected{slots}\n"
+        address = f"127.0.0.1:{ports.redis}@{ports.bus}{shard}"
+        flags = "myself,slave" if name == myself else "slave"
+        return f"{ids[name]} {address} {flags} {PREDECESSOR} 0 0 1 connected\n"
 
     return {
         node.name: "".join(line(other.name, node.name) for other in topology.redis)
+        + predecessor
         + "vars currentEpoch 1 lastVoteEpoch 0\n"
         for node in topology.redis
     }

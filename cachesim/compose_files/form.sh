@@ -3,9 +3,13 @@
 # is harmless. Arguments: cluster-node-timeout in ms, the seconds it may take, and the nodes, the
 # wanted primary first. The working directory is this folder.
 #
-# In the nodes.conf of the first start ANOTHER node owns the slots. The wanted primary is a replica,
-# so it is well at once and takes over. Redis would need much longer to form a cluster by itself.
+# In the nodes.conf of the first start all are replicas of a predecessor that owns the slots and was
+# never there. So the wanted primary is well at once, takes over, the others follow it, and all forget
+# the predecessor. Redis would need much longer to form a cluster by itself.
 set -eu
+
+predecessor=0000000000000000000000000000000000000000
+orphaned='master_port:1[[:space:]]*$' # what "info replication" says of its replicas
 
 node_timeout=$1
 limit=$2
@@ -43,17 +47,25 @@ step() { # the nodes: does the next thing towards health, and sets $missing to w
     missing="$node does not answer"
     says "$node" PONG ping || return 0
   done
+  missing="$primary has not taken over"
+  if says "$primary" "$orphaned" info replication; then
+    ask "$primary" cluster failover takeover >/dev/null
+    return
+  fi
   if [ -z "$met" ]; then
     set_everywhere cluster-node-timeout 200 "$@" # gossip goes as quickly as it allows
     set_everywhere min-replicas-to-write 0 "$@"  # what a control plane may have left
     met=yes
   fi
-  # Not in the middle of a replica's connecting to its primary: given another one then, Valkey 8.1
-  # and Redis 8.0 may hang. After a restart, not before it has all data either.
   for node; do
     missing="$node has no link to its primary"
+    if says "$node" "$orphaned" info replication; then # until it hears of the takeover, at least
+      ask "$node" cluster replicate "$(ask "$primary" cluster myid)" >/dev/null
+      return
+    fi
     says "$node" 'role:master|master_link_status:up' info replication || return 0
   done
+  # Not earlier: after a restart it may not have all data yet.
   missing="$primary is not the primary"
   if says "$primary" role:slave info replication; then
     ask "$primary" cluster failover takeover >/dev/null
@@ -62,6 +74,13 @@ step() { # the nodes: does the next thing towards health, and sets $missing to w
   for node; do
     missing="$node is not well"
     says "$node" cluster_state:ok cluster info || return 0
+  done
+  for node; do
+    missing="$node knows a node that is not there"
+    if says "$node" "$predecessor" cluster nodes; then
+      ask "$node" cluster forget "$predecessor" >/dev/null
+      return
+    fi
   done
   missing="$primary has not all replicas"
   says "$primary" "connected_slaves:$(($# - 1))" info replication || return 0

@@ -1,5 +1,7 @@
 """What a real Redis server is started with."""
 
+import re
+
 import pytest
 
 from cachesim.backends.redis_server import (
@@ -164,7 +166,7 @@ def test_announced_address(conf: str) -> None:
 
 def test_replicas_come_back_quickly(conf: str) -> None:
     """A full resync begins at once."""
-    assert settings(conf)["repl-diskless-sync-delay"] == "0"
+    assert settings(conf)["repl-diskless-sync"] == "no"
 
 
 def test_files(conf: str) -> None:
@@ -202,14 +204,15 @@ def test_all_know_all(confs: dict[str, str]) -> None:
     addresses = {f"127.0.0.1:{p.redis}@{p.bus}" for p in PORTS.values()}
     assert confs.keys() == PORTS.keys()
     for text in confs.values():
-        assert {fields[1] for fields in known(text)} == addresses
+        replicas = [fields for fields in known(text) if "slave" in fields[2].split(",")]
+        assert {fields[1].partition(",")[0] for fields in replicas} == addresses
 
 
 def test_same_ids_everywhere(confs: dict[str, str]) -> None:
     """All call a node by the same id, 40 hexadecimal digits, and no two share one."""
     ids = [{fields[1]: fields[0] for fields in known(text)} for text in confs.values()]
     assert ids[0] == ids[1] == ids[2]
-    assert len(set(ids[0].values())) == 3
+    assert len(set(ids[0].values())) == 4
     for name in ids[0].values():
         assert len(bytes.fromhex(name)) == 20
 
@@ -227,22 +230,22 @@ def test_myself(confs: dict[str, str]) -> None:
         assert f":{PORTS[name].redis}@" in myself[1]
 
 
-@pytest.mark.parametrize("primary", PORTS)
-def test_another_owns_the_slots(topology: Topology, primary: str) -> None:
-    """One other than the wanted primary owns all slots, and the rest are its replicas."""
-    texts = nodes_conf(
-        Topology(topology.zones, topology.nodes, primary), PORTS, drawn_ids(topology)
-    )
-    owners = set()
-    for text in texts.values():
-        (owner,) = [fields for fields in known(text) if "master" in fields[2].split(",")]
+def test_one_that_is_not_there_owns_the_slots(confs: dict[str, str]) -> None:
+    """All are replicas of a node that owns all slots, and that is none of them."""
+    for text in confs.values():
+        (owner,) = [fields for fields in known(text) if fields[2] == "master"]
         assert owner[3:] == ["-", "0", "0", "1", "connected", "0-16383"]
-        assert f":{PORTS[primary].redis}@" not in owner[1]
-        owners.add(owner[0])
-        for replica in (fields for fields in known(text) if fields != owner):
+        replicas = [fields for fields in known(text) if fields != owner]
+        assert len(replicas) == 3
+        for replica in replicas:
             assert "slave" in replica[2].split(",")
             assert replica[3:] == [owner[0], "0", "0", "1", "connected"]
-    assert len(owners) == 1
+
+
+def test_one_shard(confs: dict[str, str]) -> None:
+    """All are of one shard, as every node is told."""
+    addresses = {fields[1] for text in confs.values() for fields in known(text)}
+    assert len({re.fullmatch(r".+,,(shard-id=[0-9a-f]{40})", at)[1] for at in addresses}) == 1
 
 
 def test_ends_with_the_epoch(confs: dict[str, str]) -> None:

@@ -59,6 +59,21 @@ def test_replica_reads_find_both_replicas(sim: Simulator) -> None:
     client.close()
 
 
+def test_every_node_tells_one_shard(sim: Simulator) -> None:
+    """Every node tells a client of one shard with all slots and all nodes, and of nobody else."""
+    expected = {
+        (node.endpoint.port, "master" if node.role == "primary" else "replica")
+        for node in sim.redis
+    }
+    for node in sim.redis:
+        client = through_link(sim, node.name)
+        (shard,) = client.execute_command("CLUSTER SHARDS")
+        assert shard[:2] == ["slots", [0, 16383]]
+        members = [dict(zip(m[::2], m[1::2], strict=True)) for m in shard[3]]
+        assert {(m["tls-port"], m["role"]) for m in members} == expected
+        assert len(client.execute_command("CLUSTER NODES")) == len(expected)
+
+
 def test_memcached_snippet(sim: Simulator) -> None:
     """The architecture's HashClient works unchanged but for addresses and TLS."""
     env = sim.env()
