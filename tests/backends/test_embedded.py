@@ -225,7 +225,7 @@ def test_settings_are_productions() -> None:
         "maxclients": "65000",
         "cluster-node-timeout": "15000",
         "repl-backlog-size": str(16 << 20),
-        "repl-diskless-sync-delay": "0",
+        "repl-diskless-sync": "no",
         "save": "",
         "cluster-replica-no-failover": "yes",
     }

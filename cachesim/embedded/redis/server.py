@@ -513,7 +513,7 @@ def _settings(config: RedisNodeConfig) -> dict[str, str]:
         "cluster-announce-bus-port": str(me.bus_port),
         "replica-announce-ip": me.host,
         "replica-announce-port": str(me.port),
-        "repl-diskless-sync-delay": "0",
+        "repl-diskless-sync": "no",
         "repl-backlog-size": "16777216",
         "masteruser": config.replication_user,
         "masterauth": config.replication_password,
