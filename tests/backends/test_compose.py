@@ -103,6 +103,12 @@ def test_clients(folder: Folder) -> None:
     memcached.close()
 
 
+def test_nobody_else(folder: Folder) -> None:
+    """Every node knows the three nodes, and none that is not there."""
+    for node in folder.plan.topology.redis:
+        assert len(folder.admin.redis(node.name).execute_command("CLUSTER NODES")) == 3
+
+
 def test_production_settings(folder: Folder) -> None:
     """Forming leaves production's settings behind."""
     for node in folder.plan.topology.redis:
