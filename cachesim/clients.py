@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from redis import Redis
     from redis.cluster import RedisCluster
 
-TIMEOUT = 1.0
-"""Seconds that a call to a single node waits for an answer."""
+TIMEOUT = 3.0
+"""Seconds that a call to a single node waits for an answer. A busy machine takes one, and more."""
 DEFAULT_USER = "default"
 
 

@@ -17,9 +17,12 @@ from cachesim.clock import Clock, SystemClock
 from cachesim.config import Settings
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
-from cachesim.monitor import INTERVAL, MISSED, Evidence, RedisProbe, Silence
+from cachesim.evidence import INTERVAL, MISSED, PROBE_TIMEOUT, Evidence, RedisProbe, Silence
 from cachesim.topology import Role, Topology
 
+RECONNECTING = 1.5
+"""Seconds in which a replica's link may be down without its primary being lost: replicas try to
+connect once a second, so a primary that was restarted is not followed at once."""
 REJOIN_DELAY = (0.5, 5.0)
 """Seconds that a node whose `cluster_state` was `fail` refuses writes after a takeover: its
 `cluster-node-timeout`, within these bounds (measured with Redis 7.0.15)."""
@@ -92,6 +95,11 @@ class Timing:
         return min(max(INTERVAL, quickest / 10), 5 * INTERVAL)
 
     @property
+    def probe_timeout(self) -> float:
+        """Seconds after which a node that says nothing is missed: below the quickest detection."""
+        return min(PROBE_TIMEOUT, self.detection[0] / self.speed / 2)
+
+    @property
     def longest_failover(self) -> float:
         """Seconds at most from the loss of a primary to the promotion of another."""
         return (self.detection[1] + self.promotion[1]) / self.speed
@@ -151,13 +159,15 @@ class _Failover:
     """A failover under way.
 
     Attributes:
+        promised_at: when the new primary is to take writes.
+        detection: seconds that the old one has to be lost before.
         candidate: the node to promote, if one was asked for.
         fenced: whether the old primary refuses writes for it already.
         tried: the nodes whose promotion failed.
     """
 
-    detected_at: float
     promised_at: float
+    detection: float = 0.0
     requested: bool = False
     candidate: str | None = None
     fenced: bool = False
@@ -225,6 +235,7 @@ class ControlPlane:
     def timing(self, timing: Timing) -> None:
         self._timing = timing
         self._evidence.interval = timing.probe_interval
+        self._evidence.timeout = timing.probe_timeout
 
     # --- life -------------------------------------------------------------------------------
 
@@ -256,7 +267,8 @@ class ControlPlane:
             self._settled_at = self._clock.monotonic()  # what is older says nothing of the present
             self._failover: _Failover | None = None
             self._old: dict[str, _OldPrimary] = {}
-            self._replace_at: dict[str, float] = {}
+            # Since when a node is away, and the seconds until it is replaced.
+            self._replacements: dict[str, tuple[float, float]] = {}
             self._recovering: set[str] = set()
             self._told: set[tuple[str, str]] = set()
             # Streams of their own: what is drawn for one must not depend on what happened to
@@ -284,7 +296,7 @@ class ControlPlane:
                 raise FaultError(f"a failover is under way already: the shard is {self.state}")
             now = self._clock.monotonic()
             promised = now + self._draw(self._failover_draws, self.timing.promotion)
-            self._failover = _Failover(now, promised, requested=True, candidate=candidate)
+            self._failover = _Failover(promised, requested=True, candidate=candidate)
             self._record("failover-call", self._group, elasticache.test_failover_called())
             self._signal(Signal.REQUESTED)
 
@@ -337,8 +349,8 @@ class ControlPlane:
             return
         detection = self._draw(self._failover_draws, self.timing.detection)
         promotion = self._draw(self._failover_draws, self.timing.promotion)
-        detected_at = lost.since + detection
-        self._failover = _Failover(detected_at, detected_at + promotion)
+        promised_at = lost.since + detection + promotion
+        self._failover = _Failover(promised_at, detection)
         self._record(
             "detecting",
             self.primary,
@@ -346,7 +358,7 @@ class ControlPlane:
             lost_at=lost.since,
             detection=detection,
             promotion=promotion,
-            promised_at=detected_at + promotion,
+            promised_at=promised_at,
         )
         self._signal(Signal.PRIMARY_LOST)
 
@@ -369,8 +381,10 @@ class ControlPlane:
             self._failover = None
             self._signal(Signal.PRIMARY_BACK)
         # The evidence must reach as far as the time: a machine that stood still for a while has
-        # seen nothing in between.
-        elif min(now, lost.until + MISSED * self._evidence.interval) >= failover.detected_at:
+        # seen nothing in between. Since when a silent one is lost may have come later meanwhile.
+        elif min(now, lost.until + MISSED * self._evidence.interval) >= (
+            lost.since + failover.detection
+        ):
             self._record("promoting", self.primary, "is held for dead")
             self._signal(Signal.DETECTED)
 
@@ -382,6 +396,8 @@ class ControlPlane:
         if not probe.answered:
             lost = _Lost(probe.since, max(probe.at, probe.until), "does not answer")
             return lost if probe.at > self._settled_at else None
+        if isinstance(probe, RedisProbe) and probe.is_loading:
+            return None  # nobody can follow it yet
         # A majority of the shard's nodes, so of three both replicas: otherwise a partition between
         # two zones would cost a primary that its clients still see.
         needed = len(self._redis) // 2 + 1
@@ -398,8 +414,9 @@ class ControlPlane:
         probe = self._answer(replica)
         if probe is None:
             return None
-        if probe.link_down_since is not None:
-            return Silence(probe.link_down_since, probe.at)
+        down_since = probe.link_down_since
+        if down_since is not None and probe.at - down_since > RECONNECTING:
+            return Silence(down_since, probe.at)
         return self._evidence.silence(replica, self.primary)
 
     def _promote(self, now: float) -> None:
@@ -471,7 +488,7 @@ class ControlPlane:
             for node in self._redis
             if node != self.primary and node not in but and (probe := self._answer(node))
             # An old primary that does not know yet has an offset of its own.
-            if probe.role is Role.REPLICA
+            if probe.role is Role.REPLICA and not probe.is_loading
         }
         return max(replicas, key=lambda node: replicas[node].offset, default=None)
 
@@ -482,15 +499,17 @@ class ControlPlane:
             probe = self._evidence.probe(node)
             if probe is None or probe.answered or (node == self.primary and self._least_lag()):
                 # A dead primary is first of all replaced by another node.
-                self._replace_at.pop(node, None)
+                self._replacements.pop(node, None)
                 continue
-            if node not in self._replace_at:
+            if node not in self._replacements:
                 draws = self._replacement_draws[node]
                 detection = 0.0 if node in self._old else self._draw(draws, self.timing.detection)
                 started = now if node in self._old else probe.since
                 replacement = self._draw(draws, self.timing.replacement)
-                self._replace_at[node] = started + detection + replacement
-            if now >= self._replace_at[node]:
+                self._replacements[node] = started, detection + replacement
+            started, delay = self._replacements[node]
+            # Since when a silent one is away may have come later meanwhile.
+            if now >= max(started, probe.since) + delay:
                 self._replace(node)
 
     def _replace(self, node: str) -> None:
@@ -501,7 +520,7 @@ class ControlPlane:
         except FaultError as error:
             self._once("waiting", node, f"could not be replaced: {error}")
         else:
-            del self._replace_at[node]
+            del self._replacements[node]
             self._recovers(node)
 
     def _recovers(self, node: str) -> None:

@@ -1,4 +1,4 @@
-"""What is known of the nodes: admin probes, and heartbeats over the cluster bus.
+"""Asks the nodes: admin probes, and heartbeats over the cluster bus.
 
 Every node is probed on its admin address. Besides, every Redis node publishes a heartbeat, which
 the others hear only if their links over the cluster bus carry it: so a primary that answers the
@@ -6,111 +6,70 @@ admin probe but is cut off from its replicas can be told from one that is well.
 """
 
 import contextlib
+import errno
+import socket
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cachesim.clients import NodeClients, errors
 from cachesim.clock import Clock, SystemClock
+from cachesim.events import EventLog
+from cachesim.evidence import Observations, Probe, RedisProbe
+from cachesim.metronome import Metronome, Witness
 from cachesim.topology import Role, Service, Topology
 
 if TYPE_CHECKING:
-    from redis import Redis
+    from pymemcache.client.base import Client
+    from redis.connection import ConnectionInterface
 
-PROBE_TIMEOUT = 0.25
-"""Seconds after which a probe counts as unanswered."""
-INTERVAL = 0.05
-"""Seconds between two probes of a node, unless the evidence has another interval."""
-MISSED = 3
-"""Heartbeats in a row that have to be missing for a silence."""
 CHANNEL = "__cachesim__:heartbeat"
 _HISTORY = 3.0  # seconds of append-only file sizes: more than everysec can lose
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The last thing known of a node.
-
-    Attributes:
-        at: when the probe began, in monotonic seconds.
-        since: since when the node has answered, or has not.
-        until: when the probe was over: a node that stands still lets one wait.
-    """
-
-    answered: bool
-    at: float
-    since: float
-    until: float = field(default=0.0, kw_only=True)
-
-
-@dataclass(frozen=True)
-class RedisProbe(Probe):
-    """What a Redis node said when it last answered.
-
-    Attributes:
-        offset: of the replication stream, in bytes.
-        link_down_since: since when a replica says that its link to the primary is down, and not
-            for a resync.
-        state_ok: whether it says `cluster_state:ok`.
-    """
-
-    role: Role = Role.REPLICA
-    offset: int = 0
-    link_down_since: float | None = None
-    state_ok: bool = False
-
-
-@dataclass(frozen=True)
-class Silence:
-    """That a node hears nothing of another.
-
-    Attributes:
-        since: when it last heard it, in monotonic seconds.
-        until: when it would have heard it last.
-    """
-
-    since: float
-    until: float
-
-
-class Evidence(Protocol):
-    """What the control plane goes by.
-
-    Attributes:
-        interval: seconds between two probes of a node, and between two of its heartbeats.
-    """
-
-    interval: float
-
-    def probe(self, node: str) -> Probe | None:
-        """The last probe of a node, if there was one."""
-        ...
-
-    def silence(self, listener: str, speaker: str) -> Silence | None:
-        """Whether a Redis node hears nothing of another over the cluster bus."""
-        ...
+_PATIENCE = 5.0  # seconds until another connection is tried: who is slow gets to answer
+_CONNECTING = 2.0  # seconds for connecting: a handshake takes several ways there and back
+_GLANCE = 0.25  # seconds in which a thread notices that it is to stop
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+"""Errors of connecting that tell of this process, and nothing of the node."""
 
 
 class Monitor:
-    """Threads that keep `Evidence` up to date, from `start` to `stop`."""
+    """Threads that keep the evidence up to date, from `start` to `stop`.
 
-    def __init__(self, topology: Topology, admin: NodeClients, clock: Clock | None = None) -> None:
-        self.interval = INTERVAL
+    Args:
+        witnesses: see `Metronome`.
+        source: whom the metronome's events are about.
+
+    Attributes:
+        evidence: what they have seen.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        admin: NodeClients,
+        witnesses: Sequence[Witness],
+        events: EventLog,
+        source: str,
+        clock: Clock | None = None,
+    ) -> None:
         self._admin = admin
         self._clock = clock or SystemClock()
+        self._metronome = Metronome(
+            witnesses, events, source, lambda: self.evidence.slowest(), self._clock
+        )
+        self.evidence = Observations(self._clock, self._metronome.uncounted)
         self._redis = [node.name for node in topology.redis]
         self._nodes = topology.nodes
-        self._probes: dict[str, Probe] = {}
         self._aof_sizes: dict[str, deque[tuple[float, int]]] = {n: deque() for n in self._redis}
-        self._heard: dict[tuple[str, str], float] = {}
-        self._published: dict[str, float] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._memcached: list[Client] = []
 
     def start(self) -> None:
         """Start probing."""
+        self._metronome.start()
         for node in self._nodes:
             watch = self._watch_redis if node.service is Service.REDIS else self._watch_memcached
             self._spawn(watch, node.name)
@@ -121,29 +80,16 @@ class Monitor:
         """Stop probing and close the connections."""
         self._stopping.set()
         for node in self._redis:
-            if (probe := self._probes.get(node)) is None or probe.answered:
+            if (probe := self.evidence.probe(node)) is None or probe.answered:
                 with contextlib.suppress(*errors()):  # or its listener ends a little later
                     self._admin.redis(node).publish(CHANNEL, node)
+        for client in self._memcached:
+            # One that stands still would be waited for.
+            with contextlib.suppress(OSError, AttributeError):
+                client.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
-
-    def probe(self, node: str) -> Probe | None:
-        """See `Evidence.probe`."""
-        return self._probes.get(node)
-
-    def silence(self, listener: str, speaker: str) -> Silence | None:
-        """See `Evidence.silence`.
-
-        Time counts only as far as the listener hears itself and the speaker's heartbeats were
-        accepted: a busy machine is no silence.
-        """
-        since = self._heard.get((listener, speaker))
-        own = self._heard.get((listener, listener))
-        published = self._published.get(speaker)
-        if since is None or own is None or published is None:
-            return None
-        until = min(own, published)
-        return Silence(since, until) if until - since > MISSED * self.interval else None
+        self._metronome.stop()
 
     def aof_size(self, node: str, ago: float) -> int | None:
         """The size of a node's append-only file some seconds ago, in bytes, if it is known."""
@@ -158,84 +104,136 @@ class Monitor:
         self._threads.append(thread)
         thread.start()
 
-    def _since(self, node: str, answered: bool, at: float) -> float:
-        before = self._probes.get(node)
-        return before.since if before is not None and before.answered is answered else at
-
-    def _unanswered(self, node: str, at: float) -> None:
-        since = self._since(node, False, at)
-        before = self._probes.get(node) or Probe(False, at, since)
-        # What it said last is worth knowing when it is dead.
-        until = self._clock.monotonic()
-        self._probes[node] = replace(before, answered=False, at=at, since=since, until=until)
-
     def _watch_redis(self, node: str) -> None:
-        from redis.exceptions import RedisError
+        from redis.exceptions import (
+            AuthenticationError,
+            BusyLoadingError,
+            ConnectionError,
+            ResponseError,
+            TimeoutError,
+        )
 
-        client = self._admin.new_redis(node, PROBE_TIMEOUT)
-        while not self._stopping.wait(self.interval):
-            at = self._clock.monotonic()
+        # Not by a client, which would give up a connection that is slow.
+        client = self._admin.new_redis(node, _CONNECTING)
+        connection = client.connection_pool.make_connection()
+        while not self._stopping.wait(self.evidence.interval):
+            asked = self.evidence.asked(node)
             try:
-                self._probes[node] = self._ask(client, node, at)
-            except (RedisError, OSError):
-                self._unanswered(node, at)
-            else:
-                self._published[node] = at
+                self._ask_redis(connection, node, asked)
+            except (ResponseError, BusyLoadingError, AuthenticationError) as error:
+                connection.disconnect()  # there may be more answers on the way
+                self._refused(node, is_loading=isinstance(error, BusyLoadingError))
+            except TimeoutError:
+                connection.disconnect()
+            except (ConnectionError, OSError) as error:
+                connection.disconnect()
+                if "max number of clients" in str(error):
+                    self._refused(node)
+                else:
+                    self._failed(node, error)
+        connection.disconnect()
         client.close()
 
-    def _ask(self, client: "Redis", node: str, at: float) -> RedisProbe:
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.info("replication", "persistence")
-            pipeline.execute_command("CLUSTER INFO")
-            pipeline.publish(CHANNEL, node)
-            info, cluster, _ = pipeline.execute()
+    def _refused(self, node: str, *, is_loading: bool = False) -> None:
+        """Take note of a Redis node's answer that is an error: a dead one would say nothing."""
+        before = self.evidence.probe(node)
+        probe = before if isinstance(before, RedisProbe) else RedisProbe(True, 0.0, 0.0)
+        self.evidence.answered(node, replace(probe, answered=True, is_loading=is_loading))
+
+    def _failed(self, node: str, error: Exception) -> None:
+        if _is_ours(error):
+            self.evidence.unknown(node)
+        else:
+            self.evidence.failed(node)
+
+    def _ask_redis(self, connection: "ConnectionInterface", node: str, asked: float) -> None:
+        """Probe a Redis node.
+
+        Raises:
+            TimeoutError: redis-py's; it was waited for long enough, or is to be no longer.
+        """
+        from redis.exceptions import TimeoutError
+
+        connection.connect()
+        begun = self._clock.monotonic()
+        connection.send_packed_command(
+            connection.pack_commands(
+                [
+                    ("INFO", "replication", "persistence"),
+                    ("CLUSTER", "INFO"),
+                    ("PUBLISH", CHANNEL, node),
+                ]
+            )
+        )
+        while not connection.can_read(timeout=_GLANCE):
+            if self._stopping.is_set() or self._clock.monotonic() - begun > _PATIENCE:
+                raise TimeoutError(f"{node} has not answered")
+        info, cluster = _fields(connection.read_response()), _fields(connection.read_response())
+        connection.read_response()
+        self.evidence.published(node, begun)
         sizes = self._aof_sizes[node]
         sizes.append((self._clock.monotonic(), int(info.get("aof_current_size", 0))))
-        while sizes[0][0] < at - _HISTORY:
+        while sizes[0][0] < asked - _HISTORY:
             sizes.popleft()
-        down = info.get("master_link_status") == "down" and not info["master_sync_in_progress"]
-        before = self._probes.get(node)
+        is_syncing = info.get("master_sync_in_progress", "0") != "0"
+        is_down = info.get("master_link_status") == "down" and not is_syncing
+        before = self.evidence.probe(node)
         went_down = before.link_down_since if isinstance(before, RedisProbe) else None
-        return RedisProbe(
+        probe = RedisProbe(
             answered=True,
-            at=at,
-            since=self._since(node, True, at),
+            at=asked,
+            since=asked,
             role=Role.PRIMARY if info["role"] == "master" else Role.REPLICA,
             offset=int(info["master_repl_offset"]),
-            link_down_since=(went_down or at) if down else None,
+            link_down_since=(went_down or asked) if is_down else None,
             state_ok=cluster["cluster_state"] == "ok",
         )
+        self.evidence.answered(node, probe, begun)
 
     def _watch_memcached(self, node: str) -> None:
         from pymemcache.exceptions import MemcacheError
 
-        client = self._admin.new_memcached(node, PROBE_TIMEOUT)
-        while not self._stopping.wait(self.interval):
-            at = self._clock.monotonic()
+        client = self._admin.new_memcached(node, _PATIENCE)
+        self._memcached.append(client)
+        while not self._stopping.wait(self.evidence.interval):
+            asked = self.evidence.asked(node)
             try:
                 client.version()
-            except (MemcacheError, OSError):
+            except TimeoutError:
                 client.close()
-                self._unanswered(node, at)
+            except (MemcacheError, OSError) as error:
+                client.close()
+                self._failed(node, error)
             else:
-                self._probes[node] = Probe(True, at, self._since(node, True, at))
+                self.evidence.answered(node, Probe(True, asked, asked))
         client.close()
 
     def _listen(self, node: str) -> None:
         from redis.exceptions import RedisError
 
-        client = self._admin.new_redis(node, PROBE_TIMEOUT)
+        client = self._admin.new_redis(node)
         while not self._stopping.is_set():
             try:
                 with client.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(CHANNEL)
                     for speaker in self._redis:
                         # A node that was never heard has been silent since now.
-                        self._heard.setdefault((node, speaker), self._clock.monotonic())
+                        self.evidence.listens(node, speaker)
                     while not self._stopping.is_set():
-                        message = subscription.get_message(timeout=PROBE_TIMEOUT)
+                        message = subscription.get_message(timeout=_GLANCE)
                         if message is not None:
-                            self._heard[node, message["data"]] = self._clock.monotonic()
+                            self.evidence.heard(node, message["data"])
             except (RedisError, OSError):
-                self._stopping.wait(self.interval)
+                self._stopping.wait(self.evidence.interval)
         client.close()
+
+
+def _fields(text: str) -> dict[str, str]:
+    """What an INFO tells, by name."""
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error tells of this process: it has no more files, say."""
+    causes = (error, error.__cause__, error.__context__)
+    return any(isinstance(cause, OSError) and cause.errno in _OURS for cause in causes)

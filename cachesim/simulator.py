@@ -40,6 +40,7 @@ from cachesim.handles import (
 from cachesim.links import Links
 from cachesim.monitor import Monitor
 from cachesim.nodes import Nodes
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.shard import RedisShard
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import production
@@ -314,14 +315,21 @@ class Simulator:
         for client in self._memcached_admin.values():
             life.callback(client.close)
 
-        monitor = Monitor(self.topology, self._admin)
+        # By the network, embedded too: the witness is to take the ways that an answer takes.
+        witnesses = [ToxiproxyClient(backend.toxiproxy(zone)) for zone in servers]
+        for witness in witnesses:
+            life.callback(witness.close)
+        monitor = Monitor(
+            self.topology, self._admin, [w.version for w in witnesses], self.events, self.name
+        )
+        self._monitor = monitor
         monitor.start()
         life.callback(monitor.stop)
         self.faults = Faults(self.topology, links, nodes, monitor, self.events, str(self.seed))
         shard = RedisShard(self._admin, self._cluster, nodes)
         self.control_plane = ControlPlane(
             self.topology,
-            monitor,
+            monitor.evidence,
             shard,
             Timing.of(self.settings),
             self.events,

@@ -15,6 +15,13 @@ import pytest
 pytest_plugins = ["pytester"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what asks for the long runs."""
+    parser.addoption(
+        "--calm-runs", type=int, default=0, help="how many runs of tests/calm, of 20 s each"
+    )
+
+
 def lack(what: str, why: str) -> NoReturn:
     """Skip for want of something; fail instead if the variable says that it is required."""
     variable = f"CACHESIM_REQUIRE_{what}"

@@ -8,7 +8,7 @@ from typing import Any
 from cachesim.backends.base import NodeState, Progress
 from cachesim.clock import Clock
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
-from cachesim.monitor import INTERVAL, MISSED, Probe, RedisProbe, Silence
+from cachesim.evidence import INTERVAL, MISSED, PROBE_TIMEOUT, Probe, RedisProbe, Silence
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint, Role, Topology
 from cachesim.toxics import Stream, Toxic
@@ -249,6 +249,7 @@ class FakeNode:
         up: whether it answers.
         link_down_since: as in `RedisProbe`.
         knows: whether it hears that another was promoted, and then follows.
+        is_loading: whether it loads its data.
     """
 
     up: bool = True
@@ -257,6 +258,7 @@ class FakeNode:
     state_ok: bool = True
     link_down_since: float | None = None
     knows: bool = True
+    is_loading: bool = False
 
 
 class FakeShard:
@@ -275,6 +277,7 @@ class FakeShard:
 
     def __init__(self, topology: Topology, clock: Clock) -> None:
         self.interval = INTERVAL
+        self.timeout = PROBE_TIMEOUT
         self._clock = clock
         self._redis = {node.name for node in topology.redis}
         self._zones = {node.name: node.zone for node in topology.nodes}
@@ -300,7 +303,14 @@ class FakeShard:
                 self._probes[name] = Probe(node.up, now, since)
             elif node.up:
                 self._probes[name] = RedisProbe(
-                    True, now, since, node.role, node.offset, node.link_down_since, node.state_ok
+                    True,
+                    now,
+                    since,
+                    node.role,
+                    node.offset,
+                    node.link_down_since,
+                    node.state_ok,
+                    node.is_loading,
                 )
             else:
                 last = before or RedisProbe(False, now, since)
@@ -309,6 +319,11 @@ class FakeShard:
     def probe(self, node: str) -> Probe | None:
         """See `Evidence.probe`."""
         return self._probes.get(node)
+
+    def postpone(self, node: str, seconds: float) -> None:
+        """Let a node have fallen silent later: so much time does not count."""
+        probe = self._probes[node]
+        self._probes[node] = replace(probe, since=probe.since + seconds)
 
     def silence(self, listener: str, speaker: str) -> Silence | None:
         """See `Evidence.silence`."""

@@ -7,10 +7,10 @@ import pytest
 
 from cachesim import control_plane
 from cachesim.clock import ManualClock
-from cachesim.control_plane import TRANSITIONS, ControlPlane, Signal, State, Timing
+from cachesim.control_plane import RECONNECTING, TRANSITIONS, ControlPlane, Signal, State, Timing
 from cachesim.errors import FaultError
 from cachesim.events import Event, EventLog
-from cachesim.monitor import INTERVAL
+from cachesim.evidence import INTERVAL
 from cachesim.topology import Role, production
 from tests.fakes import FakeShard
 
@@ -212,8 +212,55 @@ def test_one_deaf_replica(play: Play) -> None:
 def test_both_links_down(play: Play) -> None:
     """A primary is lost when both replicas say that their links to it are down."""
     lose_link(play, "redis-b", "redis-c")
-    play.tick(1)
+    lost_at = play.clock.now
+    play.run(RECONNECTING + 1)
     assert play.state() is State.DETECTING
+    assert play.detecting().data["lost_at"] == lost_at
+
+
+def test_links_of_a_restarted_primary(play: Play) -> None:
+    """A primary is not lost while replicas have had no time to connect to it again."""
+    lose_link(play, "redis-b", "redis-c")
+    play.run(RECONNECTING - MOMENT - INTERVAL)
+    assert play.state() is State.AVAILABLE
+    assert not play.events
+
+
+def test_loading_primary(play: Play) -> None:
+    """A primary that loads its data is not lost, though nobody can follow it."""
+    play.shard.nodes["redis-a"].is_loading = True
+    play.cut_off("redis-b", "redis-c")
+    play.run(60)
+    assert play.state() is State.AVAILABLE
+
+
+def test_loading_replica_is_not_promoted(play: Play) -> None:
+    """A replica that loads its data can't take over, whatever offset it says."""
+    play.shard.nodes["redis-b"].offset += 1000
+    play.shard.nodes["redis-b"].is_loading = True
+    play.fail_over()
+    assert play.plane.primary == "redis-c"
+
+
+def test_silence_that_shrinks(play: Play) -> None:
+    """Since when a silent primary is lost comes later by time that does not count."""
+    play.down("redis-a")
+    detected_at = play.clock.now + play.detecting().data["detection"]
+    play.shard.postpone("redis-a", 7.0)
+    play.until(detected_at + 7.0 - MOMENT)
+    assert play.state() is State.DETECTING
+    play.until(detected_at + 7.0 + MOMENT)
+    assert play.kinds()[:2] == ["detecting", "promoting"]
+
+
+def test_replacement_after_time_that_does_not_count(play: Play) -> None:
+    """A silent node is replaced later by the time that did not count."""
+    play.down("memcached-a")
+    play.shard.postpone("memcached-a", 70.0)
+    play.run(DETECTION[1] + REPLACEMENT[1])
+    assert not play.shard.calls
+    play.run(70.0)
+    assert play.shard.calls == [("replace", "memcached-a")]
 
 
 def test_lost_since_the_majority_is_deaf(play: Play) -> None:

@@ -102,7 +102,7 @@ LAYERS = (
     ),
     layer(
         "operations",
-        "links nodes faults monitor control_plane shard handles",
+        "links nodes faults metronome evidence monitor control_plane shard handles",
         "facts servers proxy backends.base",
         "faults and failovers are the same on every backend, so they see its interface alone",
     ),

@@ -1,0 +1,118 @@
+"""For how much of a time this process and its surroundings worked at all.
+
+A node that does not answer may be dead, or nobody may have run: a computation holds the
+interpreter, the machine is busy, the process was stopped. Silence counts only for time in which
+this process kept its schedule and a witness that is no node answered.
+"""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from cachesim.clock import Clock, SystemClock
+from cachesim.errors import CachesimError
+from cachesim.events import EventLog
+
+INTERVAL = 0.05
+"""Seconds between two beats."""
+_TOLERANCE = 0.05  # seconds that a beat may be late
+_TOLD = 0.25  # seconds of standstill that are worth an event
+_REMEMBERED = 1000  # standstills
+
+Witness = Callable[[], object]
+"""Returns when it was answered. Raises CachesimError if it is not there."""
+
+
+class Metronome:
+    """Beats as long as it is started; time in which it did not beat does not count.
+
+    Args:
+        witnesses: asked at each beat, until one answers.
+        source: whom events are about.
+        tolerance: how late a beat may be at present, in seconds, if that is more than usual.
+    """
+
+    def __init__(
+        self,
+        witnesses: Sequence[Witness],
+        events: EventLog,
+        source: str,
+        tolerance: Callable[[], float],
+        clock: Clock | None = None,
+    ) -> None:
+        self._witnesses = deque(witnesses)
+        self._events = events
+        self._source = source
+        self._tolerance = tolerance
+        self._clock = clock or SystemClock()
+        self._last = self._clock.monotonic()
+        self._standstills: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cachesim-metronome", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._last = self._clock.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating."""
+        self._stopping.set()
+        self._thread.join()
+
+    def uncounted(self, since: float, until: float) -> float:
+        """How many seconds between two moments do not count."""
+        now = self._clock.monotonic()
+        with self._lock:
+            gaps = [*self._standstills]
+            if now - self._last > self._longest:
+                gaps.append((self._last + INTERVAL, now))  # it stands still at this moment
+        overlaps = (min(until, end) - max(since, begin) for begin, end in gaps)
+        return sum(seconds for seconds in overlaps if seconds > 0)
+
+    def beat(self) -> None:
+        """Ask the witnesses, and take note if that took too long or came too late."""
+        due, woke = self._last + INTERVAL, self._clock.monotonic()
+        if not self._is_witnessed():
+            return  # the time since the last beat grows
+        now = self._clock.monotonic()
+        with self._lock:
+            was_late = now - self._last > self._longest
+            if was_late:
+                self._standstills.append((due, now))
+            self._last = now
+        if was_late:
+            self._tell(due, woke, now)
+
+    @property
+    def _longest(self) -> float:
+        """Seconds between two beats at most."""
+        return INTERVAL + max(_TOLERANCE, self._tolerance())
+
+    def _is_witnessed(self) -> bool:
+        for _ in range(len(self._witnesses)):
+            with contextlib.suppress(CachesimError):
+                self._witnesses[0]()
+                return True
+            self._witnesses.rotate(-1)
+        return False
+
+    def _tell(self, due: float, woke: float, now: float) -> None:
+        if now - due < _TOLD:
+            return
+        if woke - due > now - woke:
+            reason = f"this process stood still for {woke - due:.1f} s"
+        else:
+            reason = f"nothing answered for {now - due:.1f} s, not even what is no node"
+        self._events.record(
+            "standstill",
+            self._source,
+            f"{reason}: that time does not count for failovers",
+            seconds=now - due,
+        )
+
+    def _run(self) -> None:
+        while not self._stopping.wait(INTERVAL):
+            self.beat()

@@ -1,0 +1,1 @@
+"""Topologies under load with nothing injected, and with what was injected alone."""

@@ -1,0 +1,269 @@
+"""What silence means, with time and answers that the tests make up."""
+
+import pytest
+
+from cachesim.clock import ManualClock
+from cachesim.evidence import INTERVAL, PROBE_TIMEOUT, Observations, Probe
+
+QUICK = 0.002  # seconds
+MOMENT = 0.001
+
+
+class Prober:
+    """What a prober sees of three nodes, while `standstill` seconds do not count."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(100.0)
+        self.standstills: list[tuple[float, float]] = []
+        self.evidence = Observations(self.clock, self.uncounted)
+
+    def uncounted(self, since: float, until: float) -> float:
+        """See `Metronome.uncounted`."""
+        overlaps = (min(until, end) - max(since, begin) for begin, end in self.standstills)
+        return sum(seconds for seconds in overlaps if seconds > 0)
+
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass that does not count."""
+        self.standstills.append((self.clock.now, self.clock.now + seconds))
+        self.clock.advance(seconds)
+
+    def answer(self, *nodes: str, seconds: float = QUICK) -> None:
+        """Let nodes answer a probe, all after the same time."""
+        for node in nodes:
+            self.evidence.asked(node)
+        self.clock.advance(seconds)
+        for node in nodes:
+            self.evidence.answered(node, Probe(True, 0.0, 0.0))
+        self.clock.advance(INTERVAL)
+
+    def answers(self, node: str) -> bool:
+        """Whether a node is held for one that answers."""
+        probe = self.evidence.probe(node)
+        assert probe is not None
+        return probe.answered
+
+
+@pytest.fixture
+def prober() -> Prober:
+    """All three have answered quickly."""
+    prober = Prober()
+    prober.answer("a", "b", "c")
+    return prober
+
+
+def test_unknown() -> None:
+    """Of a node that was never asked nothing is known."""
+    assert Prober().evidence.probe("a") is None
+
+
+def test_answering_since(prober: Prober) -> None:
+    """A node answers since its first answer, and was asked last when its last probe began."""
+    first = prober.evidence.probe("a")
+    prober.answer("a", "b", "c")
+    last = prober.evidence.probe("a")
+    assert first is not None
+    assert last is not None
+    assert last.since == first.since == first.at < last.at
+
+
+def test_silence(prober: Prober) -> None:
+    """A node that says nothing is missed after the timeout, since it was asked."""
+    asked = prober.evidence.asked("a")
+    prober.clock.advance(PROBE_TIMEOUT - MOMENT)
+    assert prober.answers("a")
+    prober.clock.advance(2 * MOMENT)
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert not probe.answered
+    assert probe.since == pytest.approx(asked)
+    assert probe.until == prober.clock.now
+
+
+def test_timeout(prober: Prober) -> None:
+    """At a high speed the timeout is a shorter one."""
+    prober.evidence.timeout = 0.05
+    prober.evidence.asked("a")
+    prober.clock.advance(0.05 + MOMENT)
+    assert not prober.answers("a")
+
+
+def test_certain(prober: Prober) -> None:
+    """A node that refuses is missed at once, since it was asked."""
+    asked = prober.evidence.asked("a")
+    prober.clock.advance(QUICK)
+    prober.evidence.failed("a")
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert not probe.answered
+    assert probe.since == pytest.approx(asked)
+
+
+def test_never_there() -> None:
+    """A node that has never answered is missed too, whether it refuses or says nothing."""
+    prober = Prober()
+    for node in ("a", "b"):
+        prober.evidence.asked(node)
+    prober.evidence.failed("a")
+    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
+    assert not prober.answers("a")
+    assert not prober.answers("b")
+
+
+def test_standstill(prober: Prober) -> None:
+    """Time that does not count is no silence."""
+    prober.evidence.asked("a")
+    prober.stand_still(10.0)
+    assert prober.answers("a")
+    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert not probe.answered
+    assert probe.since == pytest.approx(prober.clock.now - PROBE_TIMEOUT - MOMENT)
+
+
+def test_standstill_after_silence(prober: Prober) -> None:
+    """Since when a silent node is missed comes later by time that does not count."""
+    asked = prober.evidence.asked("a")
+    prober.clock.advance(1.0)
+    prober.stand_still(10.0)
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert not probe.answered
+    assert probe.since == pytest.approx(asked + 10.0)
+
+
+def test_refused_and_then_silent(prober: Prober) -> None:
+    """A node that was dead and then says nothing is missed since it was dead."""
+    asked = prober.evidence.asked("a")
+    prober.evidence.failed("a")
+    prober.clock.advance(1.0)
+    prober.evidence.asked("a")
+    prober.clock.advance(1.0)
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert not probe.answered
+    assert probe.since == pytest.approx(asked)
+    assert probe.until == prober.clock.now
+
+
+def test_slow_nodes(prober: Prober) -> None:
+    """Where a node was slow of late, another is missed after four times as long only."""
+    prober.answer("b", seconds=0.2)
+    prober.evidence.asked("a")
+    prober.clock.advance(0.8 - MOMENT)
+    assert prober.answers("a")
+    prober.clock.advance(2 * MOMENT)
+    assert not prober.answers("a")
+
+
+def test_slow_long_ago(prober: Prober) -> None:
+    """An answer that was slow more than 5 s ago tells nothing of the present."""
+    prober.answer("b", seconds=0.2)
+    prober.clock.advance(5.0)
+    prober.evidence.asked("a")
+    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
+    assert not prober.answers("a")
+
+
+def test_slowest(prober: Prober) -> None:
+    """Of several answers the slowest counts, whatever comes after it."""
+    for seconds in (0.1, 0.2, 0.05, 0.01):
+        prober.answer("b", seconds=seconds)
+    assert prober.evidence.slowest() == pytest.approx(0.2)
+
+
+def test_all_get_slow(prober: Prober) -> None:
+    """When all nodes get slow at once, their answers tell, even those that came too late."""
+    for seconds in (0.5, 1.0, 1.0):
+        prober.answer("a", "b", "c", seconds=seconds)
+    prober.evidence.asked("a")
+    prober.clock.advance(2.0)
+    assert prober.answers("a")
+
+
+def test_one_stood_still(prober: Prober) -> None:
+    """A node that stood still while others answered does not tell how slow answers are."""
+    prober.evidence.asked("a")
+    for _ in range(20):
+        prober.answer("b", "c")
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    prober.evidence.asked("b")
+    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
+    assert not prober.answers("b")
+
+
+def test_answering_again(prober: Prober) -> None:
+    """A node that was missed answers since it was asked for that answer, as a new one would."""
+    asked = prober.evidence.asked("a")
+    prober.clock.advance(1.0)
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert probe.since == asked
+
+
+def test_connecting_is_no_answer(prober: Prober) -> None:
+    """The time that connecting took does not tell how slow answers are."""
+    prober.evidence.asked("a")
+    prober.clock.advance(0.2)
+    begun = prober.clock.now
+    prober.clock.advance(QUICK)
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0), begun)
+    assert prober.evidence.slowest() == pytest.approx(QUICK)
+
+
+def test_nothing_learnt(prober: Prober) -> None:
+    """When this process could not ask, what is known stays, and no silence begins."""
+    prober.evidence.asked("a")
+    prober.evidence.unknown("a")
+    prober.clock.advance(10.0)
+    assert prober.answers("a")
+
+
+# --- over the cluster bus -------------------------------------------------------------------
+
+
+def hear(prober: Prober, *pairs: tuple[str, str]) -> None:
+    """Let a heartbeat of each node come to itself and over those ways."""
+    for node in ("a", "b", "c"):
+        prober.evidence.published(node, prober.clock.now)
+        prober.evidence.heard(node, node)
+    for listener, speaker in pairs:
+        prober.evidence.heard(listener, speaker)
+
+
+def test_deaf(prober: Prober) -> None:
+    """A node that hears itself but not another is deaf to it since it last heard it."""
+    hear(prober, ("b", "a"))
+    heard_at = prober.clock.now
+    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
+    hear(prober)
+    silence = prober.evidence.silence("b", "a")
+    assert silence is not None
+    assert silence.since == pytest.approx(heard_at)
+    assert silence.until == prober.clock.now
+
+
+def test_not_deaf(prober: Prober) -> None:
+    """A node that has missed little of another, or was never listening, is not deaf."""
+    hear(prober, ("b", "a"))
+    prober.clock.advance(PROBE_TIMEOUT - MOMENT)
+    hear(prober)
+    assert prober.evidence.silence("b", "a") is None
+    assert prober.evidence.silence("c", "a") is None
+
+
+def test_deaf_to_itself(prober: Prober) -> None:
+    """A node that does not even hear itself is none that others could tell to be deaf."""
+    hear(prober, ("b", "a"))
+    prober.clock.advance(10.0)
+    prober.evidence.published("a", prober.clock.now)
+    assert prober.evidence.silence("b", "a") is None
+
+
+def test_deaf_while_nothing_ran(prober: Prober) -> None:
+    """Time that does not count is no silence between nodes either."""
+    hear(prober, ("b", "a"))
+    prober.stand_still(10.0)
+    hear(prober)
+    assert prober.evidence.silence("b", "a") is None

@@ -1,0 +1,158 @@
+"""What counts as time in which anybody could have answered."""
+
+import pytest
+
+from cachesim.clock import ManualClock
+from cachesim.errors import CachesimError
+from cachesim.events import EventLog
+from cachesim.metronome import INTERVAL, Metronome
+
+
+class Surroundings:
+    """A metronome whose time and witness are the test's."""
+
+    def __init__(self, *, witnesses: int = 1) -> None:
+        self.clock = ManualClock(100.0)
+        self.events = EventLog(self.clock)
+        self.tolerance = 0.0
+        self.answer_takes = 0.001
+        self.gone: set[int] = set()
+        self.asked: list[int] = []
+        self.metronome = Metronome(
+            [lambda number=number: self.answer(number) for number in range(witnesses)],  # type: ignore[misc]
+            self.events,
+            "sessions",
+            lambda: self.tolerance,
+            self.clock,
+        )
+
+    def answer(self, number: int) -> None:
+        """Answer as a witness does."""
+        self.asked.append(number)
+        if number in self.gone:
+            raise CachesimError("gone")
+        self.clock.advance(self.answer_takes)
+
+    def beat(self, count: int = 1) -> None:
+        """Beat on schedule."""
+        for _ in range(count):
+            self.clock.advance(INTERVAL)
+            self.metronome.beat()
+
+    def uncounted(self, since: float) -> float:
+        """Seconds that do not count, until now."""
+        return self.metronome.uncounted(since, self.clock.now)
+
+
+@pytest.fixture
+def around() -> Surroundings:
+    """All is quick, until the test says otherwise."""
+    return Surroundings()
+
+
+def test_all_counts(around: Surroundings) -> None:
+    """As long as it beats on schedule, all time counts."""
+    around.beat(100)
+    assert around.uncounted(100.0) == 0
+    assert not around.events
+
+
+def test_standstill(around: Surroundings) -> None:
+    """The time in which nothing ran does not count, but for the beat that was due."""
+    around.beat(10)
+    begun = around.clock.now
+    around.clock.advance(2.0)
+    around.metronome.beat()
+    around.beat(10)
+    assert around.uncounted(begun) == pytest.approx(2.0 - INTERVAL + around.answer_takes)
+
+
+def test_standstill_that_nobody_has_noted(around: Surroundings) -> None:
+    """Whoever runs first after a standstill is told that it does not count."""
+    around.beat()
+    begun = around.clock.now
+    around.clock.advance(2.0)
+    assert around.uncounted(begun) == pytest.approx(2.0 - INTERVAL)
+
+
+def test_part_of_a_standstill(around: Surroundings) -> None:
+    """Of a standstill no more is left out than lies between the two moments."""
+    around.beat()
+    around.clock.advance(2.0)
+    around.metronome.beat()
+    now = around.clock.now
+    assert around.metronome.uncounted(now - 1.0, now - 0.5) == pytest.approx(0.5)
+    assert around.metronome.uncounted(now, now + 1.0) == 0
+
+
+def test_slow_witness(around: Surroundings) -> None:
+    """Time in which not even the witness answered does not count."""
+    around.beat()
+    begun = around.clock.now
+    around.answer_takes = 0.5
+    around.beat()
+    assert around.uncounted(begun) == pytest.approx(0.5)
+
+
+def test_somewhat_late(around: Surroundings) -> None:
+    """A beat that is a little late is none too late."""
+    around.beat()
+    begun = around.clock.now
+    around.answer_takes = 0.04
+    around.beat()
+    assert around.uncounted(begun) == 0
+
+
+def test_tolerance(around: Surroundings) -> None:
+    """Where answers are slow anyway, a beat may be as late as they are."""
+    around.beat()
+    begun = around.clock.now
+    around.answer_takes, around.tolerance = 0.5, 0.6
+    around.beat()
+    assert around.uncounted(begun) == 0
+
+
+def test_another_witness() -> None:
+    """While one witness is gone another one will do, and is asked first from then on."""
+    around = Surroundings(witnesses=3)
+    around.gone = {0}
+    around.beat(3)
+    assert around.asked == [0, 1, 1, 1]
+    assert around.uncounted(100.0) == 0
+
+
+def test_no_witness() -> None:
+    """Without any witness no time counts."""
+    around = Surroundings(witnesses=2)
+    around.beat()
+    begun = around.clock.now
+    around.gone = {0, 1}
+    around.beat(40)
+    assert around.uncounted(begun) == pytest.approx(39 * INTERVAL)
+
+
+@pytest.mark.parametrize(
+    ("late", "slow", "message"),
+    [
+        (1.2, 0.0, "this process stood still for 1.2 s"),
+        (0.1, 2.0, "nothing answered for 2.1 s, not even what is no node"),
+    ],
+)
+def test_event(around: Surroundings, late: float, slow: float, message: str) -> None:
+    """The event log tells of a standstill, and of whose it was."""
+    around.beat()
+    around.clock.advance(late)
+    around.answer_takes = slow
+    around.beat()
+    (event,) = around.events
+    assert (event.kind, event.source) == ("standstill", "sessions")
+    assert event.message == f"{message}: that time does not count for failovers"
+    assert event.data["seconds"] == pytest.approx(late + slow)
+
+
+def test_short_standstills_are_not_told(around: Surroundings) -> None:
+    """What is too short to matter is no event."""
+    around.beat()
+    around.clock.advance(0.2)
+    around.metronome.beat()
+    assert not around.events
