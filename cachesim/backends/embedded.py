@@ -109,7 +109,8 @@ class EmbeddedBackend:
             self._urls[zone.name] = server.start()
             for link in self._topology.links:
                 if link.home == zone.name:
-                    server.proxies.create(ProxySpec(link.name, _address(link.target, link.service)))
+                    spec = ProxySpec(link.name, _address(link.target, link.service))
+                    server.proxies.create(spec, keep_port=True)
 
     def _make_nodes(self) -> None:
         from cachesim.embedded.memcached.config import MemcachedNodeConfig

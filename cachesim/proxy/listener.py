@@ -1,6 +1,7 @@
-"""A listening socket whose new connections can be let hang."""
+"""Listening sockets: their new connections can be let hang, and their ports kept while refusing."""
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -13,6 +14,10 @@ _BACKLOG = 128
 _PAUSE = 0.2  # seconds to wait when the process has no file left for a new connection
 
 
+Accepted = Callable[[socket.socket], None]
+"""Is given each new connection, non-blocking."""
+
+
 class Listener:
     """Listens on a TCP address from the start.
 
@@ -21,43 +26,65 @@ class Listener:
     Args:
         address: `host:port`. Host is an IP address or `localhost`, and this machine alone
             (127.0.0.1) if there is none; port 0 or none is a free one.
-        accepted: is given each new connection, non-blocking.
 
     Raises:
         ToxiproxyError: it can't be listened there; status 500, in Toxiproxy's words.
+
+    Attributes:
+        address: as `canonical` has it, with the port that was free.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        address: str,
-        accepted: Callable[[socket.socket], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: str, accepted: Accepted) -> None:
         self._loop = loop
-        self._accepted = accepted
         self._filler: socket.socket | None = None
         self._filler_name: object = None
         self._hangs = False
         self._retry: asyncio.TimerHandle | None = None
         try:
-            family, host, port = _resolve(address)
+            self._family, host, port = _resolve(address)
         except ToxiproxyError as error:
             raise ToxiproxyError(f"listen tcp: {error}", error.status) from None
-        # asyncio turns Nagle's algorithm off only where the protocol is named.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket = self._bound(host, port)
+        if port == 0:
+            # Linux takes a port that it has chosen itself back when the socket is shut.
+            chosen = self._socket
+            with chosen:
+                self._socket = self._bound(*chosen.getsockname()[:2])
+        self.address = _join(*self._socket.getsockname()[:2])
+        self.open(accepted)
+
+    def open(self, accepted: Accepted) -> None:
+        """Listen again.
+
+        Raises:
+            ToxiproxyError: somebody has the port, which can't be on Linux.
+        """
+        self._accepted = accepted
+        if self._socket.fileno() < 0:
+            self._socket = self._bound(*split(self.address))
         try:
-            if sys.platform != "win32":  # where it lets others take the port
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind((host, port))
+            if sys.platform == "linux":
+                self._share(True)
             self._socket.listen(_BACKLOG)
         except OSError as error:
             self._socket.close()
-            where = _join(host, port)
-            reason = os.strerror(error.errno or 0).lower()
-            raise ToxiproxyError(f"listen tcp {where}: bind: {reason}", 500) from error
+            raise _refusal(self.address, error) from error
         self._socket.setblocking(False)
-        self.address = _join(*self._socket.getsockname()[:2])
-        loop.add_reader(self._socket, self._accept)
+        self._loop.add_reader(self._socket, self._accept)
+
+    def shut(self) -> None:
+        """Refuse connections, and keep the port. Those that were accepted go on."""
+        self._pause()
+        self._drop_filler()
+        self._hangs = False
+        if sys.platform == "linux":
+            self._share(False)
+            self._socket.shutdown(socket.SHUT_RDWR)
+            return
+        # Elsewhere no socket stops listening: the next one takes its place as soon as can be.
+        self._socket.close()
+        with contextlib.suppress(ToxiproxyError):
+            self._socket = self._bound(*split(self.address))
 
     def hang(self) -> None:
         """Let new connections hang: neither accepted nor refused.
@@ -87,10 +114,33 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Give up the port."""
         self._pause()
         self._drop_filler()
+        with contextlib.suppress(OSError):  # nobody listens
+            # A child that was forked meanwhile may have the socket too.
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _bound(self, host: str, port: int | str) -> socket.socket:
+        # asyncio turns Nagle's algorithm off only where the protocol is named.
+        sock = socket.socket(self._family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            if sys.platform != "win32":  # where it lets others take the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, int(port)))
+        except OSError as error:
+            sock.close()
+            raise _refusal(_join(host, port), error) from error
+        return sock
+
+    def _share(self, shared: bool) -> None:
+        """Whether the port may be shared with what has this option too.
+
+        With it a socket may listen beside the connections that it has accepted before, and without
+        it nobody else can take the port while nobody listens.
+        """
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(shared))
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket)
@@ -123,6 +173,43 @@ class Listener:
 
     def _accept_again(self) -> None:
         self._loop.add_reader(self._socket, self._accept)
+
+
+class Ports:
+    """The ports of one Toxiproxy. Those that it keeps stay its own while nobody listens there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._kept: set[str] = set()
+        self._shut: dict[str, Listener] = {}
+
+    def keep(self, address: str) -> None:
+        """Give the port of a listener's address up only at the end."""
+        self._kept.add(address)
+
+    def listen(self, address: str, accepted: Accepted) -> Listener:
+        """A listener. See `Listener`."""
+        with contextlib.suppress(ToxiproxyError):  # the listener says it
+            address = canonical(address)
+        if (listener := self._shut.pop(address, None)) is None:
+            return Listener(self._loop, address, accepted)
+        listener.open(accepted)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Listen no more."""
+        if listener.address in self._kept:
+            listener.shut()
+            self._shut[listener.address] = listener
+        else:
+            listener.close()
+
+    def close(self) -> None:
+        """Give up all ports where nobody listens."""
+        for listener in self._shut.values():
+            listener.close()
+        self._shut.clear()
+        self._kept.clear()
 
 
 def canonical(address: str) -> str:
@@ -184,5 +271,10 @@ def _resolve(address: str) -> tuple[socket.AddressFamily, str, int]:
     raise ToxiproxyError(f"lookup {host}: no such host", 500)
 
 
-def _join(host: str, port: int) -> str:
+def _refusal(where: str, error: OSError) -> ToxiproxyError:
+    reason = os.strerror(error.errno or 0).lower()
+    return ToxiproxyError(f"listen tcp {where}: bind: {reason}", 500)
+
+
+def _join(host: str, port: int | str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

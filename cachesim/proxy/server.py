@@ -17,7 +17,7 @@ from cachesim.embedded.pipe import pipe
 from cachesim.errors import ToxiproxyError
 from cachesim.proxy.chain import AppliedToxic
 from cachesim.proxy.connection import Connection
-from cachesim.proxy.listener import Listener, canonical, split
+from cachesim.proxy.listener import Listener, Ports, canonical, split
 from cachesim.toxics import BOTH, Stream, Toxic
 
 Factory = Callable[[], asyncio.Protocol]
@@ -83,11 +83,17 @@ class Proxy:
     """
 
     def __init__(
-        self, spec: ProxySpec, loop: asyncio.AbstractEventLoop, dial: Dial, rng: Random
+        self,
+        spec: ProxySpec,
+        loop: asyncio.AbstractEventLoop,
+        ports: Ports,
+        dial: Dial,
+        rng: Random,
     ) -> None:
         self.name, self.listen, self.upstream = spec.name, spec.listen, spec.upstream
         self.toxics: dict[Stream, list[AppliedToxic]] = {stream: [] for stream in BOTH}
         self._loop = loop
+        self._ports = ports
         self._dial = dial
         self._rng = rng
         self._listener: Listener | None = None
@@ -117,7 +123,7 @@ class Proxy:
 
     def listening(self) -> Listener:
         """A listener on its address, not yet its own."""
-        return Listener(self._loop, self.listen, self._accept)
+        return self._ports.listen(self.listen, self._accept)
 
     def start(self, listener: Listener | None = None) -> None:
         """Listen.
@@ -134,7 +140,7 @@ class Proxy:
         """Listen no more, and close all connections."""
         if self._listener is None:
             return
-        self._listener.close()
+        self._ports.leave(self._listener)
         self._listener = None
         for task in self._tasks:
             task.cancel()
@@ -255,6 +261,7 @@ class Proxies(Mapping[str, Proxy]):
         rng: Random | None = None,
     ) -> None:
         self._loop = loop
+        self._ports = Ports(loop)
         self._dial = dial or partial(dial_network, loop)
         self._rng = rng or Random()
         self._proxies: dict[str, Proxy] = {}
@@ -278,8 +285,12 @@ class Proxies(Mapping[str, Proxy]):
             raise ToxiproxyError("proxy not found", 404)
         return self._proxies[name]
 
-    def create(self, spec: ProxySpec) -> Proxy:
+    def create(self, spec: ProxySpec, *, keep_port: bool = False) -> Proxy:
         """Make a proxy.
+
+        Args:
+            keep_port: whether nobody else may have its port until `close`. A real Toxiproxy gives
+                up the port of a proxy that is disabled, deleted, or told to listen elsewhere.
 
         Raises:
             ToxiproxyError: there is one of that name, or it can't listen; then there is none.
@@ -290,6 +301,8 @@ class Proxies(Mapping[str, Proxy]):
         proxy = self._new(spec)
         if spec.enabled:
             proxy.start()
+            if keep_port:
+                self._ports.keep(proxy.listen)
         self._proxies[spec.name] = proxy
         return proxy
 
@@ -443,7 +456,7 @@ class Proxies(Mapping[str, Proxy]):
             for name, wanted in enabled.items():
                 if wanted and not self._proxies[name].enabled:
                     listeners[name] = self._proxies[name].listening()
-                    undo.callback(listeners[name].close)
+                    undo.callback(self._ports.leave, listeners[name])
             undo.pop_all()
         for change in changes:
             if isinstance(change, SetToxic):
@@ -471,9 +484,10 @@ class Proxies(Mapping[str, Proxy]):
         """Remove all proxies."""
         for name in tuple(self._proxies):
             self.delete(name)
+        self._ports.close()
 
     def _new(self, spec: ProxySpec) -> Proxy:
-        return Proxy(spec, self._loop, self._dial, self._rng)
+        return Proxy(spec, self._loop, self._ports, self._dial, self._rng)
 
     def _put(self, spec: ProxySpec) -> Proxy:
         there = self._proxies.get(spec.name)

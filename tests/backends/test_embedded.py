@@ -57,6 +57,22 @@ def test_nothing_is_left(alone: Path) -> None:
         assert [it for it in files(alone) if it.name != "lock"] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is a gap")
+def test_its_ports_are_its_own() -> None:
+    """No port is free for anybody from the start to the end, whatever is down or refused."""
+    with new() as sim:
+        ports = [handle.listen.port for handle in sim.links.values()]
+        refused = sim.faults.refuse(sim.links.where(lambda _: True))
+        killed = sim.faults.kill(*sim.nodes)
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(("127.0.0.1", port))
+        killed.heal()
+        refused.heal()
+        assert all(handle.enabled for handle in sim.links.values())
+
+
 def test_several_in_one_process() -> None:
     """Two topologies don't know of each other."""
     with new() as one, new() as other:

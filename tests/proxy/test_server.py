@@ -339,6 +339,81 @@ def test_port_is_taken() -> None:
     run(test)
 
 
+def taken(address: str, *, shared: bool) -> bool:
+    """Whether nobody else can listen there, not even who would share the port."""
+    host, port = address.split(":")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(shared))
+        try:
+            other.bind((host, int(port)))
+            other.listen()
+        except OSError:
+            return True
+    return False
+
+
+@linux_only
+@pytest.mark.parametrize("shared", [False, True])
+def test_kept_port(shared: bool) -> None:
+    """A kept port refuses while its proxy is disabled, away or gone, and nobody else can take it.
+
+    Nor do connections that were there before keep the proxy from coming back.
+    """
+
+    async def test() -> None:
+        async with rig() as r:
+            proxy = r.proxies.create(ProxySpec("q", r.upstream), keep_port=True)
+            listen = proxy.listen
+
+            def come_back() -> None:
+                r.proxies.create(ProxySpec("q", r.upstream, listen))
+
+            changes: list[tuple[Callable[[], object], Callable[[], object]]] = [
+                (
+                    lambda: r.proxies.set_enabled("q", False),
+                    lambda: r.proxies.set_enabled("q", True),
+                ),
+                (
+                    lambda: r.proxies.update("q", listen="127.0.0.1:0"),
+                    lambda: r.proxies.update("q", listen=listen),
+                ),
+                (lambda: r.proxies.delete("q"), come_back),
+            ]
+            for leave, back in changes:
+                client = await r.client(r.proxies["q"])
+                await r.accepted.get()
+                leave()
+                assert await client.all() == b""
+                assert taken(listen, shared=shared)
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.open_connection(*listen.split(":"))
+                back()
+                assert taken(listen, shared=shared)
+                assert r.proxies["q"].listen == listen
+                await r.client(r.proxies["q"])
+                await r.accepted.get()
+            r.proxies.close()
+            assert not taken(listen, shared=True)
+
+    run(test)
+
+
+def test_port_of_others() -> None:
+    """Another proxy may have the port of one that is disabled or deleted, as with Toxiproxy."""
+
+    async def test() -> None:
+        async with rig() as r:
+            listen = r.proxies.create(ProxySpec("q", NOWHERE), keep_port=True).listen
+            for address in (listen, r.proxy.listen):
+                r.proxies.set_enabled("p", False)
+                r.proxies.set_enabled("q", False)
+                r.proxies.create(ProxySpec("other", NOWHERE, address))
+                r.proxies.delete("other")
+                r.proxies.set_enabled("q", True)
+
+    run(test)
+
+
 def test_listens_on_this_machine_alone() -> None:
     """Without a host it is 127.0.0.1."""
 
