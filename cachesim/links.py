@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from cachesim.errors import FaultError, ToxiproxyError
+from cachesim.errors import CachesimError, FaultError, ToxiproxyError, ToxiproxyTimeout
 from cachesim.events import EventLog
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Link, Service, Topology
@@ -43,6 +43,8 @@ class _Lane:
         wanted: what is wanted of it, and who holds it there, by key.
         used: the slots that bring that about, by key.
         idle: slots that let everything through.
+        doubtful: slots of which nobody knows what they do, or whether they are there, as the change
+            failed that was to bring them in.
     """
 
     link: Link
@@ -51,6 +53,7 @@ class _Lane:
     holders: dict[Hashable, set[Hashable]] = field(default_factory=dict)
     used: dict[Hashable, _Slot] = field(default_factory=dict)
     idle: list[_Slot] = field(default_factory=list)
+    doubtful: list[_Slot] = field(default_factory=list)
     count: int = 0
 
     def hold(self, holder: Hashable, key: Hashable, toxic: Toxic, toxicity: float = 1.0) -> None:
@@ -69,7 +72,12 @@ class _Lane:
 
     @property
     def is_settled(self) -> bool:
-        return self.wanted.keys() == self.used.keys()
+        return self.wanted.keys() == self.used.keys() and not self.doubtful
+
+    def forget(self) -> None:
+        """The proxy is a new one: there are no toxics."""
+        for slots in (self.used, self.idle, self.doubtful):
+            slots.clear()
 
     def unwanted(self) -> list[Hashable]:
         """What to take away, the stall first."""
@@ -98,6 +106,8 @@ class Links(Mapping[str, Link]):
     Args:
         servers: the Toxiproxy of each zone.
         is_frozen: whether a node's process stands still, so that its links may be stuck.
+        renew: gives a zone a new Toxiproxy with the proxies that it had at the start, for one that
+            stands still.
     """
 
     def __init__(
@@ -106,17 +116,21 @@ class Links(Mapping[str, Link]):
         servers: Mapping[str, ToxiproxyClient],
         events: EventLog,
         is_frozen: Callable[[str], bool],
+        renew: Callable[[str], None],
     ) -> None:
         self._links = {link.name: link for link in topology.links}
         self._servers = servers
         self._events = events
         self._is_frozen = is_frozen
+        self._renew = renew
         self._lanes = {link: tuple(_Lane(link, s) for s in BOTH) for link in topology.links}
         self._refused: dict[Link, set[Hashable]] = {link: set() for link in topology.links}
         self._disabled: set[Link] = set()
         self._postponed: set[Link] = set()
         # Links whose release failed, until it is repeated.
         self._owed: dict[Hashable, set[Link]] = {}
+        # Zones whose Toxiproxy stands still for good.
+        self._lost: set[str] = set()
         # As the servers had them at the start, to make a proxy anew.
         self._specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
@@ -223,7 +237,11 @@ class Links(Mapping[str, Link]):
                 holders.clear()
             self._owed.clear()
             self._bring_about(self._lanes)
-            if error := self._side_by_side(self._tidy, self._servers):
+            error = self._side_by_side(self._tidy, self._servers)
+            if error and self._lost:
+                self._replace_lost()
+                error = self._side_by_side(self._tidy, self._servers)
+            if error:
                 raise FaultError(f"the links could not be reset: {error}") from error
 
     def toxics(self, link: Link) -> list[dict[str, Any]]:
@@ -265,16 +283,53 @@ class Links(Mapping[str, Link]):
         try:
             self._bring_about(links)
         except FaultError:
-            self._let_go(holder)
+            self._owed[holder] = self._let_go(holder)
             with contextlib.suppress(FaultError):  # the first error says more
                 self._bring_about(links)
+                del self._owed[holder]
             raise
 
     def _bring_about(self, links: Iterable[Link]) -> None:
         """Make links what is wanted of them, side by side."""
         differing = [k for k in links if self._differs(k) or k in self._postponed]
-        if error := self._side_by_side(self._change, differing):
+        error = self._side_by_side(self._change, differing)
+        if error and self._lost:
+            there_again = [k for k in self._replace_lost() if self._differs(k)]
+            error = self._side_by_side(self._change, {*differing, *there_again})
+        if error:
             raise FaultError(f"a link could not be changed: {error}") from error
+
+    def _replace_lost(self) -> set[Link]:
+        """Replace the Toxiproxies that stand still; gives their links."""
+        renewed = set()
+        for zone in sorted(self._lost):
+            try:
+                self._renew(zone)
+            except CachesimError as error:
+                raise FaultError(
+                    f"the Toxiproxy of az-{zone} stands still and could not be replaced: {error}. "
+                    "Take the topology down, and start it again."
+                ) from error
+            for link in self._at_home(zone):
+                self._forget(link)
+                renewed.add(link)
+            self._lost.discard(zone)
+            self._events.record(
+                "replaced",
+                f"az-{zone}",
+                "its Toxiproxy stood still, as a receiver on one of its links did not read; "
+                "its connections were closed and its nodes started again",
+            )
+        return renewed
+
+    def _at_home(self, zone: str) -> list[Link]:
+        return [link for link in self._links.values() if link.home == zone]
+
+    def _forget(self, link: Link) -> None:
+        """A proxy is a new one."""
+        for lane in self._lanes[link]:
+            lane.forget()
+        self._disabled.discard(link)
 
     def _side_by_side(
         self, act: Callable[[_Item], None], items: Iterable[_Item]
@@ -294,6 +349,38 @@ class Links(Mapping[str, Link]):
         return not settled or bool(self._refused[link]) != (link in self._disabled)
 
     def _change(self, link: Link) -> None:
+        try:
+            self._try_to_change(link)
+        except ToxiproxyTimeout:
+            self._save(link)
+            self._try_to_change(link)
+
+    def _save(self, link: Link) -> None:
+        """Make a proxy anew if it stands still.
+
+        A change of a toxic waits, in a real Toxiproxy 2.12, for what the link carries to be read.
+        When the receiver reads no more, no call about the proxy is answered ever again, but for its
+        deletion. That one waits too, and with it all calls about the others, if a client has
+        connected meanwhile: then nothing helps but another Toxiproxy.
+
+        Raises:
+            ToxiproxyTimeout: the Toxiproxy as a whole stands still, or is too slow.
+        """
+        server = self.server(link)
+        if not server.is_stuck(link.name):
+            return
+        try:
+            server.delete(link.name)
+        except ToxiproxyTimeout:
+            self._lost.add(link.home)
+            raise
+        server.populate([self._specs[link.name]])
+        self._forget(link)
+        self._events.record(
+            "replaced", link, "it stood still, as a receiver did not read; connections were closed"
+        )
+
+    def _try_to_change(self, link: Link) -> None:
         lanes = [lane for lane in self._lanes[link] if not lane.is_settled]
         if not lanes or not self._may_be_stuck(link):
             if link in self._postponed:
@@ -309,7 +396,8 @@ class Links(Mapping[str, Link]):
             self._events.record("postponed", link, "until the node that stands still goes on")
         refused = bool(self._refused[link])
         if refused != (link in self._disabled):
-            self.server(link).set_enabled(link.name, not refused)
+            with _ignored(404):  # somebody has deleted it, and nothing refuses better
+                self.server(link).set_enabled(link.name, not refused)
             (self._disabled.add if refused else self._disabled.discard)(link)
 
     def _may_be_stuck(self, link: Link) -> bool:
@@ -336,6 +424,10 @@ class Links(Mapping[str, Link]):
             return
         server, proxy = self.server(lane.link), lane.link.name
         was_stalled = lane.is_stalled
+        while lane.doubtful:
+            with _ignored(404):
+                server.remove_toxic(proxy, lane.doubtful[-1].name)
+            lane.doubtful.pop()
         for key in lane.unwanted():
             if was_stalled and key != _STALL and server.may_block:
                 # What was held back flows off first, and connections whose receiver is gone end.
@@ -352,37 +444,70 @@ class Links(Mapping[str, Link]):
             del lane.used[key]
         for key in lane.missing():
             toxic, toxicity = lane.wanted[key]
-            slot_or_none = lane.idle_slot(toxic, toxicity)
-            if slot_or_none is not None:
-                lane.idle.remove(slot_or_none)
-                with _ignored(404):
-                    server.update_toxic(proxy, slot_or_none.name, toxic)
-                    slot_or_none.toxic = toxic
-                    lane.used[key] = slot_or_none
-                    continue
-            slot = lane.new_slot(toxic, toxicity)
-            with _ignored(409):
-                server.add_toxic(proxy, slot.name, toxic, lane.stream, toxicity)
+            slot = lane.idle_slot(toxic, toxicity)
+            if slot is None or not self._reuse(lane, slot, toxic):
+                slot = self._add(lane, toxic, toxicity)
             lane.used[key] = slot
+
+    def _reuse(self, lane: _Lane, slot: _Slot, toxic: Toxic) -> bool:
+        """Set an idle toxic; False if it is not there any more."""
+        lane.idle.remove(slot)
+        lane.doubtful.append(slot)
+        there = False
+        with _ignored(404):
+            self.server(lane.link).update_toxic(lane.link.name, slot.name, toxic)
+            slot.toxic = toxic
+            there = True
+        lane.doubtful.remove(slot)
+        return there
+
+    def _add(self, lane: _Lane, toxic: Toxic, toxicity: float) -> _Slot:
+        """Add a toxic under a name that nobody else has taken."""
+        while True:
+            slot = lane.new_slot(toxic, toxicity)
+            lane.doubtful.append(slot)
+            with _ignored(409):
+                self.server(lane.link).add_toxic(
+                    lane.link.name, slot.name, toxic, lane.stream, toxicity
+                )
+                lane.doubtful.remove(slot)
+                return slot
+            lane.doubtful.remove(slot)
 
     def _tidy(self, zone: str) -> None:
         """Undo what was done to a server by hand."""
         server = self._servers[zone]
-        proxies = server.proxies()
-        for link in (k for k in self._links.values() if k.home == zone):
-            lanes = self._lanes[link]
-            proxy = proxies.get(link.name)
-            if proxy is None or proxy["upstream"] != self._specs[link.name]["upstream"]:
-                server.populate([self._specs[link.name]])
-                proxy = server.proxy(link.name)
-            if not proxy["enabled"]:
-                server.set_enabled(link.name, True)
-            there = {toxic["name"] for toxic in proxy["toxics"]}
-            for lane in lanes:
-                lane.idle = [slot for slot in lane.idle if slot.name in there]
-            for name in there - {slot.name for lane in lanes for slot in lane.idle}:
-                with _ignored(404):
-                    server.remove_toxic(link.name, name)
+        try:
+            proxies = server.proxies()
+        except ToxiproxyTimeout:
+            # A proxy stands still that nobody here has touched.
+            for link in self._at_home(zone):
+                self._save(link)
+            try:
+                proxies = server.proxies()
+            except ToxiproxyTimeout:
+                self._lost.add(zone)
+                raise
+        for link in self._at_home(zone):
+            try:
+                self._tidy_proxy(link, proxies.get(link.name))
+            except ToxiproxyTimeout:
+                self._save(link)
+                self._tidy_proxy(link, server.proxy(link.name))
+
+    def _tidy_proxy(self, link: Link, proxy: dict[str, Any] | None) -> None:
+        server, lanes, spec = self.server(link), self._lanes[link], self._specs[link.name]
+        if proxy is None or any(proxy[key] != value for key, value in spec.items()):
+            server.populate([spec])
+            proxy = server.proxy(link.name)
+        if not proxy["enabled"]:
+            server.set_enabled(link.name, True)
+        there = {toxic["name"] for toxic in proxy["toxics"]}
+        for lane in lanes:
+            lane.idle = [slot for slot in lane.idle if slot.name in there]
+        for name in there - {slot.name for lane in lanes for slot in lane.idle}:
+            with _ignored(404):
+                server.remove_toxic(link.name, name)
 
 
 @contextlib.contextmanager

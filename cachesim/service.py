@@ -25,7 +25,17 @@ _LOOK = 0.5  # seconds between two looks at a node's log
 _WINDOW = 1000  # lines that may be added between two looks
 _HEARTBEAT = 5.0  # seconds: how soon the end of a caller that follows is noticed
 _NODE_VERBS = ("kill", "stop", "pause", "resume", "restart")
-_BACKEND_VERBS = ("state", "kill", "shut_down", "pause", "resume", "run", "truncate_aof", "logs")
+_BACKEND_VERBS = (
+    "state",
+    "kill",
+    "shut_down",
+    "pause",
+    "resume",
+    "run",
+    "truncate_aof",
+    "logs",
+    "renew_toxiproxy",
+)
 _ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
 
 

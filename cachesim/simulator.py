@@ -298,7 +298,13 @@ class Simulator:
         """Set up what watches and breaks the topology."""
         backend = self._carrier.backend
         servers = {z.name: backend.toxiproxy_client(z.name) for z in self.topology.zones}
-        links = Links(self.topology, servers, self.events, lambda node: nodes.is_frozen(node))
+        links = Links(
+            self.topology,
+            servers,
+            self.events,
+            lambda node: nodes.is_frozen(node),
+            backend.renew_toxiproxy,
+        )
         life.callback(links.close)
         nodes = Nodes(self.topology, backend, links, self.events)
         self._admin = NodeClients(

@@ -25,7 +25,9 @@ class FakeToxiproxy(ToxiproxyClient):
 
     Attributes:
         calls: every call that changes something, in order; may be shared with other fakes.
-        stuck: proxies whose toxics can't be changed: the calls time out.
+        stuck: proxies whose toxics can't be changed: the calls time out, until they are deleted.
+        is_lost: whether nothing can be deleted either.
+        busy: how many more calls time out for no reason that lasts.
         broken: the status that every call about a proxy gets, by proxy.
     """
 
@@ -33,6 +35,8 @@ class FakeToxiproxy(ToxiproxyClient):
         super().__init__(f"http://toxiproxy-{zone}:8474")
         self.calls = calls
         self.stuck: set[str] = set()
+        self.is_lost = False
+        self.busy = 0
         self.broken: dict[str, int] = {}
         self._proxies: dict[str, dict[str, Any]] = {}
         for name in proxies:
@@ -85,6 +89,25 @@ class FakeToxiproxy(ToxiproxyClient):
         self._find(name)["enabled"] = enabled
         self.calls.append(("enable" if enabled else "disable", name))
 
+    def delete(self, name: str) -> None:
+        """See `ToxiproxyClient.delete`."""
+        if self.is_lost:
+            raise ToxiproxyTimeout("no answer")
+        self.forget(name)
+        self.stuck.discard(name)
+        self.calls.append(("delete", name))
+
+    def is_stuck(self, name: str) -> bool:
+        """See `ToxiproxyClient.is_stuck`."""
+        return name in self.stuck
+
+    def renew(self) -> None:
+        """Be a new server, with the same proxies."""
+        self.stuck.clear()
+        self.is_lost = False
+        for proxy in self.proxies().values():
+            self.make({key: proxy[key] for key in ("name", "listen", "upstream")})
+
     def add_toxic(
         self, proxy: str, name: str, toxic: Toxic, stream: Stream, toxicity: float = 1.0
     ) -> None:
@@ -134,7 +157,8 @@ class FakeToxiproxy(ToxiproxyClient):
         raise ToxiproxyError("toxic not found", 404)
 
     def _wait(self, proxy: str) -> None:
-        if proxy in self.stuck:
+        if self.busy or proxy in self.stuck:
+            self.busy = max(0, self.busy - 1)
             raise ToxiproxyTimeout("no answer")
 
 
@@ -198,6 +222,10 @@ class FakeBackend:
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
         """See `Backend.toxiproxy_client`."""
         return FakeToxiproxy(zone, [], [])
+
+    def renew_toxiproxy(self, zone: str) -> None:
+        """See `Backend.renew_toxiproxy`."""
+        self._set(NodeState.RUNNING, "renew", zone)
 
     def state(self, node: str) -> NodeState:
         """See `Backend.state`."""

@@ -32,7 +32,7 @@ class Rig:
         self.servers = toxiproxies(self.topology, self.calls)
         self.events = EventLog()
         self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
-        self.links = Links(self.topology, self.servers, self.events, lambda _: False)
+        self.links = Links(self.topology, self.servers, self.events, lambda _: False, lambda _: None)
         nodes = Nodes(self.topology, self.backend, self.links, self.events)
         self.faults = Faults(self.topology, self.links, nodes, self.sizes, self.events, seed=seed)
 

@@ -1,10 +1,12 @@
 """Links: what faults hold of them, and the chains of toxics that come of it."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
-from cachesim.errors import FaultError
+from cachesim.errors import FaultError, StartError, ToxiproxyError, ToxiproxyTimeout
 from cachesim.events import EventLog
 from cachesim.links import Links
 from cachesim.topology import CLIENT, Link, Topology, production
@@ -21,6 +23,7 @@ class Rig:
     Attributes:
         frozen: the nodes that stand still.
         link: a link to try things on.
+        renewed: zones that were given a new Toxiproxy.
     """
 
     def __init__(self) -> None:
@@ -29,8 +32,16 @@ class Rig:
         self.servers = toxiproxies(self.topology, self.calls)
         self.events = EventLog()
         self.frozen: set[str] = set()
-        self.links = Links(self.topology, self.servers, self.events, self.frozen.__contains__)
+        self.renewed: list[str] = []
+        self.links = Links(
+            self.topology, self.servers, self.events, self.frozen.__contains__, self.renew
+        )
         self.link = self.links["b-to-redis-a"]
+
+    def renew(self, zone: str) -> None:
+        """Give a zone a new Toxiproxy."""
+        self.renewed.append(zone)
+        self.servers[zone].renew()
 
     @property
     def server(self) -> FakeToxiproxy:
@@ -97,7 +108,7 @@ def test_missing_proxy() -> None:
     servers = toxiproxies(topology, [])
     servers["b"].forget("b-to-redis-a")
     with pytest.raises(FaultError, match="lacks the proxies b-to-redis-a"):
-        Links(topology, servers, EventLog(), lambda _: False)
+        Links(topology, servers, EventLog(), lambda _: False, lambda _: None)
 
 
 def test_server_of_a_link(rig: Rig) -> None:
@@ -326,15 +337,17 @@ def test_idle_toxic_removed_by_hand(rig: Rig) -> None:
     assert rig.does() == ["latency"]
 
 
-def test_added_already(rig: Rig) -> None:
-    """A toxic that is there already, under the name it would get, is taken for added."""
+def test_name_taken_by_hand(rig: Rig) -> None:
+    """A toxic of somebody's that has the name it would get is not taken for it."""
     rig.slow("f")
     (name,) = rig.server.names(rig.link.name)
     other = Rig()
-    other.server.add_toxic(other.link.name, name, SLOW, DOWN)
+    other.server.add_toxic(other.link.name, name, Bandwidth(64), DOWN)
     other.slow("f")
-    assert other.does() == ["latency"]
+    assert other.does() == ["bandwidth", "latency"]
     other.links.release("f")
+    assert other.does() == ["bandwidth"]
+    other.links.reset()
     assert other.is_whole()
     other.links.close()
 
@@ -348,11 +361,118 @@ def test_failing_addition(rig: Rig) -> None:
     assert rig.is_whole()
 
 
-def test_addition_that_times_out(rig: Rig) -> None:
-    """A server that does not answer in time is an error too."""
+@pytest.mark.parametrize("status", [500, 503])
+def test_change_that_failed_but_was_made(
+    rig: Rig, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A toxic that was added or set although the answer was an error is gone after all."""
+    for verb in ("add_toxic", "update_toxic"):
+        make = getattr(rig.server, verb)
+
+        def change(*arguments: Any, make: Callable[..., None] = make) -> None:
+            make(*arguments)
+            raise ToxiproxyError("told to fail", status)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rig.server, verb, change)
+            with pytest.raises(FaultError):
+                rig.slow("f")
+        rig.links.release("f")
+        assert rig.is_whole()
+        rig.slow("f")
+        assert rig.does() == ["latency"]
+        rig.links.release("f")
+
+
+def test_busy_server(rig: Rig) -> None:
+    """A server that did not answer in time, but does now, is asked again; its proxies stay."""
+    rig.server.busy = 1
+    rig.slow("f")
+    assert rig.does() == ["latency"]
+    assert not rig.events
+
+
+def test_stuck_proxy(rig: Rig) -> None:
+    """A proxy that stands still is made anew, with all that is wanted of it; the log says so."""
+    rig.slow("one")
     rig.server.stuck.add(rig.link.name)
-    with pytest.raises(FaultError, match="no answer"):
-        rig.stall("f")
+    rig.links.hold_toxic("other", [rig.link], Bandwidth(64), [UP])
+    assert rig.does() == ["latency"]
+    assert rig.does(stream=UP) == ["bandwidth"]
+    assert [(event.kind, event.source) for event in rig.events] == [("replaced", rig.link.name)]
+    for holder in ("one", "other"):
+        rig.server.stuck.add(rig.link.name)
+        rig.links.release(holder)
+    assert rig.is_whole()
+    assert rig.renewed == []
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "reset"])
+def test_stuck_server(rig: Rig, verb: str) -> None:
+    """A server that stands still is replaced, and its links are what is wanted of them."""
+    rig.slow("f")
+    rig.stall("other", rig.links["b-to-redis-c"])
+    rig.links.hold_refused("other", [rig.links["b-to-memcached-a"]])
+    rig.server.stuck.add(rig.link.name)
+    rig.server.is_lost = True
+    if verb == "hold":
+        rig.slow("g")
+        assert rig.does() == ["latency", "latency"]
+    else:
+        (rig.links.reset if verb == "reset" else partial(rig.links.release, "f"))()
+        assert rig.does() == []
+    assert rig.does(rig.links["b-to-redis-c"]) == ([] if verb == "reset" else ["stall"])
+    assert rig.server.is_enabled("b-to-memcached-a") is (verb == "reset")
+    assert rig.renewed == ["b"]
+    assert [(event.kind, event.source) for event in rig.events] == [("replaced", "az-b")]
+    rig.links.reset()
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_stuck_by_hand(rig: Rig, is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reset saves a server that stands still because of what somebody did by hand."""
+    there = rig.server.proxies
+
+    def proxies() -> dict[str, dict[str, Any]]:
+        if rig.server.stuck:
+            raise ToxiproxyTimeout("no answer")
+        return there()
+
+    rig.server.stuck.add(rig.link.name)
+    rig.server.is_lost = is_lost
+    monkeypatch.setattr(rig.server, "proxies", proxies)
+    monkeypatch.setattr(rig.server, "proxy", lambda name: there()[name])
+    rig.links.reset()
+    assert not rig.server.stuck
+    assert rig.renewed == (["b"] if is_lost else [])
+
+
+def test_server_that_can_not_be_replaced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error that says what to do, and is made up for when it can be."""
+    rig.slow("f")
+    rig.server.stuck.add(rig.link.name)
+    rig.server.is_lost = True
+
+    def fail(_: str) -> None:
+        raise StartError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.links, "_renew", fail)
+        with pytest.raises(FaultError, match="no space left.*start it again"):
+            rig.links.release("f")
+    rig.links.release("f")
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("verb", ["release", "reset"])
+def test_refused_proxy_deleted_by_hand(rig: Rig, verb: str) -> None:
+    """A proxy that is gone can be released of a refusal, and a reset makes it anew."""
+    rig.links.hold_refused("f", [rig.link])
+    rig.server.forget(rig.link.name)
+    if verb == "release":
+        rig.links.release("f")
+    rig.links.reset()
     assert rig.is_whole()
 
 
@@ -534,11 +654,12 @@ def test_reset_after_a_proxy_was_deleted_by_hand(rig: Rig) -> None:
 
 
 def test_reset_after_a_proxy_was_changed_by_hand(rig: Rig) -> None:
-    """A proxy that leads elsewhere leads to its node again."""
+    """A proxy that leads or listens elsewhere does so no more."""
     before = rig.server.spec(rig.link.name)
-    rig.server.make({**before, "upstream": "elsewhere:1"})
-    rig.links.reset()
-    assert rig.server.spec(rig.link.name) == before
+    for key in ("upstream", "listen"):
+        rig.server.make({**before, key: "elsewhere:1"})
+        rig.links.reset()
+        assert rig.server.spec(rig.link.name) == before
 
 
 def test_reset_that_fails(rig: Rig) -> None:

@@ -27,7 +27,11 @@ class Rig:
         self.servers = toxiproxies(self.topology, self.calls)
         events = EventLog()
         self.links = Links(
-            self.topology, self.servers, events, lambda node: self.nodes.is_frozen(node)
+            self.topology,
+            self.servers,
+            events,
+            lambda node: self.nodes.is_frozen(node),
+            self.backend.renew_toxiproxy,
         )
         self.nodes = Nodes(self.topology, self.backend, self.links, events)
 

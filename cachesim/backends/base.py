@@ -64,6 +64,14 @@ class Backend(Protocol):
         """A client for it, for whoever calls this."""
         ...
 
+    def renew_toxiproxy(self, zone: str) -> None:
+        """Give a zone a new Toxiproxy, as at the start, for one whose API stands still.
+
+        Raises:
+            CachesimError: it can't be done.
+        """
+        ...
+
     def state(self, node: str) -> NodeState:
         """What the node's process does."""
         ...

@@ -1,5 +1,6 @@
 """What the backends on a container engine share: the engine, and nodes that are containers."""
 
+import contextlib
 import io
 import socket
 import tarfile
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cachesim.backends.base import NodeState
-from cachesim.backends.plan import Plan
-from cachesim.errors import BackendUnavailable
+from cachesim.backends.plan import Plan, pod_of
+from cachesim.clock import Deadline
+from cachesim.errors import BackendUnavailable, CachesimError, StartError, ToxiproxyError
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _AOF_FOLDER = "/data/appendonlydir"
 _KNOCK_TIMEOUT = 5.0  # seconds
+_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a container that runs
+_POLL = 0.005  # seconds
 
 
 class ContainerNodes:
@@ -58,6 +62,44 @@ class ContainerNodes:
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
         """A client for it."""
         return ToxiproxyClient(self.toxiproxy(zone))
+
+    def renew_toxiproxy(self, zone: str) -> None:
+        """Start a pod's containers anew: its holder's end takes the others' network away.
+
+        Redis nodes keep what is on their disks, Memcached nodes come back empty. Those that were
+        stopped or paused are so again.
+
+        Raises:
+            CachesimError: the engine refused.
+        """
+        from docker.errors import APIError
+
+        nodes = [node.name for node in self._plan.topology.nodes if node.zone == zone]
+        try:
+            before = {node: self.state(node) for node in nodes}
+            up = [node for node, state in before.items() if state is not NodeState.STOPPED]
+            self.kill(*up)
+            self._containers[pod_of(zone)].restart(timeout=0)
+            self._populate(zone)
+            side_by_side(self.run, up)
+            self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
+        except APIError as error:
+            raise CachesimError(f"the engine refused: {error.explanation or error}") from error
+
+    def _populate(self, zone: str) -> None:
+        """Give a zone's Toxiproxy its proxies, as soon as it answers."""
+        deadline = Deadline(_TOXIPROXY_TIMEOUT)
+        with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
+            while True:
+                try:
+                    server.populate(self._plan.proxies(zone))
+                    return
+                except ToxiproxyError as error:
+                    if error.status or deadline.expired:
+                        raise StartError(
+                            f"the proxies of zone {zone} can't be made: {error}"
+                        ) from error
+                    time.sleep(_POLL)
 
     # --- node verbs -------------------------------------------------------------------------
 

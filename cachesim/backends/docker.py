@@ -48,10 +48,8 @@ from cachesim.errors import (
     NotReady,
     PortTaken,
     StartError,
-    ToxiproxyError,
 )
 from cachesim.owner import Owner
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import Node, Service, Topology
 
@@ -63,8 +61,6 @@ RUN_LABEL = "cachesim.run"
 ID_LABEL = "cachesim.id"
 OWNER_LABEL = "cachesim.owner"
 
-_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a container that runs
-_POLL = 0.005  # seconds
 _REMOVAL_LIMIT = 30.0  # seconds
 _PAUSE = 0.05  # seconds between two tries to remove what is in use
 _TRIES = 3  # a free port may be taken between its choice and its use
@@ -185,7 +181,9 @@ class DockerBackend(ContainerNodes):
             pods = {z.name: pool.submit(create_pod, z.name) for z in self._topology.zones}
 
             def start_pod(zone: str) -> None:
-                pods[zone].result().start()
+                pod = pods[zone].result()
+                pod.start()
+                self._containers[pod_of(zone)] = pod
                 self._populate(zone)
 
             started = {z.name: pool.submit(start_pod, z.name) for z in self._topology.zones}
@@ -241,21 +239,6 @@ class DockerBackend(ContainerNodes):
             with self._makers:
                 self._making_now -= 1
                 self._makers.notify_all()
-
-    def _populate(self, zone: str) -> None:
-        """Give a zone's Toxiproxy its proxies, as soon as it answers."""
-        deadline = Deadline(_TOXIPROXY_TIMEOUT)
-        with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
-            while True:
-                try:
-                    server.populate(self._plan.proxies(zone))
-                    return
-                except ToxiproxyError as error:
-                    if error.status or deadline.expired:
-                        raise StartError(
-                            f"the proxies of zone {zone} can't be made: {error}"
-                        ) from error
-                    time.sleep(_POLL)
 
     def _create_volume(self) -> None:
         with self._making():

@@ -221,6 +221,9 @@ class EmbeddedBackend:
 
         return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
 
+    def renew_toxiproxy(self, zone: str) -> None:
+        """See `Backend.renew_toxiproxy`: its API never stands still, as it waits for nobody."""
+
     # --- verbs ------------------------------------------------------------------------------
 
     def state(self, node: str) -> NodeState:

@@ -76,6 +76,10 @@ class RemoteBackend:
         """See `Backend.toxiproxy_client`."""
         return ToxiproxyClient(self.toxiproxy(zone))
 
+    def renew_toxiproxy(self, zone: str) -> None:
+        """See `Backend.renew_toxiproxy`."""
+        self._call("renew_toxiproxy", zone)
+
     def state(self, node: str) -> NodeState:
         """See `Backend.state`."""
         return NodeState(self._call("state", node))

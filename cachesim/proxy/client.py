@@ -55,6 +55,25 @@ class ToxiproxyClient:
         """Let a proxy listen, or close its connections and refuse new ones."""
         self._call("POST", f"/proxies/{_part(name)}", {"enabled": enabled})
 
+    def delete(self, name: str) -> None:
+        """Remove a proxy and close its connections."""
+        self._call("DELETE", f"/proxies/{_part(name)}")
+
+    def is_stuck(self, name: str) -> bool:
+        """Whether a proxy does not answer, but the server itself does.
+
+        Raises:
+            ToxiproxyTimeout: the server does not answer either.
+        """
+        try:
+            self.proxy(name)
+        except ToxiproxyTimeout:
+            self.version()
+            return True
+        except ToxiproxyError:
+            return False
+        return False
+
     def reset(self) -> None:
         """Enable all proxies and remove all toxics."""
         self._call("POST", "/reset")
