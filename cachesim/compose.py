@@ -192,6 +192,7 @@ def _zone(plan: Plan, zone: Zone, engine: str) -> str:
         pod=pod_of(zone.name),
         pod_command=_yaml([*TOXIPROXY_COMMAND, f"-config=/proxies/{zone.name}.json"]),
         ports=_yaml([f"{plan.host}:{outside}:{inside}" for inside, outside in published]),
+        sysctls=_yaml(plan.sysctls()),
         redis=redis.name,
         redis_command=_yaml(command_of(redis, engine)),
         memcached=memcached.name,

@@ -31,7 +31,7 @@ class AofSizes(Protocol):
     """Where the sizes of the append-only files are known from."""
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """The size of a node's append-only file some seconds ago, in bytes, if it is known."""
+        """The size of a node's append-only file some seconds ago or less, in bytes, if known."""
         ...
 
 
@@ -220,14 +220,14 @@ class Faults:
         """
         dark = self._topology.zone(zone)
 
+        def synced(node: str) -> int | None:
+            if self._topology.node(node).service is not Service.REDIS:
+                return None
+            return self._sizes.aof_size(node, self._random.uniform(0, EVERYSEC))
+
         def apply(fault: Fault) -> None:
-            synced = {
-                node: size
-                for node in self._nodes.in_zone(dark.name)
-                if self._topology.node(node).service is Service.REDIS
-                and (size := self._sizes.aof_size(node, self._random.uniform(0, EVERYSEC)))
-                is not None
-            }
+            # First: a link to what stands still can't be changed.
+            self._links.hold_stall(fault, self._around(dark.name))
             self._nodes.cut_power(fault, dark.name, synced)
 
         return self._begin("az-power", str(dark), apply)

@@ -303,6 +303,12 @@ class Links(Mapping[str, Link]):
         """Replace the Toxiproxies that stand still; gives their links."""
         renewed = set()
         for zone in sorted(self._lost):
+            self._events.record(
+                "replaced",
+                f"az-{zone}",
+                "its Toxiproxy stands still, as a receiver on one of its links does not read: "
+                "its connections are closed and its nodes start again",
+            )
             try:
                 self._renew(zone)
             except CachesimError as error:
@@ -314,12 +320,6 @@ class Links(Mapping[str, Link]):
                 self._forget(link)
                 renewed.add(link)
             self._lost.discard(zone)
-            self._events.record(
-                "replaced",
-                f"az-{zone}",
-                "its Toxiproxy stood still, as a receiver on one of its links did not read; "
-                "its connections were closed and its nodes started again",
-            )
         return renewed
 
     def _at_home(self, zone: str) -> list[Link]:
@@ -444,10 +444,11 @@ class Links(Mapping[str, Link]):
             del lane.used[key]
         for key in lane.missing():
             toxic, toxicity = lane.wanted[key]
-            slot = lane.idle_slot(toxic, toxicity)
-            if slot is None or not self._reuse(lane, slot, toxic):
-                slot = self._add(lane, toxic, toxicity)
-            lane.used[key] = slot
+            idle = lane.idle_slot(toxic, toxicity)
+            if idle is not None and self._reuse(lane, idle, toxic):
+                lane.used[key] = idle
+            else:
+                lane.used[key] = self._add(lane, toxic, toxicity)
 
     def _reuse(self, lane: _Lane, slot: _Slot, toxic: Toxic) -> bool:
         """Set an idle toxic; False if it is not there any more."""

@@ -92,10 +92,19 @@ class Monitor:
         self._metronome.stop()
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """The size of a node's append-only file some seconds ago, in bytes, if it is known."""
+        """The size of a node's append-only file some seconds ago or less, in bytes, if known.
+
+        All that the node had acknowledged by then is in it.
+        """
         moment = self._clock.monotonic() - ago
-        sizes = [size for at, size in tuple(self._aof_sizes[node]) if at <= moment]
-        return sizes[-1] if sizes else None
+        return next((size for at, size in tuple(self._aof_sizes[node]) if at >= moment), None)
+
+    def _note_size(self, node: str, begun: float, size: int) -> None:
+        """Remember a size by when it was asked for: all that was acknowledged before is in it."""
+        sizes = self._aof_sizes[node]
+        sizes.append((begun, size))
+        while sizes[0][0] < begun - _HISTORY:
+            sizes.popleft()
 
     def _spawn(self, target: Callable[[str], None], node: str) -> None:
         thread = threading.Thread(
@@ -171,10 +180,7 @@ class Monitor:
         info, cluster = _fields(connection.read_response()), _fields(connection.read_response())
         connection.read_response()
         self.evidence.published(node, begun)
-        sizes = self._aof_sizes[node]
-        sizes.append((self._clock.monotonic(), int(info.get("aof_current_size", 0))))
-        while sizes[0][0] < asked - _HISTORY:
-            sizes.popleft()
+        self._note_size(node, begun, int(info.get("aof_current_size", 0)))
         is_syncing = info.get("master_sync_in_progress", "0") != "0"
         is_down = info.get("master_link_status") == "down" and not is_syncing
         before = self.evidence.probe(node)

@@ -70,7 +70,7 @@ class Nodes:
                 self._paused[node].add(holder)
             self._backend.pause(*nodes)
 
-    def cut_power(self, holder: Hashable, zone: str, synced: dict[str, int]) -> None:
+    def cut_power(self, holder: Hashable, zone: str, synced: Callable[[str], int | None]) -> None:
         """Stop all nodes of a zone dead at once; none can run until the power is back.
 
         A dead machine refuses nothing and closes nothing, but a killed process does both. So the
@@ -78,15 +78,22 @@ class Nodes:
         their connections are gone.
 
         Args:
-            synced: bytes of the append-only file that had reached the disk, by Redis node.
+            synced: says how many bytes of a node's append-only file have reached the disk, if that
+                is known. It is asked when the nodes stand still: what they acknowledge until then
+                counts too.
         """
         with self._lock:
-            up = [node for node in self.in_zone(zone) if self.is_up(node)]
+            nodes = self.in_zone(zone)
+            up = [node for node in nodes if self.is_up(node)]
             self._dark[zone].add(holder)
             self._backend.pause(*up)
-            self._synced |= {node: size for node, size in synced.items() if node in up}
             for node in up:
                 self._paused[node].clear()
+                if (size := synced(node)) is not None:
+                    self._synced[node] = size
+            for node in set(nodes).difference(up):
+                # A dead process refuses, a dead machine does not.
+                self._links.release(("down", node))
 
     def release(self, holder: Hashable) -> None:
         """Resume and start what the holder held and no one else holds. Repeating is harmless."""

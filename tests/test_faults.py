@@ -32,7 +32,9 @@ class Rig:
         self.servers = toxiproxies(self.topology, self.calls)
         self.events = EventLog()
         self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
-        self.links = Links(self.topology, self.servers, self.events, lambda _: False, lambda _: None)
+        self.links = Links(
+            self.topology, self.servers, self.events, lambda _: False, lambda _: None
+        )
         nodes = Nodes(self.topology, self.backend, self.links, self.events)
         self.faults = Faults(self.topology, self.links, nodes, self.sizes, self.events, seed=seed)
 
@@ -229,11 +231,33 @@ def test_isolate(rig: Rig) -> None:
 
 
 def test_az_power(rig: Rig) -> None:
-    """A loss of power stops all of a zone at once, and with the power back all of it runs."""
+    """A loss of power stops all of a zone at once, and with the power back all of it runs.
+
+    Before that its links stall: those to what stands still can't be changed.
+    """
     fault = rig.faults.az_power("az-a")
-    assert rig.calls == [("pause", "memcached-a", "redis-a")]
+    *stalls, pause = rig.calls
+    assert {(verb, effect) for verb, _, effect in stalls} == {("add", "stall")}
+    assert pause == ("pause", "memcached-a", "redis-a")
+    dark = rig.toxics()
     fault.heal()
     assert rig.is_whole()
+    rig.faults.isolate("az-a")
+    assert rig.toxics() == dark
+
+
+def test_az_power_asks_for_the_size_afterwards(rig: Rig) -> None:
+    """What a node writes until it stands still counts: it may have been acknowledged."""
+    before: list[Call] = []
+    asked = rig.sizes.aof_size
+
+    def aof_size(node: str, ago: float) -> int | None:
+        before.extend(rig.calls)
+        return asked(node, ago)
+
+    rig.sizes.aof_size = aof_size  # type: ignore[method-assign]
+    rig.faults.az_power("a")
+    assert before[-1] == ("pause", "memcached-a", "redis-a")
 
 
 def test_az_power_loses_the_tail(rig: Rig) -> None:

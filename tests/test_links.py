@@ -459,7 +459,7 @@ def test_server_that_can_not_be_replaced(rig: Rig, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(rig.links, "_renew", fail)
-        with pytest.raises(FaultError, match="no space left.*start it again"):
+        with pytest.raises(FaultError, match=r"no space left.*start it again"):
             rig.links.release("f")
     rig.links.release("f")
     assert rig.is_whole()

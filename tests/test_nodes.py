@@ -1,6 +1,6 @@
 """Node verbs: who wants which node down, paused or without power, and what comes of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,6 +15,15 @@ from tests.fakes import Call, FakeBackend, toxiproxies
 
 RUNNING, PAUSED, STOPPED = NodeState.RUNNING, NodeState.PAUSED, NodeState.STOPPED
 ZONE_A = ("memcached-a", "redis-a")
+
+
+def unknown(_node: str) -> None:
+    """What has reached a node's disk: nobody knows."""
+
+
+def reached(size: int) -> Callable[[str], int | None]:
+    """What has reached the disks: so many bytes of redis-a."""
+    return {"redis-a": size, "memcached-a": None}.__getitem__
 
 
 class Rig:
@@ -215,7 +224,7 @@ def test_kill_of_a_paused_node_settles_the_links(rig: Rig, order: tuple[str, str
 
 def test_power_cut(rig: Rig) -> None:
     """Without power a zone's nodes stand still: a dead machine closes and refuses nothing."""
-    rig.nodes.cut_power("f", "a", {})
+    rig.nodes.cut_power("f", "a", unknown)
     assert rig.did() == [("pause", *ZONE_A)]
     assert not rig.refused()
     assert rig.nodes.is_frozen("redis-a")
@@ -223,7 +232,7 @@ def test_power_cut(rig: Rig) -> None:
 
 def test_state_without_power(rig: Rig) -> None:
     """To anybody else a node without power is stopped."""
-    rig.nodes.cut_power("f", "a", {})
+    rig.nodes.cut_power("f", "a", unknown)
     assert rig.nodes.state("redis-a") is STOPPED
     assert not rig.nodes.is_up("memcached-a")
     assert rig.nodes.is_up("redis-b")
@@ -231,7 +240,7 @@ def test_state_without_power(rig: Rig) -> None:
 
 def test_power_back(rig: Rig) -> None:
     """With the power back the old processes are gone and new ones are started."""
-    rig.nodes.cut_power("f", "a", {})
+    rig.nodes.cut_power("f", "a", unknown)
     rig.did()
     rig.nodes.release("f")
     killed, *started = rig.did()
@@ -241,9 +250,13 @@ def test_power_back(rig: Rig) -> None:
 
 
 def test_power_back_leaves_the_dead_down(rig: Rig) -> None:
-    """A node that was killed before the power went stays down when it is back."""
+    """A node that was killed before the power went stays down when it is back.
+
+    Meanwhile it does not refuse: a dead process does, a dead machine does not.
+    """
     rig.nodes.kill("kill", ["redis-a"])
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
+    assert not rig.refused()
     rig.did()
     rig.nodes.release("power")
     assert ("run", "memcached-a") in rig.calls
@@ -255,7 +268,7 @@ def test_power_back_leaves_the_dead_down(rig: Rig) -> None:
 
 def test_kill_without_power(rig: Rig) -> None:
     """A node that is killed without power comes up when both have ended."""
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
     rig.nodes.kill("kill", ["redis-a"])
     rig.nodes.release("power")
     assert ("run", "redis-a") not in rig.did()
@@ -266,7 +279,7 @@ def test_kill_without_power(rig: Rig) -> None:
 
 def test_links_of_a_node_that_was_killed_without_power(rig: Rig) -> None:
     """With the power back, a node that was killed meanwhile refuses until its kill is healed."""
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
     rig.nodes.kill("kill", ["redis-a"])
     assert not rig.refused()
     rig.nodes.release("power")
@@ -278,7 +291,7 @@ def test_links_of_a_node_that_was_killed_without_power(rig: Rig) -> None:
 def test_release_of_a_kill_without_power(rig: Rig) -> None:
     """A node that nobody wants down is not started while its zone has no power."""
     rig.nodes.kill("kill", ["redis-a"])
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
     rig.did()
     rig.nodes.release("kill")
     assert rig.did() == []
@@ -290,7 +303,7 @@ def test_release_of_a_kill_without_power(rig: Rig) -> None:
 def test_release_of_a_pause_without_power(rig: Rig) -> None:
     """The end of a pause does not bring a node to life that has lost its power."""
     rig.nodes.pause("pause", ["redis-a"])
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
     rig.did()
     rig.nodes.release("pause")
     assert rig.did() == []
@@ -298,15 +311,15 @@ def test_release_of_a_pause_without_power(rig: Rig) -> None:
 
 def test_pause_without_power(rig: Rig) -> None:
     """A node without power can't be paused."""
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
     with pytest.raises(FaultError, match="not running"):
         rig.nodes.pause("pause", ["redis-a"])
 
 
 def test_overlapping_power_cuts(rig: Rig) -> None:
     """A zone whose power two have cut is dark until the second lets go."""
-    rig.nodes.cut_power("one", "a", {})
-    rig.nodes.cut_power("other", "a", {})
+    rig.nodes.cut_power("one", "a", unknown)
+    rig.nodes.cut_power("other", "a", unknown)
     rig.did()
     rig.nodes.release("one")
     assert rig.did() == []
@@ -316,7 +329,7 @@ def test_overlapping_power_cuts(rig: Rig) -> None:
 
 def test_lost_tail(rig: Rig) -> None:
     """The append-only file is cut to what had reached the disk, between the old and the new."""
-    rig.nodes.cut_power("f", "a", {"redis-a": 1234})
+    rig.nodes.cut_power("f", "a", reached(1234))
     rig.did()
     rig.nodes.release("f")
     did = [call for call in rig.did() if "redis-a" in call]
@@ -329,7 +342,7 @@ def test_lost_tail(rig: Rig) -> None:
 
 def test_tail_is_lost_once(rig: Rig) -> None:
     """A later start of the same node cuts nothing more."""
-    rig.nodes.cut_power("power", "a", {"redis-a": 1234})
+    rig.nodes.cut_power("power", "a", reached(1234))
     rig.nodes.release("power")
     rig.nodes.kill("kill", ["redis-a"])
     rig.did()
@@ -340,7 +353,7 @@ def test_tail_is_lost_once(rig: Rig) -> None:
 def test_killed_before_the_power_went(rig: Rig) -> None:
     """A node that was dead already loses nothing of what it had written."""
     rig.nodes.kill("kill", ["redis-a"])
-    rig.nodes.cut_power("power", "a", {"redis-a": 1234})
+    rig.nodes.cut_power("power", "a", reached(1234))
     rig.nodes.release("kill")
     rig.nodes.release("power")
     assert not [call for call in rig.did() if call[0] == "truncate_aof"]
@@ -348,8 +361,8 @@ def test_killed_before_the_power_went(rig: Rig) -> None:
 
 def test_first_power_cut_counts(rig: Rig) -> None:
     """A second cut of the same power changes nothing of what was lost."""
-    rig.nodes.cut_power("one", "a", {"redis-a": 1000})
-    rig.nodes.cut_power("other", "a", {"redis-a": 9999})
+    rig.nodes.cut_power("one", "a", reached(1000))
+    rig.nodes.cut_power("other", "a", reached(9999))
     rig.nodes.release("one")
     rig.nodes.release("other")
     assert ("truncate_aof", "redis-a", "1000") in rig.did()
@@ -358,7 +371,7 @@ def test_first_power_cut_counts(rig: Rig) -> None:
 def test_power_back_settles_the_links(rig: Rig) -> None:
     """What frozen receivers kept off their links is made up for with the power back."""
     link = rig.links["b-to-redis-a"]
-    rig.nodes.cut_power("power", "a", {})
+    rig.nodes.cut_power("power", "a", unknown)
     rig.links.hold_stall("cut", {link: BOTH})
     rig.nodes.release("power")
     assert rig.servers["b"].does(link.name, Stream.UPSTREAM) == ["stall"]
@@ -396,7 +409,7 @@ def test_replace_a_paused_node(rig: Rig) -> None:
 
 def test_replace_without_power(rig: Rig) -> None:
     """Nothing is started in a zone without power."""
-    rig.nodes.cut_power("f", "a", {})
+    rig.nodes.cut_power("f", "a", unknown)
     rig.did()
     with pytest.raises(NoPower, match="redis-a can't be started: az-a has no power"):
         rig.nodes.replace("redis-a")
@@ -407,7 +420,7 @@ def test_release_all(rig: Rig) -> None:
     """Releasing all lets every node run, whatever was done to it and by whom."""
     rig.nodes.kill("kill", ["redis-a", "redis-b"])
     rig.nodes.pause("pause", ["memcached-b"])
-    rig.nodes.cut_power("power", "c", {})
+    rig.nodes.cut_power("power", "c", unknown)
     rig.nodes.release_all()
     assert set(rig.backend.states.values()) == {RUNNING}
     assert not rig.refused()

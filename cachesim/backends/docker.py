@@ -267,6 +267,7 @@ class DockerBackend(ContainerNodes):
             network=self._run,
             networking_config={self._run: EndpointConfig(version, aliases=[pod])},
             hostname=pod,
+            sysctls=self._plan.sysctls(),
             ports={f"{inside}/tcp": (interface, outside) for inside, outside in published.items()},
         )
 

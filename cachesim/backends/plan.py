@@ -106,6 +106,14 @@ class Plan:
             if link.home == zone
         ]
 
+    def sysctls(self) -> dict[str, str]:
+        """A pod's: no connection that begins there may take the port of a link.
+
+        It would keep the proxy of a link that was refused from listening again.
+        """
+        ports = (port for it in self.ports.values() for port in (it.redis, it.bus, it.memcached))
+        return {"net.ipv4.ip_local_reserved_ports": ",".join(map(str, ports))}
+
     def _listen(self, link: Link) -> str:
         ports = self.ports[link.target_zone]
         port = {

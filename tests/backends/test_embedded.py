@@ -35,6 +35,11 @@ def open_sockets() -> set[tuple[object, ...]]:
     return {(it.laddr, it.raddr, it.status) for it in psutil.Process().net_connections("tcp")}
 
 
+def listening() -> set[object]:
+    """Where this process listens."""
+    return {address for address, _, status in open_sockets() if status == psutil.CONN_LISTEN}
+
+
 def files(folder: Path) -> list[Path]:
     """The files of runs."""
     return [it for it in folder.rglob("*") if it.is_file() and "cachesim" in it.parts]
@@ -65,12 +70,35 @@ def test_its_ports_are_its_own() -> None:
         refused = sim.faults.refuse(sim.links.where(lambda _: True))
         killed = sim.faults.kill(*sim.nodes)
         for port in ports:
-            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            with socket.socket() as other:
                 other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                other.bind(("127.0.0.1", port))
+                with pytest.raises(OSError, match="in use"):
+                    other.bind(("127.0.0.1", port))
         killed.heal()
         refused.heal()
         assert all(handle.enabled for handle in sim.links.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are accepted")
+def test_no_power_lets_connects_hang() -> None:
+    """A dead machine answers no connect, also where a process was dead before; heals work."""
+    with new() as sim:
+        before = listening()
+        sim.memcached["a"].kill()
+        dark = sim.faults.az_power("a")
+        for node in ("redis-a", "memcached-a"):
+            endpoint = sim.nodes[node].endpoint
+            with pytest.raises(TimeoutError):
+                socket.create_connection((endpoint.host, endpoint.port), timeout=0.2)
+        dark.heal()
+        refused = sim.memcached["a"].endpoint
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((refused.host, refused.port))
+        sim.heal()
+        for node in ("redis-a", "memcached-a"):
+            endpoint = sim.nodes[node].endpoint
+            socket.create_connection((endpoint.host, endpoint.port), timeout=5).close()
+        assert listening() == before
 
 
 def test_several_in_one_process() -> None:

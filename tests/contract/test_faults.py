@@ -158,7 +158,6 @@ def test_az_power_hangs_and_loses(sim: Simulator, redis: RedisCluster) -> None:
         redis.set(f"p:{len(written)}", 1)
         written.append(time.monotonic())
     faults = [sim.faults.az_power(zone) for zone in "abc"]
-    dark = time.monotonic()
     established.sendall(b"*1\r\n$4\r\nPING\r\n")
     with pytest.raises(TimeoutError):
         established.recv(100)
@@ -171,8 +170,7 @@ def test_az_power_hangs_and_loses(sim: Simulator, redis: RedisCluster) -> None:
     assert redis.get("old") == "1"
     lost = [at for at, there in zip(written, kept, strict=True) if not there]
     assert lost
-    # Everysec: at most a second, and the 0.2 s that it takes to cut three zones' power.
-    assert dark - lost[0] <= 1.0 + 0.2
+    assert written[-1] - lost[0] <= 1.0  # everysec
     established.close()
 
 
