@@ -43,7 +43,10 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         if match is None:
             self.fail(f"{value!r} should be a number with ms, s, m or h, such as 10s", param, ctx)
         number, unit = match.groups()
-        return float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit or "s"]
+        seconds = float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit or "s"]
+        if seconds == 0:
+            self.fail(f"{value!r} should be above 0", param, ctx)
+        return seconds
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

@@ -67,7 +67,9 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-_Seconds = Annotated[float, Field(ge=0)]
+_DAY = 86_400.0
+"""Seconds. What takes longer never ends, to anybody who waits for it."""
+_Seconds = Annotated[float, Field(ge=0, le=_DAY)]
 _Span = Annotated[tuple[_Seconds, _Seconds], BeforeValidator(_pair), AfterValidator(_ordered)]
 # The name becomes part of container and folder names: no "..", no "-x", no "x." (Windows drops it).
 _Name = Annotated[
@@ -107,7 +109,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="The topology's name, part of its containers' names. Without it, one is drawn.",
     )
     speed: float = Field(
-        default=1.0, gt=0, description="How much faster than production the control plane is."
+        default=1.0,
+        ge=0.01,
+        le=1000,
+        description="How much faster than production the control plane is.",
     )
     seed: int | None = Field(
         default=None,
@@ -116,7 +121,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     memory_scale: float = Field(
         default=0.01,
-        gt=0,
+        ge=0.001,  # 10 MB: with much less a Redis node has no room for itself
         le=1,
         description="The share of production's memory (Redis 10 GB, Memcached 12 GB) that a node "
         "gets.",
@@ -133,7 +138,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="Seconds from then to a dead node's new process, at speed 1.",
     )
     node_timeout_seconds: float = Field(
-        default=15.0, ge=1, description="Redis's `cluster-node-timeout`, in seconds."
+        default=15.0, ge=1, le=_DAY, description="Redis's `cluster-node-timeout`, in seconds."
     )
     advertise_host: _Host | None = Field(
         default=None,
@@ -141,7 +146,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "certificates. It must lead to this machine; ports are published on its 127.0.0.1.",
     )
     start_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Seconds that the start may take."
+        default=60.0, gt=0, le=_DAY, description="Seconds that the start may take."
     )
     pull_images: Literal["missing", "never"] = Field(
         default="missing",

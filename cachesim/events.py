@@ -78,7 +78,14 @@ class EventLog:
 
         Returns:
             Whether the condition held in time.
+
+        Raises:
+            ValueError: the timeout is no time.
         """
+        if not 0 <= timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"timeout must be from 0 to {threading.TIMEOUT_MAX:.0f} seconds, got {timeout!r}"
+            )
         with self._changed:
             return self._changed.wait_for(condition, timeout)
 

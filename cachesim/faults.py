@@ -18,7 +18,7 @@ from cachesim.events import EventLog
 from cachesim.links import Links
 from cachesim.nodes import Nodes
 from cachesim.topology import CLIENT, Link, Service, Topology
-from cachesim.toxics import BOTH, Bandwidth, Latency, ResetPeer, Stream, Toxic
+from cachesim.toxics import BOTH, MS_MAX, TOXICITY_MIN, Bandwidth, Latency, ResetPeer, Stream, Toxic
 
 LinkSelection = Link | str | Iterable[Link | str]
 """Links or their names, one or several."""
@@ -114,7 +114,11 @@ class Faults:
     # --- on links ---------------------------------------------------------------------------
 
     def latency(self, links: LinkSelection, ms: int, jitter: int = 0) -> Fault:
-        """Add `ms` ± `jitter` milliseconds to the round trip, once."""
+        """Add `ms` ± `jitter` milliseconds to the round trip, once.
+
+        Raises:
+            ValueError: both are 0, one is negative, or they are too much for Toxiproxy.
+        """
         return self.toxic(links, Latency(ms, jitter), kind=f"latency of {ms} ms")
 
     def bandwidth(self, links: LinkSelection, kb_s: int) -> Fault:
@@ -139,10 +143,18 @@ class Faults:
         """Add any toxic.
 
         Args:
-            toxicity: the share of connections that it works on, 0 to 1.
+            toxicity: the share of connections that it works on, 0.000001 to 1.
             kind: what the event log calls it.
+
+        Raises:
+            ValueError: it would do nothing.
         """
         chosen = self._select(links)
+        toxic.check_effect()
+        if isinstance(toxicity, bool) or not TOXICITY_MIN <= toxicity <= 1:
+            raise ValueError(f"toxicity must be from {TOXICITY_MIN:f} to 1, got {toxicity!r}")
+        if not (streams := [Stream(stream) for stream in streams]):
+            raise ValueError(f"streams: at least one of {', '.join(BOTH)}")
         return self._begin(
             kind or toxic.type,
             _names(chosen),
@@ -170,8 +182,16 @@ class Faults:
         It is on the links that replication may use, so it stays when roles move.
 
         Args:
+            seconds: in whole milliseconds.
             replicas: the names of the nodes that lag; without it, all.
+
+        Raises:
+            ValueError: that is no time or no node, or too much for Toxiproxy.
         """
+        if isinstance(seconds, bool) or not 0.001 <= seconds <= MS_MAX // 1000:
+            raise ValueError(
+                f"replication_lag: seconds must be from 0.001 to {MS_MAX // 1000}, got {seconds!r}"
+            )
         known = [node.name for node in self._topology.redis]
         names = known if replicas is None else list(replicas)
         if not names or not set(names) <= set(known):

@@ -140,6 +140,7 @@ class Shard:
 
         Raises:
             FailoverTimeout: there was none in time.
+            ValueError: the timeout is no time.
         """
         plane, events = self._parts.control_plane, self._parts.events
         if timeout is None:

@@ -15,6 +15,16 @@ class Stream(StrEnum):
     DOWNSTREAM = "downstream"
 
 
+MS_MAX = (2**63 - 1) // 10**6
+"""The most milliseconds that Toxiproxy can count, as nanoseconds in 64 bits.
+
+A longer time begins again from below 0 there, which is none, and too long a jitter ends it.
+"""
+TOXICITY_MIN = 1e-6
+"""A smaller share of connections than one in a million is none."""
+_CHUNK = 32 * 1024
+"""Bytes that a real Toxiproxy takes at a time: what the slicer has to cut."""
+
 BOTH = (Stream.UPSTREAM, Stream.DOWNSTREAM)
 
 
@@ -23,15 +33,27 @@ class Toxic:
     """Base of all toxics. Every attribute is a whole number, at least 0.
 
     Raises:
-        ValueError: an attribute is out of range.
+        ValueError: an attribute is none, or out of the range that Toxiproxy can count in.
     """
 
     type: ClassVar[str]
+    largest: ClassVar[int] = MS_MAX
 
     def __post_init__(self) -> None:
         for name, value in self.attributes.items():
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{self.type}: {name} must be a whole number, got {value!r}")
             if value < 0:
                 raise ValueError(f"{self.type}: {name} must not be negative, got {value}")
+            if value > self.largest:
+                raise ValueError(f"{self.type}: {name} must be at most {self.largest}, got {value}")
+
+    def check_effect(self) -> None:
+        """Refuse what would do nothing. For Toxiproxy itself it is valid.
+
+        Raises:
+            ValueError: nobody could tell it from no toxic; the message has the bound.
+        """
 
     @property
     def neutral(self) -> "Toxic | None":
@@ -56,6 +78,19 @@ class Latency(Toxic):
     latency: int
     jitter: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latency + self.jitter > MS_MAX:
+            raise ValueError(
+                f"latency: latency and jitter must be at most {MS_MAX} together, "
+                f"got {self.latency} and {self.jitter}"
+            )
+
+    def check_effect(self) -> None:
+        """See `Toxic.check_effect`."""
+        if self.latency == self.jitter == 0:
+            raise ValueError("latency: latency, or else jitter, must be at least 1 ms, got 0")
+
     @property
     def neutral(self) -> "Latency":
         """No delay."""
@@ -67,7 +102,17 @@ class Bandwidth(Toxic):
     """Limit to `rate` kilobytes a second. A rate of 0 holds all data back until it is removed."""
 
     type: ClassVar[str] = "bandwidth"
+    # A real Toxiproxy 2.12 crashes when a tenth of a second of it, in bytes, is beyond 64 bits.
+    largest: ClassVar[int] = (2**63 - 1) // 100
     rate: int
+
+    def check_effect(self) -> None:
+        """See `Toxic.check_effect`."""
+        if self.rate > 10**7:
+            raise ValueError(
+                f"bandwidth: rate must be at most 10000000 KB/s, got {self.rate}: "
+                "without a toxic a link is slower than that"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,6 +121,11 @@ class SlowClose(Toxic):
 
     type: ClassVar[str] = "slow_close"
     delay: int
+
+    def check_effect(self) -> None:
+        """See `Toxic.check_effect`."""
+        if self.delay == 0:
+            raise ValueError("slow_close: delay must be at least 1 ms, got 0")
 
     @property
     def neutral(self) -> "SlowClose":
@@ -108,6 +158,14 @@ class Slicer(Toxic):
     size_variation: int = 0
     delay: int = 0
 
+    def check_effect(self) -> None:
+        """See `Toxic.check_effect`."""
+        if self.delay == 0 and self.average_size + self.size_variation >= _CHUNK:
+            raise ValueError(
+                f"slicer: average_size and size_variation must be below {_CHUNK} together, which "
+                f"is as much as comes at a time, got {self.average_size} and {self.size_variation}"
+            )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.average_size == 0:
@@ -122,4 +180,5 @@ class LimitData(Toxic):
     """Close a connection after `bytes` bytes."""
 
     type: ClassVar[str] = "limit_data"
+    largest: ClassVar[int] = 2**63 - 1
     bytes: int

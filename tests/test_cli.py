@@ -106,7 +106,8 @@ def test_wrong_setting() -> None:
     """A setting that is wrong ends with 1 and a message, from whatever source."""
     result = run("up", "--speed", "0")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert re.search(r"^Error: speed = 0.0 \(argument\): should be greater than 0$", result.stderr)
+    rule = r"should be greater than or equal to 0\.01"
+    assert re.search(rf"^Error: speed = 0\.0 \(argument\): {rule}$", result.stderr)
 
 
 # --- up -------------------------------------------------------------------------------------

@@ -250,9 +250,17 @@ def test_wrong_span(folder: Path, given: object, rule: str) -> None:
         ("seed", 1.5),
         ("seed", True),
         ("memory_scale", 0),
+        ("speed", 1001),
+        ("memory_scale", 1e-12),
+        ("memory_scale", "nan"),
         ("memory_scale", 1.1),
+        ("detection_seconds", "nan"),
+        ("detection_seconds", [1, 1e6]),
         ("node_timeout_seconds", 0.9),
+        ("node_timeout_seconds", 1e18),
         ("start_timeout_seconds", 0),
+        ("start_timeout_seconds", "inf"),
+        ("start_timeout_seconds", 1e300),
         ("name", "x" * 41),
         ("name", "a b"),
         ("name", "a/b"),
@@ -278,7 +286,10 @@ def test_wrong_value(folder: Path, key: str, value: object) -> None:
     ("key", "value"),
     [
         ("seed", 0),
+        ("speed", 1000),
+        ("speed", 0.01),
         ("memory_scale", 1),
+        ("memory_scale", 0.001),
         ("node_timeout_seconds", 1),
         ("name", "x" * 40),
         ("name", "7"),
@@ -302,7 +313,9 @@ def test_wrong_value_in_the_environment(folder: Path) -> None:
 def test_wrong_value_in_a_file(folder: Path) -> None:
     """The message names the file and the line."""
     file = write(folder / "cachesim.toml", "# ours\nseed = 1\n\nspeed = 0\n")
-    assert mistakes(folder).startswith(f"speed = 0 ({file}:4): should be greater than 0")
+    assert mistakes(folder).startswith(
+        f"speed = 0 ({file}:4): should be greater than or equal to 0.01"
+    )
 
 
 def test_line_in_pyproject(folder: Path) -> None:

@@ -516,7 +516,9 @@ def test_wrong_setting(up: Detached) -> None:
     """A wrong setting is told before anything is started."""
     result = up.run("up", "-d", "--speed", "0")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: speed = 0.0 (argument): should be greater than 0\n"
+    assert (
+        result.stderr == "Error: speed = 0.0 (argument): should be greater than or equal to 0.01\n"
+    )
 
 
 def test_folder_that_was_removed(up: Detached) -> None:

@@ -1,5 +1,6 @@
 """The event log: order, marks, and waiting for what is to come."""
 
+import math
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -101,6 +102,13 @@ def test_wait_for_what_comes(log: EventLog) -> None:
 def test_wait_in_vain(log: EventLog) -> None:
     """A wait ends at its timeout, and says that it was in vain."""
     assert not log.wait(lambda: False, timeout=0.01)
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, -1, 1e300])
+def test_wait_for_no_time(log: EventLog, timeout: float) -> None:
+    """A timeout that would wait for ever, or is before now, is an error that names its bounds."""
+    with pytest.raises(ValueError, match=r"timeout must be from 0 to [0-9]+ seconds, got"):
+        log.wait(lambda: False, timeout)
 
 
 def test_recorded_by_many(log: EventLog) -> None:

@@ -11,7 +11,7 @@ from cachesim.faults import EVERYSEC, Fault, Faults
 from cachesim.links import Links
 from cachesim.nodes import Nodes
 from cachesim.topology import CLIENT, Service, production
-from cachesim.toxics import LimitData, Stream
+from cachesim.toxics import Latency, LimitData, SlowClose, Stream
 from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
@@ -96,6 +96,33 @@ def test_no_bandwidth(rig: Rig, kb_s: int) -> None:
     """A bandwidth of nothing is a mistake: that is a blackhole."""
     with pytest.raises(ValueError, match="at least 1 KB/s, got"):
         rig.faults.bandwidth("client-to-redis-a", kb_s)
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("toxicity", [0, -0.1, 1.1, 1e-7, float("nan"), True])
+def test_no_toxicity(rig: Rig, toxicity: float) -> None:
+    """A share of the connections that is none of them, or more than all, is a mistake."""
+    with pytest.raises(ValueError, match=r"toxicity must be from 0\.000001 to 1, got"):
+        rig.faults.toxic("client-to-redis-a", Latency(5), toxicity=toxicity)
+    assert rig.is_whole()
+
+
+def test_toxics_without_effect(rig: Rig) -> None:
+    """A toxic that does nothing, or works on no stream, is a mistake."""
+    with pytest.raises(ValueError, match="must be at least 1 ms"):
+        rig.faults.latency("client-to-redis-a", 0)
+    with pytest.raises(ValueError, match="must be at least 1 ms"):
+        rig.faults.toxic("client-to-redis-a", SlowClose(0))
+    with pytest.raises(ValueError, match="streams: at least one of upstream, downstream"):
+        rig.faults.toxic("client-to-redis-a", Latency(5), [])
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0001, -1, float("nan"), float("inf"), 10**10, True])
+def test_no_replication_lag(rig: Rig, seconds: float) -> None:
+    """A lag that would be none, or more than Toxiproxy counts, is a mistake."""
+    with pytest.raises(ValueError, match=r"seconds must be from 0\.001 to 9223372036, got"):
+        rig.faults.replication_lag(seconds)
     assert rig.is_whole()
 
 

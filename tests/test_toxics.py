@@ -1,9 +1,13 @@
 """Toxics: Toxiproxy's names and attributes, and what is valid."""
 
+import math
+from typing import Any
+
 import pytest
 
 from cachesim.toxics import (
     BOTH,
+    MS_MAX,
     Bandwidth,
     Latency,
     LimitData,
@@ -61,6 +65,71 @@ def test_zero(make: type[Toxic]) -> None:
     """Every attribute but the slicer's size may be 0."""
     toxic = make(0)  # type: ignore[call-arg]
     assert set(toxic.attributes.values()) == {0}
+
+
+@pytest.mark.parametrize("value", [True, 1.0, math.nan, "1", None])
+def test_no_whole_number(value: Any) -> None:
+    """What is no whole number is an error that names the toxic and the attribute."""
+    with pytest.raises(ValueError, match=r"^latency: jitter must be a whole number, got "):
+        Latency(1, value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Latency(10**13), "latency: latency must be at most 9223372036854, got 1"),
+        (lambda: Latency(1, MS_MAX), "latency and jitter must be at most 9223372036854 together"),
+        (lambda: SlowClose(10**13), "slow_close: delay must be at most 9223372036854, got 1"),
+        (lambda: Timeout(10**13), "timeout: timeout must be at most 9223372036854, got 1"),
+        (lambda: ResetPeer(10**13), "reset_peer: timeout must be at most 9223372036854, got 1"),
+        (lambda: Slicer(10**13), "slicer: average_size must be at most 9223372036854, got 1"),
+        (lambda: Bandwidth(2**63), "bandwidth: rate must be at most 92233720368547758, got 9"),
+        (lambda: LimitData(2**63), "limit_data: bytes must be at most 9223372036854775807, got 9"),
+    ],
+)
+def test_more_than_toxiproxy_counts(make: type[Toxic], message: str) -> None:
+    """What Toxiproxy would take for less than nothing is an error that names the bound."""
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("toxic", "message"),
+    [
+        (Latency(0), "latency: latency, or else jitter, must be at least 1 ms, got 0"),
+        (Bandwidth(10**7 + 1), "bandwidth: rate must be at most 10000000 KB/s, got 10000001"),
+        (SlowClose(0), "slow_close: delay must be at least 1 ms, got 0"),
+        (Slicer(32_768), "slicer: average_size and size_variation must be below 32768 together"),
+        (Slicer(20_000, 12_768), "must be below 32768 together.*got 20000 and 12768"),
+    ],
+    ids=repr,
+)
+def test_without_effect(toxic: Toxic, message: str) -> None:
+    """What nobody could tell from no toxic is refused with the attribute and its bound."""
+    with pytest.raises(ValueError, match=message):
+        toxic.check_effect()
+
+
+@pytest.mark.parametrize(
+    "toxic",
+    [
+        Latency(1),
+        Latency(0, 1),
+        Latency(MS_MAX),
+        Bandwidth(10**7),
+        Bandwidth(0),
+        SlowClose(1),
+        Timeout(0),
+        ResetPeer(0),
+        Slicer(32_767),
+        Slicer(32_768, delay=1),
+        LimitData(0),
+    ],
+    ids=repr,
+)
+def test_with_effect(toxic: Toxic) -> None:
+    """What is just within the bounds does something."""
+    toxic.check_effect()
 
 
 def test_slicer_of_nothing() -> None:

@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 
 from cachesim import Settings, Simulator
+from cachesim.backends.base import NodeState
 from cachesim.backends.docker import connect
 from cachesim.clients import errors
 from cachesim.errors import (
@@ -22,10 +26,13 @@ from cachesim.errors import (
     NotReady,
     PortTaken,
     StartError,
+    ToxiproxyTimeout,
 )
 from cachesim.files import roots
+from cachesim.proxy.client import ToxiproxyClient
 from cachesim.simulator import remove_orphans
-from tests.contract.helpers import until
+from cachesim.toxics import Latency, Stream
+from tests.contract.helpers import raw_tls, through_link, until
 from tests.processes import ready
 
 pytestmark = pytest.mark.usefixtures("require_docker")
@@ -105,6 +112,97 @@ def test_no_way_out(sim: Simulator, engine: Any) -> None:
     (network,) = engine.networks.list(filters={"label": f"cachesim.run=cachesim-{sim.name}"})
     option = "com.docker.network.bridge.enable_ip_masquerade"
     assert network.attrs["Options"][option] == "false"
+
+
+def ask_without_reading(sim: Simulator) -> ssl.SSLSocket:
+    """A client of redis-a that asks for more than is buffered anywhere, and does not read it."""
+    with closing(through_link(sim, "redis-a")) as client:
+        client.set("large", b"x" * 5_000_000)
+    sock = raw_tls(sim, sim.nodes["redis-a"].endpoint)
+    token = sim.env()["CACHESIM_REDIS_PASSWORD"]
+    sock.sendall(f"AUTH {token}\r\n".encode())
+    sock.recv(100)
+    sock.sendall(b"GET large\r\n" * 10)
+    return sock
+
+
+def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
+    """Let redis-a's client link stand still, as a change of a toxic by hand does; gives its API.
+
+    Toxiproxy is caught by it most of the time only.
+    """
+    server = ToxiproxyClient(sim.carrier.toxiproxy("a"), timeout=0.5)
+    while True:
+        sock = ask_without_reading(sim)
+        for number in range(20):
+            try:
+                server.add_toxic("client-to-redis-a", f"t{number}", Latency(1), Stream.DOWNSTREAM)
+            except ToxiproxyTimeout:
+                return sock, server
+        sock.close()
+        sim.heal()
+
+
+def test_receiver_that_does_not_read(sim: Simulator) -> None:
+    """A proxy that such a receiver has frozen is made anew, and the nodes do not notice."""
+    runs = {name: run_of(sim, name) for name in ("redis-a", "memcached-a")}
+    mark = sim.events.mark()
+    sock, server = freeze(sim)
+    with closing(sock), closing(server):
+        fault = sim.faults.latency("client-to-redis-a", 300)
+        (replaced,) = sim.events.of("replaced", mark)
+        assert replaced.source == "client-to-redis-a"
+        with closing(through_link(sim, "redis-a", socket_timeout=5)) as client:
+            client.ping()
+            began = time.monotonic()
+            client.ping()
+            assert time.monotonic() - began >= 0.3
+        fault.heal()
+        sim.reset()
+        assert sim.links["client", "redis-a"].toxics == []
+    assert {name: run_of(sim, name) for name in runs} == runs
+
+
+def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
+    """When a client has come meanwhile, the zone is started again; faults and a pause stay."""
+    mark = sim.events.mark()
+    sim.memcached["a"].pause()
+    sim.faults.blackhole("a-to-redis-b")
+    sock, server = freeze(sim)
+    late = socket.create_connection(("127.0.0.1", sim.nodes["redis-a"].endpoint.port))
+    with closing(sock), closing(server), closing(late):
+        time.sleep(0.2)  # for the engine's forwarder, which tells nobody
+        sim.faults.latency("client-to-redis-a", 1)
+        (replaced,) = sim.events.of("replaced", mark)
+        assert replaced.source == "az-a"
+        assert sim.memcached["a"].state is NodeState.PAUSED
+        assert len(server.proxy("a-to-redis-b")["toxics"]) == 2
+        assert len(server.proxy("client-to-redis-a")["toxics"]) == 1
+        sim.reset()
+    with closing(sim.redis_cluster()) as redis:
+        assert redis.set("k", 1)
+    with closing(sim.memcached_client()) as memcached:
+        assert memcached.set("k", "1", noreply=False)
+
+
+def run_of(sim: Simulator, node: str) -> str:
+    """When a node's container was started last."""
+    container = sim.carrier._containers[node]  # type: ignore[attr-defined]
+    container.reload()
+    return str(container.attrs["State"]["StartedAt"])
+
+
+def test_ports_of_links_are_reserved(sim: Simulator) -> None:
+    """Inside a pod no connection may take the port of a link that is disabled for a while."""
+    read = sim.carrier._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+        ["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"]
+    )
+    reserved: set[int] = set()
+    for part in read.output.decode().strip().split(","):
+        first, _, last = part.partition("-")
+        reserved.update(range(int(first), int(last or first) + 1))
+    proxies = sim.carrier.toxiproxy_client("a").proxies().values()
+    assert reserved >= {int(proxy["listen"].rpartition(":")[2]) for proxy in proxies}
 
 
 def test_settings_outlive_a_restart(sim: Simulator) -> None:

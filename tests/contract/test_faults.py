@@ -14,6 +14,7 @@ from redis.cluster import RedisCluster
 from cachesim import Fault, Simulator
 from cachesim.clock import Deadline
 from cachesim.errors import FaultError
+from cachesim.toxics import MS_MAX
 from tests.contract.helpers import first_write, is_in_sync, raw_tls, through_link, until
 
 
@@ -175,6 +176,18 @@ def test_az_power_hangs_and_loses(sim: Simulator, redis: RedisCluster) -> None:
 
 
 redis_timeouts = redis.exceptions.TimeoutError
+
+
+@pytest.mark.parametrize("jitter", [0, MS_MAX // 2])
+def test_longest_latency(sim: Simulator, jitter: int) -> None:
+    """The longest latency that is taken lets nothing through, not even by its jitter."""
+    client = through_link(sim, "redis-a", socket_timeout=0.3)
+    with sim.faults.latency("client-to-redis-a", MS_MAX - jitter, jitter):
+        for _ in range(2):
+            with pytest.raises(redis_timeouts):
+                client.ping()
+    assert client.ping()
+    client.close()
 
 
 def test_faults_that_can_not_be_applied(sim: Simulator) -> None:
