@@ -134,8 +134,8 @@ class Links(Mapping[str, Link]):
         # As the servers had them at the start, to make a proxy anew.
         self._specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
-            for server in servers.values()
-            for name, proxy in server.proxies().items()
+            for zone in servers
+            for name, proxy in self._found(zone).items()
         }
         if missing := self._links.keys() - self._specs.keys():
             raise FaultError(f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}")
@@ -299,23 +299,35 @@ class Links(Mapping[str, Link]):
         if error:
             raise FaultError(f"a link could not be changed: {error}") from error
 
+    def _found(self, zone: str) -> dict[str, dict[str, Any]]:
+        """A zone's proxies, before anything is known of them."""
+        try:
+            return self._servers[zone].proxies()
+        except ToxiproxyTimeout:
+            # Whoever had the topology before has left it like that.
+            self._replace_server(zone)
+            return self._servers[zone].proxies()
+
+    def _replace_server(self, zone: str) -> None:
+        self._events.record(
+            "replaced",
+            f"az-{zone}",
+            "its Toxiproxy stands still, as a receiver on one of its links does not read: "
+            "its connections are closed and its nodes start again",
+        )
+        try:
+            self._renew(zone)
+        except CachesimError as error:
+            raise FaultError(
+                f"the Toxiproxy of az-{zone} stands still and could not be replaced: {error}. "
+                "Take the topology down, and start it again."
+            ) from error
+
     def _replace_lost(self) -> set[Link]:
         """Replace the Toxiproxies that stand still; gives their links."""
         renewed = set()
         for zone in sorted(self._lost):
-            self._events.record(
-                "replaced",
-                f"az-{zone}",
-                "its Toxiproxy stands still, as a receiver on one of its links does not read: "
-                "its connections are closed and its nodes start again",
-            )
-            try:
-                self._renew(zone)
-            except CachesimError as error:
-                raise FaultError(
-                    f"the Toxiproxy of az-{zone} stands still and could not be replaced: {error}. "
-                    "Take the topology down, and start it again."
-                ) from error
+            self._replace_server(zone)
             for link in self._at_home(zone):
                 self._forget(link)
                 renewed.add(link)

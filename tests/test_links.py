@@ -1,6 +1,7 @@
 """Links: what faults hold of them, and the chains of toxics that come of it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -109,6 +110,25 @@ def test_missing_proxy() -> None:
     servers["b"].forget("b-to-redis-a")
     with pytest.raises(FaultError, match="lacks the proxies b-to-redis-a"):
         Links(topology, servers, EventLog(), lambda _: False, lambda _: None)
+
+
+def test_server_that_stands_still_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes over a topology with a server that stands still replaces that."""
+    topology, events = production(), EventLog()
+    servers = toxiproxies(topology, [])
+    there = servers["b"].proxies
+
+    def proxies() -> dict[str, dict[str, Any]]:
+        raise ToxiproxyTimeout("no answer")
+
+    monkeypatch.setattr(servers["b"], "proxies", proxies)
+
+    def renew(zone: str) -> None:
+        monkeypatch.setattr(servers[zone], "proxies", there)
+
+    with closing(Links(topology, servers, events, lambda _: False, renew)) as links:
+        assert len(links) == len(topology.links)
+    assert [(event.kind, event.source) for event in events] == [("replaced", "az-b")]
 
 
 def test_server_of_a_link(rig: Rig) -> None:

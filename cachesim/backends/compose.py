@@ -19,7 +19,7 @@ from cachesim.clients import NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
 from cachesim.credentials import ADMIN_USER, Credentials
-from cachesim.errors import NotReady, StartError, ToxiproxyError
+from cachesim.errors import CachesimError, NotReady, StartError, ToxiproxyTimeout
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.tls import client_context
 from cachesim.topology import Topology, production
@@ -223,11 +223,15 @@ class ComposeBackend(ContainerNodes):
         url = self.toxiproxy(zone)
         with contextlib.closing(ToxiproxyClient(url)) as server:
             try:
-                server.reset()
+                try:
+                    server.reset()
+                except ToxiproxyTimeout:
+                    # A receiver does not read: nothing else helps then.
+                    self.renew_toxiproxy(zone)
                 there = server.proxies().keys()
                 if missing := [p for p in self._plan.proxies(zone) if p["name"] not in there]:
                     server.populate(missing)
-            except ToxiproxyError as error:
+            except CachesimError as error:
                 raise StartError(
                     f"the links of zone {zone} can't be healed: {error}. "
                     f"Bring all up anew with `{command_for(self.composed.folder)} restart`."

@@ -300,6 +300,19 @@ def test_toxic(folder: Folder, backend: ComposeBackend) -> None:
         server.remove_toxic(link, "slow")
 
 
+def test_new_toxiproxy(folder: Folder, backend: ComposeBackend) -> None:
+    """A zone's Toxiproxy can be replaced: its nodes are in the new one's network, links too."""
+    client = folder.through_links.redis("redis-a")
+    client.set("k", "kept")
+    with closing(ToxiproxyClient(backend.toxiproxy("a"))) as server:
+        server.add_toxic("client-to-redis-a", "slow", Latency(700), Stream.DOWNSTREAM)
+        backend.renew_toxiproxy("a")
+        assert all(not proxy["toxics"] for proxy in server.proxies().values())
+    assert eventually(lambda: client.get("k")) == "kept"
+    with closing(folder.through_links.new_memcached("memcached-a")) as memcached:
+        assert eventually(memcached.version)
+
+
 def test_addresses(folder: Folder, backend: ComposeBackend) -> None:
     """The backend tells the addresses of the folder's plan."""
     for node in NODES:

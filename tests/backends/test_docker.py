@@ -166,11 +166,11 @@ def test_receiver_that_does_not_read(sim: Simulator) -> None:
 def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
     """When a client has come meanwhile, the zone is started again; faults and a pause stay."""
     mark = sim.events.mark()
-    sim.memcached["a"].pause()
-    sim.faults.blackhole("a-to-redis-b")
     sock, server = freeze(sim)
     late = socket.create_connection(("127.0.0.1", sim.nodes["redis-a"].endpoint.port))
-    with closing(sock), closing(server), closing(late):
+    with closing(sock), closing(server), closing(late), sim.control_plane.suspended():
+        sim.memcached["a"].pause()
+        sim.faults.blackhole("a-to-redis-b")
         time.sleep(0.2)  # for the engine's forwarder, which tells nobody
         sim.faults.latency("client-to-redis-a", 1)
         (replaced,) = sim.events.of("replaced", mark)
@@ -178,7 +178,7 @@ def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
         assert sim.memcached["a"].state is NodeState.PAUSED
         assert len(server.proxy("a-to-redis-b")["toxics"]) == 2
         assert len(server.proxy("client-to-redis-a")["toxics"]) == 1
-        sim.reset()
+    sim.reset()
     with closing(sim.redis_cluster()) as redis:
         assert redis.set("k", 1)
     with closing(sim.memcached_client()) as memcached:
@@ -201,7 +201,8 @@ def test_ports_of_links_are_reserved(sim: Simulator) -> None:
     for part in read.output.decode().strip().split(","):
         first, _, last = part.partition("-")
         reserved.update(range(int(first), int(last or first) + 1))
-    proxies = sim.carrier.toxiproxy_client("a").proxies().values()
+    with closing(sim.carrier.toxiproxy_client("a")) as server:
+        proxies = server.proxies().values()
     assert reserved >= {int(proxy["listen"].rpartition(":")[2]) for proxy in proxies}
 
 
