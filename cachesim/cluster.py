@@ -70,9 +70,9 @@ class Cluster:
 
     def _succeed(self, primary: str) -> Ailment:
         """Take over from the predecessor."""
-        nodes = self._admin.redis(primary).execute_command("CLUSTER NODES").values()
+        me, _ = self._told(primary)
         # ROLE says `master` for the first moments of any node.
-        if any("myself,slave" in node["flags"] for node in nodes):
+        if "slave" in me["flags"]:
             self.take_over(primary)
         return None
 
@@ -109,8 +109,11 @@ class Cluster:
         """
 
         def ailment() -> Ailment:
-            role = self._admin.redis(primary).info("replication")["role"]
-            return self._state(primary) if role == "master" else "is not the primary"
+            me, _ = self._told(primary)
+            if "master" not in me["flags"]:
+                return "is not the primary"
+            # One that took over from a node without slots would send all clients away.
+            return self._state(primary) if me["slots"] else "has no slots"
 
         self._until(primary, ailment, deadline)
 
@@ -217,8 +220,23 @@ class Cluster:
         return None
 
     def take_over(self, node: str) -> None:
-        """Make a replica the primary without asking anyone."""
-        self._admin.redis(node).execute_command("CLUSTER FAILOVER", "TAKEOVER")
+        """Make a replica the primary without asking anyone.
+
+        What it takes over are the slots of the node that it follows. If those have gone to another
+        one, it has to follow that first.
+        """
+        client = self._admin.redis(node)
+        me, others = self._told(node)
+        owner = next((other for other in others if other["slots"]), None)
+        if owner is not None and owner["node_id"] != me["master_id"]:
+            client.execute_command("CLUSTER REPLICATE", owner["node_id"])
+        client.execute_command("CLUSTER FAILOVER", "TAKEOVER")
+
+    def _told(self, node: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What a node tells of itself in CLUSTER NODES, and what of the others."""
+        told = self._admin.redis(node).execute_command("CLUSTER NODES").values()
+        me = next(other for other in told if "myself" in other["flags"])
+        return me, [other for other in told if other is not me]
 
     def wait_healthy(self, primary: str, deadline: Deadline) -> None:
         """Wait until every node is healthy.

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -12,6 +13,7 @@ from cachesim.protocols.resp import Error
 
 _NO_KEYS = "ERR The command has no key arguments"
 _INVALID = "ERR Invalid arguments specified for command"
+_reading = threading.Lock()
 
 
 class Flag(IntFlag):
@@ -248,9 +250,15 @@ def data(name: str) -> list[Any]:
     return rows
 
 
-@functools.cache
 def commands() -> Mapping[str, Command]:
     """All of Redis 7.0's commands by name."""
+    # Commands are told apart by identity, and several threads may want the first ones at once.
+    with _reading:
+        return _commands()
+
+
+@functools.cache
+def _commands() -> Mapping[str, Command]:
     return {row[0]: _command(row) for row in data("commands.json")}
 
 

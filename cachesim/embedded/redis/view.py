@@ -296,9 +296,10 @@ class View:
                 self._fail(member)
         elif kind == "update":
             member = self.members.get(message["node"])
-            if member is not None and message["epoch"] > member.epoch:
+            known = member is not None and member is not self.me and sender is not None
+            if known and message["epoch"] > member.epoch:
                 member.epoch = message["epoch"]
-                member.primary = None if member is not self.me else member.primary
+                member.primary = None
                 self._claim(member, int(message["slots"], 16), message["epoch"])
         return None
 
@@ -315,11 +316,11 @@ class View:
         if message["current"] > self.current_epoch:
             self.current_epoch = message["current"]
             self._actions.changed()
+        if message["epoch"] > sender.epoch:
+            sender.epoch = message["epoch"]
+            self._actions.changed()
         slots = int(message["slots"], 16)
         if message["primary"] is None:
-            if message["epoch"] > sender.epoch:
-                sender.epoch = message["epoch"]
-                self._actions.changed()
             if not sender.is_primary:
                 sender.primary = None
                 self._actions.changed()
@@ -373,6 +374,16 @@ class View:
                 "#",
             )
             self.follow(sender)
+            return
+        # The primary may have become a replica when its last slot went, before the one that has
+        # its slots now was heard of. Of two that follow each other, neither goes on.
+        primary = self.members.get(self.me.primary or "")
+        above = self.members.get((primary and primary.primary) or "")
+        if primary is not None and above is not None and above is not self.me:
+            self._actions.log(
+                f"I'm a sub-replica! Reconfiguring myself from {primary.id} to {above.id}", "#"
+            )
+            self.follow(above)
 
     def _correct(self, sender: Member, slots: int, epoch: int) -> None:
         """Tell a node that claims slots by an old configuration who serves them now."""
@@ -388,7 +399,7 @@ class View:
     def _resolve_collision(self, sender: Member) -> None:
         me = self.me
         same = me.is_primary and sender.is_primary and sender.epoch == me.epoch
-        if same and sender.id < me.id:
+        if same and me.id < sender.id:
             self.current_epoch += 1
             me.epoch = self.current_epoch
             self._actions.changed()

@@ -195,6 +195,20 @@ def failover(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
+def replicate(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER REPLICATE id."""
+    server, member = client.server, _member(client, arguments[2])
+    me = server.view.me
+    if member is me:
+        raise Error("ERR Can't replicate myself")
+    if not member.is_primary:
+        raise Error("ERR I can only replicate a master, not a replica.")
+    if me.is_primary and (me.slots or server.store.items):
+        raise Error("ERR To set a master the node must be empty and without assigned slots.")
+    server.view.follow(member)
+    return "OK"
+
+
 def saveconfig(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER SAVECONFIG."""
     client.server.cluster.save()
@@ -208,7 +222,7 @@ def fixed(client: Client, arguments: list[bytes]) -> Answer:
 
 _FIXED = (
     "addslots", "addslotsrange", "bumpepoch", "delslots", "delslotsrange", "flushslots",
-    "forget", "meet", "replicate", "reset", "set-config-epoch", "setslot",
+    "forget", "meet", "reset", "set-config-epoch", "setslot",
 )  # fmt: skip
 
 HANDLERS: Mapping[str, Handler] = {
@@ -223,6 +237,7 @@ HANDLERS: Mapping[str, Handler] = {
     "cluster|myid": myid,
     "cluster|nodes": nodes,
     "cluster|replicas": replicas,
+    "cluster|replicate": replicate,
     "cluster|saveconfig": saveconfig,
     "cluster|shards": shards,
     "cluster|slaves": replicas,
