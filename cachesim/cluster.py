@@ -88,6 +88,8 @@ class Cluster:
     def _let_follow(self, primary: str) -> None:
         """Tell the replicas that follow another node whom to follow."""
         slots = self._admin.redis(primary).execute_command("CLUSTER SLOTS")
+        if not slots:
+            return
         _, port, id_ = slots[0][2][:3]
         for node in self._nodes:
             with contextlib.suppress(*errors()):
@@ -185,6 +187,8 @@ class Cluster:
         infos = {node: self._admin.redis(node).info("replication") for node in self._nodes}
         if any(self._unrest(node) for node in self._nodes):
             return False
+        if self._lead_back():
+            return True
         present = [node for node, info in infos.items() if info["role"] == "master"]
         if infos[primary]["role"] == "slave":
             # Without an election: Redis lets a replica stand for one every few seconds only.
@@ -205,6 +209,24 @@ class Cluster:
             self._give_an_offset(primary)
             return True
         return False
+
+    def _lead_back(self) -> bool:
+        """Let all follow the one node that has the slots; whether one had to be told so.
+
+        A primary that has lost its slots is one of them: nobody writes there any more.
+        """
+        told = {node: self._told(node)[0] for node in self._nodes}
+        owners = [node for node, me in told.items() if me["slots"]]
+        if len(owners) != 1:
+            return False
+        id_ = told[owners[0]]["node_id"]
+        astray = [n for n, me in told.items() if n not in owners and me["master_id"] != id_]
+        for node in astray:
+            client = self._admin.redis(node)
+            if "master" in told[node]["flags"]:
+                client.flushall()  # Redis takes no other for a replica
+            client.execute_command("CLUSTER REPLICATE", id_)
+        return bool(astray)
 
     def _give_an_offset(self, primary: str) -> None:
         # Redis 7.0 leaves replicas at offset 0 out of CLUSTER SLOTS for 11 s.

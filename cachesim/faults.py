@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import random
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -267,6 +267,12 @@ class Faults:
         return self._on_nodes("pause", nodes, self._nodes.pause)
 
     # --- healing ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """While it is entered, the faults and verbs of other threads wait."""
+        with self._lock, self._nodes.suspended():
+            yield
 
     def heal_all(self) -> None:
         """Heal every fault: first the nodes, then the links, with what others did to them too."""

@@ -6,6 +6,7 @@ As with links, faults overlap: a node is down or paused as long as one holder wa
 import threading
 from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 from cachesim.backends.base import Backend, NodeState
 from cachesim.errors import FaultError, NoPower
@@ -152,6 +153,29 @@ class Nodes:
             self._paused[node].clear()
             self._start([node])
             self._links.settle()
+
+    def renew_redis(self) -> None:
+        """Give all Redis nodes new processes with the disks of a first start.
+
+        Raises:
+            NoPower: a zone has no power.
+        """
+        with self._lock:
+            nodes = [node.name for node in self._topology.redis]
+            if dark := [zone for zone, holders in self._dark.items() if holders]:
+                raise NoPower(f"the shard can't begin anew: az-{dark[0]} has no power")
+            self._backend.kill(*nodes)
+            for node in nodes:
+                self._down[node].clear()
+                self._paused[node].clear()
+                self._synced.pop(node, None)
+            self._backend.renew()
+            self._start(nodes)
+            self._links.settle()
+
+    def suspended(self) -> AbstractContextManager[object]:
+        """While it is entered, the verbs of other threads wait."""
+        return self._lock
 
     def release_all(self) -> None:
         """Resume and start every node, whoever held it."""

@@ -33,6 +33,7 @@ _BACKEND_VERBS = (
     "resume",
     "run",
     "truncate_aof",
+    "renew",
     "logs",
     "renew_toxiproxy",
 )

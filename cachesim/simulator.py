@@ -43,7 +43,7 @@ from cachesim.nodes import Nodes
 from cachesim.proxy.client import ToxiproxyClient
 from cachesim.shard import RedisShard
 from cachesim.tls import CertificateAuthority, client_context
-from cachesim.topology import production
+from cachesim.topology import Service, production
 
 if TYPE_CHECKING:
     from pymemcache.client.base import Client
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cachesim.backends.compose import ComposeBackend
 
 _RESET_LIMIT = 30.0  # seconds
+_PATIENCE = 8.0  # seconds until a node that stays ill is replaced
 _BORROWERS = (*CHANGEABLE, "start_timeout_seconds")
 """The settings that a borrower may choose. The others are of what runs already."""
 
@@ -434,7 +435,7 @@ class Simulator:
         self.heal()
         primary = self._cluster.find_primary()
         if not self._is_well(primary):
-            self._repair(primary, Deadline(_RESET_LIMIT))
+            self._repair(primary)
         return primary
 
     def _make_handles(self, parts: Parts) -> None:
@@ -492,13 +493,13 @@ class Simulator:
         Raises:
             FaultError: it could not be brought to health; the message says which node is not.
         """
-        with self._lock, self.control_plane.suspended():
+        # What others break meanwhile would be healed by nobody: they wait.
+        with self._lock, self.control_plane.suspended(), self.faults.suspended():
             self.faults.heal_all()
-            deadline = Deadline(_RESET_LIMIT)
             try:
                 if not self._is_well(self.topology.primary):
-                    self._repair(self.topology.primary, deadline)
-                self._flush(deadline)
+                    self._repair(self.topology.primary)
+                self._flush(Deadline(_RESET_LIMIT))
             except NotReady as error:
                 log = self._carrier.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
@@ -520,12 +521,45 @@ class Simulator:
         except clients.errors():
             return False
 
-    def _repair(self, primary: str, deadline: Deadline) -> None:
+    def _repair(self, primary: str) -> None:
+        """Bring all nodes up and to health under that primary, whatever state they are in.
+
+        Raises:
+            NotReady: nothing helped.
+        """
         self._start_nodes()
+        for remedy in (self._replace, self._renew):
+            try:
+                self._converge(primary, Deadline(_PATIENCE))
+            except NotReady as error:
+                remedy(primary, error)
+            else:
+                return
+        self._converge(primary, Deadline(_RESET_LIMIT))
+
+    def _replace(self, _primary: str, error: NotReady) -> None:
+        """Give the node at fault a new process."""
+        self.events.record("replaced", error.node, f"gets a new process: {error}")
+        self._parts.nodes.replace(error.node)
+
+    def _renew(self, primary: str, error: NotReady) -> None:
+        """Let the shard begin anew, or the Memcached node at fault."""
+        if self.topology.node(error.node).service is Service.MEMCACHED:
+            self._replace(primary, error)
+            return
+        self.events.record("replaced", self.name, f"all Redis nodes begin anew, empty: {error}")
+        self._parts.nodes.renew_redis()
+        self._cluster.form(primary, self._node_timeout_ms, Deadline(_RESET_LIMIT))
+
+    @property
+    def _node_timeout_ms(self) -> int:
+        return int(self.settings.node_timeout_seconds * 1000)
+
+    def _converge(self, primary: str, deadline: Deadline) -> None:
         for node in self.topology.memcached:
             self._memcached_admin[node.name].close()
             _wait_for_memcached(node.name, self._admin, deadline)
-        self._cluster.converge(primary, int(self.settings.node_timeout_seconds * 1000), deadline)
+        self._cluster.converge(primary, self._node_timeout_ms, deadline)
 
     def _start_nodes(self) -> None:
         for node in self.topology.nodes:

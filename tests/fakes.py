@@ -247,6 +247,10 @@ class FakeBackend:
         """See `Backend.resume`."""
         self._set(NodeState.RUNNING, "resume", node)
 
+    def renew(self) -> None:
+        """See `Backend.renew`."""
+        self.calls.append(("renew",))
+
     def run(self, node: str) -> None:
         """See `Backend.run`."""
         self._set(NodeState.RUNNING, "run", node)

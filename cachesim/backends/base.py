@@ -104,6 +104,13 @@ class Backend(Protocol):
         """
         ...
 
+    def renew(self) -> None:
+        """Give the Redis nodes, all of them stopped, the disks of a first start.
+
+        Those that run then are to be formed into a cluster again: see `cachesim.cluster`.
+        """
+        ...
+
     def logs(self, node: str, lines: int = 50) -> str:
         """The tail of a node's log."""
         ...

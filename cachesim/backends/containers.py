@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cachesim.backends.base import NodeState
-from cachesim.backends.plan import Plan, pod_of
+from cachesim.backends.plan import FILES, Plan, pod_of, uid_of
+from cachesim.backends.redis_server import drawn_ids
 from cachesim.clock import Deadline
 from cachesim.errors import BackendUnavailable, CachesimError, StartError, ToxiproxyError
 from cachesim.proxy.client import ToxiproxyClient
@@ -145,9 +146,7 @@ class ContainerNodes:
 
     def truncate_aof(self, node: str, size: int) -> None:
         """Cut the last part of the append-only file in the container's volume."""
-        container = self._containers[node]
-        stream, _ = container.get_archive(_AOF_FOLDER)
-        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        with self._aof_of(node) as archive:
             parts = {m.name: m for m in archive if m.name.endswith((".aof", ".rdb"))}
             growing = [m for name, m in parts.items() if name.endswith(".incr.aof")]
             lost = sum(m.size for m in parts.values()) - size
@@ -156,7 +155,26 @@ class ContainerNodes:
             last = max(growing, key=lambda m: m.mtime)
             content = archive.extractfile(last)
             kept = content.read(max(0, last.size - lost)) if content else b""
-        container.put_archive("/data", archive_of({last.name: (last.uid, kept)}))
+        self._containers[node].put_archive("/data", archive_of({last.name: (last.uid, kept)}))
+
+    def renew(self) -> None:
+        """Empty the append-only files, and let the nodes know each other as at the first start."""
+        topology = self._plan.topology
+        for node in topology.redis:
+            with self._aof_of(node.name) as archive:
+                parts = [m for m in archive if m.name.endswith((".aof", ".rdb"))]
+            empty = archive_of({part.name: (part.uid, b"") for part in parts})
+            self._containers[node.name].put_archive("/data", empty)
+        uids = {node.name: uid_of(node) for node in topology.redis}
+        known = self._plan.first_cluster(drawn_ids(topology))
+        files = {path: (uids[path.partition("/")[0]], text) for path, text in known.items()}
+        # The volume is one for all.
+        self._containers[topology.primary].put_archive(FILES, archive_of(files))
+
+    def _aof_of(self, node: str) -> tarfile.TarFile:
+        """The parts of a node's append-only file, with the folder that they are in."""
+        stream, _ = self._containers[node].get_archive(_AOF_FOLDER)
+        return tarfile.open(fileobj=io.BytesIO(b"".join(stream)))
 
     def logs(self, node: str, lines: int = 50) -> str:
         """The tail of the container's output."""

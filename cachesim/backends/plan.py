@@ -124,6 +124,17 @@ class Plan:
         # The engine forwards a published port to the pod's address on the network.
         return f"{'0.0.0.0' if link.source == CLIENT else '127.0.0.1'}:{port}"  # noqa: S104
 
+    def _announced(self) -> dict[str, Announced]:
+        return {
+            node.name: Announced(self.ports[node.zone].redis, self.ports[node.zone].bus)
+            for node in self.topology.redis
+        }
+
+    def first_cluster(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """What the Redis nodes know of each other at their first start, by path in `FILES`."""
+        known = nodes_conf(self.topology, self._announced(), ids)
+        return {f"{node}/nodes.conf": text for node, text in known.items()}
+
     def configuration(
         self,
         *,
@@ -138,14 +149,9 @@ class Plan:
             node_timeout_ms: `cluster-node-timeout`.
             ids: the id of each Redis node, 40 hexadecimal digits, by its name.
         """
-        announced = {
-            node.name: Announced(self.ports[node.zone].redis, self.ports[node.zone].bus)
-            for node in self.topology.redis
-        }
-        known = nodes_conf(self.topology, announced, ids)
-        files = {}
+        files = self.first_cluster(ids)
+        announced = self._announced()
         for node in self.topology.redis:
-            files[f"{node.name}/nodes.conf"] = known[node.name]
             files[f"{node.name}/redis.conf"] = redis_conf(
                 node,
                 announced[node.name],

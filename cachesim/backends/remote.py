@@ -108,6 +108,10 @@ class RemoteBackend:
         """See `Backend.truncate_aof`."""
         self._call("truncate_aof", node, size)
 
+    def renew(self) -> None:
+        """See `Backend.renew`."""
+        self._call("renew")
+
     def logs(self, node: str, lines: int = 50) -> str:
         """See `Backend.logs`."""
         return str(self._call("logs", node, lines))

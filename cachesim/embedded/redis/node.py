@@ -11,7 +11,7 @@ from cachesim.embedded.redis.aof import truncate
 from cachesim.embedded.redis.bus import Inbound
 from cachesim.embedded.redis.config import RedisNodeConfig
 from cachesim.embedded.redis.log import Log
-from cachesim.embedded.redis.server import AOF_NAME, Server
+from cachesim.embedded.redis.server import AOF_NAME, NODES_NAME, Server
 from cachesim.embedded.redis.session import Session
 from cachesim.embedded.tls import TlsProtocol
 
@@ -119,6 +119,11 @@ class RedisNode(EmulatedNode[Server]):
         server.start()
 
     # --- its disk -----------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Give the stopped node the empty disk of a first start."""
+        for name in (AOF_NAME, NODES_NAME):
+            (self.config.directory / name).unlink(missing_ok=True)
 
     def truncate_aof(self, size: int) -> None:
         """Cut the append-only file of the stopped node back, as a loss of power does."""

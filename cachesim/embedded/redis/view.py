@@ -296,8 +296,9 @@ class View:
                 self._fail(member)
         elif kind == "update":
             member = self.members.get(message["node"])
-            known = member is not None and member is not self.me and sender is not None
-            if known and message["epoch"] > member.epoch:
+            if member is None or member is self.me or sender is None:
+                return None
+            if message["epoch"] > member.epoch:
                 member.epoch = message["epoch"]
                 member.primary = None
                 self._claim(member, int(message["slots"], 16), message["epoch"])
