@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import faulthandler
 import gc
-import os
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -126,12 +126,15 @@ class Storm:
         done: how many verbs were done.
     """
 
-    def __init__(self, sim: Simulator, seed: str, threads: int = 16) -> None:
+    def __init__(
+        self, sim: Simulator, seed: str, threads: int = 16, *, resets: bool = True
+    ) -> None:
         self.findings: list[str] = []
         self.done = 0
         self._sim = sim
         self._seed = seed
         self._threads = threads
+        self._resets = resets
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
@@ -181,8 +184,8 @@ class Storm:
             (3, "failover", lambda: sim.control_plane.failover(draw.choice((None, zone)))),
             (2, "isolate", sim.zones[zone].isolate),
             (1, "power", sim.zones[zone].lose_power),
-            (1, "heal all", sim.heal),
-            (1, "reset", lambda: sim.reset(key)),
+            (self._resets, "heal all", sim.heal),
+            (self._resets, "reset", lambda: sim.reset(key)),
             (3, "look", lambda: (node.state, node.logs(5), str(sim.events), sim.faults.active)),
         ]
         _, name, verb = draw.choices(verbs, [weight for weight, _, _ in verbs])[0]
@@ -302,7 +305,7 @@ class Held:
     def now(cls) -> "Held":
         """At present, after what nobody refers to is gone."""
         gc.collect()
-        return cls(len(os.listdir("/proc/self/fd")), threading.active_count())
+        return cls(len([*Path("/proc/self/fd").iterdir()]), threading.active_count())
 
 
 def marathon(sim: Simulator, seed: str, count: int) -> Iterator[float]:
@@ -350,7 +353,7 @@ def storms(sim: Simulator, it: argparse.Namespace) -> int:
     failed = 0
     for number in range(it.runs):
         seed = f"{it.seed} {number}"
-        storm = Storm(sim, seed)
+        storm = Storm(sim, seed, resets=number % 2 == 0)
         with Load(sim):
             storm.run(it.seconds)
         begun = time.monotonic()
