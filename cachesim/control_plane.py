@@ -114,6 +114,19 @@ class _Lost:
     why: str
 
 
+@dataclass(frozen=True)
+class TakenOver:
+    """Where a new primary has gone on from its predecessor.
+
+    Attributes:
+        history: the id of the replication history that it shares with it.
+        offset: how far, in bytes.
+    """
+
+    history: str
+    offset: int
+
+
 class Shard(Protocol):
     """What the control plane does to the nodes."""
 
@@ -130,14 +143,18 @@ class Shard(Protocol):
         """Let a node take writes again, when it is asked to."""
         ...
 
-    def promote(self, node: str) -> int:
+    def promote(self, node: str) -> TakenOver:
         """Make a replica the primary.
 
-        Returns:
-            The replication offset at which it took over.
-
         Raises:
-            FaultError: it did not become the primary.
+            FaultError: it did not become a primary that serves the slots.
+        """
+        ...
+
+    def asked_from(self, node: str, history: str) -> int | None:
+        """The offset of a history from which a node has asked another to let it go on.
+
+        It is how far it had come itself, as a primary. None if it has never asked for that.
         """
         ...
 
@@ -179,10 +196,12 @@ class _OldPrimary:
     """A former primary that is not back yet.
 
     Attributes:
+        history: the id of its replication history.
         told_offset: the replication offset up to which its losses were told.
         fenced_since: the beginning of the run of answers in which it was fenced.
     """
 
+    history: str
     told_offset: int
     fenced_since: float | None = None
 
@@ -454,10 +473,11 @@ class ControlPlane:
         self._old.pop(candidate, None)
         fenced_since = said.since if said is not None and offset is not None else None
         last_offset = offset if offset is not None else last_known
-        self._old[old] = _OldPrimary(max(taken_over, last_offset), fenced_since)
+        told_offset = max(taken_over.offset, last_offset)
+        self._old[old] = _OldPrimary(taken_over.history, told_offset, fenced_since)
         self._failover = None
         self.failovers += 1
-        self._tell_failover(old, last_offset, taken_over)
+        self._tell_failover(old, last_offset, taken_over.offset)
         self._signal(Signal.PROMOTED)
 
     def _tell_failover(self, old: str, old_offset: int, offset: int) -> None:
@@ -477,6 +497,12 @@ class ControlPlane:
             lost_bytes=old_offset - offset,
             offsets=(offset, old_offset),
         )
+
+    def _tell_more(self, node: str, old: _OldPrimary, offset: int) -> None:
+        """Tell of what an old primary took beyond what was told already."""
+        if offset > old.told_offset:
+            self._tell_loss(node, offset, old.told_offset)
+            old.told_offset = offset
 
     def _rejoin_delay(self) -> float:
         low, high = REJOIN_DELAY
@@ -529,24 +555,27 @@ class ControlPlane:
             self._record("recovering", node, elasticache.recovering(node))
 
     def _follow_recoveries(self) -> None:
-        for node, old in list(self._old.items()):
+        for node, was in list(self._old.items()):
             probe = self._answer(node)
             if probe is None:
                 continue
             self._recovers(node)
-            if probe.role is Role.PRIMARY and old.fenced_since != probe.since:
+            if probe.role is Role.PRIMARY and was.fenced_since != probe.since:
                 # It was away when another took over, and does not know yet.
                 offset = self._shard.fence(node)
                 if offset is None:
                     continue
-                old.fenced_since = probe.since
-                if offset > old.told_offset:
-                    self._tell_loss(node, offset, old.told_offset)
-                    old.told_offset = offset
+                was.fenced_since = probe.since
+                self._tell_more(node, was, offset)
         for node in list(self._recovering):
             if node in self._redis and node != self.primary:
                 if self._answer(node) is None or not self._shard.in_sync(node, self.primary):
                     continue
+                old = self._old.get(node)
+                if old is not None and old.fenced_since is None:
+                    # Its peers have told it before it could be fenced, and it has dropped what it
+                    # took meanwhile.
+                    self._tell_more(node, old, self._shard.asked_from(node, old.history) or 0)
                 self._shard.unfence(node)
             elif not self._answers(node):
                 continue

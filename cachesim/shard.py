@@ -1,19 +1,35 @@
 """What the control plane does to the Redis nodes, over their admin addresses."""
 
+import re
+from collections.abc import Callable
+
 from cachesim.clients import NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
+from cachesim.control_plane import TakenOver
 from cachesim.errors import FaultError, NotReady
 from cachesim.nodes import Nodes
 
 _PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s
+_LOG_LINES = 500  # since it came back
 _MORE_THAN_THERE_ARE = 1000
 
 
 class RedisShard:
-    """The one shard; `cachesim.control_plane.Shard` says what each method does."""
+    """The one shard; `cachesim.control_plane.Shard` says what each method does.
 
-    def __init__(self, admin: NodeClients, cluster: Cluster, nodes: Nodes) -> None:
+    Args:
+        logs: gives so many of the last lines of a node's log.
+    """
+
+    def __init__(
+        self,
+        admin: NodeClients,
+        cluster: Cluster,
+        nodes: Nodes,
+        logs: Callable[[str, int], str],
+    ) -> None:
+        self._logs = logs
         self._admin = admin
         self._cluster = cluster
         self._nodes = nodes
@@ -34,19 +50,25 @@ class RedisShard:
         """Take the fence away."""
         self._admin.redis(node).config_set("min-replicas-to-write", 0)
 
-    def promote(self, node: str) -> int:
+    def promote(self, node: str) -> TakenOver:
         """Take over, and wait until the node takes writes."""
         from redis.exceptions import RedisError
 
         client = self._admin.redis(node)
         try:
-            offset = int(client.info("replication")["master_repl_offset"])
             client.config_set("min-replicas-to-write", 0)
             self._cluster.take_over(node)
             self._cluster.wait_writable(node, Deadline(_PROMOTION_LIMIT))
+            info = client.info("replication")
         except (RedisError, OSError, NotReady) as error:
             raise FaultError(str(error)) from error
-        return offset
+        # Afterwards: until then, an old primary that lives may have sent more.
+        return TakenOver(str(info["master_replid2"]), int(info["second_repl_offset"]) - 1)
+
+    def asked_from(self, node: str, history: str) -> int | None:
+        """See `control_plane.Shard`. A node keeps nothing of it but what its log says."""
+        asked = re.findall(rf"request {history}:(\d+)", self._logs(node, _LOG_LINES))
+        return max(map(int, asked)) - 1 if asked else None
 
     def in_sync(self, node: str, primary: str) -> bool:
         """Whether the node follows the primary without a lag."""

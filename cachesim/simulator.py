@@ -333,7 +333,7 @@ class Simulator:
         monitor.start()
         life.callback(monitor.stop)
         self.faults = Faults(self.topology, links, nodes, monitor, self.events, str(self.seed))
-        shard = RedisShard(self._admin, self._cluster, nodes)
+        shard = RedisShard(self._admin, self._cluster, nodes, backend.logs)
         self.control_plane = ControlPlane(
             self.topology,
             monitor.evidence,

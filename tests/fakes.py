@@ -7,6 +7,7 @@ from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.clock import Clock
+from cachesim.control_plane import TakenOver
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
 from cachesim.evidence import INTERVAL, MISSED, PROBE_TIMEOUT, Probe, RedisProbe, Silence
 from cachesim.proxy.client import ToxiproxyClient
@@ -305,6 +306,8 @@ class FakeShard:
         unpromotable: nodes that can't be promoted.
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
+        asked: from which offset which node asked to go on in which history.
+        history: the one that the last promoted node has gone on from.
     """
 
     def __init__(self, topology: Topology, clock: Clock) -> None:
@@ -323,6 +326,8 @@ class FakeShard:
         self.unpromotable: set[str] = set()
         self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
+        self.asked: dict[tuple[str, str], int] = {}
+        self.history = ""
 
     def look(self) -> None:
         """Probe every node now."""
@@ -375,7 +380,7 @@ class FakeShard:
         """See `Shard.unfence`."""
         self.calls.append(("unfence", node))
 
-    def promote(self, node: str) -> int:
+    def promote(self, node: str) -> TakenOver:
         """See `Shard.promote`."""
         self.calls.append(("promote", node))
         promoted = self.nodes[node]
@@ -386,7 +391,12 @@ class FakeShard:
             if self.nodes[name].up and self.nodes[name].knows:
                 self.nodes[name].role = Role.REPLICA
         promoted.role = Role.PRIMARY
-        return promoted.offset
+        self.history = f"until {node}"
+        return TakenOver(self.history, promoted.offset)
+
+    def asked_from(self, node: str, history: str) -> int | None:
+        """See `Shard.asked_from`."""
+        return self.asked.get((node, history))
 
     def in_sync(self, node: str, primary: str) -> bool:
         """See `Shard.in_sync`."""

@@ -691,6 +691,27 @@ def test_fenced_at_the_promotion_is_not_fenced_again(play: Play) -> None:
     assert play.shard.calls.count(("fence", "redis-a")) == 1
 
 
+def test_loss_of_a_zombie_that_was_told_by_its_peers(play: Play) -> None:
+    """One that became a replica before it could be fenced tells in its log what it had taken."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].role = Role.REPLICA
+    play.shard.asked["redis-a", play.shard.history] = 1381
+    play.up("redis-a")
+    (lost,) = play.events.of("lost")
+    assert (lost.source, lost.data["lost_bytes"]) == ("redis-a", 381)
+    assert lost.data["offsets"] == (1000, 1381)
+    assert play.kinds()[-2:] == ["lost", "recovered"]
+
+
+def test_loss_of_another_failover_is_not_told_again(play: Play) -> None:
+    """What a log tells of another history than the old primary's is nothing of this failover."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].role = Role.REPLICA
+    play.shard.asked["redis-a", "another"] = 1381
+    play.up("redis-a")
+    assert not play.events.of("lost")
+
+
 def test_zombie_without_a_surplus(play: Play) -> None:
     """A zombie that took nothing more than its successor has lost nothing."""
     play.fail_over()

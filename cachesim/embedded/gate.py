@@ -28,6 +28,17 @@ class Gate:
         for held in list(self._all):
             held.release()
 
+    def end(self) -> None:
+        """Let through what has come, and reset what nobody closes: there is no process any more.
+
+        A connection in the middle of its TLS handshake is known to nobody yet. It would be one to a
+        process that is gone.
+        """
+        self.open()
+        for held in list(self._all):
+            if not held.is_closing:
+                held.abort()
+
     def abort(self) -> None:
         """Reset all connections."""
         for held in list(self._all):
@@ -95,6 +106,10 @@ class _Held(asyncio.Protocol):
             self._gate._all.discard(self)
         elif not self._transport.is_closing():
             self._transport.resume_reading()
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
     def abort(self) -> None:
         if self._transport is not None:

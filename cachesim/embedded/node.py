@@ -126,7 +126,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         server, self._server = self._server, None
         if server is not None:
             server.stop(orderly=True)
-            self._gate.open()
+            self._gate.end()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay, new ones hang, nothing is answered."""

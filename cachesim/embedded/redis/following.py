@@ -37,6 +37,9 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self._following.is_stopped:  # while it was being connected
+            self.transport.abort()
+            return
         self._following.link = self
         server, config = self._server, self._server.config
         me = config.nodes[config.name]
@@ -52,8 +55,12 @@ class _Link(asyncio.Protocol):
         stream = server.stream
         stream.flush()
         sync = [b"PSYNC", stream.id.encode(), b"%d" % (stream.offset + 1)]
-        if not server.stream.is_active:
+        if not stream.is_active:
             sync = [b"PSYNC", b"?", b"-1"]
+        else:
+            server.log(
+                f"Trying a partial resynchronization (request {stream.id}:{stream.offset + 1})."
+            )
         # All at once: one way there and back instead of five.
         self.transport.write(b"".join(map(request, [*hello, sync])))
         server.log(f"MASTER <-> REPLICA sync started: {self._following.primary.name}")
@@ -202,6 +209,7 @@ class Following:
         link: the connection, while there is one.
         down_since: since when the data is not kept up to date.
         last_heard: when anything came from the primary.
+        is_stopped: whether another node, or none, is followed now.
     """
 
     def __init__(self, server: "Server", primary: Member) -> None:
@@ -212,7 +220,7 @@ class Following:
         self.last_heard = server.clock()
         self._task: asyncio.Task[None] | None = None
         self._tried_at = float("-inf")
-        self._is_stopped = False
+        self.is_stopped = False
 
     @property
     def state(self) -> str:
@@ -259,12 +267,12 @@ class Following:
         if self.down_since is None:
             self.down_since = self.server.clock()
             self.server.log("Connection with master lost.", "#")
-            if not self._is_stopped and not self.server.is_stopped:
+            if not self.is_stopped and not self.server.is_stopped:
                 self.connect()
 
     def stop(self) -> None:
         """Follow no longer."""
-        self._is_stopped = True
+        self.is_stopped = True
         if self._task is not None:
             self._task.cancel()
         link, self.link = self.link, None
