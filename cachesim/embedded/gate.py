@@ -9,7 +9,7 @@ class Gate:
     """All connections of a node, those it was asked for and those it has made."""
 
     def __init__(self) -> None:
-        self.is_shut = False
+        self.is_shut = self.is_over = False
         self._all: set[_Held] = set()
 
     def wrap(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
@@ -31,16 +31,18 @@ class Gate:
     def end(self) -> None:
         """Let through what has come, and reset what nobody closes: there is no process any more.
 
-        A connection in the middle of its TLS handshake is known to nobody yet. It would be one to a
-        process that is gone.
+        A connection that is about to be made, or in the middle of its TLS handshake, is known to
+        nobody yet. It would be one to a process that is gone, and would be answered.
         """
+        self.is_over = True
         self.open()
         for held in list(self._all):
             if not held.is_closing:
                 held.abort()
 
     def abort(self) -> None:
-        """Reset all connections."""
+        """Reset all connections, also those that are about to be made."""
+        self.is_over = True
         for held in list(self._all):
             held.abort()
 
@@ -56,6 +58,10 @@ class _Held(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._gate.is_over:
+            self._protocol = asyncio.Protocol()  # the one that was meant never hears of it
+            self._transport.abort()
+            return
         self._gate._all.add(self)
         if self._gate.is_shut:
             self.hold()
