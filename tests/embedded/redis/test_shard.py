@@ -10,6 +10,7 @@ import pytest
 from cachesim.embedded.pipe import pipe
 from cachesim.embedded.redis.aof import _length
 from cachesim.embedded.redis.cluster import slot_of
+from cachesim.embedded.redis.following import _Link
 from cachesim.protocols.resp import request
 from tests.embedded.redis.shard import NAMES, Caller, ReplyError, Shard, until
 
@@ -89,6 +90,82 @@ def test_takeover(tmp_path: Path) -> None:
         await old("READONLY")
         assert await old("GET", "k") == b"w"
         assert (await old("ROLE"))[0] == b"slave"
+
+    run(tmp_path, test)
+
+
+def test_replicate(tmp_path: Path) -> None:
+    """CLUSTER REPLICATE makes a replica follow a primary, and nothing else follow anything."""
+
+    async def test(shard: Shard) -> None:
+        ids = [address.id for address in shard.addresses.values()]
+        b = await shard.call("b", admin=True)
+        a = await shard.call("a", admin=True)
+        with pytest.raises(ReplyError, match="I can only replicate a master, not a replica"):
+            await b("CLUSTER", "REPLICATE", ids[2])
+        with pytest.raises(ReplyError, match="Can't replicate myself"):
+            await b("CLUSTER", "REPLICATE", ids[1])
+        with pytest.raises(ReplyError, match="Unknown node"):
+            await b("CLUSTER", "REPLICATE", "0" * 40)
+        shard["a"].server.view.members[ids[1]].primary = None
+        with pytest.raises(ReplyError, match="must be empty and without assigned slots"):
+            await a("CLUSTER", "REPLICATE", ids[1])
+        shard["a"].server.view.members[ids[1]].primary = ids[0]
+        shard["b"].server.view.me.primary = ids[2]
+        assert await b("CLUSTER", "REPLICATE", ids[0]) == "OK"
+        await in_sync(shard)
+
+    run(tmp_path, test)
+
+
+def test_demoted_primary_says_how_far_it_came(tmp_path: Path) -> None:
+    """The log of one that was told by its peers has the history and the next byte's offset."""
+
+    async def test(shard: Shard) -> None:
+        a, b = await shard.call("a"), await shard.call("b", admin=True)
+        shard.isolate("a")
+        assert await a("SET", "only", "here") == "OK"
+        history, offset = shard["a"].server.stream.id, shard["a"].server.stream.offset
+        await b("CLUSTER", "FAILOVER", "TAKEOVER")
+        shard.cut.clear()
+        await in_sync(shard, "redis-b")
+        assert f"request {history}:{offset + 1})" in shard["a"].logs()
+        assert shard["b"].server.stream.former_id == history
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("end", ["kill", "shut_down"])
+def test_no_connection_to_a_process_that_ended_meanwhile(tmp_path: Path, end: str) -> None:
+    """A connection that is made when the process has just ended is reset, not answered."""
+
+    async def test(shard: Shard) -> None:
+        accepted, caller = shard["c"].accept_from_listener(), Caller()
+        getattr(shard["c"], end)()
+        pipe(asyncio.get_running_loop(), caller, accepted)
+        caller.send("PING")
+        await until(lambda: caller.is_lost)
+        assert caller.buffer == b""
+
+    run(tmp_path, test)
+
+
+def test_link_that_comes_too_late_is_not_followed(tmp_path: Path) -> None:
+    """A connection to a former primary, made after another one was chosen, brings nothing."""
+
+    async def test(shard: Shard) -> None:
+        server = shard["c"].server
+        before = server.following
+        assert before is not None
+        server.follow(before.primary)
+        await in_sync(shard)
+        synced = shard["a"].server.stats.sync_partial_ok + shard["a"].server.stats.sync_full
+        pipe(asyncio.get_running_loop(), _Link(before), shard["a"].accept())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert before.link is None
+        told = shard["a"].server.stats
+        assert told.sync_partial_ok + told.sync_full == synced
 
     run(tmp_path, test)
 

@@ -181,6 +181,58 @@ def test_two_takeovers_end_with_one_primary() -> None:
     assert sum(net[name].me.is_primary and bool(net[name].me.slots) for name in "abc") == 1
 
 
+def test_equal_epochs_are_told_apart() -> None:
+    """Of two primaries with the same epoch, the one with the lower id takes a new one."""
+    net = Net()
+    net.cut |= {(one, other) for one in "abc" for other in "abc"}
+    net["b"].take_over()
+    net["c"].take_over()
+    assert net["b"].me.epoch == net["c"].me.epoch
+    net.heal()
+    net.wait(TIMEOUT)
+    assert net["b"].me.is_primary
+    assert net["b"].me.epoch > net["c"].members["c"].epoch
+    assert net.nodes["c"].did[-1] == "follow b"
+
+
+def test_replica_of_a_replica_follows_the_one_above() -> None:
+    """One that heard of its primary's end before it hears of the new one follows that, when it does.
+
+    The slots of its primary have gone by then, so nothing of what it served is claimed.
+    """
+    net = Net()
+    net["b"].take_over()
+    net.isolate("a")
+    net["c"].take_over()
+    assert net["a"].me.primary == "b"
+    net.cut = {("a", "c"), ("c", "a")}
+    net["b"].ping(net["b"].members["a"])
+    assert net["a"].members["b"].primary == "c"
+    assert net["a"].me.primary == "b", "it knows nothing of c that it could follow"
+    net.heal()
+    assert net.nodes["a"].did[-1] == "follow c"
+    assert net["a"].me.primary == "c"
+
+
+def test_two_that_follow_each_other_do_not_go_round() -> None:
+    """A node whose primary follows it stays where it is: somebody has to say who leads."""
+    net = Net()
+    net["b"].members["a"].primary = "b"
+    net["b"].members["a"].slots = 0
+    news = {"t": "update", "from": "c", "node": "c", "epoch": 9, "slots": f"{ALL_SLOTS:x}"}
+    net["b"].receive(news)
+    assert net.nodes["b"].did == []
+
+
+def test_update_about_oneself_is_ignored() -> None:
+    """Nobody tells a node which slots it serves."""
+    net = Net()
+    news = {"t": "update", "from": "a", "node": "b", "epoch": 9, "slots": f"{ALL_SLOTS:x}"}
+    net["b"].receive(news)
+    assert not net["b"].me.slots
+    assert net["b"].me.primary == "a"
+
+
 @pytest.mark.parametrize(
     ("slots", "expected"),
     [(0, []), (5, [(0, 0), (2, 2)]), (ALL_SLOTS, [(0, 16383)]), (6, [(1, 2)])],
