@@ -27,6 +27,8 @@ REJOIN_DELAY = (0.5, 5.0)
 """Seconds that a node whose `cluster_state` was `fail` refuses writes after a takeover: its
 `cluster-node-timeout`, within these bounds (measured with Redis 7.0.15)."""
 _TICK = 0.02  # seconds
+_PING_BYTES = 14
+"""A primary's PING in the replication stream, one in 10 s. No write is as short."""
 
 
 class State(StrEnum):
@@ -482,7 +484,7 @@ class ControlPlane:
 
     def _tell_failover(self, old: str, old_offset: int, offset: int) -> None:
         message = elasticache.failover_completed(old, self.primary)
-        lost = max(0, old_offset - offset)
+        lost = old_offset - offset if old_offset > offset + _PING_BYTES else 0
         for source, kind in ((self.primary, "cache-cluster"), (self._group, "replication-group")):
             self._record("failover", source, message, source_type=kind, lost_bytes=lost)
         if lost:
@@ -500,7 +502,7 @@ class ControlPlane:
 
     def _tell_more(self, node: str, old: _OldPrimary, offset: int) -> None:
         """Tell of what an old primary took beyond what was told already."""
-        if offset > old.told_offset:
+        if offset > old.told_offset + _PING_BYTES:
             self._tell_loss(node, offset, old.told_offset)
             old.told_offset = offset
 

@@ -265,7 +265,7 @@ def assert_as_new(sim: Simulator) -> None:
         assert sizes == [0, 0, 0]
         for node in sim.topology.memcached:
             with closing(clients.new_memcached(node.name)) as client:
-                assert int(client.stats()[b"curr_items"]) == 0
+                assert client.get_many(["load:0", "load:1", "chaos"]) == {}
         assert ailment(sim) is None, _tail(sim)
         with closing(sim.redis_cluster()) as client:
             client.set("chaos", "as new")
@@ -352,7 +352,7 @@ def storms(sim: Simulator, it: argparse.Namespace) -> int:
     """Storm after storm; gives how many resets failed, or left something."""
     failed = 0
     for number in range(it.runs):
-        seed = f"{it.seed} {number}"
+        seed, mark = f"{it.seed} {number}", sim.events.mark()
         storm = Storm(sim, seed, resets=number % 2 == 0)
         with Load(sim):
             storm.run(it.seconds)
@@ -362,12 +362,13 @@ def storms(sim: Simulator, it: argparse.Namespace) -> int:
             took = time.monotonic() - begun
             assert_as_new(sim)
             assert not storm.findings, storm.findings[0]
+            assert not (wrong := sim.events.of("error", mark)), str(wrong[0])
             verdict = "as new"
         except Exception:
             took = time.monotonic() - begun
             failed += 1
             verdict = f"FAILED\n{traceback.format_exc()}"
-        replaced = len(sim.events.of("replaced"))
+        replaced = len(sim.events.of("replaced", mark))
         print(
             f"storm {seed}: {storm.done} verbs, reset {took:.2f} s, {Held.now()}, "
             f"replaced {replaced}: {verdict}",

@@ -8,7 +8,7 @@ from cachesim.embedded.redis import table
 
 
 def test_one_table_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that want the table at the same time get the same one: commands are compared by it."""
+    """Threads that want the table at the same time get the same one."""
     both, read = threading.Event(), table.data
     table._commands.cache_clear()
 

@@ -196,7 +196,7 @@ def test_equal_epochs_are_told_apart() -> None:
 
 
 def test_replica_of_a_replica_follows_the_one_above() -> None:
-    """One that heard of its primary's end before it hears of the new one follows that, when it does.
+    """One that heard of its primary's end before it hears of the new one follows that in the end.
 
     The slots of its primary have gone by then, so nothing of what it served is claimed.
     """

@@ -1,0 +1,167 @@
+"""Nothing that can happen to a topology is for ever: it heals, or a reset makes it new."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from redis.exceptions import RedisError
+
+from cachesim import Simulator
+from cachesim.clock import Deadline
+from cachesim.control_plane import State
+from cachesim.errors import FaultError, NotReady
+from tests.chaos import _tail, assert_as_new, wait_until_well
+from tests.contract.helpers import through_link, until
+
+
+@contextmanager
+def ill(sim: Simulator, monkeypatch: pytest.MonkeyPatch, node: str, times: int) -> Iterator[None]:
+    """The cluster does not get well for so many times."""
+    converge, left = sim._cluster.converge, [None] * times
+
+    def fails(primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
+        if left:
+            left.pop()
+            raise NotReady(f"{node} is ill", node)
+        converge(primary, node_timeout_ms, deadline)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sim._cluster, "converge", fails)
+        patch.setattr(sim, "_is_well", lambda _primary: False)
+        yield
+
+
+def test_replica_of_a_replica(sim: Simulator) -> None:
+    """A node that comes back, and sees only a former primary, follows the present one in the end.
+
+    Meanwhile it can't be promoted: what it would take over is nothing.
+    """
+    sim.control_plane.failover("b")
+    until(lambda: sim.control_plane.failovers == 1)
+    until(lambda: sim.control_plane.state is State.AVAILABLE)
+    dead = sim.faults.kill("redis-a")
+    sim.control_plane.failover("c")
+    until(lambda: sim.control_plane.failovers == 2)
+    until(lambda: through_link(sim, "redis-b").role()[0] == "slave")
+    with sim.faults.partition("a", "c"):
+        dead.heal()
+        until(lambda: sim.nodes["redis-a"].state == "running")
+        time.sleep(0.5)  # for what it hears of redis-b
+    wait_until_well(sim)
+    sim.reset()
+    assert_as_new(sim)
+
+
+def test_node_that_stays_ill_gets_a_new_process(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset that makes no headway replaces the node at fault, and says so."""
+    mark = sim.events.mark()
+    sim.faults.kill("redis-b")
+    before = through_link(sim, "redis-c").info("server")["run_id"]
+    with ill(sim, monkeypatch, "redis-c", 1):
+        sim.reset()
+    (event,) = sim.events.of("replaced", mark)
+    assert (event.source, "redis-c is ill" in event.message) == ("redis-c", True)
+    assert through_link(sim, "redis-c").info("server")["run_id"] != before
+    assert_as_new(sim)
+
+
+def test_shard_that_stays_ill_begins_anew(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If that does not help, all Redis nodes begin anew, and know each other as at the start."""
+    mark = sim.events.mark()
+    through_link(sim, "redis-a").set("k", "v")
+    sim.control_plane.failover("b")
+    until(lambda: sim.control_plane.failovers == 1)
+    sim.faults.kill("redis-b")
+    with ill(sim, monkeypatch, "redis-c", 2):
+        sim.reset()
+    first, second = sim.events.of("replaced", mark)
+    assert (first.source, second.source) == ("redis-c", sim.name)
+    assert "begin anew" in second.message
+    assert_as_new(sim)
+    sim.control_plane.failover("c")
+    until(lambda: sim.control_plane.failovers == 1)
+    wait_until_well(sim)
+
+
+def test_takeover_without_slots_is_no_failover(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that became a primary without slots was not promoted."""
+    taken = sim._cluster._told
+
+    def without_slots(node: str) -> object:
+        me, others = taken(node)
+        return {**me, "slots": []}, others
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sim._cluster, "_told", without_slots)
+        with pytest.raises(NotReady, match="has no slots"):
+            sim._cluster.wait_writable("redis-a", Deadline(0))
+
+
+def test_reset_is_alone(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other threads break while a reset is under way, they break afterwards."""
+    during: list[str] = []
+    flush = sim._cluster.flush
+    broken = threading.Event()
+
+    def break_it() -> None:
+        sim.faults.kill("redis-b")
+        broken.set()
+
+    thread = threading.Thread(target=break_it)
+
+    def slow_flush(primary: str, deadline: Deadline) -> None:
+        thread.start()
+        during.extend(["broken"] if broken.wait(0.3) else [])
+        flush(primary, deadline)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sim._cluster, "flush", slow_flush)
+        sim.reset()
+    thread.join()
+    assert not during
+    assert sim.nodes["redis-b"].state == "stopped"
+
+
+def test_what_a_resumed_primary_takes_is_told(sim: Simulator) -> None:
+    """A primary that slept through its failover acknowledges what waits in its sockets.
+
+    It drops that when its peers tell it. The event log tells how much it was, to the byte.
+    """
+    size = len(b"*3\r\n$3\r\nSET\r\n$5\r\nk0000\r\n$1000\r\n\r\n") + 1000
+    for _ in range(10):  # now and then it hears from its peers first, and takes nothing
+        sim.reset()
+        mark = sim.events.mark()
+        with closing(through_link(sim, "redis-a", socket_timeout=30)) as client:
+            connection = client.connection_pool.get_connection()
+            pause = sim.redis.primary.pause()
+            requests = [("SET", f"k{number:04}", "x" * 1000) for number in range(1000)]
+            connection.send_packed_command(connection.pack_commands(requests))
+            sim.redis.wait_for_failover()
+            pause.heal()
+            taken = 0
+            for _ in requests:
+                try:
+                    taken += connection.read_response() in (b"OK", "OK")
+                except (RedisError, OSError) as error:
+                    if isinstance(error, OSError) or "Connection" in type(error).__name__:
+                        break
+            client.connection_pool.disconnect()
+        until(lambda: sim.control_plane.state is State.AVAILABLE)
+        lost = sum(event.data["lost_bytes"] for event in sim.events.of("lost", mark))
+        # Beside the writes there may be a PING of the primary's in the stream, or a SELECT.
+        assert taken * size <= lost < (taken + 1) * size, _tail(sim)
+        if taken:
+            return
+    pytest.skip("the primary heard from its peers first each time")
+
+
+def test_lost_power_is_no_way_out_for_a_shard(sim: Simulator) -> None:
+    """A shard can't begin anew where there is no power."""
+    with sim.faults.az_power("b"), pytest.raises(FaultError, match="az-b has no power"):
+        sim._parts.nodes.renew_redis()
