@@ -596,7 +596,8 @@ class Simulator:
     def toxiproxy(self, zone: str) -> Any:
         """toxiproxy-python's `Toxiproxy` for one zone's proxies."""
         name = self.topology.zone(zone).name
-        return clients.toxiproxy(name, self._carrier.backend.toxiproxy(name))
+        with self._lock:  # it is imported for this
+            return clients.toxiproxy(name, self._carrier.backend.toxiproxy(name))
 
     def env(self) -> dict[str, str]:
         """The variables that a service reads, secrets included, by name."""

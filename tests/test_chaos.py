@@ -1,0 +1,67 @@
+"""A fixed dose of chaos: what `python -m tests.chaos` does for hours."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cachesim import Simulator
+from tests.chaos import Held, Load, Storm, assert_as_new, marathon
+from tests.processes import call
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    """A running topology of emulated nodes, with a control plane that loses no time."""
+    with Simulator(backend="embedded", speed=100, seed=7) as running:
+        yield running
+
+
+@pytest.mark.parametrize("resets", [True, False], ids=["resets", "no-resets"])
+def test_storm(sim: Simulator, resets: bool) -> None:
+    """After random verbs in sixteen threads, a reset makes all as new, and nothing is left open."""
+    for number in range(3):
+        storm = Storm(sim, f"suite {number}", resets=resets)
+        with Load(sim):
+            storm.run(1.0)
+        sim.reset()
+        assert_as_new(sim)
+        assert not storm.findings
+        assert not sim.events.of("error")
+        assert not sim.events.of("replaced"), "it got well without a last resort"
+        if not number:
+            before = Held.now()
+    after = Held.now()
+    assert after.threads <= before.threads
+    assert after.files <= before.files + 10, "clients' pools may differ by some sockets"
+
+
+def test_marathon(sim: Simulator) -> None:
+    """Whatever is healed, all is well again by itself."""
+    sim.reset()
+    with Load(sim):
+        assert list(marathon(sim, "suite", 15))
+
+
+def test_six_at_once(tmp_path: Path) -> None:
+    """In a process that is new, six threads start a topology each at the same moment."""
+    script = """
+import threading
+from cachesim import Simulator
+
+together, ended = threading.Barrier(6), []
+
+def run():
+    together.wait()
+    with Simulator(backend="embedded"):
+        ended.append("well")
+
+threads = [threading.Thread(target=run) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(ended))
+"""
+    done = call(tmp_path, "-c", script)
+    assert (done.stdout, done.stderr) == ("6\n", "")
