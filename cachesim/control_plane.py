@@ -117,16 +117,18 @@ class _Lost:
 
 
 @dataclass(frozen=True)
-class TakenOver:
-    """Where a new primary has gone on from its predecessor.
+class Branch:
+    """Where a primary has gone on from its predecessor.
 
     Attributes:
         history: the id of the replication history that it shares with it.
         offset: how far, in bytes.
+        own_history: the id of its own.
     """
 
     history: str
     offset: int
+    own_history: str
 
 
 class Shard(Protocol):
@@ -142,10 +144,22 @@ class Shard(Protocol):
         ...
 
     def unfence(self, node: str) -> None:
-        """Let a node take writes again, when it is asked to."""
+        """Let a node take writes again, when it is asked to.
+
+        Raises:
+            FaultError: it does not answer.
+        """
         ...
 
-    def promote(self, node: str) -> TakenOver:
+    def branch(self, primary: str) -> Branch:
+        """Where a primary has gone on from its predecessor.
+
+        Raises:
+            FaultError: it does not answer.
+        """
+        ...
+
+    def promote(self, node: str) -> Branch:
         """Make a replica the primary.
 
         Raises:
@@ -287,6 +301,7 @@ class ControlPlane:
             self.failovers = 0
             self._settled_at = self._clock.monotonic()  # what is older says nothing of the present
             self._failover: _Failover | None = None
+            self._branch: Branch | None = None
             self._old: dict[str, _OldPrimary] = {}
             # Since when a node is away, and the seconds until it is replaced.
             self._replacements: dict[str, tuple[float, float]] = {}
@@ -363,8 +378,7 @@ class ControlPlane:
                 self._signal(Signal.STILL_REPLACING)
 
     def _look_for_loss(self) -> None:
-        if self.state is State.AVAILABLE:
-            self._adopt()
+        self._adopt()
         lost = self._lost()
         if lost is None:
             return
@@ -390,10 +404,25 @@ class ControlPlane:
         if present is None or present.role is Role.PRIMARY or present.at < self._settled_at:
             return
         primaries = [node for node, probe in answers.items() if probe.role is Role.PRIMARY]
-        if len(primaries) == 1:
-            self.primary = primaries[0]
-            self._old.pop(self.primary, None)
-            self._record("role", self.primary, "is the primary: roles were changed by hand")
+        if len(primaries) != 1:
+            return
+        # A former one refuses writes.
+        if primaries[0] in self._old and not self._unfence(primaries[0]):
+            return
+        former, self.primary = self.primary, primaries[0]
+        self._old.pop(self.primary, None)
+        self._recovering.discard(self.primary)
+        self._record("role", self.primary, f"is the primary, not {former}: its peers follow it")
+        try:
+            present_branch = self._shard.branch(self.primary)
+        except FaultError:
+            present_branch = None
+        before, self._branch = self._branch, present_branch
+        if before is not None and present_branch is not None:
+            # Two that have not seen each other may both have taken over, with the same epoch.
+            went_on = present_branch.history == before.own_history
+            shared = present_branch.offset if went_on else before.offset
+            self._old[former] = _OldPrimary(before.own_history, shared)
 
     def _detect(self, now: float) -> None:
         failover, lost = self._under_way(), self._lost()
@@ -451,8 +480,8 @@ class ControlPlane:
         if now < failover.promised_at - delay:
             return
         if not failover.requested and self._lost() is None:
-            if failover.fenced:
-                self._shard.unfence(old)
+            if failover.fenced and not self._unfence(old):
+                return
             self._record("available", old, "is there again: no failover")
             self._failover = None
             self._signal(Signal.PRIMARY_BACK)
@@ -470,7 +499,7 @@ class ControlPlane:
             failover.candidate = None
             failover.tried.add(candidate)
             return
-        self.primary = candidate
+        self.primary, self._branch = candidate, taken_over
         self._settled_at = self._clock.monotonic()
         self._old.pop(candidate, None)
         fenced_since = said.since if said is not None and offset is not None else None
@@ -578,7 +607,8 @@ class ControlPlane:
                     # Its peers have told it before it could be fenced, and it has dropped what it
                     # took meanwhile.
                     self._tell_more(node, old, self._shard.asked_from(node, old.history) or 0)
-                self._shard.unfence(node)
+                if not self._unfence(node):
+                    continue
             elif not self._answers(node):
                 continue
             self._recovering.discard(node)
@@ -594,6 +624,15 @@ class ControlPlane:
         if self._failover is None:
             raise AssertionError(f"the shard is {self.state} without a failover")
         return self._failover
+
+    def _unfence(self, node: str) -> bool:
+        """Let a node take writes again; whether it could be told."""
+        try:
+            self._shard.unfence(node)
+        except FaultError as error:
+            self._once("waiting", node, f"could not be told to take writes: {error}")
+            return False
+        return True
 
     def _answers(self, node: str) -> bool:
         probe = self._evidence.probe(node)

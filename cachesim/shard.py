@@ -6,7 +6,7 @@ from collections.abc import Callable
 from cachesim.clients import NodeClients
 from cachesim.clock import Deadline
 from cachesim.cluster import Cluster
-from cachesim.control_plane import TakenOver
+from cachesim.control_plane import Branch
 from cachesim.errors import FaultError, NotReady
 from cachesim.nodes import Nodes
 
@@ -48,9 +48,28 @@ class RedisShard:
 
     def unfence(self, node: str) -> None:
         """Take the fence away."""
-        self._admin.redis(node).config_set("min-replicas-to-write", 0)
+        from redis.exceptions import RedisError
 
-    def promote(self, node: str) -> TakenOver:
+        try:
+            self._admin.redis(node).config_set("min-replicas-to-write", 0)
+        except (RedisError, OSError) as error:
+            raise FaultError(str(error)) from error
+
+    def branch(self, primary: str) -> Branch:
+        """See `control_plane.Shard`."""
+        from redis.exceptions import RedisError
+
+        try:
+            info = self._admin.redis(primary).info("replication")
+        except (RedisError, OSError) as error:
+            raise FaultError(str(error)) from error
+        return Branch(
+            str(info["master_replid2"]),
+            int(info["second_repl_offset"]) - 1,
+            str(info["master_replid"]),
+        )
+
+    def promote(self, node: str) -> Branch:
         """Take over, and wait until the node takes writes."""
         from redis.exceptions import RedisError
 
@@ -59,11 +78,10 @@ class RedisShard:
             client.config_set("min-replicas-to-write", 0)
             self._cluster.take_over(node)
             self._cluster.wait_writable(node, Deadline(_PROMOTION_LIMIT))
-            info = client.info("replication")
         except (RedisError, OSError, NotReady) as error:
             raise FaultError(str(error)) from error
         # Afterwards: until then, an old primary that lives may have sent more.
-        return TakenOver(str(info["master_replid2"]), int(info["second_repl_offset"]) - 1)
+        return self.branch(node)
 
     def asked_from(self, node: str, history: str) -> int | None:
         """See `control_plane.Shard`. A node keeps nothing of it but what its log says."""

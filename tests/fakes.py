@@ -7,7 +7,7 @@ from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.clock import Clock
-from cachesim.control_plane import TakenOver
+from cachesim.control_plane import Branch
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
 from cachesim.evidence import INTERVAL, MISSED, PROBE_TIMEOUT, Probe, RedisProbe, Silence
 from cachesim.proxy.client import ToxiproxyClient
@@ -307,7 +307,8 @@ class FakeShard:
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
         asked: from which offset which node asked to go on in which history.
-        history: the one that the last promoted node has gone on from.
+        history: the one that promoted nodes go on from.
+        branches: where they have.
     """
 
     def __init__(self, topology: Topology, clock: Clock) -> None:
@@ -327,7 +328,8 @@ class FakeShard:
         self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
         self.asked: dict[tuple[str, str], int] = {}
-        self.history = ""
+        self.history = "shared"
+        self.branches: dict[str, Branch] = {}
 
     def look(self) -> None:
         """Probe every node now."""
@@ -380,7 +382,7 @@ class FakeShard:
         """See `Shard.unfence`."""
         self.calls.append(("unfence", node))
 
-    def promote(self, node: str) -> TakenOver:
+    def promote(self, node: str) -> Branch:
         """See `Shard.promote`."""
         self.calls.append(("promote", node))
         promoted = self.nodes[node]
@@ -391,8 +393,14 @@ class FakeShard:
             if self.nodes[name].up and self.nodes[name].knows:
                 self.nodes[name].role = Role.REPLICA
         promoted.role = Role.PRIMARY
-        self.history = f"until {node}"
-        return TakenOver(self.history, promoted.offset)
+        self.branches[node] = Branch(self.history, promoted.offset, f"of {node}")
+        return self.branches[node]
+
+    def branch(self, primary: str) -> Branch:
+        """See `Shard.branch`."""
+        if primary not in self.branches:
+            raise FaultError(f"{primary} does not answer")
+        return self.branches[primary]
 
     def asked_from(self, node: str, history: str) -> int | None:
         """See `Shard.asked_from`."""

@@ -9,6 +9,9 @@ from cachesim import Simulator
 from tests.chaos import Held, Load, Storm, assert_as_new, marathon
 from tests.processes import call
 
+# redis-py and pymemcache leave sockets to the garbage collector where connecting has failed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[Simulator]:

@@ -7,7 +7,15 @@ import pytest
 
 from cachesim import control_plane
 from cachesim.clock import ManualClock
-from cachesim.control_plane import RECONNECTING, TRANSITIONS, ControlPlane, Signal, State, Timing
+from cachesim.control_plane import (
+    RECONNECTING,
+    TRANSITIONS,
+    Branch,
+    ControlPlane,
+    Signal,
+    State,
+    Timing,
+)
 from cachesim.errors import FaultError
 from cachesim.events import Event, EventLog
 from cachesim.evidence import INTERVAL
@@ -701,6 +709,42 @@ def test_loss_of_a_zombie_that_was_told_by_its_peers(play: Play) -> None:
     assert (lost.source, lost.data["lost_bytes"]) == ("redis-a", 381)
     assert lost.data["offsets"] == (1000, 1381)
     assert play.kinds()[-2:] == ["lost", "recovered"]
+
+
+def test_two_that_took_over_unseen_by_each_other(play: Play) -> None:
+    """Where peers decide for a former primary, it is the primary again, without its fence.
+
+    What the other one took meanwhile is lost, and told.
+    """
+    play.fail_over()
+    play.shard.branches["redis-a"] = Branch("shared", 990, "of redis-a")
+    play.up("redis-a")
+    assert play.shard.calls[-1] == ("fence", "redis-a")
+    play.shard.nodes["redis-b"].role = Role.REPLICA
+    play.shard.asked["redis-b", "of redis-b"] = 1250
+    play.tick()
+    play.tick()
+    assert play.plane.primary == "redis-a"
+    assert ("unfence", "redis-a") in play.shard.calls
+    assert play.state() is State.AVAILABLE
+    (lost,) = play.events.of("lost")
+    assert (lost.source, lost.data["lost_bytes"]) == ("redis-b", 250)
+
+
+def test_change_of_roles_loses_nothing_that_the_other_had(play: Play) -> None:
+    """One that went on from where the former primary was has all that it took."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].role = Role.REPLICA
+    play.up("redis-a")
+    play.until_state(State.AVAILABLE)
+    play.shard.branches["redis-c"] = Branch("of redis-b", 1250, "of redis-c")
+    play.shard.nodes["redis-b"].role = Role.REPLICA
+    play.shard.nodes["redis-c"].role = Role.PRIMARY
+    play.shard.asked["redis-b", "of redis-b"] = 1250
+    play.tick()
+    play.until_state(State.AVAILABLE)
+    assert play.plane.primary == "redis-c"
+    assert not play.events.of("lost")
 
 
 def test_loss_of_another_failover_is_not_told_again(play: Play) -> None:
