@@ -747,6 +747,14 @@ def test_change_of_roles_loses_nothing_that_the_other_had(play: Play) -> None:
     assert not play.events.of("lost")
 
 
+def test_ping_is_no_loss(play: Play) -> None:
+    """A primary that went on alone sends its replicas a PING in the stream: no write is lost."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].offset = 1014
+    play.up("redis-a")
+    assert not play.events.of("lost")
+
+
 def test_loss_of_another_failover_is_not_told_again(play: Play) -> None:
     """What a log tells of another history than the old primary's is nothing of this failover."""
     play.fail_over()

@@ -1,0 +1,39 @@
+"""Where a node's connections can be held."""
+
+import asyncio
+
+from cachesim.embedded.gate import Gate
+from cachesim.embedded.pipe import pipe
+
+
+class Noting(asyncio.Protocol):
+    """Notes what comes and how it ends."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.is_lost = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it."""
+        self.data += data
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Note it."""
+        self.is_lost = True
+
+
+def test_end_leaves_no_connection() -> None:
+    """What has come is let through, then whatever nobody has closed is reset."""
+
+    async def main() -> None:
+        gate, inside, outside = Gate(), Noting(), Noting()
+        gate.shut()
+        transport, _ = pipe(asyncio.get_running_loop(), outside, gate.wrap(inside))
+        transport.write(b"late")
+        gate.end()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert inside.is_lost
+        assert outside.is_lost
+
+    asyncio.run(main())
