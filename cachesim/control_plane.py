@@ -300,6 +300,8 @@ class ControlPlane:
             self.primary = primary
             self.failovers = 0
             self._settled_at = self._clock.monotonic()  # what is older says nothing of the present
+            # Since when each has had its process, as far as that is known.
+            self._new_at = dict.fromkeys(self._nodes, self._settled_at)
             self._failover: _Failover | None = None
             self._branch: Branch | None = None
             self._old: dict[str, _OldPrimary] = {}
@@ -554,6 +556,9 @@ class ControlPlane:
     def _replace_dead(self, now: float) -> None:
         for node in self._nodes:
             probe = self._evidence.probe(node)
+            new_at = self._new_at[node]
+            if probe is not None and not probe.answered and probe.at <= new_at:
+                continue  # that was the process before
             if probe is None or probe.answered or (node == self.primary and self._least_lag()):
                 # A dead primary is first of all replaced by another node.
                 self._replacements.pop(node, None)
@@ -561,12 +566,12 @@ class ControlPlane:
             if node not in self._replacements:
                 draws = self._replacement_draws[node]
                 detection = 0.0 if node in self._old else self._draw(draws, self.timing.detection)
-                started = now if node in self._old else probe.since
+                started = now if node in self._old else max(probe.since, new_at)
                 replacement = self._draw(draws, self.timing.replacement)
                 self._replacements[node] = started, detection + replacement
             started, delay = self._replacements[node]
             # Since when a silent one is away may have come later meanwhile.
-            if now >= max(started, probe.since) + delay:
+            if now >= max(started, probe.since, new_at) + delay:
                 self._replace(node)
 
     def _replace(self, node: str) -> None:
@@ -578,6 +583,7 @@ class ControlPlane:
             self._once("waiting", node, f"could not be replaced: {error}")
         else:
             del self._replacements[node]
+            self._new_at[node] = self._clock.monotonic()
             self._recovers(node)
 
     def _recovers(self, node: str) -> None:

@@ -277,8 +277,10 @@ class Faults:
     def heal_all(self) -> None:
         """Heal every fault: first the nodes, then the links, with what others did to them too."""
         with self._lock:
-            self._nodes.release_all()
-            self._links.reset()
+            try:
+                self._nodes.release_all()
+            finally:
+                self._links.reset()
             for fault in tuple(self._active.values()):
                 self._ended(fault)
 

@@ -178,7 +178,11 @@ class Nodes:
         return self._lock
 
     def release_all(self) -> None:
-        """Resume and start every node, whoever held it."""
+        """Resume and start every node, whoever held it.
+
+        Raises:
+            FaultError: not all could be; those that could are.
+        """
         with self._lock:
             holders = {
                 holder
@@ -186,8 +190,14 @@ class Nodes:
                 for holders in held.values()
                 for holder in holders
             }
+            errors = []
             for holder in holders:
-                self.release(holder)
+                try:
+                    self.release(holder)
+                except FaultError as error:
+                    errors.append(error)
+            if errors:
+                raise errors[0]
 
     def holds(self, holder: Hashable) -> bool:
         """Whether a holder has any node down or paused."""

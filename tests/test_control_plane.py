@@ -635,6 +635,31 @@ def test_no_power(play: Play) -> None:
     assert play.kinds()[-2:] == ["recovering", "recovered"]
 
 
+def test_new_process_gets_its_time(play: Play) -> None:
+    """What was silent before it was replaced is not replaced again before it was asked."""
+    play.down("memcached-c")
+    while not play.events.of("recovering"):
+        play.tick()
+    play.shard.nodes["memcached-c"].up = False
+    replaced = play.shard.calls.count(("replace", "memcached-c"))
+    for _ in range(10):
+        play.plane.tick()
+    play.run(DETECTION[0] + REPLACEMENT[0] - 1)
+    assert play.shard.calls.count(("replace", "memcached-c")) == replaced == 1
+    play.run(DETECTION[1] + REPLACEMENT[1])
+    assert play.shard.calls.count(("replace", "memcached-c")) == 2
+
+
+def test_nothing_is_replaced_for_what_was_before_a_restart(play: Play) -> None:
+    """After a reset, silence from before it says nothing."""
+    play.down("memcached-c")
+    play.run(DETECTION[0] + REPLACEMENT[0] - 1)
+    play.plane.restart("redis-a", "8")
+    play.clock.advance(REPLACEMENT[1] + DETECTION[1])
+    play.plane.tick()
+    assert not play.shard.calls
+
+
 def test_zombie_is_fenced(play: Play) -> None:
     """An old primary that slept through its replacement is fenced as soon as it answers."""
     play.fail_over()

@@ -479,6 +479,21 @@ def test_heal_all(rig: Rig) -> None:
     assert len(rig.events.of("heal")) == 5
 
 
+def test_heal_all_does_what_it_can(rig: Rig) -> None:
+    """A node that can't be started keeps nobody else down, and no link."""
+    rig.faults.kill("redis-a")
+    rig.faults.pause("redis-b")
+    rig.faults.refuse("client-to-redis-c")
+    rig.backend.failing.add("run")
+    with pytest.raises(FaultError):
+        rig.faults.heal_all()
+    assert rig.backend.states["redis-b"] is NodeState.RUNNING
+    assert rig.servers["c"].proxies()["client-to-redis-c"]["enabled"]
+    rig.backend.failing.clear()
+    rig.faults.heal_all()
+    assert rig.is_whole()
+
+
 def test_heal_all_takes_away_what_was_done_by_hand(rig: Rig) -> None:
     """Healing all also ends what others did to the proxies."""
     rig.servers["a"].set_enabled("client-to-redis-a", False)
