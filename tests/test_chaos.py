@@ -23,10 +23,10 @@ def sim() -> Iterator[Simulator]:
 @pytest.mark.parametrize("resets", [True, False], ids=["resets", "no-resets"])
 def test_storm(sim: Simulator, resets: bool) -> None:
     """After random verbs in sixteen threads, a reset makes all as new, and nothing is left open."""
-    for number in range(3):
+    for number in range(2):
         storm = Storm(sim, f"suite {number}", resets=resets)
         with Load(sim):
-            storm.run(1.0)
+            storm.run(0.7)
         sim.reset()
         assert_as_new(sim)
         assert not storm.findings
@@ -43,7 +43,7 @@ def test_marathon(sim: Simulator) -> None:
     """Whatever is healed, all is well again by itself."""
     sim.reset()
     with Load(sim):
-        assert list(marathon(sim, "suite", 15))
+        assert list(marathon(sim, "suite", 8))
 
 
 def test_six_at_once(tmp_path: Path) -> None:
