@@ -411,8 +411,8 @@ class ControlPlane:
         # A former one refuses writes.
         if primaries[0] in self._old and not self._unfence(primaries[0]):
             return
+        self._is_back(primaries[0])
         former, self.primary = self.primary, primaries[0]
-        self._old.pop(self.primary, None)
         self._recovering.discard(self.primary)
         self._record("role", self.primary, f"is the primary, not {former}: its peers follow it")
         try:
@@ -501,9 +501,9 @@ class ControlPlane:
             failover.candidate = None
             failover.tried.add(candidate)
             return
+        self._is_back(candidate)
         self.primary, self._branch = candidate, taken_over
         self._settled_at = self._clock.monotonic()
-        self._old.pop(candidate, None)
         fenced_since = said.since if said is not None and offset is not None else None
         last_offset = offset if offset is not None else last_known
         told_offset = max(taken_over.offset, last_offset)
@@ -530,6 +530,14 @@ class ControlPlane:
             lost_bytes=old_offset - offset,
             offsets=(offset, old_offset),
         )
+
+    def _is_back(self, node: str) -> None:
+        """Hold a node for an old primary no longer."""
+        old = self._old.pop(node, None)
+        if old is not None and old.fenced_since is None:
+            # Its peers may have told it before it could be fenced. Then it has dropped what it took
+            # meanwhile.
+            self._tell_more(node, old, self._shard.asked_from(node, old.history) or 0)
 
     def _tell_more(self, node: str, old: _OldPrimary, offset: int) -> None:
         """Tell of what an old primary took beyond what was told already."""
@@ -608,17 +616,12 @@ class ControlPlane:
             if node in self._redis and node != self.primary:
                 if self._answer(node) is None or not self._shard.in_sync(node, self.primary):
                     continue
-                old = self._old.get(node)
-                if old is not None and old.fenced_since is None:
-                    # Its peers have told it before it could be fenced, and it has dropped what it
-                    # took meanwhile.
-                    self._tell_more(node, old, self._shard.asked_from(node, old.history) or 0)
                 if not self._unfence(node):
                     continue
             elif not self._answers(node):
                 continue
             self._recovering.discard(node)
-            self._old.pop(node, None)
+            self._is_back(node)
             self._record("recovered", node, elasticache.recovered(node))
 
     # --- helpers ----------------------------------------------------------------------------

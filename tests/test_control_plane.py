@@ -736,6 +736,22 @@ def test_loss_of_a_zombie_that_was_told_by_its_peers(play: Play) -> None:
     assert play.kinds()[-2:] == ["lost", "recovered"]
 
 
+def test_loss_of_a_zombie_that_is_promoted_again(play: Play) -> None:
+    """What it had dropped is told, though it is no old primary any more."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].role = Role.REPLICA
+    play.shard.nodes["redis-a"].offset = 5000
+    play.shard.asked["redis-a", play.shard.history] = 1381
+    play.shard.unsynced.add("redis-a")
+    play.up("redis-a")
+    assert not play.events.of("lost")
+    play.fail_over()
+    assert play.plane.primary == "redis-a"
+    (lost,) = play.events.of("lost")
+    assert (lost.source, lost.data["lost_bytes"]) == ("redis-a", 381)
+    assert "redis-b never had" in lost.message
+
+
 def test_two_that_took_over_unseen_by_each_other(play: Play) -> None:
     """Where peers decide for a former primary, it is the primary again, without its fence.
 
