@@ -33,7 +33,7 @@ from cachesim.toxics import LimitData, Slicer, SlowClose, Timeout
 LATEST = 15.0
 """Seconds that all may take to be well after the last fault is healed."""
 STUCK = 60.0
-"""Seconds that a verb may take which waits for its turn behind fifteen others, resets among them."""
+"""Seconds that a verb may take which waits for its turn behind others, resets among them."""
 _POLL = 0.02  # seconds
 
 
