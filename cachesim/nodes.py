@@ -169,7 +169,7 @@ class Nodes:
                 self._down[node].clear()
                 self._paused[node].clear()
                 self._synced.pop(node, None)
-            self._backend.renew()
+            self._backend.renew_redis()
             self._start(nodes)
             self._links.settle()
 

@@ -33,7 +33,7 @@ _BACKEND_VERBS = (
     "resume",
     "run",
     "truncate_aof",
-    "renew",
+    "renew_redis",
     "logs",
     "renew_toxiproxy",
 )

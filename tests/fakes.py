@@ -248,9 +248,9 @@ class FakeBackend:
         """See `Backend.resume`."""
         self._set(NodeState.RUNNING, "resume", node)
 
-    def renew(self) -> None:
-        """See `Backend.renew`."""
-        self.calls.append(("renew",))
+    def renew_redis(self) -> None:
+        """See `Backend.renew_redis`."""
+        self.calls.append(("renew_redis",))
 
     def run(self, node: str) -> None:
         """See `Backend.run`."""

@@ -104,7 +104,7 @@ class Backend(Protocol):
         """
         ...
 
-    def renew(self) -> None:
+    def renew_redis(self) -> None:
         """Give the Redis nodes, all of them stopped, the disks of a first start.
 
         Those that run then are to be formed into a cluster again: see `cachesim.cluster`.

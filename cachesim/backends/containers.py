@@ -157,7 +157,7 @@ class ContainerNodes:
             kept = content.read(max(0, last.size - lost)) if content else b""
         self._containers[node].put_archive("/data", archive_of({last.name: (last.uid, kept)}))
 
-    def renew(self) -> None:
+    def renew_redis(self) -> None:
         """Empty the append-only files, and let the nodes know each other as at the first start."""
         topology = self._plan.topology
         for node in topology.redis:

@@ -257,8 +257,8 @@ class EmbeddedBackend:
         """See `Backend.truncate_aof`."""
         self._thread.call(self._nodes[node].truncate_aof, size)  # type: ignore[union-attr]
 
-    def renew(self) -> None:
-        """See `Backend.renew`."""
+    def renew_redis(self) -> None:
+        """See `Backend.renew_redis`."""
         self._each("renew", [node.name for node in self._topology.redis])
 
     def logs(self, node: str, lines: int = 50) -> str:

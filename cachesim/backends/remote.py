@@ -108,9 +108,9 @@ class RemoteBackend:
         """See `Backend.truncate_aof`."""
         self._call("truncate_aof", node, size)
 
-    def renew(self) -> None:
-        """See `Backend.renew`."""
-        self._call("renew")
+    def renew_redis(self) -> None:
+        """See `Backend.renew_redis`."""
+        self._call("renew_redis")
 
     def logs(self, node: str, lines: int = 50) -> str:
         """See `Backend.logs`."""
