@@ -29,9 +29,14 @@ class Blocked:
 
 
 class Waiting:
-    """All that are blocked, by key, in the order in which they came."""
+    """All that are blocked, by key, in the order in which they came.
 
-    def __init__(self) -> None:
+    Args:
+        may_serve: whether it is time for them: not within a script.
+    """
+
+    def __init__(self, may_serve: Callable[[], bool]) -> None:
+        self._may_serve = may_serve
         self.everyone: dict[Blocked, None] = {}
         self._by_key: dict[bytes, dict[Blocked, None]] = {}
         self._ready: dict[bytes, None] = {}
@@ -61,7 +66,7 @@ class Waiting:
 
     def serve(self) -> None:
         """Answer those whose keys have changed, as far as they can be."""
-        while self._ready:
+        while self._ready and self._may_serve():
             key = next(iter(self._ready))
             del self._ready[key]
             for blocked in list(self._by_key.get(key, ())):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cachesim.embedded.redis.table import ANY, Command
-from cachesim.protocols.resp import Push, Reply
+from cachesim.protocols.resp import Error, Push, Reply
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.acl import User
@@ -104,6 +104,17 @@ class Client:
     def postpone(self) -> bool:
         """Keep a request for later; whether that is possible."""
         return False
+
+    def wait_for_script(self) -> None:
+        """Take the answer to the present command later, by `answer`.
+
+        Raises:
+            Error: it can't.
+        """
+        raise Error("ERR This Redis command is not allowed here")
+
+    def answer(self, answer: Answer) -> None:
+        """Take what was waited for."""
 
     def describe(self) -> str:
         """It as a line of CLIENT LIST."""

@@ -177,20 +177,22 @@ class Executor:
             client.written_offset = server.stream.offset
         server.changed(keys, client)
 
-    def together(self, run: Callable[[], Answer], client: Client) -> Answer:
-        """Run something whose effects are repeated together or not at all."""
+    def begin_together(self) -> bool:
+        """Let effects be repeated together or not at all, until `end_together`; if not yet so."""
         if self._batch is not None:
-            return run()
+            return False
         self._batch = []
-        try:
-            return run()
-        finally:
-            effects, self._batch = self._batch, None
-            if len(effects) > 1:
-                effects = [[b"MULTI"], *effects, [b"EXEC"]]
-            if effects:
-                self._server.stream.append_requests(effects)
-                client.written_offset = self._server.stream.offset
+        return True
+
+    def end_together(self, client: Client) -> None:
+        """Let the effects since `begin_together` be repeated, which were a client's."""
+        effects, self._batch = self._batch, None
+        if not effects:
+            return
+        if len(effects) > 1:
+            effects = [[b"MULTI"], *effects, [b"EXEC"]]
+        self._server.stream.append_requests(effects)
+        client.written_offset = self._server.stream.offset
 
     def failed(self, error: Error) -> Error:
         """Count an error."""
@@ -217,6 +219,10 @@ class Executor:
     def _check(self, client: Client, entry: Entry, arguments: list[bytes]) -> Answer:
         """Look at everything, in Redis's order. None if it may run, QUEUED if it is queued."""
         server, name, bits = self._server, entry.name, entry.bits
+        script = server.scripts.running
+        if script is not None and not script.is_slow:
+            server.scripts.postpone(client)
+            return NO_REPLY
         transaction = client.transaction
         if name == "exec" and transaction is not None:
             bits |= transaction.bits
@@ -239,6 +245,8 @@ class Executor:
             )
         if server.loading and not bits & Flag.LOADING:
             raise Error("LOADING Redis is loading the dataset in memory")
+        if script is not None and not bits & Flag.ALLOW_BUSY:
+            raise Error(script.busy)
         if server.paused_until and not client.obeyed and self._must_wait(client, bits):
             return NO_REPLY
         if transaction is not None and name not in _NOT_QUEUED:

@@ -66,6 +66,9 @@ class _Link(asyncio.Protocol):
         server.log(f"MASTER <-> REPLICA sync started: {self._following.primary.name}")
 
     def data_received(self, data: bytes) -> None:
+        if self._server.scripts.defer(self._take_late, data):
+            self.transport.pause_reading()
+            return
         self._following.last_heard = self._server.clock()
         self._server.stats.repl_input += len(data)
         if self.state == "connected":
@@ -88,6 +91,12 @@ class _Link(asyncio.Protocol):
             self._apply(rest)
         elif len(self._head) > _LONGEST_LINE:
             self.transport.abort()
+
+    def _take_late(self, data: bytes) -> None:
+        """Take what has come during a script."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.data_received(data)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._following.lost(self)

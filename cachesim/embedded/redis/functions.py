@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Client
 from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.scripting import Function
+from cachesim.embedded.redis.scripting import Running, ended
+from cachesim.embedded.redis.worker import Worker, WorkerEnded
 from cachesim.protocols.resp import Error, Pairs, Reply, Unordered, request
 
 if TYPE_CHECKING:
@@ -21,11 +21,30 @@ _WRONG_NAME = (
 )
 
 
+@dataclass(frozen=True)
+class Function:
+    """What a library has registered."""
+
+    name: bytes
+    description: bytes | None
+    flags: frozenset[str]
+
+
 @dataclass
 class _Library:
+    """A library.
+
+    Attributes:
+        id: what the process for scripts knows it by.
+        functions: None until its code was run.
+        worker: the process that has it.
+    """
+
     name: bytes
     code: bytes
-    functions: list[Function]
+    id: bytes
+    functions: list[Function] | None = None
+    worker: Worker | None = None
 
 
 class Functions:
@@ -34,27 +53,42 @@ class Functions:
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._libraries: dict[bytes, _Library] = {}
-        self._interpreter: object = None
+        self._next_id = 0
 
-    def load(self, code: bytes, *, replaces: bool) -> bytes:
+    def keep(self, code: bytes) -> bytes:
+        """Take a library that was taken elsewhere or before: its code is run when it is needed.
+
+        Raises:
+            Error: it has no name.
+        """
+        library = self._new(code)
+        self._forget(self._libraries.get(library.name))
+        self._libraries[library.name] = library
+        return library.name
+
+    async def load(self, code: bytes, *, replaces: bool) -> bytes:
         """Take a library; gives its name.
 
         Raises:
             Error: there is something wrong with it.
         """
-        self._refresh()
-        name, body = _head(code)
-        if name in self._libraries and not replaces:
-            raise Error(f"ERR Library '{name.decode()}' already exists")
-        functions = self._register(body)
-        others = {
-            f.name for it in self._libraries.values() if it.name != name for f in it.functions
-        }
-        for function in functions:
-            if function.name in others:
-                raise Error(f"ERR Function {function.name.decode()} already exists")
-        self._libraries[name] = _Library(name, code, functions)
-        return name
+        library = self._new(code)
+        if library.name in self._libraries and not replaces:
+            raise Error(f"ERR Library '{library.name.decode()}' already exists")
+        await self.look()
+        former = self._libraries.get(library.name)
+        others = {f.name for it in self._libraries.values() if it is not former for f in _all(it)}
+        try:
+            await self._run_code(library)
+            for function in _all(library):
+                if function.name in others:
+                    raise Error(f"ERR Function {function.name.decode()} already exists")
+        except Error:
+            self._forget(library)
+            raise
+        self._forget(former)
+        self._libraries[library.name] = library
+        return library.name
 
     def delete(self, name: bytes) -> None:
         """Remove a library.
@@ -62,44 +96,75 @@ class Functions:
         Raises:
             Error: there is none of that name.
         """
-        if self._libraries.pop(name, None) is None:
+        library = self._libraries.pop(name, None)
+        if library is None:
             raise Error("ERR Library not found")
+        self._forget(library)
 
     def clear(self) -> None:
         """Remove all libraries."""
+        for library in self._libraries.values():
+            self._forget(library)
         self._libraries.clear()
 
-    def call(
-        self, client: Client, name: bytes, keys: list[bytes], argv: list[bytes], *, reads: bool
+    async def call(
+        self,
+        running: Running,
+        name: bytes,
+        keys: list[bytes],
+        argv: list[bytes],
+        *,
+        reads: bool,
     ) -> Reply:
-        """Call a function.
+        """Call a function, which is known.
 
         Args:
             reads: whether only one that does not write may be called.
 
         Raises:
-            Error: there is none, or it failed.
+            Error: it failed.
         """
-        self._refresh()
-        function = self.find(name)
-        is_reader = "no-writes" in function.flags
-        if reads and not is_reader:
+        library, function = self.find(name)
+        running.name = name
+        running.reads = "no-writes" in function.flags
+        if reads and not running.reads:
             raise Error("ERR Can not execute a script with write flag using *_ro command.")
         if "no-cluster" in function.flags:
             raise Error("ERR Can not run script on cluster, 'no-cluster' flag is set.")
-        return self._server.scripts.call(client, function, keys, argv, reads=is_reader)
+        worker = await self._server.scripts.worker()
+        if library.worker is not worker:
+            await self._run_code(library)
+        resp = b"%d" % running.caller.resp
+        kind, *rest = (await worker.ask(resp, b"FCALL", library.id, name, keys, argv))[1:]
+        return ended(running, kind, rest)
 
-    def find(self, name: bytes) -> Function:
-        """A function.
+    def find(self, name: bytes) -> tuple[_Library, Function]:
+        """A function, and its library.
 
         Raises:
             Error: there is none of that name.
         """
         for library in self._libraries.values():
-            for function in library.functions:
+            for function in _all(library):
                 if function.name == name:
-                    return function
+                    return library, function
         raise Error("ERR Function not found")
+
+    @property
+    def are_known(self) -> bool:
+        """Whether what all libraries have is known; else `look` first."""
+        return all(library.functions is not None for library in self._libraries.values())
+
+    async def look(self) -> None:
+        """Find out what the libraries have."""
+        for library in list(self._libraries.values()):
+            if library.functions is None:
+                try:
+                    await self._run_code(library)
+                except (Error, WorkerEnded) as error:
+                    name = library.name.decode()
+                    self._server.log(f"== CRITICAL == can't load library {name}: {error}", "#")
+                    library.functions = []
 
     def told(self, pattern: bytes | None, *, with_code: bool) -> Reply:
         """What `FUNCTION LIST` tells."""
@@ -108,7 +173,7 @@ class Functions:
             Pairs(
                 [
                     b"library_name", library.name, b"engine", b"LUA",
-                    b"functions", [_told(function) for function in library.functions],
+                    b"functions", [_told(function) for function in _all(library)],
                     *((b"library_code", library.code) if with_code else ()),
                 ]
             )
@@ -119,35 +184,65 @@ class Functions:
     @property
     def counts(self) -> tuple[int, int]:
         """How many libraries there are, and functions."""
-        return len(self._libraries), sum(len(it.functions) for it in self._libraries.values())
+        return len(self._libraries), sum(len(_all(it)) for it in self._libraries.values())
 
     def requests(self) -> Iterator[bytes]:
         """The requests, encoded, that make them again."""
         for library in self._libraries.values():
             yield request([b"FUNCTION", b"LOAD", b"REPLACE", library.code])
 
-    def _register(self, body: bytes) -> list[Function]:
-        functions = self._server.scripts.register(body)
-        if not functions:
-            raise Error("ERR No functions registered")
-        names = [function.name for function in functions]
-        if not all(map(_NAME.fullmatch, names)):
-            raise Error(f"ERR Error registering functions: {_WRONG_NAME}")
-        if len(set(names)) < len(names):
-            raise Error(
-                "ERR Error registering functions: ERR Function already exists in the library"
-            )
-        if any(function.flags - set(_FLAGS) for function in functions):
-            raise Error("ERR Error registering functions: ERR unknown flag given")
-        self._interpreter = self._server.scripts.interpreter
-        return functions
+    def _new(self, code: bytes) -> _Library:
+        self._next_id += 1
+        return _Library(_head(code)[0], code, b"%d" % self._next_id)
 
-    def _refresh(self) -> None:
-        """Register all again if scripts have broken the interpreter."""
-        scripts = self._server.scripts
-        if self._libraries and scripts.interpreter is not self._interpreter:
-            for library in self._libraries.values():
-                library.functions = self._register(_head(library.code)[1])
+    async def _run_code(self, library: _Library) -> None:
+        worker = await self._server.scripts.worker()
+        answer = await worker.ask(b"2", b"LOAD", library.id, _head(library.code)[1])
+        library.worker = worker
+        library.functions = _registered(answer[1:])
+
+    def _forget(self, library: _Library | None) -> None:
+        if library is not None and library.worker is not None:
+            library.worker.tell([b"2", b"FORGET", library.id])
+
+
+def _all(library: _Library) -> list[Function]:
+    return library.functions or []
+
+
+def _registered(answer: list[bytes]) -> list[Function]:
+    """What a library's code has registered.
+
+    Raises:
+        Error: it failed, or what it has registered can't be.
+    """
+    kind, *rest = answer
+    if kind == b"compile":
+        raise Error(f"ERR Error compiling function: {_shown(rest[0])}")
+    if kind != b"ok":
+        raise Error(f"ERR Error registering functions: ERR {_shown(rest[0]).removeprefix('ERR ')}")
+    functions = [
+        Function(
+            name,
+            description if has_description == b"1" else None,
+            frozenset(_shown(flag) for flag in flags.split(b"\0") if flag),
+        )
+        for name, has_description, description, flags in zip(*[iter(rest)] * 4, strict=True)
+    ]
+    if not functions:
+        raise Error("ERR No functions registered")
+    names = [function.name for function in functions]
+    if not all(map(_NAME.fullmatch, names)):
+        raise Error(f"ERR Error registering functions: {_WRONG_NAME}")
+    if len(set(names)) < len(names):
+        raise Error("ERR Error registering functions: ERR Function already exists in the library")
+    if any(function.flags - set(_FLAGS) for function in functions):
+        raise Error("ERR Error registering functions: ERR unknown flag given")
+    return functions
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 def _told(function: Function) -> Reply:

@@ -1,14 +1,22 @@
--- What scripts find, around what Python gives: `raw_call` runs a command, `gives` has functions on bytes and numbers.
--- Nothing that Python made is ever handed to a script: functions of Python are wrapped in Lua's own.
-local raw_call, gives, now = ...
+-- What scripts find, and how they are run. Of Python there are functions that take bytes and give bytes, and none of
+-- them is ever handed to a script: `ask` gives the reply to a request, `tell` waits for none.
+local ask, tell, sha1hex, version, engine = ...
 
-local error, type, tostring, select, pairs, rawset, pcall, xpcall = error, type, tostring, select, pairs, rawset, pcall, xpcall
-local setmetatable, getmetatable, loadstring, setfenv = setmetatable, getmetatable, loadstring, setfenv
-local byte, concat, find = string.byte, table.concat, string.find
-local sethook, getinfo = debug.sethook, debug.getinfo
+local error, type, tostring, tonumber, select, pairs, next = error, type, tostring, tonumber, select, pairs, next
+local rawset, rawget, pcall, xpcall, setmetatable, getmetatable = rawset, rawget, pcall, xpcall, setmetatable, getmetatable
+local loadstring, setfenv, collectgarbage, clock = loadstring, setfenv, collectgarbage, os.clock
+local byte, sub, find, gsub, format, char = string.byte, string.sub, string.find, string.gsub, string.format, string.char
+local concat, floor = table.concat, math.floor
+local getinfo, sethook = debug.getinfo, debug.sethook
 
 local READONLY = "Attempt to modify a readonly table"
+local LOAD_LIMIT = 0.5 -- seconds of computing, as Redis gives a library's code
+local LONGEST = 64 * 2 ^ 20 -- bytes that are sent at once
+local DEEPEST = 1000
+local MUCH = 64 * 1024 -- KB in use, from which on the garbage goes before the next script comes
+
 local is_protected = setmetatable({}, { __mode = "k" })
+local null = newproxy(false)
 
 -- Where the script is, or the function. A tail call leaves no trace; in a script of one line that does not matter.
 local running, only_line = "user_script", -1
@@ -27,6 +35,10 @@ local function raise(text)
   error(running .. ":" .. line_of_script() .. ": " .. text, 0)
 end
 
+local function fail(text)
+  error({ err = text, source = running, line = line_of_script() }, 0)
+end
+
 local function protect(real)
   local shown = setmetatable({}, {
     __index = real,
@@ -37,12 +49,165 @@ local function protect(real)
   return shown
 end
 
--- Scripts may make code from text, in their own surroundings, but not from bytes: those can break the interpreter.
+-- A function that changes its first argument, without those that are not to be changed.
+local function guarding(change)
+  return function(t, ...)
+    if is_protected[t] then fail("ERR " .. READONLY) end
+    return change(t, ...)
+  end
+end
+
+-- --- talking -------------------------------------------------------------------------------------------------------
+
+local function bulk(text) return "$" .. #text .. "\r\n" .. text .. "\r\n" end
+
+local function joined(parts)
+  local size = 0
+  for i = 1, #parts do size = size + #parts[i] end
+  if size > LONGEST then error("a script may give 64 MB at once here", 0) end
+  return concat(parts)
+end
+
+local function request(...)
+  local parts = { "*" .. select("#", ...) .. "\r\n" }
+  for i = 1, select("#", ...) do
+    local word = select(i, ...)
+    parts[i + 1] = bulk(type(word) == "number" and format("%.17g", word) or word)
+  end
+  return joined(parts)
+end
+
+-- A reply as scripts have it, and where the next one begins.
+local function read(data, at)
+  local stop = find(data, "\r\n", at, true)
+  local sign, line = byte(data, at), sub(data, at + 1, stop - 1)
+  at = stop + 2
+  if sign == 36 or sign == 61 then -- $ =
+    local size = tonumber(line)
+    if size < 0 then return false, at end
+    local text = sub(data, at, at + size - 1)
+    if sign == 61 then text = { verbatim_string = { format = sub(text, 1, 3), string = sub(text, 5) } } end
+    return text, at + size + 2
+  elseif sign == 58 then return tonumber(line), at -- :
+  elseif sign == 43 then return { ok = line }, at -- +
+  elseif sign == 45 then return { err = line }, at -- -
+  elseif sign == 95 then return nil, at -- _
+  elseif sign == 35 then return line == "t", at -- #
+  elseif sign == 44 then return { double = tonumber(line) }, at -- ,
+  end
+  local size, items, key = tonumber(line), {}, nil
+  if size < 0 then return false, at end
+  if sign == 37 then -- %
+    for _ = 1, size do
+      key, at = read(data, at)
+      items[key], at = read(data, at)
+    end
+    return { map = items }, at
+  elseif sign == 126 then -- ~
+    for _ = 1, size do
+      key, at = read(data, at)
+      items[key] = true
+    end
+    return { set = items }, at
+  end
+  for i = 1, size do items[i], at = read(data, at) end
+  return items, at
+end
+
+-- The version of the protocol that commands answer the script in, and the one that the client has.
+local script_resp, client_resp = 2, 2
+
+local function line_of(text) return gsub(text, "[\r\n]", " ") .. "\r\n" end
+
+local put
+local function put_pairs(parts, sign, items, depth, with_values)
+  local at, count = #parts + 1, 0
+  parts[at] = ""
+  for key, value in next, items do
+    count = count + 1
+    put(parts, key, depth)
+    if with_values then put(parts, value, depth) end
+  end
+  local is_pairs = with_values and client_resp == 2
+  parts[at] = (client_resp == 3 and sign or "*") .. (is_pairs and 2 * count or count) .. "\r\n"
+end
+
+-- What a script gives back, as the client gets it.
+function put(parts, value, depth)
+  local kind, text = type(value), nil
+  if kind == "string" then
+    text = bulk(value)
+  elseif kind == "number" then
+    local fits = value > -2 ^ 63 and value < 2 ^ 63
+    text = ":" .. (fits and format("%.0f", value < 0 and -floor(-value) or floor(value)) or "-9223372036854775808") .. "\r\n"
+    if text == ":-0\r\n" then text = ":0\r\n" end
+  elseif kind == "boolean" and script_resp == 3 then
+    text = client_resp == 3 and (value and "#t\r\n" or "#f\r\n") or (value and ":1\r\n" or ":0\r\n")
+  elseif kind == "boolean" and value then
+    text = ":1\r\n"
+  elseif kind ~= "table" then
+    text = client_resp == 3 and "_\r\n" or "$-1\r\n"
+  elseif depth > DEEPEST then
+    text = "-ERR reached lua stack limit\r\n"
+  else
+    local field = rawget(value, "err")
+    if type(field) == "string" then
+      parts[#parts + 1] = "-" .. line_of(field)
+      return
+    end
+    field = rawget(value, "ok")
+    if type(field) == "string" then
+      parts[#parts + 1] = "+" .. line_of(field)
+      return
+    end
+    field = rawget(value, "double")
+    if type(field) == "number" then
+      local shown = field ~= field and "nan" or format("%.17g", field)
+      parts[#parts + 1] = client_resp == 3 and "," .. shown .. "\r\n" or bulk(shown)
+      return
+    end
+    field = rawget(value, "map")
+    if type(field) == "table" then return put_pairs(parts, "%", field, depth + 1, true) end
+    field = rawget(value, "set")
+    if type(field) == "table" then return put_pairs(parts, "~", field, depth + 1, false) end
+    field = rawget(value, "big_number")
+    if type(field) == "string" then
+      parts[#parts + 1] = client_resp == 3 and "(" .. line_of(field) or bulk(field)
+      return
+    end
+    field = rawget(value, "verbatim_string")
+    if type(field) == "table" then
+      local what, said = rawget(field, "format"), rawget(field, "string")
+      if type(what) == "string" and type(said) == "string" then
+        what = sub(what .. "   ", 1, 3)
+        parts[#parts + 1] = client_resp == 3 and "=" .. sub(bulk(what .. ":" .. said), 2) or bulk(said)
+        return
+      end
+    end
+    local at, count = #parts + 1, 0
+    parts[at] = ""
+    while true do
+      local item = rawget(value, count + 1)
+      if item == nil then break end
+      count = count + 1
+      put(parts, item, depth + 1)
+    end
+    text, parts[at] = nil, "*" .. count .. "\r\n"
+  end
+  parts[#parts + 1] = text
+end
+
+-- --- code from text ------------------------------------------------------------------------------------------------
+
+-- Bytecode can break the interpreter. What begins with a blank is none, and taken for text.
+local function compile(text, name) return loadstring(" " .. text, name) end
+
+-- Scripts may make code from text, in their own surroundings.
 local surroundings
 local function safe_loadstring(text, name)
+  if type(text) == "number" then text = tostring(text) end
   if type(text) ~= "string" then error("bad argument #1 to 'loadstring' (string expected)", 2) end
-  if byte(text, 1) == 27 then return nil, "bytecode is not allowed" end
-  local made, problem = loadstring(text, name)
+  local made, problem = compile(text, type(name) == "string" and name or text)
   if made then setfenv(made, surroundings) end
   return made, problem
 end
@@ -54,17 +219,16 @@ local function safe_load(reader, name)
     if part == nil or part == "" then break end
     parts[#parts + 1] = part
   end
-  return safe_loadstring(concat(parts), name)
+  return safe_loadstring(concat(parts), type(name) == "string" and name or "=(load)")
 end
 
-local function fail(text)
-  error({ err = text, source = running, line = line_of_script() }, 0)
-end
+-- --- redis ---------------------------------------------------------------------------------------------------------
 
+local major, minor, patch = version:match("(%d+)%.(%d+)%.(%d+)")
 local redis = {
   LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
   REPL_ALL = 3, REPL_AOF = 1, REPL_SLAVE = 2, REPL_REPLICA = 2, REPL_NONE = 0,
-  REDIS_VERSION = gives.version, REDIS_VERSION_NUM = gives.version_number,
+  REDIS_VERSION = version, REDIS_VERSION_NUM = major * 65536 + minor * 256 + patch,
 }
 
 local function checked(...)
@@ -77,10 +241,14 @@ local function checked(...)
   end
 end
 
+local function answer_to(kind, ...)
+  return (read(ask(request(kind, tostring(script_resp), ...)), 1))
+end
+
 function redis.call(...)
   local problem = checked(...)
   if problem then fail(problem) end
-  local answer = raw_call(...)
+  local answer = answer_to("CALL", ...)
   if type(answer) == "table" and answer.err then fail(answer.err) end
   return answer
 end
@@ -88,12 +256,12 @@ end
 function redis.pcall(...)
   local problem = checked(...)
   if problem then return { err = problem } end
-  return raw_call(...)
+  return answer_to("CALL", ...)
 end
 
 function redis.error_reply(text)
   if type(text) ~= "string" then return { err = "ERR wrong number or type of arguments" } end
-  if byte(text, 1) == 45 then text = text:sub(2) end
+  if byte(text, 1) == 45 then text = sub(text, 2) end
   if not find(text, " ", 1, true) then text = "ERR " .. text end
   return { err = text }
 end
@@ -103,26 +271,42 @@ function redis.status_reply(text)
   return { ok = text }
 end
 
-function redis.sha1hex(text) return gives.sha1hex(tostring(text)) end
-function redis.log(level, ...) gives.log(level, concat({ ... }, " ")) end
+function redis.sha1hex(...)
+  if select("#", ...) ~= 1 then fail("ERR wrong number of arguments") end
+  local text = ...
+  if type(text) == "number" then text = tostring(text) end
+  return sha1hex(type(text) == "string" and text or "")
+end
+
+function redis.log(level, ...)
+  if type(level) ~= "number" or select("#", ...) == 0 then fail("ERR redis.log() requires two arguments or more.") end
+  tell(request("LOG", sub(concat({ ... }, " "), 1, 1024)))
+end
+
 function redis.replicate_commands() return true end
 function redis.set_repl() end
 function redis.breakpoint() return false end
 function redis.debug() end
-function redis.setresp(version)
-  if version ~= 2 and version ~= 3 then fail("ERR RESP version must be 2 or 3.") end
-  gives.setresp(version)
+function redis.setresp(wanted)
+  if wanted ~= 2 and wanted ~= 3 then fail("ERR RESP version must be 2 or 3.") end
+  script_resp = wanted
 end
 function redis.acl_check_cmd(...)
-  local answer = gives.acl_check(...)
-  if answer == nil then fail("ERR Invalid command passed to redis.acl_check_cmd()") end
-  return answer
+  local problem = checked(...)
+  if problem then fail(problem) end
+  local answer = answer_to("ACL", ...)
+  if not answer then fail("ERR Invalid command passed to redis.acl_check_cmd()") end
+  return answer == 1
 end
 
--- cjson, from Lua's tables to text and back; Python checks and cuts the text.
-local null = setmetatable({}, { __tostring = function() return "null" end, __metatable = false })
+-- --- cjson ---------------------------------------------------------------------------------------------------------
+
 local cjson = { null = null, _NAME = "cjson", _VERSION = "2.1.0" }
-local encode_text = gives.json_text
+local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["/"] = "\\/", ["\127"] = "\\u007f" }
+for code = 0, 31 do escapes[char(code)] = format("\\u%04x", code) end
+escapes["\b"], escapes["\t"], escapes["\n"], escapes["\f"], escapes["\r"] = "\\b", "\\t", "\\n", "\\f", "\\r"
+
+local function encode_text(text) return '"' .. gsub(text, '[%z\1-\31"\\/\127]', escapes) .. '"' end
 
 local function encode(value, parts, depth)
   local kind = type(value)
@@ -135,12 +319,12 @@ local function encode(value, parts, depth)
     if value ~= value or value == 1 / 0 or value == -1 / 0 then
       error("Cannot serialise number: must not be NaN or Inf", 0)
     end
-    parts[#parts + 1] = ("%.14g"):format(value)
+    parts[#parts + 1] = format("%.14g", value)
   elseif kind == "string" then
     parts[#parts + 1] = encode_text(value)
   elseif kind == "table" then
     local highest, count = 0, 0
-    for key in pairs(value) do
+    for key in next, value do
       count = count + 1
       if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then highest = nil end
       if highest and key > highest then highest = key end
@@ -156,7 +340,7 @@ local function encode(value, parts, depth)
     else
       parts[#parts + 1] = "{"
       local first = true
-      for key, item in pairs(value) do
+      for key, item in next, value do
         if type(key) ~= "string" and type(key) ~= "number" then
           error("Cannot serialise table: table key must be a number or string", 0)
         end
@@ -172,35 +356,214 @@ local function encode(value, parts, depth)
   end
 end
 
-function cjson.encode(value)
+function cjson.encode(...)
+  if select("#", ...) ~= 1 then raise("bad argument #1 to 'encode' (expected 1 argument)") end
   local parts = {}
-  encode(value, parts, 1)
+  encode((...), parts, 1)
   return concat(parts)
 end
 
-function cjson.decode(text)
-  local made, problem = gives.json_table(tostring(text), null)
-  if problem then raise(problem) end
-  return made
+local TOKENS = {
+  ["{"] = "T_OBJ_BEGIN", ["}"] = "T_OBJ_END", ["["] = "T_ARR_BEGIN", ["]"] = "T_ARR_END", [","] = "T_COMMA",
+  [":"] = "T_COLON", ['"'] = "T_STRING", [""] = "T_END",
+}
+local LITERALS = { { "true", true }, { "false", false }, { "null", null } }
+local UNESCAPED = {
+  b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/",
+}
+
+-- A code point as UTF-8.
+local function utf8(code)
+  if code < 0x80 then return char(code) end
+  local last = char(0x80 + code % 0x40)
+  if code < 0x800 then return char(0xC0 + floor(code / 0x40)) .. last end
+  last = char(0x80 + floor(code / 0x40) % 0x40) .. last
+  if code < 0x10000 then return char(0xE0 + floor(code / 0x1000)) .. last end
+  return char(0xF0 + floor(code / 0x40000), 0x80 + floor(code / 0x1000) % 0x40) .. last
 end
 
-local bit = {}
-for name, run in pairs(gives.bit) do
-  bit[name] = function(...) return run(...) end
+local decode
+local function blanks(text, at) return find(text, "[^ \t\r\n]", at) or #text + 1 end
+
+local function unexpected(text, at, wanted)
+  local found = TOKENS[sub(text, at, at)]
+  if not found then
+    local number = find(text, "^-?%d", at)
+    found = number and "T_NUMBER" or "invalid token"
+    for i = 1, 3 do
+      local word = LITERALS[i][1]
+      if sub(text, at, at + #word - 1) == word then found = word == "null" and "T_NULL" or "T_BOOLEAN" end
+    end
+  end
+  raise("Expected " .. wanted .. " but found " .. found .. " at character " .. at)
 end
+
+local function decode_text(text, at)
+  local parts, from = {}, at + 1
+  while true do
+    local stop = find(text, '[%z"\\]', from)
+    local sign = stop and sub(text, stop, stop)
+    if not stop or sign == "\0" then
+      raise("Expected value but found unexpected end of string at character " .. (stop or #text + 1))
+    end
+    parts[#parts + 1] = sub(text, from, stop - 1)
+    if sign == '"' then return concat(parts), stop + 1 end
+    local plain = UNESCAPED[sub(text, stop + 1, stop + 1)]
+    from = stop + 2
+    if not plain then
+      local _, last, digits = find(text, "^\\u(%x%x%x%x)", stop)
+      local code = digits and tonumber(digits, 16)
+      if code and code >= 0xD800 and code < 0xE000 then
+        local _, further, low = find(text, "^\\u(%x%x%x%x)", last + 1)
+        local second = low and tonumber(low, 16)
+        if code < 0xDC00 and second and second >= 0xDC00 and second < 0xE000 then
+          code, last = 0x10000 + (code - 0xD800) * 0x400 + second - 0xDC00, further
+        else
+          code = nil
+        end
+      end
+      if not code then
+        local what = sub(text, stop + 1, stop + 1) == "u" and "invalid unicode escape code" or "invalid escape code"
+        raise("Expected value but found " .. what .. " at character " .. stop)
+      end
+      plain, from = utf8(code), last + 1
+    end
+    parts[#parts + 1] = plain
+  end
+end
+
+function decode(text, at, depth)
+  at = blanks(text, at)
+  local sign = sub(text, at, at)
+  if sign == '"' then return decode_text(text, at) end
+  if (sign == "{" or sign == "[") and depth > 1000 then
+    raise("Found too many nested data structures (1001) at character " .. at)
+  end
+  if sign == "{" then
+    local made, key = {}, nil
+    at = blanks(text, at + 1)
+    if sub(text, at, at) == "}" then return made, at + 1 end
+    while true do
+      if sub(text, at, at) ~= '"' then unexpected(text, at, "object key string") end
+      key, at = decode_text(text, at)
+      at = blanks(text, at)
+      if sub(text, at, at) ~= ":" then unexpected(text, at, "colon") end
+      made[key], at = decode(text, at + 1, depth + 1)
+      at = blanks(text, at)
+      sign = sub(text, at, at)
+      if sign == "}" then return made, at + 1 end
+      if sign ~= "," then unexpected(text, at, "comma or object end") end
+      at = blanks(text, at + 1)
+    end
+  elseif sign == "[" then
+    local made, count = {}, 0
+    at = blanks(text, at + 1)
+    if sub(text, at, at) == "]" then return made, at + 1 end
+    while true do
+      count = count + 1
+      made[count], at = decode(text, at, depth + 1)
+      at = blanks(text, at)
+      sign = sub(text, at, at)
+      if sign == "]" then return made, at + 1 end
+      if sign ~= "," then unexpected(text, at, "comma or array end") end
+      at = at + 1
+    end
+  end
+  for i = 1, 3 do
+    local word = LITERALS[i][1]
+    if sub(text, at, at + #word - 1) == word then return LITERALS[i][2], at + #word end
+  end
+  local _, stop, digits = find(text, "^(-?[%d.][%w.+-]*)", at)
+  local number = digits and tonumber(digits)
+  if number then return number, stop + 1 end
+  unexpected(text, at, "value")
+end
+
+function cjson.decode(...)
+  local text = ...
+  if select("#", ...) ~= 1 then raise("bad argument #1 to 'decode' (expected 1 argument)") end
+  if type(text) == "number" then text = tostring(text) end
+  if type(text) ~= "string" then raise("bad argument #1 to 'decode' (string expected, got " .. type(text) .. ")") end
+  local value, at = decode(text, 1, 1)
+  at = blanks(text, at)
+  if at <= #text then unexpected(text, at, "the end") end
+  return value
+end
+
+-- --- bit -----------------------------------------------------------------------------------------------------------
+
+local ROUNDING = 2 ^ 52 + 2 ^ 51
+
+-- A number as one of 32 bits, without a sign.
+local function bits(value, at)
+  local number = tonumber(value)
+  if type(value) == "table" or not number then
+    raise("bad argument #" .. at .. " to '?' (number expected, got " .. (value == nil and "no value" or type(value)) .. ")")
+  end
+  number = (number + ROUNDING - ROUNDING) % 2 ^ 32
+  return number == number and number or 0
+end
+
+local function signed(number) return number >= 2 ^ 31 and number - 2 ^ 32 or number end
+
+local function folded(wanted)
+  return function(...)
+    local result = bits((...), 1)
+    for i = 2, select("#", ...) do
+      local other, place, made = bits((select(i, ...)), i), 1, 0
+      for _ = 1, 32 do
+        local one, two = result % 2, other % 2
+        if wanted(one + two) then made = made + place end
+        result, other, place = (result - one) / 2, (other - two) / 2, place * 2
+      end
+      result = made
+    end
+    return signed(result)
+  end
+end
+
+local function left(number, by) return number * 2 ^ by % 2 ^ 32 end
+local function right(number, by) return floor(number / 2 ^ by) end
+local function shift(run)
+  return function(number, by) return signed(run(bits(number, 1), bits(by, 2) % 32)) end
+end
+
+local bit = {
+  tobit = function(number) return signed(bits(number, 1)) end,
+  bnot = function(number) return signed(2 ^ 32 - 1 - bits(number, 1)) end,
+  band = folded(function(sum) return sum == 2 end),
+  bor = folded(function(sum) return sum > 0 end),
+  bxor = folded(function(sum) return sum == 1 end),
+  lshift = shift(left),
+  rshift = shift(right),
+  arshift = shift(function(number, by) return floor(signed(number) / 2 ^ by) % 2 ^ 32 end),
+  rol = shift(function(number, by) return left(number, by) + right(number, 32 - by) end),
+  ror = shift(function(number, by) return right(number, by) + left(number, (32 - by) % 32) * (by > 0 and 1 or 0) end),
+  bswap = function(number)
+    local made = 0
+    number = bits(number, 1)
+    for _ = 1, 4 do number, made = floor(number / 256), made * 256 + number % 256 end
+    return signed(made)
+  end,
+  tohex = function(number, digits)
+    local count = digits == nil and 8 or signed(bits(digits, 2))
+    local text = format(count < 0 and "%08X" or "%08x", bits(number, 1))
+    if count < 0 then count = -count end
+    return count >= 8 and text or sub(text, 9 - count)
+  end,
+}
+
+-- --- what scripts see ----------------------------------------------------------------------------------------------
+
+string.dump = nil
+getmetatable("").__metatable = false
+table.insert, table.remove, table.sort = guarding(table.insert), guarding(table.remove), guarding(table.sort)
 
 local api = {
   redis = protect(redis), cjson = protect(cjson), bit = protect(bit),
-  string = protect(string), table = protect(table), math = protect(math), coroutine = nil,
-  assert = assert, error = error, getmetatable = getmetatable, setmetatable = function(t, m)
-    if is_protected[t] then fail("ERR " .. READONLY) end
-    return setmetatable(t, m)
-  end,
-  ipairs = ipairs, pairs = pairs, next = next, rawequal = rawequal, rawget = rawget,
-  rawset = function(t, k, v)
-    if is_protected[t] then fail("ERR " .. READONLY) end
-    return rawset(t, k, v)
-  end,
+  string = protect(string), table = protect(table), math = protect(math),
+  assert = assert, error = error, getmetatable = getmetatable, setmetatable = guarding(setmetatable),
+  ipairs = ipairs, pairs = pairs, next = next, rawequal = rawequal, rawget = rawget, rawset = guarding(rawset),
   select = select, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
   xpcall = xpcall, load = safe_load, loadstring = safe_loadstring,
   collectgarbage = function() return 0 end, gcinfo = function() return 0, 0 end, _VERSION = _VERSION,
@@ -212,43 +575,46 @@ local api = {
     return back(pcall(f, ...))
   end,
 }
-if gives.engine == "valkey" then api.server = api.redis end
-string.dump = nil
-getmetatable("").__metatable = false
+if engine == "valkey" then api.server = api.redis end
 
-local globals = setmetatable({}, {
-  __index = function(_, name)
-    raise("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
-  end,
-})
+local function nonexistent(_, name)
+  raise("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
+end
+
+local globals = setmetatable({}, { __index = nonexistent })
 for name, value in pairs(api) do rawset(globals, name, value) end
 
-local function overrun() error("script ran for too long", 0) end
-
--- Calls what may fail or take too long: gives whether it worked, and the answer or the error.
-local function guarded(call, limit, ...)
-  local deadline = now() + limit
-  sethook(function()
-    if now() > deadline then
-      sethook(overrun, "", 1)
-      overrun()
-    end
-  end, "", 10000)
+-- Calls what may fail; gives how it ended, and the answer, or the error and its line.
+local function guarded(call, one, two)
   local line = -1
   local function explain(e)
     if type(e) == "table" then return e end
     line = line_of_script()
     return tostring(e)
   end
-  local one, two = ...
   local ok, answer = xpcall(function() return call(one, two) end, explain)
-  sethook()
   if ok then return "ok", answer end
-  if type(answer) == "table" then return "table", answer.err, answer.line or -1 end
-  return "error", answer, line
+  if type(answer) == "table" then
+    local text, at = rawget(answer, "err"), rawget(answer, "line")
+    return "table", type(text) == "string" and text or "ERR an error without a text", type(at) == "number" and at or -1
+  end
+  return "error", tostring(answer), line
 end
 
--- Functions: a library's code runs once, and sees then what registers them, and nothing else.
+local function done(kind, ...) return request("DONE", kind, ...) end
+
+-- How a script or a function has ended, to be told.
+local function told(kind, answer, line)
+  if kind ~= "ok" then return done(kind, answer, tostring(line)) end
+  if type(answer) == "table" and type(rawget(answer, "err")) == "string" then return done("fail", rawget(answer, "err")) end
+  local parts = {}
+  put(parts, answer, 1)
+  return done("ok", joined(parts))
+end
+
+-- --- functions -----------------------------------------------------------------------------------------------------
+
+-- A library's code runs once, and sees then what registers its functions, and nothing else.
 local registered
 local function register_function(...)
   if not registered then fail("ERR redis.register_function can only be called on FUNCTION LOAD command") end
@@ -285,20 +651,19 @@ local function register_function(...)
   registered[#registered + 1] = { name = name, callback = callback, description = description, flags = list }
 end
 
-local function nonexistent(_, name)
-  raise("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
-end
-
 local loading = { redis = protect(setmetatable({
   register_function = register_function, log = redis.log, setresp = redis.setresp,
   LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
-  REDIS_VERSION = gives.version, REDIS_VERSION_NUM = gives.version_number,
+  REDIS_VERSION = version, REDIS_VERSION_NUM = redis.REDIS_VERSION_NUM,
 }, { __index = nonexistent })) }
-if gives.engine == "valkey" then loading.server = loading.redis end
+if engine == "valkey" then loading.server = loading.redis end
 
-local function load_library(text, limit)
-  local chunk, problem = loadstring(text, "@user_function")
-  if not chunk then return "compile", problem end
+local libraries = {}
+local handlers = {}
+
+function handlers.LOAD(id, text)
+  local chunk, problem = compile(text, "@user_function")
+  if not chunk then return done("compile", problem) end
   running, only_line = "user_function", -1
   registered = {}
   local here
@@ -312,24 +677,51 @@ local function load_library(text, limit)
   })
   is_protected[here] = true
   setfenv(chunk, here)
-  local kind, answer, line = guarded(chunk, limit)
-  local made = registered
+  local begun = clock()
+  sethook(function()
+    if clock() - begun > LOAD_LIMIT then error("ERR FUNCTION LOAD timeout", 0) end
+  end, "", 10000)
+  local kind, answer, line = guarded(chunk)
+  sethook()
+  local made, functions, parts = registered, {}, { "ok" }
   registered = nil
-  if kind == "ok" then return kind, made, here end
-  return kind, answer, line
+  if kind ~= "ok" then return done(kind, answer, tostring(line)) end
+  for i = 1, #made do
+    local it = made[i]
+    functions[it.name] = it.callback
+    parts[4 * i - 2], parts[4 * i - 1] = it.name, it.description and "1" or "0"
+    parts[4 * i], parts[4 * i + 1] = it.description or "", concat(it.flags, "\0")
+  end
+  libraries[id] = { functions = functions, surroundings = here }
+  return done(unpack(parts))
+end
+
+function handlers.FORGET(id)
+  libraries[id] = nil
+  return ""
 end
 
 -- Calls a function of a library, in whose surroundings it may make code from text.
-local function call_function(callback, where, keys, argv, limit)
+function handlers.FCALL(id, name, keys, argv)
+  local library = libraries[id]
+  local callback = library.functions[name]
   local info = getinfo(callback, "S")
   running, only_line = "user_function", info.linedefined == info.lastlinedefined and info.linedefined or -1
-  surroundings = where
-  return guarded(callback, limit, keys, argv)
+  surroundings = library.surroundings
+  return told(guarded(callback, keys, argv))
 end
 
-local function run_script(text, name, keys, argv, limit)
-  local script, problem = loadstring(text, name)
-  if not script then return "compile", problem end
+-- --- scripts -------------------------------------------------------------------------------------------------------
+
+function handlers.CHECK(text)
+  local script, problem = compile(text, "@user_script")
+  if not script then return done("compile", problem) end
+  return done("ok")
+end
+
+function handlers.EVAL(text, keys, argv)
+  local script, problem = compile(text, "@user_script")
+  if not script then return done("compile", problem) end
   running, only_line = "user_script", find(text, "\n", 1, true) and -1 or 1
   surroundings = setmetatable({}, {
     __index = function(_, key)
@@ -343,7 +735,22 @@ local function run_script(text, name, keys, argv, limit)
   })
   is_protected[surroundings] = true
   setfenv(script, surroundings)
-  return guarded(script, limit)
+  return told(guarded(script))
 end
 
-return run_script, load_library, call_function
+for _, name in ipairs({
+  "python", "io", "os", "package", "require", "module", "debug", "dofile", "loadfile", "load", "loadstring",
+  "newproxy", "getfenv", "setfenv", "print",
+}) do _G[name] = nil end
+
+-- Does what it is asked for, of which the first word is the client's version of the protocol.
+return function(data)
+  if collectgarbage("count") > MUCH then collectgarbage() end
+  local words = read(data, 1)
+  data = nil
+  script_resp, client_resp = 2, tonumber(words[1])
+  local ok, answer = pcall(handlers[words[2]], unpack(words, 3))
+  surroundings = nil
+  if ok then return answer end
+  return done("error", tostring(answer), "-1")
+end

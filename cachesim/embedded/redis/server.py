@@ -92,7 +92,7 @@ class Server:
         self.scripts = Scripts(self)
         self.functions = Functions(self)
         self.tracking = Tracking()
-        self.waiting = Waiting()
+        self.waiting = Waiting(lambda: self.scripts.running is None)
         self.replicas = Replicas(self)
         self.following: Following | None = None
         self.bus = Bus(self, connect)
@@ -167,6 +167,7 @@ class Server:
             # Replicas learn nothing any more, but what was answered is in the file.
             self.stream.sinks = [self.aof.append]
             self.stream.flush()
+        self.scripts.close()
         if self.following is not None:
             self.following.stop()
         for session in list(self.sessions.values()):
@@ -192,6 +193,10 @@ class Server:
             return True
         return self.is_stopped
 
+    def put_off(self, act: Callable[..., None], *arguments: Any) -> bool:
+        """As `defer`, and until the script that runs has ended; whether one does."""
+        return self.defer(act, *arguments) or self.scripts.defer(act, *arguments)
+
     def pause(self) -> None:
         """Stand still."""
         self.is_paused = True
@@ -211,7 +216,7 @@ class Server:
         return self.settings.number("cluster-node-timeout") / 1000
 
     def _tick(self) -> None:
-        if self.defer(self._tick):
+        if self.put_off(self._tick):
             return
         self._timer = self.loop.call_later(_TICK, self._tick)
         self.begin()
@@ -232,7 +237,12 @@ class Server:
             self.end_client_pause()
 
     def begin(self) -> None:
-        """Let what follows see the present time, and remove what has expired."""
+        """Let what follows see the present time, and remove what has expired.
+
+        Within a script time stands still.
+        """
+        if self.scripts.running is not None:
+            return
         now = self.store.now = self.wall()
         if self.following is not None:
             return  # the primary says what has expired
@@ -417,7 +427,9 @@ class Server:
         return self.replicas.healthy(self.settings.number("min-replicas-max-lag")) >= wanted
 
     def follow(self, primary: Member) -> None:
-        """Become a replica of another node."""
+        """Become a replica of another node, when the script that runs has ended."""
+        if self.scripts.defer(self.follow, primary):
+            return
         self.stream.flush()
         if self.following is None:
             self.log.role = "S"
@@ -431,7 +443,9 @@ class Server:
         self.look()
 
     def lead(self) -> None:
-        """Become a primary."""
+        """Become a primary, when the script that runs has ended."""
+        if self.scripts.defer(self.lead):
+            return
         if self.following is None:
             return
         self.following.stop()
@@ -471,7 +485,9 @@ class Server:
             attention |= Flag.WRITE
         if self.memory.is_full:
             attention |= Flag.DENYOOM
-        self.executor.attention = ANY if self.paused_until else int(attention)
+        self.executor.attention = (
+            ANY if self.paused_until or self.scripts.running is not None else int(attention)
+        )
 
     def _settings_changed(self, _names: Sequence[str]) -> None:
         self._apply_settings()

@@ -138,7 +138,7 @@ class Session(Client, asyncio.Protocol):
                                 # Not more than a client reads: it may ask for much at once.
                                 self.flush()
                                 size = 0
-                    elif self.mutes > 0:
+                    elif self.mutes > 0 and self.blocked is None:
                         self.mutes -= 1
                     if self.mutes_next:
                         self.mutes, self.mutes_next = 1, False
@@ -254,13 +254,28 @@ class Session(Client, asyncio.Protocol):
         # Not at once: whoever changed the key is not done with it.
         self.server.loop.call_soon(self.go_on)
 
+    def wait_for_script(self) -> None:
+        """See `Client.wait_for_script`. No key lets it be answered, and nobody may unblock it."""
+        self.blocked = Blocked(self, (), lambda: None, lambda: None)
+
+    def answer(self, answer: Answer) -> None:
+        """Answer what was waited for with a script; others have their turn before the next one."""
+        if self.blocked is None:
+            return
+        self.blocked = None
+        if self.mutes:
+            self._mute()
+        else:
+            self.send(encode(answer, self.resp))  # type: ignore[arg-type]
+        self.server.scripts.postpone(self)
+
     def go_on(self) -> None:
         """Run what has had to wait."""
         if not self.transport.is_closing():
             self.pump()
 
     def _time_is_up(self, blocked: Blocked) -> None:
-        if self.server.defer(self._time_is_up, blocked):
+        if self.server.put_off(self._time_is_up, blocked):
             return
         if self.blocked is blocked:
             self.server.begin()

@@ -4,22 +4,29 @@ from collections.abc import Mapping
 
 from cachesim.embedded.redis.client import Answer, Client
 from cachesim.embedded.redis.executor import Handler
+from cachesim.embedded.redis.functions import Functions
+from cachesim.embedded.redis.scripting import Running, digest_of
 from cachesim.embedded.redis.values import integer
-from cachesim.protocols.resp import Error, Pairs
+from cachesim.protocols.resp import Error, Pairs, Reply
 
 
 def _evaluate(client: Client, arguments: list[bytes], text: bytes) -> Answer:
-    count = integer(arguments[2])
+    keys, argv = _split(arguments, "ERR value is not an integer or out of range")
+    reads = arguments[0][-3:].lower() == b"_ro"
+    scripts = client.server.scripts
+    return scripts.start(
+        client, arguments, lambda running: scripts.run(running, text, keys, argv, reads=reads)
+    )
+
+
+def _split(arguments: list[bytes], wrong: str) -> tuple[list[bytes], list[bytes]]:
+    """The keys and the other arguments of a script or a function."""
+    count = integer(arguments[2], wrong)
     if count > len(arguments) - 3:
         raise Error("ERR Number of keys can't be greater than number of args")
     if count < 0:
         raise Error("ERR Number of keys can't be negative")
-    keys, argv = arguments[3 : 3 + count], arguments[3 + count :]
-    reads = arguments[0][-3:].lower() == b"_ro"
-    server = client.server
-    return server.executor.together(
-        lambda: server.scripts.run(client, text, keys, argv, reads=reads), client
-    )
+    return arguments[3 : 3 + count], arguments[3 + count :]
 
 
 def eval_(client: Client, arguments: list[bytes]) -> Answer:
@@ -37,7 +44,10 @@ def evalsha(client: Client, arguments: list[bytes]) -> Answer:
 
 def script_load(client: Client, arguments: list[bytes]) -> Answer:
     """SCRIPT LOAD script."""
-    return client.server.scripts.load(arguments[2])
+    scripts = client.server.scripts
+    if digest_of(arguments[2]) in scripts.known:
+        return digest_of(arguments[2])
+    return scripts.start(client, arguments, lambda _: scripts.load(arguments[2]))
 
 
 def script_exists(client: Client, arguments: list[bytes]) -> Answer:
@@ -55,9 +65,16 @@ def script_flush(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
-def not_busy(client: Client, arguments: list[bytes]) -> Answer:
-    """SCRIPT KILL, FUNCTION KILL: what answers is not running a script."""
-    raise Error("NOTBUSY No scripts in execution right now.")
+def script_kill(client: Client, arguments: list[bytes]) -> Answer:
+    """SCRIPT KILL."""
+    client.server.scripts.kill(function=False)
+    return "OK"
+
+
+def function_kill(client: Client, arguments: list[bytes]) -> Answer:
+    """FUNCTION KILL."""
+    client.server.scripts.kill(function=True)
+    return "OK"
 
 
 def script_debug(client: Client, arguments: list[bytes]) -> Answer:
@@ -74,9 +91,17 @@ def function_load(client: Client, arguments: list[bytes]) -> Answer:
         if option.lower() != b"replace":
             raise Error(f"ERR Unknown option given: {option.decode(errors='replace')}")
         replaces = True
-    name = client.server.functions.load(arguments[-1], replaces=replaces)
-    client.server.executor.effects = [arguments]
-    return name
+    server = client.server
+    functions, code = server.functions, arguments[-1]
+    if client.obeyed:
+        return functions.keep(code)
+
+    async def load(_: Running) -> Reply:
+        name = await functions.load(code, replaces=replaces)
+        server.executor.effects = [arguments]
+        return name
+
+    return server.scripts.start(client, arguments, load)
 
 
 def function_delete(client: Client, arguments: list[bytes]) -> Answer:
@@ -110,14 +135,43 @@ def function_list(client: Client, arguments: list[bytes]) -> Answer:
                 raise Error("ERR library name argument was not given")
         else:
             raise Error(f"ERR Unknown argument {word.decode(errors='replace')}")
-    return client.server.functions.told(pattern, with_code=with_code)
+    functions = client.server.functions
+
+    async def look(_: Running) -> Reply:
+        await functions.look()
+        return functions.told(pattern, with_code=with_code)
+
+    if functions.are_known:
+        return functions.told(pattern, with_code=with_code)
+    return client.server.scripts.start(client, arguments, look)
 
 
 def function_stats(client: Client, arguments: list[bytes]) -> Answer:
     """FUNCTION STATS."""
-    libraries, functions = client.server.functions.counts
-    counts = Pairs([b"libraries_count", libraries, b"functions_count", functions])
-    return Pairs([b"running_script", None, b"engines", Pairs([b"LUA", counts])])
+    server = client.server
+    running = server.scripts.running
+    if running is None and not server.functions.are_known:
+
+        async def look(_: Running) -> Reply:
+            await server.functions.look()
+            return _stats(server.functions, None)
+
+        return server.scripts.start(client, arguments, look)
+    if running is not None and not running.is_function:
+        raise Error(running.busy)
+    return _stats(server.functions, running)
+
+
+def _stats(functions: Functions, running: Running | None) -> Reply:
+    libraries, count = functions.counts
+    counts = Pairs([b"libraries_count", libraries, b"functions_count", count])
+    told = running and Pairs(
+        [
+            *(b"name", running.name), *(b"command", list[Reply](running.arguments)),
+            *(b"duration_ms", running.milliseconds),
+        ]
+    )  # fmt: skip
+    return Pairs([b"running_script", told, b"engines", Pairs([b"LUA", counts])])
 
 
 def function_dump(client: Client, arguments: list[bytes]) -> Answer:
@@ -128,17 +182,15 @@ def function_dump(client: Client, arguments: list[bytes]) -> Answer:
 def fcall(client: Client, arguments: list[bytes]) -> Answer:
     """FCALL function numkeys key... argument..., FCALL_RO."""
     functions = client.server.functions
-    functions.find(arguments[1])
-    count = integer(arguments[2], "ERR Bad number of keys provided")
-    if count > len(arguments) - 3:
-        raise Error("ERR Number of keys can't be greater than number of args")
-    if count < 0:
-        raise Error("ERR Number of keys can't be negative")
-    keys, argv = arguments[3 : 3 + count], arguments[3 + count :]
-    reads = arguments[0][-3:].lower() == b"_ro"
-    return client.server.executor.together(
-        lambda: functions.call(client, arguments[1], keys, argv, reads=reads), client
-    )
+
+    async def call(running: Running) -> Reply:
+        await functions.look()
+        functions.find(arguments[1])
+        keys, argv = _split(arguments, "ERR Bad number of keys provided")
+        reads = arguments[0][-3:].lower() == b"_ro"
+        return await functions.call(running, arguments[1], keys, argv, reads=reads)
+
+    return client.server.scripts.start(client, arguments, call)
 
 
 HANDLERS: Mapping[str, Handler] = {
@@ -151,7 +203,7 @@ HANDLERS: Mapping[str, Handler] = {
     "function|delete": function_delete,
     "function|dump": function_dump,
     "function|flush": function_flush,
-    "function|kill": not_busy,
+    "function|kill": function_kill,
     "function|list": function_list,
     "function|load": function_load,
     "function|restore": function_dump,
@@ -159,6 +211,6 @@ HANDLERS: Mapping[str, Handler] = {
     "script|debug": script_debug,
     "script|exists": script_exists,
     "script|flush": script_flush,
-    "script|kill": not_busy,
+    "script|kill": script_kill,
     "script|load": script_load,
 }

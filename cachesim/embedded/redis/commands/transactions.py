@@ -36,17 +36,30 @@ def exec_(client: Client, arguments: list[bytes]) -> Answer:
     if failed:
         return NULL_ARRAY
     may_block, client.may_block = client.may_block, False
+    is_outermost = server.executor.begin_together()
+    queue = iter(transaction.queue)
+    answers: list[Answer] = []
 
-    def run() -> Answer:
-        answers = [
-            server.executor.call(client, entry, queued) for entry, queued in transaction.queue
-        ]
+    def go_on() -> Answer:
+        """Run the rest, or as far as the next script; NO_REPLY then."""
+        for entry, queued in queue:
+            answer = server.executor.call(client, entry, queued)
+            if (script := server.scripts.running) is not None:
+                script.done = script_is_done
+                return NO_REPLY
+            answers.append(answer)
+        client.may_block = may_block
+        if is_outermost:
+            server.executor.end_together(client)
         return cast(Reply, [answer for answer in answers if answer is not NO_REPLY])
 
-    try:
-        return server.executor.together(run, client)
-    finally:
-        client.may_block = may_block
+    def script_is_done(answer: Answer) -> None:
+        answers.append(answer)
+        answer = go_on()
+        if answer is not NO_REPLY:
+            client.answer(answer)
+
+    return go_on()
 
 
 def watch(client: Client, arguments: list[bytes]) -> Answer:
