@@ -129,9 +129,7 @@ class Scripts:
         caller.wait_for_script()
         self.running = running = Running(caller, arguments)
         running.is_outermost = server.executor.begin_together()
-        seconds = server.settings.number("busy-reply-threshold") / 1000
-        if seconds > 0:
-            running.timer = server.loop.call_later(seconds, self._is_slow, running)
+        self._watch(running)
         server.look()
         server.spawn(self._drive(running, work))
         return NO_REPLY
@@ -143,7 +141,7 @@ class Scripts:
         try:
             answer = await work(running)
         except Error as error:
-            answer = error
+            answer = Error(_why_ended(running)) if running.is_killed else error
         except WorkerEnded:
             answer = Error(_why_ended(running))
         except Exception as error:
@@ -179,11 +177,20 @@ class Scripts:
             server.waiting.serve()
             self._wake()
 
+    def _watch(self, running: Running) -> None:
+        seconds = self._server.settings.number("busy-reply-threshold") / 1000
+        if seconds > 0:
+            running.timer = self._server.loop.call_later(seconds, self._is_slow, running)
+
     def _is_slow(self, running: Running) -> None:
         if self._server.defer(self._is_slow, running) or self.running is not running:
             return
         if running.name is None:
-            self.worker_ends()  # code that is looked at has half a second of Lua's own time
+            # Code that is looked at has half a second of Lua's own time, and no more than this if
+            # Lua does not look at its time.
+            if self._worker is not None and self._worker.is_ready:
+                self.worker_ends()
+            self._watch(running)
             return
         running.is_slow = True
         self._server.log(
@@ -227,6 +234,9 @@ class Scripts:
         if self._worker is None or self._worker.has_ended:
             self._worker = Worker(self._server, self._heard)
             await self._worker.start()
+            if (running := self.running) is not None and running.timer is not None:
+                running.timer.cancel()
+                self._watch(running)  # it has begun now
         return self._worker
 
     def worker_ends(self) -> None:

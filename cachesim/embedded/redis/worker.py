@@ -32,6 +32,10 @@ class Worker(asyncio.Protocol):
 
     Args:
         heard: takes what the script asks for meanwhile.
+
+    Attributes:
+        is_ready: whether it has begun to take scripts.
+        has_ended: whether it can't take any more.
     """
 
     def __init__(self, server: "Server", heard: Callable[[list[bytes]], None]) -> None:
@@ -41,7 +45,7 @@ class Worker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._answer: asyncio.Future[list[bytes]] | None = None
-        self.has_ended = False
+        self.is_ready = self.has_ended = False
 
     async def start(self) -> None:
         """Start it, and wait until it is there.
@@ -60,6 +64,7 @@ class Worker(asyncio.Protocol):
         if answer != [b"READY"]:
             self.end()
             raise _not_started(answer[-1].decode(errors="replace"))
+        self.is_ready = True
 
     def _spawn(self) -> socket.socket:
         found = find_spec("lupa")

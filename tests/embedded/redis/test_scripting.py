@@ -74,16 +74,59 @@ def test_globals_can_not_be_set(tmp_path: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "error"),
     [
-        "while true do end",
-        "while true do pcall(function() while true do end end) end",
-        "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",
+        ("\x1bLua", "unexpected symbol near 'char(27)'"),
+        ("return loadstring(loadstring('\\27Lua') or 'return 7')()", "7"),
+        ("rawset(cjson.null, 1, 2)", "got userdata"),
+        ("table.insert(redis, 1)", "readonly table"),
+        ("table.insert(_G, 1)", "readonly table"),
+        ("setmetatable(redis, {})", "readonly table"),
+        ("local _, e = pcall(bit.band, {}) return type(e)", "string"),
+        ("local _, e = pcall(bit.band, {}) return getmetatable(e).__index", "attempt to index"),
+        ("return select(2, pcall(cjson.decode, {}))", "string expected, got table"),
+        ("return type(redis.sha1hex({}))", "string"),
+        ("local t = setmetatable({}, {__tostring = function() return {} end}) "
+         "return type(redis.sha1hex(tostring(t)))", "string"),
+    ],
+)  # fmt: skip
+def test_nothing_is_poisoned(tmp_path: Path, script: str, error: str) -> None:
+    """No bytecode, no objects of Python, nothing that a later script would see."""
+    assert error in str(evaluate(tmp_path, script))
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("local t = {} while true do t[#t + 1] = ('x'):rep(1e7) .. #t end", ()),
+        ("return ('x'):rep(65 * 2 ^ 20)", ()),
+        ("redis.call('SET', 'k', ('x'):rep(65 * 2 ^ 20))", ()),
+        ("return 1", (b"x" * (50 << 20), b"x" * (50 << 20), b"x" * (30 << 20))),
     ],
 )
-def test_endless_scripts_end(tmp_path: Path, script: str) -> None:
-    """Time and memory have limits, and the next script runs."""
-    assert str(evaluate(tmp_path, script)).startswith("ERR ")
+def test_too_much(tmp_path: Path, script: str, arguments: tuple[bytes, ...]) -> None:
+    """Memory, arguments and answers have limits: an error, and the next script runs."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            client = await shard.call("a")
+            with pytest.raises(ReplyError, match=r"^ERR .*(memory|64 MB|128 MB)"):
+                await client("EVAL", script, 0, *arguments)
+            assert await client("EVAL", "return 1", 0) == 1
+
+    asyncio.run(main())
+
+
+def test_large_arguments(tmp_path: Path) -> None:
+    """What a client may send, a script may have."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            client = await shard.call("a")
+            large = (b"x" * (40 << 20), b"x" * (30 << 20))
+            assert await client("EVAL", "return #ARGV", 0, *large) == 2
+
+    asyncio.run(main())
 
 
 def test_effects_are_repeated_together(tmp_path: Path) -> None:

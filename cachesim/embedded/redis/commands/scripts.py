@@ -165,7 +165,7 @@ def function_stats(client: Client, arguments: list[bytes]) -> Answer:
 def _stats(functions: Functions, running: Running | None) -> Reply:
     libraries, count = functions.counts
     counts = Pairs([b"libraries_count", libraries, b"functions_count", count])
-    told = running and Pairs(
+    told = None if running is None else Pairs(
         [
             *(b"name", running.name), *(b"command", list[Reply](running.arguments)),
             *(b"duration_ms", running.milliseconds),

@@ -1,0 +1,240 @@
+"""A script that does not end: its node says BUSY, as a real one, and all others go on."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.embedded.redis.shard import Caller, ReplyError, Shard, until
+
+ENDLESS = "while true do end"
+BUSY = (
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+)
+QUICK = {"busy-reply-threshold": "50"}
+SOON = 0.1  # seconds in which the other nodes answer
+
+
+async def error_of(client: Caller, *words: str | bytes | int) -> str:
+    """What a request is refused with."""
+    with pytest.raises(ReplyError) as refused:
+        await client(*words)
+    return str(refused.value)
+
+
+async def busy(shard: Shard, script: str = ENDLESS) -> tuple[Caller, Caller]:
+    """The client that has sent an endless script, and another one, when they are told BUSY."""
+    sender, other = await shard.call("a"), await shard.call("a")
+    await sender("EVAL", "return 1", 0)  # its process is there
+    sender.send("EVAL", script, 1, "k")
+    assert await error_of(other, "GET", "k") == BUSY
+    return sender, other
+
+
+async def with_shard(folder: Path, main: Any, **options: Any) -> None:
+    """Run a test on a shard that soon says BUSY."""
+    async with Shard(folder, settings=QUICK, **options) as shard:
+        await main(shard)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ENDLESS,
+        "while true do pcall(function() while true do end end) end",
+        "xpcall(function() while true do end end, function() while true do end end)",
+        "return xpcall(function() error() end, function() while true do end end)",
+        "string.find(string.rep('a', 3000), string.rep('.-', 6) .. 'b')",
+        "while true do redis.call('GET', KEYS[1]) end",
+        "while true do redis.log(redis.LOG_WARNING, 'again') end",
+        "return setmetatable({}, {__index = function() while true do end end}).x",
+        "return tostring(setmetatable({}, {__tostring = function() while true do end end}))",
+    ],
+)
+def test_it_is_killed(tmp_path: Path, script: str) -> None:
+    """SCRIPT KILL ends whatever it is doing; the others answer all the time."""
+
+    async def main(shard: Shard) -> None:
+        witness = await shard.call("b")
+        sender, other = await busy(shard, script)
+        for _ in range(20):
+            begun = time.perf_counter()
+            assert await witness("PING") == "PONG"
+            assert time.perf_counter() - begun < SOON
+        assert await other("SCRIPT", "KILL") == "OK"
+        with pytest.raises(ReplyError, match=r"Script killed by user with SCRIPT KILL\.\.\. scri"):
+            await sender.receive()
+        assert await other("EVAL", "return 1", 0) == 1
+
+    asyncio.run(with_shard(tmp_path, main))
+
+
+def test_what_may_be_asked_meanwhile(tmp_path: Path) -> None:
+    """What Redis 7.0 answers while a script runs, in its words."""
+
+    async def main(shard: Shard) -> None:
+        _, other = await busy(shard)
+        for words in (("PING",), ("EVAL", "return 1", 0), ("INFO",), ("FUNCTION", "STATS")):
+            assert await error_of(other, *words) == BUSY
+        assert await error_of(other, "FUNCTION", "KILL") == BUSY
+        assert await other("WATCH", "k") == "OK"
+        assert (await other("HELLO", 2))[1] == b"redis"
+        assert await other("MULTI") == "OK"
+        assert await error_of(other, "GET", "k") == BUSY
+        assert "EXECABORT" in await error_of(other, "EXEC")
+        assert "unknown command" in await error_of(other, "FOO")
+        assert await other("SCRIPT", "KILL") == "OK"
+        assert "NOTBUSY" in await error_of(other, "SCRIPT", "KILL")
+
+    asyncio.run(with_shard(tmp_path, main))
+
+
+def test_a_function(tmp_path: Path) -> None:
+    """FUNCTION STATS tells of it, and FUNCTION KILL ends it."""
+
+    async def main(shard: Shard) -> None:
+        sender, other = await shard.call("a"), await shard.call("a")
+        code = "#!lua name=l\nredis.register_function('f', function() while true do end end)"
+        await sender("FUNCTION", "LOAD", code)
+        sender.send("FCALL", "f", 0)
+        busy = BUSY.replace("SCRIPT KILL", "FUNCTION KILL")
+        assert await error_of(other, "GET", "k") == busy
+        assert await error_of(other, "SCRIPT", "KILL") == busy
+        stats = await other("FUNCTION", "STATS")
+        assert stats[1][:4] == [b"name", b"f", b"command", [b"FCALL", b"f", b"0"]]
+        assert await other("FUNCTION", "KILL") == "OK"
+        with pytest.raises(ReplyError, match=r"killed.*script: f, on @user_function"):
+            await sender.receive()
+
+    asyncio.run(with_shard(tmp_path, main))
+
+
+def test_after_a_write(tmp_path: Path) -> None:
+    """It can't be killed any more; the end of its node ends it, and nothing of it is kept."""
+
+    async def main(shard: Shard) -> None:
+        _, other = await busy(shard, "redis.call('SET', KEYS[1], 'v') while true do end")
+        assert "UNKILLABLE" in await error_of(other, "SCRIPT", "KILL")
+        shard["a"].kill()
+        shard["a"].start()
+        client = await shard.call("a")
+        await until(lambda: shard["a"].server.view.is_ok)
+        assert await client("GET", "k") is None
+        assert await client("EVAL", "return 1", 0) == 1
+
+    asyncio.run(with_shard(tmp_path, main))
+
+
+def test_others_wait_before_it_is_slow(tmp_path: Path) -> None:
+    """A script is one step for everybody else, whoever asks for what meanwhile."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            sender, other = await shard.call("a"), await shard.call("a")
+            script = "for i = 1, 300 do redis.call('INCR', KEYS[1]) end return 7"
+            await sender("EVAL", "return 1", 0)
+            sender.send("EVAL", script, 1, "k")
+            sender.send("GET", "k")
+            await until(lambda: shard["a"].server.store.items.get(b"k"))
+            assert shard["a"].server.scripts.running is not None
+            assert await other("GET", "k") == b"300"
+            assert await sender.receive() == 7
+            assert await sender.receive() == b"300"
+
+    asyncio.run(main())
+
+
+def test_in_a_transaction(tmp_path: Path) -> None:
+    """EXEC goes on after each script, and nobody comes in between."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            sender, other = await shard.call("a"), await shard.call("a")
+            slow = "for i = 1, 50 do redis.call('INCR', KEYS[1]) end return redis.call('GET', 'k')"
+            for words in (
+                ("MULTI",), ("SET", "k", 1), ("EVAL", slow, 1, "k"), ("INCR", "k"),
+                ("SCRIPT", "LOAD", "return 5"), ("EVAL", "return redis.call('X')", 0),
+                ("EVAL", slow, 1, "k"), ("EXEC",),
+            ):  # fmt: skip
+                sender.send(*words)
+            await until(lambda: shard["a"].server.scripts.running)
+            assert await other("INCR", "k") == 103
+            for _ in range(7):
+                await sender.receive()
+            answers = await sender.receive()
+            assert answers[:3] == ["OK", b"51", 52]
+            assert "Unknown Redis command" in str(answers[4])
+            assert answers[5] == b"102"
+            await until(lambda: shard.follows("redis-b", "redis-a"))
+            assert shard["b"].server.store.items[b"k"].value == b"103"
+
+    asyncio.run(main())
+
+
+def test_its_client_goes_away(tmp_path: Path) -> None:
+    """It runs to its end, and what it does is kept."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            sender, other = await shard.call("a"), await shard.call("a")
+            sender.send("EVAL", "for i = 1, 200 do redis.call('INCR', KEYS[1]) end", 1, "k")
+            await until(lambda: shard["a"].server.store.items.get(b"k"))
+            sender.transport.abort()
+            assert await other("GET", "k") == b"200"
+
+    asyncio.run(main())
+
+
+def test_a_node_that_stands_still(tmp_path: Path) -> None:
+    """So does its script, until the node goes on."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            sender = await shard.call("a")
+            await sender("EVAL", "return 1", 0)
+            sender.send("EVAL", "for i = 1, 200 do redis.call('INCR', KEYS[1]) end", 1, "k")
+            items = shard["a"].server.store.items
+            await until(lambda: b"k" in items)
+            shard["a"].pause()
+            before = items[b"k"].value
+            witness = await shard.call("b")
+            for _ in range(50):
+                await witness("PING")
+            assert items[b"k"].value == before
+            shard["a"].resume()
+            assert await sender.receive() is None
+            assert items[b"k"].value == b"200"
+
+    asyncio.run(main())
+
+
+def test_a_replica(tmp_path: Path) -> None:
+    """What its primary sends waits for the script, and is there afterwards."""
+
+    async def main(shard: Shard) -> None:
+        writer = await shard.call("a")
+        sender, other = await shard.call("b"), await shard.call("b")
+        sender.send("EVAL", ENDLESS, 0)
+        assert await error_of(other, "PING") == BUSY
+        await writer("SET", "k", "v")
+        assert await writer("WAIT", 1, 5000) >= 1
+        assert b"k" not in shard["b"].server.store.items
+        assert await other("SCRIPT", "KILL") == "OK"
+        await until(lambda: b"k" in shard["b"].server.store.items)
+
+    asyncio.run(with_shard(tmp_path, main))
+
+
+def test_no_answer_is_wanted(tmp_path: Path) -> None:
+    """CLIENT REPLY holds for scripts too."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            client = await shard.call("a")
+            client.send("CLIENT", "REPLY", "SKIP")
+            client.send("EVAL", "return 1", 0)
+            assert await client("EVAL", "return 2", 0) == 2
+
+    asyncio.run(main())
