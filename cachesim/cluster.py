@@ -16,6 +16,7 @@ PREDECESSOR = "0" * 40
 
 _FORMING_NODE_TIMEOUT_MS = 200  # while a cluster forms: gossip goes as quickly as it allows
 _POLL = 0.005  # seconds
+_UNTIL_BUSY = 7.0  # seconds: a script keeps its node from answering for 5 s
 _PATIENCE = 0.5  # seconds for a step to take effect before it is tried again
 
 Ailment = str | None
@@ -157,6 +158,30 @@ class Cluster:
             return int(info["connected_slaves"]) if info["role"] == "master" else -1
 
         return max(self._nodes, key=followers)
+
+    def end_script(self, node: str) -> bool:
+        """End the script or the function that a node runs, if there is one.
+
+        Returns:
+            Whether that could be done: what has written something ends with the node alone.
+        """
+        from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+
+        client = self._admin.new_redis(node, timeout=_UNTIL_BUSY)
+        try:
+            for kind in ("SCRIPT", "FUNCTION"):
+                try:
+                    client.execute_command(f"{kind} KILL")
+                except ResponseError as error:
+                    if str(error).startswith("UNKILLABLE"):
+                        return False
+        except BusyLoadingError:
+            return True  # it has just been started
+        except (RedisError, OSError):
+            return False
+        finally:
+            client.close()
+        return True
 
     def flush(self, primary: str, deadline: Deadline) -> None:
         """Delete all data and functions, on the replicas too.

@@ -528,6 +528,9 @@ class Simulator:
             NotReady: nothing helped.
         """
         self._start_nodes()
+        for node in self.topology.redis:
+            if not self._cluster.end_script(node.name):
+                self._replace(primary, NotReady("its script does not end", node.name))
         for remedy in (self._replace, self._renew):
             try:
                 self._converge(primary, Deadline(_PATIENCE))

@@ -1,14 +1,17 @@
 """What holds from the first moment on, with the architecture's own client snippets."""
 
 import ssl
+import threading
+from contextlib import suppress
 
 import pytest
 from pymemcache.client.hash import HashClient
+from redis import Redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from cachesim import Simulator
-from tests.contract.helpers import through_link
+from tests.contract.helpers import node_client, through_link, until
 
 pytestmark = pytest.mark.core
 
@@ -130,6 +133,39 @@ def test_functions(sim: Simulator) -> None:
     sim.reset()
     assert client.function_list() == []
     client.close()
+
+
+@pytest.mark.parametrize(
+    "script", ["while true do end", "redis.call('SET', KEYS[1], 1) while true do end"]
+)
+def test_reset_with_a_script_that_does_not_end(sim: Simulator, script: str) -> None:
+    """It is ended, with its node if it has written something."""
+    node = sim.redis.primary.name
+    admin = sim._admin.redis(node)
+    admin.config_set("busy-reply-threshold", 100)
+    client = node_client(sim, sim.redis.primary.endpoint, socket_timeout=60)
+    caller = threading.Thread(target=_evaluate, args=(client, script))
+    caller.start()
+    until(lambda: "BUSY" in _refusal(admin))
+    sim.reset()
+    caller.join()
+    client.close()
+    restored = sim._admin.redis(node)
+    restored.config_set("busy-reply-threshold", 5000)
+    assert restored.get("k") is None
+
+
+def _evaluate(client: Redis, script: str) -> None:
+    with suppress(RedisError):
+        client.eval(script, 1, "k")
+
+
+def _refusal(client: Redis) -> str:
+    try:
+        client.ping()
+    except RedisError as error:
+        return str(error)
+    return ""
 
 
 def test_engine_is_what_was_asked_for(sim: Simulator) -> None:
