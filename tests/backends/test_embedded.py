@@ -171,6 +171,68 @@ with Simulator(backend="embedded") as sim:
     assert got == "from the child"
 
 
+# --- processes for scripts --------------------------------------------------------------------
+
+ENDLESS = """
+import os, sys, threading
+from cachesim import Simulator
+def evaluate(client):
+    try:
+        client.eval("while true do end", 1, "k")
+    except Exception:
+        pass
+sim = Simulator(backend="embedded")
+sim.start()
+client = sim.redis_cluster(socket_timeout=60)
+client.eval("return 1", 1, "k")
+threading.Thread(target=evaluate, args=(client,), daemon=True).start()
+"""
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_script_ends_with_a_killed_process(alone: Path, forks: bool) -> None:
+    """A process for scripts ends when its parent was killed, in the middle of an endless script.
+
+    A forked process of the user's that lives on does not keep it.
+    """
+    script = ENDLESS + """
+if "fork" in sys.argv and not os.fork():
+    threading.Event().wait(30)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    with ready(alone, script, "fork" if forks else "") as process:
+        children = psutil.Process(process.pid).children()
+        (worker,) = [it for it in children if any("interpreter" in word for word in it.cmdline())]
+        until(lambda: worker.cpu_times().user > 0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        for child in children:
+            if child != worker:
+                child.kill()
+
+
+def test_a_script_ends_with_its_topology(alone: Path) -> None:
+    """No process is left, nor a zombie."""
+    script = ENDLESS + """
+import psutil, time
+me = psutil.Process()
+(worker,) = me.children()
+while worker.cpu_times().user < 0.1:
+    time.sleep(0.01)
+sim.stop()
+deadline = time.monotonic() + 10
+while me.children() and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(me.children())
+"""
+    done = call(alone, "-c", script)
+    assert done.stdout == "[]\n", done.stderr
+
+
 # --- a start that fails -----------------------------------------------------------------------
 
 
