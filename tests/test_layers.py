@@ -78,12 +78,13 @@ LAYERS = (
         "embedded.redis.commands.waiting embedded.redis.commands.watchers "
         "embedded.redis.config embedded.redis.dump embedded.redis.executor "
         "embedded.redis.following embedded.redis.functions embedded.redis.globs "
-        "embedded.redis.info embedded.redis.keyspace embedded.redis.log embedded.redis.memory "
+        "embedded.redis.info embedded.redis.interpreter embedded.redis.keyspace embedded.redis.log embedded.redis.memory "
         "embedded.redis.node embedded.redis.pubsub embedded.redis.replicas "
         "embedded.redis.scripting embedded.redis.server embedded.redis.session "
         "embedded.redis.settings embedded.redis.snapshot embedded.redis.stats "
         "embedded.redis.stream embedded.redis.table embedded.redis.tracking "
-        "embedded.redis.values embedded.redis.versions embedded.redis.view",
+        "embedded.redis.values embedded.redis.versions embedded.redis.view "
+        "embedded.redis.worker",
         "facts protocols",
         "they know their peers by name, and nothing of links, proxies and backends",
     ),

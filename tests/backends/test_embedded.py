@@ -197,12 +197,15 @@ def test_a_script_ends_with_a_killed_process(alone: Path, forks: bool) -> None:
 
     A forked process of the user's that lives on does not keep it.
     """
-    script = ENDLESS + """
+    script = (
+        ENDLESS
+        + """
 if "fork" in sys.argv and not os.fork():
     threading.Event().wait(30)
 print("ready", flush=True)
 sys.stdin.read()
 """
+    )
     with ready(alone, script, "fork" if forks else "") as process:
         children = psutil.Process(process.pid).children()
         (worker,) = [it for it in children if any("interpreter" in word for word in it.cmdline())]
@@ -217,7 +220,9 @@ sys.stdin.read()
 
 def test_a_script_ends_with_its_topology(alone: Path) -> None:
     """No process is left, nor a zombie."""
-    script = ENDLESS + """
+    script = (
+        ENDLESS
+        + """
 import psutil, time
 me = psutil.Process()
 (worker,) = me.children()
@@ -229,6 +234,7 @@ while me.children() and time.monotonic() < deadline:
     time.sleep(0.01)
 print(me.children())
 """
+    )
     done = call(alone, "-c", script)
     assert done.stdout == "[]\n", done.stderr
 

@@ -50,9 +50,12 @@ local function protect(real)
 end
 
 -- A function that changes its first argument, without those that are not to be changed.
-local function guarding(change)
+local function guarding(name, change)
   return function(t, ...)
     if is_protected[t] then fail("ERR " .. READONLY) end
+    if type(t) ~= "table" then
+      raise("bad argument #1 to '" .. name .. "' (table expected, got " .. (t == nil and "no value" or type(t)) .. ")")
+    end
     return change(t, ...)
   end
 end
@@ -206,7 +209,7 @@ local function compile(text, name) return loadstring(" " .. text, name) end
 local surroundings
 local function safe_loadstring(text, name)
   if type(text) == "number" then text = tostring(text) end
-  if type(text) ~= "string" then error("bad argument #1 to 'loadstring' (string expected)", 2) end
+  if type(text) ~= "string" then raise("bad argument #1 to 'loadstring' (string expected, got " .. type(text) .. ")") end
   local made, problem = compile(text, type(name) == "string" and name or text)
   if made then setfenv(made, surroundings) end
   return made, problem
@@ -279,7 +282,8 @@ function redis.sha1hex(...)
 end
 
 function redis.log(level, ...)
-  if type(level) ~= "number" or select("#", ...) == 0 then fail("ERR redis.log() requires two arguments or more.") end
+  if select("#", ...) == 0 then fail("ERR redis.log() requires two arguments or more.") end
+  if type(level) ~= "number" then fail("ERR First argument must be a number (log level).") end
   tell(request("LOG", sub(concat({ ... }, " "), 1, 1024)))
 end
 
@@ -287,7 +291,9 @@ function redis.replicate_commands() return true end
 function redis.set_repl() end
 function redis.breakpoint() return false end
 function redis.debug() end
-function redis.setresp(wanted)
+function redis.setresp(...)
+  if select("#", ...) ~= 1 then fail("ERR redis.setresp() requires one argument.") end
+  local wanted = ...
   if wanted ~= 2 and wanted ~= 3 then fail("ERR RESP version must be 2 or 3.") end
   script_resp = wanted
 end
@@ -310,14 +316,14 @@ local function encode_text(text) return '"' .. gsub(text, '[%z\1-\31"\\/\127]', 
 
 local function encode(value, parts, depth)
   local kind = type(value)
-  if depth > 1000 then error("Cannot serialise, excessive depth (1001)", 0) end
+  if depth > 1000 then raise("Cannot serialise, excessive nesting (1001)") end
   if value == nil or value == null then
     parts[#parts + 1] = "null"
   elseif kind == "boolean" then
     parts[#parts + 1] = tostring(value)
   elseif kind == "number" then
     if value ~= value or value == 1 / 0 or value == -1 / 0 then
-      error("Cannot serialise number: must not be NaN or Inf", 0)
+      raise("Cannot serialise number: must not be NaN or Inf")
     end
     parts[#parts + 1] = format("%.14g", value)
   elseif kind == "string" then
@@ -329,7 +335,7 @@ local function encode(value, parts, depth)
       if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then highest = nil end
       if highest and key > highest then highest = key end
     end
-    if highest and highest > 10 and highest > count * 2 then error("Cannot serialise table: excessively sparse array", 0) end
+    if highest and highest > 10 and highest > count * 2 then raise("Cannot serialise table: excessively sparse array") end
     if highest and count > 0 then
       parts[#parts + 1] = "["
       for i = 1, highest do
@@ -342,7 +348,7 @@ local function encode(value, parts, depth)
       local first = true
       for key, item in next, value do
         if type(key) ~= "string" and type(key) ~= "number" then
-          error("Cannot serialise table: table key must be a number or string", 0)
+          raise("Cannot serialise " .. type(key) .. ": table key must be a number or string")
         end
         if not first then parts[#parts + 1] = "," end
         first = false
@@ -352,7 +358,7 @@ local function encode(value, parts, depth)
       parts[#parts + 1] = "}"
     end
   else
-    error("Cannot serialise " .. kind .. ": type not supported", 0)
+    raise("Cannot serialise " .. kind .. ": type not supported")
   end
 end
 
@@ -557,13 +563,14 @@ local bit = {
 
 string.dump = nil
 getmetatable("").__metatable = false
-table.insert, table.remove, table.sort = guarding(table.insert), guarding(table.remove), guarding(table.sort)
+table.insert, table.remove, table.sort =
+  guarding("insert", table.insert), guarding("remove", table.remove), guarding("sort", table.sort)
 
 local api = {
   redis = protect(redis), cjson = protect(cjson), bit = protect(bit),
   string = protect(string), table = protect(table), math = protect(math),
-  assert = assert, error = error, getmetatable = getmetatable, setmetatable = guarding(setmetatable),
-  ipairs = ipairs, pairs = pairs, next = next, rawequal = rawequal, rawget = rawget, rawset = guarding(rawset),
+  assert = assert, error = error, getmetatable = getmetatable, setmetatable = guarding("setmetatable", setmetatable),
+  ipairs = ipairs, pairs = pairs, next = next, rawequal = rawequal, rawget = rawget, rawset = guarding("rawset", rawset),
   select = select, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
   xpcall = xpcall, load = safe_load, loadstring = safe_loadstring,
   collectgarbage = function() return 0 end, gcinfo = function() return 0, 0 end, _VERSION = _VERSION,
@@ -588,15 +595,14 @@ for name, value in pairs(api) do rawset(globals, name, value) end
 local function guarded(call, one, two)
   local line = -1
   local function explain(e)
-    if type(e) == "table" then return e end
     line = line_of_script()
-    return tostring(e)
+    return type(e) == "table" and e or tostring(e)
   end
   local ok, answer = xpcall(function() return call(one, two) end, explain)
   if ok then return "ok", answer end
   if type(answer) == "table" then
     local text, at = rawget(answer, "err"), rawget(answer, "line")
-    return "table", type(text) == "string" and text or "ERR an error without a text", type(at) == "number" and at or -1
+    return "table", type(text) == "string" and text or "ERR an error without a text", type(at) == "number" and at or line
   end
   return "error", tostring(answer), line
 end

@@ -10,9 +10,7 @@ import pytest
 from tests.embedded.redis.shard import Caller, ReplyError, Shard, until
 
 ENDLESS = "while true do end"
-BUSY = (
-    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-)
+BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 QUICK = {"busy-reply-threshold": "50"}
 SOON = 0.1  # seconds in which the other nodes answer
 
