@@ -234,7 +234,8 @@ class Scripts:
         if self._worker is None or self._worker.has_ended:
             self._worker = Worker(self._server, self._heard)
             await self._worker.start()
-            if (running := self.running) is not None and running.timer is not None:
+            running = self.running
+            if running is not None and running.timer is not None and not running.is_slow:
                 running.timer.cancel()
                 self._watch(running)  # it has begun now
         return self._worker
@@ -380,7 +381,7 @@ def _why_ended(running: Running) -> str:
         return "ERR the code took too long, or more memory than it may have"
     if running.is_killed:
         return "ERR Script killed by user with SCRIPT KILL..." + _place(running, "-1")
-    return "ERR the process for scripts has ended: out of memory" + _place(running, "-1")
+    return "ERR the process for scripts has ended, out of memory it seems" + _place(running, "-1")
 
 
 def _not_compiled(problem: bytes) -> Error:

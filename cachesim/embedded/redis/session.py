@@ -261,6 +261,7 @@ class Session(Client, asyncio.Protocol):
     def answer(self, answer: Answer) -> None:
         """Answer what was waited for with a script; others have their turn before the next one."""
         if self.blocked is None:
+            self.server.leave(self)  # once more: a transaction may have made it subscribe
             return
         self.blocked = None
         if self.mutes:

@@ -56,7 +56,11 @@ class Worker(asyncio.Protocol):
         try:
             ready = self._expect()
             ours = self._spawn()
-            await self._server.loop.create_connection(lambda: self, sock=ours)
+            try:
+                await self._server.loop.create_connection(lambda: self, sock=ours)
+            except BaseException:
+                ours.close()
+                raise
             answer = await asyncio.wait_for(ready, _PATIENCE)
         except (OSError, ImportError, WorkerEnded, TimeoutError) as error:
             self.end()
@@ -88,8 +92,9 @@ class Worker(asyncio.Protocol):
                     start_new_session=True,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
-                if sys.platform == "win32":
-                    self._process.communicate(theirs.share(self._process.pid))
+                if sys.platform == "win32" and self._process.stdin is not None:
+                    with self._process.stdin as stdin:
+                        stdin.write(theirs.share(self._process.pid))
             return ours
         except BaseException:
             ours.close()
@@ -108,6 +113,7 @@ class Worker(asyncio.Protocol):
             threading.Thread(target=self._process.wait, daemon=True).start()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(WorkerEnded("it ended"))
+            self._answer.exception()  # nobody has to ask for it
 
     # --- talking ------------------------------------------------------------------------------
 
