@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,48 @@ def test_others_wait_before_it_is_slow(tmp_path: Path) -> None:
             assert await sender.receive() == b"300"
 
     asyncio.run(main())
+
+
+async def asked_meanwhile(shard: Shard, script: str) -> Any:
+    """What a script of 0.2 s answers, which others disturb as far as they can."""
+    sender, other = await shard.call("a"), await shard.call("a")
+    await sender("EVAL", "return 1", 0)
+    sender.send("EVAL", script.replace("WAIT", "for _ = 1, 2e7 do end"), 1, "k")
+    answer = asyncio.ensure_future(sender.receive())
+    while not answer.done():
+        with suppress(ReplyError):
+            await other("PING")
+        await asyncio.sleep(0.001)
+    return answer.result()
+
+
+def test_nobody_is_served_in_between(tmp_path: Path) -> None:
+    """Who waits for a key sees what a script has left there, not what it had there."""
+
+    async def main(shard: Shard) -> None:
+        waiting, other = await shard.call("a"), await shard.call("a")
+        waiting.send("BLPOP", "k", 0)
+        await until(lambda: shard["a"].server.waiting.everyone)
+        script = "redis.call('LPUSH', KEYS[1], 'x') WAIT return redis.call('LPOP', KEYS[1])"
+        assert await asked_meanwhile(shard, script) == b"x"
+        await other("LPUSH", "k", "y")
+        assert await waiting.receive() == [b"k", b"y"]
+
+    asyncio.run(with_shard(tmp_path, main))
+
+
+def test_time_stands_still(tmp_path: Path) -> None:
+    """What a script has seen does not expire before its end."""
+
+    async def main(shard: Shard) -> None:
+        script = """
+            redis.call('SET', KEYS[1], 'v', 'PX', 5) WAIT return redis.call('GET', KEYS[1])
+        """
+        assert await asked_meanwhile(shard, script) == b"v"
+        client = await shard.call("a")
+        assert await client("GET", "k") is None
+
+    asyncio.run(with_shard(tmp_path, main))
 
 
 def test_in_a_transaction(tmp_path: Path) -> None:
