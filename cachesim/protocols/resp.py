@@ -7,6 +7,7 @@ memory: see `Limits`.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final, cast
 
 CRLF = b"\r\n"
@@ -74,34 +75,47 @@ class RequestParser:
         self._missing = 0
         self._size = -1
         self._held = 0
-        # The argument under way does not fit the buffer: its pieces, and how many bytes are to
-        # come. They are joined once.
-        self._pieces: list[bytes] = []
+        # The argument under way does not fit the buffer: its beginning, and how many bytes are to
+        # come. What grows there is not copied again.
+        self._partial = BytesIO()
         self._awaited = 0
+        # A request that such an argument has completed.
+        self._whole: list[list[bytes]] = []
+        self._whole_size = 0
 
     @property
     def buffered(self) -> int:
         """Bytes that were fed and not given out as requests yet."""
-        return self._fed - self._begun if self._missing else len(self._buffer) - self._at
+        if self._missing:
+            return self._fed - self._begun
+        return self._whole_size + len(self._buffer) - self._at
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
         self._fed += len(data)
-        if self._awaited > len(data):
-            self._pieces.append(data)
-            self._awaited -= len(data)
-            return
-        if self._pieces:
-            self._pieces.append(data)
-            data = b"".join(self._pieces)
-            self._pieces = []
-            self._awaited = 0
-            self._buffer = data
+        if self._awaited:
+            left = self._size - self._partial.tell()
+            self._partial.write(data if left >= len(data) else memoryview(data)[:left])
+            if self._awaited > len(data):
+                self._awaited -= len(data)
+                return
+            self._buffer = data[self._awaited :]
+            self._end_partial()
         elif self._at < len(self._buffer):
             self._buffer = self._buffer[self._at :] + data
         else:
             self._buffer = data
         self._at = 0
+
+    def _end_partial(self) -> None:
+        self._arguments.append(self._partial.getvalue())
+        self._partial = BytesIO()
+        self._awaited, self._size = 0, -1
+        self._missing -= 1
+        if not self._missing:
+            self._whole_size = self._fed - self._begun - len(self._buffer)
+            self._whole.append(self._arguments)
+            self._arguments, self._held = [], 0
 
     def take(self, most: int = 1 << 30) -> list[list[bytes]]:
         """The requests that are complete.
@@ -111,7 +125,7 @@ class RequestParser:
         """
         if self.error is not None or self._awaited:
             return []
-        found: list[list[bytes]] = []
+        found, self._whole, self._whole_size = self._whole, [], 0
         rest = len(self._buffer) - self._at
         if not self._missing and most > 1 and rest <= _QUICK_SIZE <= self.limits.bulk:
             self._take_quickly(found, most)
@@ -190,7 +204,7 @@ class RequestParser:
             end = at + size
             if length < end + 2:
                 self._awaited = end + 2 - length
-                self._pieces = [buffer[at:]]
+                self._partial.write(memoryview(buffer)[at : min(end, length)])
                 self._buffer, self._at, self._size = b"", 0, size
                 return False
             arguments.append(buffer[at:end])
