@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from cachesim.embedded.gate import Gate
 from cachesim.embedded.tls import TlsProtocol
+from cachesim.embedded.turns import Turns
 
 
 class Process(Protocol):
@@ -47,6 +48,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         self._server_tls = server_tls
         self._loop = loop or asyncio.get_running_loop()
         self._gate = Gate()
+        self._turns = Turns(self._loop)
         self._server: ProcessT | None = None
 
     @abstractmethod
@@ -101,7 +103,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     def _accept(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
         if self._server_tls is not None:
-            protocol = TlsProtocol(self._server_tls, protocol)
+            protocol = TlsProtocol(self._server_tls, protocol, self._turns)
         return self._gate.wrap(protocol)
 
     # --- life ---------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         if self._server is not None:
             return
         self._gate = Gate()
+        self._turns = Turns(self._loop)
         self._server = self._new_server()
         self._begin(self._server)
 
@@ -120,6 +123,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         if server is not None:
             server.stop(orderly=False)
             self._gate.abort()
+            self._turns.close()
 
     def shut_down(self) -> None:
         """An orderly end. Harmless if it is dead."""
@@ -127,18 +131,21 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         if server is not None:
             server.stop(orderly=True)
             self._gate.end()
+            self._turns.release()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay, new ones hang, nothing is answered."""
         if self._server is not None and not self._server.is_paused:
             self._server.pause()
             self._gate.shut()
+            self._turns.hold()
 
     def resume(self) -> None:
         """SIGCONT."""
         if self._server is not None and self._server.is_paused:
             self._server.resume()
             self._gate.open()
+            self._turns.release()
 
     def close(self) -> None:
         """End for good."""

@@ -3,7 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from time import thread_time
 from typing import Any
+
+from cachesim.embedded.turns import SLICE
 
 Address = tuple[str, int]
 
@@ -164,8 +167,9 @@ class PipeTransport(asyncio.Transport):
             return
         inbox = self._inbox
         # No more than is there now: who sends and receives for ever must not keep the loop.
+        until = thread_time() + SLICE
         for _ in range(len(inbox)):
-            if self._paused or self._closing:
+            if self._paused or self._closing or thread_time() >= until:
                 break
             data = inbox.popleft()
             self._waiting -= len(data)

@@ -7,14 +7,17 @@ ends at the node all the same.
 import asyncio
 import contextlib
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
+from cachesim.embedded.turns import SLICE, Turns
 from cachesim.tls import Certificate
 
 _READ = 256 * 1024  # bytes at once; more than a record has
-_WRITE = 16 * 1024  # bytes, a record
+_RECORD = 16 * 1024  # bytes
+_WRITE = 256 * 1024  # bytes that are encrypted at once
 
 
 def server_context(certificate: Certificate, directory: Path) -> ssl.SSLContext:
@@ -43,7 +46,11 @@ class TlsProtocol(asyncio.Protocol):
     The application gets its `connection_made` when the handshake is done. Where it fails, the
     application never hears of the connection.
 
+    Both directions are worked on in slices. What the application has to wait for is not read from
+    the transport meanwhile, and what the transport does not take is not encrypted.
+
     Args:
+        turns: those of the process that the application belongs to.
         server_hostname: whose certificate is wanted; given on the client's side alone.
         failed: called with the reason when there will be no connection.
     """
@@ -52,6 +59,7 @@ class TlsProtocol(asyncio.Protocol):
         self,
         context: ssl.SSLContext,
         application: asyncio.Protocol,
+        turns: Turns,
         *,
         server_hostname: str | None = None,
         failed: Callable[[Exception], None] | None = None,
@@ -65,8 +73,17 @@ class TlsProtocol(asyncio.Protocol):
             server_hostname=server_hostname,
         )
         self._application = application
+        self._turns = turns
+        self._now = turns.now
         self._failed = failed
         self._is_open = False
+        # Receiving: the application wants nothing for now; it has not got all that has come.
+        self._is_paused = self._is_behind = False
+        # Sending: what is not encrypted yet, in bytes; the transport takes no more for now; so the
+        # application was told; and it wants to close when all is sent.
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_size = 0
+        self._is_held = self._is_told = self.is_ending = False
         self._inner: _TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -85,15 +102,29 @@ class TlsProtocol(asyncio.Protocol):
             self._shake_hands()
             if not self._is_open:
                 return
-        receive, read = self._application.data_received, self._tls.read
+        # Others have waited for longer.
+        if self._is_behind or (self._incoming.pending > _RECORD and self._turns.is_busy):
+            self._fall_behind()
+        else:
+            self._receive()
+
+    def _receive(self, until: float | None = None) -> None:
+        """Give the application what has come, until it is others' turn."""
+        receive, read, incoming = self._application.data_received, self._tls.read, self._incoming
         try:
             # Asking for more than there is would raise, which takes as long as the rest.
-            while self._incoming.pending or self._tls.pending():
+            while (incoming.pending or self._tls.pending()) and not self._is_paused:
                 inside = read(_READ)
                 if not inside:
                     self._inner_eof()
                     break
                 receive(inside)
+                if incoming.pending:
+                    if until is None:
+                        until = self._now() + SLICE
+                    elif self._now() >= until:
+                        self._fall_behind()
+                        break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -104,6 +135,38 @@ class TlsProtocol(asyncio.Protocol):
             return
         if self._outgoing.pending:
             self._flush()
+
+    def _fall_behind(self) -> None:
+        """Give the rest when it is this connection's turn."""
+        if not self._is_behind and self._transport is not None:
+            self._is_behind = True
+            self._transport.pause_reading()
+            self._turns.add(self._catch_up)
+
+    def _catch_up(self, until: float) -> None:
+        self._is_behind = False
+        if self._transport is None:
+            return
+        self._receive(until)
+        if not (self._is_behind or self._is_paused) and self._transport is not None:
+            self._transport.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Give the application nothing for now."""
+        self._is_paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Give it what has come, and more."""
+        self._is_paused = False
+        if self._is_behind or self._transport is None:
+            return
+        if self._incoming.pending or self._tls.pending():
+            self._is_behind = True
+            self._turns.add(self._catch_up)
+        else:
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """The other side has closed; TLS has no half-closed connections."""
@@ -118,16 +181,26 @@ class TlsProtocol(asyncio.Protocol):
         else:
             self._fail(error or ConnectionResetError("closed during the TLS handshake"))
         self._transport = None
+        self._unsent.clear()
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        if self._is_open:
-            self._application.pause_writing()
+        self._is_held = True
+        self._tell()
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        if self._is_open:
-            self._application.resume_writing()
+        self._is_held = False
+        if self._unsent:
+            self._turns.add(self._send)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the application whether to write."""
+        is_held = self._is_held or bool(self._unsent)
+        if is_held is not self._is_told and self._is_open:
+            self._is_told = is_held
+            (self._application.pause_writing if is_held else self._application.resume_writing)()
 
     # --- the handshake ------------------------------------------------------------------------
 
@@ -174,21 +247,56 @@ class TlsProtocol(asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send something."""
         # asyncio complains of what is written to a broken connection.
-        if self._transport is None or not data or self._transport.is_closing():
+        if self._transport is None or not data or self._transport.is_closing() or self.is_ending:
             return
-        write = self._tls.write
-        if len(data) <= _WRITE:
-            write(data)
+        if self._unsent or self._is_held or len(data) > _WRITE:
+            if not (self._unsent or self._is_held):
+                self._turns.add(self._send)
+            self._unsent.append(memoryview(bytes(data)))
+            self._unsent_size += len(data)
+            self._tell()
         else:
-            view = memoryview(data)
-            at = 0
-            while at < len(view):
-                at += write(view[at:])
-        self._transport.write(self._outgoing.read())
+            self._encrypt(memoryview(data))
+
+    def _encrypt(self, data: memoryview) -> None:
+        write = self._tls.write
+        at = 0
+        while at < len(data):
+            at += write(data[at:] if at else data)
+        self._transport.write(self._outgoing.read())  # type: ignore[union-attr]
+
+    def _send(self, until: float) -> None:
+        """Send what waits, as far as the transport takes it."""
+        unsent = self._unsent
+        while unsent and self._transport is not None and not self._transport.is_closing():
+            if self._is_held:
+                return
+            if self._now() >= until:
+                self._turns.add(self._send)
+                return
+            data = unsent.popleft()
+            if len(data) > _WRITE:
+                unsent.appendleft(data[_WRITE:])
+            self._unsent_size -= min(_WRITE, len(data))
+            self._encrypt(data[:_WRITE])
+        self._unsent.clear()
+        self._unsent_size = 0
+        if self.is_ending:
+            self.close()
+        self._tell()
+
+    @property
+    def write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+        there = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return there + self._unsent_size
 
     def close(self) -> None:
         """Say that nothing follows, and close when all is sent."""
         if self._transport is None or self._transport.is_closing():
+            return
+        if self._unsent:
+            self.is_ending = True
             return
         with contextlib.suppress(ssl.SSLError):  # the other side's answer is not waited for
             self._tls.unwrap()
@@ -219,7 +327,7 @@ class _TlsTransport(asyncio.Transport):
         self._outer.abort()
 
     def is_closing(self) -> bool:
-        return self._outer.is_closing()
+        return self._protocol.is_ending or self._outer.is_closing()
 
     def can_write_eof(self) -> bool:
         return False
@@ -230,16 +338,16 @@ class _TlsTransport(asyncio.Transport):
         return self._outer.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        self._outer.pause_reading()
+        self._protocol.pause_reading()
 
     def resume_reading(self) -> None:
-        self._outer.resume_reading()
+        self._protocol.resume_reading()
 
     def is_reading(self) -> bool:
         return self._outer.is_reading()
 
     def get_write_buffer_size(self) -> int:
-        return self._outer.get_write_buffer_size()
+        return self._protocol.write_buffer_size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return self._outer.get_write_buffer_limits()

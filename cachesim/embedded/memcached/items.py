@@ -1,5 +1,8 @@
 """The items of a node: what is stored, for how long, and what has to go when memory is full."""
 
+from collections import OrderedDict
+from collections.abc import Callable
+
 from cachesim.embedded.memcached.slabs import HEADER, MAX_CHUNK, SlabClass, Slabs
 from cachesim.embedded.memcached.stats import Counters
 
@@ -64,6 +67,7 @@ class Items:
     Args:
         max_size: bytes of one.
         started: when the process did, in seconds since the epoch.
+        discard: empties dictionaries that may be large.
 
     Attributes:
         now: seconds by the node's clock; whoever calls sets it first.
@@ -74,7 +78,15 @@ class Items:
         last_cas: the number of the last change.
     """
 
-    def __init__(self, slabs: Slabs, counters: Counters, max_size: int, started: float) -> None:
+    def __init__(
+        self,
+        slabs: Slabs,
+        counters: Counters,
+        max_size: int,
+        started: float,
+        discard: Callable[..., None],
+    ) -> None:
+        self._discard = discard
         self.slabs = slabs
         self.counters = counters
         self.max_size = max_size
@@ -115,10 +127,16 @@ class Items:
     def _clear(self) -> None:
         for slab in self.slabs.classes:
             slab.reclaimed += len(slab.items)
-            slab.items.clear()
             slab.requested = slab.used = 0
-        self.by_key.clear()
+        self.close()
         self.bytes = 0
+
+    def close(self) -> None:
+        """Forget all items."""
+        self._discard(self.by_key, *(slab.items for slab in self.slabs.classes))
+        self.by_key = {}
+        for slab in self.slabs.classes:
+            slab.items = OrderedDict()
 
     # --- looking up -------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cachesim.embedded.memcached.commands import Commands
@@ -9,6 +10,7 @@ from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.items import Items
 from cachesim.embedded.memcached.slabs import Slabs
 from cachesim.embedded.memcached.stats import Counters, Details
+from cachesim.embedded.turns import Turns, discard
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.session import Session
@@ -21,6 +23,7 @@ class Server:
     """The process of a node.
 
     Args:
+        turns: for whatever takes long.
         clock: monotonic seconds.
         wall: seconds since the epoch.
 
@@ -35,12 +38,14 @@ class Server:
         config: MemcachedNodeConfig,
         *,
         loop: asyncio.AbstractEventLoop,
+        turns: Turns,
         clock: Callable[[], float],
         wall: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
         self.config = config
         self.loop = loop
+        self.turns = turns
         self.log = log
         self._clock = clock
         self._born = clock()
@@ -49,11 +54,16 @@ class Server:
         self.sizes_from: int | None = None
         self.sessions: dict[int, Session] = {}
         self._last_number = 25
-        self._deferred: list[Callable[[], None]] = []
         self.counters = Counters()
         self.counters.connections = 1  # the listener
         self.details = Details()
-        self.items = Items(Slabs(config.max_memory), self.counters, config.max_item_size, wall())
+        self.items = Items(
+            Slabs(config.max_memory),
+            self.counters,
+            config.max_item_size,
+            wall(),
+            partial(discard, loop),
+        )
         self.commands = Commands(self)
 
     def tick(self) -> int:
@@ -77,6 +87,7 @@ class Server:
             self.log("Signal handled: Terminated.")
         for session in list(self.sessions.values()):
             (session.transport.close if orderly else session.transport.abort)()
+        self.items.close()
 
     def pause(self) -> None:
         """Stand still."""
@@ -85,16 +96,6 @@ class Server:
     def resume(self) -> None:
         """Go on."""
         self.is_paused = False
-        deferred, self._deferred = self._deferred, []
-        for act in deferred:
-            act()
-
-    def defer(self, act: Callable[[], None]) -> bool:
-        """Put something off while the process stands still; whether it does."""
-        if self.is_paused and not self.is_stopped:
-            self._deferred.append(act)
-            return True
-        return self.is_stopped
 
     # --- clients ----------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from cachesim.embedded.turns import SLICE
 from cachesim.protocols.memcached import Request, RequestParser
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.server import Server
 
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
-_TURN = 500  # requests that are executed before others have theirs
 _BINARY = b"\x80"
 
 
@@ -89,31 +89,36 @@ class Session(asyncio.Protocol):
         """Execute what is left when the loop comes round, and take nothing before that is done."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._server.loop.call_soon(self._take_turn)
+            self._server.turns.add(self._take_turn)
 
-    def _take_turn(self) -> None:
+    def _take_turn(self, until: float) -> None:
         self._is_waiting = False
-        if self._is_closing or self._server.defer(self._go_on):
+        if self._is_closing or self._server.is_stopped:
             return
-        self._pump()
+        self._pump(until)
         if not (self._is_waiting or self._is_stalled or self._is_closing):
             self.transport.resume_reading()
 
-    def _pump(self) -> None:
-        """Execute the requests that have come, as far as the client reads the replies."""
+    def _pump(self, until: float | None = None) -> None:
+        """Execute the requests that have come, as far as the client reads the replies.
+
+        Args:
+            until: when it is others' turn.
+        """
         server = self._server
         if self._is_pumping or self._is_closing or self._is_waiting:
             return
         self._is_pumping = True
         self.last_used = server.tick()
+        now = server.turns.now
+        if until is None:
+            until = now() + SLICE
         execute, backlog = server.commands.execute, self._backlog
         out: list[bytes] = []
         size = 0
-        left = _TURN
         try:
             while not (self._is_stalled or self._is_closing):
-                left -= 1
-                if not left:
+                if now() >= until:
                     self.transport.pause_reading()
                     self._go_on()
                     break

@@ -6,31 +6,72 @@ has it then. A loss of power is imitated by cutting the file back; see `AppendOn
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cachesim.embedded.turns import Turns
 from cachesim.protocols.resp import Limits, RequestParser
 
-_PIECE = 1 << 20
+_PIECE = 64 * 1024
+_LARGE = 1 << 20  # bytes that are written at once
+_DRAFT = ".draft"
 _EVERYSEC = 1.0  # seconds
 _LIMITS = Limits(bulk=512 * 1024 * 1024, query=1 << 40)
+
+
+class Draft:
+    """A file that is to take the place of another one, when all of it is written.
+
+    Attributes:
+        path: where it is until then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb")
+
+    def write(self, data: bytes) -> None:
+        """Write something."""
+        self._file.write(data)
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """It is not wanted any more."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
 
 
 class AppendOnlyFile:
     """A file that grows with the stream.
 
+    Args:
+        turns: large pieces are written in these.
+
     Attributes:
         size: bytes, with what is not written yet.
         base_size: bytes after it was last written anew.
+        loaded: bytes that were read by `load`.
         synced: bytes that would survive a loss of power; `appendfsync everysec`.
     """
 
-    def __init__(self, path: Path, log: Callable[..., None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, log: Callable[..., None], clock: Callable[[], float], turns: Turns
+    ) -> None:
         self._path = path
         self._log = log
         self._clock = clock
+        self._turns = turns
+        self._unwritten: deque[memoryview] = deque()
+        self._drafts = 0
+        for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # by a process that was killed
+            left.unlink()
         self.size = path.stat().st_size if path.exists() else 0
         self.base_size = self.synced = self.size
+        self.loaded = 0
         self._synced_at = clock()
         self._file: int | None = None
 
@@ -38,26 +79,23 @@ class AppendOnlyFile:
         """The requests in the file. What a loss of power has torn is cut off."""
         if not self._path.exists():
             return
-        parser = RequestParser(_LIMITS)
         valid = at = 0
         transaction: list[list[bytes]] | None = None
-        with self._path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                parser.feed(piece)
-                for arguments in parser.take():
-                    at += _length(arguments)
-                    name = arguments[0].upper()
-                    if name == b"MULTI":
-                        transaction = []
-                    elif name == b"EXEC":
-                        yield from transaction or ()
-                        transaction = None
-                    elif transaction is not None:
-                        transaction.append(arguments)
-                    else:
-                        yield arguments
-                    if transaction is None:
-                        valid = at
+        for arguments in requests_in(self._path):
+            at += _length(arguments)
+            self.loaded = at
+            name = arguments[0].upper()
+            if name == b"MULTI":
+                transaction = []
+            elif name == b"EXEC":
+                yield from transaction or ()
+                transaction = None
+            elif transaction is not None:
+                transaction.append(arguments)
+            else:
+                yield arguments
+            if transaction is None:
+                valid = at
         if valid < self.size:
             self._log("!!! Warning: short read while loading the AOF file !!!", "#")
             self._log(f"!!! Truncating the AOF at offset {valid} !!!", "#")
@@ -68,6 +106,15 @@ class AppendOnlyFile:
 
     def append(self, data: bytes) -> None:
         """Write what was appended to the stream."""
+        self.size += len(data)
+        if self._unwritten or len(data) > _LARGE:
+            if not self._unwritten:
+                self._turns.run(self._write_rest(), lambda: None)
+            self._unwritten.append(memoryview(data))
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes | memoryview) -> None:
         if self._file is None:
             # Not the path's own open: an unbuffered file object would add a layer to each write.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -75,7 +122,14 @@ class AppendOnlyFile:
         written = os.write(self._file, data)
         while written < len(data):
             written += os.write(self._file, data[written:])
-        self.size += len(data)
+
+    def _write_rest(self) -> Iterator[None]:
+        while self._unwritten:
+            data = self._unwritten.popleft()
+            if len(data) > _LARGE:
+                self._unwritten.appendleft(data[_LARGE:])
+            self._write(data[:_LARGE])
+            yield
 
     def tick(self) -> None:
         """To be called several times a second."""
@@ -88,23 +142,37 @@ class AppendOnlyFile:
         self._synced_at = self._clock()
         self.synced = self.size
 
-    def rewrite(self, pieces: Iterable[bytes]) -> None:
-        """Put something else in its place."""
+    def draft(self) -> Draft:
+        """Begin another file, which may take the place of this one."""
+        self._drafts += 1
+        return Draft(self._path.with_suffix(f"{_DRAFT}{self._drafts}"))
+
+    def replace(self, draft: Draft) -> None:
+        """Let a draft take this one's place."""
+        self._unwritten.clear()
         self.close()
-        new = self._path.with_suffix(".rewrite")
-        with new.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        new.replace(self._path)
+        draft.end()
+        draft.path.replace(self._path)
         self.size = self._path.stat().st_size
         self.base_size = self.size
         self.sync()
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what is to be written yet, and close the file."""
+        for _ in self._write_rest():
+            pass
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def requests_in(path: Path) -> Iterator[list[bytes]]:
+    """The requests in a file, as far as they are whole."""
+    parser = RequestParser(_LIMITS)
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            parser.feed(piece)
+            yield from parser.take()
 
 
 def truncate(path: Path, size: int) -> None:

@@ -58,6 +58,11 @@ class Waiting:
                 if not there:
                     del self._by_key[key]
 
+    @property
+    def keys(self) -> Iterable[bytes]:
+        """Those that anybody waits for."""
+        return self._by_key.keys()
+
     def changed(self, keys: Iterable[bytes]) -> None:
         """Note that keys have changed."""
         for key in keys:

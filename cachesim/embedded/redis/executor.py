@@ -139,6 +139,9 @@ class Executor:
             server.show(client, arguments)
         begun = perf_counter_ns()
         try:
+            if server.is_behind:
+                # Replicas must not find what is not there any more.
+                server.expire(server.store.lapsed(entry.command.keys(arguments)))
             answer = entry.handler(client, arguments)  # type: ignore[misc]  # it has one
         except Error as error:
             entry.failed += 1
@@ -166,7 +169,7 @@ class Executor:
         dirty.clear()
         effects, self.effects = self.effects, None
         if client.obeyed:
-            server.memory.changed(keys)
+            server.recorded(keys)
             return
         if effects is None:
             effects = [arguments]
@@ -193,6 +196,11 @@ class Executor:
             effects = [[b"MULTI"], *effects, [b"EXEC"]]
         self._server.stream.append_requests(effects)
         client.written_offset = self._server.stream.offset
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether what has changed the data is not in the replication stream yet."""
+        return self._batch is not None
 
     def failed(self, error: Error) -> Error:
         """Count an error."""

@@ -4,6 +4,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, cast
 
+from cachesim.embedded.redis.aof import Draft
 from cachesim.embedded.redis.client import Client
 from cachesim.embedded.redis.view import Member
 from cachesim.protocols.resp import Limits, RequestParser, request
@@ -26,7 +27,7 @@ class _Link(asyncio.Protocol):
         self._server = following.server
         self._head = b""
         self._awaited_oks = 0
-        self._payload: list[bytes] = []
+        self._payload: Draft | None = None
         self._payload_missing = 0
         self._resume_at = "", 0
         self._parser = RequestParser(_LIMITS)
@@ -74,10 +75,9 @@ class _Link(asyncio.Protocol):
         if self.state == "connected":
             self._apply(data)
             return
-        if self._payload_missing:
-            data = self._take_payload(data)
-            if not data:
-                return
+        if self._payload is not None:
+            self._take_payload(data)
+            return
         self._head += data
         while self.state == "handshake" and b"\r\n" in self._head:
             line, _, self._head = self._head.partition(b"\r\n")
@@ -99,6 +99,8 @@ class _Link(asyncio.Protocol):
             self.data_received(data)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        if self._payload is not None and self.state == "sync":
+            self._payload.discard()
         self._following.lost(self)
 
     # --- handshake --------------------------------------------------------------------------
@@ -139,29 +141,34 @@ class _Link(asyncio.Protocol):
             self.transport.abort()
             return
         self._head = b""
+        self._payload = self._server.aof.draft()
         self._payload_missing = int(line[1:])
-        if not self._payload_missing:
-            self._load()
-        rest = self._take_payload(rest) if self._payload_missing else rest
-        if rest:
-            self._apply(rest)
+        self._take_payload(rest)
 
-    def _take_payload(self, data: bytes) -> bytes:
-        """Collect the data; gives what follows it."""
-        mine, rest = data[: self._payload_missing], data[self._payload_missing :]
-        self._payload.append(mine)
-        self._payload_missing -= len(mine)
+    def _take_payload(self, data: bytes) -> None:
+        """Collect the data, and keep what follows it until the data is loaded."""
+        payload = self._payload
+        if payload is None:
+            return
         if self._payload_missing:
-            return b""
-        self._load()
+            payload.write(data[: self._payload_missing])
+        self._head += data[self._payload_missing :]
+        self._payload_missing -= min(self._payload_missing, len(data))
+        if not self._payload_missing and self.state == "sync":
+            self.state = "loading"
+            self.transport.pause_reading()
+            self._server.replace_data(payload, *self._resume_at, self._loaded)
+
+    def _loaded(self) -> None:
+        self._payload = None
+        if self._following.link is not self or self.transport.is_closing():
+            return
+        self._following.last_heard = self._server.clock()
+        self._connected()
+        rest, self._head = self._head, b""
         if rest:
             self._apply(rest)
-        return b""
-
-    def _load(self) -> None:
-        payload, self._payload = b"".join(self._payload), []
-        self._server.replace_data(payload, *self._resume_at)
-        self._connected()
+        self.transport.resume_reading()
 
     def _connected(self) -> None:
         self.state = "connected"
@@ -197,10 +204,13 @@ class _Link(asyncio.Protocol):
             else:
                 server.repeat(self._client, arguments)
         if self._transaction is None:
-            raw = b"".join(self._raw)
-            done = len(raw) - self._parser.buffered
-            self._raw = [raw[done:]] if done < len(raw) else []
-            server.stream.append(raw[:done])
+            # All but the beginning of the next request, which has come with the end of the last.
+            raw, left = self._raw, self._parser.buffered
+            last = raw.pop()
+            for piece in raw:
+                server.stream.append(piece)
+            server.stream.append(last[: len(last) - left] if left else last)
+            self._raw = [last[len(last) - left :]] if left else []
         if asked:
             self.acknowledge()
         server.stream.flush()
@@ -235,7 +245,7 @@ class Following:
     def state(self) -> str:
         """As ROLE tells it."""
         if self.link is not None:
-            return self.link.state
+            return "sync" if self.link.state == "loading" else self.link.state
         return "connecting" if self._task is not None else "connect"
 
     @property
@@ -255,7 +265,9 @@ class Following:
                 self.link.transport.abort()
 
     def connect(self) -> None:
-        """Try to connect."""
+        """Try to connect, unless the data of a former connection is still being loaded."""
+        if self.server.loading:
+            return
         self._tried_at = self.server.clock()
         self.server.log(f"Connecting to MASTER {self.primary.host}:{self.primary.port}")
         self._task = self.server.spawn(self._dial())

@@ -92,6 +92,19 @@ def _memory(server: "Server") -> Fields:
 
 def _persistence(server: "Server") -> Fields:
     server.stream.flush()  # to the file
+    loading: Fields = {}
+    if server.loading:
+        aof = server.aof
+        taken = max(1e-3, server.wall() - server.loading_since)
+        left = taken * (aof.size - aof.loaded) / max(1, aof.loaded)
+        loading = {
+            "loading_start_time": int(server.loading_since),
+            "loading_total_bytes": aof.size,
+            "loading_rdb_used_mem": 0,
+            "loading_loaded_bytes": aof.loaded,
+            "loading_loaded_perc": f"{100 * aof.loaded / max(1, aof.size):.2f}",
+            "loading_eta_seconds": int(left),
+        }
     return {
         "loading": int(server.loading),
         "async_loading": 0,
@@ -99,7 +112,7 @@ def _persistence(server: "Server") -> Fields:
         "rdb_bgsave_in_progress": 0,
         "rdb_last_bgsave_status": "ok",
         "aof_enabled": 1,
-        "aof_rewrite_in_progress": 0,
+        "aof_rewrite_in_progress": int(server.is_rewriting),
         "aof_rewrite_scheduled": 0,
         "aof_last_bgrewrite_status": "ok",
         "aof_last_write_status": "ok",
@@ -109,6 +122,7 @@ def _persistence(server: "Server") -> Fields:
         "aof_buffer_length": 0,
         "aof_pending_bio_fsync": 0,
         "aof_delayed_fsync": 0,
+        **loading,
     }
 
 

@@ -11,14 +11,14 @@ against fakeredis 2.40.
 
 import copy
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, cast
 
 from fakeredis import FakeServer
 from fakeredis import _msgs as messages
 from fakeredis._commands import SUPPORTED_COMMANDS, Signature
 from fakeredis._core import Database
-from fakeredis._core import Item as Item
 from fakeredis._helpers import NoResponse, SimpleError, SimpleString
 from fakeredis._socket import FakeSocket
 from fakeredis.model import ExpiringMembersSet, StreamEntryKey, XStream, ZSet
@@ -30,37 +30,96 @@ from cachesim.protocols.resp import Error, Reply, double
 _VERSION = (7, 0)
 
 
+class Item:
+    """A value with its expiry, as they are at a moment."""
+
+    __slots__ = ("expireat", "value")
+
+    def __init__(self, value: Any, expireat: float | None) -> None:
+        self.value = value
+        self.expireat = expireat
+
+
+class _Place:
+    """Where fakeredis puts a value and its expiry."""
+
+    __slots__ = ("_database", "_key")
+
+    def __init__(self, database: "_Database", key: bytes) -> None:
+        self._database = database
+        self._key = key
+
+    def _put(self, value: Any) -> None:
+        self._database._dict[self._key] = value
+
+    def _set_expiry(self, expires: float | None) -> None:
+        self._database.set_expiry(self._key, expires)
+
+    value = property(fset=_put)
+    expireat = property(fset=_set_expiry)
+
+
 class _Database(Database):
     """fakeredis's database: it tells what changed, and expires nothing by itself.
 
-    Expired keys are removed by `Keyspace.expire`, on a primary alone; until then they are hidden.
+    Expired keys are removed by `Keyspace.expired`, on a primary alone; until then they are hidden.
+
+    Values and expiries are apart, with no object for each key: what has only bytes in it is nothing
+    to Python's garbage collector, which would else go through all keys now and then (0.1 s for
+    100,000 of them).
     """
 
     def __init__(self, note: Callable[[bytes], None]) -> None:
         super().__init__(None)
         self._note = note
+        self.expiries: dict[bytes, float] = {}
 
     def notify_watch(self, key: bytes) -> None:
         self._note(key)
 
     def get(self, key: bytes, default: Any = None) -> Any:
-        item = self._dict.get(key)
-        if item is None or (item.expireat is not None and item.expireat < self.time):
+        value = self._dict.get(key)
+        if value is None:
             return default
-        return item
+        expires = self.expiries.get(key)
+        if expires is not None and expires < self.time:
+            return default
+        return Item(value, expires)
+
+    def set_expiry(self, key: bytes, expires: float | None) -> None:
+        if expires is None:
+            self.expiries.pop(key, None)
+        else:
+            self.expiries[key] = expires
+
+    def schedule_expiry(self, key: bytes, expireat: float | None) -> None:
+        if expireat is None:
+            return
+        heap = self._expiry_heap
+        if len(heap) > 2 * len(self._dict) + 64:  # most of it is stale
+            heap[:] = [(at, key) for key, at in self.expiries.items()]
+            heapq.heapify(heap)
+        heapq.heappush(heap, (expireat, key))
+
+    def setdefault(self, key: bytes, default: Any = None) -> Any:  # noqa: ARG002
+        return _Place(self, key)
 
     def __getitem__(self, key: bytes) -> Any:
-        item = self._dict[key]
-        if item.expireat is not None and item.expireat < self.time:
+        item = self.get(key)
+        if item is None:
             raise KeyError(key)
         return item
+
+    def __delitem__(self, key: bytes) -> None:
+        del self._dict[key]
+        self.expiries.pop(key, None)
 
     def __contains__(self, key: object) -> bool:
         return self.get(cast(bytes, key)) is not None
 
     def __iter__(self) -> Iterator[bytes]:
-        now = self.time
-        return (k for k, i in self._dict.items() if i.expireat is None or i.expireat >= now)
+        now, expiry = self.time, self.expiries.get
+        return (k for k in self._dict if (at := expiry(k)) is None or at >= now)
 
     def __len__(self) -> int:
         return len(self._dict)
@@ -71,7 +130,8 @@ class Keyspace:
 
     Attributes:
         now: the time that commands see, in seconds since the epoch. 0 lets nothing expire.
-        items: all keys, hidden ones too.
+        values: those of all keys, hidden ones too. `bytes` are strings.
+        expiries: when keys expire, in seconds since the epoch.
         dirty: keys that were changed since somebody has emptied this, in order.
         scanned: all keys in the order of SCAN, as they were when one began.
     """
@@ -84,7 +144,8 @@ class Keyspace:
         self._socket = FakeSocket(self._server, 0, client_class=object)
         self._runs: dict[str, tuple[Signature, Callable[..., Any]]] = {}
         self.scanned: list[tuple[int, bytes]] | None = None
-        self.items: dict[bytes, Item] = self._database._dict
+        self.values: dict[bytes, Any] = self._database._dict
+        self.expiries = self._database.expiries
         self.get: Callable[[bytes], Item | None] = self._database.get
 
     @property
@@ -97,7 +158,7 @@ class Keyspace:
         self._database.time = seconds
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.values)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._database)
@@ -110,12 +171,16 @@ class Keyspace:
         Raises:
             Error: it is of another type.
         """
-        item = self.get(key)
-        if item is None:
+        value = self.values.get(key)
+        if value is None:
             return None
-        if type(item.value) is not kind:
+        if self.expiries:
+            expires = self.expiries.get(key)
+            if expires is not None and expires < self._database.time:
+                return None
+        if type(value) is not kind:
             raise Error(WRONG_TYPE)
-        return item.value
+        return value
 
     def put(self, key: bytes, value: object, expires: float | None = None) -> None:
         """Give a key a value, whatever it had.
@@ -123,52 +188,78 @@ class Keyspace:
         Args:
             expires: when, in seconds since the epoch; without it, never.
         """
-        item = self.items.get(key)
-        if item is None:
-            item = self.items[key] = Item(value)
-        else:
-            item.value = value
-        item.expireat = expires  # type: ignore[assignment]  # wrongly inferred there
+        self.values[key] = value
         if expires is not None:
+            self.expiries[key] = expires
             self._database.schedule_expiry(key, expires)
+        elif self.expiries:
+            self.expiries.pop(key, None)
         self.dirty.append(key)
 
     def remove(self, key: bytes) -> bool:
         """Delete a key; whether it was there."""
-        item = self.items.pop(key, None)
-        if item is None:
+        if self.values.pop(key, None) is None:
             return False
         self.dirty.append(key)
-        return item.expireat is None or item.expireat >= self.now
+        expires = self._database.expiries.pop(key, None)
+        return expires is None or expires >= self.now
 
-    def set_expiry(self, key: bytes, item: Item, expires: float | None) -> None:
-        """Let a key expire at another time, or never."""
-        item.expireat = expires  # type: ignore[assignment]  # as above
+    def set_expiry(self, key: bytes, expires: float | None) -> None:
+        """Let a key that is there expire at another time, or never."""
+        self._database.set_expiry(key, expires)
         self._database.schedule_expiry(key, expires)
         self.dirty.append(key)
 
-    def clear(self) -> None:
-        """Delete everything, and note nothing."""
-        self.items.clear()
-        self._database._expiry_heap.clear()
-        self.dirty.clear()
+    def clear(self) -> tuple[dict[bytes, Any], dict[bytes, float], list[Any]]:
+        """Delete everything, and note nothing.
 
-    def expired(self, now: float) -> list[bytes]:
-        """Remove the keys that have expired by now, and give their names."""
-        heap: list[tuple[float, bytes]] = self._database._expiry_heap
+        Returns:
+            What there was: the values, their expiries and more. It may be large; see `discard`.
+        """
+        database = self._database
+        gone = self.values, self.expiries, database._expiry_heap
+        self.values = database._dict = {}
+        self.expiries = database.expiries = {}
+        database._expiry_heap = []
+        self.dirty.clear()
+        return gone
+
+    def expired(self, most: int) -> list[bytes]:
+        """Remove some of the keys that have expired by now, and give their names."""
+        database, now = self._database, self.now
+        heap = database._expiry_heap
         gone: list[bytes] = []
-        while heap and heap[0][0] < now:
+        for _ in range(most):
+            if not heap or heap[0][0] >= now:
+                break
             at, key = heapq.heappop(heap)
-            item = self.items.get(key)
-            if item is not None and item.expireat == at:
-                del self.items[key]
+            if database.expiries.get(key) == at:
+                del database[key]
+                gone.append(key)
+        return gone
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether there may be keys that have expired by now."""
+        database = self._database
+        heap = database._expiry_heap
+        return bool(heap) and heap[0][0] < database.time
+
+    def lapsed(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Remove those of some keys that have expired by now, and give their names."""
+        database, now = self._database, self.now
+        gone = []
+        for key in keys:
+            expires = database.expiries.get(key)
+            if expires is not None and expires < now:
+                del database[key]
                 gone.append(key)
         return gone
 
     @property
     def volatile(self) -> int:
-        """How many keys have an expiry. Slow: it counts."""
-        return sum(item.expireat is not None for item in self.items.values())
+        """How many keys have an expiry."""
+        return len(self.expiries)
 
     @staticmethod
     def type_name(value: object) -> str:
@@ -235,14 +326,15 @@ class Keyspace:
 
     def refusal(self, name: str, arguments: list[bytes], resp: int) -> Error | None:
         """What a command would say of its arguments if all keys were missing."""
-        items = self._database._dict
-        self._database._dict = {}
+        database = self._database
+        values, expiries = database._dict, database.expiries
+        database._dict, database.expiries = {}, {}
         try:
             self.run(name, arguments, resp)
         except Error as error:
             return error
         finally:
-            self._database._dict = items
+            database._dict, database.expiries = values, expiries
             self.dirty.clear()
         return None
 
@@ -316,14 +408,14 @@ def recreate(key: bytes, value: Any) -> Iterator[list[bytes]]:
         for batch in _batches(value, _BATCH):
             yield [b"RPUSH", key, *batch]
     elif type(value) is Hash:
-        flat = [word for pair in value.items() for word in pair]
+        flat = (word for pair in value.items() for word in pair)
         for batch in _batches(flat, 2 * _BATCH):
             yield [b"HSET", key, *batch]
     elif type(value) is ExpiringMembersSet:
-        for batch in _batches(list(value), _BATCH):
+        for batch in _batches(value, _BATCH):
             yield [b"SADD", key, *batch]
     elif type(value) is ZSet:
-        scored = [word for member, score in value.items() for word in (double(score), member)]
+        scored = (word for member, score in value.items() for word in (double(score), member))
         for batch in _batches(scored, 2 * _BATCH):
             yield [b"ZADD", key, *batch]
     elif type(value) is XStream:
@@ -353,8 +445,10 @@ def _recreate_stream(key: bytes, stream: Any) -> Iterator[list[bytes]]:
             ]  # fmt: skip
 
 
-def _batches(words: list[bytes], size: int) -> Iterator[list[bytes]]:
-    return (words[at : at + size] for at in range(0, len(words), size))
+def _batches(words: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    left = iter(words)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def parts_of(value: Any) -> list[bytes]:

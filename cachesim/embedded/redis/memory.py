@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cachesim.embedded.redis.values import Hash, is_integer
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.keyspace import Item, Keyspace
+    from cachesim.embedded.redis.keyspace import Keyspace
 
 _EMPTY = 1_600_000  # bytes that a server takes without data
 _SAMPLES = 16
@@ -110,10 +110,12 @@ def _sds_of(word: bytes) -> int:
     return _sds(len(word))
 
 
-def entry_size(key: bytes, item: "Item", kind_of: Callable[[object], str]) -> int:
+def entry_size(
+    key: bytes, value: Any, expires: float | None, kind_of: Callable[[object], str]
+) -> int:
     """A key with its value and expiry, without its share of the tables."""
-    size = 48 + _sds(len(key)) + value_size(item.value, kind_of)
-    return size + 32 if item.expireat is not None else size
+    size = 48 + _sds(len(key)) + value_size(value, kind_of)
+    return size if expires is None else size + 32
 
 
 class Memory:
@@ -148,17 +150,20 @@ class Memory:
     def size(self, key: bytes) -> int | None:
         """Bytes of one key, as MEMORY USAGE tells them."""
         item = self._store.get(key)
-        return None if item is None else entry_size(key, item, self._store.type_name)
+        if item is None:
+            return None
+        return entry_size(key, item.value, item.expireat, self._store.type_name)
 
     def changed(self, keys: Sequence[bytes]) -> None:
         """Count keys again that were changed."""
-        sizes, get = self._sizes, self._store.items.get
+        store, sizes = self._store, self._sizes
+        get, expiry, kind_of = store.values.get, store.expiries.get, store.type_name
         for key in keys:
-            item = get(key)
-            if item is None:
+            value = get(key)
+            if value is None:
                 self._data -= sizes.pop(key, 0)
             else:
-                size = entry_size(key, item, self._store.type_name)
+                size = entry_size(key, value, expiry(key), kind_of)
                 self._data += size - sizes.get(key, 0)
                 sizes[key] = size
         self.check()
@@ -172,8 +177,9 @@ class Memory:
         self.is_full = 0 < self.limit < used
         return before is not self.is_full
 
-    def clear(self) -> None:
-        """There is no data any more."""
-        self._sizes.clear()
+    def clear(self) -> dict[bytes, int]:
+        """There is no data any more; gives what was known of its sizes."""
+        sizes, self._sizes = self._sizes, {}
         self._data = 0
         self.check()
+        return sizes

@@ -88,6 +88,7 @@ class RedisNode(EmulatedNode[Server]):
             tls = TlsProtocol(
                 self.config.peer_tls,
                 told,
+                self._turns,
                 server_hostname=self.config.peer_hostname,
                 failed=fail,
             )
@@ -108,6 +109,7 @@ class RedisNode(EmulatedNode[Server]):
         return Server(
             self.config,
             loop=self._loop,
+            turns=self._turns,
             connect=self._connect,
             clock=self._clock,
             wall=self._wall,

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.snapshot import snapshot
 from cachesim.embedded.redis.stream import Sink
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ class Replica:
     """One that follows.
 
     Attributes:
-        state: `send_bulk` until it has the data, then `online`.
+        state: `wait_bgsave` until there is the data that it has asked for, `send_bulk` until it has
+            that, then `online`; `handshake` before it has asked.
         acknowledged: the offset that it has told last.
         acknowledged_at: when that was.
         sink: what takes the stream to it; None before it has asked for that.
@@ -28,7 +29,7 @@ class Replica:
     session: "Session"
     host: str = "127.0.0.1"
     port: int = 0
-    state: str = "wait_bgsave"
+    state: str = "handshake"
     acknowledged: int = 0
     acknowledged_at: float = 0.0
     sink: Sink | None = None
@@ -41,9 +42,10 @@ class Replicas:
         self._server = server
         self._all: dict[Session, Replica] = {}
         self._pinged_at = server.clock()
+        self._snapshot: list[bytes] | None = None  # of which some is there, while it is made
 
     def __iter__(self) -> Iterator[Replica]:
-        return (replica for replica in self._all.values() if replica.sink is not None)
+        return (replica for replica in self._all.values() if replica.state != "handshake")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -70,24 +72,44 @@ class Replicas:
                 f"Partial resynchronization request from {replica.host}:{replica.port} accepted. "
                 f"Sending {len(tail)} bytes of backlog starting from offset {offset + 1}."
             )
-            session.send(b"+CONTINUE %b\r\n" % stream.id.encode() + tail)
-            replica.state = "online"
+            session.send(b"+CONTINUE %b\r\n" % stream.id.encode())
+            session.send(tail)
+            self._attach(replica, "online")
         else:
             server.stats.sync_full += 1
             if history != "?":
                 server.stats.sync_partial_err += 1
             server.log(f"Replica {replica.host}:{replica.port} asks for synchronization")
-            pieces = list(snapshot(server.store, server.functions))
-            head = b"+FULLRESYNC %b %d\r\n$%d\r\n" % (
-                stream.id.encode(), stream.offset, sum(map(len, pieces)),
-            )  # fmt: skip
-            session.send(b"".join([head, *pieces]))
-            stream.select_again()
-            replica.state = "send_bulk"
+            replica.state = "wait_bgsave"
+            self._prepare()
         replica.acknowledged, replica.acknowledged_at = offset, server.clock()
-        replica.sink = lambda data: self._send(session, data)
-        stream.sinks.append(replica.sink)
         server.look()
+
+    def _attach(self, replica: Replica, state: str) -> None:
+        """Let one have the stream from now on."""
+        replica.state = state
+        replica.sink = partial(self._send, replica.session)
+        self._server.stream.sinks.append(replica.sink)
+
+    def _prepare(self) -> None:
+        """Make a snapshot for all who wait for one, also those who come meanwhile."""
+        if self._snapshot is None:
+            self._snapshot = []
+            self._server.snapshot(self._snapshot.append, partial(self._deliver, self._snapshot))
+
+    def _deliver(self, pieces: list[bytes]) -> None:
+        if pieces is not self._snapshot:
+            return  # nobody waits for it any more
+        self._snapshot = None
+        stream = self._server.stream
+        head = b"+FULLRESYNC %b %d\r\n$%d\r\n" % (
+            stream.id.encode(), stream.offset, sum(map(len, pieces)),
+        )  # fmt: skip
+        for replica in self:
+            if replica.state == "wait_bgsave" and not replica.session.is_closing:
+                for piece in (head, *pieces):
+                    replica.session.send(piece)
+                self._attach(replica, "send_bulk")
 
     def _send(self, session: "Session", data: bytes) -> None:
         self._server.stats.repl_output += len(data)
@@ -135,15 +157,17 @@ class Replicas:
     def leave(self, session: "Session") -> None:
         """A connection is gone."""
         replica = self._all.pop(session, None)
-        if replica is not None and replica.sink is not None:
+        if replica is not None and replica.state != "handshake":
             if self._server.is_stopped:
                 return
-            self._server.stream.sinks.remove(replica.sink)
+            if replica.sink is not None:
+                self._server.stream.sinks.remove(replica.sink)
             self._server.log(f"Connection with replica {replica.host}:{replica.port} lost.", "#")
             self._server.look()
 
     def drop_all(self) -> None:
-        """Close the connections of all."""
+        """Close the connections of all, and end what is prepared for them."""
+        self._snapshot = None
         for replica in list(self):
             replica.session.abort()
 

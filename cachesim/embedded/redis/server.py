@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.embedded.redis.acl import AccessControl
-from cachesim.embedded.redis.aof import AppendOnlyFile
+from cachesim.embedded.redis.aof import AppendOnlyFile, Draft, requests_in
 from cachesim.embedded.redis.blocking import Waiting
 from cachesim.embedded.redis.bus import Bus, Connect
 from cachesim.embedded.redis.client import Client
@@ -25,13 +24,14 @@ from cachesim.embedded.redis.pubsub import PubSub
 from cachesim.embedded.redis.replicas import Replicas
 from cachesim.embedded.redis.scripting import Scripts
 from cachesim.embedded.redis.settings import Settings
-from cachesim.embedded.redis.snapshot import snapshot
+from cachesim.embedded.redis.snapshot import Snapshot
 from cachesim.embedded.redis.stats import AclLog, SlowLog, Stats
 from cachesim.embedded.redis.stream import Stream, new_id
 from cachesim.embedded.redis.table import ANY, Flag
 from cachesim.embedded.redis.tracking import Tracking
 from cachesim.embedded.redis.view import ALL_SLOTS, Member
-from cachesim.protocols.resp import Error, Limits, RequestParser, request
+from cachesim.embedded.turns import SLICE, Turns, discard
+from cachesim.protocols.resp import Error, request
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.session import Session
@@ -40,13 +40,17 @@ _TICK = 0.1  # seconds
 _ACKNOWLEDGE = 1.0  # seconds
 AOF_NAME = "appendonly.aof"
 NODES_NAME = "nodes.conf"
-_SLICE = 1 << 20
+_EXPIRED = 100
+"""How many expired keys are removed before a request; more wait for a turn of their own."""
+_WORTHLESS = 1 << 20
+"""Bytes of an append-only file that are not kept when all data is deleted."""
 
 
 class Server:
     """The process of a node.
 
     Args:
+        turns: for whatever takes long.
         connect: connects a protocol to a peer.
         clock: monotonic seconds.
         wall: seconds since the epoch.
@@ -55,6 +59,8 @@ class Server:
         connect: as above; TLS begins in it.
         is_paused: whether the process stands still.
         is_stopped: whether it has ended.
+        loading: whether it takes its data from a file. It knows others then, but serves nobody.
+        is_behind: whether there are keys that have expired and are not removed yet.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Server:
         config: RedisNodeConfig,
         *,
         loop: asyncio.AbstractEventLoop,
+        turns: Turns,
         connect: Connect,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -71,13 +78,14 @@ class Server:
 
         self.config = config
         self.loop = loop
+        self.turns = turns
         self.connect = connect
         self.clock = clock
         self.wall = wall
         self.log = log
         self.run_id = new_id()
         self.started = clock()
-        self.is_paused = self.is_stopped = self.loading = False
+        self.is_paused = self.is_stopped = self.loading = self.is_behind = False
         self.settings = Settings(_settings(config), self._settings_changed)
         self.stats = Stats()
         self.slowlog = SlowLog()
@@ -107,7 +115,9 @@ class Server:
         self._has_flush = False
         self._acknowledged_at = clock()
         self._timer: asyncio.TimerHandle | None = None
-        self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, clock)
+        self._snapshots: list[Snapshot] = []
+        self._rewriting: Draft | None = None
+        self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, clock, turns)
         self.cluster = Cluster(self)
         self.view = self.cluster.view
         self._apply_settings()
@@ -115,38 +125,55 @@ class Server:
     # --- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Load the data, and begin."""
+        """Load the data, and begin. It may take a while, and others are served meanwhile."""
         first = not (self.config.directory / NODES_NAME).exists()
         self.log(f"Running mode=cluster, port={self.config.nodes[self.config.name].port}.")
-        self._load()
+        self.cluster.save()
+        begun = self.clock()
+
+        def loaded() -> None:
+            if self.aof.size:
+                took = self.clock() - begun
+                self.log(f"DB loaded from append only file: {took:.3f} seconds")
+            self._loaded(first=first)
+
+        self._load(self.aof.load(), loaded)
+        self._tick()
+
+    def _load(self, requests: Iterable[list[bytes]], done: Callable[[], None]) -> None:
+        """Repeat what makes the data."""
+        self.loading = True
+        self.loading_since = self.wall()
+        self.look()
+        client = Client(self, None, obeyed=True)
+
+        def steps() -> Iterator[None]:
+            for arguments in requests:
+                self.repeat(client, arguments)
+                yield
+
+        def end() -> None:
+            self.loading = False
+            done()
+            self.look()
+
+        self.turns.run(steps(), end, self.turns.now() + SLICE)
+
+    def _loaded(self, *, first: bool) -> None:
         if first:
             # All nodes begin with the same data, none: nothing need be sent to the replicas.
             self.stream.id = _first_history(self.config)
             self.stream.activate()
+        # A file that is much longer than its data is written anew as soon as it is large.
+        self.aof.base_size = min(self.aof.size, self.memory.dataset)
         self.stream.sinks += (self._count_backlog, self.aof.append)
-        self.cluster.save()
         self.log("Ready to accept connections")
         primary = self.view.me.primary
-        if primary is not None:
+        if self.following is not None:
+            self.following.connect()
+        elif primary is not None:
             self.log.role = "S"
             self.follow(self.view.members[primary])
-        self.look()
-        self._tick()
-
-    def _load(self) -> None:
-        begun = time.perf_counter()
-        client = Client(self, None, obeyed=True)
-        self.store.now = 0.0
-        for arguments in self.aof.load():
-            self.repeat(client, arguments)
-        self.store.now = self.wall()
-        if self.view.me.is_primary:
-            self.store.expired(self.store.now)
-        self.memory.clear()
-        self.memory.changed(list(self.store.items))
-        if self.aof.size:
-            took = time.perf_counter() - begun
-            self.log(f"DB loaded from append only file: {took:.3f} seconds")
 
     def _count_backlog(self, _data: bytes) -> None:
         # No more than the setting says, as in Redis.
@@ -176,6 +203,8 @@ class Server:
         for task in list(self._tasks):
             task.cancel()
         self.aof.close()
+        self._cancel_snapshots()
+        discard(self.loop, *self.store.clear(), self.memory.clear())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something besides; it ends with the process."""
@@ -219,9 +248,11 @@ class Server:
         if self.put_off(self._tick):
             return
         self._timer = self.loop.call_later(_TICK, self._tick)
-        self.begin()
         self.bus.tick()
         self.view.tick()
+        if self.loading:
+            return
+        self.begin()
         if self.following is not None:
             self.following.tick()
             now = self.clock()
@@ -243,10 +274,27 @@ class Server:
         """
         if self.scripts.running is not None:
             return
-        now = self.store.now = self.wall()
-        if self.following is not None:
-            return  # the primary says what has expired
-        gone = self.store.expired(now)
+        store = self.store
+        store.now = self.wall()
+        # Only a primary says what has expired.
+        if store.has_expired and self.following is None and not self.loading:
+            self.expire(store.expired(_EXPIRED))
+            if not self.is_behind and store.has_expired:
+                self.is_behind = True
+                self.turns.add(self._expire, besides=True)
+
+    def _expire(self, until: float) -> None:
+        """Remove what has expired, as far as time allows."""
+        if self.scripts.defer(self._expire, 0.0):
+            return
+        while self.is_behind and self.turns.now() < until:
+            self.expire(self.store.expired(_EXPIRED))
+            self.is_behind = self.store.has_expired
+        if self.is_behind:
+            self.turns.add(self._expire, besides=True)
+
+    def expire(self, gone: Sequence[bytes]) -> None:
+        """Let everybody know of keys that were removed as they had expired."""
         if gone:
             self.stats.expired += len(gone)
             self.stream.append_requests([[b"DEL", key] for key in gone])
@@ -330,7 +378,7 @@ class Server:
     def changed(self, keys: Sequence[bytes], by: Client | None = None) -> None:
         """Keys have got other values, by a client's command if not by themselves."""
         was_full = self.memory.is_full
-        self.memory.changed(keys)
+        self.recorded(keys)
         if self.memory.is_full is not was_full:
             self.look()
         if self.watchers:
@@ -341,6 +389,12 @@ class Server:
             self.waiting.changed(keys)
         if self.tracking.sessions:
             self.tracking.changed(keys, by)
+
+    def recorded(self, keys: Sequence[bytes]) -> None:
+        """Keys have got other values, of which no client need hear."""
+        self.memory.changed(keys)
+        for snapshot in self._snapshots:
+            snapshot.changed(keys)
 
     def show(self, client: Client, arguments: list[bytes]) -> None:
         """Tell those who monitor of a request."""
@@ -366,36 +420,98 @@ class Server:
         finally:
             self.store.now = before
 
-    def replace_data(self, payload: bytes, history: str, offset: int) -> None:
-        """Take the primary's data in the place of one's own."""
-        self.log(f"MASTER <-> REPLICA sync: Loading {len(payload)} bytes in memory")
+    def replace_data(
+        self, draft: Draft, history: str, offset: int, done: Callable[[], None]
+    ) -> None:
+        """Take the primary's data in the place of one's own.
+
+        Args:
+            draft: has the data.
+            done: called when it was taken.
+        """
+        self.log("MASTER <-> REPLICA sync: Loading DB in memory")
+        self._cancel_snapshots()
         self.clear()
         self.functions.clear()
-        client = Client(self, None, obeyed=True)
-        parser = RequestParser(Limits(bulk=512 << 20, query=1 << 40))
-        for at in range(0, len(payload), _SLICE):
-            parser.feed(payload[at : at + _SLICE])
-            for arguments in parser.take():
-                self.repeat(client, arguments)
-        self.stream.restart(history, offset)
-        self.aof.rewrite([payload])
-        self.log("MASTER <-> REPLICA sync: Finished with success")
+        draft.end()
+
+        def loaded() -> None:
+            self.stream.restart(history, offset)
+            self.aof.replace(draft)
+            self.log("MASTER <-> REPLICA sync: Finished with success")
+            done()
+
+        self._load(requests_in(draft.path), loaded)
 
     def clear(self) -> None:
         """Delete everything."""
-        keys = list(self.store.items)
-        self.store.clear()
-        self.memory.clear()
+        gone = self.store.clear()
+        sizes = self.memory.clear()
+        for snapshot in self._snapshots:
+            snapshot.flushed()
         self.tracking.flushed()
-        self.changed(keys)
+        # Of the others nobody wants to hear.
+        self.changed([key for key in (*self.watchers, *self.waiting.keys) if key in gone[0]])
+        discard(self.loop, *gone, sizes)
+        if self.aof.size > _WORTHLESS and not self.loading:
+            self.rewrite_aof()
+
+    def snapshot(self, write: Callable[[bytes], object], done: Callable[[], None]) -> None:
+        """Dump everything, and go on with requests meanwhile.
+
+        Args:
+            write: see `Snapshot`.
+            done: called when it is the data of the present moment that was written.
+        """
+        snapshot = Snapshot(self.store, self.functions, write)
+        self._snapshots.append(snapshot)
+
+        def steps() -> Iterator[None]:
+            for _ in snapshot.steps():
+                if snapshot not in self._snapshots:
+                    return
+                yield
+
+        def end() -> None:
+            if snapshot not in self._snapshots:
+                return
+            if self.executor.is_amid:
+                self.turns.run(iter(()), end)
+                return
+            self.stream.flush()
+            snapshot.finish()
+            self._snapshots.remove(snapshot)
+            self.stream.select_again()
+            done()
+
+        self.turns.run(steps(), end)
+
+    def _cancel_snapshots(self) -> None:
+        self._snapshots.clear()
+        self.replicas.drop_all()
+        if self._rewriting is not None:
+            self._rewriting.discard()
+            self._rewriting = None
+
+    @property
+    def is_rewriting(self) -> bool:
+        """Whether the append-only file is written anew."""
+        return self._rewriting is not None
 
     def rewrite_aof(self) -> None:
-        """`BGREWRITEAOF`, at once."""
-        self.stream.flush()
+        """`BGREWRITEAOF`."""
+        if self._rewriting is not None or self.loading:
+            return
         self.log("Background append only file rewriting started")
-        self.stream.select_again()
-        self.aof.rewrite([request([b"SELECT", b"0"]), *snapshot(self.store, self.functions)])
-        self.log("Background AOF rewrite finished successfully")
+        draft = self._rewriting = self.aof.draft()
+        draft.write(request([b"SELECT", b"0"]))
+
+        def done() -> None:
+            self.aof.replace(draft)
+            self._rewriting = None
+            self.log("Background AOF rewrite finished successfully")
+
+        self.snapshot(draft.write, done)
 
     def reset_stats(self) -> None:
         """`CONFIG RESETSTAT`."""
@@ -431,6 +547,7 @@ class Server:
         if self.scripts.defer(self.follow, primary):
             return
         self.stream.flush()
+        self.is_behind = False
         if self.following is None:
             self.log.role = "S"
             self._unblock_all()
@@ -485,9 +602,10 @@ class Server:
             attention |= Flag.WRITE
         if self.memory.is_full:
             attention |= Flag.DENYOOM
-        self.executor.attention = (
-            ANY if self.paused_until or self.scripts.running is not None else int(attention)
+        is_special = (
+            self.paused_until or self.loading or self.scripts.running is not None
         )
+        self.executor.attention = ANY if is_special else int(attention)
 
     def _settings_changed(self, _names: Sequence[str]) -> None:
         self._apply_settings()

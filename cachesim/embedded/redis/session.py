@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cachesim.embedded.redis.blocking import Blocked
 from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.tracking import Tracked
+from cachesim.embedded.turns import SLICE
 from cachesim.protocols.resp import (
     UNAUTHENTICATED,
     Error,
@@ -53,6 +54,7 @@ class Session(Client, asyncio.Protocol):
         self._out: list[bytes] = []
         self._is_pumping = False
         self._is_stalled = False
+        self._is_behind = False  # it waits for its turn
 
     def be(self, user: "User | None") -> None:
         """See `Client.be`."""
@@ -72,7 +74,8 @@ class Session(Client, asyncio.Protocol):
         """Take what the client has sent."""
         self.server.stats.net_input += len(data)
         self._parser.feed(data)
-        self.pump()
+        if not self._is_behind:
+            self.pump()
 
     def pause_writing(self) -> None:
         """The client does not read: take nothing more from it."""
@@ -84,8 +87,7 @@ class Session(Client, asyncio.Protocol):
         """The client reads again."""
         if not self.is_replica:
             self._is_stalled = False
-            self.transport.resume_reading()
-            self.server.loop.call_soon(self.go_on)
+            self._fall_behind()
 
     def eof_received(self) -> None:
         """The client has said all; as Redis, the connection is closed."""
@@ -105,13 +107,18 @@ class Session(Client, asyncio.Protocol):
         """Whether further requests have to wait."""
         return self.blocked is not None or self.is_postponed or self.is_closing or self._is_stalled
 
-    def pump(self) -> None:
-        """Run the requests that have come, as far as they may run now."""
+    def pump(self, until: float | None = None) -> None:
+        """Run the requests that have come, as far as they may run now.
+
+        Args:
+            until: when it is others' turn.
+        """
         if self._is_pumping:
             return
         server = self.server
         server.begin()
-        execute, out = server.executor.execute, self._out
+        now = server.turns.now
+        execute = server.executor.execute
         self._is_pumping = True
         size = 0
         try:
@@ -119,7 +126,7 @@ class Session(Client, asyncio.Protocol):
                 if self._backlog:
                     requests, self._backlog = self._backlog, []
                 else:
-                    requests = self._parser.take(1 if self.user is None else _EVERYTHING)
+                    requests = self._parser.take(1 if self.user is None else _MOST)
                     if not requests:
                         break
                 for number, arguments in enumerate(requests):
@@ -130,9 +137,13 @@ class Session(Client, asyncio.Protocol):
                     if answer is not NO_REPLY:
                         if self.mutes:
                             self._mute()
+                        elif type(answer) is bytes and len(answer) > _CHUNK:
+                            # As it is, and no copy of it.
+                            self._out += (b"$%d\r\n" % len(answer), answer, b"\r\n")
+                            self.flush()
                         else:
                             encoded = encode(answer, self.resp)  # type: ignore[arg-type]
-                            out.append(encoded)
+                            self._out.append(encoded)
                             size += len(encoded)
                             if size > _CHUNK:
                                 # Not more than a client reads: it may ask for much at once.
@@ -147,14 +158,38 @@ class Session(Client, asyncio.Protocol):
                     if self.waits:
                         self._backlog = requests[number + 1 :]
                         break
-            if self._parser.error is not None and not self.waits:
-                out.append(b"-ERR %b\r\n" % self._parser.error.encode(errors="replace"))
+                    if number:  # one request at least is for everybody at any time
+                        if until is None:
+                            until = now() + SLICE
+                        elif now() >= until:
+                            self._backlog = requests[number + 1 :]
+                            self._fall_behind()
+                            break
+                if self._is_behind:
+                    break
+            if self._parser.error is not None and not (self.waits or self._is_behind):
+                self._out.append(b"-ERR %b\r\n" % self._parser.error.encode(errors="replace"))
                 self.is_closing = True
         finally:
             self._is_pumping = False
         self.flush()
         if self.is_closing:
             self.transport.close()
+
+    def _fall_behind(self) -> None:
+        """Go on when it is this client's turn, and take nothing more from it before."""
+        if not self._is_behind:
+            self._is_behind = True
+            self.transport.pause_reading()
+            self.server.turns.add(self._catch_up)
+
+    def _catch_up(self, until: float) -> None:
+        self._is_behind = False
+        if self.transport.is_closing():
+            return
+        self.pump(until)
+        if not (self._is_behind or self._is_stalled or self.is_closing):
+            self.transport.resume_reading()
 
     def _mute(self) -> None:
         if self.mutes > 0:
@@ -163,10 +198,13 @@ class Session(Client, asyncio.Protocol):
     def flush(self) -> None:
         """Send what was answered."""
         if self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            self.server.stats.net_output += len(data)
-            self.transport.write(data)
+            out, self._out = self._out, []
+            size = sum(map(len, out))
+            self.server.stats.net_output += size
+            if len(out) > 1 and size <= 2 * _CHUNK:
+                out = [b"".join(out)]
+            for piece in out:
+                self.transport.write(piece)
 
     def send(self, data: bytes) -> None:
         """Send something encoded, after what was answered before."""
@@ -272,7 +310,7 @@ class Session(Client, asyncio.Protocol):
 
     def go_on(self) -> None:
         """Run what has had to wait."""
-        if not self.transport.is_closing():
+        if not (self.transport.is_closing() or self._is_behind):
             self.pump()
 
     def _time_is_up(self, blocked: Blocked) -> None:
@@ -336,7 +374,7 @@ class Session(Client, asyncio.Protocol):
         return " ".join(f"{name}={value}" for name, value in fields.items())
 
 
-_EVERYTHING = 1 << 30
+_MOST = 500  # requests that are taken apart at once
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
 
 

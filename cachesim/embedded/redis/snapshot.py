@@ -1,6 +1,6 @@
 """All data of a node as requests that make it again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cachesim.protocols.resp import request
@@ -9,22 +9,104 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.functions import Functions
     from cachesim.embedded.redis.keyspace import Keyspace
 
+_PIECE = 64 * 1024  # bytes
+_FEW = 100  # keys that are dumped in one go
+_ROUNDS = 12
 
-def snapshot(store: "Keyspace", functions: "Functions") -> Iterator[bytes]:
-    """The requests, encoded: functions, then key by key."""
-    from cachesim.embedded.redis.keyspace import recreate
 
-    yield from functions.requests()
-    for key, item in store.items.items():
-        expires = None if item.expireat is None else b"%d" % milliseconds(item.expireat)
-        if type(item.value) is bytes:
-            words = [b"SET", key, item.value]
-            yield request([*words, b"PXAT", expires] if expires is not None else words)
-            continue
-        for words in recreate(key, item.value):
-            yield request(words)
+class Snapshot:
+    """The data as it is when `finish` is called, most of which is dumped before.
+
+    What changes after it was dumped is dumped again, in rounds that become shorter.
+
+    Args:
+        write: takes the requests, encoded, some at a time.
+    """
+
+    def __init__(
+        self, store: "Keyspace", functions: "Functions", write: Callable[[bytes], object]
+    ) -> None:
+        self._store = store
+        self._functions = functions
+        self._write = write
+        self._changed: dict[bytes, None] = {}
+        self._is_flushed = False
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def changed(self, keys: Iterable[bytes]) -> None:
+        """Note that keys have got other values."""
+        self._changed.update(dict.fromkeys(keys))
+
+    def flushed(self) -> None:
+        """Note that all keys are gone."""
+        self._changed.clear()
+        self._is_flushed = True
+
+    def steps(self) -> Iterator[None]:
+        """Dump, little by little, until not much is missing."""
+        keys = list(self._store.values)
+        for _ in range(_ROUNDS):
+            for key in keys:
+                yield from self._dump(key)
+                if self._is_flushed:
+                    break
+            self._forget_if_flushed()
+            keys = list(self._changed)
+            if len(keys) <= _FEW:
+                return
+
+    def finish(self) -> None:
+        """Dump the rest, all at once."""
+        self._forget_if_flushed()
+        for key in list(self._changed):
+            for _ in self._dump(key):
+                pass
+        for piece in self._functions.requests():
+            self._put(piece)
+        self._flush()
+
+    def _forget_if_flushed(self) -> None:
+        if self._is_flushed:
+            self._is_flushed = False
+            self._put(request([b"FLUSHALL"]))
+
+    def _dump(self, key: bytes) -> Iterator[None]:
+        from cachesim.embedded.redis.keyspace import recreate
+
+        again = key in self._changed
+        self._changed.pop(key, None)
+        value, moment = self._store.values.get(key), self._store.expiries.get(key)
+        if value is None or (again and type(value) is not bytes):
+            self._put(request([b"DEL", key]))
+        if value is None:
+            return
+        expires = None if moment is None else b"%d" % milliseconds(moment)
+        if type(value) is bytes:
+            words: Sequence[bytes] = [b"SET", key, value]
+            self._put(request([*words, b"PXAT", expires] if expires is not None else words))
+            yield
+            return
+        try:
+            for words in recreate(key, value):
+                self._put(request(words))
+                yield
+        except RuntimeError:  # it has changed meanwhile
+            return
         if expires is not None:
-            yield request([b"PEXPIREAT", key, expires])
+            self._put(request([b"PEXPIREAT", key, expires]))
+
+    def _put(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= _PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pieces:
+            self._write(b"".join(self._pieces))
+            self._pieces.clear()
+            self._size = 0
 
 
 def milliseconds(moment: float) -> int:

@@ -4,12 +4,15 @@ A primary appends to it, a replica repeats it byte by byte. Offsets count its by
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cachesim.protocols.resp import request
 
 NO_ID = "0" * 40
-_SLACK = 1 << 20  # bytes that the backlog may be too long before it is cut
+_PIECE = 64 * 1024  # bytes
+_LARGE = 256 * 1024  # bytes of an argument that is not copied
+_MOST = 2 << 20  # bytes that are handed on in one piece
 
 Sink = Callable[[bytes], None]
 
@@ -38,8 +41,12 @@ class Stream:
         self.sinks: list[Sink] = []
         self.is_active = False
         self._backlog_size = backlog_size
-        self._backlog = bytearray()
+        # Large pieces, and a last one that grows.
+        self._backlog: deque[bytes] = deque()
+        self._tail = bytearray()
+        self._kept = 0
         self._pending: list[bytes] = []
+        self._pending_size = 0
         self._is_selected = False
         self.wants_flush: Callable[[], None] | None = None
 
@@ -54,7 +61,14 @@ class Stream:
             self._is_selected = True
             self._add(request([b"SELECT", b"0"]))
         for arguments in requests:
-            self._add(request(arguments))
+            if len(arguments[-1]) > _LARGE:
+                start = request(arguments[:-1]).partition(b"\n")[2]
+                last = arguments[-1]
+                self._add(b"*%d\r\n%b$%d\r\n" % (len(arguments), start, len(last)))
+                self._add(last)
+                self._add(b"\r\n")
+            else:
+                self._add(request(arguments))
 
     def append(self, data: bytes) -> None:
         """Append what a primary has sent."""
@@ -64,21 +78,37 @@ class Stream:
 
     def _add(self, data: bytes) -> None:
         self._pending.append(data)
+        self._pending_size += len(data)
         self.offset += len(data)
 
     def flush(self) -> None:
         """Hand on what was appended."""
         if not self._pending:
             return
-        data = b"".join(self._pending)
-        self._pending.clear()
-        if self.is_active:
-            backlog = self._backlog
-            backlog += data
-            if len(backlog) > self._backlog_size + _SLACK:
-                del backlog[: len(backlog) - self._backlog_size]
-        for sink in self.sinks:
-            sink(data)
+        pending, self._pending = self._pending, []
+        size, self._pending_size = self._pending_size, 0
+        for data in [b"".join(pending)] if size <= _MOST else _joined(pending):
+            if self.is_active:
+                self._keep(data)
+            for sink in self.sinks:
+                sink(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._kept += len(data)
+        if len(data) < _PIECE:
+            self._tail += data
+            if len(self._tail) < _PIECE:
+                return
+            data = b""
+        self._backlog += filter(None, (bytes(self._tail), data))
+        self._tail.clear()
+        self._cut()
+
+    def _cut(self) -> None:
+        """Keep no more than is wanted."""
+        backlog = self._backlog
+        while backlog and self._kept - len(backlog[0]) >= self._backlog_size:
+            self._kept -= len(backlog.popleft())
 
     def select_again(self) -> None:
         """Begin with a SELECT: somebody who knows nothing is going to follow."""
@@ -95,17 +125,17 @@ class Stream:
     def resize(self, backlog_size: int) -> None:
         """Keep another amount."""
         self._backlog_size = backlog_size
-        del self._backlog[: max(0, len(self._backlog) - backlog_size)]
+        self._cut()
 
     @property
     def first_offset(self) -> int:
         """The offset after which everything is still there; `offset` with nothing there."""
-        return self.offset - sum(map(len, self._pending)) - len(self._backlog)
+        return self.offset - self._pending_size - self._kept
 
     @property
     def backlog_length(self) -> int:
         """Bytes in the backlog."""
-        return len(self._backlog)
+        return self._kept
 
     def since(self, id_: str, offset: int) -> bytes | None:
         """What follows an offset of a history; None if that is another one, or not known any more.
@@ -117,7 +147,16 @@ class Stream:
         known = id_ == self.id or (id_ == self.former_id and offset < self.former_end)
         if not known or not self.is_active or not self.first_offset <= offset <= self.offset:
             return None
-        return bytes(self._backlog[offset - self.first_offset :])
+        missing = self.offset - offset
+        pieces = [bytes(self._tail)]
+        missing -= len(self._tail)
+        for piece in reversed(self._backlog):
+            if missing <= 0:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        pieces[-1] = pieces[-1][max(0, -missing) :]
+        return b"".join(reversed(pieces))
 
     # --- new histories ----------------------------------------------------------------------
 
@@ -144,4 +183,18 @@ class Stream:
         self.id, self.offset = id_, offset
         self.forget_former()
         self._backlog.clear()
+        self._tail.clear()
+        self._kept = 0
         self.is_active = True
+
+
+def _joined(pieces: list[bytes]) -> Iterator[bytes]:
+    """The same in fewer pieces."""
+    begin = size = 0
+    for at, piece in enumerate(pieces):
+        size += len(piece)
+        if size > _MOST:
+            yield from filter(None, (b"".join(pieces[begin:at]), piece))
+            begin, size = at + 1, 0
+    if begin < len(pieces):
+        yield b"".join(pieces[begin:])

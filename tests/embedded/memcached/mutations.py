@@ -9,11 +9,13 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
+from cachesim.embedded.turns import Turns
 from tests.embedded.memcached.differential import META, TEXT
 from tests.embedded.mutations import HANG, Sink, broken
 
@@ -32,15 +34,19 @@ def mutated(r: random.Random) -> bytes:
     return broken(data, _TOKENS, r)
 
 
-class Turns:
+class GoRound:
     """As much of a loop as a session needs."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
 
-    def call_soon(self, act: Callable[[], object]) -> None:
+    def call_soon(self, act: Callable[..., object], *arguments: Any) -> None:
         """Call something later."""
-        self._waiting.append(act)
+        self._waiting.append(partial(act, *arguments))
+
+    def time(self) -> float:
+        """Seconds."""
+        return time.monotonic()
 
     def go_round(self) -> float:
         """Call everything; the seconds that the longest took."""
@@ -64,7 +70,7 @@ def give(server: Server, data: bytes, r: random.Random) -> float:
     while at < len(data) and not sink.is_closed:
         begun = time.thread_time()
         session.data_received(data[at : at + size])
-        worst = max(worst, time.thread_time() - begun, cast(Turns, server.loop).go_round())
+        worst = max(worst, time.thread_time() - begun, cast(GoRound, server.loop).go_round())
         at += size
     held = session._parser.buffered
     assert held <= len(data), held
@@ -76,8 +82,15 @@ def give(server: Server, data: bytes, r: random.Random) -> float:
 def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
     """A server of its own."""
     config = MemcachedNodeConfig("memcached-a", max_memory)
-    loop = cast(Any, Turns())
-    return Server(config, loop=loop, clock=time.monotonic, wall=time.time, log=lambda _: None)
+    loop = cast(Any, GoRound())
+    return Server(
+        config,
+        loop=loop,
+        turns=Turns(loop),
+        clock=time.monotonic,
+        wall=time.time,
+        log=lambda _: None,
+    )
 
 
 def try_many(count: int, seed: int) -> tuple[int, float]:

@@ -137,7 +137,7 @@ def test_effects_are_repeated_together(tmp_path: Path) -> None:
             script = "redis.call('SET', KEYS[1], 1) return redis.call('INCR', KEYS[1])"
             assert await client("EVAL", script, 1, "k") == 2
             await until(lambda: shard.follows("redis-b", "redis-a"))
-            assert shard["b"].server.store.items[b"k"].value == b"2"
+            assert shard["b"].server.store.values[b"k"] == b"2"
             digest = await client("SCRIPT", "LOAD", script)
             assert await client("EVALSHA", digest, 1, "k") == 2
             with pytest.raises(ReplyError, match="Write commands are not allowed"):

@@ -434,6 +434,8 @@ def object_freq(client: Client, arguments: list[bytes]) -> Answer:
 
 def bgrewriteaof(client: Client, arguments: list[bytes]) -> Answer:
     """BGREWRITEAOF."""
+    if client.server.is_rewriting:
+        raise Error("ERR Background append only file rewriting already in progress")
     client.server.rewrite_aof()
     return "Background append only file rewriting started"
 

@@ -152,7 +152,7 @@ def countkeysinslot(client: Client, arguments: list[bytes]) -> Answer:
     slot = integer(arguments[2])
     if not 0 <= slot < SLOTS:
         raise Error("ERR Invalid slot")
-    return sum(slot_of(key) == slot for key in client.store.items)
+    return sum(slot_of(key) == slot for key in client.store.values)
 
 
 def getkeysinslot(client: Client, arguments: list[bytes]) -> Answer:
@@ -160,7 +160,7 @@ def getkeysinslot(client: Client, arguments: list[bytes]) -> Answer:
     slot, count = integer(arguments[2]), integer(arguments[3])
     if not 0 <= slot < SLOTS or count < 0:
         raise Error("ERR Invalid slot or number of keys")
-    return [key for key in client.store.items if slot_of(key) == slot][:count]
+    return [key for key in client.store.values if slot_of(key) == slot][:count]
 
 
 def replicas(client: Client, arguments: list[bytes]) -> Answer:

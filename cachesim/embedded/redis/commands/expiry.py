@@ -65,7 +65,7 @@ def _expire(client: Client, arguments: list[bytes], unit: bytes, name: str) -> A
         store.remove(key)
         executor.effects = [[b"DEL", key]]
     else:
-        store.set_expiry(key, item, moment)
+        store.set_expiry(key, moment)
         executor.effects = [[b"PEXPIREAT", key, as_milliseconds(moment)]]
     return 1
 
@@ -141,7 +141,7 @@ def persist(client: Client, arguments: list[bytes]) -> Answer:
     item = client.store.get(arguments[1])
     if item is None or item.expireat is None:
         return 0
-    client.store.set_expiry(arguments[1], item, None)
+    client.store.set_expiry(arguments[1], None)
     return 1
 
 

@@ -11,7 +11,6 @@ from cachesim.embedded.redis.values import (
     HIGHEST,
     LOWEST,
     SYNTAX,
-    WRONG_TYPE,
     Hash,
     decimal,
     integer,
@@ -30,12 +29,8 @@ def find(client: Client, key: bytes) -> Hash | None:
     Raises:
         Error: it holds something else.
     """
-    item = client.store.get(key)
-    if item is None:
-        return None
-    if type(item.value) is not Hash:
-        raise Error(WRONG_TYPE)
-    return item.value
+    found: Hash | None = client.store.value(key, Hash)
+    return found
 
 
 def _create(client: Client, key: bytes) -> Hash:

@@ -36,9 +36,9 @@ def type_(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _rename(client: Client, old: bytes, new: bytes) -> None:
-    item = client.store.items[old]
+    value, expires = client.store.values[old], client.store.expiries.get(old)
     client.store.remove(old)
-    client.store.put(new, item.value, item.expireat)
+    client.store.put(new, value, expires)
 
 
 def rename(client: Client, arguments: list[bytes]) -> Answer:
@@ -100,7 +100,7 @@ def scan(client: Client, arguments: list[bytes]) -> Answer:
     if not cursor or store.scanned is None:
         # Later calls go on in the same list: it has all keys that are there from the beginning of
         # their scan on, in the same order.
-        store.scanned = hashed(store.items)
+        store.scanned = hashed(store.values)
     following, found = page(store.scanned, cursor, count)
     if not following:
         store.scanned = None
@@ -119,7 +119,7 @@ def randomkey(client: Client, arguments: list[bytes]) -> Answer:
     """RANDOMKEY."""
     count = len(client.store)
     for _ in range(min(count, 100)):
-        key = next(islice(client.store.items, random.randrange(count), None))
+        key = next(islice(client.store.values, random.randrange(count), None))
         if client.store.get(key) is not None:
             return key
     return next(iter(client.store), None)

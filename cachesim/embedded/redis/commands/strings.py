@@ -39,15 +39,11 @@ def string(client: Client, key: bytes) -> "Item | None":
 
 def get(client: Client, arguments: list[bytes]) -> Answer:
     """GET key."""
-    item = client.store.get(arguments[1])
-    stats = client.server.stats
-    if item is None:
-        stats.misses += 1
-        return None
-    value = item.value
-    if type(value) is not bytes:
-        raise Error(WRONG_TYPE)
-    stats.hits += 1
+    value: bytes | None = client.store.value(arguments[1], bytes)
+    if value is None:
+        client.server.stats.misses += 1
+    else:
+        client.server.stats.hits += 1
     return value
 
 
@@ -172,10 +168,10 @@ def getex(client: Client, arguments: list[bytes]) -> Answer:
         store.remove(key)
         effects.effects = [[b"DEL", key]]
     elif moment is not None:
-        store.set_expiry(key, item, moment)
+        store.set_expiry(key, moment)
         effects.effects = [[b"PEXPIREAT", key, as_milliseconds(moment)]]
     elif flags and item.expireat is not None:
-        store.set_expiry(key, item, None)
+        store.set_expiry(key, None)
         effects.effects = [[b"PERSIST", key]]
     return value
 
@@ -216,10 +212,11 @@ def append(client: Client, arguments: list[bytes]) -> Answer:
     if item is None:
         client.store.put(key, value)
         return len(value)
-    if len(item.value) + len(value) > LONGEST_STRING:
+    longer = len(item.value) + len(value)
+    if longer > LONGEST_STRING:
         raise Error(TOO_LONG)
     client.store.put(key, item.value + value, item.expireat)
-    return len(item.value)
+    return longer
 
 
 def strlen(client: Client, arguments: list[bytes]) -> Answer:

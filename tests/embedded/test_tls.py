@@ -1,0 +1,143 @@
+"""TLS within the process: large amounts in slices, either way, and the end after all of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cachesim.embedded.pipe import pipe
+from cachesim.embedded.tls import TlsProtocol, server_context
+from cachesim.embedded.turns import Turns
+from cachesim.tls import CertificateAuthority, client_context
+
+_MUCH = 8 << 20  # bytes
+
+
+class End(asyncio.Protocol):
+    """One end of a connection, which notes what comes."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.received = bytearray()
+        self.is_lost = self.is_held = False
+        self.largest = 0
+        self.pauses_at = 1 << 40
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it, and want no more if it is enough."""
+        self.received += data
+        if len(self.received) >= self.pauses_at and self.transport is not None:
+            self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """Note it."""
+        self.is_held = True
+
+    def resume_writing(self) -> None:
+        """Note it."""
+        self.is_held = False
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Note it."""
+        self.is_lost = True
+
+
+Test = Callable[[End, End], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def authority() -> CertificateAuthority:
+    """A CA."""
+    return CertificateAuthority()
+
+
+def run(authority: CertificateAuthority, folder: Path, test: Test) -> None:
+    """Run a test with two connected ends."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        client, server = End(), End()
+        theirs = server_context(authority.issue("redis-a"), folder)
+        pipe(
+            loop,
+            TlsProtocol(
+                client_context(authority.pem), client, Turns(loop), server_hostname="localhost"
+            ),
+            TlsProtocol(theirs, server, Turns(loop)),
+        )
+        await until(lambda: client.transport is not None and server.transport is not None)
+        await test(client, server)
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> int:
+    """Let the loop go round until a condition holds; gives how often it did."""
+    deadline = asyncio.get_running_loop().time() + 10
+    rounds = 0
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0)
+        rounds += 1
+    return rounds
+
+
+def test_much_is_sent_in_slices(authority: CertificateAuthority, tmp_path: Path) -> None:
+    """The loop goes round meanwhile, whoever writes is told, and all of it comes in order."""
+
+    async def test(client: End, server: End) -> None:
+        assert client.transport is not None
+        data = bytes(range(256)) * (_MUCH // 256)
+        client.transport.write(data)
+        client.transport.write(b"the end")
+        assert client.is_held
+        assert client.transport.get_write_buffer_size() > _MUCH / 2
+        assert await until(lambda: len(server.received) >= len(data) + 7) > 20
+        assert server.received == data + b"the end"
+        await until(lambda: not client.is_held)
+        assert client.transport.get_write_buffer_size() == 0
+
+    run(authority, tmp_path, test)
+
+
+def test_a_close_comes_after_what_was_written(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    """Nothing is lost, and nothing can be written any more."""
+
+    async def test(client: End, server: End) -> None:
+        assert client.transport is not None
+        client.transport.write(bytes(_MUCH))
+        client.transport.close()
+        assert client.transport.is_closing()
+        client.transport.write(b"too late")
+        await until(lambda: server.is_lost)
+        assert server.received == bytes(_MUCH)
+
+    run(authority, tmp_path, test)
+
+
+def test_who_reads_nothing_gets_nothing(authority: CertificateAuthority, tmp_path: Path) -> None:
+    """Reading can be paused in the middle of much, and goes on where it was."""
+
+    async def test(client: End, server: End) -> None:
+        assert client.transport is not None
+        assert server.transport is not None
+        server.pauses_at = 1 << 20
+        client.transport.write(bytes(_MUCH))
+        await until(lambda: len(server.received) >= 1 << 20)
+        got = len(server.received)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(server.received) == got < (1 << 20) + 64 * 1024
+        server.pauses_at = 1 << 40
+        server.transport.resume_reading()
+        await until(lambda: len(server.received) == _MUCH)
+
+    run(authority, tmp_path, test)
