@@ -49,7 +49,7 @@ LAYERS = (
         "proxy",
         "proxy proxy.client proxy.chain proxy.connection proxy.listener proxy.server proxy.gojson"
         " proxy.api proxy.api_server proxy.local embedded embedded.pipe embedded.timers"
-        " embedded.loop",
+        " embedded.loop embedded.turns",
         "facts",
         "Toxiproxy's API knows nothing of backends: it is the same in front of all of them",
     ),
