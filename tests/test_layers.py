@@ -49,7 +49,7 @@ LAYERS = (
         "proxy",
         "proxy proxy.client proxy.chain proxy.connection proxy.listener proxy.server proxy.gojson"
         " proxy.api proxy.api_server proxy.local embedded embedded.pipe embedded.timers"
-        " embedded.loop embedded.turns",
+        " embedded.loop",
         "facts",
         "Toxiproxy's API knows nothing of backends: it is the same in front of all of them",
     ),
@@ -61,7 +61,7 @@ LAYERS = (
     ),
     layer(
         "embedded-nodes",
-        "embedded.tls embedded.gate embedded.node "
+        "embedded.tls embedded.gate embedded.node embedded.turns "
         "embedded.memcached embedded.memcached.commands embedded.memcached.config "
         "embedded.memcached.items embedded.memcached.meta embedded.memcached.node "
         "embedded.memcached.replies embedded.memcached.server embedded.memcached.session "

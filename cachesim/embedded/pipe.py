@@ -3,13 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from time import thread_time
+from time import monotonic
 from typing import Any
-
-from cachesim.embedded.turns import SLICE
 
 Address = tuple[str, int]
 
+_SLICE = 0.003  # seconds that data is handed over before the loop goes round
 _HIGH = 64 * 1024  # bytes, as asyncio's socket transports have it
 
 
@@ -167,9 +166,9 @@ class PipeTransport(asyncio.Transport):
             return
         inbox = self._inbox
         # No more than is there now: who sends and receives for ever must not keep the loop.
-        until = thread_time() + SLICE
+        until = monotonic() + _SLICE
         for _ in range(len(inbox)):
-            if self._paused or self._closing or thread_time() >= until:
+            if self._paused or self._closing or monotonic() >= until:
                 break
             data = inbox.popleft()
             self._waiting -= len(data)

@@ -4,15 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from time import thread_time
+from time import monotonic
 from typing import Any
 
 SLICE = 0.003
-"""Seconds that somebody works before the loop goes round.
-
-They are the thread's own. Were they anybody's, next to nothing would be done in them where others
-have the processor, or the interpreter.
-"""
+"""Seconds that somebody works before the loop goes round."""
+_LEAST = 16
+"""Steps in a slice at least: others may have the processor for all of its time."""
 
 _PIECE = 256
 
@@ -28,7 +26,7 @@ class Turns:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, now: Callable[[], float] = thread_time
+        self, loop: asyncio.AbstractEventLoop, now: Callable[[], float] = monotonic
     ) -> None:
         self._loop = loop
         self.now = now
@@ -63,8 +61,8 @@ class Turns:
 
         def work(until: float) -> None:
             now = self.now
-            for _ in steps:
-                if now() >= until:
+            for number, _ in enumerate(steps, 1):
+                if not number % _LEAST and now() >= until:
                     self.add(work, besides=True)
                     return
             done()
@@ -109,7 +107,7 @@ class Turns:
 def discard(
     loop: asyncio.AbstractEventLoop,
     *held: dict[Any, Any] | list[Any],
-    now: Callable[[], float] = thread_time,
+    now: Callable[[], float] = monotonic,
 ) -> None:
     """Empty what is large and nobody uses any more, without holding up anybody."""
     left = [some for some in held if some]

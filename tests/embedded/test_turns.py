@@ -83,7 +83,7 @@ def test_steps_are_done_in_slices() -> None:
     log: list[object] = []
 
     def steps() -> Iterator[None]:
-        for number in range(100):
+        for number in range(1600):
             log.append(number)
             yield
 
@@ -92,7 +92,7 @@ def test_steps_are_done_in_slices() -> None:
     while not loop.is_idle:
         loop.go_round()
         rounds += 1
-    assert log == [*range(100), "done"]
+    assert log == [*range(1600), "done"]
     assert 9 <= rounds <= 15
 
 
