@@ -197,11 +197,6 @@ class Executor:
         self._server.stream.append_requests(effects)
         client.written_offset = self._server.stream.offset
 
-    @property
-    def is_amid(self) -> bool:
-        """Whether what has changed the data is not in the replication stream yet."""
-        return self._batch is not None
-
     def failed(self, error: Error) -> Error:
         """Count an error."""
         self._server.stats.error(error.text)

@@ -475,9 +475,8 @@ class Server:
         def end() -> None:
             if snapshot not in self._snapshots:
                 return
-            if self.executor.is_amid:
-                self.turns.run(iter(()), end)
-                return
+            if self.scripts.defer(end):
+                return  # its effects are not in the stream yet
             self.stream.flush()
             snapshot.finish()
             self._snapshots.remove(snapshot)
@@ -602,9 +601,7 @@ class Server:
             attention |= Flag.WRITE
         if self.memory.is_full:
             attention |= Flag.DENYOOM
-        is_special = (
-            self.paused_until or self.loading or self.scripts.running is not None
-        )
+        is_special = self.paused_until or self.loading or self.scripts.running is not None
         self.executor.attention = ANY if is_special else int(attention)
 
     def _settings_changed(self, _names: Sequence[str]) -> None:

@@ -133,7 +133,7 @@ def test_others_wait_before_it_is_slow(tmp_path: Path) -> None:
             await sender("EVAL", "return 1", 0)
             sender.send("EVAL", script, 1, "k")
             sender.send("GET", "k")
-            await until(lambda: shard["a"].server.store.items.get(b"k"))
+            await until(lambda: shard["a"].server.store.values.get(b"k"))
             assert shard["a"].server.scripts.running is not None
             assert await other("GET", "k") == b"300"
             assert await sender.receive() == 7
@@ -206,7 +206,7 @@ def test_in_a_transaction(tmp_path: Path) -> None:
             assert "Unknown Redis command" in str(answers[4])
             assert answers[5] == b"102"
             await until(lambda: shard.follows("redis-b", "redis-a"))
-            assert shard["b"].server.store.items[b"k"].value == b"103"
+            assert shard["b"].server.store.values[b"k"] == b"103"
 
     asyncio.run(main())
 
@@ -218,7 +218,7 @@ def test_its_client_goes_away(tmp_path: Path) -> None:
         async with Shard(tmp_path) as shard:
             sender, other = await shard.call("a"), await shard.call("a")
             sender.send("EVAL", "for i = 1, 200 do redis.call('INCR', KEYS[1]) end", 1, "k")
-            await until(lambda: shard["a"].server.store.items.get(b"k"))
+            await until(lambda: shard["a"].server.store.values.get(b"k"))
             sender.transport.abort()
             assert await other("GET", "k") == b"200"
 
@@ -233,7 +233,7 @@ def test_a_node_that_stands_still(tmp_path: Path) -> None:
             sender = await shard.call("a")
             await sender("EVAL", "return 1", 0)
             sender.send("EVAL", "for i = 1, 200 do redis.call('INCR', KEYS[1]) end", 1, "k")
-            items = shard["a"].server.store.items
+            items = shard["a"].server.store.values
             await until(lambda: b"k" in items)
             shard["a"].pause()
             before = items[b"k"].value
@@ -258,9 +258,9 @@ def test_a_replica(tmp_path: Path) -> None:
         assert await error_of(other, "PING") == BUSY
         await writer("SET", "k", "v")
         assert await writer("WAIT", 1, 5000) >= 1
-        assert b"k" not in shard["b"].server.store.items
+        assert b"k" not in shard["b"].server.store.values
         assert await other("SCRIPT", "KILL") == "OK"
-        await until(lambda: b"k" in shard["b"].server.store.items)
+        await until(lambda: b"k" in shard["b"].server.store.values)
 
     asyncio.run(with_shard(tmp_path, main))
 

@@ -203,7 +203,7 @@ def replicate(client: Client, arguments: list[bytes]) -> Answer:
         raise Error("ERR Can't replicate myself")
     if not member.is_primary:
         raise Error("ERR I can only replicate a master, not a replica.")
-    if me.is_primary and (me.slots or server.store.items):
+    if me.is_primary and (me.slots or server.store.values):
         raise Error("ERR To set a master the node must be empty and without assigned slots.")
     server.view.follow(member)
     return "OK"
