@@ -236,14 +236,14 @@ def test_a_node_that_stands_still(tmp_path: Path) -> None:
             items = shard["a"].server.store.values
             await until(lambda: b"k" in items)
             shard["a"].pause()
-            before = items[b"k"].value
+            before = items[b"k"]
             witness = await shard.call("b")
             for _ in range(2000):
                 await witness("PING")
-            assert items[b"k"].value == before
+            assert items[b"k"] == before
             shard["a"].resume()
             assert await sender.receive() is None
-            assert items[b"k"].value == b"200"
+            assert items[b"k"] == b"200"
 
     asyncio.run(main())
 
