@@ -17,7 +17,8 @@ from cachesim.events import EventLog
 INTERVAL = 0.05
 """Seconds between two beats."""
 _TOLERANCE = 0.05  # seconds that a beat may be late
-_TOLD = 0.25  # seconds of standstill that are worth an event
+_WORTH_TELLING = 0.25  # seconds of standstill
+_BETWEEN_EVENTS = 5.0  # seconds at least, in which standstills are added up
 _REMEMBERED = 1000  # standstills
 
 Witness = Callable[[], object]
@@ -48,6 +49,9 @@ class Metronome:
         self._clock = clock or SystemClock()
         self._last = self._clock.monotonic()
         self._standstills: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
+        self._untold = 0.0  # seconds
+        self._was_ours = False
+        self._told_at = float("-inf")
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cachesim-metronome", daemon=True)
@@ -83,8 +87,12 @@ class Metronome:
             if was_late:
                 self._standstills.append((due, now))
             self._last = now
-        if was_late:
-            self._tell(due, woke, now)
+        if was_late and now - due >= _WORTH_TELLING:
+            self._untold += now - due
+            self._was_ours = woke - due > now - woke
+        if self._untold and now - self._told_at >= _BETWEEN_EVENTS:
+            self._told_at = now
+            self._tell()
 
     @property
     def _longest(self) -> float:
@@ -99,18 +107,18 @@ class Metronome:
             self._witnesses.rotate(-1)
         return False
 
-    def _tell(self, due: float, woke: float, now: float) -> None:
-        if now - due < _TOLD:
-            return
-        if woke - due > now - woke:
-            reason = f"this process stood still for {woke - due:.1f} s"
-        else:
-            reason = f"nothing answered for {now - due:.1f} s, not even what is no node"
+    def _tell(self) -> None:
+        seconds, self._untold = self._untold, 0.0
+        what = (
+            f"this process stood still for {seconds:.1f} s"
+            if self._was_ours
+            else f"nothing answered for {seconds:.1f} s, not even what is no node"
+        )
         self._events.record(
             "standstill",
             self._source,
-            f"{reason}: that time does not count for failovers",
-            seconds=now - due,
+            f"{what}: that time does not count for failovers",
+            seconds=seconds,
         )
 
     def _run(self) -> None:

@@ -150,6 +150,18 @@ def test_event(around: Surroundings, late: float, slow: float, message: str) -> 
     assert event.data["seconds"] == pytest.approx(late + slow)
 
 
+def test_events_of_many_standstills(around: Surroundings) -> None:
+    """Standstills that follow each other are told together, and none is left out."""
+    around.beat()
+    for _ in range(4):
+        around.clock.advance(0.5)
+        around.metronome.beat()
+    around.beat(100)
+    first, rest = around.events
+    assert first.data["seconds"] == pytest.approx(0.45, abs=0.01)
+    assert rest.data["seconds"] == pytest.approx(3 * 0.45, abs=0.01)
+
+
 def test_short_standstills_are_not_told(around: Surroundings) -> None:
     """What is too short to matter is no event."""
     around.beat()
