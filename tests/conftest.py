@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave them out unless asked for."""
+    return True if collection_path.name == "calm" and not config.getoption("calm_runs") else None
+
+
 def lack(what: str, why: str) -> NoReturn:
     """Skip for want of something; fail instead if the variable says that it is required."""
     variable = f"CACHESIM_REQUIRE_{what}"
