@@ -176,6 +176,12 @@ def test_longest_failover() -> None:
     assert Timing(DETECTION, PROMOTION, REPLACEMENT, 15.0, 10.0).longest_failover == 3.0
 
 
+@pytest.mark.parametrize(("speed", "timeout"), [(1, 0.25), (20, 0.25), (100, 0.05)])
+def test_probe_timeout(speed: float, timeout: float) -> None:
+    """A probe's timeout is a quarter of a second, or half of the shortest detection."""
+    assert Timing(DETECTION, PROMOTION, REPLACEMENT, 15.0, speed).probe_timeout == timeout
+
+
 def test_primary_back_while_detecting(play: Play) -> None:
     """A primary that answers again in time stays the primary."""
     play.down("redis-a")

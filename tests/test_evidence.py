@@ -103,10 +103,15 @@ def test_never_there() -> None:
     prober = Prober()
     for node in ("a", "b"):
         prober.evidence.asked(node)
+    begun = prober.clock.now
+    prober.clock.advance(MOMENT)
     prober.evidence.failed("a")
-    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
-    assert not prober.answers("a")
-    assert not prober.answers("b")
+    prober.clock.advance(PROBE_TIMEOUT)
+    for node in ("a", "b"):
+        probe = prober.evidence.probe(node)
+        assert probe is not None
+        assert not probe.answered
+        assert probe.since == pytest.approx(begun)
 
 
 def test_standstill(prober: Prober) -> None:

@@ -1,5 +1,7 @@
 """What counts as time in which anybody could have answered."""
 
+import threading
+
 import pytest
 
 from cachesim.clock import ManualClock
@@ -103,6 +105,14 @@ def test_somewhat_late(around: Surroundings) -> None:
     assert around.uncounted(begun) == 0
 
 
+def test_beat_that_is_somewhat_overdue(around: Surroundings) -> None:
+    """Nor is one that has not come yet, but is not overdue by much."""
+    around.beat()
+    begun = around.clock.now
+    around.clock.advance(INTERVAL + 0.04)
+    assert around.uncounted(begun) == 0
+
+
 def test_tolerance(around: Surroundings) -> None:
     """Where answers are slow anyway, a beat may be as late as they are."""
     around.beat()
@@ -148,6 +158,19 @@ def test_event(around: Surroundings, late: float, slow: float, message: str) -> 
     assert (event.kind, event.source) == ("standstill", "sessions")
     assert event.message == f"{message}: that time does not count for failovers"
     assert event.data["seconds"] == pytest.approx(late + slow)
+
+
+def test_thread() -> None:
+    """It beats by itself from its start to its end."""
+    beats = threading.Semaphore(0)
+    metronome = Metronome([beats.release], EventLog(), "sessions", lambda: 0.0)
+    metronome.start()
+    for _ in range(2):
+        assert beats.acquire(timeout=10)
+    metronome.stop()
+    while beats.acquire(blocking=False):
+        pass
+    assert not beats.acquire(timeout=3 * INTERVAL)
 
 
 def test_events_of_many_standstills(around: Surroundings) -> None:
