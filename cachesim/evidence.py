@@ -108,9 +108,9 @@ class Answers:
             self._slowest.append((at, seconds))
 
     def slowest(self, now: float) -> float:
-        """Seconds that the slowest of the last 5 s took; 0 without one."""
+        """Seconds that the slowest of the last 5 s took, or else the last one; 0 without one."""
         with self._lock:
-            while self._slowest and self._slowest[0][0] < now - _PERIOD:
+            while len(self._slowest) > 1 and self._slowest[0][0] < now - _PERIOD:
                 self._slowest.popleft()
             return self._slowest[0][1] if self._slowest else 0.0
 
@@ -119,14 +119,14 @@ class Observations:
     """`Evidence`, made of what the prober sees.
 
     Args:
-        uncounted: how many seconds between two moments do not count.
+        standstills: see `Metronome.standstills`.
     """
 
-    def __init__(self, clock: Clock, uncounted: Callable[[float, float], float]) -> None:
+    def __init__(self, clock: Clock, standstills: Callable[[float, float], list[float]]) -> None:
         self.interval = INTERVAL
         self.timeout = PROBE_TIMEOUT
         self._clock = clock
-        self._uncounted = uncounted
+        self._standstills = standstills
         self._answers = Answers()
         self._probes: dict[str, Probe] = {}
         self._asked: dict[str, float] = {}  # since when an answer is awaited
@@ -160,12 +160,12 @@ class Observations:
         if since is None or own is None or published is None:
             return None
         until = min(own, published)
-        quiet = until - since - self._uncounted(since, until)
+        quiet = until - since - sum(self._standstills(since, until))
         limit = max(MISSED * self.interval, self._limit(self._clock.monotonic()))
         return Silence(until - quiet, until) if quiet > limit else None
 
     def slowest(self) -> float:
-        """Seconds that the slowest answer of the last 5 s took; 0 without one."""
+        """See `Answers.slowest`."""
         return self._answers.slowest(self._clock.monotonic())
 
     # --- what is seen -----------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Observations:
         limit = self._limit(now)
         before, is_late = self._probes.get(node), silent > limit
         if not is_late or not self._did_others_answer(node, asked):
-            self._answers.add(now, min(self._silent(begun or asked)[1], limit))
+            self._answers.add(now, min(self._took(begun or asked, now), limit))
         since = before.since if before is not None and before.answered and not is_late else asked
         self._probes[node] = replace(probe, at=asked, since=since)
 
@@ -222,7 +222,14 @@ class Observations:
     def _silent(self, asked: float) -> tuple[float, float]:
         """The present time, and the seconds that count since then."""
         now = self._clock.monotonic()
-        return now, now - asked - self._uncounted(asked, now)
+        return now, now - asked - sum(self._standstills(asked, now))
+
+    def _took(self, begun: float, now: float) -> float:
+        """Seconds that an answer took, but for a standstill.
+
+        For one: where there is one after the other, an answer takes as long as all of them.
+        """
+        return now - begun - max(self._standstills(begun, now), default=0.0)
 
     def _limit(self, now: float) -> float:
         """Seconds of silence that are no slowness."""

@@ -66,15 +66,15 @@ class Metronome:
         self._stopping.set()
         self._thread.join()
 
-    def uncounted(self, since: float, until: float) -> float:
-        """How many seconds between two moments do not count."""
+    def standstills(self, since: float, until: float) -> list[float]:
+        """The seconds between two moments that do not count, one number for each standstill."""
         now = self._clock.monotonic()
         with self._lock:
             gaps = [*self._standstills]
             if now - self._last > self._longest:
-                gaps.append((self._last + INTERVAL, now))  # it stands still at this moment
+                gaps.append((self._last, now))  # it stands still at this moment
         overlaps = (min(until, end) - max(since, begin) for begin, end in gaps)
-        return sum(seconds for seconds in overlaps if seconds > 0)
+        return [seconds for seconds in overlaps if seconds > 0]
 
     def beat(self) -> None:
         """Ask the witnesses, and take note if that took too long or came too late."""
@@ -85,7 +85,7 @@ class Metronome:
         with self._lock:
             was_late = now - self._last > self._longest
             if was_late:
-                self._standstills.append((due, now))
+                self._standstills.append((self._last, now))
             self._last = now
         if was_late and now - due >= _WORTH_TELLING:
             self._untold += now - due

@@ -59,7 +59,7 @@ class Monitor:
         self._metronome = Metronome(
             witnesses, events, source, lambda: self.evidence.slowest(), self._clock
         )
-        self.evidence = Observations(self._clock, self._metronome.uncounted)
+        self.evidence = Observations(self._clock, self._metronome.standstills)
         self._redis = [node.name for node in topology.redis]
         self._nodes = topology.nodes
         self._aof_sizes: dict[str, deque[tuple[float, int]]] = {n: deque() for n in self._redis}

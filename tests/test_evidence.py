@@ -14,17 +14,17 @@ class Prober:
 
     def __init__(self) -> None:
         self.clock = ManualClock(100.0)
-        self.standstills: list[tuple[float, float]] = []
-        self.evidence = Observations(self.clock, self.uncounted)
+        self.noted: list[tuple[float, float]] = []
+        self.evidence = Observations(self.clock, self.standstills)
 
-    def uncounted(self, since: float, until: float) -> float:
-        """See `Metronome.uncounted`."""
-        overlaps = (min(until, end) - max(since, begin) for begin, end in self.standstills)
-        return sum(seconds for seconds in overlaps if seconds > 0)
+    def standstills(self, since: float, until: float) -> list[float]:
+        """See `Metronome.standstills`."""
+        overlaps = (min(until, end) - max(since, begin) for begin, end in self.noted)
+        return [seconds for seconds in overlaps if seconds > 0]
 
     def stand_still(self, seconds: float) -> None:
         """Let time pass that does not count."""
-        self.standstills.append((self.clock.now, self.clock.now + seconds))
+        self.noted.append((self.clock.now, self.clock.now + seconds))
         self.clock.advance(seconds)
 
     def answer(self, *nodes: str, seconds: float = QUICK) -> None:
@@ -165,6 +165,7 @@ def test_slow_long_ago(prober: Prober) -> None:
     """An answer that was slow more than 5 s ago tells nothing of the present."""
     prober.answer("b", seconds=0.2)
     prober.clock.advance(5.0)
+    prober.answer("b")
     prober.evidence.asked("a")
     prober.clock.advance(PROBE_TIMEOUT + MOMENT)
     assert not prober.answers("a")
@@ -175,6 +176,34 @@ def test_slowest(prober: Prober) -> None:
     for seconds in (0.1, 0.2, 0.05, 0.01):
         prober.answer("b", seconds=seconds)
     assert prober.evidence.slowest() == pytest.approx(0.2)
+
+
+def test_last_answer_was_long_ago(prober: Prober) -> None:
+    """Where nobody has answered since, the last answers tell, however long ago they were."""
+    prober.answer("a", "b", "c", seconds=0.2)
+    prober.evidence.asked("a")
+    prober.stand_still(10.0)
+    prober.clock.advance(0.8 - MOMENT)
+    assert prober.answers("a")
+
+
+def test_answer_over_a_standstill(prober: Prober) -> None:
+    """An answer that a standstill has held up is no slow one."""
+    prober.evidence.asked("a")
+    prober.stand_still(2.0)
+    prober.clock.advance(QUICK)
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    assert prober.evidence.slowest() == pytest.approx(QUICK)
+
+
+def test_answer_over_many_standstills(prober: Prober) -> None:
+    """Where there is one standstill after the other, an answer takes as long as they do."""
+    prober.evidence.asked("a")
+    for _ in range(4):
+        prober.stand_still(0.05)
+        prober.clock.advance(QUICK)
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    assert prober.evidence.slowest() == pytest.approx(3 * 0.05 + 4 * QUICK)
 
 
 def test_all_get_slow(prober: Prober) -> None:
