@@ -329,7 +329,6 @@ class Simulator:
         monitor = Monitor(
             self.topology, self._admin, [w.version for w in witnesses], self.events, self.name
         )
-        self._monitor = monitor
         monitor.start()
         life.callback(monitor.stop)
         self.faults = Faults(self.topology, links, nodes, monitor, self.events, str(self.seed))

@@ -1,12 +1,18 @@
-"""The monitor's history of append-only files."""
+"""The monitor's history of append-only files, and what it takes for life."""
 
+import errno
 import ssl
+import threading
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
+import redis.exceptions
 
 from cachesim.clients import NodeClients
 from cachesim.clock import ManualClock
 from cachesim.events import EventLog
+from cachesim.evidence import Probe, RedisProbe
 from cachesim.monitor import Monitor
 from cachesim.topology import Endpoint, production
 
@@ -23,3 +29,70 @@ def test_size_some_seconds_ago(ago: float, size: int | None) -> None:
     for second in (1, 2, 3):
         monitor._note_size("redis-a", second, 100 + second)
     assert monitor.aof_size("redis-a", ago) == size
+
+
+class Failing:
+    """A client, its pool and its connection at once; connecting fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.tries = threading.Semaphore(0)
+        self.connection_pool = self
+
+    def new_redis(self, _node: str, _timeout: float) -> "Failing":
+        """See `NodeClients.new_redis`."""
+        return self
+
+    def make_connection(self) -> "Failing":
+        """See redis-py's `ConnectionPool`."""
+        return self
+
+    def connect(self) -> None:
+        """Fail."""
+        self.tries.release()
+        raise self._error
+
+    def disconnect(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def no_files() -> Exception:
+    """What redis-py raises when this process can open no more sockets."""
+    error = redis.exceptions.ConnectionError("no more files")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "lives"),
+    [
+        (redis.exceptions.BusyLoadingError("LOADING"), True),
+        (redis.exceptions.ResponseError("BUSY Redis is busy running a script."), True),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), True),
+        (redis.exceptions.ConnectionError("max number of clients reached"), True),
+        (redis.exceptions.ConnectionError("Error 111 connecting: refused"), False),
+        (ConnectionResetError("reset"), False),
+        (redis.exceptions.TimeoutError("Timeout connecting to server"), None),
+        (no_files(), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_an_error_tells(error: Exception, lives: bool | None) -> None:
+    """An error that the node has answered with is life; one of this process tells nothing."""
+    failing = Failing(error)
+    clock = ManualClock(4)
+    monitor = Monitor(production(), cast(Any, failing), (), EventLog(), "test", clock)
+    watch: Callable[[str], None] = monitor._watch_redis
+    thread = threading.Thread(target=watch, args=("redis-a",))
+    thread.start()
+    for _ in range(2):  # the first one is done with then
+        assert failing.tries.acquire(timeout=10)
+    probe: Probe | None = monitor.evidence.probe("redis-a")
+    monitor._stopping.set()
+    thread.join()
+    assert (None if probe is None else probe.answered) is lives
+    is_loading = isinstance(probe, RedisProbe) and probe.is_loading
+    assert is_loading is isinstance(error, redis.exceptions.BusyLoadingError)

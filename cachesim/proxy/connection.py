@@ -261,7 +261,8 @@ class Side(asyncio.Protocol):
             if other._output_ended:
                 self.transport.close()
         elif not other.is_lost:
-            other.transport.write_eof()
+            with contextlib.suppress(OSError):  # it has been reset, and will be told so
+                other.transport.write_eof()
 
 
 class _Nowhere(asyncio.Transport):
