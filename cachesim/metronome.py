@@ -9,6 +9,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from cachesim.clock import Clock, SystemClock
 from cachesim.errors import CachesimError
@@ -70,7 +71,7 @@ class Metronome:
         """The seconds between two moments that do not count, one number for each standstill."""
         now = self._clock.monotonic()
         with self._lock:
-            gaps = [*self._standstills]
+            gaps = list(takewhile(lambda gap: gap[1] > since, reversed(self._standstills)))
             if now - self._last > self._longest:
                 gaps.append((self._last, now))  # it stands still at this moment
         overlaps = (min(until, end) - max(since, begin) for begin, end in gaps)
