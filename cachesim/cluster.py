@@ -167,6 +167,9 @@ class Cluster:
         """
         from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
+        with contextlib.suppress(*errors()):
+            self._admin.redis(node).ping()
+            return True  # as nearly always: it runs nothing
         client = self._admin.new_redis(node, timeout=_UNTIL_BUSY)
         try:
             for kind in ("SCRIPT", "FUNCTION"):

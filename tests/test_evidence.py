@@ -36,6 +36,13 @@ class Prober:
             self.evidence.answered(node, Probe(True, 0.0, 0.0))
         self.clock.advance(INTERVAL)
 
+    def missed(self, node: str) -> Probe:
+        """What is known of a node that is held for one that does not answer."""
+        probe = self.evidence.probe(node)
+        assert probe is not None
+        assert not probe.answered
+        return probe
+
     def answers(self, node: str) -> bool:
         """Whether a node is held for one that answers."""
         probe = self.evidence.probe(node)
@@ -72,9 +79,7 @@ def test_silence(prober: Prober) -> None:
     prober.clock.advance(PROBE_TIMEOUT - MOMENT)
     assert prober.answers("a")
     prober.clock.advance(2 * MOMENT)
-    probe = prober.evidence.probe("a")
-    assert probe is not None
-    assert not probe.answered
+    probe = prober.missed("a")
     assert probe.since == pytest.approx(asked)
     assert probe.until == prober.clock.now
 
@@ -92,9 +97,7 @@ def test_certain(prober: Prober) -> None:
     asked = prober.evidence.asked("a")
     prober.clock.advance(QUICK)
     prober.evidence.failed("a")
-    probe = prober.evidence.probe("a")
-    assert probe is not None
-    assert not probe.answered
+    probe = prober.missed("a")
     assert probe.since == pytest.approx(asked)
 
 
@@ -108,9 +111,7 @@ def test_never_there() -> None:
     prober.evidence.failed("a")
     prober.clock.advance(PROBE_TIMEOUT)
     for node in ("a", "b"):
-        probe = prober.evidence.probe(node)
-        assert probe is not None
-        assert not probe.answered
+        probe = prober.missed(node)
         assert probe.since == pytest.approx(begun)
 
 
@@ -120,9 +121,7 @@ def test_standstill(prober: Prober) -> None:
     prober.stand_still(10.0)
     assert prober.answers("a")
     prober.clock.advance(PROBE_TIMEOUT + MOMENT)
-    probe = prober.evidence.probe("a")
-    assert probe is not None
-    assert not probe.answered
+    probe = prober.missed("a")
     assert probe.since == pytest.approx(prober.clock.now - PROBE_TIMEOUT - MOMENT)
 
 
@@ -131,9 +130,7 @@ def test_standstill_after_silence(prober: Prober) -> None:
     asked = prober.evidence.asked("a")
     prober.clock.advance(1.0)
     prober.stand_still(10.0)
-    probe = prober.evidence.probe("a")
-    assert probe is not None
-    assert not probe.answered
+    probe = prober.missed("a")
     assert probe.since == pytest.approx(asked + 10.0)
 
 
@@ -144,9 +141,7 @@ def test_refused_and_then_silent(prober: Prober) -> None:
     prober.clock.advance(1.0)
     prober.evidence.asked("a")
     prober.clock.advance(1.0)
-    probe = prober.evidence.probe("a")
-    assert probe is not None
-    assert not probe.answered
+    probe = prober.missed("a")
     assert probe.since == pytest.approx(asked)
     assert probe.until == prober.clock.now
 
