@@ -165,7 +165,7 @@ class Cluster:
         Returns:
             Whether that could be done: what has written something ends with the node alone.
         """
-        from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+        from redis.exceptions import ResponseError, TimeoutError
 
         with contextlib.suppress(*errors()):
             self._admin.redis(node).ping()
@@ -178,10 +178,10 @@ class Cluster:
                 except ResponseError as error:
                     if str(error).startswith("UNKILLABLE"):
                         return False
-        except BusyLoadingError:
-            return True  # it has just been started
-        except (RedisError, OSError):
+        except TimeoutError:
             return False
+        except errors():
+            return True  # it has just been started: there is nothing to end
         finally:
             client.close()
         return True
