@@ -10,7 +10,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
 from benchmarks import cli, embedded, failover, partition, plugin, proxy, reset, start, traffic
-from cachesim.backends.docker import connect
+from cachesim.backends.containers.engine import connect
 
 SUBJECTS: dict[str, Callable[[int], str]] = {
     "start": start.run,

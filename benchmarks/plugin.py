@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import Row, Side, comparison, duration, in_turns, table
-from cachesim.daemon import launch
+from cachesim.daemon.process import launch
 
 _TEST = """
 import time

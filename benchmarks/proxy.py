@@ -22,12 +22,12 @@ from random import Random
 from statistics import median
 
 from benchmarks.measure import Row, comparison, in_turns, table
-from cachesim.embedded.timers import new_event_loop
-from cachesim.proxy.api_server import ProxyServer
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.proxy.server import Proxies
-from cachesim.toxics import Latency, Stream
-from tests.proxy.servers import binary, free_port, real
+from cachesim.aio.timers import new_event_loop
+from cachesim.embedded.toxiproxy.http import ProxyServer
+from cachesim.embedded.toxiproxy.proxies import Proxies
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import Latency, Stream
+from tests.embedded.toxiproxy.servers import binary, free_port, real
 
 _REQUESTS = {
     ("untouched", 1): 10_000,

@@ -18,8 +18,10 @@ from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy, Log
 
 from benchmarks.measure import Row, comparison, in_turns, seconds
 from cachesim import Simulator
-from cachesim.backends.plan import MEMCACHED_PORT, TOXIPROXY_PORT
-from cachesim.backends.redis_server import (
+from cachesim.backends.address_plan import MEMCACHED_PORT, TOXIPROXY_PORT
+from cachesim.servers.certificates import CertificateAuthority
+from cachesim.servers.credentials import Credentials
+from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
     Announced,
@@ -28,9 +30,7 @@ from cachesim.backends.redis_server import (
     nodes_conf,
     redis_conf,
 )
-from cachesim.config import load_settings
-from cachesim.credentials import Credentials
-from cachesim.tls import CertificateAuthority
+from cachesim.settings import load_settings
 from cachesim.topology import CLIENT, Link, Node, Service, production
 
 _PEER = "testcontainers, one after the other"

@@ -16,7 +16,7 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from benchmarks.measure import Row, Side, comparison, in_turns, seconds
 from cachesim import Simulator
-from cachesim.backends.redis_server import REDIS_PORT
+from cachesim.servers.redis_config import REDIS_PORT
 
 _COMMANDS = 500
 _VALUE = "x" * 2048

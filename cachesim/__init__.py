@@ -12,10 +12,10 @@ with Simulator(speed=30, seed=7) as sim:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cachesim.config import Settings
     from cachesim.errors import CachesimError
-    from cachesim.faults import Fault
-    from cachesim.simulator import Simulator
+    from cachesim.faults.injector import Fault
+    from cachesim.settings import Settings
+    from cachesim.simulator.simulator import Simulator
 
 __all__ = ["CachesimError", "Fault", "Settings", "Simulator"]
 
@@ -26,9 +26,9 @@ def __getattr__(name: str) -> Any:
 
     homes = {
         "CachesimError": "errors",
-        "Fault": "faults",
-        "Settings": "config",
-        "Simulator": "simulator",
+        "Fault": "faults.injector",
+        "Settings": "settings",
+        "Simulator": "simulator.simulator",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """`python -m cachesim`."""
 
-from cachesim.cli import main
+from cachesim.cli.app import main
 
 main(prog_name="cachesim")

@@ -24,11 +24,11 @@ from typing import Any
 
 from cachesim import Simulator
 from cachesim.backends.base import NodeState
-from cachesim.clients import DEFAULT_USER, NodeClients, errors
-from cachesim.control_plane import State
+from cachesim.control_plane.plane import State
 from cachesim.errors import CachesimError
-from cachesim.faults import Fault
-from cachesim.toxics import LimitData, Slicer, SlowClose, Timeout
+from cachesim.faults.injector import Fault
+from cachesim.servers.clients import DEFAULT_USER, NodeClients, errors
+from cachesim.toxiproxy.toxics import LimitData, Slicer, SlowClose, Timeout
 
 LATEST = 15.0
 """Seconds that all may take to be well after the last fault is healed."""

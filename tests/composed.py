@@ -9,12 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from cachesim import Settings, clients
-from cachesim.backends.compose import load
-from cachesim.clients import DEFAULT_USER, NodeClients
-from cachesim.compose import render
-from cachesim.credentials import ADMIN_USER
-from cachesim.tls import client_context
+from cachesim import Settings
+from cachesim.backends.compose.backend import load
+from cachesim.backends.compose.folder import render
+from cachesim.servers import clients
+from cachesim.servers.certificates import client_context
+from cachesim.servers.clients import DEFAULT_USER, NodeClients
+from cachesim.servers.credentials import ADMIN_USER
 
 if TYPE_CHECKING:
     from redis.cluster import RedisCluster

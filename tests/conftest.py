@@ -38,7 +38,7 @@ def lack(what: str, why: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def require_docker() -> None:
     """Skip where no engine answers; fail instead if CACHESIM_REQUIRE_DOCKER is set."""
-    from cachesim.backends.docker import connect
+    from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
 
     try:

@@ -7,12 +7,19 @@ from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.clock import Clock
-from cachesim.control_plane import Branch
+from cachesim.control_plane.evidence import (
+    INTERVAL,
+    MISSED,
+    PROBE_TIMEOUT,
+    Probe,
+    RedisProbe,
+    Silence,
+)
+from cachesim.control_plane.plane import Branch
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
-from cachesim.evidence import INTERVAL, MISSED, PROBE_TIMEOUT, Probe, RedisProbe, Silence
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Endpoint, Role, Topology
-from cachesim.toxics import Stream, Toxic
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import Stream, Toxic
 
 Call = tuple[str, ...]
 """A verb and what it was called with."""
@@ -435,6 +442,6 @@ class FakeSizes:
         self.asked: list[float] = []
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """See `cachesim.faults.AofSizes`."""
+        """See `cachesim.faults.injector.AofSizes`."""
         self.asked.append(ago)
         return self.sizes.get(node)

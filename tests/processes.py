@@ -143,7 +143,7 @@ def left_behind(name: str, folder: Path) -> list[str]:
 
 def containers_of(name: str) -> list[str]:
     """A run's containers, networks and volumes; without an engine there are none."""
-    from cachesim.backends.containers import connect
+    from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
 
     try:

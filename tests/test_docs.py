@@ -24,10 +24,10 @@ import click
 import pytest
 
 from cachesim import Fault, Settings, Simulator
-from cachesim.cli import main
-from cachesim.faults import Faults
+from cachesim.cli.app import main
+from cachesim.faults.injector import Faults
+from cachesim.runs.env import MEANINGS
 from cachesim.topology import production
-from cachesim.variables import MEANINGS
 from tests.embedded.memcached import differential as memcached
 from tests.embedded.redis import differential as redis
 

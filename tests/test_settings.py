@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cachesim.config import LoadedSettings, Settings, load_settings
 from cachesim.errors import SettingsError
+from cachesim.settings import LoadedSettings, Settings, load_settings
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cachesim.embedded.timers import new_event_loop
+from cachesim.aio.timers import new_event_loop
 from cachesim.errors import CachesimError
 
 _T = TypeVar("_T")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from cachesim.embedded.turns import SLICE, Turns
-from cachesim.tls import Certificate
+from cachesim.aio.turns import SLICE, Turns
+from cachesim.servers.certificates import Certificate
 
 _READ = 256 * 1024  # bytes at once; more than a record has
 _RECORD = 16 * 1024  # bytes

@@ -8,7 +8,9 @@ listener of another Toxiproxy: one link for each (source, target) pair, all unde
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cachesim.backends.redis_server import (
+from cachesim.servers.certificates import CertificateAuthority
+from cachesim.servers.credentials import Credentials
+from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
     Announced,
@@ -16,8 +18,6 @@ from cachesim.backends.redis_server import (
     nodes_conf,
     redis_conf,
 )
-from cachesim.credentials import Credentials
-from cachesim.tls import CertificateAuthority
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
 MEMCACHED_PORT = 11211

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from cachesim.topology import Endpoint
 
 if TYPE_CHECKING:
-    from cachesim.proxy.client import ToxiproxyClient
+    from cachesim.toxiproxy.client import ToxiproxyClient
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
@@ -107,7 +107,7 @@ class Backend(Protocol):
     def renew_redis(self) -> None:
         """Give the Redis nodes, all of them stopped, the disks of a first start.
 
-        Those that run then are to be formed into a cluster again: see `cachesim.cluster`.
+        They are to be formed into a cluster again: see `cachesim.servers.redis_cluster`.
         """
         ...
 

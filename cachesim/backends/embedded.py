@@ -8,23 +8,23 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from cachesim.aio.loop import LoopThread
+from cachesim.aio.pipe import pipe
 from cachesim.backends.base import NodeState, Progress
-from cachesim.backends.redis_server import acl_users, drawn_ids
-from cachesim.config import Settings
-from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.elasticache import MAX_CONNECTIONS
-from cachesim.embedded.loop import LoopThread
-from cachesim.embedded.pipe import pipe
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.tls import CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.redis_config import acl_users, drawn_ids
+from cachesim.settings import Settings
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
+from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.node import MemcachedNode
     from cachesim.embedded.redis.node import RedisNode
-    from cachesim.proxy.api_server import ProxyServer
-    from cachesim.proxy.server import Connected, Factory
+    from cachesim.embedded.toxiproxy.http import ProxyServer
+    from cachesim.embedded.toxiproxy.proxies import Connected, Factory
 
 _PORTS = {Service.REDIS: 6379, Service.BUS: 16379, Service.MEMCACHED: 11211}
 """Those of the nodes themselves, which mean something in here alone."""
@@ -99,8 +99,8 @@ class EmbeddedBackend:
             server.close()
 
     def _start_links(self) -> None:
-        from cachesim.proxy.api_server import ProxyServer
-        from cachesim.proxy.server import Proxies, ProxySpec
+        from cachesim.embedded.toxiproxy.http import ProxyServer
+        from cachesim.embedded.toxiproxy.proxies import Proxies, ProxySpec
 
         for zone in self._topology.zones:
             rng = Random(f"{self._seed} {zone.name}")  # to be drawn again
@@ -113,11 +113,11 @@ class EmbeddedBackend:
                     server.proxies.create(spec, keep_port=True)
 
     def _make_nodes(self) -> None:
+        from cachesim.aio.tls import server_context
         from cachesim.embedded.memcached.config import MemcachedNodeConfig
         from cachesim.embedded.memcached.node import MemcachedNode
-        from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
+        from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig
         from cachesim.embedded.redis.node import RedisNode
-        from cachesim.embedded.tls import server_context
 
         hostname = self._settings.advertise_host
         ids = drawn_ids(self._topology)
@@ -178,7 +178,7 @@ class EmbeddedBackend:
 
     async def _dial(self, factory: "Factory", address: str) -> "Connected":
         """What a link leads to: a node in here, or whatever else a user has chosen."""
-        from cachesim.proxy.server import dial_network
+        from cachesim.embedded.toxiproxy.proxies import dial_network
 
         if (accept := self._accept.get(address)) is None:
             return await dial_network(self._loop, factory, address)
@@ -217,7 +217,7 @@ class EmbeddedBackend:
 
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
         """See `Backend.toxiproxy_client`."""
-        from cachesim.proxy.local import LocalToxiproxy
+        from cachesim.embedded.toxiproxy.in_process import LocalToxiproxy
 
         return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
 

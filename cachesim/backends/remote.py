@@ -6,10 +6,10 @@ from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.errors import CachesimError, StartError
-from cachesim.files import Run
-from cachesim.proxy.client import ToxiproxyClient
+from cachesim.runs.files import Run
+from cachesim.runs.rpc import Call, TakenDown, call
 from cachesim.topology import Endpoint
-from cachesim.wire import Call, TakenDown, call
+from cachesim.toxiproxy.client import ToxiproxyClient
 
 
 class RemoteBackend:

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from cachesim.config import Settings
+from cachesim.settings import Settings
 
 _PATIENCE = 0.2  # seconds for an engine to answer; more would be felt at every start without one
 _SOCKET = Path("/var/run/docker.sock")
@@ -35,7 +35,7 @@ def no_engine_named() -> str | None:
 def _what_is_missing(settings: Settings) -> str | None:
     from docker.errors import DockerException, ImageNotFound
 
-    from cachesim.backends.containers import connect
+    from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
 
     try:

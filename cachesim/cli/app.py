@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cachesim.interrupts import INTERRUPTED
+from cachesim.daemon.signals import INTERRUPTED
 
 _NOT_WELL = 3
 
@@ -79,7 +79,7 @@ def _parts(which: str) -> Callable[..., list[str]]:
 
 
 def _running() -> list[str]:
-    from cachesim.files import living_runs
+    from cachesim.runs.files import living_runs
 
     return [run.name for run in living_runs()]
 
@@ -156,11 +156,11 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
     if as_json and not detach:
         raise click.UsageError("--json goes with -d: without it, `up` ends with the topology.")
     if detach:
-        from cachesim import console
+        from cachesim.cli import commands
 
-        console.up(arguments, as_json=as_json)
+        commands.up(arguments, as_json=as_json)
     else:
-        from cachesim.foreground import run
+        from cachesim.cli.foreground import run
 
         ctx.exit(run(arguments))
 
@@ -173,9 +173,9 @@ def down(name: str | None, as_json: bool) -> None:
 
     Detached, it is healed, and its containers go on: they are docker compose's.
     """
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.down(name, as_json=as_json)
+    commands.down(name, as_json=as_json)
 
 
 @main.command()
@@ -193,9 +193,9 @@ def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: obj
     DIR is new, empty, or one that this has written before: then it keeps its secrets, and what is
     not given here, in variables CACHESIM_* or in a file.
     """
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.compose(folder, arguments, base_port, as_json=as_json)
+    commands.compose(folder, arguments, base_port, as_json=as_json)
 
 
 @main.command()
@@ -209,9 +209,9 @@ def attach(folder: Path, as_json: bool, **arguments: object) -> None:
     DIR is what `cachesim compose` has written. A process is started that heals the topology, is its
     control plane, and carries out the other commands on it.
     """
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.up(arguments, folder, as_json=as_json)
+    commands.up(arguments, folder, as_json=as_json)
 
 
 @main.command()
@@ -220,18 +220,18 @@ def attach(folder: Path, as_json: bool, **arguments: object) -> None:
 @click.pass_context
 def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     """Show what is up: nodes, roles, faults, and what has died."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    ctx.exit(0 if console.status(name, as_json=as_json) else _NOT_WELL)
+    ctx.exit(0 if commands.status(name, as_json=as_json) else _NOT_WELL)
 
 
 @main.command()
 @_json
 def gc(as_json: bool) -> None:
     """Remove what topologies have left whose process was killed, and nothing else."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.gc(as_json=as_json)
+    commands.gc(as_json=as_json)
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -254,9 +254,9 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
 
     They are of a topology that runs on this machine: eval "$(cachesim env)"
     """
-    from cachesim import variables
+    from cachesim.runs import env as run_env
 
-    click.echo(variables.render(variables.of_running(name, secrets=show_secrets), style))
+    click.echo(run_env.render(run_env.of_running(name, secrets=show_secrets), style))
 
 
 @main.command()
@@ -269,9 +269,9 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
 @_json
 def logs(node: str, follow: bool, lines: int, name: str | None, as_json: bool) -> None:
     """Print the tail of a node's log."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.logs(name, node, lines, follow=follow, as_json=as_json)
+    commands.logs(name, node, lines, follow=follow, as_json=as_json)
 
 
 @main.command()
@@ -283,9 +283,9 @@ def events(follow: bool, name: str | None, as_json: bool) -> None:
 
     With --json, an event a line.
     """
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.events(name, follow=follow, as_json=as_json)
+    commands.events(name, follow=follow, as_json=as_json)
 
 
 @main.command()
@@ -293,9 +293,9 @@ def events(follow: bool, name: str | None, as_json: bool) -> None:
 @_json
 def config(as_json: bool, **arguments: object) -> None:
     """Show each setting, its value and where it came from."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.config(arguments, as_json=as_json)
+    commands.config(arguments, as_json=as_json)
 
 
 @main.command()
@@ -303,9 +303,9 @@ def config(as_json: bool, **arguments: object) -> None:
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check what a topology needs here: what is wrong, and what to do."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    ctx.exit(0 if console.doctor(as_json=as_json) else _NOT_WELL)
+    ctx.exit(0 if commands.doctor(as_json=as_json) else _NOT_WELL)
 
 
 @main.command(context_settings={"allow_interspersed_args": False})
@@ -319,7 +319,7 @@ def shell(ctx: click.Context, node: str, command: tuple[str, ...], name: str | N
     A Redis node is spoken to with redis-cli, or valkey-cli, where there is one. Options go before
     NODE.
     """
-    from cachesim import shell as prompt
+    from cachesim.cli import prompt
 
     ctx.exit(prompt.run(name, node, command))
 
@@ -336,9 +336,9 @@ def fault() -> None:
 
 
 def _begin(kind: str, name: str | None, as_json: bool, seconds: float | None, **what: Any) -> None:
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.fault(name, kind, what, seconds, as_json=as_json)
+    commands.fault(name, kind, what, seconds, as_json=as_json)
 
 
 def _fault(name: str, summary: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -451,9 +451,9 @@ def _pause(**options: Any) -> None:
 @_json
 def _list(links: bool, name: str | None, as_json: bool) -> None:
     """Show the faults that are there."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.faults(name, links=links, as_json=as_json)
+    commands.faults(name, links=links, as_json=as_json)
 
 
 @main.command()
@@ -462,9 +462,9 @@ def _list(links: bool, name: str | None, as_json: bool) -> None:
 @_json
 def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
     """Heal one fault, or all, and what was done to the proxies by hand."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.heal(name, fault_id, as_json=as_json)
+    commands.heal(name, fault_id, as_json=as_json)
 
 
 @main.command()
@@ -472,9 +472,9 @@ def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
 @_json
 def reset(name: str | None, as_json: bool) -> None:
     """Make it as new: healed, all nodes up, the first primary, empty."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.reset(name, as_json=as_json)
+    commands.reset(name, as_json=as_json)
 
 
 def _verb(verb: str, summary: str) -> None:
@@ -483,9 +483,9 @@ def _verb(verb: str, summary: str) -> None:
     @_name
     @_json
     def _(node: str, name: str | None, as_json: bool) -> None:
-        from cachesim import console
+        from cachesim.cli import commands
 
-        console.node(name, verb, node, as_json=as_json)
+        commands.node(name, verb, node, as_json=as_json)
 
 
 _verb("kill", "SIGKILL a node. `restart`, or `heal`, starts it again.")
@@ -507,6 +507,6 @@ _verb("restart", "Give a node a new process, whatever state it is in.")
 @_json
 def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> None:
     """Promote a replica, as ElastiCache's TestFailover does."""
-    from cachesim import console
+    from cachesim.cli import commands
 
-    console.failover(name, to, wait=wait, as_json=as_json)
+    commands.failover(name, to, wait=wait, as_json=as_json)

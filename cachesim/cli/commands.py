@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.errors import CachesimError
-from cachesim.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
-from cachesim.wire import Call, TakenDown, call, takes_calls
+from cachesim.runs.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
+from cachesim.runs.rpc import Call, TakenDown, call, takes_calls
 
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
@@ -29,22 +29,22 @@ _POLL = 0.02  # seconds
 
 def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: bool) -> None:
     """Start a detached topology, or attach to the containers of a folder of `cachesim compose`."""
-    from cachesim.daemon import launch
+    from cachesim.daemon.process import launch
 
     def progress() -> "contextlib.AbstractContextManager[Progress]":
-        from cachesim import screen  # when the other process is on its way
+        from cachesim.cli import output  # when the other process is on its way
 
-        return screen.progress()
+        return output.progress()
 
     run = launch(arguments, progress, folder)
     state = call(run, "status")
     if as_json:
         _print_json(state)
     else:
-        from cachesim import screen
+        from cachesim.cli import output
 
-        screen.show_status(state)
-        screen.show_way_in(run.env() or {}, run.name)
+        output.show_status(state)
+        output.show_way_in(run.env() or {}, run.name)
 
 
 def down(name: str | None, *, as_json: bool) -> None:
@@ -75,7 +75,7 @@ def down(name: str | None, *, as_json: bool) -> None:
     if left is None:
         _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
         return
-    from cachesim.compose import command_for
+    from cachesim.backends.compose.folder import command_for
 
     _tell(
         {"name": run.name, "state": "detached"},
@@ -89,7 +89,7 @@ def compose(
     folder: Path, arguments: Mapping[str, object], base_port: int | None, *, as_json: bool
 ) -> None:
     """Write a folder for `docker compose`."""
-    from cachesim.compose import command_for, write_folder
+    from cachesim.backends.compose.folder import command_for, write_folder
 
     files = write_folder(folder, arguments, base_port)
     folder = folder.resolve()
@@ -123,10 +123,10 @@ def status(name: str | None, *, as_json: bool) -> bool:
         gone = [{"name": run.name, "pid": run.owner.pid} for run in dead]
         _print_json({"topologies": states, "dead": gone})
         return bool(states)
-    from cachesim import screen
+    from cachesim.cli import output
 
     for state in states:
-        screen.show_status(state)
+        output.show_status(state)
     for run in dead:
         text = ended(run)
         print(f"{text[0].upper()}{text[1:]}", file=sys.stderr)
@@ -138,7 +138,7 @@ def status(name: str | None, *, as_json: bool) -> bool:
 
 def gc(*, as_json: bool) -> None:
     """Remove what has no living owner."""
-    from cachesim.simulator import remove_orphans
+    from cachesim.simulator.simulator import remove_orphans
 
     removed: list[str] = []
     try:
@@ -187,8 +187,8 @@ def events(name: str | None, *, follow: bool, as_json: bool) -> None:
 
 def config(arguments: Mapping[str, object], *, as_json: bool) -> None:
     """Print the settings with their sources."""
-    from cachesim import screen
-    from cachesim.config import load_settings
+    from cachesim.cli import output
+    from cachesim.settings import load_settings
 
     loaded = load_settings(arguments)
     values = loaded.settings.model_dump(mode="json")
@@ -196,9 +196,9 @@ def config(arguments: Mapping[str, object], *, as_json: bool) -> None:
     if as_json:
         _print_json(rows)
     else:
-        screen.show_table(
+        output.show_table(
             ("setting", "value", "from"),
-            [(key, screen.as_text(row["value"]), row["source"]) for key, row in rows.items()],
+            [(key, output.as_text(row["value"]), row["source"]) for key, row in rows.items()],
         )
 
 
@@ -208,14 +208,14 @@ def doctor(*, as_json: bool) -> bool:
     Returns:
         Whether all is well.
     """
-    from cachesim import screen
-    from cachesim.doctor import examine
+    from cachesim.cli import output
+    from cachesim.cli.doctor import examine
 
     checks = examine()
     if as_json:
         _print_json([check.as_json() for check in checks])
     else:
-        screen.show_table(
+        output.show_table(
             ("", "what", "finding"), [(str(it.level), it.subject, it.finding) for it in checks]
         )
         for it in checks:
@@ -245,17 +245,17 @@ def fault(
 
 def faults(name: str | None, *, links: bool, as_json: bool) -> None:
     """Print the faults that are there, or the links."""
-    from cachesim import screen
+    from cachesim.cli import output
 
     rows = call(find_run(name), "links" if links else "faults")
     if as_json:
         _print_json(rows)
     elif links:
-        screen.show_table(
+        output.show_table(
             ("link", "toxics"), [(it["name"], ", ".join(it["toxics"])) for it in rows]
         )
     elif rows:
-        screen.show_table(
+        output.show_table(
             ("id", "fault", "on"), [(it["id"], it["kind"], it["target"]) for it in rows]
         )
     else:

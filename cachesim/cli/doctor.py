@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from cachesim.errors import CachesimError
-from cachesim.files import dead_runs, living_runs, make_root, roots
+from cachesim.runs.files import dead_runs, living_runs, make_root, roots
 
 if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
 
-    from cachesim.config import Settings
+    from cachesim.settings import Settings
 
 _PACKAGES = ("docker", "testcontainers", "redis", "pymemcache", "toxiproxy-python", "trustme")
 _ROOM = 200 * 2**20  # bytes: the append-only files of a test run, and logs
@@ -125,7 +125,7 @@ def _ports() -> Check:
 
 
 def _settings() -> "tuple[Settings | None, Check]":
-    from cachesim.config import load_settings
+    from cachesim.settings import load_settings
 
     try:
         loaded = load_settings()
@@ -137,7 +137,7 @@ def _settings() -> "tuple[Settings | None, Check]":
 
 
 def _engine(settings: "Settings") -> Iterator[Check]:
-    from cachesim.backends.docker import connect, host_of
+    from cachesim.backends.containers.engine import connect, host_of
 
     try:
         client = connect()

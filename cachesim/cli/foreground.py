@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Progress
-from cachesim.lifetime import LOOK, carry
+from cachesim.daemon.lifetime import LOOK, carry
 
 if TYPE_CHECKING:
-    from cachesim.config import LoadedSettings
-    from cachesim.interrupts import Interrupts
-    from cachesim.simulator import Simulator
+    from cachesim.daemon.signals import Interrupts
+    from cachesim.settings import LoadedSettings
+    from cachesim.simulator.simulator import Simulator
 
 
 def run(arguments: Mapping[str, object]) -> int:
@@ -30,24 +30,24 @@ def run(arguments: Mapping[str, object]) -> int:
 
     def make() -> "Simulator":
         nonlocal loaded
-        from cachesim.config import load_settings
-        from cachesim.simulator import Simulator
+        from cachesim.settings import load_settings
+        from cachesim.simulator.simulator import Simulator
 
         loaded = load_settings(arguments)
         return Simulator(loaded.settings)
 
     def progress() -> contextlib.AbstractContextManager[Progress]:
-        from cachesim import screen
+        from cachesim.cli import output
 
-        return screen.progress()
+        return output.progress()
 
     def follow(sim: "Simulator", interrupts: "Interrupts") -> None:
-        from cachesim import screen
+        from cachesim.cli import output
 
-        screen.show(sim, loaded)
+        output.show(sim, loaded)
         _say("Events follow. Ctrl-C takes everything down.")
-        if screen.is_live():
-            screen.watch(sim, lambda: interrupts.requested)
+        if output.is_live():
+            output.watch(sim, lambda: interrupts.requested)
         else:
             _follow(sim, interrupts)
 

@@ -14,9 +14,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
-    from cachesim.config import LoadedSettings
-    from cachesim.handles import NodeHandle
-    from cachesim.simulator import Simulator
+    from cachesim.settings import LoadedSettings
+    from cachesim.simulator.handles import NodeHandle
+    from cachesim.simulator.simulator import Simulator
 
 _REFRESH = 0.5  # seconds: nodes change without an event too
 _LATEST = 12  # events

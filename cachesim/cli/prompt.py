@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cachesim.errors import CachesimError
-from cachesim.files import find_run
-from cachesim.tls import client_context
+from cachesim.runs.files import find_run
+from cachesim.runs.rpc import call
+from cachesim.servers.certificates import client_context
 from cachesim.topology import Endpoint
-from cachesim.wire import call
 
 _TIMEOUT = 5.0  # seconds for connecting
 _LAST_WORDS = 10.0  # seconds that the last answer may take: the link may have a latency

@@ -14,10 +14,17 @@ from typing import Protocol
 
 from cachesim import elasticache
 from cachesim.clock import Clock, SystemClock
-from cachesim.config import Settings
+from cachesim.control_plane.evidence import (
+    INTERVAL,
+    MISSED,
+    PROBE_TIMEOUT,
+    Evidence,
+    RedisProbe,
+    Silence,
+)
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
-from cachesim.evidence import INTERVAL, MISSED, PROBE_TIMEOUT, Evidence, RedisProbe, Silence
+from cachesim.settings import Settings
 from cachesim.topology import Role, Topology
 
 RECONNECTING = 1.5

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cachesim.clients import NodeClients, errors
 from cachesim.clock import Clock, SystemClock
+from cachesim.control_plane.evidence import Observations, Probe, RedisProbe
+from cachesim.control_plane.metronome import Metronome, Witness
 from cachesim.events import EventLog
-from cachesim.evidence import Observations, Probe, RedisProbe
-from cachesim.metronome import Metronome, Witness
+from cachesim.servers.clients import NodeClients, errors
 from cachesim.topology import Role, Service, Topology
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable
 
-from cachesim.clients import NodeClients
 from cachesim.clock import Deadline
-from cachesim.cluster import Cluster
-from cachesim.control_plane import Branch
+from cachesim.control_plane.plane import Branch
 from cachesim.errors import FaultError, NotReady
-from cachesim.nodes import Nodes
+from cachesim.faults.nodes import Nodes
+from cachesim.servers.clients import NodeClients
+from cachesim.servers.redis_cluster import Cluster
 
 _PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s
 _LOG_LINES = 500  # since it came back
@@ -16,7 +16,7 @@ _MORE_THAN_THERE_ARE = 1000
 
 
 class RedisShard:
-    """The one shard; `cachesim.control_plane.Shard` says what each method does.
+    """The one shard; `cachesim.control_plane.plane.Shard` says what each method does.
 
     Args:
         logs: gives so many of the last lines of a node's log.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Progress
+from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 from cachesim.errors import CachesimError
-from cachesim.interrupts import INTERRUPTED, Interrupted, Interrupts
 
 if TYPE_CHECKING:
-    from cachesim.simulator import Simulator
+    from cachesim.simulator.simulator import Simulator
 
 LOOK = 0.2
 """Seconds: how soon the end is noticed while nothing happens."""
@@ -40,7 +40,7 @@ def carry(
         with Interrupts() as interrupts, contextlib.ExitStack() as life:
             with interrupts.breaking():
                 # Imported here: it takes long enough for an interrupt to come.
-                from cachesim.service import serving
+                from cachesim.daemon.service import serving
 
                 sim = make()
                 life.callback(_take_down, sim)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cachesim.errors import CachesimError, StartError, revived
-from cachesim.files import Run, find_run
+from cachesim.runs.files import Run, find_run
 
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
-    from cachesim.interrupts import Interrupts
-    from cachesim.simulator import Simulator
+    from cachesim.daemon.signals import Interrupts
+    from cachesim.simulator.simulator import Simulator
 
 _TAIL = 2000  # bytes of what a process that failed has said
 
@@ -48,7 +48,7 @@ def launch(
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "cachesim.daemon"],
+            [sys.executable, "-P", "-m", "cachesim.daemon.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
@@ -57,7 +57,7 @@ def launch(
     ):
         try:
             # After it, as it has imports of its own to do; here, so that the file is the caller's.
-            from cachesim.config import load_settings
+            from cachesim.settings import load_settings
 
             order = {
                 "settings": load_settings(arguments).settings.model_dump(mode="json"),
@@ -112,9 +112,9 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 def main() -> int:
     """Carry the topology that stdin asks for."""
     # Before the order is there: it takes as long as the settings take to be read.
-    from cachesim.config import Settings
-    from cachesim.lifetime import carry, wait
-    from cachesim.simulator import Simulator
+    from cachesim.daemon.lifetime import carry, wait
+    from cachesim.settings import Settings
+    from cachesim.simulator.simulator import Simulator
 
     order = json.load(sys.stdin)
 

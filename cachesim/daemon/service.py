@@ -1,7 +1,8 @@
 """What other processes of this user can ask of a topology that this one carries.
 
-The operations are the methods `do_...` of `Service`: JSON in, JSON out. Whoever carries a topology
-for others opens it with `serving`; the command line and borrowers call it through `cachesim.wire`.
+The operations are the methods `do_...` of `Service`: JSON in, JSON out. The process
+of a topology opens it with `serving`; the command line and borrowers call it through
+`cachesim.runs.rpc`.
 """
 
 import contextlib
@@ -16,10 +17,10 @@ from typing import Any, Protocol
 
 from cachesim.errors import CachesimError, FaultError
 from cachesim.events import Event
-from cachesim.faults import Fault
-from cachesim.handles import NodeHandle, RedisHandle
-from cachesim.simulator import Simulator
-from cachesim.wire import Caller, Hangup, Server
+from cachesim.faults.injector import Fault
+from cachesim.runs.rpc import Caller, Hangup, Server
+from cachesim.simulator.handles import NodeHandle, RedisHandle
+from cachesim.simulator.simulator import Simulator
 
 _LOOK = 0.5  # seconds between two looks at a node's log
 _WINDOW = 1000  # lines that may be added between two looks
@@ -65,7 +66,7 @@ def serving(sim: Simulator, life: Life) -> Iterator[None]:
 
 
 class Service:
-    """Answers calls; a `cachesim.wire.Handler`."""
+    """Answers calls; a `cachesim.runs.rpc.Handler`."""
 
     def __init__(self, sim: Simulator, life: Life) -> None:
         self._sim = sim

@@ -5,9 +5,9 @@ import ssl
 from abc import ABC, abstractmethod
 from typing import Generic, Protocol, TypeVar, cast
 
+from cachesim.aio.tls import TlsProtocol
+from cachesim.aio.turns import Turns
 from cachesim.embedded.gate import Gate
-from cachesim.embedded.tls import TlsProtocol
-from cachesim.embedded.turns import Turns
 
 
 class Process(Protocol):

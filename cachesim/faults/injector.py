@@ -15,10 +15,19 @@ from typing import Protocol, Self
 
 from cachesim.errors import FaultError
 from cachesim.events import EventLog
-from cachesim.links import Links
-from cachesim.nodes import Nodes
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
 from cachesim.topology import CLIENT, Link, Service, Topology
-from cachesim.toxics import BOTH, MS_MAX, TOXICITY_MIN, Bandwidth, Latency, ResetPeer, Stream, Toxic
+from cachesim.toxiproxy.toxics import (
+    BOTH,
+    MS_MAX,
+    TOXICITY_MIN,
+    Bandwidth,
+    Latency,
+    ResetPeer,
+    Stream,
+    Toxic,
+)
 
 LinkSelection = Link | str | Iterable[Link | str]
 """Links or their names, one or several."""

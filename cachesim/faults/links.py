@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from cachesim.errors import CachesimError, FaultError, ToxiproxyError, ToxiproxyTimeout
 from cachesim.events import EventLog
-from cachesim.proxy.client import ToxiproxyClient
 from cachesim.topology import Link, Service, Topology
-from cachesim.toxics import BOTH, Latency, Stream, Toxic
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import BOTH, Latency, Stream, Toxic
 
 _Item = TypeVar("_Item")
 

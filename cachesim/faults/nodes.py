@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from cachesim.backends.base import Backend, NodeState
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
-from cachesim.links import Links
+from cachesim.faults.links import Links
 from cachesim.topology import Topology
 
 

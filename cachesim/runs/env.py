@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from cachesim.files import find_run
+from cachesim.runs.files import find_run
 from cachesim.topology import production
 
 __all__ = ["MEANINGS", "of_running", "render"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cachesim.errors import CachesimError, NameInUse, StartError
-from cachesim.owner import Owner
+from cachesim.runs.owner import Owner
 from cachesim.topology import Endpoint
 
 _OWNER, _TOKEN, _ENV, _CA = "owner", "token", "env.json", "ca.pem"
@@ -140,7 +140,7 @@ def find_run(name: str | None) -> Run:
     """
     source = "argument"
     if name is None:
-        from cachesim.config import load_settings  # takes long, and mostly isn't needed
+        from cachesim.settings import load_settings  # takes long, and mostly isn't needed
 
         loaded = load_settings()
         name, source = loaded.settings.name, loaded.sources["name"]

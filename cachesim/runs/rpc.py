@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cachesim.errors import CachesimError, revived
-from cachesim.files import ADDRESS, Run, ended, not_writable, remove_address, write_private
+from cachesim.runs.files import ADDRESS, Run, ended, not_writable, remove_address, write_private
 
 _LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
 _TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30

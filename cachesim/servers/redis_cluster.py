@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cachesim.clients import NodeClients, errors
 from cachesim.clock import Deadline
 from cachesim.errors import NotReady
+from cachesim.servers.clients import NodeClients, errors
 from cachesim.topology import Topology
 
 PREDECESSOR = "0" * 40
@@ -33,7 +33,7 @@ class Cluster:
     def form(self, primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
         """Make servers that were started with their `nodes.conf` one healthy cluster.
 
-        See `cachesim.backends.redis_server` for the way and its reasons.
+        See `cachesim.servers.redis_config` for the way and its reasons.
 
         Raises:
             NotReady: a node was not ready at the deadline.

@@ -8,16 +8,16 @@ the others follow it, and all forget the predecessor. Measured with Redis 7.0.15
 
 Were the predecessor one of the three, it would become a replica of its replica. A third node that
 hears of that from the one before it hears from the other may hang (Valkey 8.1, see
-`cachesim.cluster`) or follow the wrong one (Redis 8.0).
+`cachesim.servers.redis_cluster`) or follow the wrong one (Redis 8.0).
 """
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cachesim.cluster import PREDECESSOR
-from cachesim.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
+from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
+from cachesim.servers.redis_cluster import PREDECESSOR
 from cachesim.topology import Node, Topology
 
 REDIS_PORT = 6379

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachesim.backends.base import Backend, NodeState
-from cachesim.cluster import Cluster
-from cachesim.control_plane import ControlPlane
+from cachesim.control_plane.plane import ControlPlane
 from cachesim.errors import FailoverTimeout
 from cachesim.events import EventLog
-from cachesim.faults import Fault, Faults
-from cachesim.links import Links
-from cachesim.nodes import Nodes
+from cachesim.faults.injector import Fault, Faults
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
+from cachesim.servers.redis_cluster import Cluster
 from cachesim.topology import Endpoint, Link, Node, Role, Topology, Zone
-from cachesim.toxics import Stream, Toxic
+from cachesim.toxiproxy.toxics import Stream, Toxic
 
 
 @dataclass(frozen=True)

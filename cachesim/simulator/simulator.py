@@ -14,21 +14,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cachesim import clients
 from cachesim.backends.base import Backend, NodeState, Progress
-from cachesim.backends.choice import choose, no_engine_named
 from cachesim.backends.remote import RemoteBackend
-from cachesim.clients import DEFAULT_USER, NodeClients
+from cachesim.backends.selection import choose, no_engine_named
 from cachesim.clock import Deadline
-from cachesim.cluster import Cluster
-from cachesim.config import CHANGEABLE, Settings, load_settings
-from cachesim.control_plane import ControlPlane, State, Timing
-from cachesim.credentials import ADMIN_USER, Credentials
+from cachesim.control_plane.plane import ControlPlane, State, Timing
+from cachesim.control_plane.prober import Monitor
+from cachesim.control_plane.redis_shard import RedisShard
 from cachesim.errors import CachesimError, FaultError, NotReady, SettingsError, StartError
 from cachesim.events import EventLog
-from cachesim.faults import Faults
-from cachesim.files import Run, RunFiles, find_run
-from cachesim.handles import (
+from cachesim.faults.injector import Faults
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
+from cachesim.runs.files import Run, RunFiles, find_run
+from cachesim.servers import clients
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.clients import DEFAULT_USER, NodeClients
+from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.redis_cluster import Cluster
+from cachesim.settings import CHANGEABLE, Settings, load_settings
+from cachesim.simulator.handles import (
     LinkHandle,
     LinkHandles,
     NodeHandle,
@@ -37,20 +42,15 @@ from cachesim.handles import (
     Shard,
     ZoneHandle,
 )
-from cachesim.links import Links
-from cachesim.monitor import Monitor
-from cachesim.nodes import Nodes
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.shard import RedisShard
-from cachesim.tls import CertificateAuthority, client_context
 from cachesim.topology import Service, production
+from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
     from pymemcache.client.base import Client
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
-    from cachesim.backends.compose import ComposeBackend
+    from cachesim.backends.compose.backend import ComposeBackend
 
 _RESET_LIMIT = 30.0  # seconds
 _PATIENCE = 8.0  # seconds until a node that stays ill is replaced
@@ -156,7 +156,7 @@ class Simulator:
             BackendUnavailable: no engine answers.
             SettingsError: a setting is wrong.
         """
-        from cachesim.backends.compose import ComposeBackend
+        from cachesim.backends.compose.backend import ComposeBackend
 
         settings = settings or load_settings(arguments).settings
         backend = ComposeBackend(folder, settings.start_timeout_seconds)
@@ -230,7 +230,8 @@ class Simulator:
         return start(progress, life)
 
     def _start_docker(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
-        from cachesim.backends.docker import DockerBackend, connect, host_of
+        from cachesim.backends.containers.docker import DockerBackend
+        from cachesim.backends.containers.engine import connect, host_of
 
         client = connect()
         hosts = [h for h in (self.settings.advertise_host, host_of(client)) if h]
@@ -687,9 +688,9 @@ def remove_orphans() -> list[str]:
     """
     if no_engine_named():
         return []
-    from cachesim.backends import docker
+    from cachesim.backends.containers import cleanup, engine
 
-    return docker.remove_orphans(docker.connect())
+    return cleanup.remove_orphans(engine.connect())
 
 
 def _wait_for_memcached(node: str, at: NodeClients, deadline: Deadline) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from cachesim.errors import ToxiproxyError, ToxiproxyTimeout
-from cachesim.toxics import Stream, Toxic
+from cachesim.toxiproxy.toxics import Stream, Toxic
 
 
 class ToxiproxyClient:

@@ -18,11 +18,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import pytest_cachesim
-from cachesim import cli
-from cachesim.config import Settings
-from cachesim.control_plane import TRANSITIONS, State
+from cachesim.cli import app as cli
+from cachesim.control_plane.plane import TRANSITIONS, State
+from cachesim.runs.env import MEANINGS
+from cachesim.settings import Settings
 from cachesim.topology import CLIENT, production
-from cachesim.variables import MEANINGS
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
-    from cachesim.simulator import Simulator
+    from cachesim.simulator.simulator import Simulator
     from pytest_cachesim._run import Run
 
 SETTINGS = {

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cachesim.config import CHANGEABLE
+from cachesim.settings import CHANGEABLE
 from pytest_cachesim import _settings, switch
 from pytest_cachesim._signals import Signals, held
 
 if TYPE_CHECKING:
-    from cachesim.config import Settings
-    from cachesim.simulator import Simulator
+    from cachesim.settings import Settings
+    from cachesim.simulator.simulator import Simulator
 
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # what xdist carries to and from its workers
 _LOG_LINES = 20
@@ -78,7 +78,7 @@ class Run:
 
     def _choose(self) -> str:
         """Settle on a backend, once for all topologies; why it is that one."""
-        from cachesim.backends.choice import choose
+        from cachesim.backends.selection import choose
 
         if self._settings.backend != "auto":
             return ""
@@ -114,15 +114,15 @@ class Run:
             self._is_up = False
 
     def _new(self, settings: "Settings") -> "Simulator":
-        from cachesim.simulator import Simulator
+        from cachesim.simulator.simulator import Simulator
 
         return Simulator(_named(settings))
 
     def _make_main(self) -> "Simulator":
-        from cachesim.simulator import Simulator
+        from cachesim.simulator.simulator import Simulator
 
         if self._is_kept and self._lender is None:
-            from cachesim.daemon import launch
+            from cachesim.daemon.process import launch
 
             self._lender = launch(_named(self._settings).model_dump()).name
             self._told.append(_KEPT.format(self._lender))
@@ -181,7 +181,7 @@ class Run:
     @contextmanager
     def test(self, item: pytest.Item, sim: "Simulator") -> Iterator["Simulator"]:
         """The topology for one test, as new before it and healed after it."""
-        from cachesim.control_plane import Timing
+        from cachesim.control_plane.plane import Timing
 
         self._user = item
         wanted = self._wanted(item)

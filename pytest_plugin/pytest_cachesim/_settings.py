@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cachesim.config import CHANGEABLE
+from cachesim.settings import CHANGEABLE
 from pytest_cachesim import SETTINGS, chosen, is_yes
 
 if TYPE_CHECKING:
-    from cachesim.config import LoadedSettings, Settings
+    from cachesim.settings import LoadedSettings, Settings
 
 _SPEED = 30
 _MARKER = "marker cachesim"
@@ -23,8 +23,8 @@ def load(config: pytest.Config) -> "LoadedSettings":
     Raises:
         pytest.UsageError: one is wrong.
     """
-    from cachesim.config import load_settings
     from cachesim.errors import SettingsError
+    from cachesim.settings import load_settings
 
     given: dict[str, object] = {}
     origins = {}
@@ -53,8 +53,8 @@ def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) 
     Raises:
         SettingsError: one of them is wrong.
     """
-    from cachesim.config import load_settings
     from cachesim.errors import SettingsError
+    from cachesim.settings import load_settings
 
     if "name" in changes:
         raise SettingsError(f"name ({_MARKER}): is drawn for each topology, and can't be chosen")
@@ -97,7 +97,7 @@ def borrowed(config: pytest.Config) -> tuple[bool, str | None]:
 
 def _is_path(name: str, folder: Path) -> bool:
     """Whether this is a test's path rather than the name of a topology."""
-    from cachesim.files import living_runs
+    from cachesim.runs.files import living_runs
 
     path = folder / name.partition("::")[0]
     return path.exists() and all(run.name != name for run in living_runs())

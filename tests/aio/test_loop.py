@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachesim.embedded import loop
-from cachesim.embedded.loop import LoopThread
+from cachesim.aio import loop
+from cachesim.aio.loop import LoopThread
 from cachesim.errors import CachesimError
 
 

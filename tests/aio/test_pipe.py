@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cachesim.embedded.pipe import PipeTransport, pipe
+from cachesim.aio.pipe import PipeTransport, pipe
 
 
 class Recorder(asyncio.Protocol):

@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from cachesim.embedded.pipe import pipe
-from cachesim.embedded.tls import TlsProtocol, server_context
-from cachesim.embedded.turns import Turns
-from cachesim.tls import CertificateAuthority, client_context
+from cachesim.aio.pipe import pipe
+from cachesim.aio.tls import TlsProtocol, server_context
+from cachesim.aio.turns import Turns
+from cachesim.servers.certificates import CertificateAuthority, client_context
 
 _MUCH = 8 << 20  # bytes
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from cachesim.embedded.turns import SLICE, Turns, discard
+from cachesim.aio.turns import SLICE, Turns, discard
 
 _STEP = SLICE / 10
 

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from cachesim import CachesimError, Simulator
-from cachesim.backends.choice import choose
-from cachesim.config import Settings
+from cachesim.backends.selection import choose
 from cachesim.errors import StartError
-from cachesim.files import living_runs
+from cachesim.runs.files import living_runs
+from cachesim.settings import Settings
 from tests.contract.helpers import node_client, until
 from tests.processes import call, python, ready
 

@@ -14,8 +14,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from cachesim.cli import main
-from cachesim.config import Settings
+from cachesim.cli.app import main
+from cachesim.settings import Settings
 from tests.processes import Process, call, left_behind
 
 _LIMIT = 90.0  # seconds: for a slow machine
@@ -58,7 +58,8 @@ def test_options_have_help(name: str) -> None:
 def test_help_imports_nothing_heavy() -> None:
     """`--help` is there at once: what commands need is imported when they run."""
     script = (
-        "import sys; from cachesim.cli import main; main(['up', '--help'], standalone_mode=False)\n"
+        "import sys; from cachesim.cli.app import main\n"
+        "main(['up', '--help'], standalone_mode=False)\n"
         "heavy = {'docker', 'testcontainers', 'redis', 'pymemcache', 'pydantic', 'rich', 'psutil'}"
         "\nsys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
     )

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cachesim import Simulator, clients
-from cachesim.cli import main
+from cachesim import Simulator
+from cachesim.cli.app import main
 from cachesim.errors import CachesimError, NotReady
-from cachesim.files import find_run, living_runs
-from cachesim.proxy.client import ToxiproxyClient
+from cachesim.runs.files import find_run, living_runs
+from cachesim.servers import clients
+from cachesim.toxiproxy.client import ToxiproxyClient
 from tests.composed import Folder
 from tests.contract.helpers import plain_client, until
 from tests.processes import Process, call

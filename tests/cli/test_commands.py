@@ -17,8 +17,8 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from cachesim.cli import main
-from cachesim.files import find_run
+from cachesim.cli.app import main
+from cachesim.runs.files import find_run
 from cachesim.topology import Endpoint
 from tests.contract.helpers import plain_client, until
 from tests.processes import Process, call, environment, left_behind

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cachesim import doctor
-from cachesim.cli import main
-from cachesim.doctor import Check, Level, examine
-from cachesim.files import RunFiles
+from cachesim.cli import doctor
+from cachesim.cli.app import main
+from cachesim.cli.doctor import Check, Level, examine
+from cachesim.runs.files import RunFiles
 
 ENGINE = doctor._engine
 Usage = namedtuple("Usage", "total used free")

@@ -8,7 +8,7 @@ import pytest
 from redis.cluster import RedisCluster
 
 from cachesim import Simulator
-from cachesim.config import load_settings
+from cachesim.settings import load_settings
 from tests.composed import Folder
 
 SPEED = 30

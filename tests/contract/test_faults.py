@@ -14,7 +14,7 @@ from redis.cluster import RedisCluster
 from cachesim import Fault, Simulator
 from cachesim.clock import Deadline
 from cachesim.errors import FaultError
-from cachesim.toxics import MS_MAX
+from cachesim.toxiproxy.toxics import MS_MAX
 from tests.contract.helpers import first_write, is_in_sync, raw_tls, through_link, until
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cachesim.clock import ManualClock
-from cachesim.evidence import INTERVAL, PROBE_TIMEOUT, Observations, Probe
+from cachesim.control_plane.evidence import INTERVAL, PROBE_TIMEOUT, Observations, Probe
 
 QUICK = 0.002  # seconds
 MOMENT = 0.001

@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from cachesim.clock import ManualClock
+from cachesim.control_plane.metronome import INTERVAL, Metronome
 from cachesim.errors import CachesimError
 from cachesim.events import EventLog
-from cachesim.metronome import INTERVAL, Metronome
 
 
 class Surroundings:

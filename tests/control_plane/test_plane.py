@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from cachesim import control_plane
 from cachesim.clock import ManualClock
-from cachesim.control_plane import (
+from cachesim.control_plane import plane
+from cachesim.control_plane.evidence import INTERVAL
+from cachesim.control_plane.plane import (
     RECONNECTING,
     TRANSITIONS,
     Branch,
@@ -18,7 +19,6 @@ from cachesim.control_plane import (
 )
 from cachesim.errors import FaultError
 from cachesim.events import Event, EventLog
-from cachesim.evidence import INTERVAL
 from cachesim.topology import Role, production
 from tests.fakes import FakeShard
 
@@ -1129,7 +1129,7 @@ def test_transition(
     table = Table()
     reach, give = WAYS[state, signal]
     reach(play)
-    monkeypatch.setattr(control_plane, "TRANSITIONS", table)
+    monkeypatch.setattr(plane, "TRANSITIONS", table)
     give(play)
     assert table.taken[-1] == (state, signal)
     assert play.state() is TRANSITIONS[state, signal]

@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 import redis.exceptions
 
-from cachesim.clients import NodeClients
 from cachesim.clock import ManualClock
+from cachesim.control_plane.evidence import Probe, RedisProbe
+from cachesim.control_plane.prober import Monitor
 from cachesim.events import EventLog
-from cachesim.evidence import Probe, RedisProbe
-from cachesim.monitor import Monitor
+from cachesim.servers.clients import NodeClients
 from cachesim.topology import Endpoint, production
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachesim.interrupts import Interrupted, Interrupts
+from cachesim.daemon.signals import Interrupted, Interrupts
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from cachesim.aio.pipe import pipe
 from cachesim.embedded.gate import Gate
-from cachesim.embedded.pipe import pipe
 
 
 class Noting(asyncio.Protocol):

@@ -7,11 +7,11 @@ import pytest
 from cachesim.backends.base import NodeState
 from cachesim.errors import FaultError
 from cachesim.events import EventLog
-from cachesim.faults import EVERYSEC, Fault, Faults
-from cachesim.links import Links
-from cachesim.nodes import Nodes
+from cachesim.faults.injector import EVERYSEC, Fault, Faults
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
 from cachesim.topology import CLIENT, Service, production
-from cachesim.toxics import Latency, LimitData, SlowClose, Stream
+from cachesim.toxiproxy.toxics import Latency, LimitData, SlowClose, Stream
 from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM

@@ -9,9 +9,9 @@ import pytest
 
 from cachesim.errors import FaultError, StartError, ToxiproxyError, ToxiproxyTimeout
 from cachesim.events import EventLog
-from cachesim.links import Links
+from cachesim.faults.links import Links
 from cachesim.topology import CLIENT, Link, Topology, production
-from cachesim.toxics import BOTH, Bandwidth, Latency, Stream, Timeout
+from cachesim.toxiproxy.toxics import BOTH, Bandwidth, Latency, Stream, Timeout
 from tests.fakes import Call, FakeToxiproxy, toxiproxies
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM

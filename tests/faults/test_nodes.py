@@ -7,10 +7,10 @@ import pytest
 from cachesim.backends.base import NodeState
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
-from cachesim.links import Links
-from cachesim.nodes import Nodes
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
 from cachesim.topology import Link, production
-from cachesim.toxics import BOTH, Latency, Stream
+from cachesim.toxiproxy.toxics import BOTH, Latency, Stream
 from tests.fakes import Call, FakeBackend, toxiproxies
 
 RUNNING, PAUSED, STOPPED = NodeState.RUNNING, NodeState.PAUSED, NodeState.STOPPED

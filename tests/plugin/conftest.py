@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from cachesim.backends import selection
+
 # Before any run within a test: a run drops from memory what was imported since it began.
-from cachesim import simulator
-from cachesim.backends import choice
+from cachesim.simulator import simulator
 from tests.plugin.fake_simulator import FakeSimulator
 
 
@@ -24,7 +25,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine answers, for runs in this process."""
-    monkeypatch.setattr(choice, "choose", lambda _settings: ("docker", "an engine answers"))
+    monkeypatch.setattr(selection, "choose", lambda _settings: ("docker", "an engine answers"))
 
 
 @pytest.fixture

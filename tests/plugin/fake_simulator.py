@@ -3,9 +3,9 @@
 from typing import Any, ClassVar, Self
 
 from cachesim.backends.base import Progress
-from cachesim.config import Settings
-from cachesim.control_plane import Timing
+from cachesim.control_plane.plane import Timing
 from cachesim.events import EventLog
+from cachesim.settings import Settings
 
 
 class FakeNode:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cachesim import Simulator, daemon
+from cachesim import Simulator
+from cachesim.daemon import process
 from cachesim.errors import CachesimError, FaultError
-from cachesim.files import Run, living_runs
-from cachesim.owner import Owner
+from cachesim.runs.files import Run, living_runs
+from cachesim.runs.owner import Owner
 from tests.plugin.fake_simulator import FakeSimulator
 from tests.processes import call, left_behind
 
@@ -27,7 +28,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, object]]:
         found.append(arguments)
         return Run(str(arguments["name"]), Path(), Owner.current())
 
-    monkeypatch.setattr(daemon, "launch", launch)
+    monkeypatch.setattr(process, "launch", launch)
     return found
 
 
@@ -256,7 +257,7 @@ def test_keep_with_attach(
 def up(on_backend: str, alone: Path) -> Iterator[str]:
     """The name of a detached topology, which is gone after the test."""
     settings = {"name": "lent", "speed": 100, "backend": on_backend}
-    yield daemon.launch(settings).name
+    yield process.launch(settings).name
     call(alone, "-m", "cachesim", "down", "--name", "lent")
     assert left_behind("lent", alone) == []
 

@@ -453,7 +453,7 @@ def test_workers_share_the_seed(pytester: pytest.Pytester, run_pytest: RunPytest
     fake = Path(fake_simulator.__file__).read_text()
     pytester.makeconftest(
         fake
-        + "\nimport cachesim.simulator"
+        + "\nimport cachesim.simulator.simulator"
         + "\ncachesim.simulator.Simulator = FakeSimulator.new_class()"
     )
     pytester.makepyfile(

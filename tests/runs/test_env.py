@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cachesim.cli import main
-from cachesim.files import RunFiles
+from cachesim.cli.app import main
+from cachesim.runs.files import RunFiles
 
 _TOKEN = "to-ken"  # noqa: S105  # a test's own
 _URL = f"rediss://default:{_TOKEN}@127.0.0.1:1"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cachesim import files
 from cachesim.errors import CachesimError, NameInUse, StartError
-from cachesim.files import RunFiles, dead_runs, find_run, living_runs, remove_dead_runs
-from cachesim.owner import Owner
+from cachesim.runs import files
+from cachesim.runs.files import RunFiles, dead_runs, find_run, living_runs, remove_dead_runs
+from cachesim.runs.owner import Owner
 from tests.processes import python
 
 
@@ -169,7 +169,7 @@ STARTER = """
 import sys, time
 from pathlib import Path
 from cachesim.errors import NameInUse
-from cachesim.files import RunFiles
+from cachesim.runs.files import RunFiles
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -211,7 +211,7 @@ def test_killed_while_it_writes(alone: Path, after: int) -> None:
     """What a process leaves that is killed before it has written all is removed."""
     die = f"""
 import os, signal
-from cachesim import files
+from cachesim.runs import files
 write, written = files.write_private, []
 def write_or_die(path, content):
     if len(written) == {after}:
@@ -233,7 +233,7 @@ files.write_private = write_or_die
 def test_one_that_is_being_written_is_left_alone(alone: Path) -> None:
     """A run without an owner is not removed while its process is still writing."""
     slow = """
-from cachesim import files
+from cachesim.runs import files
 write = files.write_private
 def write_slowly(path, content):
     print("writing", flush=True)
@@ -248,7 +248,7 @@ files.write_private = write_slowly
     process.stdin.write("go\n")
     process.stdin.flush()
     assert process.stdout.readline() == "writing\n"
-    with starter(alone, "from cachesim.files import *; remove_dead_runs()") as other:
+    with starter(alone, "from cachesim.runs.files import *; remove_dead_runs()") as other:
         process.stdin.write("\n" * 9)
         process.stdin.flush()
         lines = [process.stdout.readline() for _ in range(4)]

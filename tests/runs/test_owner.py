@@ -10,7 +10,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from cachesim.owner import Owner
+from cachesim.runs.owner import Owner
 
 
 @contextmanager

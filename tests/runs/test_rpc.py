@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from cachesim import wire
 from cachesim.errors import CachesimError, FaultError, StartError
-from cachesim.files import RunFiles, find_run, living_runs, remove_dead_runs
-from cachesim.wire import Call, Caller, Hangup, Server, TakenDown, call
+from cachesim.runs import rpc
+from cachesim.runs.files import RunFiles, find_run, living_runs, remove_dead_runs
+from cachesim.runs.rpc import Call, Caller, Hangup, Server, TakenDown, call
 from tests.processes import environment, ready
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets and signals are POSIX's")
@@ -196,15 +196,15 @@ def test_long_path(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 KILLED = """
 import os, signal, sys
-from cachesim import wire
-from cachesim.files import RunFiles
+from cachesim.runs import rpc
+from cachesim.runs.files import RunFiles
 
 def die(*_arguments, **_more):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[1] == "early":
-    wire.Listener = die
-wire.Server(RunFiles("one", b"", "").folder, die)
+    rpc.Listener = die
+rpc.Server(RunFiles("one", b"", "").folder, die)
 die()
 """
 
@@ -239,7 +239,7 @@ def test_no_socket(files: RunFiles, monkeypatch: pytest.MonkeyPatch, what: str) 
     def fail(*_arguments: object, **_more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(wire, what, fail)
+    monkeypatch.setattr(rpc, what, fail)
     with pytest.raises(StartError, match=r"socket: No space left on device. Make room, or set"):
         Server(files.folder, answer)
     assert not (files.folder / "address.json").exists()
@@ -249,8 +249,8 @@ def test_no_socket(files: RunFiles, monkeypatch: pytest.MonkeyPatch, what: str) 
 
 SERVING = """
 import sys, time
-from cachesim.files import RunFiles
-from cachesim.wire import Server
+from cachesim.runs.files import RunFiles
+from cachesim.runs.rpc import Server
 run = RunFiles("one", b"", "")
 run.save_env({})
 def answer(caller, operation, arguments):

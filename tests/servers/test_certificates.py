@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cachesim.tls import Certificate, CertificateAuthority, client_context
+from cachesim.servers.certificates import Certificate, CertificateAuthority, client_context
 
 
 @pytest.fixture(scope="module")

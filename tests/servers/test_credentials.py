@@ -3,7 +3,7 @@
 import hashlib
 import string
 
-from cachesim.credentials import Credentials, acl_hash
+from cachesim.servers.credentials import Credentials, acl_hash
 
 
 def test_not_shown() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cachesim.backends.redis_server import (
+from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
     Announced,
@@ -11,7 +12,6 @@ from cachesim.backends.redis_server import (
     nodes_conf,
     redis_conf,
 )
-from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.topology import Topology, production
 
 FORBIDDEN = [

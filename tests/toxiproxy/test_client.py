@@ -13,8 +13,8 @@ from http import HTTPStatus
 import pytest
 
 from cachesim.errors import ToxiproxyError, ToxiproxyTimeout
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.toxics import Latency, Stream
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import Latency, Stream
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.toxics import (
+from cachesim.toxiproxy.toxics import (
     BOTH,
     MS_MAX,
     Bandwidth,

@@ -1,6 +1,6 @@
 """The topology in containers that `docker compose` has made of a folder, and goes on to own.
 
-`cachesim.compose` writes the folder.
+`cachesim.backends.compose.folder` writes the folder.
 """
 
 import contextlib
@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cachesim.backends.address_plan import PART_LABEL, Plan, ZonePorts, pod_of
 from cachesim.backends.base import Progress
-from cachesim.backends.containers import ContainerNodes, connect
-from cachesim.backends.plan import PART_LABEL, Plan, ZonePorts, pod_of
-from cachesim.clients import NodeClients
+from cachesim.backends.containers.engine import connect
+from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.clock import Deadline
-from cachesim.cluster import Cluster
-from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import CachesimError, NotReady, StartError, ToxiproxyTimeout
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.tls import client_context
+from cachesim.servers.certificates import client_context
+from cachesim.servers.clients import NodeClients
+from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.redis_cluster import Cluster
 from cachesim.topology import Topology, production
+from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -1,8 +1,8 @@
 """A topology as files for `docker compose`: what `cachesim compose` writes.
 
-Addresses, links and commands are those of `cachesim.backends.plan`. Two services end when their
-work is done: `files` gives each server its files, which only its own user may read, and `form`
-makes the Redis nodes one cluster.
+Addresses, links and commands are those of `cachesim.backends.address_plan`. Two services end when
+their work is done: `files` gives each server its files, which only its own user may read, and
+`form` makes the Redis nodes one cluster.
 """
 
 import contextlib
@@ -18,21 +18,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 from string import Template
 
-from cachesim.backends.compose import (
-    ADMIN_PASSWORD,
-    CA,
-    COMPOSE_FILE,
-    MANIFEST,
-    PORTS_PER_ZONE,
-    SECRETS,
-    TOKEN,
-    command_for,
-    fixed_plan,
-    load_secrets,
-    name_of,
-    read_manifest,
-)
-from cachesim.backends.plan import (
+from cachesim.backends.address_plan import (
     FILES,
     LOG_OPTIONS,
     MEMCACHED_UID,
@@ -46,10 +32,24 @@ from cachesim.backends.plan import (
     command_of,
     pod_of,
 )
-from cachesim.config import Settings, load_settings
-from cachesim.credentials import Credentials
+from cachesim.backends.compose.backend import (
+    ADMIN_PASSWORD,
+    CA,
+    COMPOSE_FILE,
+    MANIFEST,
+    PORTS_PER_ZONE,
+    SECRETS,
+    TOKEN,
+    command_for,
+    fixed_plan,
+    load_secrets,
+    name_of,
+    read_manifest,
+)
 from cachesim.errors import CachesimError, SettingsError
-from cachesim.tls import CertificateAuthority, hosts_in
+from cachesim.servers.certificates import CertificateAuthority, hosts_in
+from cachesim.servers.credentials import Credentials
+from cachesim.settings import Settings, load_settings
 from cachesim.topology import Service, Topology, Zone, production
 
 __all__ = ["BASE_PORT", "command_for", "render", "write_folder"]
@@ -57,7 +57,7 @@ __all__ = ["BASE_PORT", "command_for", "render", "write_folder"]
 BASE_PORT = 17000
 """The first port, where none is given."""
 
-_TEMPLATES = resources("cachesim") / "compose_files"
+_TEMPLATES = resources(__package__) / "templates"
 _ATTACH_NEEDS = {"name", "engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
 _OPEN, _PRIVATE = 0o644, 0o600
 

@@ -1,27 +1,18 @@
 """The topology in containers of its own, for as long as its process lives.
 
-What they are, `cachesim.backends.plan` says.
+What they are, `cachesim.backends.address_plan` says.
 """
 
 import contextlib
 import secrets
 import socket
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from cachesim.backends.base import Progress
-from cachesim.backends.containers import (
-    ContainerNodes,
-    archive_of,
-    side_by_side,
-)
-from cachesim.backends.containers import connect as connect
-from cachesim.backends.containers import host_of as host_of
-from cachesim.backends.plan import (
+from cachesim.backends.address_plan import (
     FILES,
     LOG_OPTIONS,
     NETWORK_OPTIONS,
@@ -35,12 +26,19 @@ from cachesim.backends.plan import (
     pod_of,
     uid_of,
 )
-from cachesim.backends.redis_server import drawn_ids
-from cachesim.clients import NodeClients, preload
+from cachesim.backends.base import Progress
+from cachesim.backends.containers.cleanup import (
+    ID_LABEL,
+    OWNER_LABEL,
+    RUN_LABEL,
+    join_reaper,
+    reaped,
+    remove_orphans,
+    remove_run,
+)
+from cachesim.backends.containers.engine import archive_of, connect
+from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.clock import Deadline
-from cachesim.cluster import Cluster
-from cachesim.config import Settings
-from cachesim.credentials import ADMIN_USER, Credentials
 from cachesim.errors import (
     CachesimError,
     ImageMissing,
@@ -49,20 +47,20 @@ from cachesim.errors import (
     PortTaken,
     StartError,
 )
-from cachesim.owner import Owner
-from cachesim.tls import CertificateAuthority, client_context
+from cachesim.runs.owner import Owner
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.clients import NodeClients, preload
+from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.redis_cluster import Cluster
+from cachesim.servers.redis_config import drawn_ids
+from cachesim.settings import Settings
 from cachesim.topology import Node, Service, Topology
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.docker_client import DockerClient
 
-RUN_LABEL = "cachesim.run"
-ID_LABEL = "cachesim.id"
-OWNER_LABEL = "cachesim.owner"
 
-_REMOVAL_LIMIT = 30.0  # seconds
-_PAUSE = 0.05  # seconds between two tries to remove what is in use
 _TRIES = 3  # a free port may be taken between its choice and its use
 
 
@@ -119,7 +117,7 @@ class DockerBackend(ContainerNodes):
             with contextlib.suppress(CachesimError):  # that is no reason not to start
                 remove_orphans(self._client)
             # Not waited for: it takes a second and more. The end of the process waits for it.
-            threading.Thread(target=_join_reaper, args=[self._client]).start()
+            threading.Thread(target=join_reaper, args=[self._client]).start()
             progress("starting nine containers in three zones")
             for attempt in range(1, _TRIES + 1):
                 try:
@@ -242,13 +240,13 @@ class DockerBackend(ContainerNodes):
 
     def _create_volume(self) -> None:
         with self._making():
-            self._client.client.volumes.create(self._run, labels=_reaped(self._labels))
+            self._client.client.volumes.create(self._run, labels=reaped(self._labels))
 
     def _create_network(self) -> None:
         with self._making():
             self._client.client.networks.create(
                 self._run,
-                labels=_reaped(self._labels),
+                labels=reaped(self._labels),
                 check_duplicate=True,
                 options=NETWORK_OPTIONS,
             )
@@ -340,92 +338,6 @@ class DockerBackend(ContainerNodes):
         if isinstance(error, StartError) or not isinstance(error, Exception):
             return error
         return StartError(f"the engine refused: {text}")
-
-
-def remove_run(client: "DockerClient", run_id: str) -> None:
-    """Remove all containers, networks and volumes of a run, also what comes up meanwhile.
-
-    Raises:
-        CachesimError: something of it is in use by others.
-    """
-    from docker.errors import APIError
-
-    api, mine = client.client.api, {"label": f"{ID_LABEL}={run_id}"}
-    deadline = Deadline(_REMOVAL_LIMIT)
-    while True:
-        containers = [item["Id"] for item in api.containers(all=True, filters=mine)]
-        networks = [item["Id"] for item in api.networks(filters=mine)]
-        volumes = [item["Name"] for item in api.volumes(filters=mine)["Volumes"] or []]
-        if not (containers or networks or volumes):
-            return
-        try:
-            side_by_side(
-                lambda it: _remove(api.remove_container, it, force=True, v=True), containers
-            )
-            for network in networks:
-                _remove(api.remove_network, network)
-            for volume in volumes:
-                _remove(api.remove_volume, volume)
-        except APIError as error:
-            # Another process may be removing it too, and not be done.
-            if deadline.expired:
-                raise CachesimError(
-                    f"not all could be removed: {error.explanation or error}. Remove what uses it, "
-                    "then `cachesim gc`."
-                ) from error
-            time.sleep(_PAUSE)
-
-
-def remove_orphans(client: "DockerClient") -> list[str]:
-    """Remove the runs whose owner has ended, and nothing else.
-
-    Returns:
-        The names of their topologies.
-    """
-    api, all_runs = client.client.api, {"label": [ID_LABEL, OWNER_LABEL]}
-    found = [
-        *api.containers(all=True, filters=all_runs),
-        *api.networks(filters=all_runs),
-        *(api.volumes(filters=all_runs)["Volumes"] or []),
-    ]
-    runs = {item["Labels"][ID_LABEL]: item["Labels"] for item in found}
-    removed = []
-    for run_id, labels in runs.items():
-        owner = Owner.parse(labels[OWNER_LABEL])
-        if owner is not None and owner.is_gone:
-            remove_run(client, run_id)
-            removed.append(labels[RUN_LABEL].removeprefix("cachesim-"))
-    return removed
-
-
-def _join_reaper(client: "DockerClient") -> None:
-    """Have testcontainers' reaper remove what a killed process leaves, some seconds later.
-
-    Only where its image is there already: `remove_orphans` does without.
-    """
-    from testcontainers.core.config import testcontainers_config
-
-    if testcontainers_config.ryuk_disabled:
-        return
-    with contextlib.suppress(Exception):  # then there is none
-        client.client.images.get(testcontainers_config.ryuk_image)
-        from testcontainers.core.container import Reaper
-
-        Reaper.get_instance()
-
-
-def _reaped(labels: dict[str, str]) -> dict[str, str]:
-    """Labels with those that testcontainers gives its containers, by which the reaper goes."""
-    from testcontainers.core.labels import create_labels
-
-    return create_labels("", labels)
-
-
-def _remove(verb: Callable[..., object], item: str, **options: bool) -> None:
-    from docker.errors import NotFound
-
-    with contextlib.suppress(NotFound):
-        verb(item, **options)
 
 
 def _draw_ports(topology: Topology) -> dict[str, ZonePorts]:

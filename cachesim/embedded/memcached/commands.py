@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.memcached import stats, storing
-from cachesim.embedded.memcached.meta import Meta
+from cachesim.embedded.memcached import conditional, stats_report
+from cachesim.embedded.memcached.meta_commands import Meta
 from cachesim.embedded.memcached.replies import (
     BAD_CHUNK,
     BAD_EXPIRY,
@@ -169,7 +169,7 @@ class Commands:
             return BAD_CHUNK
         if mode == b"cas":
             item.cas = unsigned(words[5]) or 0
-        return _STORED[storing.store(items, item, mode)]
+        return _STORED[conditional.store(items, item, mode)]
 
     def _not_made(self, words: list[bytes]) -> bytes:
         """The reply to a line without a value, or with one that does not fit."""
@@ -247,12 +247,12 @@ class Commands:
         delta = unsigned(text)
         if delta is None:
             return b"CLIENT_ERROR invalid numeric delta argument\r\n"
-        result, _, number = storing.add(self._items, key, delta, up=up)
-        if result == storing.STORED:
+        result, _, number = conditional.add(self._items, key, delta, up=up)
+        if result == conditional.STORED:
             return b"%d\r\n" % number
-        if result == storing.NON_NUMERIC:
+        if result == conditional.NON_NUMERIC:
             return NON_NUMERIC
-        if result == storing.NO_MEMORY:
+        if result == conditional.NO_MEMORY:
             return b"SERVER_ERROR out of memory\r\n"
         if up:
             self._counters.incr_misses += 1
@@ -315,7 +315,7 @@ class Commands:
         server = self._server
         kind = words[1] if len(words) > 1 else b""
         if not kind:
-            return stats.encode(stats.general(server))
+            return stats_report.encode(stats_report.general(server))
         if kind == b"reset":
             server.reset_stats()
             return b"RESET\r\n"
@@ -331,7 +331,7 @@ class Commands:
             server.sizes_from = None
             return b"STAT sizes_status disabled\r\n"
         report = _REPORTS.get(kind)
-        return ERROR if report is None else stats.encode(report(server))
+        return ERROR if report is None else stats_report.encode(report(server))
 
     def _cachedump(self, words: list[bytes]) -> bytes:
         if len(words) < 4:
@@ -344,7 +344,7 @@ class Commands:
         classes = self._items.slabs.classes
         if not 1 <= number <= len(classes):
             return END
-        return stats.dump(self._items, classes[number - 1], limit)
+        return stats_report.dump(self._items, classes[number - 1], limit)
 
     def _detail(self, kind: bytes) -> bytes:
         if kind in (b"on", b"off"):
@@ -355,10 +355,10 @@ class Commands:
         return b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
 
 
-_REPORTS: dict[bytes, Callable[["Server"], stats.Lines]] = {
-    b"settings": stats.settings,
-    b"items": stats.items,
-    b"slabs": stats.slabs,
-    b"sizes": stats.sizes,
-    b"conns": stats.connections,
+_REPORTS: dict[bytes, Callable[["Server"], stats_report.Lines]] = {
+    b"settings": stats_report.settings,
+    b"items": stats_report.items,
+    b"slabs": stats_report.slabs,
+    b"sizes": stats_report.sizes,
+    b"conns": stats_report.connections,
 }

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from cachesim.embedded.memcached.slabs import HEADER, MAX_CHUNK, SlabClass, Slabs
-from cachesim.embedded.memcached.stats import Counters
+from cachesim.embedded.memcached.stats_report import Counters
 
 _MAX_DELTA = 60 * 60 * 24 * 30
 """Seconds; longer ones are moments since the epoch."""

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from cachesim.embedded.memcached import storing
+from cachesim.embedded.memcached import conditional
 from cachesim.embedded.memcached.items import Item
 from cachesim.embedded.memcached.replies import BAD_CHUNK, BAD_FORMAT, ERROR, NON_NUMERIC, TOO_LARGE
 from cachesim.protocols.memcached import MAX_KEY, signed32, unsigned, unsigned32
@@ -259,8 +259,8 @@ class Meta:
         item.is_binary = flags.binary
         item.cas = flags.cas
         stale = _STALE in names and mode == b"cas"
-        result = storing.store(items, item, mode, stale=stale)
-        if result == storing.STORED and _QUIET in names:
+        result = conditional.store(items, item, mode, stale=stale)
+        if result == conditional.STORED and _QUIET in names:
             return b""
         out = [_STORES[result]]
         for word in words[3:]:
@@ -270,7 +270,7 @@ class Meta:
             elif name == 0x6B:  # k
                 out.append(_key(item.key, item.is_binary))
             elif name == 0x63:  # c
-                out.append(b"c%d" % (item.cas if result == storing.STORED else 0))
+                out.append(b"c%d" % (item.cas if result == conditional.STORED else 0))
         return b" ".join(out) + b"\r\n"
 
     def _not_made(self, flags: _Flags, size: int) -> bytes:
@@ -321,13 +321,13 @@ class Meta:
         if up is None:
             return b"CLIENT_ERROR invalid mode for ma M token\r\n"
         items, names = self._items, flags.names
-        result, item, number = storing.add(items, flags.key, flags.delta, up=up, cas=flags.cas)
-        if result == storing.NON_NUMERIC:
+        result, item, number = conditional.add(items, flags.key, flags.delta, up=up, cas=flags.cas)
+        if result == conditional.NON_NUMERIC:
             return NON_NUMERIC
-        if result == storing.NO_MEMORY:
+        if result == conditional.NO_MEMORY:
             return b"SERVER_ERROR out of memory\r\n"
         is_new = False
-        if result == storing.MISSING and _CREATES in names:
+        if result == conditional.MISSING and _CREATES in names:
             number = flags.initial
             item = items.make(flags.key, b"%d\r\n" % number, 0, 0)
             if item is None:
@@ -335,7 +335,7 @@ class Meta:
             items.link(item)
             is_new = True
         if item is None:
-            if result == storing.MISSING:
+            if result == conditional.MISSING:
                 if up:
                     self._counters.incr_misses += 1
                 else:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cachesim.aio.turns import Turns, discard
 from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.items import Items
 from cachesim.embedded.memcached.slabs import Slabs
-from cachesim.embedded.memcached.stats import Counters, Details
-from cachesim.embedded.turns import Turns, discard
+from cachesim.embedded.memcached.stats_report import Counters, Details
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.session import Session

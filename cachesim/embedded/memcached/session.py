@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.turns import SLICE
+from cachesim.aio.turns import SLICE
 from cachesim.protocols.memcached import Request, RequestParser
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cachesim.aio.tls import TlsProtocol
 from cachesim.clock import Clock, SystemClock
 from cachesim.embedded.node import EmulatedNode, Refusal
-from cachesim.embedded.redis.aof import truncate
-from cachesim.embedded.redis.bus import Inbound
-from cachesim.embedded.redis.config import RedisNodeConfig
-from cachesim.embedded.redis.log import Log
+from cachesim.embedded.redis.admin.config import RedisNodeConfig
+from cachesim.embedded.redis.admin.log import Log
+from cachesim.embedded.redis.cluster.bus import Inbound
+from cachesim.embedded.redis.connections.session import Session
+from cachesim.embedded.redis.replication.aof import truncate
 from cachesim.embedded.redis.server import AOF_NAME, NODES_NAME, Server
-from cachesim.embedded.redis.session import Session
-from cachesim.embedded.tls import TlsProtocol
 
 DialPeer = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[Any]]
 """Connects a protocol to a peer, by its name, over its `redis` or `bus` link. Raises OSError."""

@@ -7,34 +7,34 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachesim.embedded.redis.acl import AccessControl
-from cachesim.embedded.redis.aof import AppendOnlyFile, Draft, requests_in
-from cachesim.embedded.redis.blocking import Waiting
-from cachesim.embedded.redis.bus import Bus, Connect
-from cachesim.embedded.redis.client import Client
-from cachesim.embedded.redis.cluster import Cluster
+from cachesim.aio.turns import SLICE, Turns, discard
+from cachesim.embedded.redis.admin.config import RedisNodeConfig
+from cachesim.embedded.redis.admin.log import Log
+from cachesim.embedded.redis.admin.settings import Settings
+from cachesim.embedded.redis.admin.stats import AclLog, SlowLog, Stats
+from cachesim.embedded.redis.cluster.bus import Bus, Connect
+from cachesim.embedded.redis.cluster.gossip import ALL_SLOTS, Member
+from cachesim.embedded.redis.cluster.slots import Cluster
 from cachesim.embedded.redis.commands import handlers
-from cachesim.embedded.redis.config import RedisNodeConfig
-from cachesim.embedded.redis.executor import Executor
-from cachesim.embedded.redis.following import Following
-from cachesim.embedded.redis.functions import Functions
-from cachesim.embedded.redis.log import Log
-from cachesim.embedded.redis.memory import Memory
-from cachesim.embedded.redis.pubsub import PubSub
-from cachesim.embedded.redis.replicas import Replicas
-from cachesim.embedded.redis.scripting import Scripts
-from cachesim.embedded.redis.settings import Settings
-from cachesim.embedded.redis.snapshot import Snapshot
-from cachesim.embedded.redis.stats import AclLog, SlowLog, Stats
-from cachesim.embedded.redis.stream import Stream, new_id
-from cachesim.embedded.redis.table import ANY, Flag
-from cachesim.embedded.redis.tracking import Tracking
-from cachesim.embedded.redis.view import ALL_SLOTS, Member
-from cachesim.embedded.turns import SLICE, Turns, discard
+from cachesim.embedded.redis.connections.blocked import Waiting
+from cachesim.embedded.redis.connections.client import Client
+from cachesim.embedded.redis.connections.pubsub import PubSub
+from cachesim.embedded.redis.connections.tracking import Tracking
+from cachesim.embedded.redis.dispatch.acl import AccessControl
+from cachesim.embedded.redis.dispatch.command_table import ANY, Flag
+from cachesim.embedded.redis.dispatch.executor import Executor
+from cachesim.embedded.redis.keyspace.memory import Memory
+from cachesim.embedded.redis.keyspace.snapshot import Snapshot
+from cachesim.embedded.redis.replication.aof import AppendOnlyFile, Draft, requests_in
+from cachesim.embedded.redis.replication.backlog import Stream, new_id
+from cachesim.embedded.redis.replication.primary import Replicas
+from cachesim.embedded.redis.replication.replica import Following
+from cachesim.embedded.redis.scripting.functions import Functions
+from cachesim.embedded.redis.scripting.scripts import Scripts
 from cachesim.protocols.resp import Error, request
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
 _TICK = 0.1  # seconds
 _ACKNOWLEDGE = 1.0  # seconds
@@ -74,7 +74,7 @@ class Server:
         wall: Callable[[], float],
         log: Log,
     ) -> None:
-        from cachesim.embedded.redis.keyspace import Keyspace
+        from cachesim.embedded.redis.keyspace.keyspace import Keyspace
 
         self.config = config
         self.loop = loop

@@ -1,1 +1,1 @@
-"""Toxiproxy's HTTP API."""
+"""A Toxiproxy in this process: proxies, toxic chains, and the HTTP API."""

@@ -9,9 +9,8 @@ from http import HTTPStatus
 from posixpath import normpath
 from urllib.parse import quote, unquote_to_bytes
 
-from cachesim.errors import ToxiproxyError
-from cachesim.proxy.chain import AppliedToxic, Noop
-from cachesim.proxy.gojson import (
+from cachesim.embedded.toxiproxy.chain import AppliedToxic, Noop
+from cachesim.embedded.toxiproxy.go_json import (
     Decoder,
     Encodable,
     Field,
@@ -23,8 +22,15 @@ from cachesim.proxy.gojson import (
     decode,
     encode,
 )
-from cachesim.proxy.server import PopulateError, Proxies, Proxy, ProxySpec, parse_stream
-from cachesim.toxics import (
+from cachesim.embedded.toxiproxy.proxies import (
+    PopulateError,
+    Proxies,
+    Proxy,
+    ProxySpec,
+    parse_stream,
+)
+from cachesim.errors import ToxiproxyError
+from cachesim.toxiproxy.toxics import (
     BOTH,
     Bandwidth,
     Latency,

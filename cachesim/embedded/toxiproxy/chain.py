@@ -14,7 +14,7 @@ from enum import Enum
 from random import Random
 from typing import ClassVar
 
-from cachesim.toxics import (
+from cachesim.toxiproxy.toxics import (
     Bandwidth,
     Latency,
     LimitData,

@@ -8,9 +8,9 @@ from http import HTTPStatus
 
 import h11
 
-from cachesim.proxy.api import Answer, ProxyApi
-from cachesim.proxy.listener import Listener
-from cachesim.proxy.server import Proxies
+from cachesim.embedded.toxiproxy.api import Answer, ProxyApi
+from cachesim.embedded.toxiproxy.listener import Listener
+from cachesim.embedded.toxiproxy.proxies import Proxies
 
 BODY_MAX = 24 * 1024
 """Bytes, some hundreds of proxies: what is answered in a few hundredths of a second."""

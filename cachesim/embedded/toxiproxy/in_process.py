@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cachesim.proxy.api_server import ProxyServer
-from cachesim.proxy.client import ToxiproxyClient
+from cachesim.embedded.toxiproxy.http import ProxyServer
+from cachesim.toxiproxy.client import ToxiproxyClient
 
 Call = Callable[..., Any]
 """Calls a function with arguments in the loop's thread, and returns what it returns."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
-from cachesim.embedded.pipe import pipe
+from cachesim.aio.pipe import pipe
+from cachesim.embedded.toxiproxy.chain import AppliedToxic
+from cachesim.embedded.toxiproxy.connection import Connection
+from cachesim.embedded.toxiproxy.listener import Listener, Ports, canonical, split
 from cachesim.errors import ToxiproxyError
-from cachesim.proxy.chain import AppliedToxic
-from cachesim.proxy.connection import Connection
-from cachesim.proxy.listener import Listener, Ports, canonical, split
-from cachesim.toxics import BOTH, Stream, Toxic
+from cachesim.toxiproxy.toxics import BOTH, Stream, Toxic
 
 Factory = Callable[[], asyncio.Protocol]
 Connected = tuple[asyncio.Transport, asyncio.Protocol]

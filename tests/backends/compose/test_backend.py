@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from cachesim import Settings, clients
+from cachesim import Settings
 from cachesim.backends.base import NodeState
-from cachesim.backends.compose import ComposeBackend
-from cachesim.clients import DEFAULT_USER, NodeClients
-from cachesim.compose import render
+from cachesim.backends.compose.backend import ComposeBackend
+from cachesim.backends.compose.folder import render
 from cachesim.errors import StartError
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.toxics import Latency, Stream
+from cachesim.servers import clients
+from cachesim.servers.clients import DEFAULT_USER, NodeClients
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.composed import Folder
 
 pytestmark = pytest.mark.usefixtures("require_docker")
@@ -57,7 +58,7 @@ def backend(folder: Folder) -> Iterator[ComposeBackend]:
 @pytest.fixture
 def engine() -> Iterator[Any]:
     """The Docker SDK's client."""
-    from cachesim.backends.containers import connect
+    from cachesim.backends.containers.engine import connect
 
     client = connect().client
     yield client

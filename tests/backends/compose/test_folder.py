@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachesim import Settings
-from cachesim.backends.compose import load
-from cachesim.cli import main
-from cachesim.compose import BASE_PORT, render
-from cachesim.credentials import acl_hash
+from cachesim.backends.compose.backend import load
+from cachesim.backends.compose.folder import BASE_PORT, render
+from cachesim.cli.app import main
 from cachesim.errors import CachesimError, SettingsError, StartError
-from cachesim.tls import hosts_in
+from cachesim.servers.certificates import hosts_in
+from cachesim.servers.credentials import acl_hash
 from cachesim.topology import production
 
-CHECKED_IN = Path(__file__).parents[1] / "compose"
+CHECKED_IN = Path(__file__).parents[3] / "compose"
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ import pytest
 
 from cachesim import Settings, Simulator
 from cachesim.backends.base import NodeState
-from cachesim.backends.docker import connect
-from cachesim.clients import errors
+from cachesim.backends.containers.engine import connect
 from cachesim.errors import (
     BackendUnavailable,
     ImageMissing,
@@ -28,10 +27,11 @@ from cachesim.errors import (
     StartError,
     ToxiproxyTimeout,
 )
-from cachesim.files import roots
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.simulator import remove_orphans
-from cachesim.toxics import Latency, Stream
+from cachesim.runs.files import roots
+from cachesim.servers.clients import errors
+from cachesim.simulator.simulator import remove_orphans
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.contract.helpers import raw_tls, through_link, until
 from tests.processes import ready
 
@@ -377,7 +377,7 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
     """A port that was taken meanwhile costs another try; always taken, it is told."""
-    from cachesim.backends import docker as backend
+    from cachesim.backends.containers import docker as backend
 
     draw = backend._draw_ports
     tries = []

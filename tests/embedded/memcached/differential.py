@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cachesim.aio.pipe import pipe
 from cachesim.clock import Deadline
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.node import MemcachedNode
-from cachesim.embedded.pipe import pipe
 from cachesim.protocols.memcached import unsigned
 
 KNOWN: tuple[tuple[str, str], ...] = (

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from cachesim.aio.turns import Turns
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
-from cachesim.embedded.turns import Turns
 from tests.embedded.memcached.differential import META, TEXT
 from tests.embedded.mutations import HANG, Sink, broken
 

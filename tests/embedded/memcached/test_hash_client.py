@@ -18,12 +18,12 @@ from pymemcache.exceptions import (
     MemcacheUnknownCommandError,
 )
 
-from cachesim.clients import memcached_client
+from cachesim.aio.tls import server_context
 from cachesim.clock import Deadline
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.node import MemcachedNode
-from cachesim.embedded.tls import server_context
-from cachesim.tls import CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.clients import memcached_client
 from cachesim.topology import Endpoint
 
 KEYS = [f"api:products:list:{number}" for number in range(60)]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from cachesim.aio.pipe import PipeTransport, pipe
 from cachesim.clock import Deadline, ManualClock
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.node import MemcachedNode
-from cachesim.embedded.pipe import PipeTransport, pipe
 
 BORN = 1_700_000_000  # seconds since the epoch
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.node import RedisNode
-from cachesim.embedded.redis.session import Session
 from cachesim.protocols.resp import request
 from tests.embedded.mutations import HANG, Sink, broken
 from tests.embedded.redis.differential import drawn

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from cachesim.credentials import acl_hash
-from cachesim.embedded.pipe import PipeTransport, pipe
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.aio.pipe import PipeTransport, pipe
+from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
+from cachesim.servers.credentials import acl_hash
 
 TOKEN, ADMIN = "t" * 32, "a" * 32
 NAMES = ("redis-a", "redis-b", "redis-c")

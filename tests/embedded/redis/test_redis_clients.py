@@ -14,15 +14,15 @@ import redis
 import redis.asyncio.cluster
 from redis.cluster import RedisCluster
 
-from cachesim.clients import NodeClients
+from cachesim.aio.tls import server_context
 from cachesim.clock import Deadline
-from cachesim.cluster import Cluster
-from cachesim.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.elasticache import FORBIDDEN_COMMANDS
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.node import RedisNode
-from cachesim.embedded.tls import server_context
-from cachesim.tls import CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.clients import NodeClients
+from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
+from cachesim.servers.redis_cluster import Cluster
 from cachesim.topology import Endpoint, production
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cachesim.embedded.pipe import pipe
-from cachesim.embedded.redis.aof import _length
-from cachesim.embedded.redis.cluster import slot_of
-from cachesim.embedded.redis.following import _Link
+from cachesim.aio.pipe import pipe
+from cachesim.embedded.redis.cluster.slots import slot_of
+from cachesim.embedded.redis.replication.aof import _length
+from cachesim.embedded.redis.replication.replica import _Link
 from cachesim.protocols.resp import request
 from tests.embedded.redis.shard import NAMES, Caller, ReplyError, Shard, until
 

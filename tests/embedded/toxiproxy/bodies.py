@@ -6,8 +6,8 @@ from random import Random
 from typing import NamedTuple
 from urllib.parse import quote
 
-from cachesim.proxy.api_server import BODY_MAX
-from cachesim.toxics import (
+from cachesim.embedded.toxiproxy.http import BODY_MAX
+from cachesim.toxiproxy.toxics import (
     Bandwidth,
     Latency,
     LimitData,

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
-from cachesim.embedded.timers import new_event_loop
-from cachesim.proxy.server import Dial, Proxies, Proxy, ProxySpec
+from cachesim.aio.timers import new_event_loop
+from cachesim.embedded.toxiproxy.proxies import Dial, Proxies, Proxy, ProxySpec
 
 DEADLINE = 20.0  # seconds for anything that is to happen
 SHORTLY = 0.2  # seconds for what is not to happen

@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from cachesim.aio.loop import LoopThread
 from cachesim.clock import Deadline
-from cachesim.config import Settings
-from cachesim.embedded.loop import LoopThread
-from cachesim.proxy.api_server import ProxyServer
-from cachesim.proxy.server import Proxies
+from cachesim.embedded.toxiproxy.http import ProxyServer
+from cachesim.embedded.toxiproxy.proxies import Proxies
+from cachesim.settings import Settings
 
 _PATIENCE = 20.0  # seconds
 
@@ -76,7 +76,7 @@ def binary(folder: Path) -> Path:
     """
     from docker.errors import ImageNotFound
 
-    from cachesim.backends.docker import connect
+    from cachesim.backends.containers.engine import connect
 
     program = folder / "toxiproxy"
     image = Settings().toxiproxy_image

@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 import pytest
 
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.toxics import (
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import (
     BOTH,
     Bandwidth,
     Latency,
@@ -31,8 +31,8 @@ from cachesim.toxics import (
     Timeout,
     Toxic,
 )
-from tests.proxy.bodies import HOST, Call, calls
-from tests.proxy.servers import Api, Response, binary, embedded, real
+from tests.embedded.toxiproxy.bodies import HOST, Call, calls
+from tests.embedded.toxiproxy.servers import Api, Response, binary, embedded, real
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the real one is taken out of its image"),

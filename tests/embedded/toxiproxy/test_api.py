@@ -12,11 +12,11 @@ from toxiproxy import Toxiproxy
 from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
+from cachesim.embedded.toxiproxy.in_process import LocalToxiproxy
 from cachesim.errors import ToxiproxyError
-from cachesim.proxy.client import ToxiproxyClient
-from cachesim.proxy.local import LocalToxiproxy
-from cachesim.toxics import Bandwidth, Latency, Slicer, Stream
-from tests.proxy.servers import Api, Embedded, embedded
+from cachesim.toxiproxy.client import ToxiproxyClient
+from cachesim.toxiproxy.toxics import Bandwidth, Latency, Slicer, Stream
+from tests.embedded.toxiproxy.servers import Api, Embedded, embedded
 
 NOWHERE = "127.0.0.1:1"
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM

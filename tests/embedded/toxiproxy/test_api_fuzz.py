@@ -14,10 +14,10 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from cachesim.embedded.timers import new_event_loop
-from cachesim.proxy.api_server import ProxyServer
-from cachesim.proxy.server import Proxies
-from tests.proxy.bodies import Call, calls, conversations, hostile
+from cachesim.aio.timers import new_event_loop
+from cachesim.embedded.toxiproxy.http import ProxyServer
+from cachesim.embedded.toxiproxy.proxies import Proxies
+from tests.embedded.toxiproxy.bodies import Call, calls, conversations, hostile
 
 pytestmark = pytest.mark.usefixtures("_small_heap")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachesim.proxy.chain import AppliedToxic, Chain, Ending, Noop
-from cachesim.toxics import (
+from cachesim.embedded.toxiproxy.chain import AppliedToxic, Chain, Ending, Noop
+from cachesim.toxiproxy.toxics import (
     Bandwidth,
     Latency,
     LimitData,

@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cachesim.embedded.pipe import pipe
-from cachesim.errors import ToxiproxyError
-from cachesim.proxy.connection import HELD_MAX
-from cachesim.proxy.server import (
+from cachesim.aio.pipe import pipe
+from cachesim.embedded.toxiproxy.connection import HELD_MAX
+from cachesim.embedded.toxiproxy.proxies import (
     Change,
     Connected,
     Factory,
@@ -23,7 +22,8 @@ from cachesim.proxy.server import (
     SetEnabled,
     SetToxic,
 )
-from cachesim.toxics import (
+from cachesim.errors import ToxiproxyError
+from cachesim.toxiproxy.toxics import (
     BOTH,
     Bandwidth,
     Latency,
@@ -35,7 +35,7 @@ from cachesim.toxics import (
     Timeout,
     Toxic,
 )
-from tests.proxy.net import SHORTLY, eventually, rig, run
+from tests.embedded.toxiproxy.net import SHORTLY, eventually, rig, run
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
 ENDLESS = 2**28  # bytes: more than the kernel's buffers take
@@ -786,7 +786,7 @@ def test_stalled_from_the_start() -> None:
 
 def test_new_connections_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a listener can't let hang, the connection is made, and then it hangs."""
-    monkeypatch.setattr("cachesim.proxy.listener.sys.platform", "darwin")
+    monkeypatch.setattr("cachesim.embedded.toxiproxy.listener.sys.platform", "darwin")
 
     async def test() -> None:
         async with rig() as r:

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.versions import version_of
+from cachesim.embedded.redis.admin.versions import version_of
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server

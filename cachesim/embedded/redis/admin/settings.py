@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.table import data
+from cachesim.embedded.redis.dispatch.command_table import data
+from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Error
 
 _MEMORY = {

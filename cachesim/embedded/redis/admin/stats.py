@@ -4,10 +4,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Client
+from cachesim.embedded.redis.connections.client import Client
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.executor import Entry
+    from cachesim.embedded.redis.dispatch.executor import Entry
 
 
 class Stats:

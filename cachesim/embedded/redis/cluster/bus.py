@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.view import Member, Message
+from cachesim.embedded.redis.cluster.gossip import Member, Message
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Client
-from cachesim.embedded.redis.table import Command, Flag
-from cachesim.embedded.redis.view import ALL_SLOTS, SLOTS, Member, Message, View
+from cachesim.embedded.redis.cluster.gossip import ALL_SLOTS, SLOTS, Member, Message, View
+from cachesim.embedded.redis.connections.client import Client
+from cachesim.embedded.redis.dispatch.command_table import Command, Flag
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.executor import Entry
+    from cachesim.embedded.redis.dispatch.executor import Entry
     from cachesim.embedded.redis.server import Server
 
 _NODES_NAME = "nodes.conf"

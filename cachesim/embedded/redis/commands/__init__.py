@@ -3,22 +3,22 @@
 from collections.abc import Mapping
 
 from cachesim.embedded.redis.commands import (
-    admin,
-    channels,
     clients,
     cluster,
     collections,
     connection,
     expiry,
-    hashes,
-    keys,
-    scripts,
-    strings,
     transactions,
     waiting,
     watchers,
 )
-from cachesim.embedded.redis.executor import Handler
+from cachesim.embedded.redis.commands import generic as keys
+from cachesim.embedded.redis.commands import hash as hashes
+from cachesim.embedded.redis.commands import pubsub as channels
+from cachesim.embedded.redis.commands import scripting as scripts
+from cachesim.embedded.redis.commands import server as admin
+from cachesim.embedded.redis.commands import string as strings
+from cachesim.embedded.redis.dispatch.executor import Handler
 
 _MODULES = (
     strings,

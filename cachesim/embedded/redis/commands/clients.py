@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.commands.connection import check_name, session_of
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import SYNTAX, integer, words
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
 from cachesim.protocols.resp import Error, Verbatim
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
 _KINDS = ("normal", "master", "replica", "slave", "pubsub")
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.cluster import slot_of
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import SYNTAX, integer, words
-from cachesim.embedded.redis.view import SLOTS, Member, ranges
+from cachesim.embedded.redis.cluster.gossip import SLOTS, Member, ranges
+from cachesim.embedded.redis.cluster.slots import slot_of
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.commands.hashes import MOST_PICKED
+from cachesim.embedded.redis.commands.hash import MOST_PICKED
 from cachesim.embedded.redis.commands.scanning import scan_members
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import (
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import (
     LONGEST_STRING,
     NO_KEY,
     SYNTAX,
@@ -224,7 +224,7 @@ def xadd(client: Client, arguments: list[bytes]) -> Answer:
 
 def xsetid(client: Client, arguments: list[bytes]) -> Answer:
     """XSETID key last-id [ENTRIESADDED n] [MAXDELETEDID id]."""
-    from cachesim.embedded.redis.keyspace import set_stream_id
+    from cachesim.embedded.redis.keyspace.keyspace import set_stream_id
 
     item = client.store.get(arguments[1])
     if item is None:

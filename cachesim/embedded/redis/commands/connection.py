@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.acl import WRONG_PASSWORD
-from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import SYNTAX, integer, words
-from cachesim.embedded.redis.versions import version_of
+from cachesim.embedded.redis.admin.versions import version_of
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.acl import WRONG_PASSWORD
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
 from cachesim.protocols.resp import Error, Pairs
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
 
 def session_of(client: Client) -> "Session":
@@ -20,7 +20,7 @@ def session_of(client: Client) -> "Session":
     Raises:
         Error: it has none, such as a script.
     """
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
     if not isinstance(client, Session):
         raise Error("ERR This Redis command is not allowed from script")

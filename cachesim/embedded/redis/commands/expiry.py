@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import HIGHEST, integer, words
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import HIGHEST, integer, words
 from cachesim.protocols.resp import Error
 
 

@@ -4,13 +4,13 @@ import random
 from collections.abc import Mapping
 from itertools import islice
 
-from cachesim.embedded.redis.client import Answer, Client
 from cachesim.embedded.redis.commands.expiry import as_milliseconds
 from cachesim.embedded.redis.commands.scanning import cursor_of, hashed, options, page
-from cachesim.embedded.redis.dump import dumped, restored
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.values import NO_KEY, SYNTAX, integer
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.dump import dumped, restored
+from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, integer
 from cachesim.protocols.resp import Error
 
 _OTHER_DATABASE = "ERR SELECT is not allowed in cluster mode"
@@ -62,7 +62,7 @@ def renamenx(client: Client, arguments: list[bytes]) -> Answer:
 
 def copy(client: Client, arguments: list[bytes]) -> Answer:
     """COPY source destination [DB 0] [REPLACE]."""
-    from cachesim.embedded.redis.keyspace import copied
+    from cachesim.embedded.redis.keyspace.keyspace import copied
 
     replace = False
     at = 3
@@ -163,7 +163,7 @@ def select(client: Client, arguments: list[bytes]) -> Answer:
 
 def dump(client: Client, arguments: list[bytes]) -> Answer:
     """DUMP key."""
-    from cachesim.embedded.redis.keyspace import parts_of
+    from cachesim.embedded.redis.keyspace.keyspace import parts_of
 
     item = client.store.get(arguments[1])
     if item is None:
@@ -173,7 +173,7 @@ def dump(client: Client, arguments: list[bytes]) -> Answer:
 
 def restore(client: Client, arguments: list[bytes]) -> Answer:
     """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME s] [FREQ n]."""
-    from cachesim.embedded.redis.keyspace import made_of
+    from cachesim.embedded.redis.keyspace.keyspace import made_of
 
     key, store = arguments[1], client.store
     flags: set[bytes] = set()

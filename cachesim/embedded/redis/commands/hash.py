@@ -4,10 +4,10 @@ import random
 from collections.abc import Mapping
 from typing import cast
 
-from cachesim.embedded.redis.client import Answer, Client
 from cachesim.embedded.redis.commands.scanning import scan_pairs
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import (
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LOWEST,
     SYNTAX,

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.client import Answer, Client
 from cachesim.embedded.redis.commands.connection import session_of
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.pubsub import Listeners
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.connections.pubsub import Listeners
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Error, Push, Raw, Reply, encode
 
 

@@ -8,9 +8,9 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
 
-from cachesim.embedded.redis.client import Answer
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.values import SYNTAX, integer
+from cachesim.embedded.redis.connections.client import Answer
+from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer
 from cachesim.protocols.resp import Error
 
 _DEFAULT_COUNT = 10

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.functions import Functions
-from cachesim.embedded.redis.scripting import Running, digest_of
-from cachesim.embedded.redis.values import integer
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import integer
+from cachesim.embedded.redis.scripting.functions import Functions
+from cachesim.embedded.redis.scripting.scripts import Running, digest_of
 from cachesim.protocols.resp import Error, Pairs, Reply
 
 

@@ -4,15 +4,21 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from cachesim.embedded.redis.acl import CATEGORIES, in_category
-from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.admin.info import info as info_text
+from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.commands.connection import session_of
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.info import info as info_text
-from cachesim.embedded.redis.table import Command, asked_keys, commands, data, everything
-from cachesim.embedded.redis.values import SYNTAX, integer, words
-from cachesim.embedded.redis.versions import version_of
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.dispatch.acl import CATEGORIES, in_category
+from cachesim.embedded.redis.dispatch.command_table import (
+    Command,
+    asked_keys,
+    commands,
+    data,
+    everything,
+)
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
 from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered, Verbatim
 
 

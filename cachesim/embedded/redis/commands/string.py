@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Answer, Client
 from cachesim.embedded.redis.commands.expiry import absolute, as_milliseconds, is_past
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.values import (
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LONGEST_STRING,
     LOWEST,
@@ -20,7 +20,7 @@ from cachesim.embedded.redis.values import (
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.keyspace import Item
+    from cachesim.embedded.redis.keyspace.keyspace import Item
 
 _OVERFLOW = "ERR increment or decrement would overflow"
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import cast
 
-from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.executor import Handler
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
 
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from cachesim.embedded.redis.client import Answer, Client
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.replicas import GET_ACK
-from cachesim.embedded.redis.values import SYNTAX, WRONG_TYPE, integer
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import SYNTAX, WRONG_TYPE, integer
+from cachesim.embedded.redis.replication.primary import GET_ACK
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
 
 Attempt = Callable[[bool], Answer]
@@ -36,7 +36,7 @@ def _until(
     nothing: Reply = NULL_ARRAY,
 ) -> Answer:
     """The answer, now or when a key has changed."""
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
     answer = attempt(True)
     if answer is not None:
@@ -196,7 +196,7 @@ def bzmpop(client: Client, arguments: list[bytes]) -> Answer:
 
 def _read(client: Client, arguments: list[bytes], name: str) -> Answer:
     """XREAD and XREADGROUP, with the BLOCK of theirs taken out."""
-    from cachesim.embedded.redis.keyspace import last_id
+    from cachesim.embedded.redis.keyspace.keyspace import last_id
 
     store = client.store
     words = arguments[1:]
@@ -254,7 +254,7 @@ def xreadgroup(client: Client, arguments: list[bytes]) -> Answer:
 
 def wait(client: Client, arguments: list[bytes]) -> Answer:
     """WAIT numreplicas timeout."""
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
     server = client.server
     wanted = integer(arguments[1])

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.client import Answer, Client
 from cachesim.embedded.redis.commands.connection import session_of
-from cachesim.embedded.redis.executor import Handler
-from cachesim.embedded.redis.tracking import Tracked
-from cachesim.embedded.redis.values import SYNTAX, integer, words
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.connections.tracking import Tracked
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
 from cachesim.protocols.resp import Error, Pairs, Unordered
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import Answer
+from cachesim.embedded.redis.connections.client import Answer
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
 
 @dataclass(eq=False)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cachesim.embedded.redis.table import ANY, Command
+from cachesim.embedded.redis.dispatch.command_table import ANY, Command
 from cachesim.protocols.resp import Error, Push, Reply
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.acl import User
-    from cachesim.embedded.redis.executor import Entry
+    from cachesim.embedded.redis.dispatch.acl import User
+    from cachesim.embedded.redis.dispatch.executor import Entry
     from cachesim.embedded.redis.server import Server
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from cachesim.embedded.redis.client import Client
-from cachesim.embedded.redis.globs import matcher
+from cachesim.embedded.redis.connections.client import Client
+from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Push
 
 Listeners = dict[bytes, dict[Client, None]]

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.blocking import Blocked
-from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.tracking import Tracked
-from cachesim.embedded.turns import SLICE
+from cachesim.aio.turns import SLICE
+from cachesim.embedded.redis.connections.blocked import Blocked
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.protocols.resp import (
     UNAUTHENTICATED,
     Error,
@@ -18,7 +18,7 @@ from cachesim.protocols.resp import (
 )
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.acl import User
+    from cachesim.embedded.redis.dispatch.acl import User
     from cachesim.embedded.redis.server import Server
 
 _LIMITS = Limits()

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.client import Client
+from cachesim.embedded.redis.connections.client import Client
 from cachesim.protocols.resp import Push, encode
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.session import Session
+    from cachesim.embedded.redis.connections.session import Session
 
 CHANNEL = b"__redis__:invalidate"
 _MOST_KEYS = 1_000_000

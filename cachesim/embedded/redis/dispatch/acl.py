@@ -5,8 +5,14 @@ import hmac
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.table import Command, Flag, KeyUse, commands, everything
+from cachesim.embedded.redis.dispatch.command_table import (
+    Command,
+    Flag,
+    KeyUse,
+    commands,
+    everything,
+)
+from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Error
 
 CATEGORIES = (

@@ -245,7 +245,12 @@ def _command(row: Sequence[Any]) -> Command:
 
 def data(name: str) -> list[Any]:
     """A file of captured data."""
-    text = resources.files(__package__).joinpath("data").joinpath(name).read_text(encoding="utf-8")
+    text = (
+        resources.files("cachesim.embedded.redis")
+        .joinpath("data")
+        .joinpath(name)
+        .read_text(encoding="utf-8")
+    )
     rows: list[Any] = json.loads(text)
     return rows
 

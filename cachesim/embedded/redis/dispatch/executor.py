@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.table import Command, Flag, commands
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.dispatch.command_table import Command, Flag, commands
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from fakeredis._socket import FakeSocket
 from fakeredis.model import ExpiringMembersSet, StreamEntryKey, XStream, ZSet
 from fakeredis.model._stream import MIN_KEY
 
-from cachesim.embedded.redis.values import WRONG_TYPE, Hash, is_integer
+from cachesim.embedded.redis.keyspace.values import WRONG_TYPE, Hash, is_integer
 from cachesim.protocols.resp import Error, Reply, double
 
 _VERSION = (7, 0)

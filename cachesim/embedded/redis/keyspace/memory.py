@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cachesim.embedded.redis.values import Hash, is_integer
+from cachesim.embedded.redis.keyspace.values import Hash, is_integer
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.keyspace import Keyspace
+    from cachesim.embedded.redis.keyspace.keyspace import Keyspace
 
 _EMPTY = 1_600_000  # bytes that a server takes without data
 _SAMPLES = 16

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from cachesim.protocols.resp import request
 
 if TYPE_CHECKING:
-    from cachesim.embedded.redis.functions import Functions
-    from cachesim.embedded.redis.keyspace import Keyspace
+    from cachesim.embedded.redis.keyspace.keyspace import Keyspace
+    from cachesim.embedded.redis.scripting.functions import Functions
 
 _PIECE = 64 * 1024  # bytes
 _FEW = 100  # keys that are dumped in one go
@@ -72,7 +72,7 @@ class Snapshot:
             self._put(request([b"FLUSHALL"]))
 
     def _dump(self, key: bytes) -> Iterator[None]:
-        from cachesim.embedded.redis.keyspace import recreate
+        from cachesim.embedded.redis.keyspace.keyspace import recreate
 
         again = key in self._changed
         self._changed.pop(key, None)

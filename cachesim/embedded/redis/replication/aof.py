@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cachesim.embedded.turns import Turns
+from cachesim.aio.turns import Turns
 from cachesim.protocols.resp import Limits, RequestParser
 
 _PIECE = 64 * 1024

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.stream import Sink
+from cachesim.embedded.redis.replication.backlog import Sink
 
 if TYPE_CHECKING:
+    from cachesim.embedded.redis.connections.session import Session
     from cachesim.embedded.redis.server import Server
-    from cachesim.embedded.redis.session import Session
 
 _OUTPUT_LIMIT = 256 << 20  # bytes that may wait for a replica
 

@@ -4,9 +4,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.aof import Draft
-from cachesim.embedded.redis.client import Client
-from cachesim.embedded.redis.view import Member
+from cachesim.embedded.redis.cluster.gossip import Member
+from cachesim.embedded.redis.connections.client import Client
+from cachesim.embedded.redis.replication.aof import Draft
 from cachesim.protocols.resp import Limits, RequestParser, request
 
 if TYPE_CHECKING:

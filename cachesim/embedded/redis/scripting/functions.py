@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.globs import matcher
-from cachesim.embedded.redis.scripting import Running, ended
-from cachesim.embedded.redis.worker import Worker, WorkerEnded
+from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.scripting.scripts import Running, ended
+from cachesim.embedded.redis.scripting.worker import Worker, WorkerEnded
 from cachesim.protocols.resp import Error, Pairs, Reply, Unordered, request
 
 if TYPE_CHECKING:

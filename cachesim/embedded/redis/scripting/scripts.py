@@ -11,14 +11,14 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
-from cachesim.embedded.redis.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.table import Flag
-from cachesim.embedded.redis.worker import Worker, WorkerEnded
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.dispatch.command_table import Flag
+from cachesim.embedded.redis.scripting.worker import Worker, WorkerEnded
 from cachesim.protocols.resp import Error, Raw, Reply
 
 if TYPE_CHECKING:
+    from cachesim.embedded.redis.connections.session import Session
     from cachesim.embedded.redis.server import Server
-    from cachesim.embedded.redis.session import Session
 
 _NOT_ALLOWED = "ERR This Redis command is not allowed from script"
 _NOT_BUSY = "NOTBUSY No scripts in execution right now."

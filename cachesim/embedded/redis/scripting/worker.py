@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.versions import version_of
+from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.protocols.resp import Error, Limits, Reply, RequestParser, encode
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cachesim.clock import ManualClock
-from cachesim.embedded.redis.view import ALL_SLOTS, Member, Message, View, ranges
+from cachesim.embedded.redis.cluster.gossip import ALL_SLOTS, Member, Message, View, ranges
 
 TIMEOUT = 2.0  # seconds
 

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from tests.embedded.mutations import HANG
-from tests.embedded.redis.script_mutations import try_many
+from tests.embedded.redis.scripting.script_mutations import try_many
 
 INPUTS, SEED = 150, 1
 """`python -m tests.embedded.redis.script_mutations` does more."""

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.embedded.redis.differential import Pair
-from tests.embedded.redis.script_mutations import SCRIPTS
+from tests.embedded.redis.scripting.script_mutations import SCRIPTS
 
 
 @pytest.mark.parametrize("resp", [2, 3])

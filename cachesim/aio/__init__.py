@@ -1,0 +1,1 @@
+"""What the emulated servers run on: event loop, timers, pipes, TLS."""

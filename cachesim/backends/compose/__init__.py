@@ -1,0 +1,1 @@
+"""The topology in containers that docker compose owns."""

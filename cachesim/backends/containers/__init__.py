@@ -1,0 +1,1 @@
+"""The topology in containers that cachesim makes and removes."""

@@ -1,0 +1,1 @@
+"""The process that carries a topology and answers calls for it."""

@@ -1,0 +1,1 @@
+"""What operators see and set: INFO, statistics, settings, the log, versions."""

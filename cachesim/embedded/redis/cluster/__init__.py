@@ -1,0 +1,1 @@
+"""Cluster mode: slots, gossip and the cluster bus."""

@@ -1,0 +1,1 @@
+"""Clients: sessions, blocked clients, subscriptions, tracking."""

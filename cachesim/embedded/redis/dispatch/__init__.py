@@ -1,0 +1,1 @@
+"""From a request to its handler: the command table, ACLs, the executor."""

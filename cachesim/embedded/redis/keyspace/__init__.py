@@ -1,0 +1,1 @@
+"""Keys, their values and their memory; snapshots and dumps of them."""

@@ -1,0 +1,1 @@
+"""The append-only file, the backlog, and both sides of replication."""

@@ -1,0 +1,1 @@
+"""Lua: scripts and functions, each node's in a process of its own."""

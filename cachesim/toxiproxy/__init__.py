@@ -1,0 +1,1 @@
+"""Toxiproxy's HTTP API: a client, and toxics as values."""
