@@ -17,13 +17,14 @@ FORBIDDEN_COMMANDS = (
 MAX_CONNECTIONS = 65_000
 """How many connections a node takes."""
 
-SHARD = "0001"
-"""The name of the one node group."""
 
+def test_failover_called(shard: str) -> str:
+    """Return the event at the beginning of a test failover.
 
-def test_failover_called() -> str:
-    """The event at the beginning of a test failover."""
-    return f"Test Failover API called for node group {SHARD}"
+    Args:
+        shard: the id of the node group, such as `0001`.
+    """
+    return f"Test Failover API called for node group {shard}"
 
 
 def failover_completed(primary: str, replica: str) -> str:

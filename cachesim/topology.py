@@ -7,8 +7,11 @@ The numbers are the production architecture's: one Redis shard of one primary an
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 GIB = 2**30
+SLOTS = 16384
+"""The hash slots of a Redis cluster, shared out among its shards."""
 
 
 class Service(StrEnum):
@@ -47,22 +50,50 @@ class Node:
     """One server.
 
     Attributes:
+        name: such as `redis-a` or `memcached-b`.
         service: `Service.REDIS` or `Service.MEMCACHED`.
         zone: the name of its zone.
         max_memory: in bytes.
     """
 
+    name: str
     service: Service
     zone: str
     max_memory: int = field(compare=False)
 
-    @property
-    def name(self) -> str:
-        """`redis-a`, `memcached-b`."""
-        return f"{self.service}-{self.zone}"
-
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A group of Redis nodes with the same data: ElastiCache's node group.
+
+    Attributes:
+        id: ElastiCache's name for it, such as `0001`.
+        nodes: in the order of their zones.
+        slots: the hash slots that it serves.
+        first_primary: the name of the node that is the primary at the start.
+    """
+
+    id: str
+    nodes: tuple[Node, ...]
+    slots: range
+    first_primary: str
+
+    def node_in(self, zone: str) -> Node:
+        """Return the node in a zone (`a` or `az-a`).
+
+        Raises:
+            ValueError: there is none.
+        """
+        for node in self.nodes:
+            if zone in (node.zone, str(Zone(node.zone))):
+                return node
+        raise ValueError(f"no zone {zone!r}: there are {', '.join(n.zone for n in self.nodes)}")
+
+    def __str__(self) -> str:
+        return self.id
 
 
 @dataclass(frozen=True)
@@ -123,25 +154,28 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Topology:
-    """All that runs, in a fixed order: by zone, Redis before Memcached.
+    """All zones and nodes.
 
     Attributes:
-        primary: the name of the Redis node that is the primary at the start.
+        zones: in a fixed order.
+        shards: the Redis shards. There is one for now.
+        memcached: the Memcached nodes, in the order of their zones.
     """
 
     zones: tuple[Zone, ...]
-    nodes: tuple[Node, ...]
-    primary: str
+    shards: tuple[Shard, ...]
+    memcached: tuple[Node, ...]
 
-    @property
+    @cached_property
     def redis(self) -> tuple[Node, ...]:
-        """The Redis nodes."""
-        return tuple(n for n in self.nodes if n.service is Service.REDIS)
+        """The Redis nodes of all shards."""
+        return tuple(node for shard in self.shards for node in shard.nodes)
 
-    @property
-    def memcached(self) -> tuple[Node, ...]:
-        """The Memcached nodes."""
-        return tuple(n for n in self.nodes if n.service is Service.MEMCACHED)
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes in a fixed order: by zone, Redis before Memcached."""
+        both = (*self.redis, *self.memcached)
+        return tuple(node for zone in self.zones for node in both if node.zone == zone.name)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -180,6 +214,18 @@ class Topology:
                 return node
         raise ValueError(f"no node {name!r}: there are {', '.join(n.name for n in self.nodes)}")
 
+    def shard_of(self, name: str) -> Shard:
+        """Return the shard that a Redis node belongs to.
+
+        Raises:
+            ValueError: there is no such Redis node.
+        """
+        for shard in self.shards:
+            if any(node.name == name for node in shard.nodes):
+                return shard
+        known = ", ".join(node.name for node in self.redis)
+        raise ValueError(f"no Redis node {name!r}: there are {known}")
+
 
 def production(memory_scale: float = 1.0) -> Topology:
     """The production architecture.
@@ -188,9 +234,11 @@ def production(memory_scale: float = 1.0) -> Topology:
         memory_scale: the share of production's memory that each node gets, above 0.
     """
     zones = tuple(Zone(name) for name in "abc")
-    nodes = tuple(
-        Node(service, zone.name, int(gib * GIB * memory_scale))
-        for zone in zones
-        for service, gib in ((Service.REDIS, 10), (Service.MEMCACHED, 12))
-    )
-    return Topology(zones, nodes, primary="redis-a")
+
+    def nodes(service: Service, gib: int) -> tuple[Node, ...]:
+        memory = int(gib * GIB * memory_scale)
+        return tuple(Node(f"{service}-{zone.name}", service, zone.name, memory) for zone in zones)
+
+    redis = nodes(Service.REDIS, 10)
+    shard = Shard("0001", redis, range(SLOTS), first_primary=redis[0].name)
+    return Topology(zones, (shard,), nodes(Service.MEMCACHED, 12))

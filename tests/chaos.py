@@ -259,7 +259,7 @@ def assert_as_new(sim: Simulator) -> None:
     Raises:
         AssertionError: it is not; the message says in what.
     """
-    assert sim.control_plane.primary == sim.topology.primary
+    assert sim.control_plane.primary == sim.topology.shards[0].first_primary
     assert sim.faults.active == []
     assert [h.name for h in sim.links.values() if not h.enabled or h.toxics] == []
     with closing(_through_links(sim)) as clients:
@@ -272,7 +272,7 @@ def assert_as_new(sim: Simulator) -> None:
         with closing(sim.redis_cluster()) as client:
             client.set("chaos", "as new")
             assert client.get("chaos") == "as new"
-        assert clients.redis(sim.topology.primary).wait(2, 1000) == 2
+        assert clients.redis(sim.topology.shards[0].first_primary).wait(2, 1000) == 2
         for node in sim.topology.redis:
             one = clients.redis(node.name)
             with one.client() as connection:

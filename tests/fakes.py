@@ -327,7 +327,7 @@ class FakeShard:
         self._probes: dict[str, Probe] = {}
         self._looked_at = clock.monotonic()
         self.nodes = {node.name: FakeNode() for node in topology.nodes}
-        self.nodes[topology.primary].role = Role.PRIMARY
+        self.nodes[topology.shards[0].first_primary].role = Role.PRIMARY
         self.calls: list[Call] = []
         self.silent: dict[tuple[str, str], float] = {}
         self.unpowered: set[str] = set()

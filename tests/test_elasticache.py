@@ -5,7 +5,9 @@ from cachesim import elasticache
 
 def test_texts() -> None:
     """Events have exactly the texts of ElastiCache's."""
-    assert elasticache.test_failover_called() == ("Test Failover API called for node group 0001")
+    assert elasticache.test_failover_called("0001") == (
+        "Test Failover API called for node group 0001"
+    )
     assert elasticache.failover_completed("redis-a", "redis-b") == (
         "Failover from primary node redis-a to replica node redis-b completed"
     )

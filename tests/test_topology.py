@@ -11,6 +11,7 @@ from cachesim.topology import (
     Link,
     Node,
     Service,
+    Shard,
     Topology,
     Zone,
     production,
@@ -33,7 +34,50 @@ def test_nodes() -> None:
 
 def test_primary() -> None:
     """The first zone has the primary at the start."""
-    assert TOPOLOGY.primary == "redis-a"
+    assert TOPOLOGY.shards[0].first_primary == "redis-a"
+
+
+def test_shards() -> None:
+    """There is one shard: it has all Redis nodes and all hash slots."""
+    (shard,) = TOPOLOGY.shards
+    assert str(shard) == shard.id == "0001"
+    assert shard.nodes == TOPOLOGY.redis
+    assert (shard.slots[0], shard.slots[-1], len(shard.slots)) == (0, 16383, 16384)
+
+
+def test_several_shards() -> None:
+    """With several shards, each has nodes of its own, and the Redis nodes are those of all."""
+    first = TOPOLOGY.shards[0]
+    nodes = tuple(Node(f"second-{z}", Service.REDIS, z, 1) for z in "abc")
+    second = Shard("0002", nodes, range(8192, 16384), "second-b")
+    topology = Topology(TOPOLOGY.zones, (first, second), TOPOLOGY.memcached)
+    assert topology.redis == (*first.nodes, *second.nodes)
+    assert [node.name for node in topology.nodes][:3] == ["redis-a", "second-a", "memcached-a"]
+    assert topology.shard_of("redis-a") is first
+    assert topology.shard_of("second-c") is second
+    assert second.node_in("c") is nodes[2]
+    assert {link.target for link in topology.links if link.service is Service.BUS} == {
+        node.name for node in topology.redis
+    }
+
+
+@pytest.mark.parametrize("name", ["memcached-a", "redis-d"])
+def test_no_shard(name: str) -> None:
+    """Only Redis nodes are of a shard."""
+    with pytest.raises(ValueError, match=f"^no Redis node '{name}': there are redis-a, redis-b, "):
+        TOPOLOGY.shard_of(name)
+
+
+@pytest.mark.parametrize("zone", ["b", "az-b"])
+def test_node_in_a_zone(zone: str) -> None:
+    """The node of a shard in a zone is found by the zone's name and by what it is shown as."""
+    assert TOPOLOGY.shards[0].node_in(zone).name == "redis-b"
+
+
+def test_no_node_in_a_zone() -> None:
+    """An unknown zone is an error that lists the zones of the shard's nodes."""
+    with pytest.raises(ValueError, match=r"^no zone 'd': there are a, b, c$"):
+        TOPOLOGY.shards[0].node_in("d")
 
 
 def test_links() -> None:
@@ -136,14 +180,14 @@ def test_unknown_node() -> None:
 
 def test_same_node_with_other_memory() -> None:
     """Which node it is does not depend on how much memory it has."""
-    assert Node(Service.REDIS, "a", 1) == Node(Service.REDIS, "a", 2)
+    assert Node("redis-a", Service.REDIS, "a", 1) == Node("redis-a", Service.REDIS, "a", 2)
 
 
 def test_frozen() -> None:
     """A topology is data: it can't be changed."""
-    field = "primary"
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(TOPOLOGY, field, "redis-b")
+    for data, field in ((TOPOLOGY, "shards"), (TOPOLOGY.shards[0], "first_primary")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(data, field, "redis-b")
     assert isinstance(hash(TOPOLOGY), int)
     assert production() == TOPOLOGY
     assert isinstance(TOPOLOGY, Topology)

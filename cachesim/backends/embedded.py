@@ -149,7 +149,7 @@ class EmbeddedBackend:
                     node.zone,
                     directory,
                     addresses,
-                    self._topology.primary,
+                    self._topology.shards[0].first_primary,
                     engine=self._settings.engine,
                     users=acl_users(self._credentials),
                     replication_user=ADMIN_USER,

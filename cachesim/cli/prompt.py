@@ -38,11 +38,11 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
     """
     run = find_run(name)
     env = run.env(secrets=True) or {}
-    nodes = {it["name"]: it["endpoint"] for it in call(run, "status")["nodes"]}
+    nodes = {it["name"]: it for it in call(run, "status")["nodes"]}
     if node not in nodes:
         raise CachesimError(f"no node {node!r}: there are {', '.join(nodes)}")
-    endpoint = Endpoint.parse(nodes[node])
-    if node.startswith("memcached"):
+    endpoint = Endpoint.parse(nodes[node]["endpoint"])
+    if nodes[node]["role"] is None:  # only Redis nodes have one
         return _memcached(endpoint, env, command)
     for program in ("redis-cli", "valkey-cli"):
         if path := shutil.which(program):

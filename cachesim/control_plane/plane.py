@@ -260,13 +260,14 @@ class ControlPlane:
         self._events = events
         self._group = group
         self._clock = clock or SystemClock()
+        self._shard_id = topology.shards[0].id
         self._redis = [node.name for node in topology.redis]
         self._nodes = [node.name for node in topology.nodes]
         self._zones = {node.name: node.zone for node in topology.nodes}
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.restart(topology.primary, seed)
+        self.restart(topology.shards[0].first_primary, seed)
 
     @property
     def timing(self) -> Timing:
@@ -342,7 +343,9 @@ class ControlPlane:
             now = self._clock.monotonic()
             promised = now + self._draw(self._failover_draws, self.timing.promotion)
             self._failover = _Failover(promised, requested=True, candidate=candidate)
-            self._record("failover-call", self._group, elasticache.test_failover_called())
+            self._record(
+                "failover-call", self._group, elasticache.test_failover_called(self._shard_id)
+            )
             self._signal(Signal.REQUESTED)
 
     def _replica_in(self, zone: str) -> str:

@@ -125,7 +125,7 @@ def nodes_conf(
     """
     # From 7.2 on, each node would otherwise draw a shard's id of its own, and may leave itself out
     # of its CLUSTER SHARDS. Redis 7.0 reads a host name there, until it hears from the node.
-    shard = f",,shard-id={ids[topology.primary]}"
+    shard = f",,shard-id={ids[topology.shards[0].first_primary]}"
     # Nobody listens there. A node without an address would count as failed.
     predecessor = f"{PREDECESSOR} 127.0.0.1:1@1{shard} master - 0 0 1 connected 0-16383\n"
 

@@ -12,7 +12,7 @@ from cachesim.faults.injector import Fault, Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.servers.redis_cluster import Cluster
-from cachesim.topology import Endpoint, Link, Node, Role, Topology, Zone
+from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Topology, Zone
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
 
@@ -126,7 +126,7 @@ class Shard:
 
     def __getitem__(self, zone: str) -> RedisHandle:
         """The node of a zone."""
-        return self._nodes[f"redis-{zone}"]
+        return {node.zone: node for node in self}[zone]
 
     def wait_for_failover(self, timeout: float | None = None) -> RedisHandle:
         """Wait until a failover is completed: one that this method has not yet told of.
@@ -249,11 +249,14 @@ class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
 
     def __init__(self, handles: list[LinkHandle]) -> None:
         self._handles = {(h.link.source, h.link.target, str(h.link.service)): h for h in handles}
+        self._services = {
+            h.link.target: str(h.link.service) for h in handles if h.link.source == CLIENT
+        }
 
     def __getitem__(self, key: tuple[str, ...]) -> LinkHandle:
         source, target, *service = key
         try:
-            return self._handles[source, target, service[0] if service else target.split("-")[0]]
+            return self._handles[source, target, service[0] if service else self._services[target]]
         except KeyError:
             known = ", ".join(map(str, self._handles))
             raise KeyError(f"no link {key}: there are {known}") from None

@@ -463,7 +463,8 @@ class Simulator:
             self._carrier.tls,
         )
         try:
-            Cluster(self.topology, through).wait_healthy(self.topology.primary, deadline)
+            primary = self.topology.shards[0].first_primary
+            Cluster(self.topology, through).wait_healthy(primary, deadline)
             for node in self.topology.memcached:
                 _wait_for_memcached(node.name, through, deadline)
         except NotReady as error:
@@ -496,9 +497,10 @@ class Simulator:
         # What others break meanwhile would be healed by nobody: they wait.
         with self._lock, self.control_plane.suspended(), self.faults.suspended():
             self.faults.heal_all()
+            primary = self.topology.shards[0].first_primary
             try:
-                if not self._is_well(self.topology.primary):
-                    self._repair(self.topology.primary)
+                if not self._is_well(primary):
+                    self._repair(primary)
                 self._flush(Deadline(_RESET_LIMIT))
             except NotReady as error:
                 log = self._carrier.backend.logs(error.node)
@@ -506,7 +508,7 @@ class Simulator:
             name = f"{self.seed if seed is None else seed} {draws}".strip()
             self.faults.reseed(name)
             self.control_plane.timing = timing or Timing.of(self.settings)
-            self.control_plane.restart(self.topology.primary, name)
+            self.control_plane.restart(primary, name)
             self.redis.forget()
             self.events.record("reset", self.name, "healed and flushed")
 
@@ -570,7 +572,7 @@ class Simulator:
                 self._parts.nodes.replace(node.name)
 
     def _flush(self, deadline: Deadline) -> None:
-        self._cluster.flush(self.topology.primary, deadline)
+        self._cluster.flush(self.topology.shards[0].first_primary, deadline)
         for client in self._memcached_admin.values():
             client.flush_all()
 

@@ -249,7 +249,7 @@ def _arrow(path: str) -> str:
 def address_plan() -> Iterator[str]:
     """The one address of a node, from everywhere: the links to it, by name."""
     topology = production()
-    target = topology.node(topology.primary)
+    target = topology.node(topology.shards[0].first_primary)
     links = [k for k in topology.links if k.target == target.name and k.service is target.service]
     width, step, proxies, servers = 226, 257, 112, 232
     left = {zone.name: 10 + i * step for i, zone in enumerate(topology.zones)}

@@ -246,7 +246,7 @@ class ComposeBackend(ContainerNodes):
         admin = NodeClients(self.admin, ADMIN_USER, password, tls)
         try:
             Cluster(topology, admin).converge(
-                topology.primary,
+                topology.shards[0].first_primary,
                 int(settings["node_timeout_seconds"] * 1000),
                 Deadline(self._start_timeout),
             )

@@ -162,7 +162,8 @@ class _Template(Template):
 
 def _compose_file(plan: Plan, settings: Settings) -> str:
     topology = plan.topology
-    redis = sorted((n.name for n in topology.redis), key=lambda name: name != topology.primary)
+    primary = topology.shards[0].first_primary
+    redis = sorted((n.name for n in topology.redis), key=lambda name: name != primary)
     limit = math.ceil(settings.start_timeout_seconds)
     return _template("docker-compose.yml").substitute(
         server_image=_yaml(settings.server_image),
@@ -213,7 +214,7 @@ def _readme(plan: Plan) -> str:
     }
     return _template("README.md").substitute(
         table="\n".join(f"| {' | '.join([head, *cells])} |" for head, cells in rows.items()),
-        port=plan.endpoint(plan.topology.primary).port,
+        port=plan.endpoint(plan.topology.shards[0].first_primary).port,
     )
 
 

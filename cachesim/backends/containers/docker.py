@@ -193,10 +193,9 @@ class DockerBackend(ContainerNodes):
             members = {n.name: pool.submit(create_member, n) for n in self._topology.nodes}
             # All files at once, through whichever container has the volume: 60 ms a call.
             archive = pool.submit(archive_of, self._files())
+            primary = self._topology.shards[0].first_primary
             filled = pool.submit(
-                lambda: (
-                    members[self._topology.primary].result().put_archive(FILES, archive.result())
-                )
+                lambda: members[primary].result().put_archive(FILES, archive.result())
             )
 
             def start_member(node: Node) -> None:
@@ -313,7 +312,7 @@ class DockerBackend(ContainerNodes):
         admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
             Cluster(self._topology, admin).form(
-                self._topology.primary, self._node_timeout_ms, deadline
+                self._topology.shards[0].first_primary, self._node_timeout_ms, deadline
             )
         except NotReady as error:
             raise NotReady(

@@ -166,7 +166,7 @@ class ContainerNodes:
         known = self._plan.first_cluster(drawn_ids(topology))
         files = {path: (uids[path.partition("/")[0]], text) for path, text in known.items()}
         # The volume is one for all.
-        self._containers[topology.primary].put_archive(FILES, archive_of(files))
+        self._containers[topology.shards[0].first_primary].put_archive(FILES, archive_of(files))
 
     def _aof_of(self, node: str) -> tarfile.TarFile:
         """The parts of a node's append-only file, with the folder that they are in."""
