@@ -24,7 +24,7 @@ from typing import Any
 
 from cachesim import Simulator
 from cachesim.backends.base import NodeState
-from cachesim.control_plane.plane import State
+from cachesim.control_plane.states import State
 from cachesim.errors import CachesimError
 from cachesim.faults.injector import Fault
 from cachesim.servers.clients import DEFAULT_USER, NodeClients, errors

@@ -7,6 +7,7 @@ from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.clock import Clock
+from cachesim.control_plane.actions import Branch
 from cachesim.control_plane.evidence import (
     INTERVAL,
     MISSED,
@@ -15,7 +16,6 @@ from cachesim.control_plane.evidence import (
     RedisProbe,
     Silence,
 )
-from cachesim.control_plane.plane import Branch
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
 from cachesim.topology import Endpoint, Role, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -302,7 +302,7 @@ class FakeNode:
 
 
 class FakeShard:
-    """The nodes as the control plane sees them: its `Evidence` and its `Shard`.
+    """The nodes as the control plane sees them: its `Evidence` and its `ShardActions`.
 
     The evidence is as of the last `look`.
 
@@ -379,18 +379,18 @@ class FakeShard:
         return Silence(since, self._looked_at)
 
     def fence(self, node: str) -> int | None:
-        """See `Shard.fence`."""
+        """See `ShardActions.fence`."""
         self.calls.append(("fence", node))
         fenced = self.nodes[node]
         answers = fenced.up and node not in self.unfenceable
         return fenced.offset if answers and fenced.role is Role.PRIMARY else None
 
     def unfence(self, node: str) -> None:
-        """See `Shard.unfence`."""
+        """See `ShardActions.unfence`."""
         self.calls.append(("unfence", node))
 
     def promote(self, node: str) -> Branch:
-        """See `Shard.promote`."""
+        """See `ShardActions.promote`."""
         self.calls.append(("promote", node))
         promoted = self.nodes[node]
         # Redis takes over with a replica only.
@@ -404,23 +404,23 @@ class FakeShard:
         return self.branches[node]
 
     def branch(self, primary: str) -> Branch:
-        """See `Shard.branch`."""
+        """See `ShardActions.branch`."""
         if primary not in self.branches:
             raise FaultError(f"{primary} does not answer")
         return self.branches[primary]
 
-    def asked_from(self, node: str, history: str) -> int | None:
-        """See `Shard.asked_from`."""
+    def psync_offset(self, node: str, history: str) -> int | None:
+        """See `ShardActions.psync_offset`."""
         return self.asked.get((node, history))
 
     def in_sync(self, node: str, primary: str) -> bool:
-        """See `Shard.in_sync`."""
+        """See `ShardActions.in_sync`."""
         follower, followed = self.nodes[node], self.nodes[primary]
         roles = follower.role, followed.role
         return roles == (Role.REPLICA, Role.PRIMARY) and node not in self.unsynced
 
     def replace(self, node: str) -> None:
-        """See `Shard.replace`."""
+        """See `ShardActions.replace`."""
         self.calls.append(("replace", node))
         if self._zones[node] in self.unpowered:
             raise NoPower(f"{node} can't be started: az-{self._zones[node]} has no power")

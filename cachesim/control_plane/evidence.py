@@ -92,6 +92,18 @@ class Evidence(Protocol):
         ...
 
 
+def answers(evidence: Evidence, node: str) -> bool:
+    """Return whether a node answered its last probe."""
+    probe = evidence.probe(node)
+    return probe is not None and probe.answered
+
+
+def redis_answer(evidence: Evidence, node: str) -> RedisProbe | None:
+    """Return the last probe of a Redis node if it answered, or else None."""
+    probe = evidence.probe(node)
+    return probe if isinstance(probe, RedisProbe) and probe.answered else None
+
+
 class Answers:
     """How long the nodes took for their answers in the last seconds."""
 

@@ -34,7 +34,7 @@ _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOT
 """Errors of connecting that tell of this process, and nothing of the node."""
 
 
-class Monitor:
+class Prober:
     """Threads that keep the evidence up to date, from `start` to `stop`.
 
     Args:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from cachesim.clock import Deadline
-from cachesim.control_plane.plane import Branch
+from cachesim.control_plane.actions import Branch
 from cachesim.errors import FaultError, NotReady
 from cachesim.faults.nodes import Nodes
 from cachesim.servers.clients import NodeClients
@@ -16,7 +16,7 @@ _MORE_THAN_THERE_ARE = 1000
 
 
 class RedisShard:
-    """The one shard; `cachesim.control_plane.plane.Shard` says what each method does.
+    """The one shard; `ShardActions` says what each method does.
 
     Args:
         logs: gives so many of the last lines of a node's log.
@@ -56,7 +56,7 @@ class RedisShard:
             raise FaultError(str(error)) from error
 
     def branch(self, primary: str) -> Branch:
-        """See `control_plane.Shard`."""
+        """See `ShardActions`."""
         from redis.exceptions import RedisError
 
         try:
@@ -83,8 +83,8 @@ class RedisShard:
         # Afterwards: until then, an old primary that lives may have sent more.
         return self.branch(node)
 
-    def asked_from(self, node: str, history: str) -> int | None:
-        """See `control_plane.Shard`. A node keeps nothing of it but what its log says."""
+    def psync_offset(self, node: str, history: str) -> int | None:
+        """See `ShardActions`. A node keeps nothing of it but what its log says."""
         asked = re.findall(rf"request {history}:(\d+)", self._logs(node, _LOG_LINES))
         return max(map(int, asked)) - 1 if asked else None
 

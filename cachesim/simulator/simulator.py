@@ -18,9 +18,11 @@ from cachesim.backends.base import Backend, NodeState, Progress
 from cachesim.backends.remote import RemoteBackend
 from cachesim.backends.selection import choose, no_engine_named
 from cachesim.clock import Deadline
-from cachesim.control_plane.plane import ControlPlane, State, Timing
-from cachesim.control_plane.prober import Monitor
+from cachesim.control_plane.plane import ControlPlane
+from cachesim.control_plane.prober import Prober
 from cachesim.control_plane.redis_shard import RedisShard
+from cachesim.control_plane.states import State
+from cachesim.control_plane.timing import Timing
 from cachesim.errors import CachesimError, FaultError, NotReady, SettingsError, StartError
 from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
@@ -327,16 +329,16 @@ class Simulator:
         witnesses = [ToxiproxyClient(backend.toxiproxy(zone)) for zone in servers]
         for witness in witnesses:
             life.callback(witness.close)
-        monitor = Monitor(
+        prober = Prober(
             self.topology, self._admin, [w.version for w in witnesses], self.events, self.name
         )
-        monitor.start()
-        life.callback(monitor.stop)
-        self.faults = Faults(self.topology, links, nodes, monitor, self.events, str(self.seed))
+        prober.start()
+        life.callback(prober.stop)
+        self.faults = Faults(self.topology, links, nodes, prober, self.events, str(self.seed))
         shard = RedisShard(self._admin, self._cluster, nodes, backend.logs)
         self.control_plane = ControlPlane(
             self.topology,
-            monitor.evidence,
+            prober.evidence,
             shard,
             Timing.of(self.settings),
             self.events,

@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import pytest_cachesim
 from cachesim.cli import app as cli
-from cachesim.control_plane.plane import TRANSITIONS, State
+from cachesim.control_plane.states import TRANSITIONS, State
 from cachesim.runs.env import MEANINGS
 from cachesim.settings import Settings
 from cachesim.topology import CLIENT, production

@@ -181,7 +181,7 @@ class Run:
     @contextmanager
     def test(self, item: pytest.Item, sim: "Simulator") -> Iterator["Simulator"]:
         """The topology for one test, as new before it and healed after it."""
-        from cachesim.control_plane.plane import Timing
+        from cachesim.control_plane.timing import Timing
 
         self._user = item
         wanted = self._wanted(item)

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from cachesim import Simulator
 from cachesim.clock import Deadline
-from cachesim.control_plane.plane import State
+from cachesim.control_plane.states import State
 from cachesim.errors import FaultError, NotReady
 from tests.chaos import _tail, assert_as_new, wait_until_well
 from tests.contract.helpers import through_link, until

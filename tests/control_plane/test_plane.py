@@ -6,17 +6,13 @@ from collections.abc import Callable
 import pytest
 
 from cachesim.clock import ManualClock
-from cachesim.control_plane import plane
+from cachesim.control_plane import failover
+from cachesim.control_plane.actions import Branch
+from cachesim.control_plane.detection import RECONNECTING
 from cachesim.control_plane.evidence import INTERVAL
-from cachesim.control_plane.plane import (
-    RECONNECTING,
-    TRANSITIONS,
-    Branch,
-    ControlPlane,
-    Signal,
-    State,
-    Timing,
-)
+from cachesim.control_plane.plane import ControlPlane
+from cachesim.control_plane.states import TRANSITIONS, Signal, State
+from cachesim.control_plane.timing import Timing
 from cachesim.errors import FaultError
 from cachesim.events import Event, EventLog
 from cachesim.topology import Role, production
@@ -437,7 +433,7 @@ def test_no_candidate(play: Play) -> None:
     play.until_state(State.PROMOTING)
     play.run(5)
     told = [e.message for e in play.events.of("waiting")]
-    assert told == ["there is no replica that can be promoted"]
+    assert told == ["no replica of shard 0001 can be promoted"]
     assert play.state() is State.PROMOTING
 
 
@@ -755,7 +751,7 @@ def test_loss_of_a_zombie_that_is_promoted_again(play: Play) -> None:
     assert play.plane.primary == "redis-a"
     (lost,) = play.events.of("lost")
     assert (lost.source, lost.data["lost_bytes"]) == ("redis-a", 381)
-    assert "redis-b never had" in lost.message
+    assert "redis-b never received" in lost.message
 
 
 def test_two_that_took_over_unseen_by_each_other(play: Play) -> None:
@@ -895,7 +891,7 @@ def test_requested_failover_to_a_dead_replica(play: Play) -> None:
 def test_requested_failover_during_a_failover(play: Play) -> None:
     """A failover is refused while another is under way."""
     play.down("redis-a")
-    with pytest.raises(FaultError, match="under way already: the shard is detecting"):
+    with pytest.raises(FaultError, match="in progress already: the shard is detecting"):
         play.plane.failover()
     play.until_state(State.PROMOTING)
     with pytest.raises(FaultError, match="the shard is promoting"):
@@ -1129,7 +1125,7 @@ def test_transition(
     table = Table()
     reach, give = WAYS[state, signal]
     reach(play)
-    monkeypatch.setattr(plane, "TRANSITIONS", table)
+    monkeypatch.setattr(failover, "TRANSITIONS", table)
     give(play)
     assert table.taken[-1] == (state, signal)
     assert play.state() is TRANSITIONS[state, signal]

@@ -1,4 +1,4 @@
-"""The monitor's history of append-only files, and what it takes for life."""
+"""The prober's history of append-only files, and what it takes for life."""
 
 import errno
 import ssl
@@ -11,7 +11,7 @@ import redis.exceptions
 
 from cachesim.clock import ManualClock
 from cachesim.control_plane.evidence import Probe, RedisProbe
-from cachesim.control_plane.prober import Monitor
+from cachesim.control_plane.prober import Prober
 from cachesim.events import EventLog
 from cachesim.servers.clients import NodeClients
 from cachesim.topology import Endpoint, production
@@ -25,10 +25,10 @@ def test_size_some_seconds_ago(ago: float, size: int | None) -> None:
     clock = ManualClock(4)
     tls = ssl.create_default_context()
     admin = NodeClients(lambda node: Endpoint(node, 1), "user", "password", tls)
-    monitor = Monitor(production(), admin, (), EventLog(), "test", clock)
+    prober = Prober(production(), admin, (), EventLog(), "test", clock)
     for second in (1, 2, 3):
-        monitor._note_size("redis-a", second, 100 + second)
-    assert monitor.aof_size("redis-a", ago) == size
+        prober._note_size("redis-a", second, 100 + second)
+    assert prober.aof_size("redis-a", ago) == size
 
 
 class Failing:
@@ -84,14 +84,14 @@ def test_what_an_error_tells(error: Exception, lives: bool | None) -> None:
     """An error that the node has answered with is life; one of this process tells nothing."""
     failing = Failing(error)
     clock = ManualClock(4)
-    monitor = Monitor(production(), cast(Any, failing), (), EventLog(), "test", clock)
-    watch: Callable[[str], None] = monitor._watch_redis
+    prober = Prober(production(), cast(Any, failing), (), EventLog(), "test", clock)
+    watch: Callable[[str], None] = prober._watch_redis
     thread = threading.Thread(target=watch, args=("redis-a",))
     thread.start()
     for _ in range(2):  # the first one is done with then
         assert failing.tries.acquire(timeout=10)
-    probe: Probe | None = monitor.evidence.probe("redis-a")
-    monitor._stopping.set()
+    probe: Probe | None = prober.evidence.probe("redis-a")
+    prober._stopping.set()
     thread.join()
     assert (None if probe is None else probe.answered) is lives
     is_loading = isinstance(probe, RedisProbe) and probe.is_loading

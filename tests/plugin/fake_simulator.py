@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Self
 
 from cachesim.backends.base import Progress
-from cachesim.control_plane.plane import Timing
+from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
 from cachesim.settings import Settings
 

@@ -1,0 +1,67 @@
+"""Decides whether a primary is lost, from evidence alone: it does not know the faults."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cachesim.control_plane.evidence import MISSED, Evidence, RedisProbe, Silence, redis_answer
+
+RECONNECTING = 1.5
+"""Seconds for which a replica's link may be down before that counts against its primary. Replicas
+try to connect once a second, so they do not find a restarted primary at once."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A primary is lost.
+
+    Attributes:
+        since: when it was lost, in monotonic seconds.
+        until: up to when the evidence shows that, in monotonic seconds.
+        why: a text for the event log.
+    """
+
+    since: float
+    until: float
+    why: str
+
+
+def find_loss(
+    primary: str, nodes: Sequence[str], evidence: Evidence, settled_at: float
+) -> Loss | None:
+    """Return the loss of a shard's primary, or None if it is not lost.
+
+    Args:
+        primary: the name of the primary.
+        nodes: the names of all nodes of the shard.
+        settled_at: when the primary became one; evidence from before does not count.
+    """
+    probe = evidence.probe(primary)
+    if probe is None:
+        return None
+    if not probe.answered:
+        loss = Loss(probe.since, max(probe.at, probe.until), "does not answer")
+        return loss if probe.at > settled_at else None
+    if isinstance(probe, RedisProbe) and probe.is_loading:
+        return None  # no replica can follow it yet
+    # A majority of the shard's nodes, so both replicas of three nodes: otherwise a partition
+    # between two zones would fail over a primary that its clients still reach.
+    needed = len(nodes) // 2 + 1
+    deaf = [s for n in nodes if n != primary and (s := _deafness(n, primary, evidence))]
+    if len(deaf) < needed:
+        return None
+    since = max(settled_at, sorted(silence.since for silence in deaf)[needed - 1])
+    until = min(silence.until for silence in deaf)
+    if until - since <= MISSED * evidence.interval:
+        return None
+    return Loss(since, until, f"is not heard by {len(deaf)} replicas")
+
+
+def _deafness(replica: str, primary: str, evidence: Evidence) -> Silence | None:
+    """Return for how long a replica that answers has not heard the primary."""
+    probe = redis_answer(evidence, replica)
+    if probe is None:
+        return None
+    down_since = probe.link_down_since
+    if down_since is not None and probe.at - down_since > RECONNECTING:
+        return Silence(down_since, probe.at)
+    return evidence.silence(replica, primary)

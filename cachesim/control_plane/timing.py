@@ -1,0 +1,55 @@
+"""How long the phases of a failover take."""
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cachesim.control_plane.evidence import INTERVAL, PROBE_TIMEOUT
+
+if TYPE_CHECKING:
+    from cachesim.settings import Settings
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long the phases take: ranges in seconds at speed 1, and the speed."""
+
+    detection: tuple[float, float]
+    promotion: tuple[float, float]
+    replacement: tuple[float, float]
+    node_timeout: float
+    speed: float = 1.0
+
+    @classmethod
+    def of(cls, settings: "Settings") -> "Timing":
+        """Return the timing that the settings ask for."""
+        return cls(
+            settings.detection_seconds,
+            settings.promotion_seconds,
+            settings.replacement_seconds,
+            settings.node_timeout_seconds,
+            settings.speed,
+        )
+
+    @property
+    def probe_interval(self) -> float:
+        """Seconds between two probes: a tenth of the shortest failover, from 0.05 to 0.25.
+
+        More frequent probes than needed keep a laptop's processor busy.
+        """
+        shortest = (self.detection[0] + self.promotion[0]) / self.speed
+        return min(max(INTERVAL, shortest / 10), 5 * INTERVAL)
+
+    @property
+    def probe_timeout(self) -> float:
+        """Seconds until a silent node counts as unreachable: less than the shortest detection."""
+        return min(PROBE_TIMEOUT, self.detection[0] / self.speed / 2)
+
+    @property
+    def longest_failover(self) -> float:
+        """The longest time from the loss of a primary to the promotion of a replica, in seconds."""
+        return (self.detection[1] + self.promotion[1]) / self.speed
+
+    def draw(self, draws: random.Random, span: tuple[float, float]) -> float:
+        """Draw a duration from one of the ranges; return it in seconds at the present speed."""
+        return draws.uniform(*span) / self.speed
