@@ -1,0 +1,27 @@
+"""How long the phases take."""
+
+import pytest
+
+from cachesim.control_plane.timing import Timing
+from tests.control_plane.play import DETECTION, PROMOTION, REPLACEMENT, Play
+
+
+def test_longest_failover() -> None:
+    """The longest failover is the longest detection and the longest promotion, at that speed."""
+    assert Timing(DETECTION, PROMOTION, REPLACEMENT, 15.0, 10.0).longest_failover == 3.0
+
+
+@pytest.mark.parametrize(("speed", "timeout"), [(1, 0.25), (20, 0.25), (100, 0.05)])
+def test_probe_timeout(speed: float, timeout: float) -> None:
+    """A probe's timeout is a quarter of a second, or half of the shortest detection."""
+    assert Timing(DETECTION, PROMOTION, REPLACEMENT, 15.0, speed).probe_timeout == timeout
+
+
+def test_detection_at_speed() -> None:
+    """At a speed of 30 the same draws take a thirtieth."""
+    play, fast = Play(), Play(speed=30)
+    play.down("redis-a")
+    fast.down("redis-a")
+    for phase in ("detection", "promotion"):
+        slow = play.detecting().data[phase]
+        assert fast.detecting().data[phase] == pytest.approx(slow / 30)
