@@ -82,6 +82,9 @@ class Connection:
         """A side is gone."""
         if self.client.is_lost and self.server.is_lost and not self._gone:
             self._gone = True
+            # A stall's timer would keep what it holds, and all that is behind it, for days.
+            self.client.stop()
+            self.server.stop()
             self._on_end(self)
 
 

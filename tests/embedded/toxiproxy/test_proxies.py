@@ -1,6 +1,7 @@
 """The proxies, on real sockets and inside the process."""
 
 import asyncio
+import gc
 import socket
 import sys
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from cachesim.aio.pipe import pipe
-from cachesim.embedded.toxiproxy.connection import HELD_MAX
+from cachesim.embedded.toxiproxy.connection import HELD_MAX, Connection
 from cachesim.embedded.toxiproxy.proxies import (
     Change,
     Connected,
@@ -710,6 +711,11 @@ def test_stall_hides_an_end() -> None:
     run(test)
 
 
+def instances(kind: type) -> list[object]:
+    """The objects of a class that are alive."""
+    return [it for it in gc.get_objects() if isinstance(it, kind)]
+
+
 def test_receiver_leaves_during_a_stall() -> None:
     """What is held for a receiver that is gone meanwhile hinders nothing."""
 
@@ -723,6 +729,23 @@ def test_receiver_leaves_during_a_stall() -> None:
             heal(r.proxies)
             await eventually(lambda: r.proxy.connections == 0)
             await r.connect()
+
+    run(test)
+
+
+def test_both_leave_during_a_stall() -> None:
+    """A connection without ends is forgotten at once, with what the stall holds."""
+
+    async def test() -> None:
+        async with rig() as r:
+            client, server = await r.connect()
+            stall(r.proxies)
+            server.send(b"held")
+            await asyncio.sleep(0.01)
+            client.reset()
+            server.reset()
+            await eventually(lambda: r.proxy.connections == 0)
+            await eventually(lambda: gc.collect() >= 0 and not instances(Connection))
 
     run(test)
 
