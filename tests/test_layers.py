@@ -42,13 +42,16 @@ NATURAL_CIRCLES = (
     group(
         "embedded.redis",
         """
-        admin.info admin.stats cluster.bus cluster.slots commands commands.clients
-        commands.cluster commands.collections commands.connection commands.expiry
-        commands.generic commands.hash commands.pubsub commands.scanning
-        commands.scripting commands.server commands.string commands.transactions
-        commands.waiting commands.watchers connections.blocked connections.client
+        admin.info cluster.bus cluster.slots commands commands.acl commands.bitmap
+        commands.client commands.cluster commands.command commands.common.blocking
+        commands.common.by_fakeredis commands.common.expiry commands.common.help
+        commands.common.scan commands.common.session commands.common.unsupported
+        commands.connection commands.generic commands.geo commands.hash
+        commands.hyperloglog commands.list commands.pubsub commands.scripting
+        commands.server commands.set commands.sorted_set commands.stream
+        commands.string commands.transactions connections.blocked connections.client
         connections.pubsub connections.session connections.tracking
-        dispatch.executor keyspace.snapshot replication.primary replication.replica
+        dispatch.executor replication.primary replication.replica
         scripting.functions scripting.scripts scripting.worker server
         """,
     ),

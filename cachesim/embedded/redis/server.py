@@ -463,7 +463,7 @@ class Server:
             write: see `Snapshot`.
             done: called when it is the data of the present moment that was written.
         """
-        snapshot = Snapshot(self.store, self.functions, write)
+        snapshot = Snapshot(self.store, self.functions.requests, write)
         self._snapshots.append(snapshot)
 
         def steps() -> Iterator[None]:

@@ -2,11 +2,13 @@
 
 `python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine, one
 that runs with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes` and
-otherwise as it comes, and writes the files in `cachesim/embedded/redis/data/` anew.
+otherwise as it comes. It writes the files in `cachesim/embedded/redis/data/` and
+`tests/embedded/redis/commands/groups.json` anew.
 """
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import redis
 import cachesim
 
 DATA = Path(cachesim.__file__).parent / "embedded" / "redis" / "data"
+GROUPS = Path(__file__).parent / "commands" / "groups.json"
+"""The commands of each group."""
 _OF_THE_RUN = ("dir", "port", "logfile", "maxmemory", "pidfile", "cluster-config-file")
 """Settings that tell of the captured process, not of Redis."""
 
@@ -41,12 +45,24 @@ def main(port: int) -> None:
     commands = sorted(ask(client, "COMMAND"), key=lambda row: str(row[0]))
     (DATA / "commands.json").write_text(one_a_line(commands))
     helpful = [row[0] for row in commands if any(sub[0] == f"{row[0]}|help" for sub in row[9])]
-    texts = [[name, ask(client, name, "HELP")] for name in [*helpful, "debug"]]
+    texts = [[name, ask(client, name, "HELP")] for name in helpful]
     (DATA / "help.json").write_text(one_a_line(texts))
     settings = ask(client, "CONFIG", "GET", "*")
     named = sorted(zip(settings[::2], settings[1::2], strict=True))
     kept = [[name, "" if name in _OF_THE_RUN else value] for name, value in named]
     (DATA / "config.json").write_text(one_a_line(kept))
+    groups: dict[str, list[str]] = {}
+    for name, group in sorted(groups_in(ask(client, "COMMAND", "DOCS"))):
+        groups.setdefault(group, []).append(name)
+    GROUPS.write_text(one_a_line([list(row) for row in sorted(groups.items())]))
+
+
+def groups_in(docs: list[Any]) -> Iterator[tuple[str, str]]:
+    """Yield commands and subcommands with their groups."""
+    for name, flat in zip(docs[::2], docs[1::2], strict=True):
+        texts = dict(zip(flat[::2], flat[1::2], strict=True))
+        yield name, texts["group"]
+        yield from groups_in(texts.get("subcommands", []))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,8 @@
-"""What a node counts and remembers: errors, slow requests, refused ones."""
+"""What a node counts and keeps: errors, slow requests, refused requests."""
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
-
-from cachesim.embedded.redis.connections.client import Client
-
-if TYPE_CHECKING:
-    from cachesim.embedded.redis.dispatch.executor import Entry
+from collections.abc import Sequence
 
 
 class Stats:
@@ -33,36 +28,43 @@ class Stats:
 
 
 class SlowLog:
-    """The last requests that took longer than a threshold."""
+    """The last requests that took longer than a threshold.
+
+    Attributes:
+        limit: how many are kept.
+    """
 
     def __init__(self) -> None:
         self.limit = 128
         self._next = 0
         self._entries: deque[list[object]] = deque()
 
-    def add(self, client: Client, entry: "Entry", arguments: list[bytes], taken: int) -> None:
-        """Remember one.
+    def add(
+        self, command: str, arguments: Sequence[bytes], taken: int, address: str, name: bytes
+    ) -> None:
+        """Keep a request.
 
         Args:
             taken: microseconds.
+            address: of the client.
+            name: of the client.
         """
-        if entry.command.name in ("exec",) or not self.limit:
+        if command == "exec" or not self.limit:
             return
         shown = [_shortened(argument) for argument in arguments[:31]]
         if len(arguments) > 32:
             shown.append(b"... (%d more arguments)" % (len(arguments) - 31))
         elif len(arguments) == 32:
             shown.append(_shortened(arguments[31]))
-        address = getattr(client, "address", "")
         self._entries.appendleft(
-            [self._next, int(time.time()), taken, shown, address.encode(), client.name]
+            [self._next, int(time.time()), taken, shown, address.encode(), name]
         )
         self._next += 1
         while len(self._entries) > self.limit:
             self._entries.pop()
 
     def last(self, count: int) -> list[object]:
-        """The newest ones, newest first; all for -1."""
+        """Return the newest entries, newest first; all of them for -1."""
         entries = list(self._entries)
         return list(entries if count < 0 else entries[:count])
 
@@ -70,7 +72,7 @@ class SlowLog:
         return len(self._entries)
 
     def reset(self) -> None:
-        """Forget them."""
+        """Delete all entries."""
         self._entries.clear()
 
 
@@ -81,19 +83,26 @@ def _shortened(argument: bytes) -> bytes:
 
 
 class AclLog:
-    """The last refused logins and requests."""
+    """The last logins and requests that were refused.
+
+    Args:
+        limit: how many are kept.
+    """
 
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
         self._entries: list[tuple[tuple[str, str, bytes, bytes], list[float], str]] = []
 
-    def add(self, client: Client, reason: str, context: str, thing: bytes) -> None:
-        """Remember one; the same again within a minute is counted only."""
-        user = client.user.name if client.user is not None else b"default"
-        self.add_for(client, reason, context, thing, user)
+    def add(self, reason: str, context: str, thing: bytes, user: bytes, client: str) -> None:
+        """Keep a refusal. The same one within a minute is only counted.
 
-    def add_for(self, client: Client, reason: str, context: str, thing: bytes, user: bytes) -> None:
-        """Remember one by the name that somebody has given."""
+        Args:
+            reason: `auth`, `command`, `key` or `channel`.
+            context: `toplevel`, `multi` or `lua`.
+            thing: the command, key or channel that was refused.
+            user: the name that the client has given.
+            client: its line of CLIENT LIST.
+        """
         key = reason, context, thing, user
         now = time.time()
         for index, (known, times, _) in enumerate(self._entries):
@@ -101,11 +110,11 @@ class AclLog:
                 times.append(now)
                 self._entries.insert(0, self._entries.pop(index))
                 return
-        self._entries.insert(0, (key, [now], client.describe()))
+        self._entries.insert(0, (key, [now], client))
         del self._entries[self._limit :]
 
     def last(self, count: int) -> list[dict[bytes, object]]:
-        """The newest ones, newest first."""
+        """Return the newest entries, newest first."""
         now = time.time()
         return [
             {
@@ -121,5 +130,5 @@ class AclLog:
         ]
 
     def reset(self) -> None:
-        """Forget them."""
+        """Delete all entries."""
         self._entries.clear()

@@ -1,10 +1,11 @@
-"""CLUSTER."""
+"""The cluster commands: CLUSTER, READONLY, READWRITE, ASKING."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.cluster.gossip import SLOTS, Member, ranges
 from cachesim.embedded.redis.cluster.slots import slot_of
+from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
@@ -220,6 +221,26 @@ def fixed(client: Client, arguments: list[bytes]) -> Answer:
     raise Error(_ONE_SHARD)
 
 
+# --- of one connection ----------------------------------------------------------------------
+
+
+def readonly(client: Client, arguments: list[bytes]) -> Answer:
+    """READONLY: let a replica answer."""
+    client.follows = True
+    return "OK"
+
+
+def readwrite(client: Client, arguments: list[bytes]) -> Answer:
+    """READWRITE: let a replica redirect again."""
+    client.follows = False
+    return "OK"
+
+
+def asking(client: Client, arguments: list[bytes]) -> Answer:
+    """ASKING: nothing ever migrates here, so it changes nothing."""
+    return "OK"
+
+
 _FIXED = (
     "addslots", "addslotsrange", "bumpepoch", "delslots", "delslotsrange", "flushslots",
     "forget", "meet", "reset", "set-config-epoch", "setslot",
@@ -227,6 +248,8 @@ _FIXED = (
 
 HANDLERS: Mapping[str, Handler] = {
     **{f"cluster|{name}": fixed for name in _FIXED},
+    **help_of("cluster"),
+    "asking": asking,
     "cluster|count-failure-reports": count_failure_reports,
     "cluster|countkeysinslot": countkeysinslot,
     "cluster|failover": failover,
@@ -242,4 +265,6 @@ HANDLERS: Mapping[str, Handler] = {
     "cluster|shards": shards,
     "cluster|slaves": replicas,
     "cluster|slots": slots,
+    "readonly": readonly,
+    "readwrite": readwrite,
 }

@@ -1,37 +1,23 @@
-"""Commands on the connection itself: who, which protocol, whether a replica answers."""
+"""The connection commands: user, protocol, PING. CLIENT is in `client`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.admin.versions import version_of
+from cachesim.embedded.redis.commands import client as client_commands
+from cachesim.embedded.redis.commands.client import check_name
+from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.acl import WRONG_PASSWORD
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
 from cachesim.protocols.resp import Error, Pairs
 
-if TYPE_CHECKING:
-    from cachesim.embedded.redis.connections.session import Session
-
-
-def session_of(client: Client) -> "Session":
-    """The connection of a client.
-
-    Raises:
-        Error: it has none, such as a script.
-    """
-    from cachesim.embedded.redis.connections.session import Session
-
-    if not isinstance(client, Session):
-        raise Error("ERR This Redis command is not allowed from script")
-    return client
-
 
 def _log_in(client: Client, name: bytes, password: bytes) -> None:
     server = client.server
     user = server.acl.authenticate(name, password)
     if user is None:
-        server.acl_log.add_for(client, "auth", "toplevel", b"AUTH", name)
+        server.acl_log.add("auth", "toplevel", b"AUTH", name, client.describe())
         raise Error(WRONG_PASSWORD)
     client.be(user)
 
@@ -48,16 +34,6 @@ def auth(client: Client, arguments: list[bytes]) -> Answer:
     name = arguments[1] if len(arguments) == 3 else b"default"
     _log_in(client, name, arguments[-1])
     return "OK"
-
-
-def check_name(name: bytes) -> None:
-    """Refuse a name that CLIENT LIST could not show.
-
-    Raises:
-        Error: it is such a name.
-    """
-    if any(not 0x21 <= char <= 0x7E for char in name):
-        raise Error("ERR Client names cannot contain spaces, newlines or special characters.")
 
 
 def hello(client: Client, arguments: list[bytes]) -> Answer:
@@ -143,31 +119,23 @@ def reset(client: Client, arguments: list[bytes]) -> Answer:
     return "RESET"
 
 
-def readonly(client: Client, arguments: list[bytes]) -> Answer:
-    """READONLY: let a replica answer."""
-    client.follows = True
-    return "OK"
-
-
-def readwrite(client: Client, arguments: list[bytes]) -> Answer:
-    """READWRITE: let a replica redirect again."""
-    client.follows = False
-    return "OK"
-
-
-def asking(client: Client, arguments: list[bytes]) -> Answer:
-    """ASKING: nothing ever migrates here, so it changes nothing."""
+def select(client: Client, arguments: list[bytes]) -> Answer:
+    """SELECT index."""
+    index = integer(arguments[1])
+    if not -(2**31) <= index < 2**31:
+        raise Error("ERR value is out of range, value must between -2147483648 and 2147483647")
+    if index:
+        raise Error("ERR SELECT is not allowed in cluster mode")
     return "OK"
 
 
 HANDLERS: Mapping[str, Handler] = {
-    "asking": asking,
+    **client_commands.HANDLERS,
     "auth": auth,
     "echo": echo,
     "hello": hello,
     "ping": ping,
     "quit": quit_,
-    "readonly": readonly,
-    "readwrite": readwrite,
     "reset": reset,
+    "select": select,
 }

@@ -1,19 +1,26 @@
-"""Commands on keys, whatever they hold."""
+"""The generic commands: on keys of any type, their expiry, and WAIT. fakeredis runs SORT alone."""
 
 import random
 from collections.abc import Mapping
 from itertools import islice
 
-from cachesim.embedded.redis.commands.expiry import as_milliseconds
-from cachesim.embedded.redis.commands.scanning import cursor_of, hashed, options, page
+from cachesim.embedded.redis.commands.common.expiry import (
+    as_milliseconds,
+    expire_conditions,
+    is_past,
+    moment_of,
+)
+from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.scan import cursor_of, hashed, options, page
+from cachesim.embedded.redis.commands.common.unsupported import not_supported
 from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.dump import dumped, restored
 from cachesim.embedded.redis.keyspace.globs import matcher
-from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, integer
+from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, copied, encoding_of, integer
+from cachesim.embedded.redis.replication.primary import GET_ACK
 from cachesim.protocols.resp import Error
-
-_OTHER_DATABASE = "ERR SELECT is not allowed in cluster mode"
 
 
 def del_(client: Client, arguments: list[bytes]) -> Answer:
@@ -62,8 +69,6 @@ def renamenx(client: Client, arguments: list[bytes]) -> Answer:
 
 def copy(client: Client, arguments: list[bytes]) -> Answer:
     """COPY source destination [DB 0] [REPLACE]."""
-    from cachesim.embedded.redis.keyspace.keyspace import copied
-
     replace = False
     at = 3
     while at < len(arguments):
@@ -125,56 +130,115 @@ def randomkey(client: Client, arguments: list[bytes]) -> Answer:
     return next(iter(client.store), None)
 
 
-def dbsize(client: Client, arguments: list[bytes]) -> Answer:
-    """DBSIZE."""
-    return len(client.store)
-
-
-def flushall(client: Client, arguments: list[bytes]) -> Answer:
-    """FLUSHALL [ASYNC | SYNC], FLUSHDB [ASYNC | SYNC]."""
-    if len(arguments) > 2 or (
-        len(arguments) == 2 and arguments[1].lower() not in (b"async", b"sync")
-    ):
-        raise Error(SYNTAX)
-    client.server.clear()
-    client.server.executor.effects = [arguments]
-    return "OK"
-
-
 def move(client: Client, arguments: list[bytes]) -> Answer:
     """MOVE key db."""
     raise Error("ERR MOVE is not allowed in cluster mode")
 
 
-def swapdb(client: Client, arguments: list[bytes]) -> Answer:
-    """SWAPDB a b."""
-    raise Error("ERR SWAPDB is not allowed in cluster mode")
+# --- expiry ---------------------------------------------------------------------------------
 
 
-def select(client: Client, arguments: list[bytes]) -> Answer:
-    """SELECT index."""
-    index = integer(arguments[1])
-    if not -(2**31) <= index < 2**31:
-        raise Error("ERR value is out of range, value must between -2147483648 and 2147483647")
-    if index:
-        raise Error(_OTHER_DATABASE)
-    return "OK"
+def _expire(client: Client, arguments: list[bytes], unit: bytes, name: str) -> Answer:
+    store, key = client.store, arguments[1]
+    flags = expire_conditions(arguments[3:])
+    amount = integer(arguments[2])
+    moment = moment_of(client, amount, unit, name)
+    item = store.get(key)
+    if item is None:
+        return 0
+    present = item.expireat
+    if b"nx" in flags and present is not None:
+        return 0
+    if b"xx" in flags and present is None:
+        return 0
+    if b"gt" in flags and (present is None or moment <= present):
+        return 0
+    if b"lt" in flags and present is not None and moment >= present:
+        return 0
+    executor = client.server.executor
+    if is_past(client, moment) and not client.obeyed:
+        store.remove(key)
+        executor.effects = [[b"DEL", key]]
+    else:
+        store.set_expiry(key, moment)
+        executor.effects = [[b"PEXPIREAT", key, as_milliseconds(moment)]]
+    return 1
+
+
+def expire(client: Client, arguments: list[bytes]) -> Answer:
+    """EXPIRE key seconds [NX | XX | GT | LT]."""
+    return _expire(client, arguments, b"ex", "expire")
+
+
+def pexpire(client: Client, arguments: list[bytes]) -> Answer:
+    """PEXPIRE key milliseconds [NX | XX | GT | LT]."""
+    return _expire(client, arguments, b"px", "pexpire")
+
+
+def expireat(client: Client, arguments: list[bytes]) -> Answer:
+    """EXPIREAT key seconds [NX | XX | GT | LT]."""
+    return _expire(client, arguments, b"exat", "expireat")
+
+
+def pexpireat(client: Client, arguments: list[bytes]) -> Answer:
+    """PEXPIREAT key milliseconds [NX | XX | GT | LT]."""
+    return _expire(client, arguments, b"pxat", "pexpireat")
+
+
+def _left(client: Client, key: bytes, *, absolute: bool, seconds: bool) -> int:
+    item = client.store.get(key)
+    if item is None:
+        return -2
+    if item.expireat is None:
+        return -1
+    at = round(item.expireat * 1000)
+    if not absolute:
+        at = max(0, at - int(client.store.now * 1000))
+    return (at + 500) // 1000 if seconds else at
+
+
+def ttl(client: Client, arguments: list[bytes]) -> Answer:
+    """TTL key."""
+    return _left(client, arguments[1], absolute=False, seconds=True)
+
+
+def pttl(client: Client, arguments: list[bytes]) -> Answer:
+    """PTTL key."""
+    return _left(client, arguments[1], absolute=False, seconds=False)
+
+
+def expiretime(client: Client, arguments: list[bytes]) -> Answer:
+    """EXPIRETIME key."""
+    return _left(client, arguments[1], absolute=True, seconds=True)
+
+
+def pexpiretime(client: Client, arguments: list[bytes]) -> Answer:
+    """PEXPIRETIME key."""
+    return _left(client, arguments[1], absolute=True, seconds=False)
+
+
+def persist(client: Client, arguments: list[bytes]) -> Answer:
+    """PERSIST key."""
+    item = client.store.get(arguments[1])
+    if item is None or item.expireat is None:
+        return 0
+    client.store.set_expiry(arguments[1], None)
+    return 1
+
+
+# --- whole values ---------------------------------------------------------------------------
 
 
 def dump(client: Client, arguments: list[bytes]) -> Answer:
     """DUMP key."""
-    from cachesim.embedded.redis.keyspace.keyspace import parts_of
-
     item = client.store.get(arguments[1])
     if item is None:
         return None
-    return dumped(client.store.type_name(item.value), parts_of(item.value))
+    return dumped(client.store.type_name(item.value), item.value)
 
 
 def restore(client: Client, arguments: list[bytes]) -> Answer:
     """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME s] [FREQ n]."""
-    from cachesim.embedded.redis.keyspace.keyspace import made_of
-
     key, store = arguments[1], client.store
     flags: set[bytes] = set()
     at = 4
@@ -192,36 +256,129 @@ def restore(client: Client, arguments: list[bytes]) -> Answer:
     ttl = integer(arguments[2])
     if ttl < 0:
         raise Error("ERR Invalid TTL value, must be >= 0")
-    kind, parts = restored(arguments[3])
+    value = restored(arguments[3])
     moment = None
     if ttl:
         moment = ttl / 1000 if b"absttl" in flags else store.now + ttl / 1000
-    store.put(key, made_of(kind, parts), moment)
+    store.put(key, value, moment)
     if moment is not None:
         words = [b"RESTORE", key, as_milliseconds(moment), arguments[3], b"REPLACE", b"ABSTTL"]
         client.server.executor.effects = [words]
     return "OK"
 
 
+def sort(client: Client, arguments: list[bytes]) -> Answer:
+    """SORT key [LIMIT offset count] [ASC | DESC] [ALPHA] [STORE key]."""
+    at = 2
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word in (b"by", b"get") and at + 1 < len(arguments):
+            if word == b"get" or b"*" in arguments[at + 1]:
+                raise Error(f"ERR {word.decode().upper()} option of SORT denied in cluster mode.")
+            at += 1
+        elif word == b"limit":
+            at += 2
+        at += 1
+    name = arguments[0].lower().decode()
+    return client.store.run(name, arguments[1:], client.resp)
+
+
+# --- OBJECT ---------------------------------------------------------------------------------
+
+
+def object_encoding(client: Client, arguments: list[bytes]) -> Answer:
+    """OBJECT ENCODING key."""
+    item = client.store.get(arguments[2])
+    if item is None:
+        return None
+    return encoding_of(item.value, client.store.type_name(item.value)).encode()
+
+
+def object_refcount(client: Client, arguments: list[bytes]) -> Answer:
+    """OBJECT REFCOUNT key."""
+    return None if client.store.get(arguments[2]) is None else 1
+
+
+def object_idletime(client: Client, arguments: list[bytes]) -> Answer:
+    """OBJECT IDLETIME key: it is not kept."""
+    return None if client.store.get(arguments[2]) is None else 0
+
+
+def object_freq(client: Client, arguments: list[bytes]) -> Answer:
+    """OBJECT FREQ key."""
+    if client.store.get(arguments[2]) is None:
+        return None
+    raise Error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note "
+        "that when switching between policies at runtime LRU and LFU data will take some time to "
+        "adjust."
+    )
+
+
+# --- WAIT -----------------------------------------------------------------------------------
+
+
+def wait(client: Client, arguments: list[bytes]) -> Answer:
+    """WAIT numreplicas timeout."""
+    server = client.server
+    wanted = integer(arguments[1])
+    milliseconds = integer(arguments[2], "ERR timeout is not an integer or out of range")
+    if milliseconds < 0:
+        raise Error("ERR timeout is negative")
+    if server.is_replica:
+        raise Error(
+            "ERR WAIT cannot be used with replica instances. Please also note that since "
+            "Redis 4.0 if a replica is configured to be writable (which is not the "
+            "default) writes to replicas are just local and are not propagated."
+        )
+    offset = client.written_offset
+    server.stream.flush()
+
+    def attempt() -> Answer:
+        count = server.replicas.with_offset(offset)
+        return count if count >= wanted else None
+
+    answer = attempt()
+    if answer is not None or not client.may_block or not isinstance(client, Session):
+        return server.replicas.with_offset(offset)
+    if len(server.replicas):
+        server.stream.append_requests([GET_ACK])
+    return client.wait(
+        (), attempt, lambda: server.replicas.with_offset(offset), milliseconds / 1000
+    )
+
+
 HANDLERS: Mapping[str, Handler] = {
+    **help_of("object"),
     "copy": copy,
-    "dbsize": dbsize,
     "del": del_,
     "dump": dump,
     "exists": exists,
-    "flushall": flushall,
-    "flushdb": flushall,
+    "expire": expire,
+    "expireat": expireat,
+    "expiretime": expiretime,
     "keys": keys,
+    "migrate": not_supported,
     "move": move,
+    "object|encoding": object_encoding,
+    "object|freq": object_freq,
+    "object|idletime": object_idletime,
+    "object|refcount": object_refcount,
+    "persist": persist,
+    "pexpire": pexpire,
+    "pexpireat": pexpireat,
+    "pexpiretime": pexpiretime,
+    "pttl": pttl,
     "randomkey": randomkey,
     "rename": rename,
     "renamenx": renamenx,
     "restore": restore,
-    "restore-asking": restore,
     "scan": scan,
-    "select": select,
-    "swapdb": swapdb,
+    "sort": sort,
+    "sort_ro": sort,
     "touch": exists,
+    "ttl": ttl,
     "type": type_,
     "unlink": del_,
+    "wait": wait,
 }

@@ -1,15 +1,16 @@
-"""Commands on hashes."""
+"""The hash commands. None of them is run by fakeredis."""
 
 import random
 from collections.abc import Mapping
 from typing import cast
 
-from cachesim.embedded.redis.commands.scanning import scan_pairs
+from cachesim.embedded.redis.commands.common.scan import scan_pairs
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LOWEST,
+    MOST_RANDOM,
     SYNTAX,
     Hash,
     decimal,
@@ -18,8 +19,6 @@ from cachesim.embedded.redis.keyspace.values import (
 )
 from cachesim.protocols.resp import Error, Pairs, Reply
 
-_LONGEST_PACKED = 64  # bytes of a field or value, `hash-max-listpack-value`
-_MOST_PACKED = 512  # fields, `hash-max-listpack-entries`
 _OUT_OF_RANGE = "ERR value is out of range"
 
 
@@ -42,21 +41,6 @@ def _create(client: Client, key: bytes) -> Hash:
     return value
 
 
-def _put(value: Hash, field: bytes, content: bytes) -> bool:
-    """Set a field; whether it is new."""
-    old = value.get(field)
-    value[field] = content
-    if old is None:
-        value.payload += len(field) + len(content)
-        if len(field) > _LONGEST_PACKED or len(value) > _MOST_PACKED:
-            value.is_table = True
-    else:
-        value.payload += len(content) - len(old)
-    if len(content) > _LONGEST_PACKED:
-        value.is_table = True
-    return old is None
-
-
 def hset(client: Client, arguments: list[bytes]) -> Answer:
     """HSET key field value..."""
     if len(arguments) % 2:
@@ -65,7 +49,7 @@ def hset(client: Client, arguments: list[bytes]) -> Answer:
     value = _create(client, key)
     added = 0
     for at in range(2, len(arguments), 2):
-        added += _put(value, arguments[at], arguments[at + 1])
+        added += value.put(arguments[at], arguments[at + 1])
     client.store.dirty.append(key)
     return added
 
@@ -83,7 +67,7 @@ def hsetnx(client: Client, arguments: list[bytes]) -> Answer:
     present = find(client, arguments[1])
     if present is not None and arguments[2] in present:
         return 0
-    _put(_create(client, arguments[1]), arguments[2], arguments[3])
+    _create(client, arguments[1]).put(arguments[2], arguments[3])
     client.store.dirty.append(arguments[1])
     return 1
 
@@ -137,12 +121,7 @@ def hdel(client: Client, arguments: list[bytes]) -> Answer:
     value = find(client, key)
     if value is None:
         return 0
-    removed = 0
-    for field in arguments[2:]:
-        old = value.pop(field, None)
-        if old is not None:
-            value.payload -= len(field) + len(old)
-            removed += 1
+    removed = sum(map(value.remove, arguments[2:]))
     if not value:
         client.store.remove(key)
     elif removed:
@@ -159,7 +138,7 @@ def hincrby(client: Client, arguments: list[bytes]) -> Answer:
     number = integer(present, "ERR hash value is not an integer") + by
     if not LOWEST <= number <= HIGHEST:
         raise Error("ERR increment or decrement would overflow")
-    _put(_create(client, key), field, b"%d" % number)
+    _create(client, key).put(field, b"%d" % number)
     client.store.dirty.append(key)
     return number
 
@@ -175,7 +154,7 @@ def hincrbyfloat(client: Client, arguments: list[bytes]) -> Answer:
     if not present.is_finite():
         raise Error("ERR increment would produce NaN or Infinity")
     number = shown_decimal(present + by)
-    _put(_create(client, key), field, number)
+    _create(client, key).put(field, number)
     client.store.dirty.append(key)
     client.server.executor.effects = [[b"HSET", key, field, number]]
     return number
@@ -195,7 +174,7 @@ def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
     value = find(client, arguments[1])
     if not value or not count:
         return []
-    fields = picked(list(value), count)
+    fields = _picked(list(value), count)
     if not with_values:
         return cast(Reply, fields)
     if client.resp == 3:
@@ -203,11 +182,7 @@ def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
     return [word for field in fields for word in (field, value[field])]
 
 
-MOST_PICKED = 1_000_000
-"""How many random elements are given with repetitions. Redis gives any number."""
-
-
-def picked(members: list[bytes], count: int) -> list[bytes]:
+def _picked(members: list[bytes], count: int) -> list[bytes]:
     """Random members: distinct ones, or for a negative count with repetitions.
 
     Raises:
@@ -215,7 +190,7 @@ def picked(members: list[bytes], count: int) -> list[bytes]:
     """
     if count >= 0:
         return members if count >= len(members) else random.sample(members, count)
-    if -count > MOST_PICKED:
+    if -count > MOST_RANDOM:
         raise Error(_OUT_OF_RANGE)
     return random.choices(members, k=-count)
 

@@ -1,8 +1,9 @@
-"""Pub/sub, across the cluster, and sharded."""
+"""The pub/sub commands: of the cluster, and of the shard."""
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.commands.connection import session_of
+from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.pubsub import Listeners
 from cachesim.embedded.redis.dispatch.executor import Handler
@@ -102,6 +103,7 @@ def numpat(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **help_of("pubsub"),
     "psubscribe": subscribe,
     "publish": publish,
     "pubsub|channels": channels,

@@ -1,7 +1,8 @@
-"""EVAL, EVALSHA, SCRIPT, FUNCTION and FCALL."""
+"""The scripting commands: EVAL, EVALSHA, SCRIPT, FUNCTION, FCALL."""
 
 from collections.abc import Mapping
 
+from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.values import integer
@@ -194,6 +195,7 @@ def fcall(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **help_of("function", "script"),
     "eval": eval_,
     "eval_ro": eval_,
     "evalsha": evalsha,

@@ -1,9 +1,13 @@
-"""Commands on strings."""
+"""The string commands. fakeredis runs LCS alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.commands.expiry import absolute, as_milliseconds, is_past
+from cachesim.embedded.redis.commands.common.expiry import (
+    as_milliseconds,
+    is_past,
+    positive_moment_of,
+)
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.values import (
@@ -83,7 +87,7 @@ def set_(client: Client, arguments: list[bytes]) -> Answer:
     flags, unit, amount = _expiry_options(arguments[3:], _SET_FLAGS)
     if {b"nx", b"xx"} <= flags:
         raise Error(SYNTAX)
-    moment = absolute(client, integer(amount), unit, "set") if unit else None
+    moment = positive_moment_of(client, integer(amount), unit, "set") if unit else None
     old: bytes | None = None
     if b"get" in flags:
         item = string(client, key)
@@ -106,7 +110,7 @@ def set_(client: Client, arguments: list[bytes]) -> Answer:
 
 def _set_for(client: Client, arguments: list[bytes], unit: bytes, name: str) -> Answer:
     key, value = arguments[1], arguments[3]
-    moment = absolute(client, integer(arguments[2]), unit, name)
+    moment = positive_moment_of(client, integer(arguments[2]), unit, name)
     client.store.put(key, value, moment)
     client.server.executor.effects = [[b"SET", key, value, b"PXAT", as_milliseconds(moment)]]
     return "OK"
@@ -161,7 +165,7 @@ def getex(client: Client, arguments: list[bytes]) -> Answer:
     item = string(client, key)
     if item is None:
         return None
-    moment = absolute(client, integer(amount), unit, "getex") if unit else None
+    moment = positive_moment_of(client, integer(amount), unit, "getex") if unit else None
     value: bytes = item.value
     effects = client.server.executor
     if moment is not None and is_past(client, moment):

@@ -1,4 +1,4 @@
-"""MULTI, EXEC, DISCARD, WATCH, UNWATCH."""
+"""The commands of transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH."""
 
 from collections.abc import Mapping
 from typing import cast

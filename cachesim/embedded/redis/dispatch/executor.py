@@ -154,7 +154,7 @@ class Executor:
         entry.calls += 1
         entry.nanoseconds += taken
         if taken > server.slow_after:
-            server.slowlog.add(client, entry, arguments, taken // 1000)
+            self.log_slow(client, entry, arguments, taken)
         if server.store.dirty or self.effects is not None:
             self.written(client, arguments)
         elif server.tracking.sessions and entry.bits & _READS == _READS:
@@ -201,6 +201,19 @@ class Executor:
         """Count an error."""
         self._server.stats.error(error.text)
         return error
+
+    def log_slow(
+        self, client: Client, entry: Entry, arguments: list[bytes], nanoseconds: int
+    ) -> None:
+        """Add a request to the slow log."""
+        address = getattr(client, "address", "")
+        slowlog = self._server.slowlog
+        slowlog.add(entry.name, arguments, nanoseconds // 1000, address, client.name)
+
+    def log_denial(self, client: Client, reason: str, context: str, thing: bytes) -> None:
+        """Add a refused request to the ACL log; see `AclLog.add`."""
+        user = client.user.name if client.user is not None else b"default"
+        self._server.acl_log.add(reason, context, thing, user, client.describe())
 
     # --- checks -----------------------------------------------------------------------------
 
@@ -289,7 +302,7 @@ class Executor:
             return
         kind, text, thing = reason
         context = "toplevel" if client.transaction is None else "multi"
-        self._server.acl_log.add(client, kind, "lua" if client.in_script else context, thing)
+        self.log_denial(client, kind, "lua" if client.in_script else context, thing)
         raise Error(text)
 
 

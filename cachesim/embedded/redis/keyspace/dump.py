@@ -5,7 +5,9 @@ fakeredis pickles values, so a client could have anything run by its RESTORE. He
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from cachesim.embedded.redis.keyspace.values import Hash
 from cachesim.protocols.resp import Error
 
 _VERSION = 10  # of the format, Redis 7.0's
@@ -13,7 +15,6 @@ BAD = "ERR DUMP payload version or checksum are wrong"
 _STRING, _LIST, _SET, _HASH, _ZSET = 0, 1, 2, 4, 5
 _KINDS = {"string": _STRING, "list": _LIST, "set": _SET, "hash": _HASH, "zset": _ZSET}
 _MOST_ELEMENTS = 1 << 24
-Value = bytes | list[bytes]
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -45,12 +46,11 @@ def _length(count: int) -> bytes:
     return b"\x80" + struct.pack(">I", count)
 
 
-def dumped(kind: str, parts: list[bytes]) -> bytes:
-    """A value of a type.
+def dumped(kind: str, value: Any) -> bytes:
+    """Return a value in Redis's serialization.
 
     Args:
-        parts: the string, the elements, fields and values in turn, or members and scores (as
-            text) in turn.
+        kind: the type of the value, as `TYPE` says it.
 
     Raises:
         Error: values of that type can't be dumped here.
@@ -59,24 +59,27 @@ def dumped(kind: str, parts: list[bytes]) -> bytes:
         raise Error(f"ERR DUMP of a {kind} is not supported by an embedded node")
     code = _KINDS[kind]
     body = bytearray((code,))
+    body += _length(len(value))
     if code == _STRING:
-        body += _length(len(parts[0])) + parts[0]
+        body += value
+    elif code == _ZSET:
+        for member, score in value.items():
+            body += _length(len(member)) + member + struct.pack("<d", score)
+    elif code == _HASH:
+        for field, content in value.items():
+            body += _length(len(field)) + field + _length(len(content)) + content
     else:
-        body += _length(len(parts) // (2 if code in (_HASH, _ZSET) else 1))
-        for number, part in enumerate(parts):
-            if code == _ZSET and number % 2:
-                body += struct.pack("<d", float(part))
-            else:
-                body += _length(len(part)) + part
+        for element in value:
+            body += _length(len(element)) + element
     body += struct.pack("<H", _VERSION)
     return bytes(body) + struct.pack("<Q", crc64(bytes(body)))
 
 
-def restored(payload: bytes) -> tuple[str, list[bytes | float]]:
-    """What `dumped` made: the type, and its parts; scores as numbers.
+def restored(payload: bytes) -> Any:
+    """Return the value that was dumped.
 
     Raises:
-        Error: it is damaged, or in a form that is not plain.
+        Error: the payload is damaged, or in a form that is not plain.
     """
     if len(payload) < 11:
         raise Error(BAD)
@@ -85,14 +88,35 @@ def restored(payload: bytes) -> tuple[str, list[bytes | float]]:
         body + version
     ):
         raise Error(BAD)
-    code, reader = body[0], _reader(body, 1)
-    kind = next((name for name, known in _KINDS.items() if known == code), None)
-    if kind is None:
+    code = body[0]
+    if code not in _KINDS.values():
         raise Error("ERR Bad data format")
     try:
-        return kind, list(_parts(code, reader))
+        parts = list(_parts(code, _reader(body, 1)))
     except (IndexError, struct.error):
         raise Error("ERR Bad data format") from None
+    return _value(code, parts)
+
+
+def _value(code: int, parts: list[Any]) -> Any:
+    """Make a value of its elements, of its fields and contents, or of its members and scores."""
+    from fakeredis.model import ExpiringMembersSet, ZSet
+
+    if code == _STRING:
+        return parts[0]
+    if code == _LIST:
+        return parts
+    if code == _SET:
+        return ExpiringMembersSet(dict.fromkeys(parts))
+    if code == _HASH:
+        made = Hash()
+        for field, content in zip(parts[::2], parts[1::2], strict=True):
+            made.put(field, content)
+        return made
+    scored = ZSet()
+    for member, score in zip(parts[::2], parts[1::2], strict=True):
+        scored.add(member, score)
+    return scored
 
 
 def _reader(body: bytes, at: int) -> Callable[[int], bytes]:

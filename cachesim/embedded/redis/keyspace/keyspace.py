@@ -9,10 +9,8 @@ Its internals are used; the range of versions in pyproject.toml is narrow for th
 against fakeredis 2.40.
 """
 
-import copy
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any, cast
 
 from fakeredis import FakeServer
@@ -21,11 +19,10 @@ from fakeredis._commands import SUPPORTED_COMMANDS, Signature
 from fakeredis._core import Database
 from fakeredis._helpers import NoResponse, SimpleError, SimpleString
 from fakeredis._socket import FakeSocket
-from fakeredis.model import ExpiringMembersSet, StreamEntryKey, XStream, ZSet
-from fakeredis.model._stream import MIN_KEY
+from fakeredis.model import ExpiringMembersSet, XStream, ZSet
 
-from cachesim.embedded.redis.keyspace.values import WRONG_TYPE, Hash, is_integer
-from cachesim.protocols.resp import Error, Reply, double
+from cachesim.embedded.redis.keyspace.values import WRONG_TYPE, Hash
+from cachesim.protocols.resp import Error, Reply
 
 _VERSION = (7, 0)
 
@@ -266,23 +263,6 @@ class Keyspace:
         """What `TYPE` says of a value."""
         return _TYPE_NAMES.get(type(value), "none")
 
-    def encoding(self, value: Any) -> str:
-        """What `OBJECT ENCODING` says of a value, by the sizes at which Redis changes it."""
-        kind, count = type(value), len(value)
-        if kind is bytes:
-            return "int" if is_integer(value) else "embstr" if count <= 44 else "raw"
-        if kind is Hash:
-            return "hashtable" if value.is_table else "listpack"
-        if kind is list:
-            return "quicklist"
-        if kind is ExpiringMembersSet:
-            is_small = count <= 512 and all(map(is_integer, value))
-            return "intset" if is_small else "hashtable"
-        if kind is ZSet:
-            is_small = count <= 128 and all(len(member) <= 64 for member in value)
-            return "listpack" if is_small else "skiplist"
-        return "stream"
-
     # --- fakeredis's commands -----------------------------------------------------------------
 
     def knows(self, name: str) -> bool:
@@ -383,134 +363,3 @@ _TYPE_NAMES: dict[type, str] = {
     ZSet: "zset",
     XStream: "stream",
 }
-
-
-def copied(value: Any) -> Any:
-    """The same value once more."""
-    if type(value) is not Hash:
-        return copy.deepcopy(value)
-    other = Hash()
-    other.update(value)
-    other.payload, other.is_table = value.payload, value.is_table
-    return other
-
-
-# --- making values again ----------------------------------------------------------------------
-
-_BATCH = 128  # elements in one request
-
-
-def recreate(key: bytes, value: Any) -> Iterator[list[bytes]]:
-    """The requests that give a key its value, but for the expiry."""
-    if type(value) is bytes:
-        yield [b"SET", key, value]
-    elif type(value) is list:
-        for batch in _batches(value, _BATCH):
-            yield [b"RPUSH", key, *batch]
-    elif type(value) is Hash:
-        flat = (word for pair in value.items() for word in pair)
-        for batch in _batches(flat, 2 * _BATCH):
-            yield [b"HSET", key, *batch]
-    elif type(value) is ExpiringMembersSet:
-        for batch in _batches(value, _BATCH):
-            yield [b"SADD", key, *batch]
-    elif type(value) is ZSet:
-        scored = (word for member, score in value.items() for word in (double(score), member))
-        for batch in _batches(scored, 2 * _BATCH):
-            yield [b"ZADD", key, *batch]
-    elif type(value) is XStream:
-        yield from _recreate_stream(key, value)
-
-
-def _recreate_stream(key: bytes, stream: Any) -> Iterator[list[bytes]]:
-    if not len(stream):
-        yield [b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]
-    for entry, fields in stream:
-        yield [b"XADD", key, entry, *fields]
-    yield [
-        b"XSETID", key, stream.last_id.encode(), b"ENTRIESADDED", b"%d" % stream.entries_added,
-        b"MAXDELETEDID", stream.max_deleted_id.encode(),
-    ]  # fmt: skip
-    for name, group in stream._groups.items():
-        read = -1 if group.entries_read is None else group.entries_read
-        last = group.last_delivered_key.encode()
-        yield [b"XGROUP", b"CREATE", key, name, last, b"ENTRIESREAD", b"%d" % read]
-        for consumer in group.consumers:
-            yield [b"XGROUP", b"CREATECONSUMER", key, name, consumer]
-        for entry, pending in group.pel.items():
-            yield [
-                b"XCLAIM", key, name, pending.consumer_name, b"0", entry.encode(),
-                b"TIME", b"%d" % pending.time_read, b"RETRYCOUNT",
-                b"%d" % pending.times_delivered, b"FORCE", b"JUSTID",
-            ]  # fmt: skip
-
-
-def _batches(words: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    left = iter(words)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
-def parts_of(value: Any) -> list[bytes]:
-    """What a value is made of, flat; scores as text."""
-    if type(value) is bytes:
-        return [value]
-    if type(value) is Hash:
-        return [word for pair in value.items() for word in pair]
-    if type(value) is ZSet:
-        return [word for member, score in value.items() for word in (member, double(score))]
-    return list(value)
-
-
-def made_of(kind: str, parts: list[Any]) -> Any:
-    """The value of a type that is made of some parts."""
-    if kind == "string":
-        return parts[0]
-    if kind == "list":
-        return list(parts)
-    if kind == "set":
-        return ExpiringMembersSet(dict.fromkeys(parts))
-    if kind == "hash":
-        made = Hash()
-        for field, content in zip(parts[::2], parts[1::2], strict=True):
-            made[field] = content
-        made.payload = sum(map(len, parts))
-        made.is_table = len(made) > 512 or any(len(part) > 64 for part in parts)
-        return made
-    scored = ZSet()
-    for member, score in zip(parts[::2], parts[1::2], strict=True):
-        scored.add(member, score)
-    return scored
-
-
-def last_id(stream: Any) -> bytes:
-    """The newest id that a stream has given out."""
-    return cast(bytes, stream.last_id.encode())
-
-
-def set_stream_id(stream: Any, last: bytes, added: int | None, deleted: bytes | None) -> None:
-    """What XSETID does.
-
-    Raises:
-        Error: an id is malformed, or smaller than what is in the stream.
-    """
-    try:
-        last_id = StreamEntryKey.parse_str(last)
-        deleted_id = StreamEntryKey.parse_str(deleted) if deleted is not None else None
-    except SimpleError as error:
-        raise Error(error.value) from None
-    if deleted_id is not None and last_id < deleted_id:
-        raise Error(
-            "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id"
-        )
-    if len(stream) and last_id < stream._ids[-1]:
-        raise Error("ERR The ID specified in XSETID is smaller than the target stream top item")
-    if added is not None and len(stream) > added:
-        raise Error(
-            "ERR The entries_added specified in XSETID is smaller than the target stream length"
-        )
-    stream._last_id = last_id
-    if added is not None:
-        stream._entries_added = added
-    if deleted_id is not None and deleted_id != MIN_KEY:
-        stream._max_deleted_id = deleted_id

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from cachesim.embedded.redis.keyspace.recreate import recreate
 from cachesim.protocols.resp import request
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.keyspace.keyspace import Keyspace
-    from cachesim.embedded.redis.scripting.functions import Functions
 
 _PIECE = 64 * 1024  # bytes
 _FEW = 100  # keys that are dumped in one go
@@ -20,14 +20,18 @@ class Snapshot:
     What changes after it was dumped is dumped again, in rounds that become shorter.
 
     Args:
+        function_requests: returns the encoded requests that load the functions.
         write: takes the requests, encoded, some at a time.
     """
 
     def __init__(
-        self, store: "Keyspace", functions: "Functions", write: Callable[[bytes], object]
+        self,
+        store: "Keyspace",
+        function_requests: Callable[[], Iterable[bytes]],
+        write: Callable[[bytes], object],
     ) -> None:
         self._store = store
-        self._functions = functions
+        self._function_requests = function_requests
         self._write = write
         self._changed: dict[bytes, None] = {}
         self._is_flushed = False
@@ -62,7 +66,7 @@ class Snapshot:
         for key in list(self._changed):
             for _ in self._dump(key):
                 pass
-        for piece in self._functions.requests():
+        for piece in self._function_requests():
             self._put(piece)
         self._flush()
 
@@ -72,8 +76,6 @@ class Snapshot:
             self._put(request([b"FLUSHALL"]))
 
     def _dump(self, key: bytes) -> Iterator[None]:
-        from cachesim.embedded.redis.keyspace.keyspace import recreate
-
         again = key in self._changed
         self._changed.pop(key, None)
         value, moment = self._store.values.get(key), self._store.expiries.get(key)
@@ -88,7 +90,7 @@ class Snapshot:
             yield
             return
         try:
-            for words in recreate(key, value):
+            for words in recreate(key, value, self._store.type_name(value)):
                 self._put(request(words))
                 yield
         except RuntimeError:  # it has changed meanwhile

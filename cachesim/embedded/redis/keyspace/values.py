@@ -1,25 +1,32 @@
 """What commands need to know of values."""
 
+import copy
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from cachesim.protocols.resp import Error
 
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 NOT_INTEGER = "ERR value is not an integer or out of range"
+NOT_POSITIVE = "ERR value is out of range, must be positive"
 NOT_FLOAT = "ERR value is not a valid float"
 SYNTAX = "ERR syntax error"
 NO_KEY = "ERR no such key"
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 LONGEST_STRING = 64 * 1024 * 1024
 """Bytes of a string; Redis takes 512 MB."""
+MOST_RANDOM = 1_000_000
+"""How many random elements are given with repetitions; Redis gives any number."""
 TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+_LONGEST_PACKED = 64  # bytes of a field or content of a hash, `hash-max-listpack-value`
+_MOST_PACKED = 512  # fields of a hash, `hash-max-listpack-entries`
 
 
 class Hash(dict[bytes, bytes]):
-    """A hash, by field.
+    """A hash: contents by field. Change it with `put` and `remove` alone.
 
     Attributes:
-        payload: bytes of all fields and values.
+        payload: bytes of all fields and contents.
         is_table: whether Redis would have it as a hash table; it stays one for ever.
     """
 
@@ -29,6 +36,55 @@ class Hash(dict[bytes, bytes]):
         super().__init__()
         self.payload = 0
         self.is_table = False
+
+    def put(self, field: bytes, content: bytes) -> bool:
+        """Set a field. Return whether it is new."""
+        old = self.get(field)
+        self[field] = content
+        if old is None:
+            self.payload += len(field) + len(content)
+            if len(field) > _LONGEST_PACKED or len(self) > _MOST_PACKED:
+                self.is_table = True
+        else:
+            self.payload += len(content) - len(old)
+        if len(content) > _LONGEST_PACKED:
+            self.is_table = True
+        return old is None
+
+    def remove(self, field: bytes) -> bool:
+        """Delete a field. Return whether it was there."""
+        old = self.pop(field, None)
+        if old is None:
+            return False
+        self.payload -= len(field) + len(old)
+        return True
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of a value, for another key."""
+    if type(value) is not Hash:
+        return copy.deepcopy(value)
+    other = Hash()
+    other.update(value)
+    other.payload, other.is_table = value.payload, value.is_table
+    return other
+
+
+def encoding_of(value: Any, kind: str) -> str:
+    """Return what `OBJECT ENCODING` says of a value, by the sizes at which Redis changes it."""
+    if kind == "string":
+        return "int" if is_integer(value) else "embstr" if len(value) <= 44 else "raw"
+    if kind == "hash":
+        return "hashtable" if value.is_table else "listpack"
+    if kind == "list":
+        return "quicklist"
+    if kind == "set":
+        is_small = len(value) <= 512 and all(map(is_integer, value))
+        return "intset" if is_small else "hashtable"
+    if kind == "zset":
+        is_small = len(value) <= 128 and all(len(member) <= 64 for member in value)
+        return "listpack" if is_small else "skiplist"
+    return "stream"
 
 
 def integer(text: bytes, refusal: str = NOT_INTEGER) -> int:

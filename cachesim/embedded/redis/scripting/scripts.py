@@ -159,7 +159,7 @@ class Scripts:
             entry.failed += 1
             executor.failed(answer)
         if taken > server.slow_after:
-            server.slowlog.add(caller, entry, running.arguments, taken // 1000)
+            executor.log_slow(caller, entry, running.arguments, taken)
         if running.timer is not None:
             running.timer.cancel()
         if executor.effects is not None:
@@ -334,7 +334,7 @@ class Scripts:
         if client.user is not None and entry.command not in client.allowed:
             denial = client.user.denial(entry.command, arguments)
             if denial is not None:
-                server.acl_log.add(client, denial[0], "lua", denial[2])
+                executor.log_denial(client, denial[0], "lua", denial[2])
                 what = "command or subcommand" if denial[0] == "command" else "command"
                 raise Error(f"ERR The user executing the script can't run this {what}")
         executor.check_state(client, entry, bits)

@@ -1,39 +1,30 @@
-"""When keys expire: moments from arguments, and the commands about them."""
+"""Moments at which keys expire, from the arguments of commands."""
 
-from collections.abc import Mapping
-
-from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
-from cachesim.embedded.redis.keyspace.values import HIGHEST, integer, words
+from cachesim.embedded.redis.connections.client import Client
+from cachesim.embedded.redis.keyspace.values import HIGHEST, words
 from cachesim.protocols.resp import Error
 
 
 def as_milliseconds(moment: float) -> bytes:
-    """A moment as the replication stream has it."""
+    """Return a moment as the replication stream has it."""
     return b"%d" % round(moment * 1000)
 
 
 def is_past(client: Client, moment: float) -> bool:
-    """Whether a key would have expired already, by whole milliseconds."""
+    """Return whether a key would have expired already, in whole milliseconds."""
     return round(moment * 1000) <= int(client.store.now * 1000)
 
 
-def absolute(client: Client, amount: int, unit: bytes, name: str) -> float:
-    """The moment of `EX 10` or the like, in seconds since the epoch.
+def moment_of(client: Client, amount: int, unit: bytes, name: str) -> float:
+    """Return when a key expires, in seconds since the epoch. It may be in the past.
 
     Args:
-        unit: `ex`, `px`, `exat` or `pxat`.
-        name: the command's, for the error.
+        unit: `ex`, `px`, `exat` or `pxat`, as in `EX 10`.
+        name: the command, for the error.
 
     Raises:
-        Error: it is not after the epoch, or too far away.
+        Error: it is too far away.
     """
-    if amount <= 0:
-        raise Error(f"ERR invalid expire time in '{name}' command")
-    return _moment(client, amount, unit, name)
-
-
-def _moment(client: Client, amount: int, unit: bytes, name: str) -> float:
     now = int(client.store.now * 1000)
     value = amount * 1000 if unit in (b"ex", b"exat") else amount
     is_relative = unit in (b"ex", b"px")
@@ -43,34 +34,23 @@ def _moment(client: Client, amount: int, unit: bytes, name: str) -> float:
     return (value + now if is_relative else value) / 1000
 
 
-def _expire(client: Client, arguments: list[bytes], unit: bytes, name: str) -> Answer:
-    store, key = client.store, arguments[1]
-    flags = _flags(arguments[3:])
-    amount = integer(arguments[2])
-    moment = _moment(client, amount, unit, name)
-    item = store.get(key)
-    if item is None:
-        return 0
-    present = item.expireat
-    if b"nx" in flags and present is not None:
-        return 0
-    if b"xx" in flags and present is None:
-        return 0
-    if b"gt" in flags and (present is None or moment <= present):
-        return 0
-    if b"lt" in flags and present is not None and moment >= present:
-        return 0
-    executor = client.server.executor
-    if is_past(client, moment) and not client.obeyed:
-        store.remove(key)
-        executor.effects = [[b"DEL", key]]
-    else:
-        store.set_expiry(key, moment)
-        executor.effects = [[b"PEXPIREAT", key, as_milliseconds(moment)]]
-    return 1
+def positive_moment_of(client: Client, amount: int, unit: bytes, name: str) -> float:
+    """As `moment_of`, for commands that refuse an amount of 0 or less.
+
+    Raises:
+        Error: the amount is not positive, or too large.
+    """
+    if amount <= 0:
+        raise Error(f"ERR invalid expire time in '{name}' command")
+    return moment_of(client, amount, unit, name)
 
 
-def _flags(options: list[bytes]) -> set[bytes]:
+def expire_conditions(options: list[bytes]) -> set[bytes]:
+    """Read the options of EXPIRE and the like: `nx`, `xx`, `gt`, `lt`.
+
+    Raises:
+        Error: there is no such option, or two do not go together.
+    """
     flags: set[bytes] = set()
     for option in options:
         word = option.lower()
@@ -82,77 +62,3 @@ def _flags(options: list[bytes]) -> set[bytes]:
     if {b"gt", b"lt"} <= flags:
         raise Error("ERR GT and LT options at the same time are not compatible")
     return flags
-
-
-def expire(client: Client, arguments: list[bytes]) -> Answer:
-    """EXPIRE key seconds [NX | XX | GT | LT]."""
-    return _expire(client, arguments, b"ex", "expire")
-
-
-def pexpire(client: Client, arguments: list[bytes]) -> Answer:
-    """PEXPIRE key milliseconds [NX | XX | GT | LT]."""
-    return _expire(client, arguments, b"px", "pexpire")
-
-
-def expireat(client: Client, arguments: list[bytes]) -> Answer:
-    """EXPIREAT key seconds [NX | XX | GT | LT]."""
-    return _expire(client, arguments, b"exat", "expireat")
-
-
-def pexpireat(client: Client, arguments: list[bytes]) -> Answer:
-    """PEXPIREAT key milliseconds [NX | XX | GT | LT]."""
-    return _expire(client, arguments, b"pxat", "pexpireat")
-
-
-def _left(client: Client, key: bytes, *, absolute: bool, seconds: bool) -> int:
-    item = client.store.get(key)
-    if item is None:
-        return -2
-    if item.expireat is None:
-        return -1
-    at = round(item.expireat * 1000)
-    if not absolute:
-        at = max(0, at - int(client.store.now * 1000))
-    return (at + 500) // 1000 if seconds else at
-
-
-def ttl(client: Client, arguments: list[bytes]) -> Answer:
-    """TTL key."""
-    return _left(client, arguments[1], absolute=False, seconds=True)
-
-
-def pttl(client: Client, arguments: list[bytes]) -> Answer:
-    """PTTL key."""
-    return _left(client, arguments[1], absolute=False, seconds=False)
-
-
-def expiretime(client: Client, arguments: list[bytes]) -> Answer:
-    """EXPIRETIME key."""
-    return _left(client, arguments[1], absolute=True, seconds=True)
-
-
-def pexpiretime(client: Client, arguments: list[bytes]) -> Answer:
-    """PEXPIRETIME key."""
-    return _left(client, arguments[1], absolute=True, seconds=False)
-
-
-def persist(client: Client, arguments: list[bytes]) -> Answer:
-    """PERSIST key."""
-    item = client.store.get(arguments[1])
-    if item is None or item.expireat is None:
-        return 0
-    client.store.set_expiry(arguments[1], None)
-    return 1
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "expire": expire,
-    "expireat": expireat,
-    "expiretime": expiretime,
-    "persist": persist,
-    "pexpire": pexpire,
-    "pexpireat": pexpireat,
-    "pexpiretime": pexpiretime,
-    "pttl": pttl,
-    "ttl": ttl,
-}

@@ -1,0 +1,131 @@
+"""COMMAND, of the server commands: what the command table says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.command_table import (
+    Command,
+    asked_keys,
+    commands,
+    everything,
+)
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.keyspace.values import SYNTAX
+from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered
+
+
+def _shape(row: Sequence[Any]) -> Reply:
+    name, arity, flags, first, last, step, categories, tips, specs, subcommands = row
+    return [
+        name.encode(),
+        arity,
+        Unordered(flags),
+        first,
+        last,
+        step,
+        Unordered(categories),
+        Unordered(tip.encode() for tip in tips),
+        Unordered(_spec(spec) for spec in specs),
+        Unordered(_shape(sub) for sub in subcommands),
+    ]
+
+
+def _spec(flat: Any) -> Reply:
+    pairs = Pairs()
+    for key, value in zip(flat[::2], flat[1::2], strict=True):
+        pairs.append(key.encode())
+        if key == "flags":
+            pairs.append(Unordered(value))
+        elif isinstance(value, list):
+            pairs.append(_spec(value))
+        else:
+            pairs.append(value.encode() if isinstance(value, str) else value)
+    return pairs
+
+
+def _named(word: bytes) -> Command | None:
+    outer, _, inner = word.lower().decode(errors="replace").partition("|")
+    command = commands().get(outer)
+    return command.subcommands.get(inner) if command is not None and inner else command
+
+
+def command(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND."""
+    return [_shape(one.row) for one in commands().values()]
+
+
+def command_count(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND COUNT."""
+    return len(commands())
+
+
+def command_info(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND INFO [name...]."""
+    if len(arguments) == 2:
+        return command(client, arguments)
+    found = map(_named, arguments[2:])
+    return [NULL_ARRAY if one is None else _shape(one.row) for one in found]
+
+
+def command_docs(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND DOCS [name...]: texts for people are not kept here."""
+    return Pairs()
+
+
+def command_list(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND LIST [FILTERBY MODULE | ACLCAT | PATTERN x]."""
+    if len(arguments) == 2:
+        return [one.name.encode() for one in commands().values()]
+    if len(arguments) != 5 or arguments[2].lower() != b"filterby":
+        raise Error(SYNTAX)
+    kind, word = arguments[3].lower(), arguments[4]
+    if kind == b"aclcat":
+        category = word.decode(errors="replace")
+        return [one.name.encode() for one in everything() if category in one.categories]
+    if kind == b"pattern":
+        matches = matcher(word)
+        return [one.name.encode() for one in everything() if matches(one.name.encode())]
+    if kind == b"module":
+        return []
+    raise Error(SYNTAX)
+
+
+def _asked(arguments: list[bytes]) -> tuple[Command, list[bytes]]:
+    request = arguments[2:]
+    one = _named(request[0])
+    if one is not None and one.subcommands and len(request) > 1:
+        one = one.subcommands.get(request[1].lower().decode(errors="replace"))
+    if one is None:
+        raise Error("ERR Invalid command specified")
+    return one, request
+
+
+def command_getkeys(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND GETKEYS command argument..."""
+    one, request = _asked(arguments)
+    return [request[use.at] for use in asked_keys(one, request)]
+
+
+def _in_order(flags: frozenset[str]) -> list[str]:
+    return sorted(flags, key=lambda flag: (not flag.isupper(), flag))
+
+
+def command_getkeysandflags(client: Client, arguments: list[bytes]) -> Answer:
+    """COMMAND GETKEYSANDFLAGS command argument..."""
+    one, request = _asked(arguments)
+    return [[request[use.at], Unordered(_in_order(use.flags))] for use in asked_keys(one, request)]
+
+
+HANDLERS: Mapping[str, Handler] = {
+    **help_of("command"),
+    "command": command,
+    "command|count": command_count,
+    "command|docs": command_docs,
+    "command|getkeys": command_getkeys,
+    "command|getkeysandflags": command_getkeysandflags,
+    "command|info": command_info,
+    "command|list": command_list,
+}

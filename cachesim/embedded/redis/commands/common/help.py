@@ -1,0 +1,25 @@
+"""HELP of commands with subcommands: Redis 7.0's own texts."""
+
+import functools
+from collections.abc import Mapping
+
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.command_table import data
+from cachesim.embedded.redis.dispatch.executor import Handler
+
+
+def help_of(*names: str) -> Mapping[str, Handler]:
+    """Return the handlers of `CONFIG HELP` and the like, for commands in lower case."""
+    return {f"{name}|help": _help(name) for name in names}
+
+
+def _help(name: str) -> Handler:
+    def run(client: Client, arguments: list[bytes]) -> Answer:
+        return list(_texts()[name])
+
+    return run
+
+
+@functools.cache
+def _texts() -> Mapping[str, list[str]]:
+    return dict(data("help.json"))

@@ -1,0 +1,14 @@
+"""The HyperLogLog commands. fakeredis runs them with sets, so their counts are exact."""
+
+from collections.abc import Mapping
+
+from cachesim.embedded.redis.commands.common.by_fakeredis import plain
+from cachesim.embedded.redis.dispatch.executor import Handler
+
+_PLAIN = (
+    "pfadd",  # key [element...]
+    "pfcount",  # key...
+    "pfmerge",  # target source...
+)
+
+HANDLERS: Mapping[str, Handler] = {name: plain(name) for name in _PLAIN}

@@ -1,0 +1,92 @@
+"""The set commands. fakeredis runs them; SSCAN and what SPOP replicates are our own."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from cachesim.embedded.redis.commands.common.by_fakeredis import (
+    plain,
+    random_members,
+    value_of,
+)
+from cachesim.embedded.redis.commands.common.scan import scan_members
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, integer
+from cachesim.protocols.resp import Error, Reply, Unordered
+
+_LIMIT = "ERR LIMIT can't be negative"
+_NUMKEYS = "ERR numkeys should be greater than 0"
+_PLAIN = (
+    "sadd",  # key member...
+    "scard",  # key
+    "sdiffstore",  # destination key...
+    "sinterstore",  # destination key...
+    "sismember",  # key member
+    "smismember",  # key member...
+    "smove",  # source destination member
+    "srem",  # key member...
+    "sunionstore",  # destination key...
+)
+_UNORDERED = (
+    "sdiff",  # key...
+    "sinter",  # key...
+    "smembers",  # key
+    "sunion",  # key...
+)
+
+
+def _unordered(name: str) -> Handler:
+    def run(client: Client, arguments: list[bytes]) -> Answer:
+        return Unordered(cast("list[Reply]", client.store.run(name, arguments[1:], client.resp)))
+
+    return run
+
+
+def sintercard(client: Client, arguments: list[bytes]) -> Answer:
+    """SINTERCARD numkeys key... [LIMIT n]."""
+    count = integer(arguments[1], _NUMKEYS)
+    if count < 1:
+        raise Error(_NUMKEYS)
+    if count > len(arguments) - 2:
+        raise Error("ERR Number of keys can't be greater than number of args")
+    options = arguments[2 + count :]
+    if options and (len(options) != 2 or options[0].lower() != b"limit"):
+        raise Error(SYNTAX)
+    if options and integer(options[1], _LIMIT) < 0:
+        raise Error(_LIMIT)
+    if not min(len(value_of(client, key, "set")) for key in arguments[2 : 2 + count]):
+        return 0
+    return client.store.run("sintercard", arguments[1:], client.resp)
+
+
+def spop(client: Client, arguments: list[bytes]) -> Answer:
+    """SPOP key [count]: replicas repeat the removal of what it took."""
+    if len(arguments) > 3:
+        raise Error(SYNTAX)
+    key = arguments[1]
+    if len(arguments) == 3 and integer(arguments[2], NOT_POSITIVE) < 0:
+        raise Error(NOT_POSITIVE)
+    answer: Any = client.store.run("spop", arguments[1:], client.resp)
+    if not answer:
+        return Unordered() if len(arguments) == 3 else None
+    taken = answer if isinstance(answer, list) else [answer]
+    gone = client.store.get(key) is None
+    client.server.executor.effects = [[b"DEL", key] if gone else [b"SREM", key, *taken]]
+    return Unordered(taken) if isinstance(answer, list) else cast(Reply, answer)
+
+
+def sscan(client: Client, arguments: list[bytes]) -> Answer:
+    """SSCAN key cursor [MATCH pattern] [COUNT n]."""
+    members = value_of(client, arguments[1], "set")
+    following, found = scan_members(members, arguments, whole=len(members) <= 512)
+    return [b"%d" % following, cast("list[Reply]", found)]
+
+
+HANDLERS: Mapping[str, Handler] = {
+    **{name: plain(name) for name in _PLAIN},
+    **{name: _unordered(name) for name in _UNORDERED},
+    "sintercard": sintercard,
+    "spop": spop,
+    "srandmember": random_members("srandmember"),  # key [count]
+    "sscan": sscan,
+}

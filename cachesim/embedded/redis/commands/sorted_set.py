@@ -1,0 +1,143 @@
+"""The sorted set commands. fakeredis runs them; kept out is what it takes and Redis refuses."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from cachesim.embedded.redis.commands.common.blocking import (
+    pop_or_wait,
+    pop_several,
+    pop_several_or_wait,
+)
+from cachesim.embedded.redis.commands.common.by_fakeredis import (
+    plain,
+    random_members,
+    value_of,
+)
+from cachesim.embedded.redis.commands.common.scan import scan_members
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, integer
+from cachesim.protocols.resp import NULL_ARRAY, Error, Reply, double
+
+_PLAIN = (
+    "zadd",  # key [NX | XX] [GT | LT] [CH] [INCR] score member...
+    "zcard",  # key
+    "zcount",  # key min max
+    "zdiff",  # numkeys key... [WITHSCORES]
+    "zdiffstore",  # destination numkeys key...
+    "zincrby",  # key increment member
+    "zinter",  # numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]
+    "zintercard",  # numkeys key... [LIMIT n]
+    "zinterstore",  # destination numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX]
+    "zlexcount",  # key min max
+    "zmscore",  # key member...
+    "zrangebylex",  # key min max [LIMIT offset count]
+    "zrangestore",  # target source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]
+    "zrank",  # key member
+    "zrem",  # key member...
+    "zremrangebylex",  # key min max
+    "zremrangebyrank",  # key start stop
+    "zremrangebyscore",  # key min max
+    "zrevrangebylex",  # key max min [LIMIT offset count]
+    "zrevrank",  # key member
+    "zscore",  # key member
+    "zunion",  # numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]
+    "zunionstore",  # destination numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX]
+)
+_checked = {
+    name.encode(): plain(name)
+    for name in (
+        "zpopmax", "zpopmin", "zrange", "zrangebyscore", "zrevrange", "zrevrangebyscore"
+    )
+}  # fmt: skip
+"""Those that run after checks of our own."""
+
+
+def zrange(client: Client, arguments: list[bytes]) -> Answer:
+    """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES].
+
+    ZREVRANGE key start stop [WITHSCORES], too. fakeredis takes ranks that are no integers.
+    """
+    name = arguments[0].lower()
+    if (
+        name == b"zrevrange"
+        and arguments[4:]
+        and (len(arguments) > 5 or arguments[4].lower() != b"withscores")
+    ):
+        raise Error(SYNTAX)
+    by = {word.lower() for word in arguments[4:]}
+    if not by & {b"byscore", b"bylex"} and not by - {b"rev", b"withscores"}:
+        for rank in arguments[2:4]:
+            integer(rank)
+    return _checked[name](client, arguments)
+
+
+def zrangebyscore(client: Client, arguments: list[bytes]) -> Answer:
+    """ZRANGEBYSCORE, ZREVRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]."""
+    at = 4
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word == b"limit" and at + 2 < len(arguments):
+            at += 2
+        elif word != b"withscores":
+            raise Error(SYNTAX)
+        at += 1
+    return _checked[arguments[0].lower()](client, arguments)
+
+
+def zpop(client: Client, arguments: list[bytes]) -> Answer:
+    """ZPOPMIN key [count], ZPOPMAX key [count]."""
+    if len(arguments) > 3:
+        raise Error(SYNTAX)
+    if len(arguments) == 3 and integer(arguments[2], NOT_POSITIVE) < 0:
+        raise Error(NOT_POSITIVE)
+    return _checked[arguments[0].lower()](client, arguments)
+
+
+def zmpop(client: Client, arguments: list[bytes]) -> Answer:
+    """ZMPOP numkeys key... MIN|MAX [COUNT n]."""
+    answer = pop_several(client, arguments[1:], "zmpop")
+    return NULL_ARRAY if answer is None else answer
+
+
+def zscan(client: Client, arguments: list[bytes]) -> Answer:
+    """ZSCAN key cursor [MATCH pattern] [COUNT n]."""
+    members = value_of(client, arguments[1], "zset")
+    following, found = scan_members(list(members), arguments, whole=len(members) <= 128)
+    flat = [word for member in found for word in (member, double(members.get(member)))]
+    return [b"%d" % following, cast("list[Reply]", flat)]
+
+
+# --- those that wait ------------------------------------------------------------------------
+
+
+def bzpopmin(client: Client, arguments: list[bytes]) -> Answer:
+    """BZPOPMIN key... timeout."""
+    return pop_or_wait(client, arguments, "zpopmin", "zset")
+
+
+def bzpopmax(client: Client, arguments: list[bytes]) -> Answer:
+    """BZPOPMAX key... timeout."""
+    return pop_or_wait(client, arguments, "zpopmax", "zset")
+
+
+def bzmpop(client: Client, arguments: list[bytes]) -> Answer:
+    """BZMPOP timeout numkeys key... MIN|MAX [COUNT n]."""
+    return pop_several_or_wait(client, arguments, "zmpop", "zset")
+
+
+HANDLERS: Mapping[str, Handler] = {
+    **{name: plain(name) for name in _PLAIN},
+    "bzmpop": bzmpop,
+    "bzpopmax": bzpopmax,
+    "bzpopmin": bzpopmin,
+    "zmpop": zmpop,
+    "zpopmax": zpop,
+    "zpopmin": zpop,
+    "zrandmember": random_members("zrandmember"),  # key [count [WITHSCORES]]
+    "zrange": zrange,
+    "zrangebyscore": zrangebyscore,
+    "zrevrange": zrange,
+    "zrevrangebyscore": zrangebyscore,
+    "zscan": zscan,
+}
