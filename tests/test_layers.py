@@ -45,7 +45,7 @@ NATURAL_CIRCLES = (
         admin.info cluster.bus cluster.slots commands commands.acl commands.bitmap
         commands.client commands.cluster commands.command commands.common.blocking
         commands.common.by_fakeredis commands.common.expiry commands.common.help
-        commands.common.scan commands.common.session commands.common.unsupported
+        commands.common.session commands.common.unsupported
         commands.connection commands.generic commands.geo commands.hash
         commands.hyperloglog commands.list commands.pubsub commands.scripting
         commands.server commands.set commands.sorted_set commands.stream

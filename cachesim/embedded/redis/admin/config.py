@@ -1,4 +1,4 @@
-"""What a Redis node is started with."""
+"""The configuration that a Redis node is started with."""
 
 import hashlib
 import ssl
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class NodeAddress:
-    """Where the cluster says that a node is.
+    """The id of a node in the cluster, and the address that it announces.
 
     Attributes:
-        id: the node's in the cluster, 40 hex digits.
-        hostname: what clients are told instead of the host, if anything.
+        id: 40 hexadecimal digits.
+        hostname: announced to clients instead of the host, if there is one.
     """
 
     id: str
@@ -24,26 +24,26 @@ class NodeAddress:
 
 
 def node_id(run: str, name: str) -> str:
-    """An id for a node of a run, the same whoever asks."""
+    """Return the id of a node. It depends on the names of the run and the node alone."""
     return hashlib.sha1(f"{run} {name}".encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)
 class RedisNodeConfig:
-    """A node of a shard, as it is at its first start.
+    """A node of a shard at its first start.
 
     Attributes:
-        directory: for its files; must exist.
+        directory: for its files. It must exist.
         engine: `redis` or `valkey`.
-        nodes: the addresses of all nodes of the shard by name, this one's too.
-        primary: the name of the node that is the primary at the first start.
+        nodes: the addresses of all nodes of the shard by name, this node included.
+        primary: the name of the first primary.
         users: ACL rules by user name, as in a configuration file: `on #<hash> ~* &* +@all`.
-        replication_user: the user as whom nodes follow each other.
+        replication_user: the user that replicas authenticate as.
         replication_password: that user's password; it also authenticates the cluster bus.
         server_tls: for connections to the node; None for plain ones.
         peer_tls: for connections to other nodes; None for plain ones.
         peer_hostname: the name in the peers' certificates.
-        settings: further ones, as in a configuration file.
+        settings: further settings, as in a configuration file.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""INFO."""
+"""The text of INFO."""
 
 import os
 import platform
@@ -249,9 +249,9 @@ _SECTIONS: Mapping[str, Callable[["Server"], Fields]] = {
 }
 
 
-def info(server: "Server", wanted: list[str]) -> str:
-    """The text of some sections, or of those that one gets without asking."""
-    names = set(wanted or ["default"])
+def info(server: "Server", sections: list[str]) -> str:
+    """Return the text of some sections, or of the default ones if no section is named."""
+    names = set(sections or ["default"])
     if names & {"all", "everything"}:
         names |= set(_SECTIONS)
     if "default" in names:

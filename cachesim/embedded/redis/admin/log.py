@@ -1,4 +1,4 @@
-"""A node's log: the last lines, as Redis writes them."""
+"""The log of a node, in the format of Redis."""
 
 import os
 import time
@@ -9,10 +9,13 @@ _KEPT = 1000
 
 
 class Log:
-    """A ring of lines.
+    """The last lines of a log.
 
     Args:
-        wall: seconds since the epoch.
+        wall: returns the seconds since the epoch.
+
+    Attributes:
+        role: `M` for a primary, `S` for a replica.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
@@ -32,5 +35,5 @@ class Log:
         self._lines.append(f"{os.getpid()}:{self.role} {moment}.{milliseconds:03} {level} {text}")
 
     def tail(self, lines: int) -> str:
-        """The last lines."""
+        """Return the last lines."""
         return "\n".join(list(self._lines)[-lines:])

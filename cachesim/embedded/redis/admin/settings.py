@@ -1,4 +1,4 @@
-"""`CONFIG`: Redis 7.0's settings with their defaults, and what is taken as a value."""
+"""The settings of CONFIG: Redis 7.0's names, defaults and allowed values."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -48,11 +48,11 @@ _LARGEST = 2**31 - 1
 
 
 class Settings:
-    """The settings of a node by name. Values are text, as `CONFIG GET` tells them.
+    """The settings of a node by name. Values are text, as in `CONFIG GET`.
 
     Args:
-        given: others than the defaults.
-        changed: called with the names of settings that were changed.
+        given: values that replace defaults.
+        changed: called with the names of settings that CONFIG SET has changed.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Settings:
         return self._values[name]
 
     def number(self, name: str) -> int:
-        """A setting that is a number."""
+        """Return a setting that is a number."""
         return int(self._values[name])
 
     def get(self, patterns: Sequence[bytes]) -> dict[str, str]:
-        """Those whose names match one of some patterns."""
+        """Return the settings whose names match one of the patterns."""
         matchers = [matcher(pattern.lower()) for pattern in patterns]
         return {
             name: value
@@ -81,7 +81,7 @@ class Settings:
         }
 
     def set(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Change several at once, or none.
+        """Change all given settings, or none.
 
         Raises:
             Error: a name or value is wrong.
@@ -132,7 +132,7 @@ class Settings:
 
 
 def _memory(value: str) -> int | None:
-    """Bytes of `100mb`."""
+    """Read bytes from `100mb` and the like; None if it is malformed."""
     digits = value.rstrip("kmgbKMGB")
     unit = _UNITS.get(value[len(digits) :].lower())
     return int(digits) * unit if digits.isdigit() and unit is not None else None

@@ -1,16 +1,16 @@
-"""What a node says it is."""
+"""The versions that a node reports."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Version:
-    """Of a server.
+    """The version of a server.
 
     Attributes:
-        name: where a server's name is asked for.
-        number: its own version.
-        redis: the version of Redis that it says it is compatible with.
+        name: of the server.
+        number: the server's own version.
+        redis: the version of Redis that it claims to be compatible with.
     """
 
     name: str
@@ -25,5 +25,5 @@ _VERSIONS = {
 
 
 def version_of(engine: str) -> Version:
-    """The version that a setting `engine` stands for."""
+    """Return the version of an engine: `redis` or `valkey`."""
     return _VERSIONS[engine]

@@ -8,7 +8,7 @@ from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.acl import CATEGORIES, in_category
 from cachesim.embedded.redis.dispatch.executor import Handler
-from cachesim.embedded.redis.keyspace.values import integer, words
+from cachesim.embedded.redis.keyspace.values import integer, printed
 from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered
 
 
@@ -34,7 +34,7 @@ def acl_cat(client: Client, arguments: list[bytes]) -> Answer:
         return [category.encode() for category in CATEGORIES]
     category = arguments[2].lower().decode(errors="replace")
     if len(arguments) > 3 or category not in CATEGORIES:
-        raise Error(f"ERR Unknown category '{words(arguments[2])}'")
+        raise Error(f"ERR Unknown category '{printed(arguments[2])}'")
     return [one.name.encode() for one in in_category(category)]
 
 
@@ -99,13 +99,13 @@ def acl_dryrun(client: Client, arguments: list[bytes]) -> Answer:
     """ACL DRYRUN user command argument..."""
     user = client.server.acl.users.get(arguments[2])
     if user is None:
-        raise Error(f"ERR User '{words(arguments[2])}' not found")
+        raise Error(f"ERR User '{printed(arguments[2])}' not found")
     try:
         entry = client.server.executor.find(arguments[3:])
     except Error as error:
         if "wrong number" in error.text:
             raise
-        raise Error(f"ERR Command '{words(arguments[3])}' not found") from None
+        raise Error(f"ERR Command '{printed(arguments[3])}' not found") from None
     denial = user.denial(entry.command, arguments[3:])
     if denial is None:
         return "OK"

@@ -8,17 +8,17 @@ from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.embedded.redis.dispatch.executor import Handler
-from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Unordered, Verbatim
 
 _KINDS = ("normal", "master", "replica", "slave", "pubsub")
 
 
 def check_name(name: bytes) -> None:
-    """Refuse a name that CLIENT LIST could not show.
+    """Check the name of a client.
 
     Raises:
-        Error: it is such a name.
+        Error: CLIENT LIST could not show it.
     """
     if any(not 0x21 <= char <= 0x7E for char in name):
         raise Error("ERR Client names cannot contain spaces, newlines or special characters.")
@@ -55,7 +55,7 @@ def _kind(session: Session) -> str:
 def _known_kind(word: bytes) -> str:
     kind = word.lower().decode(errors="replace")
     if kind not in _KINDS:
-        raise Error(f"ERR Unknown client type '{words(word)}'")
+        raise Error(f"ERR Unknown client type '{printed(word)}'")
     return "replica" if kind == "slave" else kind
 
 
@@ -75,12 +75,16 @@ def list_(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _filter(client: Client, name: bytes, value: bytes) -> Callable[[Session], bool]:
-    """What tells whether CLIENT KILL means a connection."""
+    """Return a test for one filter of CLIENT KILL.
+
+    Raises:
+        Error: there is no such filter, or its value is wrong.
+    """
     if name == b"id":
-        wanted = integer(value, "ERR client-id should be greater than 0")
-        if wanted < 1:
+        id_ = integer(value, "ERR client-id should be greater than 0")
+        if id_ < 1:
             raise Error("ERR client-id should be greater than 0")
-        return lambda session: session.id == wanted
+        return lambda session: session.id == id_
     if name == b"type":
         kind = _known_kind(value)
         return lambda session: _kind(session) == kind
@@ -92,7 +96,7 @@ def _filter(client: Client, name: bytes, value: bytes) -> Callable[[Session], bo
     if name == b"user":
         user = client.server.acl.users.get(value)
         if user is None:
-            raise Error(f"ERR No such user '{words(value)}'")
+            raise Error(f"ERR No such user '{printed(value)}'")
         return lambda session: session.user is user
     raise Error(SYNTAX)
 
@@ -216,8 +220,12 @@ def trackinginfo(client: Client, arguments: list[bytes]) -> Answer:
     return Pairs([b"flags", shown, b"redirect", tracked.redirect, b"prefixes", prefixes])
 
 
-def _wish(client: Client, options: list[bytes]) -> Tracked:
-    """What CLIENT TRACKING ON asks for."""
+def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
+    """Read the options of CLIENT TRACKING.
+
+    Raises:
+        Error: one is wrong, or two do not go together.
+    """
     tracked = Tracked()
     modes: set[str] = set()
     at = 0
@@ -255,7 +263,7 @@ def _wish(client: Client, options: list[bytes]) -> Tracked:
 def tracking(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX p]... [BCAST] [OPTIN] [OPTOUT] [NOLOOP]."""
     session = session_of(client)
-    tracked = _wish(client, arguments[3:])
+    tracked = _tracking_options(client, arguments[3:])
     switch = arguments[2].lower()
     if switch not in (b"on", b"off"):
         raise Error(SYNTAX)
@@ -272,8 +280,8 @@ def tracking(client: Client, arguments: list[bytes]) -> Answer:
         for other in tracked.prefixes[index + 1 :]:
             if one.startswith(other) or other.startswith(one):
                 raise Error(
-                    f"ERR Prefix '{words(one)}' overlaps with another provided prefix "
-                    f"'{words(other)}'. Prefixes for a single client must not overlap."
+                    f"ERR Prefix '{printed(one)}' overlaps with another provided prefix "
+                    f"'{printed(other)}'. Prefixes for a single client must not overlap."
                 )
     client.server.tracking.start(session, tracked)
     return "OK"
@@ -290,11 +298,11 @@ def caching(client: Client, arguments: list[bytes]) -> Answer:
     word = arguments[2].lower()
     if word not in (b"yes", b"no"):
         raise Error(SYNTAX)
-    wanted = "optin" if word == b"yes" else "optout"
-    if tracked.mode != wanted:
+    mode = "optin" if word == b"yes" else "optout"
+    if tracked.mode != mode:
         raise Error(
             f"ERR CLIENT CACHING {word.upper().decode()} is only valid when tracking is enabled "
-            f"in {wanted.upper()} mode."
+            f"in {mode.upper()} mode."
         )
     tracked.caching = word == b"yes"
     return "OK"

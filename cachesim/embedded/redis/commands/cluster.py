@@ -8,7 +8,7 @@ from cachesim.embedded.redis.cluster.slots import slot_of
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
-from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _ONE_SHARD = "ERR the cluster's nodes and slots are fixed here"
 def _member(client: Client, word: bytes) -> Member:
     member = client.server.view.members.get(word.decode("utf-8", "replace"))
     if member is None:
-        raise Error(f"ERR Unknown node {words(word)}")
+        raise Error(f"ERR Unknown node {printed(word)}")
     return member
 
 
@@ -68,7 +68,7 @@ def myid(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _by_name(server: "Server", member: Member) -> list[bytes]:
-    """What is told besides the preferred endpoint."""
+    """Return the metadata of a node in CLUSTER SLOTS: what the preferred endpoint does not say."""
     by_hostname = server.settings["cluster-preferred-endpoint-type"] == "hostname"
     if by_hostname:
         return [b"ip", member.host.encode()]
@@ -179,7 +179,7 @@ def count_failure_reports(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def failover(client: Client, arguments: list[bytes]) -> Answer:
-    """CLUSTER FAILOVER [FORCE | TAKEOVER]: only a takeover works without a vote."""
+    """CLUSTER FAILOVER [FORCE | TAKEOVER]: TAKEOVER alone works without a vote."""
     server = client.server
     mode = arguments[2].lower() if len(arguments) == 3 else b""
     if len(arguments) > 3 or mode not in (b"", b"force", b"takeover"):
@@ -217,27 +217,27 @@ def saveconfig(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def fixed(client: Client, arguments: list[bytes]) -> Answer:
-    """What would change the nodes or slots."""
+    """Refuse a command that would change the nodes or slots."""
     raise Error(_ONE_SHARD)
 
 
-# --- of one connection ----------------------------------------------------------------------
+# --- for one connection ---------------------------------------------------------------------
 
 
 def readonly(client: Client, arguments: list[bytes]) -> Answer:
-    """READONLY: let a replica answer."""
+    """READONLY: a replica answers reads from now on."""
     client.follows = True
     return "OK"
 
 
 def readwrite(client: Client, arguments: list[bytes]) -> Answer:
-    """READWRITE: let a replica redirect again."""
+    """READWRITE: a replica redirects all requests from now on."""
     client.follows = False
     return "OK"
 
 
 def asking(client: Client, arguments: list[bytes]) -> Answer:
-    """ASKING: nothing ever migrates here, so it changes nothing."""
+    """ASKING: no effect, as slots never migrate here."""
     return "OK"
 
 

@@ -71,7 +71,7 @@ def command_info(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def command_docs(client: Client, arguments: list[bytes]) -> Answer:
-    """COMMAND DOCS [name...]: texts for people are not kept here."""
+    """COMMAND DOCS [name...]: always empty."""
     return Pairs()
 
 

@@ -9,7 +9,7 @@ from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.acl import WRONG_PASSWORD
 from cachesim.embedded.redis.dispatch.executor import Handler
-from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs
 
 
@@ -55,7 +55,7 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
             check_name(name)
             at += 2
         else:
-            raise Error(f"ERR Syntax error in HELLO option '{words(arguments[at])}'")
+            raise Error(f"ERR Syntax error in HELLO option '{printed(arguments[at])}'")
     if login is not None:
         _log_in(client, *login)
     if client.user is None:
@@ -103,7 +103,7 @@ def quit_(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def reset(client: Client, arguments: list[bytes]) -> Answer:
-    """RESET: as new, but for the connection."""
+    """RESET: everything but the connection itself."""
     session = session_of(client)
     server = client.server
     server.discard(client)

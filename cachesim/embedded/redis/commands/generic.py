@@ -24,7 +24,7 @@ from cachesim.protocols.resp import Error
 
 
 def del_(client: Client, arguments: list[bytes]) -> Answer:
-    """DEL key..., UNLINK key...: repeated for those that were there."""
+    """DEL key..., UNLINK key...: replicas repeat it for the keys that existed."""
     gone = [key for key in arguments[1:] if client.store.remove(key)]
     if gone and len(gone) < len(arguments) - 1:
         client.server.executor.effects = [[arguments[0], *gone]]
@@ -103,11 +103,11 @@ def scan(client: Client, arguments: list[bytes]) -> Answer:
     cursor = cursor_of(arguments[1])
     pattern, count, kind = options(arguments[2:], with_type=True)
     if not cursor or store.scanned is None:
-        # Later calls go on in the same list: it has all keys that are there from the beginning of
-        # their scan on, in the same order.
+        # Later calls go on in the same list. It has every key that exists from the beginning of
+        # their scan to its end, in the same order.
         store.scanned = hashed(store.values)
-    following, found = page(store.scanned, cursor, count)
-    if not following:
+    next_cursor, found = page(store.scanned, cursor, count)
+    if not next_cursor:
         store.scanned = None
     matches = matcher(b"*" if pattern is None else pattern)
     alive = [
@@ -117,7 +117,7 @@ def scan(client: Client, arguments: list[bytes]) -> Answer:
         and (item := store.get(key)) is not None
         and (not kind or store.type_name(item.value).encode() == kind)
     ]
-    return [b"%d" % following, alive]
+    return [b"%d" % next_cursor, alive]
 
 
 def randomkey(client: Client, arguments: list[bytes]) -> Answer:
@@ -300,7 +300,7 @@ def object_refcount(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def object_idletime(client: Client, arguments: list[bytes]) -> Answer:
-    """OBJECT IDLETIME key: it is not kept."""
+    """OBJECT IDLETIME key: always 0."""
     return None if client.store.get(arguments[2]) is None else 0
 
 

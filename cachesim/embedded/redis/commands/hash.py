@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from typing import cast
 
-from cachesim.embedded.redis.commands.common.scan import scan_pairs
+from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
 from cachesim.embedded.redis.keyspace.values import (
@@ -23,10 +23,10 @@ _OUT_OF_RANGE = "ERR value is out of range"
 
 
 def find(client: Client, key: bytes) -> Hash | None:
-    """The hash at a key, if it is there.
+    """Return the hash of a key, or None if the key is missing.
 
     Raises:
-        Error: it holds something else.
+        Error: the key has another type.
     """
     found: Hash | None = client.store.value(key, Hash)
     return found
@@ -183,10 +183,10 @@ def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _picked(members: list[bytes], count: int) -> list[bytes]:
-    """Random members: distinct ones, or for a negative count with repetitions.
+    """Return random members: distinct ones, or with repetitions for a negative count.
 
     Raises:
-        Error: it would be too many.
+        Error: the count is too large.
     """
     if count >= 0:
         return members if count >= len(members) else random.sample(members, count)
@@ -198,7 +198,10 @@ def _picked(members: list[bytes], count: int) -> list[bytes]:
 def hscan(client: Client, arguments: list[bytes]) -> Answer:
     """HSCAN key cursor [MATCH pattern] [COUNT count]."""
     value = find(client, arguments[1])
-    return scan_pairs(value or {}, arguments, whole=value is None or not value.is_table)
+    if value is None:
+        value = Hash()
+    next_cursor, found = scan_members(value, arguments, whole=not value.is_table)
+    return [b"%d" % next_cursor, [word for field in found for word in (field, value[field])]]
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -21,7 +21,11 @@ def _evaluate(client: Client, arguments: list[bytes], text: bytes) -> Answer:
 
 
 def _split(arguments: list[bytes], wrong: str) -> tuple[list[bytes], list[bytes]]:
-    """The keys and the other arguments of a script or a function."""
+    """Return the keys and the other arguments of a script or a function.
+
+    Raises:
+        Error: the number of keys is wrong.
+    """
     count = integer(arguments[2], wrong)
     if count > len(arguments) - 3:
         raise Error("ERR Number of keys can't be greater than number of args")

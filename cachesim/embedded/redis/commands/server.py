@@ -12,7 +12,7 @@ from cachesim.embedded.redis.commands.common.unsupported import not_supported
 from cachesim.embedded.redis.commands.generic import restore
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.dispatch.executor import Handler
-from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, words
+from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
 
@@ -50,7 +50,7 @@ def config_rewrite(client: Client, arguments: list[bytes]) -> Answer:
     raise Error("ERR The server is running without a config file")
 
 
-# --- all data --------------------------------------------------------------------------------
+# --- data ------------------------------------------------------------------------------------
 
 
 def dbsize(client: Client, arguments: list[bytes]) -> Answer:
@@ -95,7 +95,7 @@ def role(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def replconf(client: Client, arguments: list[bytes]) -> Answer:
-    """REPLCONF name value...: what replicas say of themselves."""
+    """REPLCONF name value...: replicas report their address and their offset."""
     session = session_of(client)
     if len(arguments) % 2 == 0:
         raise Error(SYNTAX)
@@ -110,7 +110,7 @@ def replconf(client: Client, arguments: list[bytes]) -> Answer:
         elif name == b"ip-address":
             replica.host = value.decode(errors="replace")
         elif name not in (b"capa", b"getack", b"rdb-only", b"rdb-filter-only"):
-            raise Error(f"ERR Unrecognized REPLCONF option: {words(word)}")
+            raise Error(f"ERR Unrecognized REPLCONF option: {printed(word)}")
     return "OK"
 
 
@@ -135,7 +135,10 @@ def not_in_cluster(client: Client, arguments: list[bytes]) -> Answer:
     raise Error("ERR REPLICAOF not allowed in cluster mode.")
 
 
-# --- what is remembered and seen -------------------------------------------------------------
+# --- diagnostics -----------------------------------------------------------------------------
+
+
+_COUNT = "ERR count should be greater than or equal to -1"
 
 
 def slowlog_get(client: Client, arguments: list[bytes]) -> Answer:
@@ -144,9 +147,6 @@ def slowlog_get(client: Client, arguments: list[bytes]) -> Answer:
     if count < -1:
         raise Error(_COUNT)
     return cast(Reply, client.server.slowlog.last(count))
-
-
-_COUNT = "ERR count should be greater than or equal to -1"
 
 
 def slowlog_len(client: Client, arguments: list[bytes]) -> Answer:
@@ -161,7 +161,7 @@ def slowlog_reset(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def no_samples(client: Client, arguments: list[bytes]) -> Answer:
-    """LATENCY LATEST, LATENCY HISTORY: latencies of this process say nothing of Redis's."""
+    """LATENCY LATEST, LATENCY HISTORY: empty, as an emulated node's are not Redis's."""
     return []
 
 
@@ -222,7 +222,7 @@ def lastsave(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def protected(client: Client, arguments: list[bytes]) -> Answer:
-    """DEBUG, MODULE LOAD: off, as Redis has it by default."""
+    """DEBUG, MODULE LOAD: disabled, as by default in Redis."""
     name = arguments[0].lower().decode()
     raise Error(
         f"ERR {name.upper()} command not allowed. If the enable-{name}-command option is set to "

@@ -78,8 +78,8 @@ def spop(client: Client, arguments: list[bytes]) -> Answer:
 def sscan(client: Client, arguments: list[bytes]) -> Answer:
     """SSCAN key cursor [MATCH pattern] [COUNT n]."""
     members = value_of(client, arguments[1], "set")
-    following, found = scan_members(members, arguments, whole=len(members) <= 512)
-    return [b"%d" % following, cast("list[Reply]", found)]
+    next_cursor, found = scan_members(members, arguments, whole=len(members) <= 512)
+    return [b"%d" % next_cursor, cast("list[Reply]", found)]
 
 
 HANDLERS: Mapping[str, Handler] = {

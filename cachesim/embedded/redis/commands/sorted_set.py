@@ -103,9 +103,9 @@ def zmpop(client: Client, arguments: list[bytes]) -> Answer:
 def zscan(client: Client, arguments: list[bytes]) -> Answer:
     """ZSCAN key cursor [MATCH pattern] [COUNT n]."""
     members = value_of(client, arguments[1], "zset")
-    following, found = scan_members(list(members), arguments, whole=len(members) <= 128)
+    next_cursor, found = scan_members(list(members), arguments, whole=len(members) <= 128)
     flat = [word for member in found for word in (member, double(members.get(member)))]
-    return [b"%d" % following, cast("list[Reply]", flat)]
+    return [b"%d" % next_cursor, cast("list[Reply]", flat)]
 
 
 # --- those that wait ------------------------------------------------------------------------

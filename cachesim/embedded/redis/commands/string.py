@@ -30,10 +30,10 @@ _OVERFLOW = "ERR increment or decrement would overflow"
 
 
 def string(client: Client, key: bytes) -> "Item | None":
-    """A key that holds a string, if it is there.
+    """Return the string of a key with its expiry, or None if the key is missing.
 
     Raises:
-        Error: it holds something else.
+        Error: the key has another type.
     """
     item = client.store.get(key)
     if item is not None and type(item.value) is not bytes:
@@ -54,7 +54,13 @@ def get(client: Client, arguments: list[bytes]) -> Answer:
 def _expiry_options(
     words: Sequence[bytes], flags: frozenset[bytes]
 ) -> tuple[set[bytes], bytes, bytes]:
-    """Read `NX EX 10` and the like: the flags, the unit and the amount, both empty without any."""
+    """Return the flags, the unit and the amount of `NX EX 10` and the like.
+
+    The unit and the amount are empty if there is no expiry.
+
+    Raises:
+        Error: there is no such option, or two do not go together.
+    """
     found: set[bytes] = set()
     unit, amount = b"", b""
     at = 0

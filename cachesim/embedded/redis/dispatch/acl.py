@@ -28,12 +28,12 @@ CHANNEL_DENIED = (
 
 
 def command_denied(command: Command) -> str:
-    """The error for a command that a user may not run."""
+    """Return the error for a command that a user may not run."""
     return f"NOPERM this user has no permissions to run the '{command.name}' command"
 
 
 def in_category(category: str) -> list[Command]:
-    """The commands and subcommands of a category."""
+    """Return the commands and subcommands of a category."""
     if category == "all":
         return list(everything())
     return [command for command in everything() if category in command.categories]
@@ -41,16 +41,22 @@ def in_category(category: str) -> list[Command]:
 
 @dataclass
 class Selector:
-    """What may be done to which keys and channels; a user has one at least."""
+    """A set of permissions: commands, keys and channels. A user has at least one.
+
+    Attributes:
+        rules: the rules about commands, as in an ACL file.
+        allowed: the commands that these rules allow.
+        keys: patterns, each with whether keys may be read and whether they may be written.
+        channels: patterns.
+    """
 
     rules: list[str] = field(default_factory=lambda: ["-@all"])
     allowed: set[Command] = field(default_factory=set)
     keys: list[tuple[bytes, bool, bool]] = field(default_factory=list)
-    """Patterns, whether keys may be read, and whether written."""
     channels: list[bytes] = field(default_factory=list)
 
     def apply(self, rule: bytes) -> bool:
-        """Take one rule; whether it is one of a selector's.
+        """Apply a rule. Return whether it is a rule that a selector has.
 
         Raises:
             ValueError: there is no such command or category.
@@ -103,22 +109,22 @@ class Selector:
             raise ValueError("Unknown command or category name in ACL")
         change(found)
         sign = "+" if allow else "-"
-        # A later word on the same thing replaces the earlier one.
+        # A later rule about the same command replaces the earlier one.
         self.rules = [r for r in self.rules if r[1:] != name and r[1:].split("|")[0] != name]
         self.rules.append(f"{sign}{name}")
 
     @property
     def all_keys(self) -> bool:
-        """Whether every key may be read and written."""
+        """Return whether every key may be read and written."""
         return (b"*", True, True) in self.keys
 
     @property
     def all_channels(self) -> bool:
-        """Whether every channel may be used."""
+        """Return whether every channel may be used."""
         return b"*" in self.channels
 
     def allows_key(self, key: bytes, use: KeyUse) -> bool:
-        """Whether that may be done with a key."""
+        """Return whether a key may be used like that."""
         reads = bool({"access"} & use.flags)
         writes = bool({"insert", "delete", "update"} & use.flags)
         return any(
@@ -127,24 +133,24 @@ class Selector:
         )
 
     def allows_channel(self, channel: bytes, *, pattern: bool) -> bool:
-        """Whether a channel, or a pattern of channels, may be used."""
+        """Return whether a channel, or a pattern of channels, may be used."""
         if pattern:
             return self.all_channels or channel in self.channels
         return any(matcher(allowed)(channel) for allowed in self.channels)
 
     def key_rules(self) -> str:
-        """The keys as rules."""
+        """Return the rules about keys."""
         return " ".join(
             f"{'' if read and write else '%R' if read else '%W'}~{_text(pattern)}"
             for pattern, read, write in self.keys
         )
 
     def channel_rules(self) -> str:
-        """The channels as rules."""
+        """Return the rules about channels."""
         return " ".join(f"&{_text(channel)}" for channel in self.channels)
 
     def describe(self) -> str:
-        """All of it as rules."""
+        """Return all rules."""
         channels = (
             self.channel_rules()
             if self.all_channels
@@ -157,7 +163,10 @@ class User:
     """A user. `rule` changes it.
 
     Attributes:
-        root: the permissions that are not in a selector of their own.
+        hashes: of its passwords, SHA-256 as hexadecimal digits.
+        root: the permissions outside selectors.
+        is_simple: whether commands alone are restricted.
+        allowed: the commands that need no further check; empty unless `is_simple`.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -170,15 +179,15 @@ class User:
         self.settle()
 
     def settle(self) -> None:
-        """Work out what decides most requests at once."""
+        """Update `is_simple` and `allowed`, which decide most requests."""
         self.is_simple = not self.selectors and self.root.all_keys and self.root.all_channels
         self.allowed = frozenset(self.root.allowed) if self.is_simple else frozenset()
 
     def rule(self, rule: bytes) -> None:
-        """Apply one rule of `ACL SETUSER`. Call `settle` after the last one.
+        """Apply a rule of `ACL SETUSER`. Call `settle` after the last one.
 
         Raises:
-            Error: it is none.
+            Error: there is no such rule.
         """
         try:
             if not self._rule(rule) and not self.root.apply(rule):
@@ -225,7 +234,7 @@ class User:
         return True
 
     def accepts(self, password: bytes) -> bool:
-        """Whether somebody with this password is this user."""
+        """Return whether the user is enabled and the password is right."""
         if not self.enabled:
             return False
         digest = _digest(password)
@@ -233,9 +242,11 @@ class User:
         return self.nopass or any(known)
 
     def denial(self, command: Command, arguments: Sequence[bytes]) -> tuple[str, str, bytes] | None:
-        """Why a request may not be made: the kind of the reason, the error, and the object.
+        """Return why a request is denied, or None if it is allowed.
 
-        Where no selector allows it, the reason that went furthest is told.
+        Returns:
+            `command`, `key` or `channel`; the error; and the command, key or channel. If several
+            selectors deny the request, it is the one that came furthest in its checks.
         """
         if command in self.allowed:
             return None
@@ -249,7 +260,7 @@ class User:
         return None if worst is None else worst[1]
 
     def describe(self) -> str:
-        """It as a line of an ACL file."""
+        """Return the line of an ACL file."""
         passwords = ["nopass"] if self.nopass else [f"#{digest}" for digest in self.hashes]
         words = ["user", _text(self.name), "on" if self.enabled else "off", *passwords]
         selectors = [f"({selector.describe()})" for selector in self.selectors]
@@ -278,7 +289,11 @@ def _denial(
 
 
 class AccessControl:
-    """The users of a node."""
+    """The users of a node.
+
+    Args:
+        rules: names, each with a line of rules.
+    """
 
     def __init__(self, rules: Iterable[tuple[str, str]]) -> None:
         self.users: dict[bytes, User] = {}
@@ -288,10 +303,10 @@ class AccessControl:
             self.set_user(b"default", [b"on", b"nopass", b"~*", b"&*", b"+@all"])
 
     def set_user(self, name: bytes, rules: Sequence[bytes]) -> None:
-        """`ACL SETUSER`: all of the rules are applied, or none.
+        """Run `ACL SETUSER`: apply all rules, or none.
 
         Raises:
-            Error: one of them is wrong.
+            Error: a rule is wrong.
         """
         draft = User(name)
         if (present := self.users.get(name)) is not None:
@@ -303,23 +318,23 @@ class AccessControl:
         if present is None:
             self.users[name] = draft
         else:
-            # Connections hold on to the user, and go by its new permissions.
+            # Connections keep this object, and get the new permissions with it.
             present.__dict__.update(draft.__dict__)
 
     def authenticate(self, name: bytes, password: bytes) -> User | None:
-        """The user with this name, if that is its password."""
+        """Return the user of a name, or None if there is none or the password is wrong."""
         user = self.users.get(name)
         return user if user is not None and user.accepts(password) else None
 
     @property
     def everyone(self) -> User | None:
-        """The user that connections are before they say who they are."""
+        """Return the user of connections that have not authenticated, or None if they must."""
         default = self.users[b"default"]
         return default if default.enabled and default.nopass else None
 
 
 def _words(line: str) -> list[bytes]:
-    """Words of a description, in which selectors are one word each."""
+    """Split a line of rules. A selector is one word."""
     words: list[bytes] = []
     inside = False
     for word in line.encode(errors="surrogateescape").split(b" "):

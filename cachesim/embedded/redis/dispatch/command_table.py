@@ -1,4 +1,4 @@
-"""Redis 7.0's commands as data: their arity, flags, categories, and where their keys are."""
+"""Redis 7.0's command table: arity, flags, categories, and the positions of keys."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ _reading = threading.Lock()
 
 
 class Flag(IntFlag):
-    """What Redis flags commands with, and what is worth knowing of their keys."""
+    """Redis's flags of commands, and a few about their keys."""
 
     WRITE = 1
     READONLY = 2
@@ -38,11 +38,11 @@ class Flag(IntFlag):
     NO_ASYNC_LOADING = 65536
     MOVABLEKEYS = 131072
     SKIP_SLOWLOG = 262144
-    # Not Redis's:
+    # Not among Redis's flags:
     KEYS = 524288
     SEVERAL_KEYS = 1048576
     MAY_WRITE = 2097152
-    """Scripts, and PFCOUNT and PUBLISH, which Redis replicates without calling them writes."""
+    """Scripts, PFCOUNT and PUBLISH: Redis may replicate them, but has no `write` flag on them."""
 
 
 ANY = (1 << 22) - 1
@@ -55,7 +55,7 @@ class KeyUse:
 
     Attributes:
         at: its position; the command's name is at 0.
-        flags: what is done with it, such as `RW`, `access`, `delete`.
+        flags: how it is used, such as `RW`, `access`, `delete`.
     """
 
     at: int
@@ -70,10 +70,10 @@ class Command:
     """A command or subcommand.
 
     Attributes:
-        name: in lower case; of a subcommand `config|get`.
-        arity: how many arguments there are with the name; if negative, at least.
-        bits: its flags at once.
-        row: how `COMMAND` tells it, as a list in RESP2.
+        name: in lower case; `config|get` for a subcommand.
+        arity: the number of arguments, the name included; a minimum if it is negative.
+        bits: all flags as one number.
+        row: its reply in `COMMAND`, as a list in RESP2.
         subcommands: by name, without the container's.
     """
 
@@ -88,17 +88,17 @@ class Command:
     first_key: int = 0
 
     def takes(self, count: int) -> bool:
-        """Whether it can have so many arguments, its name among them."""
+        """Return whether it takes so many arguments, the name included."""
         return count == self.arity if self.arity > 0 else count >= -self.arity
 
     def key_uses(self, arguments: Sequence[bytes], *, channels: bool = False) -> list[KeyUse]:
-        """Where keys are in a request of this command.
+        """Find the keys in a request.
 
         Args:
-            channels: those of sharded pub/sub too, which go to the slots of their names.
+            channels: include channels of sharded pub/sub, as they belong to slots too.
 
         Raises:
-            Error: they can't be told, because the arguments are wrong.
+            Error: they can't be found, because the arguments are wrong.
         """
         return [
             KeyUse(at, flags)
@@ -108,10 +108,10 @@ class Command:
         ]
 
     def keys(self, arguments: Sequence[bytes]) -> list[bytes]:
-        """The keys, and the channels of sharded pub/sub, whose slots decide who answers.
+        """Return the keys of a request, and its channels of sharded pub/sub: all that has a slot.
 
         Raises:
-            Error: they can't be told.
+            Error: they can't be found, because the arguments are wrong.
         """
         if self.first_key and not self.bits & Flag.SEVERAL_KEYS:
             return [arguments[self.first_key]]
@@ -119,7 +119,7 @@ class Command:
 
 
 def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
-    """The keys for `COMMAND GETKEYS`.
+    """Return the keys for `COMMAND GETKEYS`.
 
     Raises:
         Error: there are none.
@@ -138,7 +138,7 @@ def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
 
 
 def _finder(spec: Mapping[str, Any]) -> Finder | None:
-    """What finds keys by one of Redis's key specifications."""
+    """Return what finds keys by one of Redis's key specifications, or None if it says `unknown`."""
     begin, find = _mapping(spec["begin_search"]), _mapping(spec["find_keys"])
     where, how = _mapping(begin["spec"]), _mapping(find["spec"])
     if "unknown" in (begin["type"], find["type"]):
@@ -187,7 +187,7 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
 
 
 def _sort_store(arguments: Sequence[bytes]) -> Iterator[int]:
-    """The key after the last STORE of a SORT."""
+    """Find the key after the last STORE of a SORT."""
     found, at = 0, 2
     skipped = {b"limit": 2, b"get": 1, b"by": 1}
     while at < len(arguments):
@@ -244,7 +244,7 @@ def _command(row: Sequence[Any]) -> Command:
 
 
 def data(name: str) -> list[Any]:
-    """A file of captured data."""
+    """Read a file of captured data."""
     text = (
         resources.files("cachesim.embedded.redis")
         .joinpath("data")
@@ -256,8 +256,8 @@ def data(name: str) -> list[Any]:
 
 
 def commands() -> Mapping[str, Command]:
-    """All of Redis 7.0's commands by name."""
-    # Commands are told apart by identity, and several threads may want the first ones at once.
+    """Return all commands of Redis 7.0 by name."""
+    # Commands are compared by identity, and several threads may ask for the table at once.
     with _reading:
         return _commands()
 
@@ -268,7 +268,7 @@ def _commands() -> Mapping[str, Command]:
 
 
 def everything() -> Iterator[Command]:
-    """All commands and subcommands."""
+    """Yield all commands and subcommands."""
     for command in commands().values():
         yield command
         yield from command.subcommands.values()

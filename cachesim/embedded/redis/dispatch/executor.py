@@ -1,4 +1,4 @@
-"""From a request to its reply: what Redis checks before a command runs, in its order and words."""
+"""From a request to its reply. Checks have the order and the error texts of Redis."""
 
 from collections.abc import Callable, Mapping
 from time import perf_counter_ns
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.dispatch.command_table import Command, Flag, commands
+from cachesim.embedded.redis.keyspace.values import printed
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
 Handler = Callable[[Client, list[bytes]], Answer]
-"""Runs a command, given all its arguments with its name. It raises `Error` to answer with one."""
+"""Runs a command, given all arguments, the name included. It raises `Error` to reply with one."""
 
 _REDIRECTIONS = ("MOVED", "CROSSSLOT", "CLUSTERDOWN")
 _READS = Flag.READONLY | Flag.KEYS
@@ -24,7 +25,16 @@ _WITH_SUBSCRIPTIONS = {
 
 
 class Entry:
-    """A command in a node: what runs it, and how often it was run."""
+    """A command in a node, with its handler and its counters.
+
+    Attributes:
+        handler: None if the command is not served.
+        subentries: of its subcommands, by name in lower case.
+        calls: how often it has run.
+        nanoseconds: how long it has run.
+        rejected: how often it was refused before it ran.
+        failed: how often it has run and returned an error.
+    """
 
     __slots__ = (
         "arity", "bits", "calls", "command", "failed", "handler", "name", "nanoseconds",
@@ -43,20 +53,20 @@ class Entry:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Set all counters to 0."""
         self.calls = self.nanoseconds = self.rejected = self.failed = 0
 
 
 class Executor:
-    """Runs requests for clients.
+    """Runs the requests of clients.
 
     Attributes:
         attention: flags of commands that need a look before they run, because of what the node is
             now: a replica looks at all that have keys, a full one at all that take memory. Most
             commands need none, and run at once.
-        entries: the commands by name, as lower and as upper case.
-        effects: what the command that runs now has done, if it is not to be repeated as it was
-            sent: requests for the replication stream.
+        entries: the commands by name, in lower and in upper case.
+        effects: the requests that replicas repeat for the command that runs now, if they differ
+            from the request itself.
     """
 
     def __init__(self, server: "Server", handlers: Mapping[str, Handler]) -> None:
@@ -79,13 +89,13 @@ class Executor:
         self.by_command[command] = entry
         return entry
 
-    # --- finding ----------------------------------------------------------------------------
+    # --- lookup -----------------------------------------------------------------------------
 
     def find(self, arguments: list[bytes]) -> Entry:
-        """The command that a request asks for.
+        """Return the command of a request.
 
         Raises:
-            Error: there is none, or not with so many arguments.
+            Error: it does not exist, or does not take so many arguments.
         """
         entry = self.entries.get(arguments[0]) or self.entries.get(arguments[0].lower())
         if entry is None:
@@ -97,7 +107,7 @@ class Executor:
                 entry = subentry
             elif entry.handler is None or entry.name != "command":
                 raise Error(
-                    f"ERR unknown subcommand '{_shown(arguments[1])}'. "
+                    f"ERR unknown subcommand '{printed(arguments[1])}'. "
                     f"Try {entry.name.upper()} HELP."
                 )
         if entry.handler is None and not entry.subentries:
@@ -110,7 +120,7 @@ class Executor:
     # --- running ----------------------------------------------------------------------------
 
     def execute(self, client: Client, arguments: list[bytes]) -> Answer:
-        """Run a request, or queue or refuse it."""
+        """Run, queue or refuse a request. Return the reply."""
         entry = self.entries.get(arguments[0])
         if entry is None or entry.subentries or entry.handler is None:
             try:
@@ -133,14 +143,14 @@ class Executor:
         return self.call(client, entry, arguments)
 
     def call(self, client: Client, entry: Entry, arguments: list[bytes]) -> Answer:
-        """Run a command that may run."""
+        """Run a command without checks. Return the reply."""
         server = self._server
         if server.monitors and not entry.bits & (Flag.SKIP_MONITOR | Flag.ADMIN):
             server.show(client, arguments)
         begun = perf_counter_ns()
         try:
             if server.is_behind:
-                # Replicas must not find what is not there any more.
+                # Keys that have expired are deleted first, so that replicas see the same keys.
                 server.expire(server.store.lapsed(entry.command.keys(arguments)))
             answer = entry.handler(client, arguments)  # type: ignore[misc]  # it has one
         except Error as error:
@@ -162,7 +172,7 @@ class Executor:
         return answer
 
     def written(self, client: Client, arguments: list[bytes]) -> None:
-        """Take note of what a command has changed."""
+        """Replicate what a command has changed, and tell all who watch or wait for its keys."""
         server = self._server
         dirty = server.store.dirty
         keys = dirty[:]
@@ -181,14 +191,17 @@ class Executor:
         server.changed(keys, client)
 
     def begin_together(self) -> bool:
-        """Let effects be repeated together or not at all, until `end_together`; if not yet so."""
+        """Collect effects until `end_together`, so that replicas repeat all of them or none.
+
+        Return False if that has begun already.
+        """
         if self._batch is not None:
             return False
         self._batch = []
         return True
 
     def end_together(self, client: Client) -> None:
-        """Let the effects since `begin_together` be repeated, which were a client's."""
+        """Replicate the effects since `begin_together`, which are those of a client."""
         effects, self._batch = self._batch, None
         if not effects:
             return
@@ -198,7 +211,7 @@ class Executor:
         client.written_offset = self._server.stream.offset
 
     def failed(self, error: Error) -> Error:
-        """Count an error."""
+        """Count an error, and return it."""
         self._server.stats.error(error.text)
         return error
 
@@ -233,7 +246,7 @@ class Executor:
         return error
 
     def _check(self, client: Client, entry: Entry, arguments: list[bytes]) -> Answer:
-        """Look at everything, in Redis's order. None if it may run, QUEUED if it is queued."""
+        """Make all checks in Redis's order. Return None if the command may run, else the reply."""
         server, name, bits = self._server, entry.name, entry.bits
         script = server.scripts.running
         if script is not None and not script.is_slow:
@@ -273,10 +286,10 @@ class Executor:
         return None
 
     def check_state(self, client: Client, entry: Entry, bits: int) -> None:
-        """Refuse what the node can't take now.
+        """Check that the node can run a command now.
 
         Raises:
-            Error: OOM, NOREPLICAS, READONLY.
+            Error: OOM, NOREPLICAS or READONLY.
         """
         server = self._server
         takes_memory = bits & Flag.DENYOOM or (
@@ -291,7 +304,7 @@ class Executor:
                 raise Error("READONLY You can't write against a read only replica.")
 
     def _must_wait(self, client: Client, bits: int) -> bool:
-        """Whether a request is put off by CLIENT PAUSE; the connection keeps it then."""
+        """Return whether CLIENT PAUSE delays a request. The connection keeps it then."""
         if self._server.pauses_all or bits & (Flag.WRITE | Flag.MAY_WRITE):
             return client.postpone()
         return False
@@ -307,17 +320,13 @@ class Executor:
 
 
 def unknown(arguments: list[bytes]) -> Error:
-    """The error for a command that does not exist."""
+    """Return the error for a command that does not exist."""
     shown, room = "", 128
     for argument in arguments[1:]:
         if len(shown.encode(errors="surrogateescape")) >= room:
             break
         left = room - len(shown.encode(errors="surrogateescape"))
-        shown += f"'{_shown(argument[:left])}' "
+        shown += f"'{printed(argument[:left])}' "
     return Error(
-        f"ERR unknown command '{_shown(arguments[0][:128])}', with args beginning with: {shown}"
+        f"ERR unknown command '{printed(arguments[0][:128])}', with args beginning with: {shown}"
     )
-
-
-def _shown(argument: bytes) -> str:
-    return argument.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -1,6 +1,6 @@
-"""DUMP and RESTORE: values as Redis's own serialization, of the types whose form is plain.
+"""Redis's serialization of values, for DUMP and RESTORE. Streams and packed forms are left out.
 
-fakeredis pickles values, so a client could have anything run by its RESTORE. Here bytes are bytes.
+fakeredis pickles values, so its RESTORE would let a client run any code. This one reads data only.
 """
 
 import struct
@@ -31,7 +31,7 @@ _CRC = _crc_table()
 
 
 def crc64(data: bytes) -> int:
-    """Redis's CRC-64 (Jones, reflected)."""
+    """Return Redis's CRC-64 (Jones, reflected)."""
     value = 0
     for byte in data:
         value = _CRC[(value ^ byte) & 0xFF] ^ (value >> 8)
@@ -145,7 +145,7 @@ def _read_length(read: Callable[[int], bytes]) -> int:
 
 
 def _read_string(read: Callable[[int], bytes]) -> bytes:
-    """A string, or one of the small integers that Redis writes for strings."""
+    """Read a string, or one of the small integers that Redis writes for strings."""
     first = read(1)[0]
     if first >> 6 == 3:
         sizes = {0xC0: "<b", 0xC1: "<h", 0xC2: "<i"}

@@ -1,4 +1,4 @@
-"""Redis's glob patterns, matched in time that does not explode with the pattern."""
+"""Redis's glob patterns, matched in time that is not exponential in the pattern."""
 
 import functools
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from collections.abc import Callable
 _ANY = 0
 _ONE = 1
 _Part = tuple[int, frozenset[int], bool]
-"""What a part of a pattern matches: any bytes, or one of some (or one that is none of them)."""
+"""A part of a pattern: `_ANY` or `_ONE`, the bytes that match, and whether all others match."""
 
 
 @functools.lru_cache(maxsize=1024)
 def matcher(pattern: bytes) -> Callable[[bytes], bool]:
-    """What tells whether all of a string matches a pattern.
+    """Return a test whether a whole string matches a pattern.
 
-    A regular expression would try all ways to split the string between several `*`. Going back to
+    A regular expression would try all ways to split the string between several `*`. To go back to
     the last `*` alone is enough.
     """
     if pattern == b"*":
@@ -49,7 +49,7 @@ def _parts(pattern: bytes) -> list[_Part]:
 
 
 def _class(pattern: bytes, at: int) -> tuple[int, frozenset[int], bool]:
-    """Read `abc]`, `^a-z]`; gives where it ends, too."""
+    """Read `abc]` or `^a-z]`. Return its end, its bytes, and whether it is negated."""
     end = len(pattern)
     negated = at < end and pattern[at] == 0x5E
     if negated:

@@ -1,12 +1,12 @@
-"""The data of a node, and fakeredis's commands on it. The only module that knows fakeredis.
+"""The keys of a node, and fakeredis's commands on them.
 
-fakeredis has the values of all types but hashes, and runs most commands on lists, sets, sorted
-sets, streams, bitmaps and geo data. Everything around the data is ours: connections, transactions,
-blocking, expiry, pub/sub, scripts, replication. So it has no connections here, only one socket
-object that is never connected, and what it does is called directly.
+fakeredis has the values of all types but strings and hashes, and runs most commands on lists, sets,
+sorted sets, streams, bitmaps and geo data. Everything around the data is ours: connections,
+transactions, blocking, expiry, pub/sub, scripts, replication. So fakeredis has no connections here,
+only one socket object that is never connected, and its commands are called directly.
 
-Its internals are used; the range of versions in pyproject.toml is narrow for that. It was written
-against fakeredis 2.40.
+Internals of fakeredis are used here, so pyproject.toml allows a narrow range of versions. This was
+written against fakeredis 2.40.
 """
 
 import heapq
@@ -28,7 +28,11 @@ _VERSION = (7, 0)
 
 
 class Item:
-    """A value with its expiry, as they are at a moment."""
+    """A value with its expiry, read at one moment.
+
+    Attributes:
+        expireat: seconds since the epoch; None for never.
+    """
 
     __slots__ = ("expireat", "value")
 
@@ -38,7 +42,7 @@ class Item:
 
 
 class _Place:
-    """Where fakeredis puts a value and its expiry."""
+    """A key as fakeredis sees it: it sets the value and the expiry there."""
 
     __slots__ = ("_database", "_key")
 
@@ -57,13 +61,16 @@ class _Place:
 
 
 class _Database(Database):
-    """fakeredis's database: it tells what changed, and expires nothing by itself.
+    """fakeredis's database. It reports which keys have changed, and removes no expired keys itself.
 
-    Expired keys are removed by `Keyspace.expired`, on a primary alone; until then they are hidden.
+    Expired keys are hidden until `Keyspace.expired` removes them, which only a primary does.
 
-    Values and expiries are apart, with no object for each key: what has only bytes in it is nothing
-    to Python's garbage collector, which would else go through all keys now and then (0.1 s for
-    100,000 of them).
+    Values and expiries are in separate dicts, without an object for each key. Python's garbage
+    collector does not track dicts of bytes; otherwise it would go through all keys now and then
+    (0.1 s for 100,000 of them).
+
+    Args:
+        note: called with each key that has changed.
     """
 
     def __init__(self, note: Callable[[bytes], None]) -> None:
@@ -93,7 +100,7 @@ class _Database(Database):
         if expireat is None:
             return
         heap = self._expiry_heap
-        if len(heap) > 2 * len(self._dict) + 64:  # most of it is stale
+        if len(heap) > 2 * len(self._dict) + 64:  # most entries are stale
             heap[:] = [(at, key) for key, at in self.expiries.items()]
             heapq.heapify(heap)
         heapq.heappush(heap, (expireat, key))
@@ -126,11 +133,12 @@ class Keyspace:
     """Keys with their values and expiries.
 
     Attributes:
-        now: the time that commands see, in seconds since the epoch. 0 lets nothing expire.
-        values: those of all keys, hidden ones too. `bytes` are strings.
+        now: the time that commands see, in seconds since the epoch. With 0 nothing expires.
+        values: of all keys, hidden ones too. `bytes` are strings.
         expiries: when keys expire, in seconds since the epoch.
-        dirty: keys that were changed since somebody has emptied this, in order.
-        scanned: all keys in the order of SCAN, as they were when one began.
+        dirty: the keys that have changed since this was last emptied, in order.
+        scanned: all keys in the order of SCAN, as they were when a scan began; None without one.
+        get: returns the `Item` of a key, or None if the key is missing or has expired.
     """
 
     def __init__(self) -> None:
@@ -160,13 +168,13 @@ class Keyspace:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._database)
 
-    # --- for our own commands -----------------------------------------------------------------
+    # --- keys ---------------------------------------------------------------------------------
 
     def value(self, key: bytes, kind: type) -> Any:
-        """The value of a key, or None.
+        """Return the value of a key, or None if it is missing.
 
         Raises:
-            Error: it is of another type.
+            Error: it has another type.
         """
         value = self.values.get(key)
         if value is None:
@@ -180,10 +188,10 @@ class Keyspace:
         return value
 
     def put(self, key: bytes, value: object, expires: float | None = None) -> None:
-        """Give a key a value, whatever it had.
+        """Set a key, whatever it held.
 
         Args:
-            expires: when, in seconds since the epoch; without it, never.
+            expires: seconds since the epoch; None for never.
         """
         self.values[key] = value
         if expires is not None:
@@ -194,7 +202,7 @@ class Keyspace:
         self.dirty.append(key)
 
     def remove(self, key: bytes) -> bool:
-        """Delete a key; whether it was there."""
+        """Delete a key. Return whether it existed."""
         if self.values.pop(key, None) is None:
             return False
         self.dirty.append(key)
@@ -202,16 +210,17 @@ class Keyspace:
         return expires is None or expires >= self.now
 
     def set_expiry(self, key: bytes, expires: float | None) -> None:
-        """Let a key that is there expire at another time, or never."""
+        """Set when an existing key expires, in seconds since the epoch; None for never."""
         self._database.set_expiry(key, expires)
         self._database.schedule_expiry(key, expires)
         self.dirty.append(key)
 
     def clear(self) -> tuple[dict[bytes, Any], dict[bytes, float], list[Any]]:
-        """Delete everything, and note nothing.
+        """Delete all keys. `dirty` is empty afterwards.
 
         Returns:
-            What there was: the values, their expiries and more. It may be large; see `discard`.
+            The former data: the values, their expiries and more. Freeing it may take long; see
+            `discard`.
         """
         database = self._database
         gone = self.values, self.expiries, database._expiry_heap
@@ -222,7 +231,7 @@ class Keyspace:
         return gone
 
     def expired(self, most: int) -> list[bytes]:
-        """Remove some of the keys that have expired by now, and give their names."""
+        """Delete at most so many keys that have expired. Return their names."""
         database, now = self._database, self.now
         heap = database._expiry_heap
         gone: list[bytes] = []
@@ -237,13 +246,13 @@ class Keyspace:
 
     @property
     def has_expired(self) -> bool:
-        """Whether there may be keys that have expired by now."""
+        """Return whether there may be keys that have expired."""
         database = self._database
         heap = database._expiry_heap
         return bool(heap) and heap[0][0] < database.time
 
     def lapsed(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Remove those of some keys that have expired by now, and give their names."""
+        """Delete those of some keys that have expired. Return their names."""
         database, now = self._database, self.now
         gone = []
         for key in keys:
@@ -255,30 +264,30 @@ class Keyspace:
 
     @property
     def volatile(self) -> int:
-        """How many keys have an expiry."""
+        """Return how many keys have an expiry."""
         return len(self.expiries)
 
     @staticmethod
     def type_name(value: object) -> str:
-        """What `TYPE` says of a value."""
+        """Return what `TYPE` says of a value."""
         return _TYPE_NAMES.get(type(value), "none")
 
     # --- fakeredis's commands -----------------------------------------------------------------
 
     def knows(self, name: str) -> bool:
-        """Whether fakeredis has a command, or a subcommand such as `xgroup create`."""
+        """Return whether fakeredis has a command, or a subcommand such as `xgroup create`."""
         return name in SUPPORTED_COMMANDS
 
     def run(self, name: str, arguments: list[bytes], resp: int) -> Reply:
         """Run one of fakeredis's commands.
 
         Args:
-            name: in lower case; of subcommands both words.
+            name: in lower case; both words of a subcommand.
             arguments: without the name.
-            resp: the version of the protocol, for which some replies have another form.
+            resp: the version of the protocol, as the form of some replies depends on it.
 
         Raises:
-            Error: as Redis would answer.
+            Error: the error reply.
         """
         bound = self._runs.get(name)
         if bound is None:
@@ -305,7 +314,7 @@ class Keyspace:
         return _reply(result)
 
     def refusal(self, name: str, arguments: list[bytes], resp: int) -> Error | None:
-        """What a command would say of its arguments if all keys were missing."""
+        """Return the error of a command if all keys were missing, or None if there is none."""
         database = self._database
         values, expiries = database._dict, database.expiries
         database._dict, database.expiries = {}, {}
@@ -320,7 +329,7 @@ class Keyspace:
 
 
 def _error(text: str) -> Error:
-    """An error in Redis's own words."""
+    """Return an error in Redis's own words."""
     if text.partition(" ")[0] not in _CODES:
         text = f"ERR {text}"
     return Error(_CORRECTED.get(text, text))

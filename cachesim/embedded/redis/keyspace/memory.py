@@ -1,6 +1,6 @@
 """How much memory Redis would need for the data.
 
-An estimate by Redis 7.0's structures in cluster mode on 64 bits, with jemalloc's size classes.
+It is estimated by Redis 7.0's structures in cluster mode on 64 bits, with jemalloc's size classes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _EMPTY = 1_600_000  # bytes that a server takes without data
 _SAMPLES = 16
-_EMBEDDED = 44  # bytes of the longest string that is in one piece with its object
+_EMBEDDED = 44  # bytes of the longest string that shares an allocation with its object
 
 
 def allocated(size: int) -> int:
-    """Bytes that jemalloc takes for a size."""
+    """Return the bytes that jemalloc allocates for a size."""
     if size <= 8:
         return 8
     if size <= 128:
@@ -35,13 +35,13 @@ def _allocated(size: int) -> int:
 
 
 def _sds(length: int) -> int:
-    """A string of its own."""
+    """Return the bytes of a string with an allocation of its own."""
     header = 1 if length < 32 else 3 if length < 256 else 5 if length < 65536 else 9
     return _allocated(length + header + 1)
 
 
 def _table(entries: int) -> int:
-    """A hash table's array."""
+    """Return the bytes of the array of a hash table."""
     return 8 << max(2, (entries - 1).bit_length())
 
 
@@ -64,7 +64,7 @@ def _listpack_entry(word: bytes) -> int:
 
 
 def string_size(value: bytes) -> int:
-    """A string with its object."""
+    """Return the bytes of a string with its object."""
     length = len(value)
     if length <= 20 and is_integer(value):
         return 0 if length <= 4 and 0 <= int(value) < 10000 else 16
@@ -79,7 +79,7 @@ def _average(words: Iterable[bytes], size: Callable[[bytes], int]) -> float:
 
 
 def value_size(value: Any, kind_of: Callable[[object], str]) -> int:
-    """A value with its object. Large ones are estimated from some of their elements."""
+    """Return the bytes of a value with its object, estimated from some elements if it is large."""
     if type(value) is bytes:
         return string_size(value)
     count = len(value)
@@ -113,19 +113,19 @@ def _sds_of(word: bytes) -> int:
 def entry_size(
     key: bytes, value: Any, expires: float | None, kind_of: Callable[[object], str]
 ) -> int:
-    """A key with its value and expiry, without its share of the tables."""
+    """Return the bytes of a key with its value and expiry, without its share of the tables."""
     size = 48 + _sds(len(key)) + value_size(value, kind_of)
     return size if expires is None else size + 32
 
 
 class Memory:
-    """What a node's data takes, kept up to date key by key.
+    """The memory of a node, kept up to date key by key.
 
     Attributes:
         limit: `maxmemory` in bytes; 0 for none.
-        is_full: whether more is used than that.
-        peak: the most that was used.
-        backlog: bytes of the replication stream that are kept, which count too.
+        is_full: whether more than `limit` is used.
+        peak: the most bytes that were used.
+        backlog: bytes of the replication backlog, which count as used.
     """
 
     def __init__(self, store: "Keyspace", limit: int) -> None:
@@ -138,24 +138,24 @@ class Memory:
 
     @property
     def used(self) -> int:
-        """Bytes of everything."""
+        """Return all bytes in use."""
         tables = 8 << (len(self._sizes) - 1).bit_length() if self._sizes else 0
         return _EMPTY + self._data + tables + self.backlog
 
     @property
     def dataset(self) -> int:
-        """Bytes of the data."""
+        """Return the bytes of all keys."""
         return self._data
 
     def size(self, key: bytes) -> int | None:
-        """Bytes of one key, as MEMORY USAGE tells them."""
+        """Return the bytes of a key, as MEMORY USAGE does; None if it is missing."""
         item = self._store.get(key)
         if item is None:
             return None
         return entry_size(key, item.value, item.expireat, self._store.type_name)
 
     def changed(self, keys: Sequence[bytes]) -> None:
-        """Count keys again that were changed."""
+        """Measure keys that have changed."""
         store, sizes = self._store, self._sizes
         get, expiry, kind_of = store.values.get, store.expiries.get, store.type_name
         for key in keys:
@@ -169,7 +169,7 @@ class Memory:
         self.check()
 
     def check(self) -> bool:
-        """Compare with the limit; whether that is another result than before."""
+        """Update `peak` and `is_full`. Return whether `is_full` has changed."""
         used = self.used
         if used > self.peak:
             self.peak = used
@@ -178,7 +178,7 @@ class Memory:
         return before is not self.is_full
 
     def clear(self) -> dict[bytes, int]:
-        """There is no data any more; gives what was known of its sizes."""
+        """Forget all keys. Return their sizes, as freeing them may take long; see `discard`."""
         sizes, self._sizes = self._sizes, {}
         self._data = 0
         self.check()

@@ -1,4 +1,4 @@
-"""All data of a node as requests that make it again."""
+"""All data of a node, written as the requests that make it again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.keyspace.keyspace import Keyspace
 
 _PIECE = 64 * 1024  # bytes
-_FEW = 100  # keys that are dumped in one go
+_FEW = 100  # changed keys that `finish` writes at once
 _ROUNDS = 12
 
 
 class Snapshot:
-    """The data as it is when `finish` is called, most of which is dumped before.
+    """The data as it is when `finish` is called. Most of it is written before, little by little.
 
-    What changes after it was dumped is dumped again, in rounds that become shorter.
+    Keys that change after they were written are written again, in rounds that become shorter.
 
     Args:
         function_requests: returns the encoded requests that load the functions.
-        write: takes the requests, encoded, some at a time.
+        write: called with encoded requests, some at a time.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class Snapshot:
         self._size = 0
 
     def changed(self, keys: Iterable[bytes]) -> None:
-        """Note that keys have got other values."""
+        """Note that keys have changed."""
         self._changed.update(dict.fromkeys(keys))
 
     def flushed(self) -> None:
-        """Note that all keys are gone."""
+        """Note that all keys were deleted."""
         self._changed.clear()
         self._is_flushed = True
 
     def steps(self) -> Iterator[None]:
-        """Dump, little by little, until not much is missing."""
+        """Write the data little by little, until few keys are missing."""
         keys = list(self._store.values)
         for _ in range(_ROUNDS):
             for key in keys:
-                yield from self._dump(key)
+                yield from self._write_key(key)
                 if self._is_flushed:
                     break
             self._forget_if_flushed()
@@ -61,10 +61,10 @@ class Snapshot:
                 return
 
     def finish(self) -> None:
-        """Dump the rest, all at once."""
+        """Write the rest at once."""
         self._forget_if_flushed()
         for key in list(self._changed):
-            for _ in self._dump(key):
+            for _ in self._write_key(key):
                 pass
         for piece in self._function_requests():
             self._put(piece)
@@ -75,7 +75,7 @@ class Snapshot:
             self._is_flushed = False
             self._put(request([b"FLUSHALL"]))
 
-    def _dump(self, key: bytes) -> Iterator[None]:
+    def _write_key(self, key: bytes) -> Iterator[None]:
         again = key in self._changed
         self._changed.pop(key, None)
         value, moment = self._store.values.get(key), self._store.expiries.get(key)
@@ -93,7 +93,7 @@ class Snapshot:
             for words in recreate(key, value, self._store.type_name(value)):
                 self._put(request(words))
                 yield
-        except RuntimeError:  # it has changed meanwhile
+        except RuntimeError:  # the value has changed meanwhile, so it will be written again
             return
         if expires is not None:
             self._put(request([b"PEXPIREAT", key, expires]))
@@ -112,5 +112,5 @@ class Snapshot:
 
 
 def milliseconds(moment: float) -> int:
-    """A moment in milliseconds since the epoch, as Redis has it."""
+    """Convert a moment in seconds to whole milliseconds."""
     return round(moment * 1000)

@@ -1,4 +1,4 @@
-"""What commands need to know of values."""
+"""Values of keys: limits, errors, hashes, and numbers as Redis reads and writes them."""
 
 import copy
 from decimal import Decimal, InvalidOperation
@@ -14,7 +14,7 @@ SYNTAX = "ERR syntax error"
 NO_KEY = "ERR no such key"
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 LONGEST_STRING = 64 * 1024 * 1024
-"""Bytes of a string; Redis takes 512 MB."""
+"""Bytes of a string; Redis allows 512 MB."""
 MOST_RANDOM = 1_000_000
 """How many random elements are given with repetitions; Redis gives any number."""
 TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
@@ -88,10 +88,10 @@ def encoding_of(value: Any, kind: str) -> str:
 
 
 def integer(text: bytes, refusal: str = NOT_INTEGER) -> int:
-    """An integer of 64 bits as Redis reads it: no blanks, no plus, no leading zeros.
+    """Read an integer of 64 bits as Redis does: no blanks, no plus, no leading zeros.
 
     Raises:
-        Error: it is none.
+        Error: it is not one.
     """
     try:
         if len(text) <= 20:
@@ -104,10 +104,10 @@ def integer(text: bytes, refusal: str = NOT_INTEGER) -> int:
 
 
 def decimal(text: bytes, refusal: str = NOT_FLOAT) -> Decimal:
-    """A number with a fraction, as INCRBYFLOAT takes it. It may be infinite.
+    """Read a decimal fraction as INCRBYFLOAT does. It may be infinite.
 
     Raises:
-        Error: it is none.
+        Error: it is not a number.
     """
     try:
         shown = text.decode("ascii")
@@ -118,26 +118,26 @@ def decimal(text: bytes, refusal: str = NOT_FLOAT) -> Decimal:
             raise ValueError
     except (ValueError, InvalidOperation):
         raise Error(refusal) from None
-    if number.is_finite() and number.adjusted() > 4931:  # more than a long double takes
+    if number.is_finite() and number.adjusted() > 4931:  # more than a long double holds
         raise Error(refusal)
     return number
 
 
 def shown_decimal(number: Decimal) -> bytes:
-    """As Redis writes a long double for people: 17 digits, no zeros at the end."""
+    """Write a number as Redis writes a long double: 17 digits, no zeros at the end."""
     text = f"{number:.17f}"
     text = text.rstrip("0").rstrip(".")
     return b"0" if text in ("-0", "") else text.encode()
 
 
 def is_integer(text: bytes) -> bool:
-    """Whether Redis would keep a string as an integer."""
+    """Return whether Redis would keep a string as an integer."""
     digits = text[1:] if text[:1] == b"-" else text
     if not 0 < len(digits) <= 19 or not digits.isdigit() or digits[:1] == b"0":
         return text == b"0"
     return LOWEST <= int(text) <= HIGHEST
 
 
-def words(argument: bytes) -> str:
-    """An argument as part of an error, as far as C prints it."""
+def printed(argument: bytes) -> str:
+    """Return an argument for an error's text, as C prints it: up to the first zero byte."""
     return argument.partition(b"\0")[0].decode("utf-8", "surrogateescape")

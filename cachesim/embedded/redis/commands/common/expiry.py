@@ -1,7 +1,7 @@
 """Moments at which keys expire, from the arguments of commands."""
 
 from cachesim.embedded.redis.connections.client import Client
-from cachesim.embedded.redis.keyspace.values import HIGHEST, words
+from cachesim.embedded.redis.keyspace.values import HIGHEST, printed
 from cachesim.protocols.resp import Error
 
 
@@ -55,7 +55,7 @@ def expire_conditions(options: list[bytes]) -> set[bytes]:
     for option in options:
         word = option.lower()
         if word not in (b"nx", b"xx", b"gt", b"lt"):
-            raise Error(f"ERR Unsupported option {words(option)}")
+            raise Error(f"ERR Unsupported option {printed(option)}")
         flags.add(word)
     if b"nx" in flags and flags - {b"nx"}:
         raise Error("ERR NX and XX, GT or LT options at the same time are not compatible")

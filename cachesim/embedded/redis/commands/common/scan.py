@@ -1,14 +1,13 @@
 """SCAN and its family.
 
-A cursor is the place of a hash: elements are given in the order of their hashes, so a scan returns
-every element that is there from its beginning to its end, whatever comes and goes meanwhile.
+Elements are returned in the order of their hashes, and a cursor is such a hash. So a scan returns
+every element that exists from its beginning to its end, whatever is added and removed meanwhile.
 """
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-from cachesim.embedded.redis.connections.client import Answer
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer
 from cachesim.protocols.resp import Error
@@ -17,10 +16,10 @@ _DEFAULT_COUNT = 10
 
 
 def cursor_of(text: bytes) -> int:
-    """A cursor.
+    """Read a cursor.
 
     Raises:
-        Error: it is none.
+        Error: it is not one.
     """
     digits = text[1:] if text[:1] in (b"-", b"+") else text
     if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
@@ -29,10 +28,10 @@ def cursor_of(text: bytes) -> int:
 
 
 def options(words: list[bytes], *, with_type: bool = False) -> tuple[bytes | None, int, bytes]:
-    """The pattern, the count, and the type that is asked for.
+    """Return the pattern if there is one, the count, and the type or nothing.
 
     Raises:
-        Error: they are malformed.
+        Error: an option is malformed.
     """
     pattern: bytes | None = None
     count, kind = _DEFAULT_COUNT, b""
@@ -57,15 +56,15 @@ Hashed = tuple[int, bytes]
 
 
 def hashed(members: Collection[bytes]) -> list[Hashed]:
-    """Elements in the order of a scan."""
+    """Return elements with their hashes, in the order of a scan."""
     return sorted((zlib.crc32(member) + 1, member) for member in members)
 
 
 def page(ordered: list[Hashed], cursor: int, count: int) -> tuple[int, list[bytes]]:
-    """Elements from a cursor on, and the next cursor."""
+    """Return the next cursor, and the elements from a cursor on."""
     begin = bisect_left(ordered, (cursor, b""))
     end = begin + count
-    # Elements of one hash come together: a cursor can't stand between them.
+    # Elements with the same hash come together: a cursor can't stand between them.
     while 0 < end < len(ordered) and ordered[end][0] == ordered[end - 1][0]:
         end += 1
     found = [member for _, member in ordered[begin:end]]
@@ -75,23 +74,18 @@ def page(ordered: list[Hashed], cursor: int, count: int) -> tuple[int, list[byte
 def scan_members(
     members: Collection[bytes], arguments: list[bytes], *, whole: bool
 ) -> tuple[int, list[bytes]]:
-    """What SSCAN and the like give of a collection.
+    """Run SSCAN and the like: return the next cursor, and elements.
 
     Args:
-        whole: whether it is small, so that all of it is given at once, whatever the count.
+        arguments: `name key cursor [MATCH pattern] [COUNT n]`.
+        whole: whether the collection is small, so that all of it is returned whatever the count.
     """
     cursor = cursor_of(arguments[2])
     pattern, count, _ = options(arguments[3:])
     if whole:
-        following, found = 0, list(members)
+        next_cursor, found = 0, list(members)
     else:
-        following, found = page(hashed(members), cursor, count)
+        next_cursor, found = page(hashed(members), cursor, count)
     if pattern is not None:
         found = list(filter(matcher(pattern), found))
-    return following, found
-
-
-def scan_pairs(members: Mapping[bytes, bytes], arguments: list[bytes], *, whole: bool) -> Answer:
-    """HSCAN and ZSCAN."""
-    cursor, found = scan_members(members, arguments, whole=whole)
-    return [b"%d" % cursor, [word for member in found for word in (member, members[member])]]
+    return next_cursor, found
