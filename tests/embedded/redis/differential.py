@@ -252,6 +252,10 @@ class Ours:
 
         return self._loop.run_until_complete(ask())
 
+    def value(self, key: bytes) -> Any:
+        """Return the value of a key as the node has it."""
+        return self._node.server.store.values[key]
+
     def close(self) -> None:
         """End the node."""
         self._node.close()

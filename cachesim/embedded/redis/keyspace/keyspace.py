@@ -155,7 +155,7 @@ class Keyspace:
 
     @property
     def now(self) -> float:
-        """See the class."""
+        """Return the time that commands see, in seconds since the epoch."""
         return self._database.time
 
     @now.setter
@@ -273,10 +273,6 @@ class Keyspace:
         return _TYPE_NAMES.get(type(value), "none")
 
     # --- fakeredis's commands -----------------------------------------------------------------
-
-    def knows(self, name: str) -> bool:
-        """Return whether fakeredis has a command, or a subcommand such as `xgroup create`."""
-        return name in SUPPORTED_COMMANDS
 
     def run(self, name: str, arguments: list[bytes], resp: int) -> Reply:
         """Run one of fakeredis's commands.

@@ -1,4 +1,4 @@
-"""What fakeredis has no command for: the ids of a stream, and the requests that make it again."""
+"""Streams: their ids, and the requests that make them again. fakeredis has no commands for this."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -12,7 +12,7 @@ def last_id(stream: Any) -> bytes:
 
 
 def set_stream_id(stream: Any, last: bytes, added: int | None, deleted: bytes | None) -> None:
-    """Do what XSETID does.
+    """Set the ids and the count of a stream, as XSETID does.
 
     Raises:
         Error: an id is malformed, or smaller than what is in the stream.

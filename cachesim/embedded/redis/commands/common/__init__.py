@@ -1,1 +1,1 @@
-"""What commands of several groups share."""
+"""Code that commands of several groups share."""

@@ -1,0 +1,56 @@
+"""Redis's serialization of values."""
+
+import pytest
+
+from cachesim.embedded.redis.keyspace.dump import dumped, restored
+from cachesim.embedded.redis.keyspace.values import Hash
+from cachesim.protocols.resp import Error
+from tests.embedded.redis.differential import Pair, Words
+
+MADE_AND_READ: dict[bytes, tuple[Words, Words]] = {
+    b"string": ((b"SET", b"{t}a", b"\x00\xff" * 50), (b"GET", b"{t}b")),
+    b"list": ((b"RPUSH", b"{t}a", b"a", b"", b"a" * 20_000), (b"LRANGE", b"{t}b", b"0", b"-1")),
+    b"set": ((b"SADD", b"{t}a", b"a", b"\r\n"), (b"SMISMEMBER", b"{t}b", b"a", b"\r\n", b"c")),
+    b"hash": ((b"HSET", b"{t}a", b"f", b"v" * 70, b"g", b""), (b"HMGET", b"{t}b", b"f", b"g")),
+    b"zset": (
+        (b"ZADD", b"{t}a", b"1.5", b"a", b"-inf", b"b", b"0.1", b"c"),
+        (b"ZRANGE", b"{t}b", b"0", b"-1", b"WITHSCORES"),
+    ),
+}
+"""For each type a request that makes a value, and one that reads its copy."""
+
+
+@pytest.mark.parametrize("kind", MADE_AND_READ)
+def test_a_dump_is_restored(real: int, kind: bytes) -> None:
+    """An embedded node and a real Redis make the same value of a dump."""
+    made, read = MADE_AND_READ[kind]
+    with Pair(real, 2) as pair:
+        pair.ours(*made)
+        payload = pair.ours(b"DUMP", b"{t}a")
+        for words in ((b"RESTORE", b"{t}b", b"0", payload), (b"TYPE", b"{t}b"), read):
+            assert pair.differ(words) is None
+        assert pair.ours(b"TYPE", b"{t}b") == kind.decode()
+
+
+def test_a_hash_counts_its_bytes_again() -> None:
+    """A restored hash has the size and the encoding of the original."""
+    value = Hash()
+    value.put(b"f", b"v" * 70)
+    value.put(b"g", b"w")
+    again = restored(dumped("hash", value))
+    assert (again, again.payload, again.is_table) == (value, 73, True)
+
+
+def test_a_damaged_dump_is_refused() -> None:
+    """Any changed byte is noticed."""
+    payload = dumped("list", [b"a", b"bc"])
+    for at in range(len(payload)):
+        damaged = payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
+        with pytest.raises(Error, match="DUMP payload version or checksum are wrong"):
+            restored(damaged)
+
+
+def test_streams_are_not_dumped() -> None:
+    """DUMP of a stream says that it is not supported."""
+    with pytest.raises(Error, match="DUMP of a stream is not supported"):
+        dumped("stream", [])
