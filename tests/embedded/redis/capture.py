@@ -1,8 +1,8 @@
-"""Write down what a real Redis 7.0 says of its commands and its configuration.
+"""Capture what a real Redis 7.0 says of its commands and its configuration.
 
-`python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine, one
-that runs with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes` and
-otherwise as it comes. It writes the files in `cachesim/embedded/redis/data/` and
+`python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine. It
+must run with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes`, and
+with defaults otherwise. This writes the files in `cachesim/embedded/redis/data/` and
 `tests/embedded/redis/commands/groups.json` anew.
 """
 
@@ -20,18 +20,18 @@ DATA = Path(cachesim.__file__).parent / "embedded" / "redis" / "data"
 GROUPS = Path(__file__).parent / "commands" / "groups.json"
 """The commands of each group."""
 _OF_THE_RUN = ("dir", "port", "logfile", "maxmemory", "pidfile", "cluster-config-file")
-"""Settings that tell of the captured process, not of Redis."""
+"""Settings of the captured process, not of Redis."""
 
 
 def ask(client: "redis.Redis", *command: str) -> Any:
-    """The reply as it came, in RESP2: maps are flat lists."""
+    """Return the reply as it came, in RESP2: maps are flat lists."""
     connection = client.connection_pool.get_connection()
     connection.send_command(*command)
     return connection.read_response()
 
 
 def one_a_line(rows: list[Any]) -> str:
-    """A JSON array whose differences can be read."""
+    """Return a JSON array with one row a line, so that differences can be read."""
     lines = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)
     return "[\n" + ",\n".join(lines) + "\n]\n"
 

@@ -1,4 +1,4 @@
-"""What the tests beside a real Redis share."""
+"""A real Redis to compare with."""
 
 import socket
 import subprocess
@@ -27,7 +27,7 @@ def real(
         "bind": "127.0.0.1",
         "port": port,
         "cluster-enabled": "yes",
-        # Else it is 10,000 above the other: taken, or more than 65535.
+        # By default it is 10,000 above the port: in use, or more than 65535.
         "cluster-port": bus_port,
         "save": "",
         "dir": folder,

@@ -1,8 +1,8 @@
-"""The same requests to a real Redis 7.0 and to an embedded node, and whether the replies differ.
+"""Send the same requests to a real Redis 7.0 and to an embedded node, and compare the replies.
 
-`python -m tests.embedded.redis.differential PORT --steps 10000` asks the server at that port, one
-that runs with `--cluster-enabled yes` and all slots; the node runs in this process. Every reply is
-compared, errors and their texts too, in RESP2 and in RESP3. What is known to differ is in `KNOWN`.
+`python -m tests.embedded.redis.differential PORT --steps 10000` asks the server at that port. It
+must run with `--cluster-enabled yes` and own all slots; the node runs in this process. Every reply
+is compared, errors and their texts too, in RESP2 and in RESP3. Known differences are in `KNOWN`.
 """
 
 import argparse
@@ -42,7 +42,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("DUMP, RESTORE", "no streams, no compressed or packed forms"),
     ("DEBUG, SAVE, BGSAVE, SHUTDOWN, MIGRATE, CLUSTER MEET, CLUSTER RESET...", "not supported"),
 )
-"""What differs, and how. What the fuzzer leaves out or takes for equal is here."""
+"""Commands and how they differ. All that the fuzzer leaves out or takes for equal is here."""
 
 _KEYS = (b"{t}a", b"{t}b", b"{t}c", b"{t}d", b"other")
 _FIELDS = (b"f", b"g", b"h", b"1", b"", b"x" * 70)
@@ -55,7 +55,7 @@ _NUMBERS = (
     b"0", b"1", b"2", b"-1", b"-2", b"5", b"100", b"-100", b"x", b"", b"1.5",
     b"9223372036854775807", b"-9223372036854775808",
 )  # fmt: skip
-# Nothing that expires while requests are compared.
+# None of them expires while requests are compared.
 _TIMES = (b"0", b"-1", b"100000", b"500000", b"x", b"9223372036854775807", b"99999999999999")
 _AHEAD = 4_000_000_000  # seconds since the epoch, far enough away
 
@@ -71,7 +71,7 @@ field, seconds = _one(_FIELDS), _one(_TIMES)
 
 
 def word(*choices: str) -> Draw:
-    """One of some words, in any case."""
+    """Draw one of some words, in lower or upper case."""
 
     def draw(r: random.Random) -> list[bytes]:
         chosen = r.choice(choices).encode()
@@ -81,12 +81,12 @@ def word(*choices: str) -> Draw:
 
 
 def maybe(*draws: Draw, chance: float = 0.3) -> Draw:
-    """Something that may be left out."""
+    """Draw something, or nothing."""
     return lambda r: [w for draw in draws for w in draw(r)] if r.random() < chance else []
 
 
 def many(*draws: Draw, most: int = 3) -> Draw:
-    """Something several times."""
+    """Draw something several times."""
     return lambda r: [w for _ in range(r.randint(1, most)) for draw in draws for w in draw(r)]
 
 
@@ -178,7 +178,7 @@ _ABOUT = {"ttl": 1, "pttl": 500, "expiretime": 1, "pexpiretime": 500}
 
 
 def drawn(r: random.Random) -> Words:
-    """Any request, sometimes with too few or too many arguments."""
+    """Draw a request, sometimes with too few or too many arguments."""
     name = r.choice(tuple(COMMANDS)).rstrip("_")
     words = [w for draw in COMMANDS.get(name, COMMANDS.get(f"{name}_", ())) for w in draw(r)]
     if r.random() < 0.03 and words:
@@ -190,7 +190,7 @@ def drawn(r: random.Random) -> Words:
 
 
 def is_excluded(words: Words) -> bool:
-    """Whether a request has a reply that can't be the same, by `KNOWN` or by chance."""
+    """Return whether the replies can't be the same, by `KNOWN` or by chance."""
     name = words[0].lower()
     by_lex = name == b"zlexcount" or b"bylex" in [word.lower() for word in words[1:]]
     return name == b"randomkey" or by_lex
@@ -204,7 +204,7 @@ class Real:
         self._buffer = b""
 
     def __call__(self, *words: bytes) -> Any:
-        """Ask."""
+        """Send a request. Return the reply."""
         self._socket.sendall(request(words))
         while True:
             try:
@@ -223,7 +223,7 @@ class Real:
 
 
 class Ours:
-    """An embedded node of its own, and a connection to it."""
+    """An embedded node, and a connection to it."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -242,7 +242,7 @@ class Ours:
         pipe(self._loop, self._caller, self._node.accept())
 
     def __call__(self, *words: bytes) -> Any:
-        """Ask."""
+        """Send a request. Return the reply."""
 
         async def ask() -> Any:
             try:
@@ -265,7 +265,7 @@ class Ours:
 
 
 class Pair:
-    """Both, empty, speaking the same version of the protocol."""
+    """A real server and an embedded node, both empty, with the same version of the protocol."""
 
     def __init__(self, port: int, resp: int) -> None:
         self.resp = resp
@@ -287,7 +287,7 @@ class Pair:
         self.ours.close()
 
     def differ(self, words: Words) -> tuple[Any, Any] | None:
-        """Both replies to a request, if they are not the same."""
+        """Return both replies to a request, or None if they are the same."""
         if is_excluded(words):
             return None
         real, ours = self.real(*words), self.ours(*words)
@@ -298,7 +298,7 @@ class Pair:
 
 
 def same(name: str, real: Any, ours: Any) -> bool:
-    """Whether two replies to a command are the same, but for what `KNOWN` allows."""
+    """Return whether two replies to a command differ at most as `KNOWN` allows."""
     if isinstance(real, ReplyError) or isinstance(ours, ReplyError):
         return repr(real) == repr(ours)
     if name == "hello" and real != ours:
@@ -321,14 +321,14 @@ def same(name: str, real: Any, ours: Any) -> bool:
 
 
 def _without_id(reply: Any) -> Any:
-    """What HELLO says, but for the number of the connection."""
+    """Return a reply to HELLO without the number of the connection."""
     if isinstance(reply, dict):
         return {name: value for name, value in reply.items() if name != b"id"}
     return [*reply[:7], *reply[8:]]
 
 
 def main() -> None:
-    """Compare many replies, and show each kind of difference once."""
+    """Compare many replies, and print each kind of difference once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int, help="of a real Redis 7.0 on this machine")
     parser.add_argument("--steps", type=int, default=10_000, help="requests in each protocol")

@@ -1,7 +1,7 @@
-"""Requests that are broken in many ways, to a node in this process: it must not mind.
+"""Send requests that are broken in many ways to a node in this process, which must survive.
 
-`python -m tests.embedded.redis.mutations --inputs 100000` gives each input to a connection of its
-own, cut into pieces anywhere, and looks for exceptions, hangs, and memory that grows.
+`python -m tests.embedded.redis.mutations --inputs 100000` sends each input over a connection of
+its own, cut into pieces anywhere, and looks for exceptions, hangs, and memory that grows.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _TOKENS = (
 
 
 def mutated(r: random.Random) -> bytes:
-    """A few requests, with a few things wrong."""
+    """Draw a few requests, with a few things wrong."""
     data = bytearray()
     for _ in range(r.randint(1, 6)):
         data += request(drawn(r))
@@ -42,7 +42,7 @@ def mutated(r: random.Random) -> bytes:
 
 
 class Target:
-    """A node of its own, on a loop that goes round when it is told to."""
+    """A node, on a loop that runs only when it is told to."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -80,7 +80,7 @@ class Target:
         self._folder.cleanup()
 
     def give(self, data: bytes, r: random.Random) -> float:
-        """Give an input to a new connection; the seconds that the worst piece took."""
+        """Send an input over a new connection. Return the seconds that the slowest piece took."""
         server = self._node.server
         session, sink = Session(server), Sink()
         session.connection_made(sink)
@@ -102,7 +102,7 @@ class Target:
 
 
 def try_many(count: int, seed: int) -> tuple[int, float]:
-    """Give many inputs; how many hung, and the longest time in seconds."""
+    """Send many inputs. Return how many hung, and the longest time in seconds."""
     r = random.Random(seed)
     hung, longest = 0, 0.0
     with Target() as target:
@@ -113,7 +113,7 @@ def try_many(count: int, seed: int) -> tuple[int, float]:
             except Exception:
                 print(repr(data[:2000]))
                 raise
-            if took > HANG:  # once more, in case that something else ran
+            if took > HANG:  # once more, in case something else ran
                 took = min(took, target.give(data, r))
                 hung += took > HANG
             longest = max(longest, took)
@@ -121,7 +121,7 @@ def try_many(count: int, seed: int) -> tuple[int, float]:
 
 
 def main() -> None:
-    """Give many inputs, and tell how it went."""
+    """Send many inputs, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)

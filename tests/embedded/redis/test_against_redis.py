@@ -1,4 +1,4 @@
-"""An embedded node beside a real Redis 7.0, where there is one."""
+"""An embedded node against a real Redis 7.0, where one is installed."""
 
 import random
 

@@ -17,7 +17,7 @@ from cachesim.embedded.redis.keyspace.values import SYNTAX
 from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered
 
 
-def _shape(row: Sequence[Any]) -> Reply:
+def _command_reply(row: Sequence[Any]) -> Reply:
     name, arity, flags, first, last, step, categories, tips, specs, subcommands = row
     return [
         name.encode(),
@@ -28,25 +28,25 @@ def _shape(row: Sequence[Any]) -> Reply:
         step,
         Unordered(categories),
         Unordered(tip.encode() for tip in tips),
-        Unordered(_spec(spec) for spec in specs),
-        Unordered(_shape(sub) for sub in subcommands),
+        Unordered(_key_spec_reply(spec) for spec in specs),
+        Unordered(_command_reply(sub) for sub in subcommands),
     ]
 
 
-def _spec(flat: Any) -> Reply:
+def _key_spec_reply(flat: Any) -> Reply:
     pairs = Pairs()
     for key, value in zip(flat[::2], flat[1::2], strict=True):
         pairs.append(key.encode())
         if key == "flags":
             pairs.append(Unordered(value))
         elif isinstance(value, list):
-            pairs.append(_spec(value))
+            pairs.append(_key_spec_reply(value))
         else:
             pairs.append(value.encode() if isinstance(value, str) else value)
     return pairs
 
 
-def _named(word: bytes) -> Command | None:
+def _find(word: bytes) -> Command | None:
     outer, _, inner = word.lower().decode(errors="replace").partition("|")
     command = commands().get(outer)
     return command.subcommands.get(inner) if command is not None and inner else command
@@ -54,7 +54,7 @@ def _named(word: bytes) -> Command | None:
 
 def command(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND."""
-    return [_shape(one.row) for one in commands().values()]
+    return [_command_reply(one.row) for one in commands().values()]
 
 
 def command_count(client: Client, arguments: list[bytes]) -> Answer:
@@ -66,8 +66,8 @@ def command_info(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND INFO [name...]."""
     if len(arguments) == 2:
         return command(client, arguments)
-    found = map(_named, arguments[2:])
-    return [NULL_ARRAY if one is None else _shape(one.row) for one in found]
+    found = map(_find, arguments[2:])
+    return [NULL_ARRAY if one is None else _command_reply(one.row) for one in found]
 
 
 def command_docs(client: Client, arguments: list[bytes]) -> Answer:
@@ -93,9 +93,9 @@ def command_list(client: Client, arguments: list[bytes]) -> Answer:
     raise Error(SYNTAX)
 
 
-def _asked(arguments: list[bytes]) -> tuple[Command, list[bytes]]:
+def _find_asked(arguments: list[bytes]) -> tuple[Command, list[bytes]]:
     request = arguments[2:]
-    one = _named(request[0])
+    one = _find(request[0])
     if one is not None and one.subcommands and len(request) > 1:
         one = one.subcommands.get(request[1].lower().decode(errors="replace"))
     if one is None:
@@ -105,7 +105,7 @@ def _asked(arguments: list[bytes]) -> tuple[Command, list[bytes]]:
 
 def command_getkeys(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND GETKEYS command argument..."""
-    one, request = _asked(arguments)
+    one, request = _find_asked(arguments)
     return [request[use.at] for use in asked_keys(one, request)]
 
 
@@ -115,7 +115,7 @@ def _in_order(flags: frozenset[str]) -> list[str]:
 
 def command_getkeysandflags(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND GETKEYSANDFLAGS command argument..."""
-    one, request = _asked(arguments)
+    one, request = _find_asked(arguments)
     return [[request[use.at], Unordered(_in_order(use.flags))] for use in asked_keys(one, request)]
 
 

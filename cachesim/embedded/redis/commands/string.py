@@ -173,16 +173,16 @@ def getex(client: Client, arguments: list[bytes]) -> Answer:
         return None
     moment = positive_moment_of(client, integer(amount), unit, "getex") if unit else None
     value: bytes = item.value
-    effects = client.server.executor
+    executor = client.server.executor
     if moment is not None and is_past(client, moment):
         store.remove(key)
-        effects.effects = [[b"DEL", key]]
+        executor.effects = [[b"DEL", key]]
     elif moment is not None:
         store.set_expiry(key, moment)
-        effects.effects = [[b"PEXPIREAT", key, as_milliseconds(moment)]]
+        executor.effects = [[b"PEXPIREAT", key, as_milliseconds(moment)]]
     elif flags and item.expireat is not None:
         store.set_expiry(key, None)
-        effects.effects = [[b"PERSIST", key]]
+        executor.effects = [[b"PERSIST", key]]
     return value
 
 

@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The command table."""
 
 import threading
 
@@ -8,7 +8,7 @@ from cachesim.embedded.redis.dispatch import command_table
 
 
 def test_one_table_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that want the table at the same time get the same one."""
+    """Threads that ask for the table at the same time get the same one."""
     both, read = threading.Event(), command_table.data
     command_table._commands.cache_clear()
 
