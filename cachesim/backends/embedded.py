@@ -116,7 +116,7 @@ class EmbeddedBackend:
         from cachesim.aio.tls import server_context
         from cachesim.embedded.memcached.config import MemcachedNodeConfig
         from cachesim.embedded.memcached.node import MemcachedNode
-        from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig
+        from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
         from cachesim.embedded.redis.node import RedisNode
 
         hostname = self._settings.advertise_host

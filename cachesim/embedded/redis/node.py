@@ -8,9 +8,9 @@ from typing import Any
 from cachesim.aio.tls import TlsProtocol
 from cachesim.clock import Clock, SystemClock
 from cachesim.embedded.node import EmulatedNode, Refusal
-from cachesim.embedded.redis.admin.config import RedisNodeConfig
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.cluster.bus import Inbound
+from cachesim.embedded.redis.config import RedisNodeConfig
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.replication.aof import truncate
 from cachesim.embedded.redis.server import AOF_NAME, NODES_NAME, Server

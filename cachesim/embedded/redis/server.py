@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.aio.turns import SLICE, Turns, discard
-from cachesim.embedded.redis.admin.config import RedisNodeConfig
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.settings import Settings
 from cachesim.embedded.redis.admin.stats import AclLog, SlowLog, Stats
@@ -16,6 +15,7 @@ from cachesim.embedded.redis.cluster.bus import Bus, Connect
 from cachesim.embedded.redis.cluster.gossip import ALL_SLOTS, Member
 from cachesim.embedded.redis.cluster.slots import Cluster
 from cachesim.embedded.redis.commands import handlers
+from cachesim.embedded.redis.config import RedisNodeConfig
 from cachesim.embedded.redis.connections.blocked import Waiting
 from cachesim.embedded.redis.connections.client import Client
 from cachesim.embedded.redis.connections.pubsub import PubSub

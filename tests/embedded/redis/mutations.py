@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from cachesim.aio.pipe import PipeTransport, pipe
-from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
 from cachesim.servers.credentials import acl_hash

@@ -17,7 +17,7 @@ from redis.cluster import RedisCluster
 from cachesim.aio.tls import server_context
 from cachesim.clock import Deadline
 from cachesim.elasticache import FORBIDDEN_COMMANDS
-from cachesim.embedded.redis.admin.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.clients import NodeClients
