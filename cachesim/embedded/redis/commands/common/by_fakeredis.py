@@ -1,7 +1,7 @@
-"""Commands that fakeredis runs, with its defects kept out.
+"""Handlers of commands that fakeredis runs, with its defects kept out.
 
-Its defects: it checks the type of a key before it checks the arguments, where Redis does the
-opposite for most commands; it takes numbers of any size; and it has sets in an order of their own.
+fakeredis checks the type of a key before the arguments. Redis checks the arguments first, except in
+a few commands. What is checked for one command alone is in the module of its group.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from cachesim.protocols.resp import Error
 
 
 def plain(name: str, *, type_first: str | None = None) -> Handler:
-    """Return a handler that lets fakeredis run a command.
+    """Return a handler that lets fakeredis run a command, as Redis would answer.
 
     Args:
         name: in lower case; `xinfo|stream` for a subcommand.
