@@ -18,9 +18,10 @@ from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy, Log
 
 from benchmarks.measure import Row, comparison, in_turns, seconds
 from cachesim import Simulator
-from cachesim.backends.address_plan import MEMCACHED_PORT, TOXIPROXY_PORT
+from cachesim.backends.address_plan import TOXIPROXY_PORT
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.credentials import Credentials
+from cachesim.servers.memcached_config import MEMCACHED_PORT, memcached_command
 from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
@@ -29,6 +30,7 @@ from cachesim.servers.redis_config import (
     drawn_ids,
     nodes_conf,
     redis_conf,
+    redis_settings,
 )
 from cachesim.settings import load_settings
 from cachesim.topology import CLIENT, Link, Node, Service, production
@@ -119,10 +121,8 @@ class _Peer:
             member.with_command([server, f"{files}/redis.conf"])
             member.waiting_for(LogMessageWaitStrategy("Ready to accept connections"))
         else:
-            tls = f"ssl_chain_cert={files}/cert.pem,ssl_key={files}/key.pem"
             member = DockerContainer(self._settings.memcached_image)
-            megabytes = str(node.max_memory // 2**20)
-            member.with_command(["memcached", "-m", megabytes, "-Z", "-o", tls])
+            member.with_command(memcached_command(node, files))
             # It logs nothing, and its port is the pod's: there is nothing more to wait for.
             member.waiting_for(ContainerStatusWaitStrategy())
         return member.with_copy_into_container(self._folder / node.name, _FOLDER)
@@ -149,13 +149,10 @@ class _Peer:
             self._write(f"{node.name}/key.pem", certificate.key.decode())
             if node.service is Service.REDIS:
                 self._write(f"{node.name}/nodes.conf", known[node.name])
-                configuration = redis_conf(
-                    node,
-                    announced[node.name],
-                    directory=f"{_FOLDER}/{node.name}",
-                    hostname=None,
-                    node_timeout_ms=15000,
+                settings = redis_settings(
+                    node, announced[node.name], hostname=None, node_timeout_ms=15000
                 )
+                configuration = redis_conf(settings, f"{_FOLDER}/{node.name}")
                 self._write(f"{node.name}/redis.conf", configuration)
                 self._write(f"{node.name}/auth.conf", auth_conf(credentials))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.credentials import Credentials
+from cachesim.servers.memcached_config import MEMCACHED_PORT, memcached_command
 from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
@@ -17,10 +18,10 @@ from cachesim.servers.redis_config import (
     auth_conf,
     nodes_conf,
     redis_conf,
+    redis_settings,
 )
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
-MEMCACHED_PORT = 11211
 TOXIPROXY_PORT = 8474
 TOXIPROXY_COMMAND = ("-host=0.0.0.0",)
 FILES = "/cachesim"
@@ -152,13 +153,10 @@ class Plan:
         files = self.first_cluster(ids)
         announced = self._announced()
         for node in self.topology.redis:
-            files[f"{node.name}/redis.conf"] = redis_conf(
-                node,
-                announced[node.name],
-                directory=f"{FILES}/{node.name}",
-                hostname=hostname,
-                node_timeout_ms=node_timeout_ms,
+            settings = redis_settings(
+                node, announced[node.name], hostname=hostname, node_timeout_ms=node_timeout_ms
             )
+            files[f"{node.name}/redis.conf"] = redis_conf(settings, f"{FILES}/{node.name}")
         return files
 
 
@@ -183,10 +181,7 @@ def command_of(node: Node, engine: str) -> list[str]:
     files = f"{FILES}/{node.name}"
     if node.service is Service.REDIS:
         return ["valkey-server" if engine == "valkey" else "redis-server", f"{files}/redis.conf"]
-    # Its limit of connections stays at the image's: a higher one than the engine's limit of open
-    # files keeps the server from starting.
-    tls = f"ssl_chain_cert={files}/cert.pem,ssl_key={files}/key.pem"
-    return ["memcached", "-m", str(max(1, node.max_memory // 2**20)), "-Z", "-o", tls]
+    return memcached_command(node, files)
 
 
 def uid_of(node: Node) -> int:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
 from cachesim.backends.base import NodeState, Progress
-from cachesim.elasticache import MAX_CONNECTIONS
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
-from cachesim.servers.redis_config import acl_users, drawn_ids
+from cachesim.servers.memcached_config import megabytes_for
+from cachesim.servers.redis_config import Announced, acl_users, drawn_ids, redis_settings
 from cachesim.settings import Settings
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -114,7 +114,7 @@ class EmbeddedBackend:
 
     def _make_nodes(self) -> None:
         from cachesim.aio.tls import server_context
-        from cachesim.embedded.memcached.config import MemcachedNodeConfig
+        from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
         from cachesim.embedded.memcached.node import MemcachedNode
         from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
         from cachesim.embedded.redis.node import RedisNode
@@ -127,17 +127,13 @@ class EmbeddedBackend:
             bus = self._announced(node.name, Service.BUS)
             addresses[node.name] = NodeAddress(ids[node.name], at.host, at.port, bus.port, hostname)
         peer_tls = client_context(self._ca.pem)
-        settings = {"maxclients": str(MAX_CONNECTIONS), "repl-backlog-size": str(16 << 20)}
-        if hostname:
-            settings["cluster-preferred-endpoint-type"] = "hostname"
         for node in self._topology.nodes:
             directory = self._directory / node.name
             directory.mkdir(mode=0o700)
             tls = server_context(self._ca.issue(node.name), directory)
             if node.service is Service.MEMCACHED:
                 memcached = MemcachedNode(
-                    # As `-m` takes it: in whole megabytes.
-                    MemcachedNodeConfig(node.name, node.max_memory >> 20 << 20, tls),
+                    MemcachedNodeConfig(node.name, megabytes_for(node) * MEGABYTE, tls),
                     loop=self._loop,
                 )
                 self._nodes[node.name] = memcached
@@ -156,9 +152,12 @@ class EmbeddedBackend:
                     replication_password=self._credentials.admin_password,
                     server_tls=tls,
                     peer_tls=peer_tls,
-                    max_memory=node.max_memory,
-                    node_timeout_ms=int(self._settings.node_timeout_seconds * 1000),
-                    settings=settings,
+                    settings=redis_settings(
+                        node,
+                        Announced(addresses[node.name].port, addresses[node.name].bus_port),
+                        hostname=hostname,
+                        node_timeout_ms=int(self._settings.node_timeout_seconds * 1000),
+                    ),
                 ),
                 dial_peer=partial(self._dial_peer, node),
                 loop=self._loop,

@@ -32,63 +32,75 @@ class Announced:
     bus: int
 
 
-def redis_conf(
-    node: Node,
-    announced: Announced,
-    *,
-    directory: str,
-    hostname: str | None,
-    node_timeout_ms: int,
-) -> str:
-    """The configuration file of a node, as production has it. There is no secret in it.
+def redis_settings(
+    node: Node, announced: Announced, *, hostname: str | None, node_timeout_ms: int
+) -> dict[str, str]:
+    """Return the settings of production for a node, by name, in the units of `redis.conf`.
+
+    Real servers get them in their `redis.conf`, emulated ones directly. What depends on where a
+    server has its files is not among them.
 
     Args:
-        directory: where `auth.conf`, the certificates and `nodes.conf` are; the server must be able
-            to write it.
         hostname: what clients are told instead of the announced IP; peers go on using the IP.
         node_timeout_ms: `cluster-node-timeout`.
     """
+    settings = {
+        "port": "0",
+        "tls-port": str(REDIS_PORT),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+        "tls-cluster": "yes",
+        "tls-protocols": "TLSv1.2 TLSv1.3",
+        "protected-mode": "no",
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": str(node_timeout_ms),
+        # Only the control plane promotes.
+        "cluster-replica-no-failover": "yes",
+        "cluster-announce-ip": "127.0.0.1",
+        "cluster-announce-tls-port": str(announced.redis),
+        "cluster-announce-port": str(announced.redis),
+        "cluster-announce-bus-port": str(announced.bus),
+        "replica-announce-ip": "127.0.0.1",
+        "replica-announce-port": str(announced.redis),
+        # With diskless replication a replica gets nothing for up to 1 s if it acknowledges too
+        # early (1 of 8 full resyncs of Redis 7.0), or for the 5 s of the default delay.
+        "repl-diskless-sync": "no",
+        # A partition shorter than repl-timeout must end without a full resync.
+        "repl-backlog-size": "16mb",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "maxmemory": str(node.max_memory),
+        "maxclients": str(MAX_CONNECTIONS),
+    }
+    if hostname:
+        settings["cluster-announce-hostname"] = hostname
+        settings["cluster-preferred-endpoint-type"] = "hostname"
+    return settings
+
+
+def redis_conf(settings: Mapping[str, str], directory: str) -> str:
+    """Return the `redis.conf` of a node. It contains no secret: it includes `auth.conf`.
+
+    Args:
+        settings: see `redis_settings`.
+        directory: where `auth.conf`, the certificates and `nodes.conf` are; the server must be able
+            to write to it.
+    """
     lines = [
         f"include {directory}/auth.conf",
-        "port 0",
-        f"tls-port {REDIS_PORT}",
         f"tls-cert-file {directory}/cert.pem",
         f"tls-key-file {directory}/key.pem",
         f"tls-ca-cert-file {directory}/ca.pem",
-        "tls-auth-clients no",
-        "tls-replication yes",
-        "tls-cluster yes",
-        'tls-protocols "TLSv1.2 TLSv1.3"',
-        "protected-mode no",
-        "cluster-enabled yes",
         f"cluster-config-file {directory}/nodes.conf",
-        f"cluster-node-timeout {node_timeout_ms}",
-        # Only the control plane promotes.
-        "cluster-replica-no-failover yes",
-        "cluster-announce-ip 127.0.0.1",
-        f"cluster-announce-tls-port {announced.redis}",
-        f"cluster-announce-port {announced.redis}",
-        f"cluster-announce-bus-port {announced.bus}",
-        "replica-announce-ip 127.0.0.1",
-        f"replica-announce-port {announced.redis}",
-        # Without a disk, a replica gets nothing for up to 1 s if its answer comes too early (1 of 8
-        # full resyncs of Redis 7.0), or for 5 s by default.
-        "repl-diskless-sync no",
-        # A partition shorter than repl-timeout must end without a full resync.
-        "repl-backlog-size 16mb",
-        "appendonly yes",
-        "appendfsync everysec",
-        'save ""',
-        "maxmemory-policy noeviction",
-        f"maxmemory {node.max_memory}",
-        f"maxclients {MAX_CONNECTIONS}",
+        *(f"{name} {_quoted(value)}" for name, value in settings.items()),
     ]
-    if hostname:
-        lines += [
-            f"cluster-announce-hostname {hostname}",
-            "cluster-preferred-endpoint-type hostname",
-        ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    return value if value and " " not in value else f'"{value}"'
 
 
 def acl_users(credentials: Credentials) -> dict[str, str]:

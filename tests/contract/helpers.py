@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -100,6 +100,11 @@ def info(sim: Simulator, node: str) -> dict[str, Any]:
         return dict(client.info())
     finally:
         client.close()
+
+
+def config_of(client: "redis.Redis", names: Iterable[str]) -> dict[str, Any]:
+    """Return what `CONFIG GET` says of some settings, by name."""
+    return {name: client.config_get(name)[name] for name in names}
 
 
 def is_in_sync(sim: Simulator, node: str) -> bool:

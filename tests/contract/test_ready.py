@@ -11,7 +11,9 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from cachesim import Simulator
-from tests.contract.helpers import node_client, through_link, until
+from cachesim.servers.redis_config import Announced, redis_settings
+from cachesim.topology import Service
+from tests.contract.helpers import config_of, node_client, through_link, until
 
 pytestmark = pytest.mark.core
 
@@ -107,6 +109,23 @@ def test_configuration_is_productions(sim: Simulator) -> None:
     for stats in (c.stats() for c in client.clients.values()):
         assert int(stats[b"limit_maxbytes"]) == 12 * 2**30 // 100 // 2**20 * 2**20
     client.close()
+
+
+def test_settings_are_those_of_the_configuration(sim: Simulator) -> None:
+    """Every node says of every setting what a redis.conf of production has."""
+    for node in sim.redis:
+        source = next(z.name for z in sim.topology.zones if z.name != node.zone)
+        bus = sim.links[source, node.name, Service.BUS].listen
+        given = redis_settings(
+            sim.topology.node(node.name),
+            Announced(node.endpoint.port, bus.port),
+            hostname=None,
+            node_timeout_ms=15000,
+        )
+        said = config_of(sim._admin.redis(node.name), given)
+        # A container has no more than the engine's limit of open files allows.
+        assert int(said.pop("maxclients")) <= int(given.pop("maxclients"))
+        assert said == given | {"repl-backlog-size": str(16 * 2**20)}
 
 
 def test_a_full_node_refuses_writes(sim: Simulator) -> None:

@@ -1,7 +1,16 @@
-"""What a real Redis server is started with."""
+"""What Redis servers are started with."""
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from cachesim.clock import Deadline
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.clients import NodeClients, errors
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.redis_config import (
     BUS_PORT,
@@ -11,8 +20,13 @@ from cachesim.servers.redis_config import (
     drawn_ids,
     nodes_conf,
     redis_conf,
+    redis_settings,
 )
-from cachesim.topology import Topology, production
+from cachesim.topology import Endpoint, Topology, production
+from tests.contract.helpers import config_of
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 FORBIDDEN = [
     "bgrewriteaof", "bgsave", "config", "debug", "migrate", "psync", "replicaof", "save",
@@ -56,11 +70,10 @@ def conf(topology: Topology) -> str:
 def configure(topology: Topology, hostname: str | None = None) -> str:
     """The configuration of redis-b."""
     return redis_conf(
-        topology.node("redis-b"),
-        PORTS["redis-b"],
-        directory="/data/cachesim",
-        hostname=hostname,
-        node_timeout_ms=15000,
+        redis_settings(
+            topology.node("redis-b"), PORTS["redis-b"], hostname=hostname, node_timeout_ms=15000
+        ),
+        "/data/cachesim",
     )
 
 
@@ -181,6 +194,70 @@ def test_hostname(topology: Topology, conf: str) -> None:
     assert told["cluster-preferred-endpoint-type"] == "hostname"
     assert told["cluster-announce-ip"] == "127.0.0.1"
     assert "hostname" not in conf
+
+
+# --- what servers make of it ----------------------------------------------------------------
+
+
+@pytest.fixture
+def real(
+    require_server: Callable[[str, str], str],
+    topology: Topology,
+    credentials: Credentials,
+    tmp_path: Path,
+) -> Iterator[tuple[dict[str, str], "Redis"]]:
+    """The settings that a real Redis 7.0 was started with, and a client of it."""
+    binary = require_server("redis-server", "v=7.0.")
+    with socket.socket() as free, socket.socket() as another:
+        free.bind(("127.0.0.1", 0))
+        another.bind(("127.0.0.1", 0))
+        port, bus_port = free.getsockname()[1], another.getsockname()[1]
+    given = redis_settings(
+        topology.node("redis-b"),
+        PORTS["redis-b"],
+        hostname="cache.example",
+        node_timeout_ms=15000,
+    )
+    given |= {"tls-port": str(port), "cluster-port": str(bus_port)}
+    given["maxclients"] = "100"  # more than the process may open files would be cut
+    ca = CertificateAuthority()
+    certificate = ca.issue("redis-b")
+    (tmp_path / "ca.pem").write_bytes(ca.pem)
+    (tmp_path / "cert.pem").write_bytes(certificate.chain)
+    (tmp_path / "key.pem").write_bytes(certificate.key)
+    (tmp_path / "auth.conf").write_text(auth_conf(credentials))
+    known = nodes_conf(topology, PORTS, drawn_ids(topology))
+    (tmp_path / "nodes.conf").write_text(known["redis-b"])
+    (tmp_path / "redis.conf").write_text(redis_conf(given, str(tmp_path)))
+    server = subprocess.Popen(
+        [binary, tmp_path / "redis.conf"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    at = Endpoint("127.0.0.1", port)
+    tls = client_context(ca.pem)
+    admin = NodeClients(lambda _: at, ADMIN_USER, credentials.admin_password, tls)
+    try:
+        deadline = Deadline(10)
+        while True:
+            try:
+                admin.redis("redis-b").ping()
+                break
+            except errors():
+                assert server.poll() is None
+                assert not deadline.expired
+        yield given, admin.redis("redis-b")
+    finally:
+        admin.close()
+        server.kill()
+        server.wait()
+
+
+def test_a_real_server_takes_it(real: tuple[dict[str, str], "Redis"]) -> None:
+    """A real server says of every setting what it was given.
+
+    The contract has the same for every backend's nodes.
+    """
+    given, client = real
+    assert config_of(client, given) == given | {"repl-backlog-size": str(16 * 2**20)}
 
 
 # --- nodes.conf -----------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class RedisNodeConfig:
         server_tls: for connections to the node; None for plain ones.
         peer_tls: for connections to other nodes; None for plain ones.
         peer_hostname: the name in the peers' certificates.
-        settings: further settings, as in a configuration file.
+        settings: those that are not Redis's defaults, by name, in the units of `redis.conf`.
     """
 
     name: str
@@ -58,6 +58,4 @@ class RedisNodeConfig:
     server_tls: ssl.SSLContext | None = None
     peer_tls: ssl.SSLContext | None = None
     peer_hostname: str = "localhost"
-    max_memory: int = 0
-    node_timeout_ms: int = 15_000
     settings: Mapping[str, str] = field(default_factory=dict)

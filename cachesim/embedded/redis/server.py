@@ -624,39 +624,17 @@ def _quoted(word: bytes) -> str:
 
 
 def _settings(config: RedisNodeConfig) -> dict[str, str]:
-    me = config.nodes[config.name]
-    given = {
-        "port": "0",
-        "tls-port": "6379",
+    """Return the settings of a node, with those that are true of emulated nodes alone."""
+    return {
+        **config.settings,
         "bind": "127.0.0.1",
-        "protected-mode": "no",
         "dir": str(config.directory),
         "daemonize": "no",
         "enable-debug-command": "no",
-        "maxmemory": str(config.max_memory),
-        "maxclients": "65000",
         "cluster-config-file": NODES_NAME,
-        "cluster-node-timeout": str(config.node_timeout_ms),
-        "cluster-replica-no-failover": "yes",
-        "cluster-announce-ip": me.host,
-        "cluster-announce-port": str(me.port),
-        "cluster-announce-tls-port": str(me.port),
-        "cluster-announce-bus-port": str(me.bus_port),
-        "replica-announce-ip": me.host,
-        "replica-announce-port": str(me.port),
-        "repl-diskless-sync": "no",
-        "repl-backlog-size": "16777216",
         "masteruser": config.replication_user,
         "masterauth": config.replication_password,
-        "tls-auth-clients": "no",
-        "tls-replication": "yes",
-        "tls-cluster": "yes",
-        "tls-protocols": "TLSv1.2 TLSv1.3",
     }
-    if me.hostname:
-        given["cluster-announce-hostname"] = me.hostname
-        given["cluster-preferred-endpoint-type"] = "hostname"
-    return {**given, **config.settings}
 
 
 def _first_history(config: RedisNodeConfig) -> str:

@@ -19,7 +19,7 @@ import cachesim
 DATA = Path(cachesim.__file__).parent / "embedded" / "redis" / "data"
 GROUPS = Path(__file__).parent / "commands" / "groups.json"
 """The commands of each group."""
-_OF_THE_RUN = ("dir", "port", "logfile", "maxmemory", "pidfile", "cluster-config-file")
+_OF_THE_RUN = ("dir", "port", "logfile", "pidfile", "cluster-config-file")
 """Settings of the captured process, not of Redis."""
 
 

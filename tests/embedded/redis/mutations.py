@@ -60,7 +60,7 @@ class Target:
             Path(self._folder.name),
             {"redis-a": address},
             "redis-a",
-            max_memory=_MEMORY,
+            settings={"maxmemory": str(_MEMORY)},
         )
         self._node = RedisNode(config, dial_peer=dial, loop=self._loop)
         self._node.start()

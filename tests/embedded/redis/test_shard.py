@@ -457,7 +457,7 @@ def test_a_full_node_refuses_what_takes_memory(tmp_path: Path) -> None:
         await a("FLUSHALL")
         assert await a("SET", "k", 1) == "OK"
 
-    run(tmp_path, test, max_memory=5_000_000)
+    run(tmp_path, test, settings={"maxmemory": "5000000"})
 
 
 def test_access(tmp_path: Path) -> None:
