@@ -259,9 +259,9 @@ class FakeBackend:
         """See `Backend.renew_redis`."""
         self.calls.append(("renew_redis",))
 
-    def run(self, node: str) -> None:
-        """See `Backend.run`."""
-        self._set(NodeState.RUNNING, "run", node)
+    def start_node(self, node: str) -> None:
+        """See `Backend.start_node`."""
+        self._set(NodeState.RUNNING, "start_node", node)
 
     def truncate_aof(self, node: str, size: int) -> None:
         """See `Backend.truncate_aof`."""

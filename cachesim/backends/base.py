@@ -92,7 +92,7 @@ class Backend(Protocol):
         """SIGCONT."""
         ...
 
-    def run(self, node: str) -> None:
+    def start_node(self, node: str) -> None:
         """Start the process if it is not running, anew from what is on its disk."""
         ...
 

@@ -248,8 +248,8 @@ class EmbeddedBackend:
         """See `Backend.resume`."""
         self._each("resume", [node])
 
-    def run(self, node: str) -> None:
-        """See `Backend.run`."""
+    def start_node(self, node: str) -> None:
+        """See `Backend.start_node`."""
         self._each("start", [node])
 
     def truncate_aof(self, node: str, size: int) -> None:

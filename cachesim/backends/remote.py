@@ -100,9 +100,9 @@ class RemoteBackend:
         """See `Backend.resume`."""
         self._call("resume", node)
 
-    def run(self, node: str) -> None:
-        """See `Backend.run`."""
-        self._call("run", node)
+    def start_node(self, node: str) -> None:
+        """See `Backend.start_node`."""
+        self._call("start_node", node)
 
     def truncate_aof(self, node: str, size: int) -> None:
         """See `Backend.truncate_aof`."""

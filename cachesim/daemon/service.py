@@ -32,7 +32,7 @@ _BACKEND_VERBS = (
     "shut_down",
     "pause",
     "resume",
-    "run",
+    "start_node",
     "truncate_aof",
     "renew_redis",
     "logs",

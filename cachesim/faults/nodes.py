@@ -226,7 +226,7 @@ class Nodes:
         for node in nodes:
             if node in self._synced:
                 self._backend.truncate_aof(node, self._synced.pop(node))
-        _side_by_side(self._backend.run, nodes)
+        _side_by_side(self._backend.start_node, nodes)
         for node in nodes:
             self._links.release(("down", node))
 

@@ -484,7 +484,7 @@ def test_heal_all_does_what_it_can(rig: Rig) -> None:
     rig.faults.kill("redis-a")
     rig.faults.pause("redis-b")
     rig.faults.refuse("client-to-redis-c")
-    rig.backend.failing.add("run")
+    rig.backend.failing.add("start_node")
     with pytest.raises(FaultError):
         rig.faults.heal_all()
     assert rig.backend.states["redis-b"] is NodeState.RUNNING
@@ -519,7 +519,7 @@ def test_heal_all_nodes_before_toxics(rig: Rig) -> None:
     rig.faults.heal_all()
     verbs = [call[0] for call in rig.calls]
     first_toxic = verbs.index("lift")
-    assert max(verbs.index("resume"), verbs.index("run")) < first_toxic
+    assert max(verbs.index("resume"), verbs.index("start_node")) < first_toxic
 
 
 def test_faults_on_one_node_overlap(rig: Rig) -> None:

@@ -96,7 +96,7 @@ def test_release_of_a_kill(rig: Rig) -> None:
     rig.nodes.kill("f", ["redis-a"])
     rig.did()
     rig.nodes.release("f")
-    assert rig.did() == [("run", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a")]
     assert rig.nodes.state("redis-a") is RUNNING
     assert not rig.refused()
 
@@ -107,7 +107,7 @@ def test_started_before_the_links_open(rig: Rig) -> None:
     rig.calls.clear()
     rig.nodes.release("f")
     verbs = [call[0] for call in rig.calls]
-    assert verbs == ["run", "enable", "enable", "enable"]
+    assert verbs == ["start_node", "enable", "enable", "enable"]
 
 
 def test_overlapping_kills(rig: Rig) -> None:
@@ -118,7 +118,7 @@ def test_overlapping_kills(rig: Rig) -> None:
     assert rig.did() == [("kill", "redis-a"), ("kill", "redis-b")]
     assert rig.refused() == rig.links_to("redis-a", "redis-b")
     rig.nodes.release("other")
-    assert sorted(rig.did()) == [("run", "redis-a"), ("run", "redis-b")]
+    assert sorted(rig.did()) == [("start_node", "redis-a"), ("start_node", "redis-b")]
     assert not rig.refused()
 
 
@@ -141,7 +141,7 @@ def test_kill_of_a_paused_node(rig: Rig) -> None:
     rig.nodes.release("pause")
     assert rig.did() == []
     rig.nodes.release("kill")
-    assert rig.did() == [("run", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a")]
 
 
 # --- paused ---------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_power_back(rig: Rig) -> None:
     rig.nodes.release("f")
     killed, *started = rig.did()
     assert killed == ("kill", *ZONE_A)
-    assert sorted(started) == [("run", node) for node in ZONE_A]
+    assert sorted(started) == [("start_node", node) for node in ZONE_A]
     assert not rig.nodes.is_frozen("redis-a")
 
 
@@ -259,11 +259,11 @@ def test_power_back_leaves_the_dead_down(rig: Rig) -> None:
     assert not rig.refused()
     rig.did()
     rig.nodes.release("power")
-    assert ("run", "memcached-a") in rig.calls
-    assert ("run", "redis-a") not in rig.did()
+    assert ("start_node", "memcached-a") in rig.calls
+    assert ("start_node", "redis-a") not in rig.did()
     assert rig.refused() == rig.links_to("redis-a")
     rig.nodes.release("kill")
-    assert rig.did() == [("run", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a")]
 
 
 def test_kill_without_power(rig: Rig) -> None:
@@ -271,10 +271,10 @@ def test_kill_without_power(rig: Rig) -> None:
     rig.nodes.cut_power("power", "a", unknown)
     rig.nodes.kill("kill", ["redis-a"])
     rig.nodes.release("power")
-    assert ("run", "redis-a") not in rig.did()
+    assert ("start_node", "redis-a") not in rig.did()
     assert rig.nodes.state("redis-a") is STOPPED
     rig.nodes.release("kill")
-    assert rig.did() == [("run", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a")]
 
 
 def test_links_of_a_node_that_was_killed_without_power(rig: Rig) -> None:
@@ -296,7 +296,7 @@ def test_release_of_a_kill_without_power(rig: Rig) -> None:
     rig.nodes.release("kill")
     assert rig.did() == []
     rig.nodes.release("power")
-    assert ("run", "redis-a") in rig.did()
+    assert ("start_node", "redis-a") in rig.did()
     assert not rig.refused()
 
 
@@ -324,7 +324,7 @@ def test_overlapping_power_cuts(rig: Rig) -> None:
     rig.nodes.release("one")
     assert rig.did() == []
     rig.nodes.release("other")
-    assert ("run", "redis-a") in rig.did()
+    assert ("start_node", "redis-a") in rig.did()
 
 
 def test_lost_tail(rig: Rig) -> None:
@@ -336,7 +336,7 @@ def test_lost_tail(rig: Rig) -> None:
     assert did == [
         ("kill", *ZONE_A),
         ("truncate_aof", "redis-a", "1234"),
-        ("run", "redis-a"),
+        ("start_node", "redis-a"),
     ]
 
 
@@ -347,7 +347,7 @@ def test_tail_is_lost_once(rig: Rig) -> None:
     rig.nodes.kill("kill", ["redis-a"])
     rig.did()
     rig.nodes.release("kill")
-    assert rig.did() == [("run", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a")]
 
 
 def test_killed_before_the_power_went(rig: Rig) -> None:
@@ -385,7 +385,7 @@ def test_replace_a_dead_node(rig: Rig) -> None:
     rig.nodes.kill("f", ["redis-a"])
     rig.did()
     rig.nodes.replace("redis-a")
-    assert rig.did() == [("run", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a")]
     assert not rig.refused()
 
 
@@ -403,7 +403,7 @@ def test_replace_a_paused_node(rig: Rig) -> None:
     rig.nodes.pause("f", ["redis-a"])
     rig.did()
     rig.nodes.replace("redis-a")
-    assert rig.did() == [("kill", "redis-a"), ("run", "redis-a")]
+    assert rig.did() == [("kill", "redis-a"), ("start_node", "redis-a")]
     assert not rig.nodes.is_frozen("redis-a")
 
 

@@ -79,7 +79,7 @@ class ContainerNodes:
             self.kill(*up)
             self._containers[pod_of(zone)].restart(timeout=0)
             self._populate(zone)
-            side_by_side(self.run, up)
+            side_by_side(self.start_node, up)
             self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
         except APIError as error:
             raise CachesimError(f"the engine refused: {error.explanation or error}") from error
@@ -137,7 +137,7 @@ class ContainerNodes:
         """Let a frozen container go on."""
         self._tolerate("not paused", self._containers[node].unpause)
 
-    def run(self, node: str) -> None:
+    def start_node(self, node: str) -> None:
         """Start the container again, with its volume."""
         self._containers[node].start()
 

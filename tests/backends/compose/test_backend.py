@@ -51,7 +51,7 @@ def backend(folder: Folder) -> Iterator[ComposeBackend]:
     for node in NODES:
         if backend.state(node) is NodeState.PAUSED:
             backend.resume(node)
-        backend.run(node)
+        backend.start_node(node)
     backend.start(lambda _: None)
 
 
@@ -258,7 +258,7 @@ def test_kill_of_the_primary(folder: Folder, backend: ComposeBackend) -> None:
     assert backend.state("redis-b") is NodeState.RUNNING
     with pytest.raises(clients.errors()):
         client.get("before")
-    backend.run("redis-a")
+    backend.start_node("redis-a")
     assert backend.state("redis-a") is NodeState.RUNNING
     assert eventually(lambda: client.get("before")) == "the kill"
     assert "Ready to accept connections" in backend.logs("redis-a")
@@ -281,7 +281,7 @@ def test_orderly_end(folder: Folder, backend: ComposeBackend) -> None:
     backend.shut_down("redis-c")
     assert backend.state("redis-c") is NodeState.STOPPED
     assert "bye bye" in backend.logs("redis-c")
-    backend.run("redis-c")
+    backend.start_node("redis-c")
     assert eventually(folder.through_links.redis("redis-c").ping)
 
 
