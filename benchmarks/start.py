@@ -27,8 +27,8 @@ from cachesim.servers.redis_config import (
     REDIS_PORT,
     Announced,
     auth_conf,
-    drawn_ids,
     nodes_conf,
+    random_node_ids,
     redis_conf,
     redis_settings,
 )
@@ -134,7 +134,7 @@ class _Peer:
             for link, port in self._ports.items()
             if link.service is Service.REDIS
         }
-        known = nodes_conf(self._topology, announced, drawn_ids(self._topology))
+        known = nodes_conf(self._topology, announced, random_node_ids(self._topology))
         for zone in self._topology.zones:
             proxies = [
                 {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}

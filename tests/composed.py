@@ -10,8 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from cachesim import Settings
-from cachesim.backends.compose.backend import load
-from cachesim.backends.compose.folder import render
+from cachesim.backends.compose.folder import read_folder, write_folder
 from cachesim.servers import clients
 from cachesim.servers.certificates import client_context
 from cachesim.servers.clients import DEFAULT_USER, NodeClients
@@ -43,8 +42,8 @@ class Folder:
         self.path = parent / f"test-{secrets.token_hex(4)}"
         self.project = f"cachesim-{self.path.name}"
         self._program = program
-        render(self.path, settings or Settings(), free_base_port())
-        composed = load(self.path)
+        write_folder(self.path, settings or Settings(), free_base_port())
+        composed = read_folder(self.path)
         self.composed, self.plan = composed, composed.plan
         self.tls = client_context(composed.ca)
         password = composed.credentials.admin_password

@@ -131,12 +131,12 @@ class Plan:
             for node in self.topology.redis
         }
 
-    def first_cluster(self, ids: Mapping[str, str]) -> dict[str, str]:
+    def initial_nodes_conf(self, ids: Mapping[str, str]) -> dict[str, str]:
         """What the Redis nodes know of each other at their first start, by path in `FILES`."""
         known = nodes_conf(self.topology, self._announced(), ids)
         return {f"{node}/nodes.conf": text for node, text in known.items()}
 
-    def configuration(
+    def redis_files(
         self,
         *,
         hostname: str | None,
@@ -150,7 +150,7 @@ class Plan:
             node_timeout_ms: `cluster-node-timeout`.
             ids: the id of each Redis node, 40 hexadecimal digits, by its name.
         """
-        files = self.first_cluster(ids)
+        files = self.initial_nodes_conf(ids)
         announced = self._announced()
         for node in self.topology.redis:
             settings = redis_settings(
@@ -160,7 +160,7 @@ class Plan:
         return files
 
 
-def certificates(topology: Topology, ca: CertificateAuthority) -> dict[str, bytes]:
+def certificate_files(topology: Topology, ca: CertificateAuthority) -> dict[str, bytes]:
     """All nodes' certificates and keys, by path in `FILES`."""
     files = {}
     for node in topology.nodes:
@@ -171,12 +171,12 @@ def certificates(topology: Topology, ca: CertificateAuthority) -> dict[str, byte
     return files
 
 
-def auth(topology: Topology, credentials: Credentials) -> dict[str, str]:
+def auth_files(topology: Topology, credentials: Credentials) -> dict[str, str]:
     """The Redis nodes' files that hold passwords, by path in `FILES`."""
     return {f"{node.name}/auth.conf": auth_conf(credentials) for node in topology.redis}
 
 
-def command_of(node: Node, engine: str) -> list[str]:
+def server_command(node: Node, engine: str) -> list[str]:
     """What a node's container runs."""
     files = f"{FILES}/{node.name}"
     if node.service is Service.REDIS:
@@ -184,16 +184,16 @@ def command_of(node: Node, engine: str) -> list[str]:
     return memcached_command(node, files)
 
 
-def uid_of(node: Node) -> int:
+def server_uid(node: Node) -> int:
     """The user that a node's server runs as, who has to own its files."""
     return REDIS_UID if node.service is Service.REDIS else MEMCACHED_UID
 
 
-def pod_of(zone: str) -> str:
+def pod_name(zone: str) -> str:
     """The name of a zone's pod, on the network too."""
     return f"pod-{zone}"
 
 
 def _upstream(link: Link) -> str:
-    host = "127.0.0.1" if link.source == CLIENT else pod_of(link.target_zone)
+    host = "127.0.0.1" if link.source == CLIENT else pod_name(link.target_zone)
     return f"{host}:{_LISTENERS[link.service]}"

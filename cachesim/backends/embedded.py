@@ -15,7 +15,7 @@ from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.memcached_config import megabytes_for
-from cachesim.servers.redis_config import Announced, acl_users, drawn_ids, redis_settings
+from cachesim.servers.redis_config import Announced, acl_users, random_node_ids, redis_settings
 from cachesim.settings import Settings
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -120,7 +120,7 @@ class EmbeddedBackend:
         from cachesim.embedded.redis.node import RedisNode
 
         hostname = self._settings.advertise_host
-        ids = drawn_ids(self._topology)
+        ids = random_node_ids(self._topology)
         addresses = {}
         for node in self._topology.redis:
             at = self._announced(node.name, Service.REDIS)

@@ -75,12 +75,12 @@ def down(name: str | None, *, as_json: bool) -> None:
     if left is None:
         _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
         return
-    from cachesim.backends.compose.folder import command_for
+    from cachesim.backends.compose.folder import compose_command
 
     _tell(
         {"name": run.name, "state": "detached"},
         f"Nothing is attached to {run.name} any more. Its containers run on: "
-        f"`{command_for(Path(left))} down` takes them down.",
+        f"`{compose_command(Path(left))} down` takes them down.",
         as_json,
     )
 
@@ -89,11 +89,14 @@ def compose(
     folder: Path, arguments: Mapping[str, object], base_port: int | None, *, as_json: bool
 ) -> None:
     """Write a folder for `docker compose`."""
-    from cachesim.backends.compose.folder import command_for, write_folder
+    from cachesim.backends.compose.folder import compose_command, kept_settings, write_folder
 
-    files = write_folder(folder, arguments, base_port)
+    files = write_folder(folder, *kept_settings(folder, arguments, base_port))
     folder = folder.resolve()
-    steps = [f"{command_for(folder)} up -d --wait", f"cachesim attach {shlex.quote(str(folder))}"]
+    steps = [
+        f"{compose_command(folder)} up -d --wait",
+        f"cachesim attach {shlex.quote(str(folder))}",
+    ]
     text = f"{len(files)} files are in {folder}. Bring the topology up, and attach to it:\n"
     _tell(
         {"folder": str(folder), "files": [str(file) for file in files], "next": steps},

@@ -122,7 +122,7 @@ def auth_conf(credentials: Credentials) -> str:
     return "\n".join(lines) + "\n"
 
 
-def drawn_ids(topology: Topology) -> dict[str, str]:
+def random_node_ids(topology: Topology) -> dict[str, str]:
     """An id for each Redis node, by name: other ones for each run, so that none is taken for it."""
     return {node.name: secrets.token_hex(20) for node in topology.redis}
 

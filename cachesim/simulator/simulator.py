@@ -263,7 +263,7 @@ class Simulator:
         files = RunFiles(self.name, it.ca, it.credentials.token)
         carrier = _carried(backend, it.credentials, it.ca, files, progress, life)
         life.callback(self._leave_well)
-        return replace(carrier, folder=it.folder)
+        return replace(carrier, folder=it.path)
 
     def _borrow(
         self,

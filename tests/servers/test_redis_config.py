@@ -17,8 +17,8 @@ from cachesim.servers.redis_config import (
     REDIS_PORT,
     Announced,
     auth_conf,
-    drawn_ids,
     nodes_conf,
+    random_node_ids,
     redis_conf,
     redis_settings,
 )
@@ -226,7 +226,7 @@ def real(
     (tmp_path / "cert.pem").write_bytes(certificate.chain)
     (tmp_path / "key.pem").write_bytes(certificate.key)
     (tmp_path / "auth.conf").write_text(auth_conf(credentials))
-    known = nodes_conf(topology, PORTS, drawn_ids(topology))
+    known = nodes_conf(topology, PORTS, random_node_ids(topology))
     (tmp_path / "nodes.conf").write_text(known["redis-b"])
     (tmp_path / "redis.conf").write_text(redis_conf(given, str(tmp_path)))
     server = subprocess.Popen(
@@ -271,7 +271,7 @@ def known(text: str) -> list[list[str]]:
 @pytest.fixture
 def confs(topology: Topology) -> dict[str, str]:
     """The `nodes.conf` of every node."""
-    return nodes_conf(topology, PORTS, drawn_ids(topology))
+    return nodes_conf(topology, PORTS, random_node_ids(topology))
 
 
 def test_all_know_all(confs: dict[str, str]) -> None:
@@ -294,7 +294,7 @@ def test_same_ids_everywhere(confs: dict[str, str]) -> None:
 
 def test_ids_of_a_run(topology: Topology, confs: dict[str, str]) -> None:
     """Another run has other ids: its nodes can't be taken for this one's."""
-    other = nodes_conf(topology, PORTS, drawn_ids(topology))
+    other = nodes_conf(topology, PORTS, random_node_ids(topology))
     assert known(confs["redis-a"])[0][0] != known(other["redis-a"])[0][0]
 
 

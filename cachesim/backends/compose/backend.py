@@ -1,138 +1,31 @@
-"""The topology in containers that `docker compose` has made of a folder, and goes on to own.
+"""The topology in containers that `docker compose` made from a folder, and goes on to own.
 
 `cachesim.backends.compose.folder` writes the folder.
 """
 
 import contextlib
-import json
-import re
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cachesim.backends.address_plan import PART_LABEL, Plan, ZonePorts, pod_of
+from cachesim.backends.address_plan import PART_LABEL, pod_name
 from cachesim.backends.base import Progress
+from cachesim.backends.compose.folder import compose_command, read_folder
 from cachesim.backends.containers.engine import connect
 from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, NotReady, StartError, ToxiproxyTimeout
 from cachesim.servers.certificates import client_context
 from cachesim.servers.clients import NodeClients
-from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.credentials import ADMIN_USER
 from cachesim.servers.redis_cluster import Cluster
-from cachesim.topology import Topology, production
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.docker_client import DockerClient
 
-COMPOSE_FILE = "docker-compose.yml"
-MANIFEST = "cachesim.json"
-"""The file of the folder that says what it was written for."""
-SECRETS = "secrets"
-TOKEN, ADMIN_PASSWORD, CA = "token", "admin-password", "ca.pem"  # files of `SECRETS`
-PORTS_PER_ZONE = 10
-
 _FOLDER_LABEL = "com.docker.compose.project.working_dir"
 _NOT_BY_RUN = "com.docker.compose.oneoff=False"
-
-
-@dataclass(frozen=True)
-class Composed:
-    """What a folder of `cachesim compose` holds.
-
-    Attributes:
-        settings: those that it was written for, by key; the topology's name among them.
-        ca: the CA of its certificates, PEM.
-    """
-
-    folder: Path
-    settings: Mapping[str, Any]
-    plan: Plan
-    credentials: Credentials
-    ca: bytes
-
-
-def command_for(folder: Path) -> str:
-    """The beginning of a command line of compose for a folder, to be shown."""
-    return f"docker compose -f {shlex.quote(str(folder / COMPOSE_FILE))}"
-
-
-def name_of(folder: Path) -> str:
-    """The name of a topology that was given none: its folder's, as far as a name can be that."""
-    name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower())[:40].strip("-_")
-    return name or "compose"
-
-
-def read_manifest(folder: Path) -> tuple[dict[str, Any], int]:
-    """The settings that a folder was written for, by key, and its first port.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError: it has no manifest, or a damaged one.
-    """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return dict(manifest["settings"]), int(manifest["base_port"])
-
-
-def load(folder: Path) -> Composed:
-    """Read a folder that `cachesim compose` has written.
-
-    Raises:
-        StartError: it is none, or has no secrets yet.
-    """
-    folder = folder.resolve()
-    try:
-        settings, base_port = read_manifest(folder)
-        settings["name"] = settings["name"] or name_of(folder)
-        plan = fixed_plan(production(settings["memory_scale"]), base_port)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StartError(
-            f"{folder} is no folder of `cachesim compose`: {MANIFEST}: {error}. "
-            f"Write one with `cachesim compose {folder}`, and bring it up."
-        ) from error
-    try:
-        credentials, ca = load_secrets(folder / SECRETS)
-    except OSError as error:
-        raise StartError(
-            f"the secrets of {folder} can't be read: {error}. If there are none, "
-            f"run `cachesim compose {folder}`, and bring it up."
-        ) from error
-    return Composed(folder, settings, plan, credentials, ca)
-
-
-def load_secrets(folder: Path) -> tuple[Credentials, bytes]:
-    """Read what clients and the control plane need of the secrets.
-
-    Raises:
-        OSError: a file is missing or can't be read.
-    """
-    token, password = (
-        (folder / name).read_text(encoding="utf-8").strip() for name in (TOKEN, ADMIN_PASSWORD)
-    )
-    return Credentials(token, password), (folder / CA).read_bytes()
-
-
-def fixed_plan(topology: Topology, base_port: int) -> Plan:
-    """The address plan from a port on: ten numbers for each zone, of which six are used."""
-    zones = [zone.name for zone in topology.zones]
-    starts = range(base_port, base_port + PORTS_PER_ZONE * len(zones), PORTS_PER_ZONE)
-    return Plan(
-        topology,
-        {
-            zone: ZonePorts(
-                redis=start,
-                memcached=start + 1,
-                toxiproxy=start + 2,
-                redis_admin=start + 3,
-                memcached_admin=start + 4,
-                bus=start + 5,
-            )
-            for zone, start in zip(zones, starts, strict=True)
-        },
-    )
 
 
 class ComposeBackend(ContainerNodes):
@@ -155,7 +48,7 @@ class ComposeBackend(ContainerNodes):
     def __init__(
         self, folder: Path, start_timeout: float = 60.0, client: "DockerClient | None" = None
     ) -> None:
-        self.composed = load(folder)
+        self.composed = read_folder(folder)
         super().__init__(client or connect())
         self._plan = self.composed.plan
         self._start_timeout = start_timeout
@@ -191,7 +84,7 @@ class ComposeBackend(ContainerNodes):
         Raises:
             StartError: some are not there, or do not run.
         """
-        folder, topology = self.composed.folder, self._plan.topology
+        folder, topology = self.composed.path, self._plan.topology
         candidates = self._client.client.containers.list(
             all=True,
             ignore_removed=True,
@@ -203,10 +96,10 @@ class ComposeBackend(ContainerNodes):
             for container in sorted(candidates, key=lambda c: c.status == "running")
             if Path(container.labels[_FOLDER_LABEL]).resolve() == folder
         }
-        compose = command_for(folder)
+        compose = compose_command(folder)
         if not found:
             raise StartError(f"{folder} is not up. Bring it up with `{compose} up -d --wait`.")
-        parts = *(pod_of(z.name) for z in topology.zones), *(n.name for n in topology.nodes)
+        parts = *(pod_name(z.name) for z in topology.zones), *(n.name for n in topology.nodes)
         states = {part: found[part].status if part in found else "missing" for part in parts}
         if paused := [part for part, state in states.items() if state == "paused"]:
             raise StartError(
@@ -235,7 +128,7 @@ class ComposeBackend(ContainerNodes):
             except CachesimError as error:
                 raise StartError(
                     f"the links of zone {zone} can't be healed: {error}. "
-                    f"Bring all up anew with `{command_for(self.composed.folder)} restart`."
+                    f"Bring all up anew with `{compose_command(self.composed.path)} restart`."
                 ) from error
 
     def _heal_cluster(self) -> None:
@@ -255,7 +148,7 @@ class ComposeBackend(ContainerNodes):
                 f"{error} after {self._start_timeout:g} s. "
                 f"The tail of its log:\n{self.logs(error.node)}\n"
                 "If the folder was written again since it was brought up, do "
-                f"`{command_for(self.composed.folder)} up -d --wait --force-recreate`.",
+                f"`{compose_command(self.composed.path)} up -d --wait --force-recreate`.",
                 error.node,
             ) from error
         finally:

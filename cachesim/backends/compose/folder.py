@@ -1,74 +1,149 @@
-"""A topology as files for `docker compose`: what `cachesim compose` writes.
+"""The folder of a composed topology: writing it for `docker compose`, and reading what it holds.
 
-Addresses, links and commands are those of `cachesim.backends.address_plan`. Two services end when
-their work is done: `files` gives each server its files, which only its own user may read, and
-`form` makes the Redis nodes one cluster.
+Everything but `secrets/` is public, the same each time it is written, and meant to be checked in:
+`cachesim.backends.compose.render` makes those files. The secrets are drawn once and kept.
 """
 
 import contextlib
-import hashlib
 import json
-import math
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
-from importlib.resources import files as resources
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+from typing import Any
 
-from cachesim.backends.address_plan import (
-    FILES,
-    LOG_OPTIONS,
-    MEMCACHED_UID,
-    NETWORK_OPTIONS,
-    PART_LABEL,
-    REDIS_UID,
-    TOXIPROXY_COMMAND,
-    Plan,
-    auth,
-    certificates,
-    command_of,
-    pod_of,
-)
-from cachesim.backends.compose.backend import (
-    ADMIN_PASSWORD,
-    CA,
-    COMPOSE_FILE,
-    MANIFEST,
-    PORTS_PER_ZONE,
-    SECRETS,
-    TOKEN,
-    command_for,
-    fixed_plan,
-    load_secrets,
-    name_of,
-    read_manifest,
-)
-from cachesim.errors import CachesimError, SettingsError
+from cachesim.backends.address_plan import Plan, ZonePorts, auth_files, certificate_files
+from cachesim.backends.compose.render import COMPOSE_FILE, render
+from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import CertificateAuthority, hosts_in
 from cachesim.servers.credentials import Credentials
 from cachesim.settings import Settings, load_settings
-from cachesim.topology import Service, Topology, Zone, production
-
-__all__ = ["BASE_PORT", "command_for", "render", "write_folder"]
+from cachesim.topology import Topology, production
 
 BASE_PORT = 17000
-"""The first port, where none is given."""
+"""The first port if none is given."""
 
-_TEMPLATES = resources(__package__) / "templates"
-_ATTACH_NEEDS = {"name", "engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
-_OPEN, _PRIVATE = 0o644, 0o600
+_PORTS_PER_ZONE = 10
+_MANIFEST = "cachesim.json"
+"""The file that tells the settings and the first port that the folder was written for."""
+_KEPT_SETTINGS = {"name", "engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
+_SECRETS = "secrets"
+_TOKEN, _ADMIN_PASSWORD, _CA = "token", "admin-password", "ca.pem"  # files of `_SECRETS`
+_PUBLIC_MODE, _SECRET_MODE = 0o644, 0o600
 
 
-def write_folder(
-    folder: Path, arguments: Mapping[str, object], base_port: int | None
-) -> list[Path]:
-    """What `cachesim compose` does: `render`, with settings from everywhere.
+@dataclass(frozen=True)
+class ComposedFolder:
+    """What a folder of `cachesim compose` holds.
 
-    Where a setting or the port is not given, a folder that was written before keeps its own, so
-    that whoever clones it gets the same.
+    Attributes:
+        settings: those that it was written for, by key; the topology's name among them.
+        ca: the CA of its certificates, PEM.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    plan: Plan
+    credentials: Credentials
+    ca: bytes
+
+
+def compose_command(folder: Path) -> str:
+    """Return the beginning of a compose command line for a folder, to be shown to users."""
+    return f"docker compose -f {shlex.quote(str(folder / COMPOSE_FILE))}"
+
+
+def fixed_plan(topology: Topology, base_port: int) -> Plan:
+    """Return the address plan from a port on: ten ports for each zone, of which six are used."""
+    zones = [zone.name for zone in topology.zones]
+    starts = range(base_port, base_port + _PORTS_PER_ZONE * len(zones), _PORTS_PER_ZONE)
+    return Plan(
+        topology,
+        {
+            zone: ZonePorts(
+                redis=start,
+                memcached=start + 1,
+                toxiproxy=start + 2,
+                redis_admin=start + 3,
+                memcached_admin=start + 4,
+                bus=start + 5,
+            )
+            for zone, start in zip(zones, starts, strict=True)
+        },
+    )
+
+
+def _default_name(folder: Path) -> str:
+    """Return the name of a topology that was given none: its folder's, without odd characters."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower())[:40].strip("-_")
+    return name or "compose"
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+def read_folder(folder: Path) -> ComposedFolder:
+    """Read a folder that `cachesim compose` has written.
+
+    Raises:
+        StartError: it is not such a folder, or has no secrets yet.
+    """
+    folder = folder.resolve()
+    try:
+        settings, base_port = _read_manifest(folder)
+        settings["name"] = settings["name"] or _default_name(folder)
+        plan = fixed_plan(production(settings["memory_scale"]), base_port)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartError(
+            f"{folder} is no folder of `cachesim compose`: {_MANIFEST}: {error}. "
+            f"Write one with `cachesim compose {folder}`, and bring it up."
+        ) from error
+    try:
+        credentials, ca = _read_secrets(folder / _SECRETS)
+    except OSError as error:
+        raise StartError(
+            f"the secrets of {folder} can't be read: {error}. If there are none, "
+            f"run `cachesim compose {folder}`, and bring it up."
+        ) from error
+    return ComposedFolder(folder, settings, plan, credentials, ca)
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], int]:
+    """Return the settings that a folder was written for, by key, and its first port.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: the manifest is missing or damaged.
+    """
+    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    return dict(manifest["settings"]), int(manifest["base_port"])
+
+
+def _read_secrets(secrets: Path) -> tuple[Credentials, bytes]:
+    """Return what clients and the control plane need: the passwords, and the CA as PEM.
+
+    Raises:
+        OSError: a file is missing or can't be read.
+    """
+    token, password = (
+        (secrets / name).read_text(encoding="utf-8").strip() for name in (_TOKEN, _ADMIN_PASSWORD)
+    )
+    return Credentials(token, password), (secrets / _CA).read_bytes()
+
+
+# --- writing --------------------------------------------------------------------------------
+
+
+def kept_settings(
+    folder: Path, arguments: Mapping[str, object], base_port: int | None = None
+) -> tuple[Settings, int]:
+    """Return the settings and the first port to write a folder for.
+
+    A folder that was written before keeps those that are not given now, so that everybody who
+    clones it gets the same.
 
     Args:
         arguments: settings by name; None is not given.
@@ -77,32 +152,32 @@ def write_folder(
     kept: Mapping[str, object] = {}
     port = BASE_PORT
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept, port = read_manifest(folder)
+        kept, port = _read_manifest(folder)
     sources = load_settings(arguments).sources
     kept = {key: value for key, value in kept.items() if sources.get(key) == "default"}
     settings = load_settings({**arguments, **kept}).settings
-    return render(folder, settings, port if base_port is None else base_port)
+    return settings, port if base_port is None else base_port
 
 
-def render(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list[Path]:
+def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list[Path]:
     """Write what `docker compose` needs to bring the topology up.
 
-    What was written before is replaced, but for the secrets: those are kept.
+    Files that were written before are replaced, but secrets are kept.
 
     Args:
-        folder: a new or an empty one, or one that this has written before.
-        base_port: the first of thirty ports. What is published is on 127.0.0.1.
+        folder: new, empty, or written by this before.
+        base_port: the first of thirty ports, all published on 127.0.0.1.
 
     Returns:
         The files, the secrets among them.
 
     Raises:
         SettingsError: there are no such ports.
-        CachesimError: the folder is somebody else's or can't be written, or the secrets in it don't
-            fit the settings.
+        CachesimError: the folder has files of others or can't be written, or its secrets don't fit
+            the settings.
     """
     topology = production(settings.memory_scale)
-    count = PORTS_PER_ZONE * len(topology.zones)
+    count = _PORTS_PER_ZONE * len(topology.zones)
     if not 1024 <= base_port <= 65536 - count:
         raise SettingsError(
             f"base_port = {base_port}: it is the first of {count} ports, "
@@ -110,30 +185,14 @@ def render(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list
         )
     folder = folder.resolve()
     plan = fixed_plan(topology, base_port)
-    public = {
-        MANIFEST: _json(
-            {"base_port": base_port, "settings": settings.model_dump(include=_ATTACH_NEEDS)}
-        ),
-        COMPOSE_FILE: _compose_file(plan, settings),
-        # Many folders are named `compose`, which would be the project's name.
-        ".env": f"COMPOSE_PROJECT_NAME={_project(settings.name or name_of(folder))}\n",
-        "README.md": _readme(plan),
-        "files.sh": _template("files.sh").template,
-        "form.sh": _template("form.sh").template,
-    }
-    for zone in topology.zones:
-        public[f"proxies/{zone.name}.json"] = _json(plan.proxies(zone.name))
-    configuration = plan.configuration(
-        hostname=settings.advertise_host,
-        node_timeout_ms=_milliseconds(settings),
-        # The same each time, as the files are compared: the CA keeps strangers off anyway.
-        ids={n.name: _digest(n.name) for n in topology.redis},
-    )
-    public |= {f"nodes/{path}": text for path, text in configuration.items()}
+    kept = settings.model_dump(include=_KEPT_SETTINGS)
+    manifest = json.dumps({"base_port": base_port, "settings": kept}, indent=2) + "\n"
+    public = render(plan, settings, settings.name or _default_name(folder))
+    public[_MANIFEST] = manifest
     try:
         _claim(folder)
         for path, text in public.items():
-            _write(folder / path, text.encode(), _OPEN)
+            _write(folder / path, text.encode(), _PUBLIC_MODE)
         secrets = _write_secrets(folder, topology, settings.advertise_host)
     except OSError as error:
         raise CachesimError(
@@ -143,159 +202,66 @@ def render(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list
 
 
 def _claim(folder: Path) -> None:
-    """Make the folder, unless somebody else has it."""
+    """Make the folder, unless it has files of somebody else."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(path.name for path in folder.iterdir())
-    if others and MANIFEST not in others:
+    if others and _MANIFEST not in others:
         raise CachesimError(
             f"{folder} has files that are not from `cachesim compose`: {', '.join(others[:3])}. "
             "Choose a folder that is empty or does not exist yet."
         )
 
 
-# --- what everybody may see -----------------------------------------------------------------
-
-
-class _Template(Template):
-    delimiter = "@"  # a dollar means something to compose and to shells
-
-
-def _compose_file(plan: Plan, settings: Settings) -> str:
-    topology = plan.topology
-    primary = topology.shards[0].first_primary
-    redis = sorted((n.name for n in topology.redis), key=lambda name: name != primary)
-    limit = math.ceil(settings.start_timeout_seconds)
-    return _template("docker-compose.yml").substitute(
-        server_image=_yaml(settings.server_image),
-        memcached_image=_yaml(settings.memcached_image),
-        toxiproxy_image=_yaml(settings.toxiproxy_image),
-        log_options=_yaml(LOG_OPTIONS),
-        network_options=_yaml(NETWORK_OPTIONS),
-        files=FILES,
-        label=PART_LABEL,
-        files_command=_yaml([str(REDIS_UID), str(MEMCACHED_UID)]),
-        form_command=_yaml([str(_milliseconds(settings)), str(limit), *redis]),
-        redis_nodes=_yaml(redis),
-        zones="\n".join(_zone(plan, zone, settings.engine) for zone in topology.zones),
-        volumes="\n".join(
-            f"  {name}: {{labels: {{{PART_LABEL}: {name}}}}}" for name in ("files", *sorted(redis))
-        ),
-    )
-
-
-def _zone(plan: Plan, zone: Zone, engine: str) -> str:
-    nodes = {node.service: node for node in plan.topology.nodes if node.zone == zone.name}
-    redis, memcached = nodes[Service.REDIS], nodes[Service.MEMCACHED]
-    published = plan.published(zone.name).items()
-    return _template("zone.yml").substitute(
-        label=PART_LABEL,
-        files=FILES,
-        pod=pod_of(zone.name),
-        pod_command=_yaml([*TOXIPROXY_COMMAND, f"-config=/proxies/{zone.name}.json"]),
-        ports=_yaml([f"{plan.host}:{outside}:{inside}" for inside, outside in published]),
-        sysctls=_yaml(plan.sysctls()),
-        redis=redis.name,
-        redis_command=_yaml(command_of(redis, engine)),
-        memcached=memcached.name,
-        memcached_command=_yaml(command_of(memcached, engine)),
-    )
-
-
-def _readme(plan: Plan) -> str:
-    zones = plan.topology.zones
-    rows = {
-        "": [str(zone) for zone in zones],
-        "---": ["---" for _ in zones],
-        "Redis": [str(plan.endpoint(n.name)) for n in plan.topology.redis],
-        "Memcached": [str(plan.endpoint(n.name)) for n in plan.topology.memcached],
-        "Toxiproxy's API": [plan.toxiproxy(zone.name).removeprefix("http://") for zone in zones],
-        "Redis, past all links": [str(plan.admin(n.name)) for n in plan.topology.redis],
-        "Memcached, past all links": [str(plan.admin(n.name)) for n in plan.topology.memcached],
-    }
-    return _template("README.md").substitute(
-        table="\n".join(f"| {' | '.join([head, *cells])} |" for head, cells in rows.items()),
-        port=plan.endpoint(plan.topology.shards[0].first_primary).port,
-    )
-
-
-def _template(name: str) -> _Template:
-    return _Template((_TEMPLATES / name).read_text(encoding="utf-8"))
-
-
-def _yaml(value: str | list[str] | dict[str, str]) -> str:
-    # JSON is YAML too, and compose takes a dollar for the beginning of a variable.
-    return json.dumps(value).replace("$", "$$")
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _project(name: str) -> str:
-    return "cachesim-" + re.sub(r"[^a-z0-9_-]+", "-", name.lower())
-
-
-def _milliseconds(settings: Settings) -> int:
-    return int(settings.node_timeout_seconds * 1000)
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
-
-
-# --- secrets --------------------------------------------------------------------------------
-
-
 def _write_secrets(folder: Path, topology: Topology, host: str | None) -> list[Path]:
-    """Draw the secrets, or keep those that are there."""
-    secrets = folder / SECRETS
+    """Draw the secrets, or check and keep those that are there."""
+    secrets = folder / _SECRETS
     if not secrets.exists():
-        _draw(folder, topology, host)
-    anew = (
+        _draw_secrets(folder, topology, host)
+    advice = (
         f"Remove {secrets}, run this again, and bring the topology up with "
-        f"`{command_for(folder)} up -d --wait --force-recreate`."
+        f"`{compose_command(folder)} up -d --wait --force-recreate`."
     )
     try:
-        credentials, _ = load_secrets(secrets)
+        credentials, _ = _read_secrets(secrets)
         for node in topology.nodes:
             certified = hosts_in((secrets / node.name / "cert.pem").read_bytes())
             (secrets / node.name / "key.pem").read_bytes()
             if host is not None and host not in certified:
                 raise CachesimError(
                     f"the certificates in {secrets} are not for {host} (advertise_host), "
-                    f"but for {', '.join(sorted(certified))}. {anew}"
+                    f"but for {', '.join(sorted(certified))}. {advice}"
                 )
     except (FileNotFoundError, ValueError) as error:
-        raise CachesimError(f"the secrets in {secrets} are damaged: {error}. {anew}") from error
-    # Follows from the others.
-    for path, text in auth(topology, credentials).items():
-        _write(secrets / path, text.encode(), _PRIVATE)
+        raise CachesimError(f"the secrets in {secrets} are damaged: {error}. {advice}") from error
+    # Made from the passwords, which a user may have replaced.
+    for path, text in auth_files(topology, credentials).items():
+        _write(secrets / path, text.encode(), _SECRET_MODE)
     return sorted(path for path in secrets.rglob("*") if path.is_file())
 
 
-def _draw(folder: Path, topology: Topology, host: str | None) -> None:
+def _draw_secrets(folder: Path, topology: Topology, host: str | None) -> None:
+    """Draw passwords and certificates, all or none."""
     ca, credentials = CertificateAuthority([host] if host else []), Credentials()
     files = {
         ".gitignore": b"*\n",
-        TOKEN: credentials.token.encode(),
-        ADMIN_PASSWORD: credentials.admin_password.encode(),
-        CA: ca.pem,
-        **certificates(topology, ca),
+        _TOKEN: credentials.token.encode(),
+        _ADMIN_PASSWORD: credentials.admin_password.encode(),
+        _CA: ca.pem,
+        **certificate_files(topology, ca),
     }
-    # All at once: there are never half of them.
-    drawn = Path(tempfile.mkdtemp(prefix=f".{SECRETS}-", dir=folder))
+    drawn = Path(tempfile.mkdtemp(prefix=f".{_SECRETS}-", dir=folder))
     try:
         for path, content in files.items():
-            _write(drawn / path, content, _PRIVATE)
-        drawn.rename(folder / SECRETS)
+            _write(drawn / path, content, _SECRET_MODE)
+        drawn.rename(folder / _SECRETS)
     except BaseException:
         shutil.rmtree(drawn, ignore_errors=True)
         raise
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file at once, and with these permissions from the beginning."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if mode == _PRIVATE else 0o777)
+    """Replace a file atomically. The new one has these permissions from the beginning."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if mode == _SECRET_MODE else 0o777)
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

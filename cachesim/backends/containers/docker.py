@@ -20,11 +20,11 @@ from cachesim.backends.address_plan import (
     TOXIPROXY_COMMAND,
     Plan,
     ZonePorts,
-    auth,
-    certificates,
-    command_of,
-    pod_of,
-    uid_of,
+    auth_files,
+    certificate_files,
+    pod_name,
+    server_command,
+    server_uid,
 )
 from cachesim.backends.base import Progress
 from cachesim.backends.containers.cleanup import (
@@ -52,7 +52,7 @@ from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.clients import NodeClients, preload
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.redis_cluster import Cluster
-from cachesim.servers.redis_config import drawn_ids
+from cachesim.servers.redis_config import random_node_ids
 from cachesim.settings import Settings
 from cachesim.topology import Node, Service, Topology
 
@@ -181,7 +181,7 @@ class DockerBackend(ContainerNodes):
             def start_pod(zone: str) -> None:
                 pod = pods[zone].result()
                 pod.start()
-                self._containers[pod_of(zone)] = pod
+                self._containers[pod_name(zone)] = pod
                 self._populate(zone)
 
             started = {z.name: pool.submit(start_pod, z.name) for z in self._topology.zones}
@@ -255,7 +255,7 @@ class DockerBackend(ContainerNodes):
 
         interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
         published = self._plan.published(zone)
-        pod = pod_of(zone)
+        pod = pod_name(zone)
         version = self._client.client.api.api_version
         return self._create(
             pod,
@@ -271,7 +271,7 @@ class DockerBackend(ContainerNodes):
     def _create_member(self, node: Node, pod: "Container") -> "Container":
         redis = node.service is Service.REDIS
         image = self._settings.server_image if redis else self._settings.memcached_image
-        command = command_of(node, self._settings.engine)
+        command = server_command(node, self._settings.engine)
         return self._create(node.name, image, command, network_mode=f"container:{pod.id}")
 
     def _create(self, part: str, image: str, command: Sequence[str], **options: Any) -> "Container":
@@ -295,15 +295,15 @@ class DockerBackend(ContainerNodes):
             None if self.host == "127.0.0.1" else self.host
         )
         files: dict[str, str | bytes] = {
-            **certificates(self._topology, self._ca),
-            **auth(self._topology, self._credentials),
-            **self._plan.configuration(
+            **certificate_files(self._topology, self._ca),
+            **auth_files(self._topology, self._credentials),
+            **self._plan.redis_files(
                 hostname=hostname,
                 node_timeout_ms=self._node_timeout_ms,
-                ids=drawn_ids(self._topology),
+                ids=random_node_ids(self._topology),
             ),
         }
-        uids = {node.name: uid_of(node) for node in self._topology.nodes}
+        uids = {node.name: server_uid(node) for node in self._topology.nodes}
         return {path: (uids[path.partition("/")[0]], text) for path, text in files.items()}
 
     def _form(self) -> None:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachesim.backends.address_plan import FILES, Plan, pod_of, uid_of
+from cachesim.backends.address_plan import FILES, Plan, pod_name, server_uid
 from cachesim.backends.base import NodeState
 from cachesim.backends.containers.engine import archive_of, host_of, side_by_side
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
-from cachesim.servers.redis_config import drawn_ids
+from cachesim.servers.redis_config import random_node_ids
 from cachesim.topology import Endpoint
 from cachesim.toxiproxy.client import ToxiproxyClient
 
@@ -77,7 +77,7 @@ class ContainerNodes:
             before = {node: self.state(node) for node in nodes}
             up = [node for node, state in before.items() if state is not NodeState.STOPPED]
             self.kill(*up)
-            self._containers[pod_of(zone)].restart(timeout=0)
+            self._containers[pod_name(zone)].restart(timeout=0)
             self._populate(zone)
             side_by_side(self.start_node, up)
             self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
@@ -162,8 +162,8 @@ class ContainerNodes:
                 parts = [m for m in archive if m.name.endswith((".aof", ".rdb"))]
             empty = archive_of({part.name: (part.uid, b"") for part in parts})
             self._containers[node.name].put_archive("/data", empty)
-        uids = {node.name: uid_of(node) for node in topology.redis}
-        known = self._plan.first_cluster(drawn_ids(topology))
+        uids = {node.name: server_uid(node) for node in topology.redis}
+        known = self._plan.initial_nodes_conf(random_node_ids(topology))
         files = {path: (uids[path.partition("/")[0]], text) for path, text in known.items()}
         # The volume is one for all.
         self._containers[topology.shards[0].first_primary].put_archive(FILES, archive_of(files))

@@ -13,7 +13,7 @@ import pytest
 from cachesim import Settings
 from cachesim.backends.base import NodeState
 from cachesim.backends.compose.backend import ComposeBackend
-from cachesim.backends.compose.folder import render
+from cachesim.backends.compose.folder import write_folder
 from cachesim.errors import StartError
 from cachesim.servers import clients
 from cachesim.servers.clients import DEFAULT_USER, NodeClients
@@ -373,7 +373,7 @@ def test_other_secrets(folder: Folder) -> None:
     kept = folder.path / "secrets.kept"
     (folder.path / "secrets").rename(kept)
     try:
-        render(folder.path, Settings(), folder.plan.ports["a"].redis)
+        write_folder(folder.path, Settings(), folder.plan.ports["a"].redis)
         with pytest.raises(StartError, match=r"(?s)does not answer.*--force-recreate"):
             ComposeBackend(folder.path, start_timeout=0.1).start(lambda _: None)
     finally:

@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachesim import Settings
-from cachesim.backends.compose.backend import load
-from cachesim.backends.compose.folder import BASE_PORT, render
+from cachesim.backends.compose.folder import BASE_PORT, read_folder, write_folder
 from cachesim.cli.app import main
 from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import hosts_in
@@ -25,7 +24,7 @@ CHECKED_IN = Path(__file__).parents[3] / "compose"
 def folder(tmp_path: Path) -> Path:
     """A folder with the default topology."""
     folder = tmp_path / "compose"
-    render(folder, Settings())
+    write_folder(folder, Settings())
     return folder
 
 
@@ -52,20 +51,20 @@ def test_checked_in(folder: Path) -> None:
 
 def test_returns_what_it_wrote(tmp_path: Path) -> None:
     """The files are returned, secrets included, and there are no others."""
-    files = render(tmp_path / "new" / "folder", Settings())
+    files = write_folder(tmp_path / "new" / "folder", Settings())
     assert set(files) == {p for p in (tmp_path / "new" / "folder").rglob("*") if p.is_file()}
 
 
 def test_again_changes_nothing(folder: Path) -> None:
     """A second time writes the same, and keeps the secrets."""
     before = public(folder), secrets(folder)
-    render(folder, Settings())
+    write_folder(folder, Settings())
     assert (public(folder), secrets(folder)) == before
 
 
 def test_each_has_its_own_secrets(folder: Path, tmp_path: Path) -> None:
     """Another folder has other secrets."""
-    render(tmp_path / "other", Settings())
+    write_folder(tmp_path / "other", Settings())
     mine, other = secrets(folder), secrets(tmp_path / "other")
     assert mine.keys() == other.keys()
     assert {path for path in mine if mine[path] == other[path]} == {".gitignore"}
@@ -76,7 +75,7 @@ def test_secrets_are_secret(folder: Path) -> None:
     assert folder.joinpath("secrets").stat().st_mode & 0o077 == 0
     assert all(p.stat().st_mode & 0o077 == 0 for p in folder.joinpath("secrets").rglob("*"))
     assert folder.joinpath("secrets/.gitignore").read_text() == "*\n"
-    composed = load(folder)
+    composed = read_folder(folder)
     for path, content in public(folder).items():
         text = content.decode()
         assert composed.credentials.token not in text, path
@@ -89,8 +88,8 @@ def test_a_token_of_ones_own(folder: Path) -> None:
     """A token that the user puts there is kept, and the servers are given it."""
     mine = "of-my-own-0123456789"
     (folder / "secrets/token").write_text(f"{mine}\n")
-    render(folder, Settings())
-    assert load(folder).credentials.token == mine
+    write_folder(folder, Settings())
+    assert read_folder(folder).credentials.token == mine
     for name in ("redis-a", "redis-b", "redis-c"):
         conf = (folder / "secrets" / name / "auth.conf").read_text()
         assert acl_hash(mine) in conf
@@ -100,8 +99,8 @@ def test_loads_what_was_written(tmp_path: Path) -> None:
     """Whoever attaches gets the settings, the plan, the CA and the passwords."""
     given: dict[str, object] = {"engine": "valkey", "memory_scale": 0.02}
     given |= {"node_timeout_seconds": 5.0, "advertise_host": "cache.example"}
-    render(tmp_path / "it", Settings.model_validate(given), 20000)
-    composed = load(tmp_path / "it")
+    write_folder(tmp_path / "it", Settings.model_validate(given), 20000)
+    composed = read_folder(tmp_path / "it")
     assert composed.settings == {**given, "name": "it"}
     assert composed.plan.topology == production(0.02)
     assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:20000"
@@ -122,7 +121,7 @@ def test_proxies(folder: Path) -> None:
 
 def test_ports(folder: Path) -> None:
     """All ports are different and from the base port on; what is published is on 127.0.0.1."""
-    plan = load(folder).plan
+    plan = read_folder(folder).plan
     used = [port for ports in plan.ports.values() for port in vars(ports).values()]
     assert len(set(used)) == 18
     assert min(used) == BASE_PORT
@@ -143,7 +142,7 @@ def test_settings(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     folder = tmp_path / "it"
-    render(folder, settings)
+    write_folder(folder, settings)
     composed = (folder / "docker-compose.yml").read_text()
     assert composed.count('image: "my.mirror/valkey:8$$1"') == 2
     assert 'command: ["valkey-server", "/cachesim/redis-b/redis.conf"]' in composed
@@ -175,8 +174,8 @@ def test_names(
 ) -> None:
     """A folder's name is the topology's as far as it can be, and that of compose's project."""
     folder = tmp_path / folder_name
-    render(folder, Settings(name=given))
-    assert load(folder).settings["name"] == Settings(name=name).name
+    write_folder(folder, Settings(name=given))
+    assert read_folder(folder).settings["name"] == Settings(name=name).name
     assert (folder / ".env").read_text() == f"COMPOSE_PROJECT_NAME=cachesim-{project}\n"
 
 
@@ -184,20 +183,20 @@ def test_names(
 def test_no_such_ports(tmp_path: Path, base_port: int) -> None:
     """A base port that leaves no room is told, and nothing is written."""
     with pytest.raises(SettingsError, match=f"base_port = {base_port}.*1024 to 65506"):
-        render(tmp_path / "it", Settings(), base_port)
+        write_folder(tmp_path / "it", Settings(), base_port)
     assert not (tmp_path / "it").exists()
 
 
 def test_last_ports(tmp_path: Path) -> None:
     """The highest base port leaves just enough room."""
-    render(tmp_path / "it", Settings(), 65506)
+    write_folder(tmp_path / "it", Settings(), 65506)
 
 
 def test_others_files_are_left_alone(tmp_path: Path) -> None:
     """A folder with files of others is refused as it is."""
     (tmp_path / "docker-compose.yml").write_text("services: {}")
     with pytest.raises(CachesimError, match=r"docker-compose\.yml.*empty or does not exist"):
-        render(tmp_path, Settings())
+        write_folder(tmp_path, Settings())
     assert [p.name for p in tmp_path.iterdir()] == ["docker-compose.yml"]
 
 
@@ -205,16 +204,16 @@ def test_no_folder(tmp_path: Path) -> None:
     """What can't be a folder is told."""
     (tmp_path / "file").write_text("")
     with pytest.raises(CachesimError, match=r"file can't be written.*another folder"):
-        render(tmp_path / "file", Settings())
+        write_folder(tmp_path / "file", Settings())
 
 
 def test_certificates_for_another_host(folder: Path) -> None:
     """Kept certificates that don't fit the settings are told; drawn anew they do."""
     settings = Settings.model_validate({"advertise_host": "cache.example"})
     with pytest.raises(CachesimError, match=r"not for cache\.example.*Remove .*secrets"):
-        render(folder, settings)
+        write_folder(folder, settings)
     (folder / "secrets").rename(folder.parent / "old")
-    render(folder, settings)
+    write_folder(folder, settings)
     assert "cache.example" in hosts_in((folder / "secrets/memcached-a/cert.pem").read_bytes())
 
 
@@ -231,14 +230,14 @@ def test_damaged_secrets(folder: Path, path: str, told: str) -> None:
     """Secrets that are not all there are told, and what to do."""
     (folder / path).unlink()
     with pytest.raises(CachesimError, match=f"{told}.*Remove .*secrets, run this again"):
-        render(folder, Settings())
+        write_folder(folder, Settings())
 
 
 def test_no_certificate(folder: Path) -> None:
     """A certificate that is none is told."""
     (folder / "secrets/redis-a/cert.pem").write_text("nothing")
     with pytest.raises(CachesimError, match=r"damaged.*Remove .*secrets, run this again"):
-        render(folder, Settings())
+        write_folder(folder, Settings())
 
 
 def no_folder(folder: Path) -> None:
@@ -266,7 +265,7 @@ def test_not_loaded(folder: Path, damage: Callable[[Path], None]) -> None:
     """What can't be attached to tells what to run."""
     damage(folder)
     with pytest.raises(StartError, match=r"`cachesim compose .*compose`, and bring it up"):
-        load(folder)
+        read_folder(folder)
 
 
 # --- the command ----------------------------------------------------------------------------
@@ -288,7 +287,7 @@ def test_command(alone: Path) -> None:
         f"    docker compose -f {alone}/demo/docker-compose.yml up -d --wait",
         f"    cachesim attach {alone}/demo",
     ]
-    composed = load(alone / "demo")
+    composed = read_folder(alone / "demo")
     assert composed.settings["engine"] == "valkey"
     assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:20000"
 
@@ -302,7 +301,7 @@ def test_command_json(alone: Path) -> None:
         path for path in (alone / "demo").rglob("*") if path.is_file()
     }
     assert [command.split()[0] for command in said["next"]] == ["docker", "cachesim"]
-    assert load(alone / "demo").credentials.token not in result.output
+    assert read_folder(alone / "demo").credentials.token not in result.output
 
 
 def test_command_keeps_what_is_not_given(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +315,7 @@ def test_command_keeps_what_is_not_given(alone: Path, monkeypatch: pytest.Monkey
     assert public(folder) == before
     monkeypatch.setenv("CACHESIM_NODE_TIMEOUT_SECONDS", "3")
     compose("demo", "--engine", "redis", "--base-port", "21000")
-    composed = load(folder)
+    composed = read_folder(folder)
     assert composed.settings == {
         "name": "mine",
         "engine": "redis",
