@@ -25,7 +25,7 @@ from cachesim.servers.memcached_config import MEMCACHED_PORT, memcached_command
 from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
-    Announced,
+    AnnouncedPorts,
     auth_conf,
     nodes_conf,
     random_node_ids,
@@ -130,11 +130,11 @@ class _Peer:
     def _make_files(self) -> None:
         ca, credentials = CertificateAuthority(), Credentials()
         announced = {
-            link.target: Announced(port, self._bus[link.target])
+            link.target: AnnouncedPorts(port, self._bus[link.target])
             for link, port in self._ports.items()
             if link.service is Service.REDIS
         }
-        known = nodes_conf(self._topology, announced, random_node_ids(self._topology))
+        known = nodes_conf(self._topology.shards[0], announced, random_node_ids(self._topology))
         for zone in self._topology.zones:
             proxies = [
                 {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}

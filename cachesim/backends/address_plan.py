@@ -1,7 +1,7 @@
-"""What a topology in containers consists of: addresses, commands, files. Pure, whatever runs them.
+"""The address plan of a topology in containers, and what each container runs. Data, no I/O.
 
 Each zone is a pod: one network namespace, held by the zone's Toxiproxy container, which the zone's
-Redis and Memcached containers join. `127.0.0.1:P(redis-a)` then means, from each place, another
+Redis and Memcached containers join. `127.0.0.1:P(redis-a)` then leads, from each place, to another
 listener of another Toxiproxy: one link for each (source, target) pair, all under one address.
 """
 
@@ -14,7 +14,7 @@ from cachesim.servers.memcached_config import MEMCACHED_PORT, memcached_command
 from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
-    Announced,
+    AnnouncedPorts,
     auth_conf,
     nodes_conf,
     redis_conf,
@@ -22,31 +22,34 @@ from cachesim.servers.redis_config import (
 )
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
-TOXIPROXY_PORT = 8474
-TOXIPROXY_COMMAND = ("-host=0.0.0.0",)
-FILES = "/cachesim"
-"""Where every container has the topology's files, in a folder for each node."""
-NETWORK_OPTIONS = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
-"""Published ports work, but nothing finds its way out: no address is translated."""
-LOG_OPTIONS = {"max-size": "16m"}
-"""For the engine's `json-file` logs."""
-PART_LABEL = "cachesim.part"
-"""The label that says what a container is: the name of a node, or of a pod."""
-REDIS_UID = 999
-"""The official Redis and Valkey images' user."""
-MEMCACHED_UID = 11211
-"""The official Memcached image's user."""
-
-_LISTENERS = {
+SERVER_PORTS: Mapping[Service, int] = {
     Service.REDIS: REDIS_PORT,
     Service.BUS: BUS_PORT,
     Service.MEMCACHED: MEMCACHED_PORT,
 }
+"""The ports that servers listen on, inside their pod."""
+TOXIPROXY_PORT = 8474
+TOXIPROXY_COMMAND = ("-host=0.0.0.0",)
+FILES = "/cachesim"
+"""The folder in every container that has the topology's files, in a subfolder for each node."""
+NETWORK_OPTIONS = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+"""Without address translation: published ports work, but connections to the outside do not."""
+LOG_OPTIONS = {"max-size": "16m"}
+"""For the engine's `json-file` logs."""
+PART_LABEL = "cachesim.part"
+"""The label with the name of the node or the pod that a container is."""
+REDIS_UID = 999
+"""The user of the official Redis and Valkey images."""
+MEMCACHED_UID = 11211
+"""The user of the official Memcached image."""
 
 
 @dataclass(frozen=True)
 class ZonePorts:
-    """The ports of one zone, on the host and, but for the API and the admin ones, in every pod."""
+    """The ports of one zone on the host.
+
+    Those of the links (`redis`, `bus`, `memcached`) are the same in every pod.
+    """
 
     redis: int
     bus: int
@@ -62,7 +65,7 @@ class Plan:
 
     Attributes:
         ports: by the zone's name.
-        host: where published ports are reached.
+        host: the address that ports are published on, as clients reach it.
     """
 
     topology: Topology
@@ -70,26 +73,23 @@ class Plan:
     host: str = "127.0.0.1"
 
     def endpoint(self, node: str) -> Endpoint:
-        """The node's announced address."""
+        """Return a node's announced address."""
         spec = self.topology.node(node)
-        ports = self.ports[spec.zone]
-        return Endpoint(
-            self.host, ports.redis if spec.service is Service.REDIS else ports.memcached
-        )
+        return Endpoint(self.host, self._link_port(spec.zone, spec.service))
 
     def admin(self, node: str) -> Endpoint:
-        """The published port of the server itself."""
+        """Return a node's admin address: the published port of the server itself."""
         spec = self.topology.node(node)
         ports = self.ports[spec.zone]
         port = ports.redis_admin if spec.service is Service.REDIS else ports.memcached_admin
         return Endpoint(self.host, port)
 
     def toxiproxy(self, zone: str) -> str:
-        """The URL of the pod holder's API."""
+        """Return the URL of the API of a zone's Toxiproxy."""
         return f"http://{Endpoint(self.host, self.ports[zone].toxiproxy)}"
 
     def published(self, zone: str) -> dict[int, int]:
-        """What a pod publishes: the host's port by its own."""
+        """Return what a pod publishes: the host's ports, by the pod's."""
         ports = self.ports[zone]
         return {
             ports.redis: ports.redis,
@@ -100,7 +100,7 @@ class Plan:
         }
 
     def proxies(self, zone: str) -> list[dict[str, str]]:
-        """What a zone's Toxiproxy carries, as its API and its configuration take it."""
+        """Return the proxies of a zone's Toxiproxy, as its API and its configuration take them."""
         return [
             {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}
             for link in self.topology.links
@@ -108,42 +108,30 @@ class Plan:
         ]
 
     def sysctls(self) -> dict[str, str]:
-        """A pod's: no connection that begins there may take the port of a link.
+        """Return the kernel settings of every pod.
 
-        It would keep the proxy of a link that was refused from listening again.
+        No outgoing connection of a pod may get the port of a link as its local port: the proxy of a
+        refused link could not listen again.
         """
         ports = (port for it in self.ports.values() for port in (it.redis, it.bus, it.memcached))
         return {"net.ipv4.ip_local_reserved_ports": ",".join(map(str, ports))}
 
-    def _listen(self, link: Link) -> str:
-        ports = self.ports[link.target_zone]
-        port = {
-            Service.REDIS: ports.redis,
-            Service.BUS: ports.bus,
-            Service.MEMCACHED: ports.memcached,
-        }[link.service]
-        # The engine forwards a published port to the pod's address on the network.
-        return f"{'0.0.0.0' if link.source == CLIENT else '127.0.0.1'}:{port}"  # noqa: S104
+    def initial_nodes_conf(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """Return the `nodes.conf` of each Redis node for its first start, by path in `FILES`.
 
-    def _announced(self) -> dict[str, Announced]:
+        Args:
+            ids: the id of each Redis node, 40 hexadecimal digits, by its name.
+        """
         return {
-            node.name: Announced(self.ports[node.zone].redis, self.ports[node.zone].bus)
-            for node in self.topology.redis
+            f"{node}/nodes.conf": text
+            for shard in self.topology.shards
+            for node, text in nodes_conf(shard, self._announced(), ids).items()
         }
 
-    def initial_nodes_conf(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """What the Redis nodes know of each other at their first start, by path in `FILES`."""
-        known = nodes_conf(self.topology, self._announced(), ids)
-        return {f"{node}/nodes.conf": text for node, text in known.items()}
-
     def redis_files(
-        self,
-        *,
-        hostname: str | None,
-        node_timeout_ms: int,
-        ids: Mapping[str, str],
+        self, *, hostname: str | None, node_timeout_ms: int, ids: Mapping[str, str]
     ) -> dict[str, str]:
-        """The Redis nodes' files without a secret in them, by path in `FILES`.
+        """Return the Redis nodes' files without secrets, by path in `FILES`.
 
         Args:
             hostname: what clients are told instead of the announced IP.
@@ -159,9 +147,52 @@ class Plan:
             files[f"{node.name}/redis.conf"] = redis_conf(settings, f"{FILES}/{node.name}")
         return files
 
+    def _listen(self, link: Link) -> str:
+        # The engine forwards a published port to the pod's address on the network.
+        host = "0.0.0.0" if link.source == CLIENT else "127.0.0.1"  # noqa: S104
+        return f"{host}:{self._link_port(link.target_zone, link.service)}"
+
+    def _link_port(self, zone: str, service: Service) -> int:
+        ports = self.ports[zone]
+        return {
+            Service.REDIS: ports.redis,
+            Service.BUS: ports.bus,
+            Service.MEMCACHED: ports.memcached,
+        }[service]
+
+    def _announced(self) -> dict[str, AnnouncedPorts]:
+        return {
+            node.name: AnnouncedPorts(self.ports[node.zone].redis, self.ports[node.zone].bus)
+            for node in self.topology.redis
+        }
+
+
+def _upstream(link: Link) -> str:
+    host = "127.0.0.1" if link.source == CLIENT else pod_name(link.target_zone)
+    return f"{host}:{SERVER_PORTS[link.service]}"
+
+
+def pod_name(zone: str) -> str:
+    """Return the name of a zone's pod, which is also its host name on the network."""
+    return f"pod-{zone}"
+
+
+def server_command(node: Node, engine: str) -> list[str]:
+    """Return the command line of a node's container."""
+    directory = f"{FILES}/{node.name}"
+    if node.service is Service.MEMCACHED:
+        return memcached_command(node, directory)
+    server = "valkey-server" if engine == "valkey" else "redis-server"
+    return [server, f"{directory}/redis.conf"]
+
+
+def server_uid(node: Node) -> int:
+    """Return the user that a node's server runs as, and that has to own its files."""
+    return REDIS_UID if node.service is Service.REDIS else MEMCACHED_UID
+
 
 def certificate_files(topology: Topology, ca: CertificateAuthority) -> dict[str, bytes]:
-    """All nodes' certificates and keys, by path in `FILES`."""
+    """Issue every node's certificate and key; by path in `FILES`."""
     files = {}
     for node in topology.nodes:
         certificate = ca.issue(node.name)
@@ -172,28 +203,13 @@ def certificate_files(topology: Topology, ca: CertificateAuthority) -> dict[str,
 
 
 def auth_files(topology: Topology, credentials: Credentials) -> dict[str, str]:
-    """The Redis nodes' files that hold passwords, by path in `FILES`."""
+    """Return the Redis nodes' files that hold passwords, by path in `FILES`."""
     return {f"{node.name}/auth.conf": auth_conf(credentials) for node in topology.redis}
 
 
-def server_command(node: Node, engine: str) -> list[str]:
-    """What a node's container runs."""
-    files = f"{FILES}/{node.name}"
-    if node.service is Service.REDIS:
-        return ["valkey-server" if engine == "valkey" else "redis-server", f"{files}/redis.conf"]
-    return memcached_command(node, files)
-
-
-def server_uid(node: Node) -> int:
-    """The user that a node's server runs as, who has to own its files."""
-    return REDIS_UID if node.service is Service.REDIS else MEMCACHED_UID
-
-
-def pod_name(zone: str) -> str:
-    """The name of a zone's pod, on the network too."""
-    return f"pod-{zone}"
-
-
-def _upstream(link: Link) -> str:
-    host = "127.0.0.1" if link.source == CLIENT else pod_name(link.target_zone)
-    return f"{host}:{_LISTENERS[link.service]}"
+def with_owners(
+    topology: Topology, files: Mapping[str, str | bytes]
+) -> dict[str, tuple[int, str | bytes]]:
+    """Return files by path in `FILES`, each as its owner's uid and its content."""
+    uids = {node.name: server_uid(node) for node in topology.nodes}
+    return {path: (uids[path.partition("/")[0]], content) for path, content in files.items()}

@@ -1,8 +1,9 @@
-"""The topology within this process: emulated nodes, links and Toxiproxies on one asyncio loop."""
+"""The topology in this process: emulated nodes, links and Toxiproxies on one asyncio loop."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+import ssl
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -10,35 +11,35 @@ from typing import TYPE_CHECKING
 
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
+from cachesim.backends.address_plan import SERVER_PORTS
 from cachesim.backends.base import NodeState, Progress
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.memcached_config import megabytes_for
-from cachesim.servers.redis_config import Announced, acl_users, random_node_ids, redis_settings
+from cachesim.servers.redis_config import AnnouncedPorts, acl_users, random_node_ids, redis_settings
 from cachesim.settings import Settings
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.node import MemcachedNode
+    from cachesim.embedded.redis.config import NodeAddress
     from cachesim.embedded.redis.node import RedisNode
     from cachesim.embedded.toxiproxy.http import ProxyServer
     from cachesim.embedded.toxiproxy.proxies import Connected, Factory
 
-_PORTS = {Service.REDIS: 6379, Service.BUS: 16379, Service.MEMCACHED: 11211}
-"""Those of the nodes themselves, which mean something in here alone."""
-_FILES = 80
-"""Open files, sockets mostly, of a topology with a few clients."""
+_OPEN_FILES = 80
+"""Open files, mostly sockets, of a topology with a few clients."""
 
 
 class EmbeddedBackend:
     """Emulated nodes behind embedded Toxiproxies. See `Backend` for the methods.
 
     Args:
-        directory: for the nodes' files; this backend alone may use it, and removes nothing of it.
+        directory: for the nodes' files; nobody else may use it. They are not removed.
         ca: must certify the settings' `advertise_host`.
-        seed: what the proxies draw from.
+        seed: of the random draws of the proxies.
     """
 
     name = "embedded"
@@ -69,13 +70,13 @@ class EmbeddedBackend:
     # --- life -------------------------------------------------------------------------------
 
     def start(self, progress: Progress) -> None:
-        """Bring up the links, then the nodes. See `Backend.start`."""
+        """Start the links, then the nodes. See `Backend.start`."""
         progress("starting six emulated nodes in three zones, within this process")
         try:
             self._loop = self._thread.start()
             self._thread.call(self._start_links)
-            # Not in the loop: it reads files and draws keys.
-            self._make_nodes()
+            # Outside the loop, as it reads files and generates keys.
+            self._create_nodes()
             self._thread.run(self._start_nodes)
         except (ToxiproxyError, OSError) as error:
             self.stop()
@@ -85,8 +86,8 @@ class EmbeddedBackend:
             raise
 
     def stop(self) -> None:
-        """End the nodes, the links and the loop."""
-        with contextlib.suppress(CachesimError):  # it does not run
+        """Stop the nodes, the links and the loop."""
+        with contextlib.suppress(CachesimError):  # the loop does not run
             self._thread.call(self._close)
         self._thread.stop()
 
@@ -103,68 +104,83 @@ class EmbeddedBackend:
         from cachesim.embedded.toxiproxy.proxies import Proxies, ProxySpec
 
         for zone in self._topology.zones:
-            rng = Random(f"{self._seed} {zone.name}")  # to be drawn again
+            rng = Random(f"{self._seed} {zone.name}")
             server = ProxyServer(self._loop, Proxies(self._loop, self._dial, rng))
             self._servers[zone.name] = server
             self._urls[zone.name] = server.start()
             for link in self._topology.links:
                 if link.home == zone.name:
-                    spec = ProxySpec(link.name, _address(link.target, link.service))
+                    spec = ProxySpec(link.name, _upstream(link.target, link.service))
                     server.proxies.create(spec, keep_port=True)
 
-    def _make_nodes(self) -> None:
+    def _create_nodes(self) -> None:
         from cachesim.aio.tls import server_context
-        from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
-        from cachesim.embedded.memcached.node import MemcachedNode
-        from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
-        from cachesim.embedded.redis.node import RedisNode
 
-        hostname = self._settings.advertise_host
         ids = random_node_ids(self._topology)
-        addresses = {}
-        for node in self._topology.redis:
-            at = self._announced(node.name, Service.REDIS)
-            bus = self._announced(node.name, Service.BUS)
-            addresses[node.name] = NodeAddress(ids[node.name], at.host, at.port, bus.port, hostname)
+        addresses = {it.name: self._address(it, ids[it.name]) for it in self._topology.redis}
         peer_tls = client_context(self._ca.pem)
         for node in self._topology.nodes:
             directory = self._directory / node.name
             directory.mkdir(mode=0o700)
             tls = server_context(self._ca.issue(node.name), directory)
             if node.service is Service.MEMCACHED:
-                memcached = MemcachedNode(
-                    MemcachedNodeConfig(node.name, megabytes_for(node) * MEGABYTE, tls),
-                    loop=self._loop,
-                )
+                memcached = self._create_memcached(node, tls)
                 self._nodes[node.name] = memcached
-                self._accept[_address(node.name, Service.MEMCACHED)] = memcached.accept
-                continue
-            redis = RedisNode(
-                RedisNodeConfig(
-                    node.name,
-                    node.zone,
-                    directory,
-                    addresses,
-                    self._topology.shards[0].first_primary,
-                    engine=self._settings.engine,
-                    users=acl_users(self._credentials),
-                    replication_user=ADMIN_USER,
-                    replication_password=self._credentials.admin_password,
-                    server_tls=tls,
-                    peer_tls=peer_tls,
-                    settings=redis_settings(
-                        node,
-                        Announced(addresses[node.name].port, addresses[node.name].bus_port),
-                        hostname=hostname,
-                        node_timeout_ms=int(self._settings.node_timeout_seconds * 1000),
-                    ),
-                ),
-                dial_peer=partial(self._dial_peer, node),
-                loop=self._loop,
-            )
-            self._nodes[node.name] = redis
-            self._accept[_address(node.name, Service.REDIS)] = redis.accept
-            self._accept[_address(node.name, Service.BUS)] = redis.accept_bus
+                self._accept[_upstream(node.name, Service.MEMCACHED)] = memcached.accept
+            else:
+                redis = self._create_redis(node, directory, addresses, tls, peer_tls)
+                self._nodes[node.name] = redis
+                self._accept[_upstream(node.name, Service.REDIS)] = redis.accept
+                self._accept[_upstream(node.name, Service.BUS)] = redis.accept_bus
+
+    def _create_memcached(self, node: Node, tls: ssl.SSLContext) -> "MemcachedNode":
+        from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
+        from cachesim.embedded.memcached.node import MemcachedNode
+
+        config = MemcachedNodeConfig(node.name, megabytes_for(node) * MEGABYTE, tls)
+        return MemcachedNode(config, loop=self._loop)
+
+    def _create_redis(
+        self,
+        node: Node,
+        directory: Path,
+        addresses: Mapping[str, "NodeAddress"],
+        server_tls: ssl.SSLContext,
+        peer_tls: ssl.SSLContext,
+    ) -> "RedisNode":
+        from cachesim.embedded.redis.config import RedisNodeConfig
+        from cachesim.embedded.redis.node import RedisNode
+
+        shard = self._topology.shard_of(node.name)
+        mine = addresses[node.name]
+        config = RedisNodeConfig(
+            node.name,
+            node.zone,
+            directory,
+            {peer.name: addresses[peer.name] for peer in shard.nodes},
+            shard.first_primary,
+            engine=self._settings.engine,
+            users=acl_users(self._credentials),
+            replication_user=ADMIN_USER,
+            replication_password=self._credentials.admin_password,
+            server_tls=server_tls,
+            peer_tls=peer_tls,
+            settings=redis_settings(
+                node,
+                AnnouncedPorts(mine.port, mine.bus_port),
+                hostname=mine.hostname,
+                node_timeout_ms=int(self._settings.node_timeout_seconds * 1000),
+            ),
+        )
+        return RedisNode(config, dial_peer=partial(self._dial_peer, node), loop=self._loop)
+
+    def _address(self, node: Node, id_: str) -> "NodeAddress":
+        from cachesim.embedded.redis.config import NodeAddress
+
+        redis = self._announced(node.name, Service.REDIS)
+        bus = self._announced(node.name, Service.BUS)
+        hostname = self._settings.advertise_host
+        return NodeAddress(id_, redis.host, redis.port, bus.port, hostname)
 
     async def _start_nodes(self) -> None:
         for name, node in self._nodes.items():
@@ -173,10 +189,10 @@ class EmbeddedBackend:
                 node.accept_from_listener, "127.0.0.1", 0
             )
 
-    # --- ways -------------------------------------------------------------------------------
+    # --- links ------------------------------------------------------------------------------
 
     async def _dial(self, factory: "Factory", address: str) -> "Connected":
-        """What a link leads to: a node in here, or whatever else a user has chosen."""
+        """Connect a link to its upstream: a node in this process, or any address on the network."""
         from cachesim.embedded.toxiproxy.proxies import dial_network
 
         if (accept := self._accept.get(address)) is None:
@@ -193,9 +209,9 @@ class EmbeddedBackend:
         return await self._servers[dialer.zone].proxies.connect(link.name, factory)
 
     def _announced(self, node: str, service: Service) -> Endpoint:
-        """Where a link to a node listens, as everybody is told."""
+        """Return where the link to a node listens that the node announces."""
         spec = self._topology.node(node)
-        # Over the bus nobody comes from outside; any zone's link has a port that can be told.
+        # Clients do not use the bus. Any zone's link to it will do, as peers go by the node's name.
         others = (z.name for z in self._topology.zones if z.name != spec.zone)
         source = next(others) if service is Service.BUS else CLIENT
         link = Link(source, node, service, spec.zone)
@@ -221,7 +237,7 @@ class EmbeddedBackend:
         return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
 
     def renew_toxiproxy(self, zone: str) -> None:
-        """See `Backend.renew_toxiproxy`: its API never stands still, as it waits for nobody."""
+        """Do nothing: the API of an embedded Toxiproxy never blocks."""
 
     # --- verbs ------------------------------------------------------------------------------
 
@@ -234,23 +250,23 @@ class EmbeddedBackend:
 
     def kill(self, *nodes: str) -> None:
         """See `Backend.kill`."""
-        self._each("kill", nodes)
+        self._call_each("kill", nodes)
 
     def shut_down(self, node: str) -> None:
         """See `Backend.shut_down`."""
-        self._each("shut_down", [node])
+        self._call_each("shut_down", [node])
 
     def pause(self, *nodes: str) -> None:
         """See `Backend.pause`."""
-        self._each("pause", nodes)
+        self._call_each("pause", nodes)
 
     def resume(self, node: str) -> None:
         """See `Backend.resume`."""
-        self._each("resume", [node])
+        self._call_each("resume", [node])
 
     def start_node(self, node: str) -> None:
         """See `Backend.start_node`."""
-        self._each("start", [node])
+        self._call_each("start", [node])
 
     def truncate_aof(self, node: str, size: int) -> None:
         """See `Backend.truncate_aof`."""
@@ -258,25 +274,25 @@ class EmbeddedBackend:
 
     def renew_redis(self) -> None:
         """See `Backend.renew_redis`."""
-        self._each("renew", [node.name for node in self._topology.redis])
+        self._call_each("renew", [node.name for node in self._topology.redis])
 
     def logs(self, node: str, lines: int = 50) -> str:
         """See `Backend.logs`."""
         return self._nodes[node].logs(lines)
 
-    def _each(self, verb: str, nodes: Collection[str]) -> None:
-        def act() -> None:
+    def _call_each(self, verb: str, nodes: Collection[str]) -> None:
+        def call() -> None:
             for node in nodes:
                 getattr(self._nodes[node], verb)()
 
-        self._thread.call(act)
+        self._thread.call(call)
 
 
-def _address(node: str, service: Service) -> str:
-    return f"{node}:{_PORTS[service]}"
+def _upstream(node: str, service: Service) -> str:
+    return f"{node}:{SERVER_PORTS[service]}"
 
 
 def _advice(error: Exception) -> str:
     if "too many open files" not in str(error).lower():
         return ""
-    return f". Allow this process more, with `ulimit -n 1024`: a topology takes about {_FILES}"
+    return f". Allow this process more with `ulimit -n 1024`: a topology opens about {_OPEN_FILES}"

@@ -137,7 +137,7 @@ def _settings() -> "tuple[Settings | None, Check]":
 
 
 def _engine(settings: "Settings") -> Iterator[Check]:
-    from cachesim.backends.containers.engine import connect, host_of
+    from cachesim.backends.containers.engine import connect, published_host
 
     try:
         client = connect()
@@ -156,7 +156,7 @@ def _engine(settings: "Settings") -> Iterator[Check]:
             f"{info['ServerVersion']} on {info['OperatingSystem']}, {info['NCPU']} CPUs, "
             f"{info['MemTotal'] // 2**20} MB",
         )
-        if (host := host_of(client)) != "127.0.0.1":
+        if (host := published_host(client)) != "127.0.0.1":
             yield Check(
                 "engine's place",
                 Level.NOTE,

@@ -1,13 +1,13 @@
-"""What a real Redis or Valkey server is started with: its configuration and the known cluster.
+"""What a Redis or Valkey server, real or emulated, is started with: settings, users, the cluster.
 
-The cluster is not left to find itself, which takes Redis 2 to 11 s. Every node is started with a
-`nodes.conf` in which all three are known, as replicas of a PREDECESSOR that owns the slots and was
-never there. So the wanted primary is `ok` at once and takes over with `CLUSTER FAILOVER TAKEOVER`,
-the others follow it, and all forget the predecessor. Measured with Redis 7.0.15, 8.0.2 and Valkey
-8.1.1.
+Real nodes do not find each other by themselves, as that takes Redis 2 to 11 s. Each one is started
+with a `nodes.conf` in which it knows all nodes of its shard, as replicas of a placeholder primary
+that owns the slots and never existed. So the wanted primary is `ok` at once and takes over with
+`CLUSTER FAILOVER TAKEOVER`, the others follow it, and all forget the placeholder. Measured with
+Redis 7.0.15, 8.0.2 and Valkey 8.1.1.
 
-Were the predecessor one of the three, it would become a replica of its replica. A third node that
-hears of that from the one before it hears from the other may hang (Valkey 8.1, see
+If the placeholder were one of the three nodes, it would become a replica of its own replica. A
+third node that hears of that from the one before it hears from the other may hang (Valkey 8.1, see
 `cachesim.servers.redis_cluster`) or follow the wrong one (Redis 8.0).
 """
 
@@ -18,22 +18,22 @@ from dataclasses import dataclass
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
 from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.servers.redis_cluster import PREDECESSOR
-from cachesim.topology import Node, Topology
+from cachesim.topology import Node, Shard, Topology
 
 REDIS_PORT = 6379
 BUS_PORT = 16379
 
 
 @dataclass(frozen=True)
-class Announced:
-    """The ports on the announced address of a node."""
+class AnnouncedPorts:
+    """The ports that a node announces, on 127.0.0.1: those of the links that lead to it."""
 
     redis: int
     bus: int
 
 
 def redis_settings(
-    node: Node, announced: Announced, *, hostname: str | None, node_timeout_ms: int
+    node: Node, announced: AnnouncedPorts, *, hostname: str | None, node_timeout_ms: int
 ) -> dict[str, str]:
     """Return the settings of production for a node, by name, in the units of `redis.conf`.
 
@@ -104,7 +104,7 @@ def _quoted(value: str) -> str:
 
 
 def acl_users(credentials: Credentials) -> dict[str, str]:
-    """The rules of each user, by name; passwords are hashes in them."""
+    """Return the ACL rules of each user, by name. They have hashes in place of passwords."""
     forbidden = " ".join(f"-{command}" for command in FORBIDDEN_COMMANDS)
     return {
         "default": f"on {acl_hash(credentials.token)} ~* &* +@all {forbidden}",
@@ -113,7 +113,7 @@ def acl_users(credentials: Credentials) -> dict[str, str]:
 
 
 def auth_conf(credentials: Credentials) -> str:
-    """The file with the passwords that each node's configuration includes."""
+    """Return the file with users and passwords that each node's `redis.conf` includes."""
     lines = [
         *(f"user {name} {rules}" for name, rules in acl_users(credentials).items()),
         f"masteruser {ADMIN_USER}",
@@ -123,33 +123,39 @@ def auth_conf(credentials: Credentials) -> str:
 
 
 def random_node_ids(topology: Topology) -> dict[str, str]:
-    """An id for each Redis node, by name: other ones for each run, so that none is taken for it."""
+    """Draw an id for each Redis node, by name.
+
+    Each run has ids of its own, so that no node is mistaken for another run's.
+    """
     return {node.name: secrets.token_hex(20) for node in topology.redis}
 
 
 def nodes_conf(
-    topology: Topology, announced: Mapping[str, Announced], ids: Mapping[str, str]
+    shard: Shard, announced: Mapping[str, AnnouncedPorts], ids: Mapping[str, str]
 ) -> dict[str, str]:
-    """Each Redis node's `nodes.conf`, by name, in the form that Redis 7.0 and later read.
+    """Return the `nodes.conf` of each node of a shard, by name, as Redis 7.0 and later read it.
 
     Args:
-        ids: the id of each Redis node, 40 hexadecimal digits, by its name.
+        shard: the only one of its cluster.
+        announced: by the node's name.
+        ids: the id of each node, 40 hexadecimal digits, by its name.
     """
-    # From 7.2 on, each node would otherwise draw a shard's id of its own, and may leave itself out
-    # of its CLUSTER SHARDS. Redis 7.0 reads a host name there, until it hears from the node.
-    shard = f",,shard-id={ids[topology.shards[0].first_primary]}"
+    # From 7.2 on, each node would otherwise draw a shard id of its own, and may leave itself out of
+    # its CLUSTER SHARDS. Redis 7.0 reads a host name there, until it hears from the node.
+    shard_id = f",,shard-id={ids[shard.first_primary]}"
+    slots = f"{shard.slots[0]}-{shard.slots[-1]}"
     # Nobody listens there. A node without an address would count as failed.
-    predecessor = f"{PREDECESSOR} 127.0.0.1:1@1{shard} master - 0 0 1 connected 0-16383\n"
+    placeholder = f"{PREDECESSOR} 127.0.0.1:1@1{shard_id} master - 0 0 1 connected {slots}\n"
 
     def line(name: str, myself: str) -> str:
         ports = announced[name]
-        address = f"127.0.0.1:{ports.redis}@{ports.bus}{shard}"
+        address = f"127.0.0.1:{ports.redis}@{ports.bus}{shard_id}"
         flags = "myself,slave" if name == myself else "slave"
         return f"{ids[name]} {address} {flags} {PREDECESSOR} 0 0 1 connected\n"
 
     return {
-        node.name: "".join(line(other.name, node.name) for other in topology.redis)
-        + predecessor
+        node.name: "".join(line(other.name, node.name) for other in shard.nodes)
+        + placeholder
         + "vars currentEpoch 1 lastVoteEpoch 0\n"
-        for node in topology.redis
+        for node in shard.nodes
     }

@@ -233,10 +233,10 @@ class Simulator:
 
     def _start_docker(self, progress: Progress, life: contextlib.ExitStack) -> _Carrier:
         from cachesim.backends.containers.docker import DockerBackend
-        from cachesim.backends.containers.engine import connect, host_of
+        from cachesim.backends.containers.engine import connect, published_host
 
         client = connect()
-        hosts = [h for h in (self.settings.advertise_host, host_of(client)) if h]
+        hosts = [h for h in (self.settings.advertise_host, published_host(client)) if h]
         ca, credentials = CertificateAuthority(hosts), Credentials()
         backend = DockerBackend(self.name, self.topology, self.settings, credentials, ca, client)
         files = RunFiles(self.name, ca.pem, credentials.token)

@@ -11,7 +11,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from cachesim import Simulator
-from cachesim.servers.redis_config import Announced, redis_settings
+from cachesim.servers.redis_config import AnnouncedPorts, redis_settings
 from cachesim.topology import Service
 from tests.contract.helpers import config_of, node_client, through_link, until
 
@@ -118,7 +118,7 @@ def test_settings_are_those_of_the_configuration(sim: Simulator) -> None:
         bus = sim.links[source, node.name, Service.BUS].listen
         given = redis_settings(
             sim.topology.node(node.name),
-            Announced(node.endpoint.port, bus.port),
+            AnnouncedPorts(node.endpoint.port, bus.port),
             hostname=None,
             node_timeout_ms=15000,
         )

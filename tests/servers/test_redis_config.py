@@ -15,7 +15,7 @@ from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.redis_config import (
     BUS_PORT,
     REDIS_PORT,
-    Announced,
+    AnnouncedPorts,
     auth_conf,
     nodes_conf,
     random_node_ids,
@@ -37,9 +37,9 @@ FORBIDDEN = [
 ]  # fmt: skip
 """What ElastiCache forbids, from its user guide."""
 PORTS = {
-    "redis-a": Announced(40001, 41001),
-    "redis-b": Announced(40002, 41002),
-    "redis-c": Announced(40003, 41003),
+    "redis-a": AnnouncedPorts(40001, 41001),
+    "redis-b": AnnouncedPorts(40002, 41002),
+    "redis-c": AnnouncedPorts(40003, 41003),
 }
 
 
@@ -226,7 +226,7 @@ def real(
     (tmp_path / "cert.pem").write_bytes(certificate.chain)
     (tmp_path / "key.pem").write_bytes(certificate.key)
     (tmp_path / "auth.conf").write_text(auth_conf(credentials))
-    known = nodes_conf(topology, PORTS, random_node_ids(topology))
+    known = nodes_conf(topology.shards[0], PORTS, random_node_ids(topology))
     (tmp_path / "nodes.conf").write_text(known["redis-b"])
     (tmp_path / "redis.conf").write_text(redis_conf(given, str(tmp_path)))
     server = subprocess.Popen(
@@ -271,7 +271,7 @@ def known(text: str) -> list[list[str]]:
 @pytest.fixture
 def confs(topology: Topology) -> dict[str, str]:
     """The `nodes.conf` of every node."""
-    return nodes_conf(topology, PORTS, random_node_ids(topology))
+    return nodes_conf(topology.shards[0], PORTS, random_node_ids(topology))
 
 
 def test_all_know_all(confs: dict[str, str]) -> None:
@@ -294,7 +294,7 @@ def test_same_ids_everywhere(confs: dict[str, str]) -> None:
 
 def test_ids_of_a_run(topology: Topology, confs: dict[str, str]) -> None:
     """Another run has other ids: its nodes can't be taken for this one's."""
-    other = nodes_conf(topology, PORTS, random_node_ids(topology))
+    other = nodes_conf(topology.shards[0], PORTS, random_node_ids(topology))
     assert known(confs["redis-a"])[0][0] != known(other["redis-a"])[0][0]
 
 

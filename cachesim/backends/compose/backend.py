@@ -29,14 +29,14 @@ _NOT_BY_RUN = "com.docker.compose.oneoff=False"
 
 
 class ComposeBackend(ContainerNodes):
-    """Containers that `docker compose` has brought up: found, not made, and not removed.
+    """Containers that `docker compose` created and goes on to own. This never removes them.
 
     Args:
         folder: the one that `cachesim compose` wrote.
-        start_timeout: seconds that the cluster may take to be healthy.
+        start_timeout: seconds that the cluster may take to become healthy.
 
     Raises:
-        StartError: the folder is none of `cachesim compose`, or has no secrets.
+        StartError: `cachesim compose` did not write the folder, or it has no secrets.
         BackendUnavailable: no engine answers.
 
     Attributes:
@@ -54,13 +54,13 @@ class ComposeBackend(ContainerNodes):
         self._start_timeout = start_timeout
 
     def start(self, progress: Progress) -> None:
-        """Find the containers, heal their links, and see to the cluster. See `Backend.start`.
+        """Find the containers, heal their links and their cluster. See `Backend.start`.
 
-        What was left by a control plane that died is undone: toxics, disabled proxies, and roles
-        that are not the first ones.
+        What a control plane that died has left is undone: toxics, disabled proxies, and a primary
+        that is not the first one.
 
         Raises:
-            StartError: not all containers are there and up, or something of them is not well.
+            StartError: containers are missing or not running, or could not be healed.
         """
         if self.host != "127.0.0.1":
             raise StartError(
@@ -76,13 +76,13 @@ class ComposeBackend(ContainerNodes):
         self._heal_cluster()
 
     def stop(self) -> None:
-        """Leave the containers alone: they are not ours."""
+        """Do nothing: the containers are docker compose's."""
 
     def _find(self) -> "dict[str, Container]":
-        """The running containers of the folder, by part.
+        """Return the folder's running containers by the name of their node or pod.
 
         Raises:
-            StartError: some are not there, or do not run.
+            StartError: some are missing or not running.
         """
         folder, topology = self.composed.path, self._plan.topology
         candidates = self._client.client.containers.list(
@@ -90,7 +90,7 @@ class ComposeBackend(ContainerNodes):
             ignore_removed=True,
             filters={"label": [PART_LABEL, _FOLDER_LABEL, _NOT_BY_RUN]},
         )
-        # Running ones last: they count more than what another project of this folder has left.
+        # Running ones last, to replace those that another project of this folder has left.
         found = {
             container.labels[PART_LABEL]: container
             for container in sorted(candidates, key=lambda c: c.status == "running")
@@ -103,12 +103,12 @@ class ComposeBackend(ContainerNodes):
         states = {part: found[part].status if part in found else "missing" for part in parts}
         if paused := [part for part, state in states.items() if state == "paused"]:
             raise StartError(
-                f"of {folder} there are paused: {', '.join(paused)}. "
-                f"Let them go on with `{compose} unpause`."
+                f"containers of {folder} are paused: {', '.join(paused)}. "
+                f"Resume them with `{compose} unpause`."
             )
         if down := [f"{part} ({state})" for part, state in states.items() if state != "running"]:
             raise StartError(
-                f"of {folder} there do not run: {', '.join(down)}. "
+                f"containers of {folder} are not running: {', '.join(down)}. "
                 f"Bring them up with `{compose} up -d --wait`."
             )
         return found
@@ -120,19 +120,19 @@ class ComposeBackend(ContainerNodes):
                 try:
                     server.reset()
                 except ToxiproxyTimeout:
-                    # A receiver does not read: nothing else helps then.
+                    # A receiver does not read. Only a new Toxiproxy helps.
                     self.renew_toxiproxy(zone)
-                there = server.proxies().keys()
-                if missing := [p for p in self._plan.proxies(zone) if p["name"] not in there]:
+                present = server.proxies().keys()
+                if missing := [p for p in self._plan.proxies(zone) if p["name"] not in present]:
                     server.populate(missing)
             except CachesimError as error:
                 raise StartError(
                     f"the links of zone {zone} can't be healed: {error}. "
-                    f"Bring all up anew with `{compose_command(self.composed.path)} restart`."
+                    f"Restart everything with `{compose_command(self.composed.path)} restart`."
                 ) from error
 
     def _heal_cluster(self) -> None:
-        """Bring the cluster to health under the first primary; if it is well, nothing changes."""
+        """Make the cluster healthy under its first primary, and change nothing if it is."""
         topology, settings = self._plan.topology, self.composed.settings
         tls = client_context(self.composed.ca)
         password = self.composed.credentials.admin_password
@@ -147,7 +147,7 @@ class ComposeBackend(ContainerNodes):
             raise NotReady(
                 f"{error} after {self._start_timeout:g} s. "
                 f"The tail of its log:\n{self.logs(error.node)}\n"
-                "If the folder was written again since it was brought up, do "
+                "If the folder was written again since it was brought up, run "
                 f"`{compose_command(self.composed.path)} up -d --wait --force-recreate`.",
                 error.node,
             ) from error

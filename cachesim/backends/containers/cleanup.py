@@ -1,54 +1,47 @@
-"""What is removed: a run's containers, networks and volumes, and what dead processes left."""
+"""Removing a run's containers, networks and volumes, and what dead processes left behind."""
 
 import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachesim.backends.containers.engine import side_by_side
+from cachesim.backends.containers.engine import in_parallel
 from cachesim.clock import Deadline
-from cachesim.errors import (
-    CachesimError,
-)
+from cachesim.errors import CachesimError
 from cachesim.runs.owner import Owner
 
 if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
 
-
 RUN_LABEL = "cachesim.run"
-
-
+"""The label with the run's name, `cachesim-` and the topology's name."""
 ID_LABEL = "cachesim.id"
-
-
+"""The label with the run's id. Two runs may have the same name; the id tells them apart."""
 OWNER_LABEL = "cachesim.owner"
+"""The label with the process that owns the run."""
 
-
-_REMOVAL_LIMIT = 30.0  # seconds
-
-
-_PAUSE = 0.05  # seconds between two tries to remove what is in use
+_REMOVAL_TIMEOUT = 30.0  # seconds
+_RETRY_INTERVAL = 0.05  # seconds between two tries to remove what is in use
 
 
 def remove_run(client: "DockerClient", run_id: str) -> None:
-    """Remove all containers, networks and volumes of a run, also what comes up meanwhile.
+    """Remove all containers, networks and volumes of a run, also those created meanwhile.
 
     Raises:
-        CachesimError: something of it is in use by others.
+        CachesimError: others use some of it.
     """
     from docker.errors import APIError
 
-    api, mine = client.client.api, {"label": f"{ID_LABEL}={run_id}"}
-    deadline = Deadline(_REMOVAL_LIMIT)
+    api, of_run = client.client.api, {"label": f"{ID_LABEL}={run_id}"}
+    deadline = Deadline(_REMOVAL_TIMEOUT)
     while True:
-        containers = [item["Id"] for item in api.containers(all=True, filters=mine)]
-        networks = [item["Id"] for item in api.networks(filters=mine)]
-        volumes = [item["Name"] for item in api.volumes(filters=mine)["Volumes"] or []]
+        containers = [item["Id"] for item in api.containers(all=True, filters=of_run)]
+        networks = [item["Id"] for item in api.networks(filters=of_run)]
+        volumes = [item["Name"] for item in api.volumes(filters=of_run)["Volumes"] or []]
         if not (containers or networks or volumes):
             return
         try:
-            side_by_side(
+            in_parallel(
                 lambda it: _remove(api.remove_container, it, force=True, v=True), containers
             )
             for network in networks:
@@ -56,13 +49,13 @@ def remove_run(client: "DockerClient", run_id: str) -> None:
             for volume in volumes:
                 _remove(api.remove_volume, volume)
         except APIError as error:
-            # Another process may be removing it too, and not be done.
+            # Another process may be removing the same run.
             if deadline.expired:
                 raise CachesimError(
-                    f"not all could be removed: {error.explanation or error}. Remove what uses it, "
-                    "then `cachesim gc`."
+                    f"not everything could be removed: {error.explanation or error}. Remove what "
+                    "uses it, then run `cachesim gc`."
                 ) from error
-            time.sleep(_PAUSE)
+            time.sleep(_RETRY_INTERVAL)
 
 
 def remove_orphans(client: "DockerClient") -> list[str]:
@@ -87,24 +80,24 @@ def remove_orphans(client: "DockerClient") -> list[str]:
     return removed
 
 
-def join_reaper(client: "DockerClient") -> None:
-    """Have testcontainers' reaper remove what a killed process leaves, some seconds later.
+def start_reaper(client: "DockerClient") -> None:
+    """Let testcontainers' reaper remove what a killed process leaves, some seconds later.
 
-    Only where its image is there already: `remove_orphans` does without.
+    It is started only if its image is present. Without it, `remove_orphans` removes the same.
     """
     from testcontainers.core.config import testcontainers_config
 
     if testcontainers_config.ryuk_disabled:
         return
-    with contextlib.suppress(Exception):  # then there is none
+    with contextlib.suppress(Exception):  # it is optional
         client.client.images.get(testcontainers_config.ryuk_image)
         from testcontainers.core.container import Reaper
 
         Reaper.get_instance()
 
 
-def reaped(labels: dict[str, str]) -> dict[str, str]:
-    """Labels with those that testcontainers gives its containers, by which the reaper goes."""
+def with_reaper_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Return labels and those by which the reaper finds what it removes."""
     from testcontainers.core.labels import create_labels
 
     return create_labels("", labels)

@@ -1,6 +1,6 @@
-"""The topology in containers of its own, for as long as its process lives.
+"""The topology in containers of its own, which live as long as this process.
 
-What they are, `cachesim.backends.address_plan` says.
+Addresses, commands and files are those of `cachesim.backends.address_plan`.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from cachesim.backends.address_plan import (
     certificate_files,
     pod_name,
     server_command,
-    server_uid,
+    with_owners,
 )
 from cachesim.backends.base import Progress
 from cachesim.backends.containers.cleanup import (
     ID_LABEL,
     OWNER_LABEL,
     RUN_LABEL,
-    join_reaper,
-    reaped,
     remove_orphans,
     remove_run,
+    start_reaper,
+    with_reaper_labels,
 )
-from cachesim.backends.containers.engine import archive_of, connect
+from cachesim.backends.containers.engine import connect, tar_archive
 from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.clock import Deadline
 from cachesim.errors import (
@@ -61,11 +61,11 @@ if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
 
 
-_TRIES = 3  # a free port may be taken between its choice and its use
+_ATTEMPTS = 3  # a port that was free when it was chosen may be taken when it is used
 
 
 class DockerBackend(ContainerNodes):
-    """Containers on a Docker engine: nine of them and a network, all labelled with their owner.
+    """Nine containers, a network and a volume on a Docker engine, labelled with their owner.
 
     Args:
         name: the topology's name, part of each container's name.
@@ -84,19 +84,19 @@ class DockerBackend(ContainerNodes):
         client: "DockerClient | None" = None,
     ) -> None:
         super().__init__(client or connect())
-        self._run = f"cachesim-{name}"
+        self._prefix = f"cachesim-{name}"
         self._topology = topology
         self._settings = settings
         self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
         self._credentials = credentials
         self._ca = ca
-        self._makers = threading.Condition()
-        self._making_now = 0
-        self._broken_off = False
-        # Not the name: another topology may have it already, and must not be taken down for this.
+        self._creations = threading.Condition()
+        self._pending_creations = 0
+        self._is_stopping = False
+        # Not the name: another topology may have the same one, and must not be removed with this.
         self._id = secrets.token_hex(8)
         self._labels = {
-            RUN_LABEL: self._run,
+            RUN_LABEL: self._prefix,
             ID_LABEL: self._id,
             OWNER_LABEL: str(Owner.current()),
         }
@@ -104,40 +104,40 @@ class DockerBackend(ContainerNodes):
     # --- life -------------------------------------------------------------------------------
 
     def start(self, progress: Progress) -> None:
-        """Bring up nine containers and form the cluster. See `Backend.start`."""
+        """Start nine containers and form the cluster. See `Backend.start`."""
         if self._host != "127.0.0.1":
             warnings.warn(
                 f"the Docker engine is remote: nodes are published on every interface of "
-                f"{self._host}, guarded by TLS and the AUTH token, Toxiproxy's API by nothing",
+                f"{self._host}, protected by TLS and the AUTH token, Toxiproxy's API by nothing",
                 stacklevel=2,
             )
         try:
             progress("checking images")
             self._check_images()
-            with contextlib.suppress(CachesimError):  # that is no reason not to start
+            with contextlib.suppress(CachesimError):  # orphans are no reason not to start
                 remove_orphans(self._client)
-            # Not waited for: it takes a second and more. The end of the process waits for it.
-            threading.Thread(target=join_reaper, args=[self._client]).start()
+            # In the background, as it takes more than a second. The process waits for it at exit.
+            threading.Thread(target=start_reaper, args=[self._client]).start()
             progress("starting nine containers in three zones")
-            for attempt in range(1, _TRIES + 1):
+            for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     self._start_containers()
                     break
                 except PortTaken:
                     self.stop()
-                    if attempt == _TRIES:
+                    if attempt == _ATTEMPTS:
                         raise
             progress("forming the cluster")
-            self._form()
+            self._form_cluster()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Remove the run's containers with their volumes, and its network."""
-        with self._makers:
-            self._broken_off = True
-            self._makers.wait_for(lambda: not self._making_now)
+        """Remove the run's containers, volumes and network."""
+        with self._creations:
+            self._is_stopping = True
+            self._creations.wait_for(lambda: not self._pending_creations)
         remove_run(self._client, self._id)
         self._containers.clear()
 
@@ -158,17 +158,17 @@ class DockerBackend(ContainerNodes):
                     raise ImageMissing(
                         f"image {image} is not present and could not be pulled: "
                         f"{error.explanation or error}. Run `docker pull {image}`, "
-                        f"name another one with the setting {key}, or take the embedded backend."
+                        f"name another one with the setting {key}, or use the embedded backend."
                     ) from error
 
     def _start_containers(self) -> None:
-        self._plan = Plan(self._topology, _draw_ports(self._topology), self._host)
-        self._broken_off = False
+        self._plan = Plan(self._topology, _free_ports(self._topology), self._host)
+        self._is_stopping = False
         workers = 1 + len(self._topology.nodes) + 2 * len(self._topology.zones)
         with ThreadPoolExecutor(workers) as pool:
             pool.submit(preload)
             network = pool.submit(self._create_network)
-            # Nothing is created in this thread: an interrupt would not wait for it to be done.
+            # Nothing is created in this thread: an interrupt would not wait for the creation.
             volume = pool.submit(self._create_volume)
 
             def create_pod(zone: str) -> "Container":
@@ -182,70 +182,69 @@ class DockerBackend(ContainerNodes):
                 pod = pods[zone].result()
                 pod.start()
                 self._containers[pod_name(zone)] = pod
-                self._populate(zone)
+                self._create_proxies(zone)
 
             started = {z.name: pool.submit(start_pod, z.name) for z in self._topology.zones}
 
-            def create_member(node: Node) -> "Container":
-                # A member can be created while its pod starts, but not started before it.
-                return self._create_member(node, pods[node.zone].result())
+            def create_node(node: Node) -> "Container":
+                # It can be created while its pod starts, but not started before it.
+                return self._create_node(node, pods[node.zone].result())
 
-            members = {n.name: pool.submit(create_member, n) for n in self._topology.nodes}
-            # All files at once, through whichever container has the volume: 60 ms a call.
-            archive = pool.submit(archive_of, self._files())
-            primary = self._topology.shards[0].first_primary
-            filled = pool.submit(
-                lambda: members[primary].result().put_archive(FILES, archive.result())
-            )
+            nodes = {n.name: pool.submit(create_node, n) for n in self._topology.nodes}
+            # All files in one call, as a call takes 60 ms. Any container with the volume will do.
+            archive = pool.submit(tar_archive, self._files())
+            first = self._topology.redis[0].name
+            filled = pool.submit(lambda: nodes[first].result().put_archive(FILES, archive.result()))
 
-            def start_member(node: Node) -> None:
+            def start_node(node: Node) -> None:
                 started[node.zone].result()
                 filled.result()
-                member = members[node.name].result()
-                member.start()
-                self._containers[node.name] = member
+                container = nodes[node.name].result()
+                container.start()
+                self._containers[node.name] = container
 
             steps: list[Future[Any]] = [
                 network,
                 volume,
                 *pods.values(),
                 *started.values(),
-                *members.values(),
+                *nodes.values(),
                 archive,
                 filled,
-                *(pool.submit(start_member, node) for node in self._topology.nodes),
+                *(pool.submit(start_node, node) for node in self._topology.nodes),
             ]
             errors = [step.exception() for step in steps]
         if error := next(filter(None, errors), None):
-            raise self._explain(error) from error
+            raise self._translated(error) from error
 
     @contextlib.contextmanager
-    def _making(self) -> Iterator[None]:
-        """Around whatever makes something, so that `stop` finds it.
+    def _creation(self) -> Iterator[None]:
+        """Let `stop` wait for the end of a creation, and allow none after that.
 
-        An interrupt can come while a worker thread is being started, which its pool then does not
-        wait for.
+        An interrupt can come while a pool starts a worker thread, for which it then does not wait.
         """
-        with self._makers:
-            if self._broken_off:
-                raise StartError("the start was broken off")
-            self._making_now += 1
+        with self._creations:
+            if self._is_stopping:
+                raise StartError("the start was interrupted")
+            self._pending_creations += 1
         try:
             yield
         finally:
-            with self._makers:
-                self._making_now -= 1
-                self._makers.notify_all()
+            with self._creations:
+                self._pending_creations -= 1
+                self._creations.notify_all()
 
     def _create_volume(self) -> None:
-        with self._making():
-            self._client.client.volumes.create(self._run, labels=reaped(self._labels))
+        with self._creation():
+            self._client.client.volumes.create(
+                self._prefix, labels=with_reaper_labels(self._labels)
+            )
 
     def _create_network(self) -> None:
-        with self._making():
+        with self._creation():
             self._client.client.networks.create(
-                self._run,
-                labels=reaped(self._labels),
+                self._prefix,
+                labels=with_reaper_labels(self._labels),
                 check_duplicate=True,
                 options=NETWORK_OPTIONS,
             )
@@ -261,14 +260,14 @@ class DockerBackend(ContainerNodes):
             pod,
             self._settings.toxiproxy_image,
             TOXIPROXY_COMMAND,
-            network=self._run,
-            networking_config={self._run: EndpointConfig(version, aliases=[pod])},
+            network=self._prefix,
+            networking_config={self._prefix: EndpointConfig(version, aliases=[pod])},
             hostname=pod,
             sysctls=self._plan.sysctls(),
             ports={f"{inside}/tcp": (interface, outside) for inside, outside in published.items()},
         )
 
-    def _create_member(self, node: Node, pod: "Container") -> "Container":
+    def _create_node(self, node: Node, pod: "Container") -> "Container":
         redis = node.service is Service.REDIS
         image = self._settings.server_image if redis else self._settings.memcached_image
         command = server_command(node, self._settings.engine)
@@ -277,20 +276,20 @@ class DockerBackend(ContainerNodes):
     def _create(self, part: str, image: str, command: Sequence[str], **options: Any) -> "Container":
         from docker.types import LogConfig
 
-        # `network` is always given: without it testcontainers would look for one to join.
-        with self._making():
+        # Without `network` testcontainers would look for one to join.
+        with self._creation():
             return self._client.create(
                 image,
                 command=list(command),
-                name=f"{self._run}-{part}",
+                name=f"{self._prefix}-{part}",
                 labels={**self._labels, PART_LABEL: part},
                 log_config=LogConfig(type="json-file", config=LOG_OPTIONS),
-                volumes={self._run: {"bind": FILES, "mode": "rw"}},
+                volumes={self._prefix: {"bind": FILES, "mode": "rw"}},
                 **{"network": None, **options},
             )
 
     def _files(self) -> dict[str, tuple[int, str | bytes]]:
-        """What the volume holds, by path: the owner's uid and the content."""
+        """Return the files of the volume by path, each as its owner's uid and its content."""
         hostname = self._settings.advertise_host or (
             None if self.host == "127.0.0.1" else self.host
         )
@@ -303,10 +302,9 @@ class DockerBackend(ContainerNodes):
                 ids=random_node_ids(self._topology),
             ),
         }
-        uids = {node.name: server_uid(node) for node in self._topology.nodes}
-        return {path: (uids[path.partition("/")[0]], text) for path, text in files.items()}
+        return with_owners(self._topology, files)
 
-    def _form(self) -> None:
+    def _form_cluster(self) -> None:
         deadline = Deadline(self._settings.start_timeout_seconds)
         tls = client_context(self._ca.pem)
         admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
@@ -324,14 +322,14 @@ class DockerBackend(ContainerNodes):
         finally:
             admin.close()
 
-    def _explain(self, error: BaseException) -> BaseException:
-        """The engine's error as ours, with the next step, where there is one."""
+    def _translated(self, error: BaseException) -> BaseException:
+        """Return the engine's error as one of ours, with the next step if there is one."""
         text = str(getattr(error, "explanation", None) or error)
         if "port is already allocated" in text or "address already in use" in text:
             return PortTaken(f"{text}. Stop what uses the port, or start again for other ports.")
         if "is already in use" in text or "already exists" in text:
             return NameInUse(
-                f"a topology named {self._run.removeprefix('cachesim-')!r} is running already. "
+                f"a topology named {self._prefix.removeprefix('cachesim-')!r} is running already. "
                 "Choose another name, or take it down first."
             )
         if isinstance(error, StartError) or not isinstance(error, Exception):
@@ -339,8 +337,8 @@ class DockerBackend(ContainerNodes):
         return StartError(f"the engine refused: {text}")
 
 
-def _draw_ports(topology: Topology) -> dict[str, ZonePorts]:
-    """Free ports, all held until all are drawn so that none is drawn twice."""
+def _free_ports(topology: Topology) -> dict[str, ZonePorts]:
+    """Return free ports for each zone. All stay bound until the last is found."""
     with contextlib.ExitStack() as held:
 
         def free() -> int:

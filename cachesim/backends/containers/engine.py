@@ -1,4 +1,4 @@
-"""The container engine: finding it, and what is done with it from several sides."""
+"""The container engine: connecting to it, and helpers for its API."""
 
 import io
 import socket
@@ -14,69 +14,75 @@ from cachesim.errors import BackendUnavailable
 if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
 
+_CONNECT_TIMEOUT = 5.0  # seconds
 
-_KNOCK_TIMEOUT = 5.0  # seconds
 
-
-def connect(patience: float | None = None) -> "DockerClient":
-    """The engine that the environment or the present Docker context names.
+def connect(timeout: float | None = None) -> "DockerClient":
+    """Connect to the engine that the environment or the current Docker context names.
 
     Args:
-        patience: seconds for each of its answers, now and later; None: as the Docker SDK has it.
+        timeout: seconds for each of its answers, now and later; None: the Docker SDK's default.
 
     Raises:
-        BackendUnavailable: none answers.
+        BackendUnavailable: no engine answers.
     """
     from docker.errors import DockerException
     from testcontainers.core.docker_client import DockerClient, get_docker_host
 
-    where = get_docker_host() or "unix:///var/run/docker.sock"
+    host = get_docker_host() or "unix:///var/run/docker.sock"
     try:
-        _knock(where, patience or _KNOCK_TIMEOUT)
-        if patience is None:
+        _check_listening(host, timeout or _CONNECT_TIMEOUT)
+        if timeout is None:
             return DockerClient()
-        client = DockerClient(timeout=patience)
+        client = DockerClient(timeout=timeout)
         client.client.ping()
         return client
     except (DockerException, OSError) as error:
         raise BackendUnavailable(
-            f"no Docker engine answers at {where}: {error}. Start Docker, or point DOCKER_HOST or "
+            f"no Docker engine answers at {host}: {error}. Start Docker, or point DOCKER_HOST or "
             "`docker context use` to a running engine."
         ) from error
 
 
-def _knock(host: str, patience: float) -> None:
-    """Try the engine's socket first: where nothing listens, the Docker SDK leaves its own open."""
+def _check_listening(host: str, timeout: float) -> None:
+    """Connect to the engine's socket once: if nobody listens, the Docker SDK leaks its own socket.
+
+    Raises:
+        OSError: nobody listens there.
+    """
     address = urlsplit(host)
     if address.scheme == "unix" and hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as knocker:
-            knocker.settimeout(patience)
-            knocker.connect(address.path)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(address.path)
     elif address.scheme in ("tcp", "http", "https") and address.hostname:
         port = address.port or (2376 if address.scheme == "https" else 2375)
-        socket.create_connection((address.hostname, port), patience).close()
+        socket.create_connection((address.hostname, port), timeout).close()
 
 
-def host_of(client: "DockerClient") -> str:
-    """Where an engine publishes ports: 127.0.0.1 if it is local."""
+def published_host(client: "DockerClient") -> str:
+    """Return the host that an engine publishes ports on: 127.0.0.1 if it is local."""
     host = client.host()
     return "127.0.0.1" if host in ("localhost", "127.0.0.1", "::1") else host
 
 
-def side_by_side(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Do the same to all items at once, and wait for all."""
+def in_parallel(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
+    """Call a function with each item, all at once, and wait for all calls."""
     todo = list(items)
     try:
         with ThreadPoolExecutor(max(1, len(todo))) as pool:
             list(pool.map(verb, todo))
     except RuntimeError:
-        # An interpreter that is ending starts no threads any more.
+        # An interpreter that shuts down starts no threads any more.
         for item in todo:
             verb(item)
 
 
-def archive_of(files: Mapping[str, tuple[int, str | bytes]]) -> bytes:
-    """A tar archive of files (uid, content) and their folders, for their owners alone."""
+def tar_archive(files: Mapping[str, tuple[int, str | bytes]]) -> bytes:
+    """Return a tar archive of files, as (uid, content) by path, and of their folders.
+
+    Only their owners may read them.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
 

@@ -1,4 +1,4 @@
-"""What the backends on a container engine share: the engine, and nodes that are containers."""
+"""Nodes that are containers: their addresses, and the verbs of `Backend`."""
 
 import contextlib
 import io
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachesim.backends.address_plan import FILES, Plan, pod_name, server_uid
+from cachesim.backends.address_plan import FILES, Plan, pod_name, with_owners
 from cachesim.backends.base import NodeState
-from cachesim.backends.containers.engine import archive_of, host_of, side_by_side
+from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import random_node_ids
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
 
 _AOF_FOLDER = "/data/appendonlydir"
-_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a container that runs
+_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
 _POLL = 0.005  # seconds
+_STOP_TIMEOUT = 5  # seconds from SIGTERM to SIGKILL
 
 
 class ContainerNodes:
-    """Nodes in containers, whoever makes those: where they are, and the verbs of `Backend`.
+    """The nodes of a topology in containers, of this process or of `docker compose`.
+
+    Subclasses set `_plan`, and fill `_containers`, which has nodes and pods by name.
 
     Args:
         client: the engine that the containers are on.
@@ -34,37 +37,37 @@ class ContainerNodes:
 
     def __init__(self, client: "DockerClient") -> None:
         self._client = client
-        self._host = host_of(client)
+        self._host = published_host(client)
         self._containers: dict[str, Container] = {}
         self._plan: Plan
 
-    # --- where things are -------------------------------------------------------------------
+    # --- addresses --------------------------------------------------------------------------
 
     @property
     def host(self) -> str:
-        """Where published ports are reached: 127.0.0.1, or a remote engine's address."""
+        """The host of published ports: 127.0.0.1, or a remote engine's address."""
         return self._host
 
     def endpoint(self, node: str) -> Endpoint:
-        """The node's announced address."""
+        """See `Backend.endpoint`."""
         return self._plan.endpoint(node)
 
     def admin(self, node: str) -> Endpoint:
-        """The published port of the server itself."""
+        """See `Backend.admin`. It is the published port of the server itself."""
         return self._plan.admin(node)
 
     def toxiproxy(self, zone: str) -> str:
-        """The URL of the pod holder's API."""
+        """See `Backend.toxiproxy`."""
         return self._plan.toxiproxy(zone)
 
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
-        """A client for it."""
+        """See `Backend.toxiproxy_client`."""
         return ToxiproxyClient(self.toxiproxy(zone))
 
     def renew_toxiproxy(self, zone: str) -> None:
-        """Start a pod's containers anew: its holder's end takes the others' network away.
+        """Restart a zone's Toxiproxy and its nodes, which would lose their network without it.
 
-        Redis nodes keep what is on their disks, Memcached nodes come back empty. Those that were
+        Redis nodes keep what is on their disks, Memcached nodes come back empty. Nodes that were
         stopped or paused are so again.
 
         Raises:
@@ -78,14 +81,14 @@ class ContainerNodes:
             up = [node for node, state in before.items() if state is not NodeState.STOPPED]
             self.kill(*up)
             self._containers[pod_name(zone)].restart(timeout=0)
-            self._populate(zone)
-            side_by_side(self.start_node, up)
+            self._create_proxies(zone)
+            in_parallel(self.start_node, up)
             self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
         except APIError as error:
             raise CachesimError(f"the engine refused: {error.explanation or error}") from error
 
-    def _populate(self, zone: str) -> None:
-        """Give a zone's Toxiproxy its proxies, as soon as it answers."""
+    def _create_proxies(self, zone: str) -> None:
+        """Create the proxies of a zone's Toxiproxy as soon as it answers."""
         deadline = Deadline(_TOXIPROXY_TIMEOUT)
         with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
             while True:
@@ -95,14 +98,14 @@ class ContainerNodes:
                 except ToxiproxyError as error:
                     if error.status or deadline.expired:
                         raise StartError(
-                            f"the proxies of zone {zone} can't be made: {error}"
+                            f"the proxies of zone {zone} can't be created: {error}"
                         ) from error
                     time.sleep(_POLL)
 
     # --- node verbs -------------------------------------------------------------------------
 
     def state(self, node: str) -> NodeState:
-        """What the engine says of the container."""
+        """Return the state of the container, as the engine reports it."""
         container = self._containers[node]
         container.reload()
         if container.status == "paused":
@@ -110,40 +113,40 @@ class ContainerNodes:
         return NodeState.RUNNING if container.status == "running" else NodeState.STOPPED
 
     def kill(self, *nodes: str) -> None:
-        """SIGKILL to the containers, side by side."""
-        side_by_side(lambda n: self._tolerate("not running", self._containers[n].kill), nodes)
+        """Send SIGKILL to containers, all at once."""
+        in_parallel(lambda n: _ignoring("not running", self._containers[n].kill), nodes)
 
     def shut_down(self, node: str) -> None:
-        """SIGTERM, and SIGKILL after 5 s."""
-        self._containers[node].stop(timeout=5)
+        """Send SIGTERM, and SIGKILL after 5 s."""
+        self._containers[node].stop(timeout=_STOP_TIMEOUT)
 
     def pause(self, *nodes: str) -> None:
-        """Freeze the containers, side by side."""
+        """Freeze containers, all at once."""
 
         def pause(node: str) -> None:
             from docker.errors import APIError
 
             try:
-                self._tolerate("already paused", self._containers[node].pause)
+                _ignoring("already paused", self._containers[node].pause)
             except APIError as error:
-                # runc may fail to freeze a process that is busy, and succeeds the next time.
+                # runc may fail to freeze a busy process, and succeeds the next time.
                 if "unable to freeze" not in str(error.explanation):
                     raise
-                self._tolerate("already paused", self._containers[node].pause)
+                _ignoring("already paused", self._containers[node].pause)
 
-        side_by_side(pause, nodes)
+        in_parallel(pause, nodes)
 
     def resume(self, node: str) -> None:
-        """Let a frozen container go on."""
-        self._tolerate("not paused", self._containers[node].unpause)
+        """Unfreeze a container."""
+        _ignoring("not paused", self._containers[node].unpause)
 
     def start_node(self, node: str) -> None:
-        """Start the container again, with its volume."""
+        """Start a stopped container, with the same volume."""
         self._containers[node].start()
 
     def truncate_aof(self, node: str, size: int) -> None:
         """Cut the last part of the append-only file in the container's volume."""
-        with self._aof_of(node) as archive:
+        with self._read_aof(node) as archive:
             parts = {m.name: m for m in archive if m.name.endswith((".aof", ".rdb"))}
             growing = [m for name, m in parts.items() if name.endswith(".incr.aof")]
             lost = sum(m.size for m in parts.values()) - size
@@ -152,38 +155,36 @@ class ContainerNodes:
             last = max(growing, key=lambda m: m.mtime)
             content = archive.extractfile(last)
             kept = content.read(max(0, last.size - lost)) if content else b""
-        self._containers[node].put_archive("/data", archive_of({last.name: (last.uid, kept)}))
+        self._containers[node].put_archive("/data", tar_archive({last.name: (last.uid, kept)}))
 
     def renew_redis(self) -> None:
-        """Empty the append-only files, and let the nodes know each other as at the first start."""
+        """Empty the append-only files, and write each `nodes.conf` as for the first start."""
         topology = self._plan.topology
         for node in topology.redis:
-            with self._aof_of(node.name) as archive:
+            with self._read_aof(node.name) as archive:
                 parts = [m for m in archive if m.name.endswith((".aof", ".rdb"))]
-            empty = archive_of({part.name: (part.uid, b"") for part in parts})
+            empty = tar_archive({part.name: (part.uid, b"") for part in parts})
             self._containers[node.name].put_archive("/data", empty)
-        uids = {node.name: server_uid(node) for node in topology.redis}
-        known = self._plan.initial_nodes_conf(random_node_ids(topology))
-        files = {path: (uids[path.partition("/")[0]], text) for path, text in known.items()}
-        # The volume is one for all.
-        self._containers[topology.shards[0].first_primary].put_archive(FILES, archive_of(files))
+        files = with_owners(topology, self._plan.initial_nodes_conf(random_node_ids(topology)))
+        # All containers share one volume for these files.
+        self._containers[topology.redis[0].name].put_archive(FILES, tar_archive(files))
 
-    def _aof_of(self, node: str) -> tarfile.TarFile:
-        """The parts of a node's append-only file, with the folder that they are in."""
+    def _read_aof(self, node: str) -> tarfile.TarFile:
+        """Return the parts of a node's append-only file, with their folder."""
         stream, _ = self._containers[node].get_archive(_AOF_FOLDER)
         return tarfile.open(fileobj=io.BytesIO(b"".join(stream)))
 
     def logs(self, node: str, lines: int = 50) -> str:
-        """The tail of the container's output."""
+        """Return the tail of the container's output."""
         return self._containers[node].logs(tail=lines).decode(errors="replace")
 
-    @staticmethod
-    def _tolerate(message: str, verb: Callable[[], object]) -> None:
-        from docker.errors import APIError
 
-        try:
-            verb()
-        except APIError as error:
-            # Repeating a verb is harmless.
-            if message not in str(error.explanation):
-                raise
+def _ignoring(message: str, verb: Callable[[], object]) -> None:
+    """Call a verb of a container; the engine's error with that message says that it was done."""
+    from docker.errors import APIError
+
+    try:
+        verb()
+    except APIError as error:
+        if message not in str(error.explanation):
+            raise

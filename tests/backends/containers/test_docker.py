@@ -379,7 +379,7 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
     """A port that was taken meanwhile costs another try; always taken, it is told."""
     from cachesim.backends.containers import docker as backend
 
-    draw = backend._draw_ports
+    draw = backend._free_ports
     tries = []
 
     def taken(topology: Any) -> Any:
@@ -390,7 +390,7 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
             blocker.listen()
         return ports
 
-    monkeypatch.setattr(backend, "_draw_ports", taken)
+    monkeypatch.setattr(backend, "_free_ports", taken)
     with socket.socket() as blocker, Simulator(backend="docker") as sim:
         assert len(tries) == 2
         assert sim.redis_cluster().ping()
@@ -401,7 +401,7 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
         port = blocker.getsockname()[1]
         monkeypatch.setattr(
             backend,
-            "_draw_ports",
+            "_free_ports",
             lambda t: {
                 z: p.__class__(port, *list(vars(p).values())[1:]) for z, p in draw(t).items()
             },
