@@ -1,6 +1,7 @@
 #!/bin/sh
-# Gives each server its files, in the volume at /cachesim, for its user alone. Arguments: the user
-# of the Redis nodes and that of the Memcached nodes. The working directory is this folder.
+# Copies each server's files to the volume at /cachesim, where only its own user may read them.
+# Arguments: the user of the Redis nodes, and that of the Memcached nodes. The working directory is
+# this folder.
 set -eu
 umask 077
 
@@ -13,16 +14,16 @@ for from in secrets/*/; do
   to=/cachesim/$node
   mkdir -p "$to"
   cp "$from"* "$to"
-  case $node in
-    redis-*)
-      cp "nodes/$node/redis.conf" "$to"
-      # The server keeps it up to date. It begins anew only if it was rendered anew, for other ports.
-      if ! cmp -s "nodes/$node/nodes.conf" "$to/nodes.conf.rendered"; then
-        cp "nodes/$node/nodes.conf" "$to/nodes.conf"
-        cp "nodes/$node/nodes.conf" "$to/nodes.conf.rendered"
-      fi
-      chown -R "$1:$1" "$to"
-      ;;
-    *) chown -R "$2:$2" "$to" ;;
-  esac
+  if [ -d "nodes/$node" ]; then # a Redis node
+    cp "nodes/$node/redis.conf" "$to"
+    # The server updates its nodes.conf. It is replaced only if another one was written here, such as
+    # one with other ports.
+    if ! cmp -s "nodes/$node/nodes.conf" "$to/nodes.conf.rendered"; then
+      cp "nodes/$node/nodes.conf" "$to/nodes.conf"
+      cp "nodes/$node/nodes.conf" "$to/nodes.conf.rendered"
+    fi
+    chown -R "$1:$1" "$to"
+  else
+    chown -R "$2:$2" "$to"
+  fi
 done

@@ -1,15 +1,15 @@
 #!/bin/sh
 # Makes the Redis nodes one healthy cluster, after the first start and after any other. Repeating it
-# is harmless. Arguments: cluster-node-timeout in ms, the seconds it may take, and the nodes, the
-# wanted primary first. The working directory is this folder.
+# is harmless. Arguments: cluster-node-timeout in ms, the timeout in seconds, and the nodes as
+# NAME@POD, the wanted primary first. The working directory is this folder.
 #
-# In the nodes.conf of the first start all are replicas of a predecessor that owns the slots and was
-# never there. So the wanted primary is well at once, takes over, the others follow it, and all forget
-# the predecessor. Redis would need much longer to form a cluster by itself.
+# In the nodes.conf of the first start all nodes are replicas of a placeholder that owns the slots
+# and never existed. So the wanted primary is ok at once and takes over, the others follow it, and
+# all forget the placeholder. Redis by itself would take much longer to form a cluster.
 set -eu
 
-predecessor=0000000000000000000000000000000000000000
-orphaned='master_port:1[[:space:]]*$' # what "info replication" says of its replicas
+placeholder=0000000000000000000000000000000000000000
+follows_placeholder='master_port:1[[:space:]]*$' # in a replica's "info replication"
 
 node_timeout=$1
 limit=$2
@@ -25,15 +25,15 @@ REDISCLI_AUTH=$(cat secrets/admin-password)
 export REDISCLI_AUTH
 
 ask() { # node, command: over the zones' network, past all proxies
-  host=pod-${1##*-}
+  host=${1#*@}
   shift
   timeout 2 redis-cli --tls --cacert secrets/ca.pem --user cachesim -h "$host" "$@" 2>&1 || true
 }
 
-says() { # node, beginnings of a line, command: does the answer have such a line?
-  asked=$1 line=$2
+answers() { # node, pattern, command: does a line of the answer begin with the pattern?
+  asked=$1 pattern=$2
   shift 2
-  ask "$asked" "$@" | grep -E "^($line)" >/dev/null
+  ask "$asked" "$@" | grep -E "^($pattern)" >/dev/null
 }
 
 set_everywhere() { # key, value, nodes
@@ -42,50 +42,54 @@ set_everywhere() { # key, value, nodes
   for node; do ask "$node" config set "$key" "$value" >/dev/null; done
 }
 
-step() { # the nodes: does the next thing towards health, and sets $missing to what is not there yet
+expect() { # node, problem: what is wrong, and of which node, unless the next check succeeds
+  culprit=${1%@*} problem=$2
+}
+
+step() { # nodes: does the next step, and sets $problem to what is still missing, or to nothing
   for node; do
-    missing="$node does not answer"
-    says "$node" PONG ping || return 0
+    expect "$node" "does not answer"
+    answers "$node" PONG ping || return 0
   done
-  missing="$primary has not taken over"
-  if says "$primary" "$orphaned" info replication; then
+  expect "$primary" "has not taken over"
+  if answers "$primary" "$follows_placeholder" info replication; then
     ask "$primary" cluster failover takeover >/dev/null
     return
   fi
-  if [ -z "$met" ]; then
-    set_everywhere cluster-node-timeout 200 "$@" # gossip goes as quickly as it allows
-    set_everywhere min-replicas-to-write 0 "$@"  # what a control plane may have left
-    met=yes
+  if [ -z "$prepared" ]; then
+    set_everywhere cluster-node-timeout 200 "$@" # the lower it is, the faster is gossip
+    set_everywhere min-replicas-to-write 0 "$@"  # a control plane may have left another value
+    prepared=yes
   fi
   for node; do
-    missing="$node has no link to its primary"
-    if says "$node" "$orphaned" info replication; then # until it hears of the takeover, at least
+    expect "$node" "has no link to its primary"
+    if answers "$node" "$follows_placeholder" info replication; then # it missed the takeover so far
       ask "$node" cluster replicate "$(ask "$primary" cluster myid)" >/dev/null
       return
     fi
-    says "$node" 'role:master|master_link_status:up' info replication || return 0
+    answers "$node" 'role:master|master_link_status:up' info replication || return 0
   done
-  # Not earlier: after a restart it may not have all data yet.
-  missing="$primary is not the primary"
-  if says "$primary" role:slave info replication; then
+  # Not earlier: after a restart it may lack data.
+  expect "$primary" "is not the primary"
+  if answers "$primary" role:slave info replication; then
     ask "$primary" cluster failover takeover >/dev/null
     return
   fi
   for node; do
-    missing="$node is not well"
-    says "$node" cluster_state:ok cluster info || return 0
+    expect "$node" "has a cluster_state other than ok"
+    answers "$node" cluster_state:ok cluster info || return 0
   done
   for node; do
-    missing="$node knows a node that is not there"
-    if says "$node" "$predecessor" cluster nodes; then
-      ask "$node" cluster forget "$predecessor" >/dev/null
+    expect "$node" "still knows the placeholder"
+    if answers "$node" "$placeholder" cluster nodes; then
+      ask "$node" cluster forget "$placeholder" >/dev/null
       return
     fi
   done
-  missing="$primary has not all replicas"
-  says "$primary" "connected_slaves:$(($# - 1))" info replication || return 0
+  expect "$primary" "lacks replicas"
+  answers "$primary" "connected_slaves:$(($# - 1))" info replication || return 0
   for node; do
-    missing="$node does not list all nodes"
+    expect "$node" "does not list all nodes"
     if [ "$(ask "$node" cluster slots | grep -cE '^[0-9a-f]{40}')" -ne $# ]; then
       # Redis 7.0 leaves replicas at offset 0 out for 11 s.
       ask "$primary" set cachesim 1 >/dev/null
@@ -93,16 +97,16 @@ step() { # the nodes: does the next thing towards health, and sets $missing to w
       return
     fi
   done
-  missing=""
+  problem=""
 }
 
-met=""
-until step "$@" && [ -z "$missing" ]; do
+prepared=""
+until step "$@" && [ -z "$problem" ]; do
   if [ "$(date +%s)" -ge "$deadline" ]; then
-    echo "$missing after $limit s. See 'docker compose logs ${missing%% *}'." >&2
+    echo "$culprit $problem after $limit s. See 'docker compose logs $culprit'." >&2
     exit 1
   fi
   sleep 0.05
 done
 set_everywhere cluster-node-timeout "$node_timeout" "$@"
-echo "$primary is the primary of a healthy cluster."
+echo "${primary%@*} is the primary of a healthy cluster."

@@ -1,4 +1,4 @@
-"""The small interface between the topology and what carries it."""
+"""The interface between a topology and the servers that carry it."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -14,7 +14,7 @@ Progress = Callable[[str], None]
 
 
 class NodeState(StrEnum):
-    """What a node's process does."""
+    """The state of a node's process."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -22,10 +22,10 @@ class NodeState(StrEnum):
 
 
 class Backend(Protocol):
-    """A running topology's servers: where they are and how to hurt them.
+    """The servers of a running topology: their addresses, and the verbs that break and mend them.
 
-    A node is named by its name (`redis-a`), a zone by its own (`a`). Verbs return when they are
-    done, and repeating one is harmless. All methods are thread-safe after `start`.
+    Nodes are given by their names (`redis-a`), zones by theirs (`a`). Verbs return when they have
+    taken effect, and repeating one is harmless. After `start` all methods are thread-safe.
     """
 
     @property
@@ -34,83 +34,83 @@ class Backend(Protocol):
         ...
 
     def start(self, progress: Progress) -> None:
-        """Bring up servers and links and form the cluster.
+        """Start servers and links, and form the cluster.
 
         Afterwards all nodes answer on their admin addresses, the wanted primary takes writes, and
         both replicas follow it.
 
         Raises:
-            StartError: it did not work; nothing is left behind.
+            StartError: it failed; nothing is left behind.
         """
         ...
 
     def stop(self) -> None:
-        """Remove all of it, whatever state it is in."""
+        """Remove everything, whatever state it is in."""
         ...
 
     def endpoint(self, node: str) -> Endpoint:
-        """The node's one address, announced to clients and peers: a link listens there."""
+        """Return the one address that a node announces to clients and peers, which is a link's."""
         ...
 
     def admin(self, node: str) -> Endpoint:
-        """The node's admin address, which crosses no link."""
+        """Return the node's admin address, which crosses no link."""
         ...
 
     def toxiproxy(self, zone: str) -> str:
-        """The URL of the Toxiproxy that carries a zone's links."""
+        """Return the URL of the Toxiproxy that carries a zone's links."""
         ...
 
     def toxiproxy_client(self, zone: str) -> "ToxiproxyClient":
-        """A client for it, for whoever calls this."""
+        """Return a new client of that Toxiproxy, which the caller closes."""
         ...
 
     def renew_toxiproxy(self, zone: str) -> None:
-        """Give a zone a new Toxiproxy, as at the start, for one whose API stands still.
+        """Replace a zone's Toxiproxy, whose API blocks, by one as at the start.
 
         Raises:
-            CachesimError: it can't be done.
+            CachesimError: it failed.
         """
         ...
 
     def state(self, node: str) -> NodeState:
-        """What the node's process does."""
+        """Return the state of the node's process."""
         ...
 
     def kill(self, *nodes: str) -> None:
-        """SIGKILL, side by side. The machine lives on: what was written is not lost."""
+        """Send SIGKILL, to all nodes at once. The machine lives on: written data is not lost."""
         ...
 
     def shut_down(self, node: str) -> None:
-        """An orderly end of the process."""
+        """Stop the process in an orderly way."""
         ...
 
     def pause(self, *nodes: str) -> None:
-        """SIGSTOP, side by side: connections stay, nothing is answered."""
+        """Send SIGSTOP, to all nodes at once: connections stay open, nothing is answered."""
         ...
 
     def resume(self, node: str) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         ...
 
     def start_node(self, node: str) -> None:
-        """Start the process if it is not running, anew from what is on its disk."""
+        """Start the node's process from what is on its disk, if it is not running."""
         ...
 
     def truncate_aof(self, node: str, size: int) -> None:
-        """Cut a stopped Redis node's append-only file back, as a loss of power does.
+        """Truncate a stopped Redis node's append-only file, as a loss of power does.
 
         Args:
-            size: bytes that had reached the disk, of all the file's parts together.
+            size: bytes that had reached the disk, in all parts of the file together.
         """
         ...
 
     def renew_redis(self) -> None:
-        """Give the Redis nodes, all of them stopped, the disks of a first start.
+        """Give the Redis nodes, all of which are stopped, the disks of a first start.
 
-        They are to be formed into a cluster again: see `cachesim.servers.redis_cluster`.
+        Afterwards they have to be formed into a cluster: see `cachesim.servers.redis_cluster`.
         """
         ...
 
     def logs(self, node: str, lines: int = 50) -> str:
-        """The tail of a node's log."""
+        """Return the tail of a node's log."""
         ...

@@ -1,4 +1,4 @@
-"""What `backend = "auto"` comes to."""
+"""Choosing the backend when the settings say `backend = "auto"`."""
 
 import contextlib
 import os
@@ -7,24 +7,28 @@ from pathlib import Path
 
 from cachesim.settings import Settings
 
-_PATIENCE = 0.2  # seconds for an engine to answer; more would be felt at every start without one
+_ENGINE_TIMEOUT = 0.2  # seconds; with more, users without an engine would notice it at every start
 _SOCKET = Path("/var/run/docker.sock")
 
 
 def choose(settings: Settings) -> tuple[str, str]:
-    """The backend for these settings, and why it is that one.
+    """Return the backend for these settings, and the reason.
 
-    Docker if an engine answers within 0.2 s and has the images or may pull them, else embedded.
+    It is Docker if an engine answers within 0.2 s and has the images or may pull them, else
+    embedded.
     """
     if settings.backend != "auto":
         return settings.backend, "as the settings say"
-    if reason := no_engine_named() or _what_is_missing(settings):
+    if reason := no_engine_configured() or _reason_against_docker(settings):
         return "embedded", reason
     return "docker", "a container engine answers"
 
 
-def no_engine_named() -> str | None:
-    """That there is no engine to ask, if so. It spares the imports of those who have none."""
+def no_engine_configured() -> str | None:
+    """Return a message if nothing on this machine names an engine, else None.
+
+    It spares those who have no engine the imports that asking for one takes.
+    """
     files = (_SOCKET, Path("~/.docker/config.json"), Path("~/.testcontainers.properties"))
     named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
     if sys.platform == "win32" or named or any(file.expanduser().exists() for file in files):
@@ -32,14 +36,14 @@ def no_engine_named() -> str | None:
     return f"there is no Docker engine: no {_SOCKET}, and DOCKER_HOST is not set"
 
 
-def _what_is_missing(settings: Settings) -> str | None:
+def _reason_against_docker(settings: Settings) -> str | None:
     from docker.errors import DockerException, ImageNotFound
 
     from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
 
     try:
-        engine = connect(_PATIENCE)
+        engine = connect(_ENGINE_TIMEOUT)
     except BackendUnavailable as error:
         return str(error.__cause__ or error)
     with contextlib.closing(engine.client):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cachesim.backends.base import Backend, NodeState, Progress
 from cachesim.backends.remote import RemoteBackend
-from cachesim.backends.selection import choose, no_engine_named
+from cachesim.backends.selection import choose, no_engine_configured
 from cachesim.clock import Deadline
 from cachesim.control_plane.plane import ControlPlane
 from cachesim.control_plane.prober import Prober
@@ -690,7 +690,7 @@ def remove_orphans() -> list[str]:
     Raises:
         BackendUnavailable: the engine does not answer.
     """
-    if no_engine_named():
+    if no_engine_configured():
         return []
     from cachesim.backends.containers import cleanup, engine
 

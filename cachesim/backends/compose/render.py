@@ -25,7 +25,7 @@ from cachesim.backends.address_plan import (
     server_command,
 )
 from cachesim.settings import Settings
-from cachesim.topology import Service, Zone
+from cachesim.topology import Service, Topology, Zone
 
 COMPOSE_FILE = "docker-compose.yml"
 
@@ -64,8 +64,7 @@ class _Template(Template):
 
 def _compose_file(plan: Plan, settings: Settings) -> str:
     topology = plan.topology
-    primary = topology.shards[0].first_primary
-    redis = sorted((n.name for n in topology.redis), key=lambda name: name != primary)
+    redis = [node.name for node in topology.redis]
     timeout = math.ceil(settings.start_timeout_seconds)
     return _template(COMPOSE_FILE).substitute(
         server_image=_yaml(settings.server_image),
@@ -76,13 +75,20 @@ def _compose_file(plan: Plan, settings: Settings) -> str:
         files=FILES,
         label=PART_LABEL,
         files_command=_yaml([str(REDIS_UID), str(MEMCACHED_UID)]),
-        form_command=_yaml([str(_milliseconds(settings)), str(timeout), *redis]),
+        form_command=_yaml([str(_milliseconds(settings)), str(timeout), *_nodes_to_form(topology)]),
         redis_nodes=_yaml(redis),
         zones="\n".join(_zone(plan, zone, settings.engine) for zone in topology.zones),
         volumes="\n".join(
-            f"  {name}: {{labels: {{{PART_LABEL}: {name}}}}}" for name in ("files", *sorted(redis))
+            f"  {name}: {{labels: {{{PART_LABEL}: {name}}}}}" for name in ("files", *redis)
         ),
     )
+
+
+def _nodes_to_form(topology: Topology) -> list[str]:
+    """Return the Redis nodes as `form.sh` takes them, the wanted primary first."""
+    (shard,) = topology.shards
+    nodes = sorted(shard.nodes, key=lambda node: node.name != shard.first_primary)
+    return [f"{node.name}@{pod_name(node.zone)}" for node in nodes]
 
 
 def _zone(plan: Plan, zone: Zone, engine: str) -> str:
