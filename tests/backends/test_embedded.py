@@ -1,4 +1,4 @@
-"""The embedded backend: what is its own, besides the contract."""
+"""The embedded backend: its own behaviour, besides the contract."""
 
 import json
 import os
@@ -14,10 +14,8 @@ import psutil
 import pytest
 
 from cachesim import CachesimError, Simulator
-from cachesim.backends.selection import choose
 from cachesim.errors import StartError
 from cachesim.runs.files import living_runs
-from cachesim.settings import Settings
 from tests.contract.helpers import node_client, until
 from tests.processes import call, python, ready
 
@@ -26,7 +24,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="sends signals, or forks")
 
 
 def new(**arguments: Any) -> Simulator:
-    """A topology that isn't started yet."""
+    """Return a topology that is not started yet."""
     return Simulator(backend="embedded", speed=100, **arguments)
 
 
@@ -64,7 +62,7 @@ def test_nothing_is_left(alone: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is a gap")
 def test_its_ports_are_its_own() -> None:
-    """No port is free for anybody from the start to the end, whatever is down or refused."""
+    """Nobody else can bind its ports while it runs, whatever is down or refused."""
     with new() as sim:
         ports = [handle.listen.port for handle in sim.links.values()]
         refused = sim.faults.refuse(sim.links.where(lambda _: True))
@@ -81,7 +79,7 @@ def test_its_ports_are_its_own() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are accepted")
 def test_no_power_lets_connects_hang() -> None:
-    """A dead machine answers no connect, also where a process was dead before; heals work."""
+    """A dead machine answers no connect, even if a process was dead before; heals work."""
     with new() as sim:
         before = listening()
         sim.memcached["a"].kill()
@@ -102,7 +100,7 @@ def test_no_power_lets_connects_hang() -> None:
 
 
 def test_several_in_one_process() -> None:
-    """Two topologies don't know of each other."""
+    """Two topologies are independent."""
     with new() as one, new() as other:
         with closing(one.redis_cluster()) as redis, closing(other.redis_cluster()) as others:
             redis.set("k", "v")
@@ -116,7 +114,7 @@ def test_several_in_one_process() -> None:
 
 
 def test_exit_without_stop(alone: Path) -> None:
-    """An interpreter that ends takes the topology down."""
+    """An interpreter that exits takes the topology down."""
     script = 'from cachesim import Simulator; Simulator(backend="embedded").start(); print("ready")'
     done = call(alone, "-Werror", "-c", script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")
@@ -126,7 +124,7 @@ def test_exit_without_stop(alone: Path) -> None:
 
 @posix
 def test_killed(alone: Path) -> None:
-    """What a killed process has left, the next start removes."""
+    """The next start removes what a killed process has left."""
     script = """
 import sys
 from cachesim import Simulator
@@ -145,7 +143,7 @@ sys.stdin.read()
 @posix
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_forked_workers(alone: Path) -> None:
-    """A forked process can be a client, and its end takes nothing down."""
+    """A forked process can be a client, and its exit takes nothing down."""
     script = """
 import os, sys
 from contextlib import closing
@@ -244,7 +242,7 @@ print(me.children())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts files as Linux does")
 def test_too_few_files(alone: Path) -> None:
-    """Where the process may open too few files, that is said, and nothing is left."""
+    """If the process may open too few files, the error says so, and nothing is left."""
     script = """
 import resource, sys
 from cachesim import CachesimError, Simulator
@@ -267,7 +265,7 @@ print(threading.active_count())
 
 
 def test_started_twice() -> None:
-    """A running one can't be started again."""
+    """A running topology can't be started again."""
     with new(name="one") as sim:
         with pytest.raises(StartError, match="runs already"):
             sim.start()
@@ -289,7 +287,7 @@ def test_advertised_host() -> None:
 
 
 def test_a_proxy_of_the_users(alone: Path) -> None:  # noqa: ARG001  # its own folder
-    """A user's own proxy leads to any address, one of the topology's too."""
+    """A user's own proxy may have any upstream, also one of the topology's."""
     with new() as sim:
         port = sim.redis["a"].endpoint.port
         proxy = sim.toxiproxy("a").create(upstream=f"127.0.0.1:{port}", name="mine")
@@ -300,36 +298,8 @@ def test_a_proxy_of_the_users(alone: Path) -> None:  # noqa: ARG001  # its own f
                 assert b"PONG" not in plain.recv(100)
 
 
-# --- the choice -------------------------------------------------------------------------------
-
-
-def test_choice_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing answers it is the embedded backend, and the reason tells where it was asked."""
-    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    backend, reason = choose(Settings())
-    assert backend == "embedded"
-    assert "refused" in reason
-
-
-@pytest.mark.usefixtures("require_docker")
-def test_choice_with_an_engine() -> None:
-    """An engine with the images is taken; one that lacks an image only if it may be pulled."""
-    assert choose(Settings())[0] == "docker"
-    lacking: dict[str, Any] = {"memcached_image": "cachesim.invalid/nothing:1"}
-    assert choose(Settings(**lacking))[0] == "docker"
-    backend, reason = choose(Settings(**lacking, pull_images="never"))
-    assert backend == "embedded"
-    assert "cachesim.invalid/nothing:1 is missing" in reason
-
-
-def test_what_was_chosen_is_taken() -> None:
-    """A backend that the settings name is not put in question."""
-    assert choose(Settings(backend="docker"))[0] == "docker"
-    assert choose(Settings(backend="embedded"))[0] == "embedded"
-
-
 def test_settings_are_productions() -> None:
-    """CONFIG says what the containers' configuration says."""
+    """CONFIG GET has production's values, as the containers' configuration has."""
     wanted = {
         "appendonly": "yes",
         "appendfsync": "everysec",

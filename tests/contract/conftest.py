@@ -1,4 +1,4 @@
-"""One suite over a `Simulator`, whatever carries it."""
+"""One suite over a `Simulator`, on every backend."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,7 +25,7 @@ def composed(compose: list[str], tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session", params=["docker", "embedded", "compose"])
 def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
-    """A running topology for the whole session."""
+    """A topology that runs for the whole session."""
     if request.param == "compose":
         folder: Folder = request.getfixturevalue("composed")
         sim = Simulator.attach_composed(folder.path, speed=SPEED, seed=7)
@@ -38,7 +38,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of containers that `docker compose` runs little is enough: they are the same containers."""
+    """With `docker compose` run one module only: its containers are those of Docker."""
     composed = {
         item
         for item in items

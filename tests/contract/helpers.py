@@ -1,4 +1,4 @@
-"""What several contract tests do."""
+"""Helpers of the contract tests."""
 
 import socket
 import ssl
@@ -19,7 +19,7 @@ from cachesim.topology import CLIENT, Endpoint
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Wait until a condition gives something true, and return that."""
+    """Wait until a condition returns something true, and return that."""
     deadline = Deadline(seconds)
     while not (result := condition()):
         assert not deadline.expired, f"not within {seconds} s: {condition}"
@@ -28,10 +28,10 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 
 class Stalls:
-    """While it is entered, notices how long the machine lets a thread wait that only sleeps.
+    """Measures, while it is entered, how much too late the machine wakes a sleeping thread.
 
     Attributes:
-        longest: in seconds, beyond what was asked for.
+        longest: the longest delay, in seconds.
     """
 
     def __init__(self) -> None:
@@ -56,12 +56,12 @@ class Stalls:
 
 
 def node_client(sim: Simulator, endpoint: Endpoint, **overrides: Any) -> "redis.Redis":
-    """A plain client of one node, without retries."""
+    """Return a plain client of one node, without retries."""
     return plain_client(sim.env(), endpoint, **overrides)
 
 
 def plain_client(env: Mapping[str, str], endpoint: Endpoint, **overrides: Any) -> "redis.Redis":
-    """A plain client of one node, without retries, from the variables of its topology."""
+    """Return a plain client of one node, without retries, given its topology's variables."""
     options: dict[str, Any] = {
         "password": env["CACHESIM_REDIS_PASSWORD"],
         "ssl": True,
@@ -76,12 +76,12 @@ def plain_client(env: Mapping[str, str], endpoint: Endpoint, **overrides: Any) -
 
 
 def through_link(sim: Simulator, node: str, **overrides: Any) -> "redis.Redis":
-    """A plain client of a node over the link that clients use."""
+    """Return a plain client of a node, over the link that clients use."""
     return node_client(sim, sim.nodes[node].endpoint, **overrides)
 
 
 def first_write(client: RedisCluster, seconds: float = 20.0) -> float:
-    """Write until a write is accepted; when that was, in monotonic seconds."""
+    """Write until a write is accepted; return when that was, in monotonic seconds."""
 
     def write() -> float:
         try:
@@ -94,7 +94,7 @@ def first_write(client: RedisCluster, seconds: float = 20.0) -> float:
 
 
 def info(sim: Simulator, node: str) -> dict[str, Any]:
-    """`INFO` of a node, over the link that clients use."""
+    """Return `INFO` of a node, over the link that clients use."""
     client = through_link(sim, node)
     try:
         return dict(client.info())
@@ -108,7 +108,7 @@ def config_of(client: "redis.Redis", names: Iterable[str]) -> dict[str, Any]:
 
 
 def is_in_sync(sim: Simulator, node: str) -> bool:
-    """Whether a node is a replica whose link is up and that lacks nothing."""
+    """Whether a node is a replica whose link is up and that has all data."""
     try:
         replica, primary = info(sim, node), info(sim, sim.redis.primary.name)
     except redis.RedisError:
@@ -122,7 +122,7 @@ def is_in_sync(sim: Simulator, node: str) -> bool:
 
 
 def raw_tls(sim: Simulator, endpoint: Endpoint) -> ssl.SSLSocket:
-    """A bare TLS connection, checked against the run's CA."""
+    """Return a bare TLS connection, verified with the run's CA."""
     context = ssl.create_default_context(cafile=sim.env()["CACHESIM_CA_FILE"])
     plain = socket.create_connection((endpoint.host, endpoint.port), timeout=2)
     return context.wrap_socket(plain, server_hostname="localhost")
@@ -130,14 +130,13 @@ def raw_tls(sim: Simulator, endpoint: Endpoint) -> ssl.SSLSocket:
 
 @contextmanager
 def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
-    """What is at `127.0.0.1:port` for somebody inside a zone, as an address for this process.
+    """Yield an address at which this process reaches what a zone has at `127.0.0.1:port`.
 
-    In containers a proxy of the zone's own Toxiproxy, which is in the zone, passes connections on
-    to it. The zone's container is reached at its own address, as only a local engine on Linux
-    allows.
+    In containers it is a proxy of the zone's own Toxiproxy, which is inside the zone. It is reached
+    at the container's own address, as only a local engine on Linux allows.
     """
     if sim.backend == "embedded":
-        # Nobody is inside a zone: whoever wants to be takes the addresses of its links.
+        # Nothing runs inside a zone. The addresses of the zone's links take its place.
         node = next(n for n in sim.nodes.values() if n.endpoint.port == port)
         source = CLIENT if node.zone == zone else zone
         yield sim.links[source, node.name].listen
@@ -155,7 +154,7 @@ def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
 def _container_address(sim: Simulator, zone: str) -> str:
     import docker
 
-    member: Any = sim.carrier._containers[f"redis-{zone}"]  # type: ignore[attr-defined]
+    member: Any = sim.carrier._containers[sim.topology.shards[0].node_in(zone).name]  # type: ignore[attr-defined]
     holder = member.attrs["HostConfig"]["NetworkMode"].removeprefix("container:")
     engine = docker.from_env()
     try:

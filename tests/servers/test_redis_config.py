@@ -35,7 +35,7 @@ FORBIDDEN = [
     "cluster|delslotsrange", "cluster|failover", "cluster|flushslots", "cluster|forget",
     "cluster|meet", "cluster|replicate", "cluster|reset", "cluster|setslot",
 ]  # fmt: skip
-"""What ElastiCache forbids, from its user guide."""
+"""The commands that ElastiCache forbids, from its user guide."""
 PORTS = {
     "redis-a": AnnouncedPorts(40001, 41001),
     "redis-b": AnnouncedPorts(40002, 41002),
@@ -78,7 +78,7 @@ def configure(topology: Topology, hostname: str | None = None) -> str:
 
 
 def settings(conf: str) -> dict[str, str]:
-    """A configuration's settings; a repeated one would be an error."""
+    """Return the settings of a `redis.conf`, none of which may be repeated."""
     pairs = [line.split(" ", 1) for line in conf.splitlines() if not line.startswith("user ")]
     assert len({name for name, _ in pairs}) == len(pairs)
     return dict(pairs)
@@ -91,13 +91,13 @@ def user(conf: str, name: str) -> list[str]:
 
 
 def test_no_plain_token(auth: str, credentials: Credentials) -> None:
-    """The AUTH token is nowhere in the configuration: only its hash."""
+    """The configuration has the hash of the AUTH token, but not the token."""
     assert credentials.token not in auth
     assert any(rule.startswith("#") and len(rule) == 65 for rule in user(auth, "default"))
 
 
 def test_passwords_apart(conf: str) -> None:
-    """The configuration includes the file with the passwords, and has none itself."""
+    """The configuration includes the file with the passwords, and has no passwords itself."""
     assert settings(conf)["include"] == "/data/cachesim/auth.conf"
     assert not settings(conf).keys() & {"masterauth", "masteruser", "requirepass"}
     assert "user " not in conf
@@ -114,7 +114,7 @@ def test_tls_only(conf: str) -> None:
 
 
 def test_every_user_has_a_password(auth: str) -> None:
-    """Nobody gets in without AUTH, and there are no other users than these two."""
+    """Both users need a password, and there are no others."""
     users = [line.split()[1] for line in auth.splitlines() if line.startswith("user ")]
     assert sorted(users) == sorted(["default", ADMIN_USER])
     for name in users:
@@ -124,25 +124,25 @@ def test_every_user_has_a_password(auth: str) -> None:
 
 @pytest.mark.parametrize("command", FORBIDDEN)
 def test_forbidden_to_clients(auth: str, command: str) -> None:
-    """What ElastiCache forbids is taken from clients, after all else was given."""
+    """The rules forbid clients a command after they have allowed all commands."""
     rules = user(auth, "default")
     assert rules.index(f"-{command}") > rules.index("+@all")
 
 
 def test_nothing_else_is_forbidden(auth: str) -> None:
-    """Clients may use whatever ElastiCache does not forbid."""
+    """Clients may use all commands that ElastiCache does not forbid."""
     taken = {rule[1:] for rule in user(auth, "default") if rule.startswith("-")}
     assert taken == set(FORBIDDEN)
 
 
 def test_control_plane_may_do_all(auth: str) -> None:
-    """Nothing is forbidden to the control plane's own user, which nodes replicate as too."""
+    """The control plane's own user, which nodes also replicate as, may use all commands."""
     assert not [rule for rule in user(auth, ADMIN_USER) if rule.startswith("-")]
     assert settings(auth)["masteruser"] == ADMIN_USER
 
 
 def test_durability(conf: str) -> None:
-    """Writes go to an append-only file, synced every second, and to no snapshots."""
+    """Writes go to an append-only file that is synced every second. There are no snapshots."""
     aof = settings(conf)
     assert (aof["appendonly"], aof["appendfsync"], aof["save"]) == ("yes", "everysec", '""')
 
@@ -155,7 +155,7 @@ def test_memory(conf: str, topology: Topology) -> None:
 
 
 def test_connection_limit(conf: str) -> None:
-    """A node takes as many connections as one of ElastiCache's."""
+    """A node accepts as many connections as one of ElastiCache's."""
     assert settings(conf)["maxclients"] == "65000"
 
 
@@ -181,14 +181,14 @@ def test_replicas_come_back_quickly(conf: str) -> None:
 
 
 def test_files(conf: str) -> None:
-    """Certificates and the known cluster are in the folder that was given."""
+    """Certificates and `nodes.conf` are in the given folder."""
     files = settings(conf)
     for name in ("tls-cert-file", "tls-key-file", "tls-ca-cert-file", "cluster-config-file"):
         assert files[name].startswith("/data/cachesim/")
 
 
 def test_hostname(topology: Topology, conf: str) -> None:
-    """With a hostname clients are told that; without one they are told the address."""
+    """Clients are told the hostname if there is one, else the address."""
     told = settings(configure(topology, "cache.example"))
     assert told["cluster-announce-hostname"] == "cache.example"
     assert told["cluster-preferred-endpoint-type"] == "hostname"
@@ -264,7 +264,7 @@ def test_a_real_server_takes_it(real: tuple[dict[str, str], "Redis"]) -> None:
 
 
 def known(text: str) -> list[list[str]]:
-    """The nodes in a `nodes.conf`, as fields."""
+    """Return the nodes of a `nodes.conf` as lists of fields."""
     return [line.split() for line in text.splitlines() if not line.startswith("vars ")]
 
 
@@ -284,7 +284,7 @@ def test_all_know_all(confs: dict[str, str]) -> None:
 
 
 def test_same_ids_everywhere(confs: dict[str, str]) -> None:
-    """All call a node by the same id, 40 hexadecimal digits, and no two share one."""
+    """All nodes have the same ids for each other: 40 hexadecimal digits, all different."""
     ids = [{fields[1]: fields[0] for fields in known(text)} for text in confs.values()]
     assert ids[0] == ids[1] == ids[2]
     assert len(set(ids[0].values())) == 4
@@ -293,20 +293,20 @@ def test_same_ids_everywhere(confs: dict[str, str]) -> None:
 
 
 def test_ids_of_a_run(topology: Topology, confs: dict[str, str]) -> None:
-    """Another run has other ids: its nodes can't be taken for this one's."""
+    """Another run has other ids, so its nodes can't be mistaken for this one's."""
     other = nodes_conf(topology.shards[0], PORTS, random_node_ids(topology))
     assert known(confs["redis-a"])[0][0] != known(other["redis-a"])[0][0]
 
 
 def test_myself(confs: dict[str, str]) -> None:
-    """Each node knows which one it is."""
+    """Each file marks the node it belongs to."""
     for name, text in confs.items():
         (myself,) = [fields for fields in known(text) if "myself" in fields[2].split(",")]
         assert f":{PORTS[name].redis}@" in myself[1]
 
 
-def test_one_that_is_not_there_owns_the_slots(confs: dict[str, str]) -> None:
-    """All are replicas of a node that owns all slots, and that is none of them."""
+def test_a_placeholder_owns_the_slots(confs: dict[str, str]) -> None:
+    """All nodes are replicas of one that owns all slots and is none of them."""
     for text in confs.values():
         (owner,) = [fields for fields in known(text) if fields[2] == "master"]
         assert owner[3:] == ["-", "0", "0", "1", "connected", "0-16383"]
@@ -318,7 +318,7 @@ def test_one_that_is_not_there_owns_the_slots(confs: dict[str, str]) -> None:
 
 
 def test_one_shard(confs: dict[str, str]) -> None:
-    """All are of one shard, as every node is told."""
+    """All nodes have the same shard id."""
     addresses = {fields[1] for text in confs.values() for fields in known(text)}
     (shard,) = {at.partition(",,shard-id=")[2] for at in addresses}
     assert len(bytes.fromhex(shard)) == 20

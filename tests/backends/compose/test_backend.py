@@ -44,7 +44,7 @@ def unused(compose: list[str], tmp_path: Path) -> Iterator[Folder]:
 
 @pytest.fixture
 def backend(folder: Folder) -> Iterator[ComposeBackend]:
-    """What attached to it; its nodes run afterwards."""
+    """A backend attached to it. Afterwards its nodes run again."""
     backend = ComposeBackend(folder.path)
     backend.start(lambda _: None)
     yield backend
@@ -66,7 +66,7 @@ def engine() -> Iterator[Any]:
 
 
 def eventually(what: Callable[[], object], seconds: float = 20) -> object:
-    """The first true result of a call that may fail until then."""
+    """Return the first true result of a call that may fail until then."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -105,13 +105,13 @@ def test_clients(folder: Folder) -> None:
 
 
 def test_nobody_else(folder: Folder) -> None:
-    """Every node knows the three nodes, and none that is not there."""
+    """Every node knows the three nodes, and no others."""
     for node in folder.plan.topology.redis:
         assert len(folder.admin.redis(node.name).execute_command("CLUSTER NODES")) == 3
 
 
 def test_production_settings(folder: Folder) -> None:
-    """Forming leaves production's settings behind."""
+    """The formed cluster has production's settings."""
     for node in folder.plan.topology.redis:
         told = folder.admin.redis(node.name).config_get("cluster-node-timeout")
         assert told == {"cluster-node-timeout": "15000"}
@@ -127,7 +127,7 @@ def test_needs_the_password(folder: Folder) -> None:
 
 
 def test_proxies(folder: Folder) -> None:
-    """The proxies are there: one for each link."""
+    """There is one proxy for each link."""
     names: list[str] = []
     for zone in folder.plan.topology.zones:
         with closing(ToxiproxyClient(folder.plan.toxiproxy(zone.name))) as server:
@@ -139,7 +139,7 @@ def test_proxies(folder: Folder) -> None:
 
 
 def test_no_secret_shows(folder: Folder, engine: Any) -> None:
-    """Neither passwords nor keys in inspect, arguments or logs."""
+    """Passwords and keys are not in inspect, arguments or logs."""
     shown = []
     for container in containers_of(folder, engine).values():
         shown += [repr(container.attrs), container.logs().decode(errors="replace")]
@@ -153,7 +153,7 @@ def test_no_secret_shows(folder: Folder, engine: Any) -> None:
 
 
 def test_files_are_private(folder: Folder, engine: Any) -> None:
-    """The servers' files are for their own users alone."""
+    """Only their own users may read the servers' files."""
     listing = containers_of(folder, engine)["redis-a"].exec_run(
         ["ls", "-ln", "/cachesim/redis-a", "/cachesim/memcached-a"]
     )
@@ -175,7 +175,7 @@ def test_no_way_out(folder: Folder, engine: Any) -> None:
 
 
 def test_service_in_a_zone(folder: Folder) -> None:
-    """A service that joins a zone, as the README has it, knows the nodes by the same addresses."""
+    """A service that joins a zone, as the README shows, uses the same addresses."""
     (block,) = re.findall(r"```yaml\n(.*?)```", (folder.path / "README.md").read_text(), re.DOTALL)
     port = folder.plan.endpoint("redis-a").port
     script = (
@@ -201,9 +201,9 @@ def test_service_in_a_zone(folder: Folder) -> None:
 
 
 def test_restart(folder: Folder) -> None:
-    """After a restart, and after `down` and `up`, the cluster is there again, with its data.
+    """After a restart, and after `down` and `up`, the cluster is healthy, with its data.
 
-    Even if another node was the primary before.
+    That holds even if another node was the primary before.
     """
     folder.keep("kept", "yes")
     folder.admin.redis("redis-c").execute_command("CLUSTER FAILOVER", "TAKEOVER")
@@ -219,7 +219,7 @@ def test_restart(folder: Folder) -> None:
 
 
 def test_down_leaves_nothing(unused: Folder, engine: Any) -> None:
-    """`down -v` removes all; there are no volumes that it would not know of."""
+    """`down -v` removes everything, also all volumes."""
     unused.up()
     containers = containers_of(unused, engine)
     assert sorted(containers) == sorted([*NODES, "pod-a", "pod-b", "pod-c", "files", "form"])
@@ -249,7 +249,7 @@ def test_fresh_clone(unused: Folder) -> None:
 
 
 def test_kill_of_the_primary(folder: Folder, backend: ComposeBackend) -> None:
-    """A killed primary is gone for its clients; run again, it is back with what it had."""
+    """A killed primary is unreachable for its clients; started again, it has its data."""
     client = folder.through_links.redis("redis-a")
     client.set("before", "the kill")
     backend.kill("redis-a", "memcached-a")
@@ -265,7 +265,7 @@ def test_kill_of_the_primary(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_pause(folder: Folder, backend: ComposeBackend) -> None:
-    """A paused node answers nothing; when it is resumed, it goes on."""
+    """A paused node answers nothing; when it is resumed, it answers again."""
     with closing(folder.through_links.new_memcached("memcached-b")) as client:
         client.set("k", "v")
         backend.pause("memcached-b")
@@ -277,7 +277,7 @@ def test_pause(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_orderly_end(folder: Folder, backend: ComposeBackend) -> None:
-    """A node that was shut down said so, and can run again."""
+    """A node that is shut down logs it, and can be started again."""
     backend.shut_down("redis-c")
     assert backend.state("redis-c") is NodeState.STOPPED
     assert "bye bye" in backend.logs("redis-c")
@@ -286,7 +286,7 @@ def test_orderly_end(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_toxic(folder: Folder, backend: ComposeBackend) -> None:
-    """A toxic on a link is what its clients see, and others don't."""
+    """A toxic affects the clients of its link, and no others."""
     link = "client-to-redis-a"
     with closing(ToxiproxyClient(backend.toxiproxy("a"))) as server:
         for client in (folder.through_links, folder.admin):
@@ -302,7 +302,7 @@ def test_toxic(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_new_toxiproxy(folder: Folder, backend: ComposeBackend) -> None:
-    """A zone's Toxiproxy can be replaced: its nodes are in the new one's network, links too."""
+    """A zone's Toxiproxy can be replaced: nodes and links work with the new one."""
     client = folder.through_links.redis("redis-a")
     client.set("k", "kept")
     with closing(ToxiproxyClient(backend.toxiproxy("a"))) as server:
@@ -315,14 +315,14 @@ def test_new_toxiproxy(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_addresses(folder: Folder, backend: ComposeBackend) -> None:
-    """The backend tells the addresses of the folder's plan."""
+    """The backend returns the addresses of the folder's plan."""
     for node in NODES:
         assert backend.endpoint(node) == folder.plan.endpoint(node)
         assert backend.admin(node) == folder.plan.admin(node)
 
 
 def test_start_undoes_what_was_left(folder: Folder) -> None:
-    """Toxics, disabled proxies and other roles, as a control plane that died leaves them, go."""
+    """Toxics, disabled proxies and other roles that a dead control plane has left are undone."""
     with closing(ToxiproxyClient(folder.plan.toxiproxy("b"))) as server:
         server.add_toxic("b-to-redis-a", "left", Latency(1000), Stream.UPSTREAM)
         server.set_enabled("client-to-memcached-b", False)
@@ -334,7 +334,7 @@ def test_start_undoes_what_was_left(folder: Folder) -> None:
 
 
 def test_start_leaves_the_well_alone(folder: Folder, backend: ComposeBackend) -> None:
-    """Who is connected while something attaches and leaves again, stays connected."""
+    """Clients stay connected while a backend attaches and detaches."""
     client = folder.through_links.redis("redis-a")
     before = client.client_id()
     other = ComposeBackend(folder.path)
@@ -345,13 +345,13 @@ def test_start_leaves_the_well_alone(folder: Folder, backend: ComposeBackend) ->
 
 
 def test_not_up(unused: Folder) -> None:
-    """What is not up is told, with the command that brings it up."""
+    """The error for a folder that is not up has the command that brings it up."""
     with pytest.raises(StartError, match=r"is not up.*docker compose -f .* up -d"):
         ComposeBackend(unused.path).start(lambda _: None)
 
 
 def test_node_is_down(folder: Folder, backend: ComposeBackend) -> None:
-    """A container that does not run is named, with what to do; then it works."""
+    """A container that is not running is named, with what to do; then it works."""
     backend.kill("memcached-c")
     with pytest.raises(StartError, match=r"memcached-c \(exited\).*up -d"):
         ComposeBackend(folder.path).start(lambda _: None)
@@ -360,7 +360,7 @@ def test_node_is_down(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_node_is_paused(folder: Folder, backend: ComposeBackend) -> None:
-    """A container that stands still is named, with what to do; then it works."""
+    """A paused container is named, with what to do; then it works."""
     backend.pause("redis-b")
     with pytest.raises(StartError, match=r"paused: redis-b.*unpause"):
         ComposeBackend(folder.path).start(lambda _: None)
@@ -369,7 +369,7 @@ def test_node_is_paused(folder: Folder, backend: ComposeBackend) -> None:
 
 
 def test_other_secrets(folder: Folder) -> None:
-    """Servers that have other secrets than the folder are told, with what to do."""
+    """The error for servers with other secrets than the folder says what to do."""
     kept = folder.path / "secrets.kept"
     (folder.path / "secrets").rename(kept)
     try:

@@ -1,4 +1,4 @@
-"""What `cachesim compose` writes."""
+"""The folder that `cachesim compose` writes, and the command."""
 
 import json
 import re
@@ -10,14 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachesim import Settings
-from cachesim.backends.compose.folder import BASE_PORT, read_folder, write_folder
+from cachesim.backends.compose.folder import read_folder, write_folder
 from cachesim.cli.app import main
 from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import hosts_in
 from cachesim.servers.credentials import acl_hash
 from cachesim.topology import production
-
-CHECKED_IN = Path(__file__).parents[3] / "compose"
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def public(folder: Path) -> dict[str, bytes]:
-    """All files but the secrets, by path."""
+    """All files except the secrets, by path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
     return {path: text for path, text in contents.items() if not path.startswith("secrets/")}
@@ -39,14 +37,6 @@ def secrets(folder: Path) -> dict[str, bytes]:
     """The secrets, by path."""
     files = (path for path in (folder / "secrets").rglob("*") if path.is_file())
     return {path.relative_to(folder / "secrets").as_posix(): path.read_bytes() for path in files}
-
-
-def test_checked_in(folder: Path) -> None:
-    """The folder in the repository is the default topology. If not: `cachesim compose compose`."""
-    written, there = public(folder), public(CHECKED_IN)
-    assert written.keys() == there.keys()
-    for path, content in written.items():
-        assert content == there[path], path
 
 
 def test_returns_what_it_wrote(tmp_path: Path) -> None:
@@ -63,7 +53,7 @@ def test_again_changes_nothing(folder: Path) -> None:
 
 
 def test_each_has_its_own_secrets(folder: Path, tmp_path: Path) -> None:
-    """Another folder has other secrets."""
+    """No two folders have the same secrets."""
     write_folder(tmp_path / "other", Settings())
     mine, other = secrets(folder), secrets(tmp_path / "other")
     assert mine.keys() == other.keys()
@@ -71,7 +61,7 @@ def test_each_has_its_own_secrets(folder: Path, tmp_path: Path) -> None:
 
 
 def test_secrets_are_secret(folder: Path) -> None:
-    """They are for this user alone, git does not see them, and they are nowhere else."""
+    """Only this user may read them, git ignores them, and no other file has them."""
     assert folder.joinpath("secrets").stat().st_mode & 0o077 == 0
     assert all(p.stat().st_mode & 0o077 == 0 for p in folder.joinpath("secrets").rglob("*"))
     assert folder.joinpath("secrets/.gitignore").read_text() == "*\n"
@@ -85,7 +75,7 @@ def test_secrets_are_secret(folder: Path) -> None:
 
 
 def test_a_token_of_ones_own(folder: Path) -> None:
-    """A token that the user puts there is kept, and the servers are given it."""
+    """A token that the user has written there is kept, and given to the servers."""
     mine = "of-my-own-0123456789"
     (folder / "secrets/token").write_text(f"{mine}\n")
     write_folder(folder, Settings())
@@ -96,7 +86,7 @@ def test_a_token_of_ones_own(folder: Path) -> None:
 
 
 def test_loads_what_was_written(tmp_path: Path) -> None:
-    """Whoever attaches gets the settings, the plan, the CA and the passwords."""
+    """Reading a folder gives the settings, the plan, the CA and the passwords."""
     given: dict[str, object] = {"engine": "valkey", "memory_scale": 0.02}
     given |= {"node_timeout_seconds": 5.0, "advertise_host": "cache.example"}
     write_folder(tmp_path / "it", Settings.model_validate(given), 20000)
@@ -106,55 +96,6 @@ def test_loads_what_was_written(tmp_path: Path) -> None:
     assert str(composed.plan.endpoint("redis-a")) == "127.0.0.1:20000"
     assert composed.ca == (tmp_path / "it/secrets/ca.pem").read_bytes()
     assert composed.credentials.token not in repr(composed)
-
-
-def test_proxies(folder: Path) -> None:
-    """Every link is a proxy of its zone's Toxiproxy, and a port is listened on once in a pod."""
-    names = []
-    for zone in "abc":
-        proxies = json.loads((folder / f"proxies/{zone}.json").read_text())
-        listeners = {proxy["listen"].rpartition(":")[2] for proxy in proxies}
-        assert len(listeners) == len(proxies) == 8
-        names += [proxy["name"] for proxy in proxies]
-    assert sorted(names) == sorted(link.name for link in production().links)
-
-
-def test_ports(folder: Path) -> None:
-    """All ports are different and from the base port on; what is published is on 127.0.0.1."""
-    plan = read_folder(folder).plan
-    used = [port for ports in plan.ports.values() for port in vars(ports).values()]
-    assert len(set(used)) == 18
-    assert min(used) == BASE_PORT
-    assert max(used) < BASE_PORT + 30
-    lines = (folder / "docker-compose.yml").read_text().splitlines()
-    published = [p for s in lines if "ports:" in s for p in json.loads(s.partition(": ")[2])]
-    assert len(published) == 15
-    assert all(port.startswith("127.0.0.1:") for port in published)
-
-
-def test_settings(tmp_path: Path) -> None:
-    """Settings reach images, commands, configuration and the name of the project."""
-    settings = Settings.model_validate(
-        {
-            "engine": "valkey", "name": "Demo.One", "valkey_image": "my.mirror/valkey:8$1",
-            "node_timeout_seconds": 3, "start_timeout_seconds": 7.5, "memory_scale": 0.5,
-            "advertise_host": "cache.example",
-        }
-    )  # fmt: skip
-    folder = tmp_path / "it"
-    write_folder(folder, settings)
-    composed = (folder / "docker-compose.yml").read_text()
-    assert composed.count('image: "my.mirror/valkey:8$$1"') == 2
-    assert 'command: ["valkey-server", "/cachesim/redis-b/redis.conf"]' in composed
-    assert 'command: ["3000", "8", "redis-a", "redis-b", "redis-c"]' in composed
-    assert 'command: ["memcached", "-m", "6144",' in composed
-    conf = (folder / "nodes/redis-c/redis.conf").read_text().splitlines()
-    assert "cluster-node-timeout 3000" in conf
-    assert "cluster-announce-hostname cache.example" in conf
-    assert f"maxmemory {5 * 2**30}" in conf
-    certified = hosts_in((folder / "secrets/redis-c/cert.pem").read_bytes())
-    assert certified == {"localhost", "127.0.0.1", "::1", "cache.example"}
-    assert (folder / ".env").read_text() == "COMPOSE_PROJECT_NAME=cachesim-demo-one\n"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +122,7 @@ def test_names(
 
 @pytest.mark.parametrize("base_port", [0, 1023, 65507, 70000])
 def test_no_such_ports(tmp_path: Path, base_port: int) -> None:
-    """A base port that leaves no room is told, and nothing is written."""
+    """A base port without room for all ports is refused, and nothing is written."""
     with pytest.raises(SettingsError, match=f"base_port = {base_port}.*1024 to 65506"):
         write_folder(tmp_path / "it", Settings(), base_port)
     assert not (tmp_path / "it").exists()
@@ -193,7 +134,7 @@ def test_last_ports(tmp_path: Path) -> None:
 
 
 def test_others_files_are_left_alone(tmp_path: Path) -> None:
-    """A folder with files of others is refused as it is."""
+    """A folder with files of others is refused and left as it was."""
     (tmp_path / "docker-compose.yml").write_text("services: {}")
     with pytest.raises(CachesimError, match=r"docker-compose\.yml.*empty or does not exist"):
         write_folder(tmp_path, Settings())
@@ -201,14 +142,14 @@ def test_others_files_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    """What can't be a folder is told."""
+    """A path that is a file is refused."""
     (tmp_path / "file").write_text("")
     with pytest.raises(CachesimError, match=r"file can't be written.*another folder"):
         write_folder(tmp_path / "file", Settings())
 
 
 def test_certificates_for_another_host(folder: Path) -> None:
-    """Kept certificates that don't fit the settings are told; drawn anew they do."""
+    """Certificates that don't fit the settings are refused; new ones fit."""
     settings = Settings.model_validate({"advertise_host": "cache.example"})
     with pytest.raises(CachesimError, match=r"not for cache\.example.*Remove .*secrets"):
         write_folder(folder, settings)
@@ -227,14 +168,14 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("path", "told"), DAMAGES.items())
 def test_damaged_secrets(folder: Path, path: str, told: str) -> None:
-    """Secrets that are not all there are told, and what to do."""
+    """Incomplete secrets are refused, with what to do."""
     (folder / path).unlink()
     with pytest.raises(CachesimError, match=f"{told}.*Remove .*secrets, run this again"):
         write_folder(folder, Settings())
 
 
 def test_no_certificate(folder: Path) -> None:
-    """A certificate that is none is told."""
+    """A damaged certificate is refused, with what to do."""
     (folder / "secrets/redis-a/cert.pem").write_text("nothing")
     with pytest.raises(CachesimError, match=r"damaged.*Remove .*secrets, run this again"):
         write_folder(folder, Settings())
@@ -262,7 +203,7 @@ def no_secrets(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [no_folder, no_manifest, half_a_manifest, no_secrets])
 def test_not_loaded(folder: Path, damage: Callable[[Path], None]) -> None:
-    """What can't be attached to tells what to run."""
+    """The error for a folder that can't be read says what to run."""
     damage(folder)
     with pytest.raises(StartError, match=r"`cachesim compose .*compose`, and bring it up"):
         read_folder(folder)
@@ -277,7 +218,7 @@ def compose(*arguments: str) -> Result:
 
 
 def test_command(alone: Path) -> None:
-    """It writes the folder, and tells what to do next."""
+    """It writes the folder, and says what to do next."""
     result = compose("demo", "--engine", "valkey", "--base-port", "20000")
     assert result.exit_code == 0, result.stderr
     files = [path for path in (alone / "demo").rglob("*") if path.is_file()]
@@ -293,7 +234,7 @@ def test_command(alone: Path) -> None:
 
 
 def test_command_json(alone: Path) -> None:
-    """For programs it gives the same as JSON, and no secret."""
+    """With `--json` it prints the same as JSON, without secrets."""
     result = compose("demo", "--json")
     said = json.loads(result.stdout)
     assert said["folder"] == str(alone / "demo")
@@ -305,7 +246,7 @@ def test_command_json(alone: Path) -> None:
 
 
 def test_command_keeps_what_is_not_given(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever clones a folder gets the same by `cachesim compose`; what is given is changed."""
+    """Run on a clone, it writes the same folder; only what is given is changed."""
     options = ["--name", "mine", "--engine", "valkey", "--advertise-host", "cache.example"]
     compose("demo", *options, "--base-port", "20000")
     folder = alone / "demo"
@@ -335,7 +276,7 @@ def test_command_keeps_what_is_not_given(alone: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_command_mistakes(alone: Path, arguments: list[str], told: str) -> None:
-    """A mistake is told with what to do, and nothing is written."""
+    """The error for a mistake says what to do, and nothing is written."""
     (alone / "others").mkdir()
     (alone / "others/mine.txt").write_text("mine")
     result = compose(*arguments)

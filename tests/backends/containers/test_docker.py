@@ -1,4 +1,4 @@
-"""The Docker backend: what only containers have, and what is left of them."""
+"""The Docker backend: what only containers have, and their removal."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def folders_of(name: str) -> list[Path]:
 
 
 def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
-    """Neither token nor keys in inspect, arguments, logs, reprs or the event log."""
+    """Token and keys are not in inspect, arguments, logs, reprs or the event log."""
     token = sim.env()["CACHESIM_REDIS_PASSWORD"]
     admin = sim._carrier.credentials.admin_password
     shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._carrier.credentials)]
@@ -91,7 +91,7 @@ def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
 
 
 def test_files_are_private(sim: Simulator) -> None:
-    """The files that hold secrets are for this user alone, and so are the servers' own."""
+    """Only this user may read the files with secrets, and only the servers their own."""
     folder = Path(sim.env()["CACHESIM_CA_FILE"]).parent
     assert folder.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
@@ -115,7 +115,7 @@ def test_no_way_out(sim: Simulator, engine: Any) -> None:
 
 
 def ask_without_reading(sim: Simulator) -> ssl.SSLSocket:
-    """A client of redis-a that asks for more than is buffered anywhere, and does not read it."""
+    """Return a client of redis-a that requests more than all buffers hold, and does not read."""
     with closing(through_link(sim, "redis-a")) as client:
         client.set("large", b"x" * 5_000_000)
     sock = raw_tls(sim, sim.nodes["redis-a"].endpoint)
@@ -127,9 +127,9 @@ def ask_without_reading(sim: Simulator) -> ssl.SSLSocket:
 
 
 def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
-    """Let redis-a's client link stand still, as a change of a toxic by hand does; gives its API.
+    """Block redis-a's client link, by changing a toxic by hand; return the client and the API.
 
-    Toxiproxy is caught by it most of the time only.
+    Toxiproxy does not block each time, so it is repeated.
     """
     server = ToxiproxyClient(sim.carrier.toxiproxy("a"), timeout=0.5)
     while True:
@@ -144,7 +144,7 @@ def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
 
 
 def test_receiver_that_does_not_read(sim: Simulator) -> None:
-    """A proxy that such a receiver has frozen is made anew, and the nodes do not notice."""
+    """A proxy that such a receiver blocks is replaced, and the nodes are not restarted."""
     runs = {name: run_of(sim, name) for name in ("redis-a", "memcached-a")}
     mark = sim.events.mark()
     sock, server = freeze(sim)
@@ -164,7 +164,7 @@ def test_receiver_that_does_not_read(sim: Simulator) -> None:
 
 
 def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
-    """When a client has come meanwhile, the zone is started again; faults and a pause stay."""
+    """If a client has connected meanwhile, the zone is restarted; faults and a pause stay."""
     mark = sim.events.mark()
     sock, server = freeze(sim)
     late = socket.create_connection(("127.0.0.1", sim.nodes["redis-a"].endpoint.port))
@@ -186,14 +186,14 @@ def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
 
 
 def run_of(sim: Simulator, node: str) -> str:
-    """When a node's container was started last."""
+    """Return when a node's container was last started."""
     container = sim.carrier._containers[node]  # type: ignore[attr-defined]
     container.reload()
     return str(container.attrs["State"]["StartedAt"])
 
 
 def test_ports_of_links_are_reserved(sim: Simulator) -> None:
-    """Inside a pod no connection may take the port of a link that is disabled for a while."""
+    """In a pod no outgoing connection may take the port of a disabled link."""
     read = sim.carrier._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
         ["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"]
     )
@@ -207,7 +207,7 @@ def test_ports_of_links_are_reserved(sim: Simulator) -> None:
 
 
 def test_settings_outlive_a_restart(sim: Simulator) -> None:
-    """A node that was started again has `cluster-node-timeout` as it was chosen."""
+    """A restarted node has the chosen `cluster-node-timeout`."""
 
     def has_timeout(node: str) -> bool:
         client = sim._admin.redis(node)
@@ -237,7 +237,7 @@ def test_nothing_is_left(engine: Any) -> None:
 
 
 def test_an_exception_leaves_nothing(engine: Any) -> None:
-    """An exception in the block takes the topology down and goes on."""
+    """An exception in the block takes the topology down and propagates."""
     sim = Simulator(backend="docker")
 
     def fail() -> None:
@@ -272,7 +272,7 @@ def run(name: str, how: str) -> "subprocess.Popen[str]":
 
 
 def test_an_exit_without_stop_leaves_nothing(engine: Any) -> None:
-    """An interpreter that ends takes its topology with it."""
+    """An interpreter that exits takes its topology down."""
     with run("exits", "leave") as process:
         process.communicate(timeout=60)
     assert process.returncode == 0
@@ -297,7 +297,7 @@ def test_interrupted_start_leaves_nothing(engine: Any, moment: str) -> None:
 
 @pytest.mark.parametrize("moment", ["starting", "ready"])
 def test_killed_owner_is_cleaned_up_after(engine: Any, moment: str) -> None:
-    """What a killed process left, the next start removes, and nothing of others."""
+    """The next start removes what a killed process left, and nothing else."""
     name = f"killed-{moment}"
     with run(name, "wait") as process:
         assert process.stdout is not None
@@ -331,9 +331,9 @@ with Simulator(name=sys.argv[1], backend="docker"):
 
 
 def test_reaper(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where testcontainers' reaper is, it is told of everything, and when the process is killed.
+    """Testcontainers' reaper, if present, learns of everything, and of the end of the process.
 
-    The test plays it. An image that is there stands for its own.
+    The test plays the reaper. A present image stands for the reaper's own.
     """
     monkeypatch.setenv("TESTCONTAINERS_RYUK_DISABLED", "false")
     monkeypatch.setenv("RYUK_CONTAINER_IMAGE", engine.images.get(Settings().toxiproxy_image).id)
@@ -347,13 +347,13 @@ def test_reaper(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 assert len(reaped) == 11
                 assert set(map(repr, reaped)) == set(map(repr, left_of(engine, "reaped")))
                 process.kill()
-                assert lines.read() == ""  # it is told at once
+                assert lines.read() == ""  # it learns of the end at once
     remove_orphans()
     assert left_of(engine, "reaped") == []
 
 
 def test_name_in_use(sim: Simulator, engine: Any) -> None:
-    """A name that a living topology has is refused, and that topology lives on."""
+    """The name of a running topology is refused, and that topology is left alone."""
     with pytest.raises(NameInUse, match=f"{sim.name}.*another name"):
         Simulator(backend="docker", name=sim.name).start()
     assert len(left_of(engine, sim.name)) == 11
@@ -361,7 +361,7 @@ def test_name_in_use(sim: Simulator, engine: Any) -> None:
 
 
 def test_image_missing(engine: Any) -> None:
-    """An image that can't be had is named, with the setting to change."""
+    """An image that can't be pulled is named, with the setting to change."""
     sim = Simulator(backend="docker", memcached_image="cachesim.invalid/nothing:1")
     with pytest.raises(ImageMissing, match=r"cachesim.invalid/nothing:1.*memcached_image"):
         sim.start()
@@ -369,14 +369,14 @@ def test_image_missing(engine: Any) -> None:
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No engine: where it was looked for, and what to do."""
+    """Without an engine, the error says where it was expected, and what to do."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(BackendUnavailable, match=r"none\.sock.*Start Docker.*DOCKER_HOST"):
         Simulator(backend="docker").start()
 
 
 def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
-    """A port that was taken meanwhile costs another try; always taken, it is told."""
+    """A port that was taken meanwhile costs another attempt; the last one fails."""
     from cachesim.backends.containers import docker as backend
 
     draw = backend._free_ports

@@ -1,0 +1,35 @@
+"""The choice of a backend."""
+
+from typing import Any
+
+import pytest
+
+from cachesim.backends.selection import choose
+from cachesim.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+def test_choice_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no engine answers, it is the embedded backend, and the reason has the error."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    backend, reason = choose(Settings())
+    assert backend == "embedded"
+    assert "refused" in reason
+
+
+@pytest.mark.usefixtures("require_docker")
+def test_choice_with_an_engine() -> None:
+    """An engine with the images is chosen; if one is missing, only if it may be pulled."""
+    assert choose(Settings())[0] == "docker"
+    lacking: dict[str, Any] = {"memcached_image": "cachesim.invalid/nothing:1"}
+    assert choose(Settings(**lacking))[0] == "docker"
+    backend, reason = choose(Settings(**lacking, pull_images="never"))
+    assert backend == "embedded"
+    assert "cachesim.invalid/nothing:1 is missing" in reason
+
+
+def test_what_was_chosen_is_taken() -> None:
+    """A backend that the settings name is chosen without a check."""
+    assert choose(Settings(backend="docker"))[0] == "docker"
+    assert choose(Settings(backend="embedded"))[0] == "embedded"
