@@ -18,12 +18,11 @@ from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy, Log
 
 from benchmarks.measure import Row, comparison, in_turns, seconds
 from cachesim import Simulator
-from cachesim.backends.address_plan import TOXIPROXY_PORT
+from cachesim.backends.address_plan import SERVER_PORTS, TOXIPROXY_PORT, pod_name
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.credentials import Credentials
 from cachesim.servers.memcached_config import MEMCACHED_PORT, memcached_command
 from cachesim.servers.redis_config import (
-    BUS_PORT,
     REDIS_PORT,
     AnnouncedPorts,
     auth_conf,
@@ -36,7 +35,6 @@ from cachesim.settings import load_settings
 from cachesim.topology import CLIENT, Link, Node, Service, production
 
 _PEER = "testcontainers, one after the other"
-_PORTS = {Service.REDIS: REDIS_PORT, Service.BUS: BUS_PORT, Service.MEMCACHED: MEMCACHED_PORT}
 _FOLDER = "/files"
 
 
@@ -83,12 +81,13 @@ class _Peer:
         """Start all, waiting for each."""
         self._network = network = Network().create()
         for zone in self._topology.zones:
+            name = pod_name(zone.name)
             pod = (
                 DockerContainer(self._settings.toxiproxy_image)
-                .with_command(["-host=0.0.0.0", f"-config={_FOLDER}/pod-{zone.name}/proxies.json"])
-                .with_copy_into_container(self._folder / f"pod-{zone.name}", _FOLDER)
+                .with_command(["-host=0.0.0.0", f"-config={_FOLDER}/{name}/proxies.json"])
+                .with_copy_into_container(self._folder / name, _FOLDER)
                 .with_network(network)
-                .with_network_aliases(f"pod-{zone.name}")
+                .with_network_aliases(name)
                 .with_exposed_ports(TOXIPROXY_PORT, REDIS_PORT, MEMCACHED_PORT)
                 .waiting_for(LogMessageWaitStrategy("Starting Toxiproxy HTTP server"))
             )
@@ -141,7 +140,7 @@ class _Peer:
                 for link in self._topology.links
                 if link.home == zone.name
             ]
-            self._write(f"pod-{zone.name}/proxies.json", json.dumps(proxies))
+            self._write(f"{pod_name(zone.name)}/proxies.json", json.dumps(proxies))
         for node in self._topology.nodes:
             certificate = ca.issue(node.name)
             self._write(f"{node.name}/ca.pem", ca.pem.decode())
@@ -174,8 +173,8 @@ class _Peer:
 
 
 def _upstream(link: Link) -> str:
-    host = "127.0.0.1" if link.source == CLIENT else f"pod-{link.target_zone}"
-    return f"{host}:{_PORTS[link.service]}"
+    host = "127.0.0.1" if link.source == CLIENT else pod_name(link.target_zone)
+    return f"{host}:{SERVER_PORTS[link.service]}"
 
 
 def _free_port() -> int:

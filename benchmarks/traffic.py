@@ -16,6 +16,7 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from benchmarks.measure import Row, Side, comparison, in_turns, seconds
 from cachesim import Simulator
+from cachesim.backends.address_plan import pod_name
 from cachesim.servers.redis_config import REDIS_PORT
 
 _COMMANDS = 500
@@ -79,7 +80,7 @@ def _admin_port(sim: Simulator, zone: str) -> int:
     """The published port of a zone's Redis server itself."""
     engine = docker.from_env()
     try:
-        pod = engine.containers.get(f"cachesim-{sim.name}-pod-{zone}")
+        pod = engine.containers.get(f"cachesim-{sim.name}-{pod_name(zone)}")
         published = pod.ports[f"{REDIS_PORT}/tcp"]
         if not published:
             raise RuntimeError(f"the admin port of az-{zone} is not published")
