@@ -1,6 +1,6 @@
-"""The directive `generated`: Markdown that is made from the code, so that it can't be out of date.
+"""The directive `generated`: Markdown that is made from the code, so it is never out of date.
 
-Each function here makes one piece, and is named by the directive's argument.
+Each function in `PIECES` makes one piece of a page. The directive's argument is its name.
 """
 
 import ast
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """The lines of a table."""
+    """Yield the lines of a Markdown table."""
     columns = list(head)
     for cells in (columns, ["---"] * len(columns), *rows):
         escaped = (cell.replace("|", r"\|") for cell in cells)
@@ -36,7 +36,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def code(text: object) -> str:
-    """Text as code; nothing for nothing."""
+    """Return a text in backticks; "" for None or ""."""
     return f"`{text}`" if text not in ("", None) else ""
 
 
@@ -44,7 +44,7 @@ def code(text: object) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Every setting, with its default and its variable."""
+    """List every setting, with its default and its variable."""
     yield from table(
         ("name", "default", "variable", "meaning"),
         (
@@ -68,7 +68,7 @@ def _written(default: object) -> str:
 
 
 def variables() -> Iterator[str]:
-    """What `cachesim env` prints."""
+    """List the variables that `cachesim env` prints."""
     yield from table(("variable", "is"), ((code(name), text) for name, text in MEANINGS.items()))
 
 
@@ -76,7 +76,7 @@ def variables() -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """The command and every command of it, in the order of the alphabet."""
+    """Describe `cachesim` and its commands, in alphabetical order."""
     yield from _command(click.Context(cli.main, info_name="cachesim"))
 
 
@@ -99,13 +99,13 @@ def _command(context: click.Context) -> Iterator[str]:
 
 
 def exit_codes() -> Iterator[str]:
-    """What the exit codes mean."""
+    """Explain the exit codes."""
     _, head, text = (cli.__doc__ or "").partition("Exit codes:")
     yield from _plain(head + text)
 
 
 def _plain(text: str | None) -> list[str]:
-    # Help is no Markdown; a backspace alone on a line keeps click from wrapping what follows.
+    # Help is not Markdown. A line with only a backspace tells click not to wrap the next paragraph.
     escaped = re.sub(r"[*<]", r"\\\g<0>", cleandoc(text or "").replace("\b\n", ""))
     return escaped.splitlines()
 
@@ -114,7 +114,7 @@ def _plain(text: str | None) -> list[str]:
 
 
 def fixtures() -> Iterator[str]:
-    """Every fixture, with its scope and what it gives."""
+    """List every fixture, with its scope, its type and its first line."""
     source = ast.parse(Path(pytest_cachesim.__file__).read_text(encoding="utf-8"))
     yield from table(
         ("fixture", "scope", "type", "is"),
@@ -150,7 +150,7 @@ def _first_line(function: ast.FunctionDef) -> str:
 
 
 class _Recorder:
-    """Takes the plugin's options as pytest's parser would."""
+    """Records the plugin's options, in place of pytest's parser."""
 
     def __init__(self) -> None:
         self.options: dict[str, str] = {}
@@ -167,7 +167,7 @@ class _Recorder:
 
 
 def options() -> Iterator[str]:
-    """Every option of the plugin, with the configuration value that is named as it is."""
+    """List every option of the plugin, with its configuration value."""
     recorder = _Recorder()
     pytest_cachesim.pytest_addoption(cast(pytest.Parser, recorder))
     rows = []
@@ -179,7 +179,7 @@ def options() -> Iterator[str]:
 
 
 def marker() -> Iterator[str]:
-    """The marker, and what it is for."""
+    """Describe the marker."""
     call, _, text = pytest_cachesim.MARKER.partition(": ")
     yield f"`@pytest.mark.{call}`: {text}."
 
@@ -188,9 +188,10 @@ def marker() -> Iterator[str]:
 
 
 def file(path: str) -> Iterator[str]:
-    """A file of this repository: Markdown as a section, others as code. Nothing if it is not there.
+    """Include a file of this repository: Markdown as a section, others as code.
 
-    Its links to other files are left out: they begin in another folder.
+    A missing file gives nothing. Links to other files become plain text, as they are relative to
+    another folder.
     """
     found = ROOT / path
     if not found.is_file():
@@ -225,7 +226,7 @@ _STYLE = """<style>
 
 
 def _picture(width: int, height: int, label: str, parts: Iterable[str]) -> Iterator[str]:
-    # In the page itself and with the theme's colours, so that it can be read in light and in dark.
+    # Inline SVG with the theme's colours, so that it is readable in light and in dark mode.
     yield "<div>"
     yield f'<svg class="picture" viewBox="0 0 {width} {height}" width="{width}" role="img"'
     yield f' xmlns="http://www.w3.org/2000/svg" aria-label="{html.escape(label)}">'
@@ -247,7 +248,7 @@ def _arrow(path: str) -> str:
 
 
 def address_plan() -> Iterator[str]:
-    """The one address of a node, from everywhere: the links to it, by name."""
+    """Draw the links to the primary: one address, another link from each place."""
     topology = production()
     target = topology.node(topology.shards[0].first_primary)
     links = [k for k in topology.links if k.target == target.name and k.service is target.service]
@@ -275,18 +276,18 @@ def address_plan() -> Iterator[str]:
                 yield _arrow(f"M{here} 42 V{proxies - 2}")
                 yield _text(here, 68, f"127.0.0.1:P({target})", "code label")
                 yield _arrow(f"M{here} {proxies + 74} V{servers - 2}")
-            else:  # a replica's way: up to its own zone's proxy, and from there to the primary
+            else:  # from a replica to its own zone's proxy, and from there to the primary
                 order = 1 + list(left).index(link.home)
                 end, bend = here + 20 * order, proxies + 78 + 9 * order
                 yield _arrow(f"M{x + 170} {servers} V{proxies + 76}")
                 yield _arrow(f"M{x + 50} {proxies + 74} V{bend} H{end} V{servers - 2}")
 
-    label = f"The address of {target}: from each place it leads over another link"
+    label = f"The address of {target}: from each place it uses another link"
     yield from _picture(760, 324, label, parts())
 
 
 def transitions() -> Iterator[str]:
-    """What moves the control plane from state to state: a picture, and the same as a table."""
+    """Draw the control plane's states and transitions, and list them in a table."""
     step, middle, high, wide = 200, 150, 34, 110
     centres = {state: 75 + step * i for i, state in enumerate(State)}
 
@@ -304,7 +305,7 @@ def transitions() -> Iterator[str]:
         edge = middle + side * high / 2
         peak = edge + side * (10 + 52 * steps)
         yield _arrow(f"M{begin} {edge:g} C{begin} {peak:g} {stop} {peak:g} {stop} {edge:g}")
-        # The curve goes three quarters of the way to its control points.
+        # The peak of the curve is three quarters of the way to its control points.
         yield _text((begin + stop) / 2, edge + 0.75 * (peak - edge) + 4, signal, "label")
 
     yield from _picture(750, 300, "The states of the control plane", parts())
@@ -335,13 +336,13 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
 
 
 class Generated(SphinxDirective):
-    """Puts a piece into the page: its name, and for `file` the path."""
+    """Put a piece into the page. Arguments: the piece's name, and for `file` a path."""
 
     required_arguments = 1
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make it, whatever has changed since the last build."""
+        """Make the piece again in each build."""
         self.env.note_reread()
         piece, *rest = self.arguments
         lines = "\n".join(PIECES[piece](*rest))
@@ -349,6 +350,6 @@ class Generated(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add the directive."""
+    """Register the directive with Sphinx."""
     app.add_directive("generated", Generated)
     return {"parallel_read_safe": True}
