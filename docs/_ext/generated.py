@@ -69,7 +69,8 @@ def _written(default: object) -> str:
 
 def variables() -> Iterator[str]:
     """List the variables that `cachesim env` prints."""
-    yield from table(("variable", "is"), ((code(name), text) for name, text in MEANINGS.items()))
+    rows = ((code(name), text) for name, text in MEANINGS.items())
+    yield from table(("variable", "meaning"), rows)
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -114,12 +115,12 @@ def _plain(text: str | None) -> list[str]:
 
 
 def fixtures() -> Iterator[str]:
-    """List every fixture, with its scope, its type and its first line."""
+    """List every fixture, with its scope, its type and its docstring."""
     source = ast.parse(Path(pytest_cachesim.__file__).read_text(encoding="utf-8"))
     yield from table(
-        ("fixture", "scope", "type", "is"),
+        ("fixture", "scope", "type", "meaning"),
         (
-            (code(function.name), _scope(decorator), code(_type(function)), _first_line(function))
+            (code(function.name), _scope(decorator), code(_type(function)), _docstring(function))
             for function in source.body
             if isinstance(function, ast.FunctionDef)
             for decorator in function.decorator_list
@@ -145,7 +146,7 @@ def _type(function: ast.FunctionDef) -> str:
     return re.sub(r"^(?:Async)?(?:Iterator|Generator)\[(\w+).*", r"\1", text)
 
 
-def _first_line(function: ast.FunctionDef) -> str:
+def _docstring(function: ast.FunctionDef) -> str:
     return (ast.get_docstring(function) or "").replace("\n", " ")
 
 
@@ -175,7 +176,7 @@ def options() -> Iterator[str]:
         value = option.removeprefix("--").replace("-", "_")
         rows.append((code(option), code(value) if recorder.values.pop(value, "") else "", text))
     rows += [("", code(value), text) for value, text in recorder.values.items()]
-    yield from table(("option", "configuration value", "does"), rows)
+    yield from table(("option", "configuration value", "meaning"), rows)
 
 
 def marker() -> Iterator[str]:
