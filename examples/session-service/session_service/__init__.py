@@ -1,1 +1,1 @@
-"""A small service: who is logged in is in Redis, what APIs answered is in Memcached."""
+"""A small service with sessions in Redis and cached API answers in Memcached."""

@@ -1,7 +1,7 @@
-"""What APIs answered, in Memcached: `api:{service}:{endpoint}:{hash(params)}`, JSON, with a TTL.
+"""API answers in Memcached: `api:{service}:{endpoint}:{hash(params)}`, JSON, with a TTL.
 
-It is a cache: whatever goes wrong with it, the answer comes from the API itself. A node that fails
-costs one timeout, and then nothing until `dead_timeout` is over.
+If the cache fails, the answer comes from the API itself. A node that fails costs one timeout. Then
+it is not used until `dead_timeout` is over.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ class ApiCache:
         self._memcached = memcached
 
     def get(self, key: str, ttl: int, fetch: Callable[[], Any]) -> Any:
-        """What is cached, or else what the API says.
+        """Return the cached answer, or else the API's.
 
         Args:
             ttl: seconds for which an answer may be used again.
-            fetch: asks the API; its answer has to fit into JSON.
+            fetch: asks the API; its answer must be JSON-serialisable.
         """
         value = self._quietly(lambda: self._memcached.get(key))
         if value is not None:
@@ -41,38 +41,38 @@ class ApiCache:
 
     def close(self) -> None:
         """Close all connections."""
-        # HashClient's own method leaves out nodes that have just failed.
+        # HashClient's own method skips nodes that have just failed.
         for node in self._memcached.clients.values():
             node.close()
 
     def _quietly(self, command: Callable[[], Any]) -> Any:
         try:
             return command()
-        # Anything: besides its own errors and OSError, pymemcache raises RuntimeError when the pool
-        # is empty and ValueError when two threads find the same node dead.
+        # Every exception: besides its own errors and OSError, pymemcache raises RuntimeError when
+        # the pool is empty and ValueError when two threads find the same node dead.
         except Exception as error:
             _log.warning("API cache: %r", error)
             return None
 
 
 def key(service: str, endpoint: str, params: str | Mapping[str, object]) -> str:
-    """The key of an answer.
+    """Return the key of an answer.
 
     Args:
-        params: an id, which is part of the key as it is, or all parameters, which are hashed.
+        params: an id, which is part of the key unchanged, or all parameters, which are hashed.
     """
     if isinstance(params, Mapping):
         text = json.dumps(params, sort_keys=True).encode()
-        # 8 bytes: with millions of objects, 4 would make two of them share a key.
+        # 8 bytes: with 4 bytes, two of millions of objects would share a key.
         params = hashlib.blake2b(text, digest_size=8).hexdigest()
     return f"api:{service}:{endpoint}:{params}"
 
 
 def connect(nodes: Sequence[tuple[str, int]], dead_timeout: float = 60.0) -> ApiCache:
-    """The API cache on Memcached nodes, over TLS.
+    """Return the API cache on Memcached nodes, over TLS.
 
     Args:
-        dead_timeout: seconds for which a node that failed is left alone.
+        dead_timeout: seconds for which a failed node is not used.
     """
     return ApiCache(
         HashClient(
@@ -83,9 +83,9 @@ def connect(nodes: Sequence[tuple[str, int]], dead_timeout: float = 60.0) -> Api
             max_pool_size=10,
             tls_context=ssl.create_default_context(),
             no_delay=True,
-            # Otherwise nothing waits for the answer, and a write to a dead node seems to succeed.
+            # With noreply, a write to a dead node seems to succeed.
             default_noreply=False,
-            # The first failure takes a node out, and its keys go to the others.
+            # The first failure removes a node, and its keys go to the other nodes.
             retry_attempts=0,
             dead_timeout=dead_timeout,
         )

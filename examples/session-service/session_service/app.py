@@ -18,21 +18,21 @@ class Origin(Protocol):
     """The APIs whose answers are cached."""
 
     def products(self, category: str) -> list[str]:
-        """The products of a category."""
+        """Return the products of a category."""
         ...
 
     def profile(self, user_id: str) -> dict[str, Any]:
-        """What is known about a user."""
+        """Return a user's profile."""
         ...
 
 
 def create_app(origin: Origin, environ: Mapping[str, str] = os.environ) -> Flask:
-    """The service.
+    """Make the service.
 
     Args:
-        environ: `REDIS_NODES` and `MEMCACHED_NODES` (`host:port,host:port`), `REDIS_PASSWORD`, and
-            if need be `SESSION_SECONDS`, `SESSION_PATIENCE_SECONDS` and `CACHE_DEAD_SECONDS`. Whose
-            certificates are trusted is the system's business, or `SSL_CERT_FILE`'s.
+        environ: `REDIS_NODES` and `MEMCACHED_NODES` (`host:port,host:port`), `REDIS_PASSWORD`;
+            optional are `SESSION_SECONDS`, `SESSION_PATIENCE_SECONDS` and `CACHE_DEAD_SECONDS`. The
+            trusted certificates are the system's, or those of `SSL_CERT_FILE`.
     """
     app = Flask(__name__)
     store = sessions.connect(
@@ -53,7 +53,7 @@ def create_app(origin: Origin, environ: Mapping[str, str] = os.environ) -> Flask
 
     @app.post("/login")
     def login() -> Response:
-        # Whether it is them was found out elsewhere.
+        # The user was authenticated elsewhere.
         user_id = request.get_json()["user_id"]
         session = store.start(user_id, request.remote_addr or "", request.user_agent.string)
         response = jsonify(user_id=user_id)
@@ -96,7 +96,7 @@ def create_app(origin: Origin, environ: Mapping[str, str] = os.environ) -> Flask
 
     @app.errorhandler(SessionsUnavailable)
     def unavailable(_error: SessionsUnavailable) -> Response:
-        # Not 401: nobody was logged out.
+        # Not 401: the user is not logged out.
         response = jsonify(error="try again soon")
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER)

@@ -1,7 +1,7 @@
 """Sessions in Redis: `session:{id}`, JSON, seven days.
 
-Redis is where they live, so there is nothing to fall back to: while no primary answers, writes are
-tried again for a while, and reads are answered by a replica, whose data may be old.
+Sessions are stored in Redis only. While no primary answers, writes are retried for some seconds,
+and reads go to a replica, whose data may be old.
 """
 
 import json
@@ -20,23 +20,23 @@ from redis.retry import Retry
 TTL = timedelta(days=7)
 TIMEOUT = 0.5  # seconds, for connecting and for each answer
 _PAUSE = 0.05  # seconds between two tries
-_ACTIVITY_STEP = timedelta(minutes=1)  # not every request needs to be written down
+_ACTIVITY_STEP = timedelta(minutes=1)  # `last_activity` is written at most this often
 
-# "Redis Cluster cannot be connected" is no RedisError.
+# "Redis Cluster cannot be connected" is not a RedisError.
 _FAILURES = (RedisError, RedisClusterException, OSError)
 
 
 class SessionsUnavailable(Exception):
-    """Redis did not answer in time, or no node that answers could know."""
+    """Redis did not answer in time, or only replicas answer and they may not have the session."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """Who is logged in.
+    """A logged-in user's session.
 
     Attributes:
-        id: the secret that its owner has.
-        stale: whether it was read from a replica, and may have ended or changed meanwhile.
+        id: the secret in the user's cookie.
+        stale: whether it was read from a replica, so it may have ended or changed meanwhile.
     """
 
     id: str = field(repr=False)
@@ -50,14 +50,14 @@ class Session:
     stale: bool = False
 
     def to_json(self) -> str:
-        """The value in Redis."""
+        """Return the value in Redis."""
         value = asdict(self)
         del value["id"], value["stale"]
         return json.dumps(value, default=datetime.isoformat)
 
     @classmethod
     def from_json(cls, session_id: str, text: str | bytes, *, stale: bool = False) -> "Session":
-        """The session that a value in Redis stands for."""
+        """Make a session from its value in Redis."""
         value = json.loads(text)
         for moment in ("created_at", "last_activity"):
             value[moment] = datetime.fromisoformat(value[moment])
@@ -65,13 +65,13 @@ class Session:
 
 
 class Sessions:
-    """The sessions. Thread-safe.
+    """A session store. Thread-safe.
 
     Args:
-        primary: a client that reads and writes at the primary.
+        primary: a client that reads from and writes to the primary.
         replicas: a client that reads from replicas.
-        ttl: how long a session lives after it was last used.
-        patience: seconds for which a write is tried again.
+        ttl: how long a session lives after its last use.
+        patience: seconds for which a write is retried.
     """
 
     def __init__(
@@ -87,26 +87,26 @@ class Sessions:
         self._patience = patience
 
     def start(self, user_id: str, ip: str = "", user_agent: str = "") -> Session:
-        """Log somebody in.
+        """Log a user in.
 
         Raises:
-            SessionsUnavailable: nobody can log in now.
+            SessionsUnavailable: no primary accepted the write.
         """
         now = datetime.now(UTC)
         session = Session(secrets.token_hex(16), user_id, now, now, ip, user_agent)
         value = session.to_json()
-        # A write whose answer was lost is sent again, so it must be one that can be repeated.
+        # If the answer is lost, the write is sent again, so it must be safe to repeat.
         self._write(lambda: self._primary.set(_key(session.id), value, ex=self._ttl))
         return session
 
     def get(self, session_id: str) -> Session | None:
-        """The session, or None if there is none.
+        """Return the session, or None if there is none.
 
-        The primary knows. A replica is asked only if the primary does not answer, and believed only
-        if it has the session: one that it does not have may have been begun a moment ago.
+        The primary decides. A replica is asked only if the primary does not answer, and trusted
+        only if it has the session: a replica that lags does not have a new session yet.
 
         Raises:
-            SessionsUnavailable: whether there is one can't be known now.
+            SessionsUnavailable: no node can tell whether the session exists.
         """
         try:
             value, stale = self._primary.get(_key(session_id)), False
@@ -119,17 +119,17 @@ class Sessions:
         return None if value is None else Session.from_json(session_id, value, stale=stale)
 
     def touch(self, session: Session) -> bool:
-        """Note that the session was used, and let it live longer, if that's worth a write.
+        """Write `last_activity` and extend the session's life, at most once a minute.
 
         Returns:
-            Whether it was written down. It is not worth waiting for.
+            Whether it was written. A failed write is not retried.
         """
         now = datetime.now(UTC)
         if session.stale or now - session.last_activity < _ACTIVITY_STEP:
             return False
         value = replace(session, last_activity=now).to_json()
         try:
-            # xx: it may have been ended meanwhile, and must not come back to life.
+            # xx: if the session was ended meanwhile, do not create it again.
             return bool(self._primary.set(_key(session.id), value, ex=self._ttl, xx=True))
         except _FAILURES:
             return False
@@ -138,7 +138,7 @@ class Sessions:
         """Log out.
 
         Raises:
-            SessionsUnavailable: the session may still be there.
+            SessionsUnavailable: the session may still exist.
         """
         self._write(lambda: self._primary.delete(_key(session_id)))
 
@@ -148,7 +148,7 @@ class Sessions:
         self._replicas.close()
 
     def _ask_replicas(self, session_id: str) -> str | bytes | None:
-        for _ in range(2):  # they take turns, and one may be as dead as the primary
+        for _ in range(2):  # the client alternates between the replicas, and one may be dead too
             try:
                 return self._replicas.get(_key(session_id))
             except _FAILURES:
@@ -170,8 +170,8 @@ class Sessions:
                 time.sleep(_PAUSE)
 
     def _look_for_primary(self, error: Exception) -> None:
-        # A primary that was replaced while it still ran refuses writes with NOREPLICAS. redis-py
-        # does not take that for a reason to ask who the primary is.
+        # A primary that still runs after a failover refuses writes with NOREPLICAS. redis-py does
+        # not look for the new primary on that error.
         if isinstance(error, ResponseError) and "NOREPLICAS" in str(error):
             try:
                 self._primary.nodes_manager.initialize()
@@ -180,10 +180,10 @@ class Sessions:
 
 
 def connect(nodes: Sequence[tuple[str, int]], password: str, **options: Any) -> Sessions:
-    """The sessions in a Redis cluster, over TLS.
+    """Return the sessions in a Redis cluster, over TLS.
 
     Args:
-        nodes: host and port of one node or more; the rest is found from there.
+        nodes: host and port of at least one node; the client discovers the others.
         options: further arguments of `Sessions`.
     """
 
@@ -195,7 +195,7 @@ def connect(nodes: Sequence[tuple[str, int]], password: str, **options: Any) -> 
             decode_responses=True,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
-            # Its default of ten makes a call wait for 5 s if nothing answers.
+            # With the default of ten retries, a call waits for 5 s if nothing answers.
             retry=Retry(NoBackoff(), 1),
             **more,
         )

@@ -1,4 +1,4 @@
-"""The service on cachesim's topology. Only this file knows that it is not production's."""
+"""Fixtures that connect the service to cachesim's topology. Only this file uses its variables."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ def origin() -> CountingOrigin:
 
 @pytest.fixture(scope="session")
 def environ(cachesim_env: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The service's own variables, as its deployment would set them."""
+    """The service's own variables, as its deployment sets them."""
     with pytest.MonkeyPatch.context() as patch:
-        # Every program that uses OpenSSL heeds it. It also spares redis-py the system's
-        # certificates, which it loads for each connection anew: 40 ms.
+        # Every program that uses OpenSSL reads it. Without it, redis-py loads the system's
+        # certificates for each connection: 40 ms.
         patch.setenv("SSL_CERT_FILE", cachesim_env["CACHESIM_CA_FILE"])
         yield {
             "REDIS_NODES": cachesim_env["CACHESIM_REDIS_NODES"],
@@ -35,11 +35,11 @@ def environ(cachesim_env: dict[str, str]) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def start_service(
-    cachesim: Simulator,  # noqa: ARG001 - so it begins and ends with each test's topology
+    cachesim: Simulator,  # noqa: ARG001 - so that it starts after each test's reset
     environ: dict[str, str],
     origin: CountingOrigin,
 ) -> Iterator[Callable[..., Flask]]:
-    """Starts the service, with other variables if need be."""
+    """A function that starts the service, if needed with other variables."""
     with contextlib.ExitStack() as stack:
 
         def start(**variables: str) -> Flask:
@@ -59,16 +59,16 @@ def app(start_service: Callable[..., Flask]) -> Flask:
 
 @pytest.fixture
 def browser(app: Flask) -> FlaskClient:
-    """Somebody's browser, with its cookies."""
+    """A user's browser, with its cookies."""
     return app.test_client()
 
 
 @pytest.fixture
 def replicated(redis_cluster: RedisCluster) -> Callable[[], None]:
-    """Waits until both replicas have all that the primary has."""
+    """A function that waits until both replicas have everything that the primary has."""
 
     def wait() -> None:
-        # WAIT is about what its own connection has written.
+        # WAIT counts only the writes of its own connection.
         with redis_cluster.get_primaries()[0].redis_connection.client() as primary:
             primary.set("written-last", 1)
             assert primary.wait(2, 400) == 2

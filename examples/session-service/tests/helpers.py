@@ -1,4 +1,4 @@
-"""What several tests do."""
+"""Helpers of several tests."""
 
 import contextlib
 import time
@@ -10,18 +10,18 @@ from flask.testing import FlaskClient
 
 
 class CountingOrigin:
-    """The APIs behind the cache, which count how often they are asked."""
+    """The APIs behind the cache. Counts the calls."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
 
     def products(self, category: str) -> list[str]:
-        """Three products."""
+        """Return three products."""
         self.asked[category] += 1
         return [f"{category} {number}" for number in range(3)]
 
     def profile(self, user_id: str) -> dict[str, Any]:
-        """A name for everybody."""
+        """Return a profile with the same name for every user."""
         self.asked[user_id] += 1
         return {"id": user_id, "name": "John"}
 
@@ -36,7 +36,7 @@ def log_in(browser: FlaskClient, user_id: str = "user-789") -> str:
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Wait until a condition gives something true, and return that."""
+    """Wait until a condition returns something true, and return that."""
     end = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < end, f"not within {seconds} s"
@@ -46,7 +46,7 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 @contextlib.contextmanager
 def takes(least: float = 0.0, most: float = 60.0) -> Iterator[None]:
-    """Check how many seconds a block takes."""
+    """Assert how many seconds a block takes."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began

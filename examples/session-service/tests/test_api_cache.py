@@ -1,4 +1,4 @@
-"""The API cache goes, wholly or in part: answers come from the origin, and in time."""
+"""Some or all Memcached nodes are down: answers come from the origin, and in time."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ CATEGORIES = [f"category-{number}" for number in range(12)]
 
 
 def ask(browser: FlaskClient) -> None:
-    """Ask for all categories, and check the answers."""
+    """Request all categories, and check the answers."""
     for category in CATEGORIES:
         answer = browser.get("/products", query_string={"category": category})
         assert answer.status_code == 200
@@ -21,14 +21,14 @@ def ask(browser: FlaskClient) -> None:
 
 
 def asked_again(browser: FlaskClient, origin: CountingOrigin) -> int:
-    """How often the origin is asked when all is asked for."""
+    """Request all categories, and return how often the origin was called."""
     before = origin.asked.total()
     ask(browser)
     return origin.asked.total() - before
 
 
 def test_node_is_killed(cachesim: Simulator, browser: FlaskClient, origin: CountingOrigin) -> None:
-    """What the node had comes from the origin once, and then from the other nodes."""
+    """The node's keys come from the origin once, and then from the other nodes."""
     ask(browser)
     ask(browser)
     assert origin.asked.total() == len(CATEGORIES)
@@ -50,7 +50,7 @@ def test_node_hangs(cachesim: Simulator, browser: FlaskClient, origin: CountingO
 def test_all_nodes_are_gone(
     cachesim: Simulator, browser: FlaskClient, origin: CountingOrigin
 ) -> None:
-    """Without a cache the origin is asked each time."""
+    """Without a cache every request calls the origin."""
     cachesim.faults.kill(*(node.name for node in cachesim.memcached.values()))
     ask(browser)
     ask(browser)
@@ -58,7 +58,7 @@ def test_all_nodes_are_gone(
 
 
 def test_all_nodes_hang(cachesim: Simulator, browser: FlaskClient, origin: CountingOrigin) -> None:
-    """Three timeouts at most."""
+    """Three nodes that hang cost three timeouts at most."""
     links = cachesim.links.where(lambda link: link.name.startswith("client-to-memcached"))
     with cachesim.faults.blackhole(links):
         with takes(least=1.4, most=3.0):
@@ -69,7 +69,7 @@ def test_all_nodes_hang(cachesim: Simulator, browser: FlaskClient, origin: Count
 def test_nodes_come_back(
     cachesim: Simulator, start_service: Callable[..., Flask], origin: CountingOrigin
 ) -> None:
-    """Nodes that are back are used again: nothing is asked of the origin twice."""
+    """Nodes that are back are used again: the second request does not call the origin."""
     browser = start_service(CACHE_DEAD_SECONDS="0.3").test_client()
     with cachesim.faults.kill(*(node.name for node in cachesim.memcached.values())):
         ask(browser)
@@ -78,7 +78,7 @@ def test_nodes_come_back(
 
 
 def test_many_ask(cachesim: Simulator, app: Flask, origin: CountingOrigin) -> None:
-    """Many that find the same node dead at the same time all get their answers."""
+    """Many requests that find the same node dead at the same time all get their answers."""
     ask(app.test_client())
     with cachesim.faults.blackhole("client-to-memcached-b"), ThreadPoolExecutor(12) as threads:
         for future in [threads.submit(ask, app.test_client()) for _ in range(12)]:
@@ -87,7 +87,7 @@ def test_many_ask(cachesim: Simulator, app: Flask, origin: CountingOrigin) -> No
 
 
 def test_zone_without_power(cachesim: Simulator, browser: FlaskClient) -> None:
-    """A zone takes the primary and a third of the cache with it: a page needs both."""
+    """A zone without power takes the primary and a third of the cache with it."""
     log_in(browser)
     cachesim.zones["a"].lose_power()
     ask(browser)

@@ -1,4 +1,4 @@
-"""The primary is lost: nobody is logged out, nobody gets an error 500."""
+"""The primary is lost: no user is logged out, and no user gets an error 500."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ LOSSES: dict[str, Callable[[Simulator], object]] = {
 def test_session_survives(
     cachesim: Simulator, browser: FlaskClient, replicated: Callable[[], None], how: str
 ) -> None:
-    """Who was logged in still is, on another primary, and the next one can log in."""
+    """A user stays logged in on the new primary, and another user can log in."""
     log_in(browser)
     replicated()
     before = cachesim.redis.primary
@@ -41,8 +41,8 @@ def test_session_survives(
 
 
 def test_login_waits_for_the_new_primary(cachesim: Simulator, browser: FlaskClient) -> None:
-    """Who logs in while there is no primary waits a moment, and is logged in."""
-    # Detection and promotion together take half a second at least at speed 30.
+    """A login while there is no primary waits for the new one, and succeeds."""
+    # Detection and promotion together take at least half a second at speed 30.
     with takes(least=0.5, most=4.0):
         cachesim.redis.primary.kill()
         log_in(browser)
@@ -53,10 +53,10 @@ def test_login_waits_for_the_new_primary(cachesim: Simulator, browser: FlaskClie
 def test_reads_do_not_wait(
     cachesim: Simulator, browser: FlaskClient, replicated: Callable[[], None]
 ) -> None:
-    """While there is no primary a replica says who is logged in, and that this may be old."""
+    """While there is no primary, a read comes from a replica, and says that it may be stale."""
     log_in(browser)
     replicated()
-    with cachesim.control_plane.suspended():  # no failover comes in between
+    with cachesim.control_plane.suspended():  # no failover in this block
         cachesim.redis.primary.kill()
         assert browser.get("/me").json == {"user_id": "user-789", "stale": True}
     cachesim.redis.wait_for_failover()
@@ -66,7 +66,7 @@ def test_reads_do_not_wait(
 def test_no_node_answers(
     cachesim: Simulator, start_service: Callable[..., Flask], replicated: Callable[[], None]
 ) -> None:
-    """If no node answers, users are told to come back, in bounded time. Afterwards all is there."""
+    """If no node answers, users get a 503 in bounded time. Then the session is still there."""
     browser = start_service(SESSION_PATIENCE_SECONDS="0.2").test_client()
     log_in(browser)
     replicated()
@@ -82,7 +82,7 @@ def test_no_node_answers(
 
 
 def test_many_log_in(cachesim: Simulator, app: Flask) -> None:
-    """Browsers log in all the time: who was told that it worked is logged in afterwards."""
+    """Users log in during a failover: after a successful login the session exists."""
     done: list[FlaskClient] = []
     over = threading.Event()
 
@@ -103,9 +103,9 @@ def test_many_log_in(cachesim: Simulator, app: Flask) -> None:
         finally:
             over.set()
     for loop in loops:
-        loop.result()  # raises what went wrong there
+        loop.result()  # raises what the thread raised
     gone = sum(browser.get("/me").status_code == 401 for browser in done)
-    # What was on its way to the replicas, the dead primary has taken along. The event log tells.
+    # Writes that had not reached a replica are lost with the primary. The event log says so.
     assert gone <= 8
     if gone:
         until(lambda: cachesim.events.of("lost", mark))
@@ -114,7 +114,7 @@ def test_many_log_in(cachesim: Simulator, app: Flask) -> None:
 def test_logout_stays(
     cachesim: Simulator, app: Flask, browser: FlaskClient, replicated: Callable[[], None]
 ) -> None:
-    """Who logs out during a failover is out, also for a request that had begun before."""
+    """A logout during a failover holds, also for a request that began before it."""
     session_id = log_in(browser)
     sessions = app.extensions["sessions"]
     session = sessions.get(session_id)
@@ -135,7 +135,7 @@ def test_sessions_expire(
     replicated: Callable[[], None],
     redis_cluster: RedisCluster,
 ) -> None:
-    """The new primary goes on counting: seven days, or what else was asked for."""
+    """Sessions keep their expiry on the new primary: seven days, or another setting."""
     weekly, brief = start_service().test_client(), start_service(SESSION_SECONDS="1").test_client()
     key = f"session:{log_in(weekly)}"
     log_in(brief)
@@ -148,7 +148,7 @@ def test_sessions_expire(
 
 
 def test_lost_logins(cachesim: Simulator, app: Flask) -> None:
-    """What no replica has heard of is lost with the primary: those users have to log in again."""
+    """Writes that no replica has are lost with the primary: those users have to log in again."""
     mark, browsers = cachesim.events.mark(), []
     with cachesim.faults.replication_lag(2):
         end = time.monotonic() + 0.3
@@ -158,7 +158,7 @@ def test_lost_logins(cachesim: Simulator, app: Flask) -> None:
         cachesim.redis.primary.kill()
         cachesim.redis.wait_for_failover()
         assert all(browser.get("/me").status_code == 401 for browser in browsers)
-    # The control plane looks at the nodes 20 times a second. It does not know of the last ones.
+    # The control plane probes the nodes 20 times a second, so it misses the last writes.
     (lost,) = cachesim.events.of("lost", mark)
     assert lost.data["lost_bytes"] > 200
     log_in(browsers[0])

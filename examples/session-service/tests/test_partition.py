@@ -1,4 +1,4 @@
-"""Nodes that don't see each other, and replicas that are late."""
+"""Nodes that can't reach each other, and replicas that lag."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,14 +21,14 @@ def replica_reader(cachesim: Simulator) -> Iterator[RedisCluster]:
 
 
 def copies(reader: RedisCluster, session_id: str) -> int:
-    """How many of the two replicas have a session."""
+    """Return how many of the two replicas have a session."""
     return 2 - [reader.get(f"session:{session_id}") for _ in range(2)].count(None)
 
 
 def test_read_your_own_login(
     cachesim: Simulator, browser: FlaskClient, replica_reader: RedisCluster
 ) -> None:
-    """A replica that lags does not know who has just logged in. So the service asks the primary."""
+    """A replica that lags does not have a new session yet, so the service asks the primary."""
     with cachesim.faults.replication_lag(1):
         session_id = log_in(browser)
         assert copies(replica_reader, session_id) == 0
@@ -42,7 +42,7 @@ def test_see_your_own_logout(
     replica_reader: RedisCluster,
     replicated: Callable[[], None],
 ) -> None:
-    """To a replica that lags, who has just logged out is still logged in."""
+    """A replica that lags still has a session after the logout, so the service asks the primary."""
     session_id = log_in(browser)
     replicated()
     with cachesim.faults.replication_lag(1):
@@ -53,7 +53,7 @@ def test_see_your_own_logout(
 
 
 def test_replica_that_does_not_know(cachesim: Simulator, browser: FlaskClient) -> None:
-    """Without a primary, a replica that lags can't tell that one is not logged in."""
+    """Without a primary, a missing session on a replica that lags is a 503, not a 401."""
     with cachesim.faults.replication_lag(5), cachesim.control_plane.suspended():
         log_in(browser)
         cachesim.redis.primary.kill()
@@ -63,7 +63,7 @@ def test_replica_that_does_not_know(cachesim: Simulator, browser: FlaskClient) -
 def test_partition_between_zones(
     cachesim: Simulator, browser: FlaskClient, replica_reader: RedisCluster
 ) -> None:
-    """The primary and one replica don't see each other: users don't notice."""
+    """The primary and one replica can't reach each other: users don't notice."""
     with cachesim.faults.partition("a", "b"):
         session_id = log_in(browser)
         assert browser.get("/me").json == {"user_id": "user-789", "stale": False}
@@ -75,7 +75,7 @@ def test_partition_between_zones(
 def test_primary_on_its_own(
     cachesim: Simulator, app: Flask, replicated: Callable[[], None]
 ) -> None:
-    """No replica hears the primary, but users do: logins until the failover are lost."""
+    """Replicas can't reach the primary, but users can: logins until the failover are lost."""
     early, late = app.test_client(), app.test_client()
     mark = cachesim.events.mark()
     log_in(early)
@@ -93,7 +93,7 @@ def test_primary_on_its_own(
 def test_way_to_the_primary(
     cachesim: Simulator, start_service: Callable[..., Flask], replicated: Callable[[], None]
 ) -> None:
-    """Only this service does not reach the primary, so there is no failover: it can read."""
+    """Only this service can't reach the primary: no failover, and it can still read."""
     browser = start_service(SESSION_PATIENCE_SECONDS="0.2").test_client()
     log_in(browser)
     replicated()
@@ -107,7 +107,7 @@ def test_way_to_the_primary(
 def test_slow_replicas(
     cachesim: Simulator, browser: FlaskClient, replicated: Callable[[], None]
 ) -> None:
-    """Slow replicas slow nobody down, until they are all there is."""
+    """Slow replicas slow down reads only while there is no primary."""
     log_in(browser)
     replicated()
     with cachesim.faults.latency(["client-to-redis-b", "client-to-redis-c"], ms=100):
