@@ -1,8 +1,9 @@
 """Scripts and bytecode that are broken in many ways, to a node in this process: it must not mind.
 
-`python -m tests.embedded.redis.script_mutations --inputs 100000` gives each one to the primary of
-three nodes on one loop, as EVAL, SCRIPT LOAD and FUNCTION LOAD; what does not end is killed.
-Another node is asked all the time. Every now and then a script looks whether anything was left.
+`python -m tests.embedded.redis.scripting.script_mutations --inputs 100000` gives each one to the
+primary of three nodes on one loop, as EVAL, SCRIPT LOAD and FUNCTION LOAD; what does not end is
+killed. Another node is asked all the time. Every now and then a script looks whether anything was
+left.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from tests.embedded.mutations import HANG
 from tests.embedded.redis.scripting.script_mutations import try_many
 
 INPUTS, SEED = 150, 1
-"""`python -m tests.embedded.redis.script_mutations` does more."""
+"""`python -m tests.embedded.redis.scripting.script_mutations` does more."""
 
 
 def test_nothing_is_left_of_them(tmp_path: Path) -> None:
