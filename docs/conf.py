@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `sphinx-build -W -n docs docs/_build`."""
+"""Sphinx's configuration: `sphinx-build -W -n docs docs/_build`."""
 
 import sys
 from pathlib import Path
@@ -8,14 +8,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "pytest_plugin"), str(ROOT / "docs" / "_ex
 
 project = "cachesim"
 author = "The cachesim developers"
-copyright = author  # Sphinx's name for it
+copyright = author  # the name that Sphinx requires
 html_theme = "furo"
 html_title = "cachesim"
-smartquotes = False  # what is shown can be copied
+smartquotes = False  # so that readers can copy commands
 exclude_patterns = ["_build"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 
-# In docstrings as in Markdown, what is in single backticks is code.
+# In docstrings, as in Markdown, single backticks mean code.
 default_role = "literal"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -24,5 +24,5 @@ autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
-# Other projects' names, and ours that are told in words: there are no pages to link them to.
+# There are no pages for other projects' names, nor for our undocumented functions and aliases.
 nitpick_ignore_regex = [("py:.*", r"(?!cachesim\.).*"), ("py:.*", r"cachesim\..*\.[a-z_]+")]
