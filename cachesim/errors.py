@@ -13,6 +13,8 @@
     ├── ToxiproxyError          Toxiproxy's API answered with an error, or not in time
     │   └── ToxiproxyTimeout
     ├── FaultError              a fault could not be applied or healed
+    │   ├── InvalidFault        a fault, or a field of it, is wrong (also a ValueError)
+    │   │   └── UnknownName     it names what the topology does not have (also a KeyError)
     │   └── NoPower             the node's zone has no power
     └── FailoverTimeout         no failover was completed in time (also a TimeoutError)
 """
@@ -76,6 +78,16 @@ class ToxiproxyTimeout(ToxiproxyError):
 
 class FaultError(CachesimError):
     """A fault could not be applied or healed."""
+
+
+class InvalidFault(FaultError, ValueError):
+    """A fault that nobody could apply: its name, a field or a field's value is wrong."""
+
+
+class UnknownName(InvalidFault, KeyError):
+    """A fault names a link, a node or a zone that the topology does not have."""
+
+    __str__ = Exception.__str__  # KeyError's is the message's repr
 
 
 class NoPower(FaultError):

@@ -17,6 +17,8 @@ from cachesim.runs.rpc import Call, TakenDown, call, takes_calls
 
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
+    from cachesim.faults.catalogue import Catalogue
+    from cachesim.faults.spec import FaultSpec
 
 _ENDING = 90.0  # seconds that taking a topology down may take
 _STUCK = 5.0  # seconds after which a process that does not listen gets a signal
@@ -230,20 +232,48 @@ def doctor(*, as_json: bool) -> bool:
 # --- breaking -------------------------------------------------------------------------------
 
 
-def fault(
+def fault(name: str | None, fault: "FaultSpec", heal_after: float | None, *, as_json: bool) -> None:
+    """Apply a fault.
+
+    Args:
+        heal_after: seconds; None to leave it.
+    """
+    it = call(find_run(name), "fault", fault=fault.as_dict(), seconds=heal_after)
+    _tell(it, _applied(it), as_json)
+
+
+def apply_faults(
     name: str | None,
-    kind: str,
-    what: Mapping[str, Any],
-    seconds: float | None,
+    file: str,
+    catalogue: "Catalogue",
+    heal_after: float | None,
     *,
     as_json: bool,
 ) -> None:
-    """Begin a fault."""
-    run, arguments = find_run(name), dict(what)
-    links = arguments.pop("links", ())
-    it = call(run, "fault", kind=kind, arguments=arguments, links=links, seconds=seconds)
-    until = "" if seconds is None else f", healed in {seconds:g} s"
-    _tell(it, f"Fault {it['id']}: {it['kind']} on {it['target']}{until}.", as_json)
+    """Apply the faults of a file, all or none.
+
+    Args:
+        file: one fault as JSON, or a list; `-` for stdin.
+        heal_after: seconds; None to leave them.
+
+    Raises:
+        CachesimError: the message has the file, the position in the list and the field.
+    """
+    run, where = find_run(name), "stdin" if file == "-" else file
+    try:
+        data = _read_json(file)
+        fault = catalogue.read_list(data) if isinstance(data, list) else catalogue.read(data)
+        value = [it.as_dict() for it in fault] if isinstance(fault, list) else fault.as_dict()
+        applied = call(run, "fault", fault=value, seconds=heal_after)
+    except (OSError, ValueError) as error:
+        raise CachesimError(f"{where}: {error}") from error
+    lines = map(_applied, applied if isinstance(applied, list) else [applied])
+    _tell(applied, "\n".join(lines), as_json)
+
+
+def _applied(it: Mapping[str, Any]) -> str:
+    until = "" if it["seconds"] is None else f", healed in {it['seconds']:g} s"
+    return f"Fault {it['id']}: {it['kind']} on {it['target']}{until}."
 
 
 def faults(name: str | None, *, links: bool, as_json: bool) -> None:
@@ -302,6 +332,30 @@ def _answers(run: Run, operation: str, follow: bool, **arguments: object) -> Ite
             yield from it.parts()
         else:
             yield it.result()
+
+
+def _read_json(file: str) -> Any:
+    """Read a file, or stdin.
+
+    Raises:
+        ValueError: it is no JSON, or an object has a key twice.
+    """
+    if file != "-":
+        text = Path(file).read_bytes()
+    elif sys.stdin is None:
+        raise ValueError("it is closed")
+    else:
+        text = sys.stdin.buffer.read()
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the field `{twice}` is there twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def _end(pid: int) -> None:

@@ -6,13 +6,12 @@ of a topology opens it with `serving`; the command line and borrowers call it th
 """
 
 import contextlib
-import fnmatch
 import itertools
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cachesim.errors import CachesimError, FaultError
@@ -25,19 +24,6 @@ from cachesim.simulator.simulator import Simulator
 _LOOK = 0.5  # seconds between two looks at a node's log
 _WINDOW = 1000  # lines that may be added between two looks
 _HEARTBEAT = 5.0  # seconds: how soon the end of a caller that follows is noticed
-_NODE_VERBS = ("kill", "stop", "pause", "resume", "restart")
-_BACKEND_VERBS = (
-    "state",
-    "kill",
-    "shut_down",
-    "pause",
-    "resume",
-    "start_node",
-    "truncate_aof",
-    "renew_redis",
-    "logs",
-    "renew_toxiproxy",
-)
 _ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
 
 
@@ -151,30 +137,18 @@ class Service:
     # --- breaking ---------------------------------------------------------------------------
 
     def do_fault(
-        self,
-        _caller: Caller,
-        kind: str,
-        arguments: dict[str, Any],
-        links: Sequence[str] = (),
-        seconds: float | None = None,
-    ) -> dict[str, Any]:
-        """Begin a fault.
+        self, _caller: Caller, fault: Any, seconds: float | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Apply a fault, or all faults of a list or none.
 
         Args:
-            kind: a method of `Faults`.
-            arguments: what it takes by name, and as `positions` what it takes before that.
-            links: names or patterns of links, for those that take them.
+            fault: as `Faults.apply` takes it in JSON.
             seconds: after which it is healed.
         """
-        verb = getattr(self._sim.faults, kind)
-        positions = [self._links(links)] if links else arguments.pop("positions")
-        fault: Fault = verb(*positions, **arguments)
-        number = self._remember(fault)
-        if seconds is not None:
-            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [fault])
-            timer.daemon = True
-            timer.start()
-        return {"id": number, "kind": fault.kind, "target": fault.target, "seconds": seconds}
+        applied = self._sim.faults.apply(fault)
+        if isinstance(applied, Fault):
+            return self._added(applied, seconds)
+        return [self._added(it, seconds) for it in applied]
 
     def do_faults(self, _caller: Caller) -> list[dict[str, Any]]:
         """The faults that are there."""
@@ -217,11 +191,18 @@ class Service:
 
     def do_node(self, _caller: Caller, verb: str, node: str) -> dict[str, Any]:
         """Kill, stop, pause, resume or restart a node."""
-        if verb not in _NODE_VERBS:
-            raise CachesimError(f"no verb {verb!r} for nodes: there are {', '.join(_NODE_VERBS)}")
         handle = self._node(node)
-        fault = getattr(handle, verb)()
-        if isinstance(fault, Fault):
+        verbs: dict[str, Callable[[], Fault | None]] = {
+            "kill": handle.kill,
+            "stop": handle.stop,
+            "pause": handle.pause,
+            "resume": handle.resume,
+            "restart": handle.restart,
+        }
+        if verb not in verbs:
+            raise CachesimError(f"no verb {verb!r} for nodes: there are {', '.join(verbs)}")
+        fault = verbs[verb]()
+        if fault is not None:
             self._remember(fault)
         return self._describe(handle)
 
@@ -274,9 +255,22 @@ class Service:
         self, _caller: Caller, lease: str, verb: str, arguments: Sequence[Any]
     ) -> object:
         """Do to the servers what the borrower asks for."""
-        if lease != self._lease or verb not in _BACKEND_VERBS:
+        backend = self._sim.carrier
+        verbs: dict[str, Callable[..., object]] = {
+            "state": backend.state,
+            "kill": backend.kill,
+            "shut_down": backend.shut_down,
+            "pause": backend.pause,
+            "resume": backend.resume,
+            "start_node": backend.start_node,
+            "truncate_aof": backend.truncate_aof,
+            "renew_redis": backend.renew_redis,
+            "logs": backend.logs,
+            "renew_toxiproxy": backend.renew_toxiproxy,
+        }
+        if lease != self._lease or verb not in verbs:
             raise CachesimError("the topology is not borrowed any more")
-        return getattr(self._sim.carrier, verb)(*arguments)
+        return verbs[verb](*arguments)
 
     def do_down(self, _caller: Caller) -> str | None:
         """End the process that carries the topology.
@@ -299,6 +293,15 @@ class Service:
             number = str(next(self._numbers))
             self._faults[number] = fault
         return number
+
+    def _added(self, fault: Fault, seconds: float | None) -> dict[str, Any]:
+        """Remember a fault, and heal it after some seconds."""
+        number = self._remember(fault)
+        if seconds is not None:
+            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [fault])
+            timer.daemon = True
+            timer.start()
+        return {"id": number, "kind": fault.kind, "target": fault.target, "seconds": seconds}
 
     def _active(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -331,16 +334,6 @@ class Service:
         if name not in nodes:
             raise CachesimError(f"no node {name!r}: there are {', '.join(nodes)}")
         return nodes[name]
-
-    def _links(self, patterns: Sequence[str]) -> list[str]:
-        names = [handle.name for handle in self._sim.links.values()]
-        chosen: dict[str, None] = {}
-        for pattern in patterns:
-            found = fnmatch.filter(names, pattern)
-            if not found:
-                raise CachesimError(f"no link {pattern!r}: there are {', '.join(names)}")
-            chosen.update(dict.fromkeys(found))
-        return list(chosen)
 
 
 def added(before: Sequence[str], now: Sequence[str]) -> list[str]:

@@ -1,60 +1,48 @@
-"""What goes wrong in production, made of toxics and node verbs.
+"""Applies faults to a running topology, and heals them.
 
-Every fault begins when it is called, is a context manager, and has `heal()`. Applying and healing
+Every fault begins when it is applied, is a context manager, and has `heal()`. Applying and healing
 are idempotent, faults compose, and healing one leaves the others. A fault that could not be applied
 raises `FaultError`: a run must never pass because its fault was not there.
+
+What each fault does is in `cachesim.faults.appliers`.
 """
 
 import contextlib
-import itertools
 import random
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Self, overload
 
-from cachesim.errors import FaultError
+from cachesim.errors import FaultError, InvalidFault
 from cachesim.events import EventLog
+from cachesim.faults import catalogue
+from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls
+from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.topology import CLIENT, Link, Service, Topology
-from cachesim.toxiproxy.toxics import (
-    BOTH,
-    MS_MAX,
-    TOXICITY_MIN,
-    Bandwidth,
-    Latency,
-    ResetPeer,
-    Stream,
-    Toxic,
-)
+from cachesim.faults.spec import FaultSpec
+from cachesim.topology import Link, Topology
+from cachesim.toxiproxy import toxics
+from cachesim.toxiproxy.toxics import Stream
 
 LinkSelection = Link | str | Iterable[Link | str]
 """Links or their names, one or several."""
 
-EVERYSEC = 1.0
-"""Seconds of writes that a loss of power can cost with `appendfsync everysec`."""
-
-
-class AofSizes(Protocol):
-    """Where the sizes of the append-only files are known from."""
-
-    def aof_size(self, node: str, ago: float) -> int | None:
-        """The size of a node's append-only file some seconds ago or less, in bytes, if known."""
-        ...
-
 
 class Fault:
-    """A fault that has begun. Leaving it as a context manager heals it.
+    """A fault that was applied. Leaving it as a context manager heals it.
 
     Attributes:
-        kind: `partition`, `kill`, ...
-        target: what it is on, as text.
+        spec: the fault as a value, with each name as the topology has it.
+        kind: the fault in the words of the event log: `partition`, `latency of 5 ms`.
+        target: what it is on in the words of the event log: `az-a|az-b`.
     """
 
-    def __init__(self, kind: str, target: str, heal: Callable[["Fault"], None]) -> None:
-        self.kind = kind
-        self.target = target
+    def __init__(self, spec: FaultSpec, heal: Callable[["Fault"], None]) -> None:
+        self.spec = spec
+        self.kind = spec.kind
+        self.target = spec.target
         self._heal = heal
 
     def heal(self) -> None:
@@ -80,11 +68,15 @@ class Fault:
         return f"<{self.kind} on {self.target}>"
 
 
+# --- applying and healing ---------------------------------------------------------------------
+
+
 class Faults:
     """Applies faults to a running topology. Thread-safe.
 
     Args:
         seed: what a loss of power costs is drawn from it.
+        functions: the faults that there are, and how each is applied.
     """
 
     def __init__(
@@ -95,30 +87,71 @@ class Faults:
         sizes: AofSizes,
         events: EventLog,
         seed: str,
+        functions: Mapping[type[FaultSpec], Apply] = APPLY,
     ) -> None:
         self._topology = topology
         self._links = links
         self._nodes = nodes
-        self._sizes = sizes
         self._events = events
+        self._controls = Controls(topology, links, nodes, sizes, random.Random())
+        self._functions = functions
+        self._catalogue = Catalogue(functions)
         self._lock = threading.RLock()
         self._active: dict[int, Fault] = {}
         self.reseed(seed)
 
     @property
     def active(self) -> list[Fault]:
-        """The faults that have begun and are not healed.
+        """The faults that were applied and are not healed.
 
         A node that was given a new process, or resumed, meanwhile has no fault any more.
         """
         with self._lock:
-            on_nodes = ("kill", "stop", "pause")
-            there = self._nodes.holds
-            return [f for f in self._active.values() if f.kind not in on_nodes or there(f)]
+            on_nodes = (catalogue.Kill, catalogue.Stop, catalogue.Pause)
+            return [
+                fault
+                for fault in self._active.values()
+                if not isinstance(fault.spec, on_nodes) or self._nodes.holds(fault)
+            ]
 
     def reseed(self, seed: str) -> None:
         """Begin the draws anew."""
-        self._random = random.Random(f"{seed} faults")
+        self._controls.draws.seed(f"{seed} faults")
+
+    @overload
+    def apply(self, fault: FaultSpec | Mapping[str, Any], /) -> Fault: ...
+
+    @overload
+    def apply(self, faults: Sequence[FaultSpec | Mapping[str, Any]], /) -> list[Fault]: ...
+
+    def apply(self, fault: object, /) -> Fault | list[Fault]:
+        """Apply a fault of the catalogue, or all faults of a list or none.
+
+        Args:
+            fault: a fault, such as `Partition("a", "b")`, or the same as JSON has it:
+                `{"fault": "partition", "a": "a", "b": "b"}`; or a list of either.
+
+        Returns:
+            The fault that was applied, or a list of them.
+
+        Raises:
+            InvalidFault: a fault is wrong; none was applied.
+            FaultError: a fault could not be applied. Those before it in the list are healed again.
+        """
+        if not isinstance(fault, list | tuple):
+            return self._begin(self._catalogue.read(fault).resolve(self._topology))
+        specs = self._catalogue.read_list(fault, self._topology)
+        applied: list[Fault] = []
+        with self._lock:
+            try:
+                for spec in specs:
+                    applied.append(self._begin(spec))  # noqa: PERF401  # what an error leaves counts
+            except BaseException:
+                for earlier in reversed(applied):
+                    with contextlib.suppress(FaultError):  # the first error says more
+                        earlier.heal()
+                raise
+        return applied
 
     # --- on links ---------------------------------------------------------------------------
 
@@ -128,22 +161,20 @@ class Faults:
         Raises:
             ValueError: both are 0, one is negative, or they are too much for Toxiproxy.
         """
-        return self.toxic(links, Latency(ms, jitter), kind=f"latency of {ms} ms")
+        return self.apply(catalogue.Latency(_names(links), ms, jitter))
 
     def bandwidth(self, links: LinkSelection, kb_s: int) -> Fault:
         """Limit both streams to `kb_s` kilobytes a second, at least 1."""
-        if kb_s < 1:
-            raise ValueError(f"bandwidth: at least 1 KB/s, got {kb_s}; `blackhole` stops all")
-        return self.toxic(links, Bandwidth(kb_s), BOTH, kind=f"bandwidth of {kb_s} KB/s")
+        return self.apply(catalogue.Bandwidth(_names(links), kb_s))
 
     def reset(self, links: LinkSelection) -> Fault:
         """Reset every connection when the client next sends, also new ones."""
-        return self.toxic(links, ResetPeer(), [Stream.UPSTREAM], kind="reset")
+        return self.apply(catalogue.Reset(_names(links)))
 
     def toxic(
         self,
         links: LinkSelection,
-        toxic: Toxic,
+        toxic: toxics.Toxic,
         streams: Collection[Stream] = (Stream.DOWNSTREAM,),
         *,
         toxicity: float = 1.0,
@@ -153,37 +184,23 @@ class Faults:
 
         Args:
             toxicity: the share of connections that it works on, 0.000001 to 1.
-            kind: what the event log calls it.
+            kind: the fault in the words of the event log; without it, the toxic's type.
 
         Raises:
             ValueError: it would do nothing.
         """
-        chosen = self._select(links)
-        toxic.check_effect()
-        if isinstance(toxicity, bool) or not TOXICITY_MIN <= toxicity <= 1:
-            raise ValueError(f"toxicity must be from {TOXICITY_MIN:f} to 1, got {toxicity!r}")
-        if not (streams := [Stream(stream) for stream in streams]):
-            raise ValueError(f"streams: at least one of {', '.join(BOTH)}")
-        return self._begin(
-            kind or toxic.type,
-            _names(chosen),
-            lambda fault: self._links.hold_toxic(fault, chosen, toxic, streams, toxicity),
-        )
+        return self.apply(catalogue.Toxic(_names(links), toxic, tuple(streams), toxicity, kind))
 
     def blackhole(self, links: LinkSelection) -> Fault:
         """Let packets vanish: connections hang, nothing is refused or closed.
 
         Data in flight is held back, and on heal the same sockets go on.
         """
-        chosen = self._select(links)
-        return self._begin("blackhole", _names(chosen), self._staller(dict.fromkeys(chosen, BOTH)))
+        return self.apply(catalogue.Blackhole(_names(links)))
 
     def refuse(self, links: LinkSelection) -> Fault:
         """Close established connections and refuse new ones."""
-        chosen = self._select(links)
-        return self._begin(
-            "refuse", _names(chosen), lambda fault: self._links.hold_refused(fault, chosen)
-        )
+        return self.apply(catalogue.Refuse(_names(links)))
 
     def replication_lag(self, seconds: float, replicas: Iterable[str] | None = None) -> Fault:
         """Let replicas receive everything so much later.
@@ -197,24 +214,8 @@ class Faults:
         Raises:
             ValueError: that is no time or no node, or too much for Toxiproxy.
         """
-        if isinstance(seconds, bool) or not 0.001 <= seconds <= MS_MAX // 1000:
-            raise ValueError(
-                f"replication_lag: seconds must be from 0.001 to {MS_MAX // 1000}, got {seconds!r}"
-            )
-        known = [node.name for node in self._topology.redis]
-        names = known if replicas is None else list(replicas)
-        if not names or not set(names) <= set(known):
-            raise ValueError(f"replicas: of {', '.join(known)} at least one, got {names}")
-        zones = {self._topology.node(name).zone for name in names}
-        links = [k for k in self._links.values() if k.is_replication and k.source in zones]
-        target = ", ".join(names)
-        return self._begin(
-            f"replication lag of {seconds:g} s",
-            target,
-            lambda fault: self._links.hold_toxic(
-                fault, links, Latency(round(seconds * 1000)), [Stream.DOWNSTREAM]
-            ),
-        )
+        names = None if replicas is None else tuple(replicas)
+        return self.apply(catalogue.ReplicationLag(seconds, names))
 
     # --- on zones ---------------------------------------------------------------------------
 
@@ -224,21 +225,11 @@ class Faults:
         Args:
             one_way: only what goes from `a` to `b` vanishes.
         """
-        source, target = self._topology.zone(a), self._topology.zone(b)
-        if source == target:
-            raise ValueError(f"a partition is between two zones, not {source} and itself")
-        streams: dict[Link, tuple[Stream, ...]] = {}
-        for link in self._links.values():
-            if link.joins(source.name, target.name):
-                forward = Stream.UPSTREAM if link.source == source.name else Stream.DOWNSTREAM
-                streams[link] = (forward,) if one_way else BOTH
-        sign = ">" if one_way else "|"
-        return self._begin("partition", f"{source}{sign}{target}", self._staller(streams))
+        return self.apply(catalogue.Partition(a, b, one_way))
 
     def isolate(self, zone: str) -> Fault:
         """Cut a zone off from the other zones and from clients."""
-        cut = self._topology.zone(zone)
-        return self._begin("isolate", str(cut), self._staller(self._around(cut.name)))
+        return self.apply(catalogue.Isolate(zone))
 
     def az_power(self, zone: str) -> Fault:
         """Cut the power of a zone.
@@ -247,33 +238,21 @@ class Faults:
         (drawn from the seed: up to 1 s of it). Connections hang, as a dead machine refuses and
         closes nothing. Nothing is replaced there until the power is back.
         """
-        dark = self._topology.zone(zone)
-
-        def synced(node: str) -> int | None:
-            if self._topology.node(node).service is not Service.REDIS:
-                return None
-            return self._sizes.aof_size(node, self._random.uniform(0, EVERYSEC))
-
-        def apply(fault: Fault) -> None:
-            # First: a link to what stands still can't be changed.
-            self._links.hold_stall(fault, self._around(dark.name))
-            self._nodes.cut_power(fault, dark.name, synced)
-
-        return self._begin("az-power", str(dark), apply)
+        return self.apply(catalogue.AzPower(zone))
 
     # --- on nodes ---------------------------------------------------------------------------
 
     def kill(self, *nodes: str) -> Fault:
         """SIGKILL; healing starts the nodes again. The machines live on: their ports refuse."""
-        return self._on_nodes("kill", nodes, self._nodes.kill)
+        return self.apply(catalogue.Kill(self._some("kill", nodes)))
 
     def stop(self, *nodes: str) -> Fault:
         """An orderly end of the processes; healing starts them again."""
-        return self._on_nodes("stop", nodes, self._nodes.stop)
+        return self.apply(catalogue.Stop(self._some("stop", nodes)))
 
     def pause(self, *nodes: str) -> Fault:
         """SIGSTOP: connections stay and nothing is answered; healing resumes the nodes."""
-        return self._on_nodes("pause", nodes, self._nodes.pause)
+        return self.apply(catalogue.Pause(self._some("pause", nodes)))
 
     # --- healing ----------------------------------------------------------------------------
 
@@ -295,17 +274,17 @@ class Faults:
 
     # --- helpers ----------------------------------------------------------------------------
 
-    def _begin(self, kind: str, target: str, apply: Callable[[Fault], None]) -> Fault:
-        fault = Fault(kind, target, self._end)
+    def _begin(self, spec: FaultSpec) -> Fault:
+        fault = Fault(spec, self._end)
         with self._lock:
             try:
-                apply(fault)
+                self._functions[type(spec)](self._controls, fault, spec)
             except BaseException:
                 with contextlib.suppress(FaultError):
                     self._release(fault)
                 raise
             self._active[id(fault)] = fault
-            self._events.record("fault", target, kind)
+            self._events.record("fault", fault.target, fault.kind)
         return fault
 
     def _end(self, fault: Fault) -> None:
@@ -325,35 +304,13 @@ class Faults:
         del self._active[id(fault)]
         self._events.record("heal", fault.target, fault.kind)
 
-    def _staller(self, streams: Mapping[Link, tuple[Stream, ...]]) -> Callable[[Fault], None]:
-        return lambda fault: self._links.hold_stall(fault, streams)
-
-    def _on_nodes(
-        self, kind: str, nodes: tuple[str, ...], verb: Callable[[Fault, Collection[str]], None]
-    ) -> Fault:
+    def _some(self, verb: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
         if not nodes:
-            raise ValueError(f"{kind} which node? There are {', '.join(self._names())}")
-        for name in nodes:
-            self._topology.node(name)
-        return self._begin(kind, ", ".join(nodes), lambda fault: verb(fault, nodes))
-
-    def _around(self, zone: str) -> dict[Link, tuple[Stream, ...]]:
-        places = [CLIENT, *(z.name for z in self._topology.zones if z.name != zone)]
-        pairs = itertools.product([zone], places)
-        cut = [k for one, other in pairs for k in self._links.values() if k.joins(one, other)]
-        return dict.fromkeys(cut, BOTH)
-
-    def _select(self, links: LinkSelection) -> list[Link]:
-        several = [links] if isinstance(links, Link | str) else list(links)
-        chosen = [self._links[link] if isinstance(link, str) else link for link in several]
-        if not chosen:
-            raise ValueError("no links were chosen: the fault would do nothing")
-        return chosen
-
-    def _names(self) -> list[str]:
-        return [node.name for node in self._topology.nodes]
+            names = ", ".join(node.name for node in self._topology.nodes)
+            raise InvalidFault(f"{verb} which node? There are {names}")
+        return nodes
 
 
-def _names(links: Collection[Link]) -> str:
-    first = next(iter(links)).name
-    return first if len(links) == 1 else f"{first} and {len(links) - 1} more"
+def _names(links: LinkSelection) -> tuple[str, ...]:
+    several = [links] if isinstance(links, Link | str) else links
+    return tuple(link.name if isinstance(link, Link) else link for link in several)

@@ -175,3 +175,15 @@ class LimitData(Toxic):
     type: ClassVar[str] = "limit_data"
     largest: ClassVar[int] = 2**63 - 1
     bytes: int
+
+
+TOXICS: tuple[type[Toxic], ...] = (
+    Latency,
+    Bandwidth,
+    SlowClose,
+    Timeout,
+    ResetPeer,
+    Slicer,
+    LimitData,
+)
+"""All types of toxics."""

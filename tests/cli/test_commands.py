@@ -458,7 +458,7 @@ MISTAKES = {
     "fault isolate z": (1, r"no zone 'z': there are a, b, c"),
     "fault replication-lag 1s --replica x": (
         1,
-        r"replicas: of redis-a, .* at least one, got \['x'",
+        r"replicas: no Redis node 'x': there are redis-a, redis-b, redis-c",
     ),
     "failover --to z": (1, r"no zone 'z': there are a, b, c"),
     "failover --to a": (1, r"redis-a is the primary already"),

@@ -105,7 +105,7 @@ def test_commands_meanwhile(name: str) -> None:
         assert ask(run, "logs", node="redis-a", lines=2, follow=False)
         assert ask(run, "events", follow=False)[-1]["kind"] == "lent"
         breaking: dict[str, dict[str, Any]] = {
-            "fault": {"kind": "kill", "arguments": {"nodes": ["redis-a"]}},
+            "fault": {"fault": {"fault": "kill", "nodes": ["redis-a"]}},
             "faults": {},
             "heal": {"number": None},
             "reset": {},

@@ -7,7 +7,8 @@ import pytest
 from cachesim.backends.base import NodeState
 from cachesim.errors import FaultError
 from cachesim.events import EventLog
-from cachesim.faults.injector import EVERYSEC, Fault, Faults
+from cachesim.faults.appliers import EVERYSEC
+from cachesim.faults.injector import Fault, Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.topology import CLIENT, Service, production
@@ -194,14 +195,23 @@ def test_replication_lag_of_one_replica(rig: Rig) -> None:
 
 def test_replication_lag_of_an_unknown_replica(rig: Rig) -> None:
     """An unknown replica is an error that lists the nodes there are."""
-    with pytest.raises(ValueError, match=r"of redis-a, redis-b, redis-c at .* got \['redis-d'\]"):
+    with pytest.raises(
+        ValueError, match=r"no Redis node 'redis-d': .* redis-b, redis-c\. Did"
+    ):
         rig.faults.replication_lag(1, replicas=["redis-d"])
 
 
-@pytest.mark.parametrize("replicas", [[], ["memcached-b"], ["redis-b", "memcached-b"]])
-def test_replication_lag_of_what_is_no_replica(rig: Rig, replicas: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("replicas", "message"),
+    [
+        ([], "replicas: no Redis nodes were chosen: the fault would do nothing"),
+        (["memcached-b"], "replicas: no Redis node 'memcached-b': there are redis-a, redis-b, r"),
+        (["redis-b", "memcached-b"], "replicas: no Redis node 'memcached-b': there are redis-a, "),
+    ],
+)
+def test_replication_lag_of_what_is_no_replica(rig: Rig, replicas: list[str], message: str) -> None:
     """A replication lag of no replica, or of a node that has none, is a mistake."""
-    with pytest.raises(ValueError, match="replicas: of redis-a, redis-b, redis-c at least one"):
+    with pytest.raises(ValueError, match=message):
         rig.faults.replication_lag(1, replicas)
     assert rig.is_whole()
     assert rig.faults.active == []

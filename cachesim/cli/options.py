@@ -1,0 +1,100 @@
+"""The types and options that several commands have, and the words that a shell completes."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cachesim.topology import Link, Node, Topology, Zone
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """`10s`, `500ms`, `2m`, `1h`; in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
+        if match is None:
+            self.fail(f"{value!r} should be a number with ms, s, m or h, such as 10s", param, ctx)
+        number, unit = match.groups()
+        seconds = float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit or "s"]
+        if seconds == 0:
+            self.fail(f"{value!r} should be above 0", param, ctx)
+        return seconds
+
+
+Completion = Callable[..., list[str]]
+"""Returns the words that complete one that is begun, as click calls it."""
+
+
+def complete(words: Callable[[], Iterable[str]]) -> Completion:
+    """Complete words of a list, which is made when a shell asks for it."""
+    return lambda _context, _parameter, begun: [it for it in words() if it.startswith(begun)]
+
+
+def complete_parts(
+    parts: "Callable[[Topology], Iterable[Link | Node | Zone]]",
+) -> Completion:
+    """Complete the names of links, nodes or zones. Every topology has the same."""
+
+    def names() -> list[str]:
+        from cachesim.topology import production
+
+        return [part.name for part in parts(production())]
+
+    return complete(names)
+
+
+def _running() -> list[str]:
+    from cachesim.runs.files import living_runs
+
+    return [run.name for run in living_runs()]
+
+
+name = click.option(
+    "--name",
+    shell_complete=complete(_running),
+    help="The topology's name. Needed only if several are up.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+heal_after = click.option(
+    "--for", "heal_after", type=Duration(), metavar="DURATION", help="Heal it after this: 10s, 2m."
+)
+node = click.argument("node", shell_complete=complete_parts(lambda topology: topology.nodes))
+folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+
+engine = click.option(
+    "--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run."
+)
+speed = click.option(
+    "--speed", type=float, help="How much faster than production time it runs.  [default: 1]"
+)
+seed = click.option("--seed", type=int, help="Seed of every draw.  [default: drawn]")
+advertise_host = click.option(
+    "--advertise-host", metavar="HOST", help="Told to containers outside the zones."
+)
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that are settings to a command."""
+    # The choices are those of cachesim.settings, which takes too long to import for `--help`.
+    options = (
+        click.option("--name", help="The topology's name.  [default: drawn]"),
+        click.option(
+            "--backend", type=click.Choice(["auto", "docker", "embedded"]), help="What carries it."
+        ),
+        engine,
+        speed,
+        seed,
+        advertise_host,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,149 @@
+"""How each fault of the catalogue is applied: one function each, and the table `APPLY` of them."""
+
+import itertools
+import random
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cachesim.faults import catalogue
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
+from cachesim.faults.spec import FaultSpec
+from cachesim.topology import CLIENT, Link, Service, Topology
+from cachesim.toxiproxy import toxics
+from cachesim.toxiproxy.toxics import BOTH, Stream
+
+EVERYSEC = 1.0
+"""Seconds of writes that a loss of power can cost with `appendfsync everysec`."""
+
+
+class AofSizes(Protocol):
+    """Where the sizes of the append-only files are known from."""
+
+    def aof_size(self, node: str, ago: float) -> int | None:
+        """The size of a node's append-only file some seconds ago or less, in bytes, if known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What faults are applied with.
+
+    Attributes:
+        aof_sizes: the sizes of the append-only files.
+        draws: every draw comes from here.
+    """
+
+    topology: Topology
+    links: Links
+    nodes: Nodes
+    aof_sizes: AofSizes
+    draws: random.Random
+
+    def chosen(self, names: Iterable[str]) -> list[Link]:
+        """Return the links of these names."""
+        return [self.links[name] for name in names]
+
+    def around(self, zone: str) -> dict[Link, tuple[Stream, ...]]:
+        """Return both streams of the links that join a zone with the others and with clients."""
+        places = [CLIENT, *(it.name for it in self.topology.zones if it.name != zone)]
+        pairs = itertools.product([zone], places)
+        cut = [k for one, other in pairs for k in self.links.values() if k.joins(one, other)]
+        return dict.fromkeys(cut, BOTH)
+
+
+Holder = Hashable
+"""Whose toxics and node states they are: the fault that wants them."""
+
+
+def _latency(on: Controls, holder: Holder, fault: catalogue.Latency) -> None:
+    toxic = toxics.Latency(fault.ms, fault.jitter)
+    on.links.hold_toxic(holder, on.chosen(fault.links), toxic, [Stream.DOWNSTREAM])
+
+
+def _bandwidth(on: Controls, holder: Holder, fault: catalogue.Bandwidth) -> None:
+    on.links.hold_toxic(holder, on.chosen(fault.links), toxics.Bandwidth(fault.kb_s), BOTH)
+
+
+def _blackhole(on: Controls, holder: Holder, fault: catalogue.Blackhole) -> None:
+    on.links.hold_stall(holder, dict.fromkeys(on.chosen(fault.links), BOTH))
+
+
+def _refuse(on: Controls, holder: Holder, fault: catalogue.Refuse) -> None:
+    on.links.hold_refused(holder, on.chosen(fault.links))
+
+
+def _reset(on: Controls, holder: Holder, fault: catalogue.Reset) -> None:
+    on.links.hold_toxic(holder, on.chosen(fault.links), toxics.ResetPeer(), [Stream.UPSTREAM])
+
+
+def _toxic(on: Controls, holder: Holder, fault: catalogue.Toxic) -> None:
+    links = on.chosen(fault.links)
+    on.links.hold_toxic(holder, links, fault.toxic, fault.streams, fault.toxicity)
+
+
+def _replication_lag(on: Controls, holder: Holder, fault: catalogue.ReplicationLag) -> None:
+    # On all links that replication may use, so that it stays when roles move.
+    zones = {on.topology.node(name).zone for name in fault.replicas or ()}
+    links = [k for k in on.links.values() if k.is_replication and k.source in zones]
+    toxic = toxics.Latency(round(fault.seconds * 1000))
+    on.links.hold_toxic(holder, links, toxic, [Stream.DOWNSTREAM])
+
+
+def _partition(on: Controls, holder: Holder, fault: catalogue.Partition) -> None:
+    streams: dict[Link, tuple[Stream, ...]] = {}
+    for link in on.links.values():
+        if link.joins(fault.a, fault.b):
+            forward = Stream.UPSTREAM if link.source == fault.a else Stream.DOWNSTREAM
+            streams[link] = (forward,) if fault.one_way else BOTH
+    on.links.hold_stall(holder, streams)
+
+
+def _isolate(on: Controls, holder: Holder, fault: catalogue.Isolate) -> None:
+    on.links.hold_stall(holder, on.around(fault.zone))
+
+
+def _az_power(on: Controls, holder: Holder, fault: catalogue.AzPower) -> None:
+    def synced(node: str) -> int | None:
+        # What the append-only file had not fsynced is lost: up to a second of it.
+        if on.topology.node(node).service is not Service.REDIS:
+            return None
+        return on.aof_sizes.aof_size(node, on.draws.uniform(0, EVERYSEC))
+
+    # First: a link to what stands still can't be changed.
+    on.links.hold_stall(holder, on.around(fault.zone))
+    on.nodes.cut_power(holder, fault.zone, synced)
+
+
+def _kill(on: Controls, holder: Holder, fault: catalogue.Kill) -> None:
+    on.nodes.kill(holder, fault.nodes)
+
+
+def _stop(on: Controls, holder: Holder, fault: catalogue.Stop) -> None:
+    on.nodes.stop(holder, fault.nodes)
+
+
+def _pause(on: Controls, holder: Holder, fault: catalogue.Pause) -> None:
+    on.nodes.pause(holder, fault.nodes)
+
+
+Apply = Callable[[Controls, Holder, Any], None]
+"""Applies a fault whose names are resolved. What it does is undone by the holder's release."""
+
+APPLY: Mapping[type[FaultSpec], Apply] = {
+    catalogue.Latency: _latency,
+    catalogue.Bandwidth: _bandwidth,
+    catalogue.Blackhole: _blackhole,
+    catalogue.Refuse: _refuse,
+    catalogue.Reset: _reset,
+    catalogue.Toxic: _toxic,
+    catalogue.ReplicationLag: _replication_lag,
+    catalogue.Partition: _partition,
+    catalogue.Isolate: _isolate,
+    catalogue.AzPower: _az_power,
+    catalogue.Kill: _kill,
+    catalogue.Stop: _stop,
+    catalogue.Pause: _pause,
+}
+"""How each fault is applied."""

@@ -1,0 +1,353 @@
+"""Every fault as a value: its name, its fields with their bounds, and one line of help.
+
+The methods of `sim.faults`, the commands of `cachesim fault`, the daemon's call, the JSON Schema
+and the reference page are made from it. To add a fault, add its class here and its function to
+`APPLY` in `cachesim.faults.appliers`. Data, no I/O; nothing here knows a running topology.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from cachesim.errors import InvalidFault
+from cachesim.faults.fields import (
+    Flag,
+    Name,
+    Names,
+    Number,
+    OneToxic,
+    Part,
+    Seconds,
+    Streams,
+    Text,
+    Whole,
+    members,
+    unknown,
+)
+from cachesim.faults.spec import KEY, FaultSpec
+from cachesim.topology import Topology, Zone
+from cachesim.toxiproxy import toxics
+from cachesim.toxiproxy.toxics import MS_MAX, TOXICITY_MIN, Stream
+
+_SECONDS_MAX = MS_MAX // 1000
+
+
+# --- on links ---------------------------------------------------------------------------------
+
+LinkNames = Annotated[
+    tuple[str, ...],
+    Names("Names of links, or patterns of them such as `client-to-*`.", part=Part.LINK),
+]
+
+
+@dataclass(frozen=True)
+class Latency(FaultSpec):
+    """Add milliseconds to the round trip."""
+
+    name = "latency"
+    seen = "every answer comes so many milliseconds later"
+
+    links: LinkNames
+    ms: Annotated[int, Whole("Milliseconds, added once to each round trip.", "ms", most=MS_MAX)]
+    jitter: Annotated[int, Whole("Milliseconds more or less, drawn.", "ms", most=MS_MAX)] = 0
+
+    def check(self) -> None:
+        """See `FaultSpec.check`."""
+        try:
+            toxics.Latency(self.ms, self.jitter).check_effect()
+        except ValueError as error:
+            raise InvalidFault(str(error)) from error
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"latency of {self.ms} ms"
+
+
+@dataclass(frozen=True)
+class Bandwidth(FaultSpec):
+    """Limit both streams."""
+
+    name = "bandwidth"
+    seen = "large values are slow, both ways"
+
+    links: LinkNames
+    kb_s: Annotated[
+        int,
+        Whole(
+            "Kilobytes a second.",
+            "KB/s",
+            least=1,
+            most=toxics.Bandwidth.largest,
+            instead="`blackhole` stops all",
+        ),
+    ]
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"bandwidth of {self.kb_s} KB/s"
+
+
+@dataclass(frozen=True)
+class Blackhole(FaultSpec):
+    """Let packets vanish: connections hang, nothing is refused or closed."""
+
+    name = "blackhole"
+    seen = (
+        "everything hangs, nothing is refused or closed. On heal the same sockets go on, and "
+        "nothing is lost"
+    )
+
+    links: LinkNames
+
+
+@dataclass(frozen=True)
+class Refuse(FaultSpec):
+    """Close established connections and refuse new ones."""
+
+    name = "refuse"
+    seen = "connections are closed, new ones get nowhere"
+
+    links: LinkNames
+
+
+@dataclass(frozen=True)
+class Reset(FaultSpec):
+    """Reset every connection when the client next sends."""
+
+    name = "reset"
+    seen = "a connection ends when the client next sends, also a new one"
+
+    links: LinkNames
+
+
+@dataclass(frozen=True)
+class Toxic(FaultSpec):
+    """Add any toxic of Toxiproxy."""
+
+    name = "toxic"
+    seen = f"what the toxic does: {', '.join(f'`{cls.type}`' for cls in toxics.TOXICS)}"
+
+    links: LinkNames
+    toxic: Annotated[toxics.Toxic, OneToxic("A toxic: its type and its attributes.")]
+    streams: Annotated[tuple[Stream, ...], Streams("The directions that it works on.")] = (
+        Stream.DOWNSTREAM,
+    )
+    toxicity: Annotated[
+        float, Number("The share of connections that it works on.", least=TOXICITY_MIN, most=1)
+    ] = 1.0
+    label: Annotated[str | None, Text("The fault in the words of the event log.")] = None
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return self.label or self.toxic.type
+
+
+@dataclass(frozen=True)
+class ReplicationLag(FaultSpec):
+    """Let replicas receive everything later, by SECONDS."""
+
+    name = "replication-lag"
+    seen = "replicas answer with old data. A failover meanwhile loses what they don't have"
+
+    seconds: Annotated[
+        float, Seconds("By how much, in whole milliseconds.", least=0.001, most=_SECONDS_MAX)
+    ]
+    replicas: Annotated[
+        tuple[str, ...] | None,
+        Names(
+            "Redis nodes that lag while they are replicas. Without it, all.", part=Part.REDIS_NODE
+        ),
+    ] = None
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"replication lag of {self.seconds:g} s"
+
+    def resolve(self, topology: Topology) -> Self:
+        """See `FaultSpec.resolve`."""
+        every = self.replicas or tuple(Part.REDIS_NODE.names(topology))
+        return super(ReplicationLag, dataclasses.replace(self, replicas=every)).resolve(topology)
+
+
+# --- on zones ---------------------------------------------------------------------------------
+
+ZoneName = Annotated[str, Name("A zone.", part=Part.ZONE)]
+
+
+@dataclass(frozen=True)
+class Partition(FaultSpec):
+    """Cut two zones off from each other."""
+
+    name = "partition"
+    seen = (
+        "in those zones: as `blackhole`. From this machine: nothing, but replicas behind it lag. "
+        "`one_way` cuts one direction"
+    )
+
+    a: ZoneName
+    b: ZoneName
+    one_way: Annotated[bool, Flag("Only what goes from the first zone to the second vanishes.")] = (
+        False
+    )
+
+    def check(self) -> None:
+        """See `FaultSpec.check`."""
+        one, other = (Zone(name.removeprefix("az-")) for name in (self.a, self.b))
+        if one == other:
+            raise InvalidFault(f"a partition is between two zones, not {one} and itself")
+
+    @property
+    def target(self) -> str:
+        """See `FaultSpec.target`."""
+        return f"{Zone(self.a)}{'>' if self.one_way else '|'}{Zone(self.b)}"
+
+
+@dataclass(frozen=True)
+class Isolate(FaultSpec):
+    """Cut a zone off from the others and from clients."""
+
+    name = "isolate"
+    seen = "as `blackhole` to the zone's nodes, from everywhere else. A primary there is replaced"
+
+    zone: ZoneName
+
+
+@dataclass(frozen=True)
+class AzPower(FaultSpec):
+    """Cut the power of a zone, until it is healed."""
+
+    name = "az-power"
+    seen = (
+        "as `blackhole`. On heal connections are closed, and up to 1 s of writes is missing from "
+        "the disk"
+    )
+
+    zone: ZoneName
+
+
+# --- on nodes ---------------------------------------------------------------------------------
+
+NodeNames = Annotated[tuple[str, ...], Names("Names of nodes.", part=Part.NODE)]
+
+
+@dataclass(frozen=True)
+class Kill(FaultSpec):
+    """SIGKILL nodes; healing starts them."""
+
+    name = "kill"
+    seen = (
+        "connections are closed at once, new ones get nowhere. Redis loses nothing that it has "
+        "written"
+    )
+
+    nodes: NodeNames
+
+
+@dataclass(frozen=True)
+class Stop(FaultSpec):
+    """Shut nodes down in order; healing starts them."""
+
+    name = "stop"
+    seen = "as `kill`, after an orderly end"
+
+    nodes: NodeNames
+
+
+@dataclass(frozen=True)
+class Pause(FaultSpec):
+    """SIGSTOP nodes; healing resumes them."""
+
+    name = "pause"
+    seen = "as `blackhole`"
+
+    nodes: NodeNames
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+
+class Catalogue:
+    """A set of faults, by name."""
+
+    def __init__(self, faults: Iterable[type[FaultSpec]]) -> None:
+        self._faults = {fault.name: fault for fault in faults}
+
+    def __iter__(self) -> Iterator[type[FaultSpec]]:
+        return iter(self._faults.values())
+
+    def read(self, data: object) -> FaultSpec:
+        """Return a fault, given as such or as JSON has it.
+
+        Raises:
+            InvalidFault: there is no such fault, or a field is wrong.
+        """
+        if isinstance(data, FaultSpec):
+            if type(data) not in self._faults.values():
+                raise InvalidFault(unknown("fault", data.name, self._faults))
+            return data
+        if not isinstance(data, Mapping):
+            raise InvalidFault(f"a fault must be an object with the field `{KEY}`, got {data!r}")
+        if KEY not in data:
+            raise InvalidFault(
+                f"the field `{KEY}` is missing, the fault's name: {', '.join(self._faults)}"
+            )
+        name = data[KEY]
+        if not isinstance(name, str) or name not in self._faults:
+            raise InvalidFault(unknown("fault", name, self._faults))
+        cls = self._faults[name]
+        values = members({k: v for k, v in data.items() if k != KEY}, cls, name)
+        for field, value in values.items():
+            if value is None:
+                raise InvalidFault(f"{name}: {field} is null: leave it out, or give it a value")
+        return cls(**values)
+
+    def read_list(self, data: object, topology: Topology | None = None) -> list[FaultSpec]:
+        """Return the faults of a list. An error tells the position in it, from 1.
+
+        Args:
+            topology: with it, the faults are resolved.
+
+        Raises:
+            InvalidFault: it is no list, it is empty, or a fault of it is wrong.
+        """
+        if not isinstance(data, list | tuple):
+            raise InvalidFault(f"faults must be a list, got {data!r}")
+        if not data:
+            raise InvalidFault("the list has no faults: nothing would be done")
+        found = []
+        for number, item in enumerate(data, 1):
+            try:
+                fault = self.read(item)
+                found.append(fault if topology is None else fault.resolve(topology))
+            except InvalidFault as error:
+                raise type(error)(f"fault {number} of {len(data)}: {error}") from error
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (draft 2020-12) of one fault or a list of faults."""
+        ref = {"$ref": "#/$defs/fault"}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Faults of cachesim",
+            "description": "One fault, or a list of faults.",
+            "oneOf": [ref, {"type": "array", "items": ref, "minItems": 1}],
+            "$defs": {
+                "fault": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in self._faults]},
+                **{name: fault.schema() for name, fault in self._faults.items()},
+            },
+        }
+
+
+CATALOGUE = Catalogue(
+    (
+        *(Latency, Bandwidth, Blackhole, Refuse, Reset, Toxic, ReplicationLag),
+        *(Partition, Isolate, AzPower),
+        *(Kill, Stop, Pause),
+    )
+)
+"""All faults of cachesim."""
