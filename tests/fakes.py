@@ -442,6 +442,6 @@ class FakeSizes:
         self.asked: list[float] = []
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """See `cachesim.faults.injector.AofSizes`."""
+        """See `cachesim.faults.appliers.AofSizes`."""
         self.asked.append(ago)
         return self.sizes.get(node)

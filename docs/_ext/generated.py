@@ -4,9 +4,12 @@ Each function in `PIECES` makes one piece of a page. The directive's argument is
 """
 
 import ast
+import dataclasses
 import html
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Self, cast
@@ -20,9 +23,13 @@ from sphinx.util.docutils import SphinxDirective
 import pytest_cachesim
 from cachesim.cli import app as cli
 from cachesim.control_plane.states import TRANSITIONS, State
+from cachesim.faults.catalogue import CATALOGUE, Catalogue
+from cachesim.faults.fields import Field, Name, Names
+from cachesim.faults.spec import FaultSpec
 from cachesim.runs.env import MEANINGS
 from cachesim.settings import Settings
 from cachesim.topology import CLIENT, production
+from cachesim.toxiproxy.toxics import TOXICS
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +78,77 @@ def variables() -> Iterator[str]:
     """List the variables that `cachesim env` prints."""
     rows = ((code(name), text) for name, text in MEANINGS.items())
     yield from table(("variable", "meaning"), rows)
+
+
+# --- faults -----------------------------------------------------------------------------------
+
+
+def faults(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
+    """Every fault, with what it is on and what a client sees."""
+    yield from table(
+        ("fault", "on", "what a client sees"),
+        ((code(fault.name), _parts(fault), fault.seen) for fault in catalogue),
+    )
+
+
+def _parts(fault: type[FaultSpec]) -> str:
+    for field in fault.fields().values():
+        if isinstance(field, Names):
+            return f"{field.part}s"
+        if isinstance(field, Name):
+            same = [it for it in fault.fields().values() if it == field]
+            return f"a {field.part}" if len(same) == 1 else f"{len(same)} {field.part}s"
+    return ""
+
+
+def fault_fields(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
+    """Every field of every fault, with its type, unit, bounds and default."""
+    yield from table(
+        ("fault", "field", "type", "bounds", "default", "meaning"),
+        (
+            (
+                code(fault.name),
+                code(name),
+                field.type,
+                f"{field.bounds} {field.unit}".strip(),
+                _default(fault, name, field),
+                field.help,
+            )
+            for fault in catalogue
+            for name, field in fault.fields().items()
+        ),
+    )
+
+
+def _default(fault: type[FaultSpec], name: str, field: Field) -> str:
+    if name in fault.required():
+        return ""
+    default = fault.defaults()[name]
+    return "none" if default is None else code(json.dumps(field.as_json(default)))
+
+
+def toxic_attributes() -> Iterator[str]:
+    """Every attribute of every toxic, with its bound and its default."""
+    yield from table(
+        ("toxic", "attribute", "at most", "default"),
+        (
+            (
+                code(toxic.type),
+                code(field.name),
+                str(toxic.largest),
+                "" if field.default is MISSING else code(field.default),
+            )
+            for toxic in TOXICS
+            for field in dataclasses.fields(toxic)
+        ),
+    )
+
+
+def fault_schema(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
+    """The JSON Schema of faults, folded."""
+    yield from ("<details><summary>The schema</summary>", "", "```json")
+    yield from json.dumps(catalogue.schema(), indent=2).splitlines()
+    yield from ("```", "", "</details>")
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -324,6 +402,10 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
     for piece in (
         settings,
         variables,
+        faults,
+        fault_fields,
+        toxic_attributes,
+        fault_schema,
         commands,
         exit_codes,
         fixtures,

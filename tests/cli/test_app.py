@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachesim.cli.app import main
+from cachesim.faults.catalogue import CATALOGUE
 from cachesim.settings import Settings
 from tests.processes import Process, call, left_behind
 
@@ -55,17 +56,35 @@ def test_options_have_help(name: str) -> None:
         assert all(o.help for o in it.params if isinstance(o, click.Option))
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", [["up", "--help"], ["fault", "latency", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
     """`--help` is there at once: what commands need is imported when they run."""
     script = (
         "import sys; from cachesim.cli.app import main\n"
-        "main(['up', '--help'], standalone_mode=False)\n"
+        f"main({words}, standalone_mode=False)\n"
         "heavy = {'docker', 'testcontainers', 'redis', 'pymemcache', 'pydantic', 'rich', 'psutil'}"
         "\nsys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
     )
     done = call(Path.cwd(), "-c", script)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: ")
+
+
+def test_help_makes_no_fault_commands() -> None:
+    """The catalogue takes time to import: only `fault` does that."""
+    script = (
+        "import sys; from cachesim.cli.app import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "sys.exit('cachesim.faults.catalogue' in sys.modules)"
+    )
+    assert call(Path.cwd(), "-c", script).returncode == 0
+
+
+def test_fault_schema() -> None:
+    """`fault schema` prints the JSON Schema of the catalogue, and needs no topology."""
+    result = run("fault", "schema")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == CATALOGUE.schema()
 
 
 def test_version() -> None:

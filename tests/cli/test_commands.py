@@ -129,11 +129,14 @@ _STATUS = {
     "faults": [_FAULT],
     "toxiproxy": {"a": str, "b": str, "c": str},
 }
+_PAUSE = {"fault": "pause", "nodes": ["memcached-a"]}
 FORMS: dict[str, object] = {
     "status": {"topologies": [_STATUS], "dead": [{"name": str, "pid": int}]},
     "env": dict[str, str],
     "fault latency client-to-redis-a --ms 5": {**_FAULT, "seconds": None},
     "fault pause memcached-a --for 1h": {**_FAULT, "seconds": float},
+    "fault apply one.json": {**_FAULT, "seconds": None},
+    "fault apply several.json --for 1h": [{**_FAULT, "seconds": float}],
     "fault list": [_FAULT],
     "fault list --links": [{"name": str, "enabled": bool, "toxics": [str]}],
     "heal": [_FAULT],
@@ -187,9 +190,12 @@ def has_form(value: object, form: object) -> bool:
 
 
 @pytest.mark.parametrize("command", FORMS)
-def test_json(up: Detached, command: str) -> None:
+def test_json(up: Detached, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--json` has the form that is promised, and is all of stdout."""
     words = command.split()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.json").write_text(json.dumps(_PAUSE))
+    (tmp_path / "several.json").write_text(json.dumps([_PAUSE, _PAUSE]))
     if words[0] == "resume":
         up.ok("pause", words[1])
     if words[:2] == ["fault", "list"] or words[0] == "heal":
@@ -388,6 +394,72 @@ def test_fault_refuse(up: Detached) -> None:
     assert all(map(up.answers, ("redis-a", "redis-b", "redis-c")))
 
 
+def test_fault_apply(up: Detached, tmp_path: Path) -> None:
+    """The faults of a file are applied, each healed after the time that is given."""
+    file = tmp_path / "faults.json"
+    latency = {"fault": "latency", "links": ["client-to-redis-*"], "ms": 5}
+    file.write_text(json.dumps([latency, {"fault": "kill", "nodes": ["redis-c"]}]))
+    said = up.ok("fault", "apply", str(file), "--for", "1.5s")
+    assert re.fullmatch(
+        r"Fault \d+: latency of 5 ms on client-to-redis-a and 2 more, healed in 1.5 s.\n"
+        r"Fault \d+: kill on redis-c, healed in 1.5 s.\n",
+        said,
+    )
+    assert not up.answers("redis-c")
+    until(lambda: up.ok("fault", "list") == "There are no faults.\n")
+    until(lambda: up.answers("redis-c"))
+
+
+def test_fault_apply_from_stdin(up: Detached) -> None:
+    """A fault may come from stdin."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cachesim", "fault", "apply", "-"],
+        env=environment(up.folder),
+        input=json.dumps(_PAUSE),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"Fault \d+: pause on memcached-a.\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"Expecting value: line 1 column 1 \(char 0\)"),
+        ('{"fault": "kill"', r"Expecting ',' delimiter: line 1 column 17 \(char 16\)"),
+        ('{"fault": "kill", "nodes": [], "nodes": []}', "the field `nodes` is there twice"),
+        ("[]", "the list has no faults: nothing would be done"),
+        ('{"fault": "kil"}', r"no fault 'kil': there are latency, .*\. Did you mean kill\?"),
+        ('{"fault": "kill"}', "kill: nodes is missing"),
+        (json.dumps([_PAUSE, {}]), "fault 2 of 2: the field `fault` is missing, the fault's name"),
+        (
+            json.dumps([_PAUSE, {"fault": "kill", "nodes": ["redis-d"]}]),
+            "fault 2 of 2: kill: nodes: no node 'redis-d': there are redis-a, ",
+        ),
+    ],
+)
+def test_fault_apply_with_a_mistake(up: Detached, tmp_path: Path, text: str, message: str) -> None:
+    """A mistake is told with the file, its position and its field, and nothing is applied."""
+    file = tmp_path / "faults.json"
+    file.write_text(text)
+    result = up.run("fault", "apply", str(file))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.match(rf"Error: {re.escape(str(file))}: {message}", result.stderr)
+    assert result.stderr.count("\n") == 1
+    assert up.ok("fault", "list") == "There are no faults.\n"
+
+
+def test_fault_toxic(up: Detached) -> None:
+    """Any toxic of Toxiproxy may be a fault."""
+    slicer = ["--toxic", "slicer,average_size=64,delay=5", "--stream", "upstream"]
+    said = up.ok("fault", "toxic", "client-to-redis-b", *slicer, "--toxicity", "0.5")
+    assert re.fullmatch(r"Fault \d+: slicer on client-to-redis-b.\n", said)
+    (link,) = [it for it in up.json("fault", "list", "--links") if it["toxics"]]
+    assert (link["name"], link["toxics"]) == ("client-to-redis-b", ["slicer upstream"])
+
+
 def test_fault_az_power(up: Detached) -> None:
     """A zone without power is replaced as primary, and nothing starts there before."""
     up.ok("fault", "az-power", "az-a")
@@ -460,6 +532,10 @@ MISTAKES = {
         1,
         r"replicas: no Redis node 'x': there are redis-a, redis-b, redis-c",
     ),
+    "fault toxic x --toxic slice,delay=5": (1, r"no type of toxic 'slice': .* you mean slicer\?"),
+    "fault toxic x --toxic slicer,delay": (2, r"'delay' should be a name and a number, such as d"),
+    "fault apply nosuch.json": (2, r"File 'nosuch.json' does not exist"),
+    "fault refuse client-to-redis-d": (1, r"no link 'client-to-redis-d': .* Did you mean client-"),
     "failover --to z": (1, r"no zone 'z': there are a, b, c"),
     "failover --to a": (1, r"redis-a is the primary already"),
     "heal 99": (1, r"no fault 99: there are none. `cachesim fault list` shows them."),
@@ -652,6 +728,8 @@ def test_shell_of_memcached(up: Detached) -> None:
         ("failover --to ", ["a", "b", "c"]),
         ("fault refuse client-to-r", [f"client-to-redis-{zone}" for zone in "abc"]),
         ("fault lat", ["latency"]),
+        ("fault replication-lag 1s --replica ", ["redis-a", "redis-b", "redis-c"]),
+        ("fault toxic client-to-redis-a --toxic s", ["slow_close", "slicer"]),
     ],
 )
 def test_completion(up: Detached, words: str, offered: list[str]) -> None:

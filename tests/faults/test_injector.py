@@ -1,19 +1,19 @@
 """Faults: which links and nodes they are on, that they begin whole or not at all, and end."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from cachesim.backends.base import NodeState
-from cachesim.errors import FaultError
-from cachesim.events import EventLog
+from cachesim.errors import FaultError, InvalidFault
 from cachesim.faults.appliers import EVERYSEC
+from cachesim.faults.catalogue import Isolate, Kill, Partition, Pause
 from cachesim.faults.injector import Fault, Faults
-from cachesim.faults.links import Links
-from cachesim.faults.nodes import Nodes
-from cachesim.topology import CLIENT, Service, production
+from cachesim.topology import CLIENT, Service
 from cachesim.toxiproxy.toxics import Latency, LimitData, SlowClose, Stream
-from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
+from tests.fakes import Call
+from tests.faults.rig import Rig
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
 STALLED = ["stall"]
@@ -21,50 +21,6 @@ ALL_BETWEEN_A_AND_B = {
     "a-to-redis-b", "a-to-redis-b-bus", "a-to-memcached-b",
     "b-to-redis-a", "b-to-redis-a-bus", "b-to-memcached-a",
 }  # fmt: skip
-
-
-class Rig:
-    """A topology in memory to break; `calls` has what was done to nodes and links, in order."""
-
-    def __init__(self, seed: str = "7") -> None:
-        self.topology = production()
-        self.calls: list[Call] = []
-        self.backend = FakeBackend(self.topology, self.calls)
-        self.servers = toxiproxies(self.topology, self.calls)
-        self.events = EventLog()
-        self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
-        self.links = Links(
-            self.topology, self.servers, self.events, lambda _: False, lambda _: None
-        )
-        nodes = Nodes(self.topology, self.backend, self.links, self.events)
-        self.faults = Faults(self.topology, self.links, nodes, self.sizes, self.events, seed=seed)
-
-    def toxics(self) -> dict[tuple[str, Stream], list[str]]:
-        """What the toxics of every stream do, if they do anything."""
-        streams = {
-            (link.name, stream): self.servers[link.home].does(link.name, stream)
-            for link in self.topology.links
-            for stream in Stream
-        }
-        return {stream: effects for stream, effects in streams.items() if effects}
-
-    def attributes(self, link: str) -> list[dict[str, int]]:
-        """The attributes of a link's toxics."""
-        toxics = self.servers[self.links[link].home].proxies()[link]["toxics"]
-        return [toxic["attributes"] for toxic in toxics]
-
-    def is_whole(self) -> bool:
-        """Whether every node runs and no link has anything."""
-        proxies = [p for server in self.servers.values() for p in server.proxies().values()]
-        return (
-            set(self.backend.states.values()) == {NodeState.RUNNING}
-            and all(proxy["enabled"] for proxy in proxies)
-            and not self.toxics()
-        )
-
-    def told(self) -> list[tuple[str, str, str]]:
-        """The events, without their times."""
-        return [(event.kind, event.source, event.message) for event in self.events]
 
 
 @pytest.fixture
@@ -195,9 +151,7 @@ def test_replication_lag_of_one_replica(rig: Rig) -> None:
 
 def test_replication_lag_of_an_unknown_replica(rig: Rig) -> None:
     """An unknown replica is an error that lists the nodes there are."""
-    with pytest.raises(
-        ValueError, match=r"no Redis node 'redis-d': .* redis-b, redis-c\. Did"
-    ):
+    with pytest.raises(ValueError, match=r"no Redis node 'redis-d': .* redis-b, redis-c\. Did"):
         rig.faults.replication_lag(1, replicas=["redis-d"])
 
 
@@ -365,6 +319,89 @@ def test_no_node(rig: Rig) -> None:
     """A fault on no node at all is a mistake that lists the nodes there are."""
     with pytest.raises(ValueError, match=r"kill which node\? There are redis-a"):
         rig.faults.kill()
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+def test_apply_a_value(rig: Rig) -> None:
+    """A fault of the catalogue, or the same as JSON, does what its method does."""
+    rig.faults.partition("a", "b", one_way=True)
+    expected = rig.toxics()
+    rig.faults.heal_all()
+    for fault in (
+        Partition("a", "b", one_way=True),
+        {"fault": "partition", "a": "az-a", "b": "b", "one_way": True},
+    ):
+        with rig.faults.apply(fault) as applied:
+            assert rig.toxics() == expected
+            assert applied.spec == Partition("a", "b", one_way=True)
+    assert rig.is_whole()
+
+
+def test_patterns_of_links(rig: Rig) -> None:
+    """A pattern stands for all links that match it, for methods too."""
+    fault = rig.faults.latency("client-to-redis-*", 10)
+    assert {link for link, _ in rig.toxics()} == {f"client-to-redis-{zone}" for zone in "abc"}
+    assert repr(fault) == "<latency of 10 ms on client-to-redis-a and 2 more>"
+
+
+def test_apply_a_list(rig: Rig) -> None:
+    """A list of faults is applied in its order, and each can be healed alone."""
+    applied = rig.faults.apply([Kill(("redis-b",)), {"fault": "isolate", "zone": "a"}])
+    assert rig.faults.active == applied
+    assert [kind for _, _, kind in rig.told()] == ["kill", "isolate"]
+    applied[0].heal()
+    assert rig.faults.active == applied[1:]
+    assert rig.backend.states["redis-b"] is NodeState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Kill(("redis-d",)), "fault 2 of 2: kill: nodes: no node 'redis-d': there are redis-a, "),
+        ({"fault": "kill"}, "fault 2 of 2: kill: nodes is missing"),
+        ({"fault": "heal_all"}, "fault 2 of 2: no fault 'heal_all': there are latency, "),
+    ],
+)
+def test_list_with_a_mistake(rig: Rig, wrong: Any, message: str) -> None:
+    """A list with a mistake is not applied at all."""
+    with pytest.raises(ValueError, match=message):
+        rig.faults.apply([Kill(("redis-a",)), wrong])
+    assert not rig.calls
+    assert not rig.events
+
+
+def test_list_that_fails(rig: Rig) -> None:
+    """If a fault of a list can't be applied, those before it are healed, and others stay."""
+    stays = rig.faults.refuse("client-to-redis-b")
+    rig.servers["c"].broken["c-to-redis-b"] = 500
+    with pytest.raises(FaultError, match="told to fail"):
+        rig.faults.apply([Kill(("redis-a",)), Isolate("a"), Partition("b", "c"), Isolate("b")])
+    rig.servers["c"].broken.clear()
+    assert rig.faults.active == [stays]
+    assert [kind for kind, _, _ in rig.told()] == ["fault", "fault", "fault", "heal", "heal"]
+    stays.heal()
+    assert rig.is_whole()
+
+
+def test_list_that_can_not_be_healed_either(rig: Rig) -> None:
+    """What could not be healed again is an active fault, and the first error is raised."""
+    rig.backend.failing.add("run")
+    rig.backend.failing.add("pause")
+    with pytest.raises(FaultError, match="pause was told to fail"):
+        rig.faults.apply([Kill(("redis-a",)), Pause(("redis-b",))])
+    (left,) = rig.faults.active
+    rig.backend.failing.clear()
+    left.heal()
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("nothing", [[], "kill", None, {"fault": "reseed", "seed": "1"}])
+def test_apply_what_is_no_fault(rig: Rig, nothing: Any) -> None:
+    """What is no fault is an error, and so is an empty list."""
+    with pytest.raises(InvalidFault):
+        rig.faults.apply(nothing)
 
 
 # --- beginning and ending -------------------------------------------------------------------
