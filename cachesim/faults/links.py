@@ -1,7 +1,8 @@
-"""The links as a whole: what is wanted of each, and bringing Toxiproxy's servers to it.
+"""All links: the toxics that faults hold on them, and Toxiproxy's servers that carry them out.
 
-Faults overlap, so nothing is added or removed directly. Each fault holds what it wants of a link;
-a link has what at least one holder wants, and a release takes away only what no one else holds.
+Faults overlap, so none of them adds or removes anything directly. Each fault is a holder of the
+state that it desires of a link. A link has the state that at least one holder desires, and a
+release takes away only what no other holder desires.
 """
 
 import contextlib
@@ -9,95 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from cachesim.errors import CachesimError, FaultError, ToxiproxyError, ToxiproxyTimeout
+from cachesim.errors import CachesimError, FaultError, ToxiproxyTimeout
 from cachesim.events import EventLog
+from cachesim.faults.lanes import FLOW_OFF, Lane
 from cachesim.topology import Link, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
-from cachesim.toxiproxy.toxics import BOTH, Latency, Stream, Toxic
+from cachesim.toxiproxy.toxics import Stream, Toxic
 
 _Item = TypeVar("_Item")
-
-_STALL = "stall"
-_FOR_EVER_MS = 10**9
-_FLOW_OFF = 0.03  # seconds
-
-
-@dataclass
-class _Slot:
-    """A toxic in Toxiproxy's chain, and what it is set to."""
-
-    name: str
-    toxic: Toxic
-    toxicity: float
-
-
-@dataclass
-class _Lane:
-    """One stream of one link.
-
-    Attributes:
-        wanted: what is wanted of it, and who holds it there, by key.
-        used: the slots that bring that about, by key.
-        idle: slots that let everything through.
-        doubtful: slots of which nobody knows what they do, or whether they are there, as the change
-            failed that was to bring them in.
-    """
-
-    link: Link
-    stream: Stream
-    wanted: dict[Hashable, tuple[Toxic, float]] = field(default_factory=dict)
-    holders: dict[Hashable, set[Hashable]] = field(default_factory=dict)
-    used: dict[Hashable, _Slot] = field(default_factory=dict)
-    idle: list[_Slot] = field(default_factory=list)
-    doubtful: list[_Slot] = field(default_factory=list)
-    count: int = 0
-
-    def hold(self, holder: Hashable, key: Hashable, toxic: Toxic, toxicity: float = 1.0) -> None:
-        self.wanted[key] = toxic, toxicity
-        self.holders.setdefault(key, set()).add(holder)
-
-    def release(self, holder: Hashable) -> None:
-        for key, holders in list(self.holders.items()):
-            holders.discard(holder)
-            if not holders:
-                del self.holders[key], self.wanted[key]
-
-    @property
-    def is_stalled(self) -> bool:
-        return _STALL in self.used
-
-    @property
-    def is_settled(self) -> bool:
-        return self.wanted.keys() == self.used.keys() and not self.doubtful
-
-    def forget(self) -> None:
-        """The proxy is a new one: there are no toxics."""
-        for slots in (self.used, self.idle, self.doubtful):
-            slots.clear()
-
-    def unwanted(self) -> list[Hashable]:
-        """What to take away, the stall first."""
-        return sorted(self.used.keys() - self.wanted.keys(), key=lambda key: key != _STALL)
-
-    def missing(self) -> list[Hashable]:
-        """What to bring in, the stall last."""
-        missing = [key for key in self.wanted if key not in self.used]
-        return sorted(missing, key=lambda key: key == _STALL)
-
-    def idle_slot(self, toxic: Toxic, toxicity: float) -> _Slot | None:
-        """A slot that can become that toxic."""
-        for slot in self.idle:
-            if type(slot.toxic) is type(toxic) and slot.toxicity == toxicity:
-                return slot
-        return None
-
-    def new_slot(self, toxic: Toxic, toxicity: float) -> _Slot:
-        self.count += 1
-        return _Slot(f"{toxic.type}_{self.stream}_{self.count}", toxic, toxicity)
 
 
 class Links(Mapping[str, Link]):
@@ -105,9 +28,12 @@ class Links(Mapping[str, Link]):
 
     Args:
         servers: the Toxiproxy of each zone.
-        is_frozen: whether a node's process stands still, so that its links may be stuck.
+        is_frozen: whether a node's process is stopped (SIGSTOP), so that its links may be stuck.
         renew: gives a zone a new Toxiproxy with the proxies that it had at the start, for one that
-            stands still.
+            no longer answers.
+
+    Raises:
+        FaultError: a Toxiproxy lacks a proxy.
     """
 
     def __init__(
@@ -119,26 +45,31 @@ class Links(Mapping[str, Link]):
         renew: Callable[[str], None],
     ) -> None:
         self._links = {link.name: link for link in topology.links}
+        self._redis = {
+            zone.name: [node.name for node in topology.redis if node.zone == zone.name]
+            for zone in topology.zones
+        }
         self._servers = servers
         self._events = events
         self._is_frozen = is_frozen
         self._renew = renew
-        self._lanes = {link: tuple(_Lane(link, s) for s in BOTH) for link in topology.links}
-        self._refused: dict[Link, set[Hashable]] = {link: set() for link in topology.links}
-        self._disabled: set[Link] = set()
+        # Links whose toxics are not changed until a node runs again.
         self._postponed: set[Link] = set()
         # Links whose release failed, until it is repeated.
         self._owed: dict[Hashable, set[Link]] = {}
-        # Zones whose Toxiproxy stands still for good.
+        # Zones whose Toxiproxy will never answer again.
         self._lost: set[str] = set()
         # As the servers had them at the start, to make a proxy anew.
-        self._specs = {
+        specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
             for zone in servers
-            for name, proxy in self._found(zone).items()
+            for name, proxy in self._proxies_at_start(zone).items()
         }
-        if missing := self._links.keys() - self._specs.keys():
+        if missing := self._links.keys() - specs.keys():
             raise FaultError(f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}")
+        self._lanes = {
+            link: Lane(link, servers[link.home], specs[name]) for name, link in self._links.items()
+        }
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="cachesim-links")
 
@@ -155,8 +86,10 @@ class Links(Mapping[str, Link]):
         return len(self._links)
 
     def server(self, link: Link) -> ToxiproxyClient:
-        """The Toxiproxy that carries a link."""
+        """Return the Toxiproxy that carries a link."""
         return self._servers[link.home]
+
+    # --- holding and releasing --------------------------------------------------------------
 
     def hold_toxic(
         self,
@@ -175,11 +108,11 @@ class Links(Mapping[str, Link]):
             key = object()
             for link in links:
                 for stream in streams:
-                    self._lane(link, stream).hold(holder, key, toxic, toxicity)
+                    self._lanes[link].hold_toxic(holder, key, toxic, stream, toxicity)
             self._apply(holder, links)
 
     def hold_stall(self, holder: Hashable, streams: Mapping[Link, Iterable[Stream]]) -> None:
-        """Let packets vanish: connections stay, what is sent is held back until the release.
+        """Let packets vanish: connections stay, and data is held back until the release.
 
         A latency without an end does it. Unlike a bandwidth of 0, it can be lifted by setting it to
         0, which lets Toxiproxy's API go at once.
@@ -189,8 +122,7 @@ class Links(Mapping[str, Link]):
         """
         with self._lock:
             for link, which in streams.items():
-                for stream in which:
-                    self._lane(link, stream).hold(holder, _STALL, Latency(_FOR_EVER_MS))
+                self._lanes[link].hold_stall(holder, which)
             self._apply(holder, streams)
 
     def hold_refused(self, holder: Hashable, links: Collection[Link]) -> None:
@@ -201,11 +133,11 @@ class Links(Mapping[str, Link]):
         """
         with self._lock:
             for link in links:
-                self._refused[link].add(holder)
+                self._lanes[link].hold_refused(holder)
             self._apply(holder, links)
 
     def release(self, holder: Hashable) -> None:
-        """Let go of all that a holder holds. Repeating it is harmless.
+        """Release all that a holder holds. Repeating it is harmless.
 
         Raises:
             FaultError: Toxiproxy did not do it.
@@ -213,43 +145,38 @@ class Links(Mapping[str, Link]):
         with self._lock:
             owed = self._owed.pop(holder, set()) | self._let_go(holder)
             try:
-                self._bring_about(owed)
+                self._reconcile(owed)
             except FaultError:
                 self._owed[holder] = owed
                 raise
 
     def settle(self) -> None:
-        """Catch up on what was not done while a node stood still."""
+        """Make the changes that were postponed while a node was frozen."""
         with self._lock:
-            self._bring_about(tuple(self._postponed))
+            self._reconcile(tuple(self._postponed))
 
     def reset(self) -> None:
-        """Release all, and undo what others have done to the servers by hand too.
+        """Release all holders, and undo what others did to the servers by hand.
 
         Raises:
             FaultError: a Toxiproxy did not do it.
         """
         with self._lock:
-            for lane in self._all_lanes():
-                lane.wanted.clear()
-                lane.holders.clear()
-            for holders in self._refused.values():
-                holders.clear()
+            for lane in self._lanes.values():
+                lane.release_all()
             self._owed.clear()
-            self._bring_about(self._lanes)
-            error = self._side_by_side(self._tidy, self._servers)
+            self._reconcile(self._lanes)
+            error = self._side_by_side(self._undo_by_hand, self._servers)
             if error and self._lost:
                 self._replace_lost()
-                error = self._side_by_side(self._tidy, self._servers)
+                error = self._side_by_side(self._undo_by_hand, self._servers)
             if error:
                 raise FaultError(f"the links could not be reset: {error}") from error
 
     def toxics(self, link: Link) -> list[dict[str, Any]]:
-        """What Toxiproxy says of a link's toxics, without those that let everything through."""
+        """Return a link's toxics as Toxiproxy has them, but for those that change nothing."""
         with self._lock:
-            idle = {slot.name for lane in self._lanes[link] for slot in lane.idle}
-            toxics = self.server(link).proxy(link.name)["toxics"]
-            return [toxic for toxic in toxics if toxic["name"] not in idle]
+            return self._lanes[link].toxics()
 
     def close(self) -> None:
         """Close the connections to the servers."""
@@ -257,50 +184,106 @@ class Links(Mapping[str, Link]):
         for server in self._servers.values():
             server.close()
 
-    def _lane(self, link: Link, stream: Stream) -> _Lane:
-        return self._lanes[link][BOTH.index(stream)]
-
-    def _all_lanes(self) -> Iterator[_Lane]:
-        return (lane for lanes in self._lanes.values() for lane in lanes)
+    # --- from desired to actual -------------------------------------------------------------
 
     def _let_go(self, holder: Hashable) -> set[Link]:
-        """Forget what a holder wants.
-
-        Returns:
-            The links it wanted something of.
-        """
-        held = set()
-        for link, holders in self._refused.items():
-            lanes = self._lanes[link]
-            if holder in holders or any(holder in h for k in lanes for h in k.holders.values()):
-                held.add(link)
-            holders.discard(holder)
-            for lane in lanes:
-                lane.release(holder)
-        return held
+        """Drop what a holder desires; return the links that it held."""
+        return {link for link, lane in self._lanes.items() if lane.release(holder)}
 
     def _apply(self, holder: Hashable, links: Collection[Link]) -> None:
         try:
-            self._bring_about(links)
+            self._reconcile(links)
         except FaultError:
             self._owed[holder] = self._let_go(holder)
             with contextlib.suppress(FaultError):  # the first error says more
-                self._bring_about(links)
+                self._reconcile(links)
                 del self._owed[holder]
             raise
 
-    def _bring_about(self, links: Iterable[Link]) -> None:
-        """Make links what is wanted of them, side by side."""
-        differing = [k for k in links if self._differs(k) or k in self._postponed]
+    def _reconcile(self, links: Iterable[Link]) -> None:
+        """Bring links to their desired state, side by side."""
+        differing = [k for k in links if self._lanes[k].differs or k in self._postponed]
         error = self._side_by_side(self._change, differing)
         if error and self._lost:
-            there_again = [k for k in self._replace_lost() if self._differs(k)]
+            there_again = [k for k in self._replace_lost() if self._lanes[k].differs]
             error = self._side_by_side(self._change, {*differing, *there_again})
         if error:
             raise FaultError(f"a link could not be changed: {error}") from error
 
-    def _found(self, zone: str) -> dict[str, dict[str, Any]]:
-        """A zone's proxies, before anything is known of them."""
+    def _side_by_side(
+        self, act: Callable[[_Item], None], items: Iterable[_Item]
+    ) -> BaseException | None:
+        """Do the same to several links or servers; return the first error."""
+        todo = list(items)
+        any_server = next(iter(self._servers.values()))
+        errors: Sequence[BaseException | None] | None
+        errors = any_server.at_once([partial(act, item) for item in todo])
+        if errors is None:
+            steps = [self._pool.submit(act, item) for item in todo]
+            errors = [step.exception() for step in steps]
+        return next(filter(None, errors), None)
+
+    def _change(self, link: Link) -> None:
+        try:
+            self._try_to_change(link)
+        except ToxiproxyTimeout:
+            self._free(link)
+            self._try_to_change(link)
+
+    def _try_to_change(self, link: Link) -> None:
+        lane = self._lanes[link]
+        if lane.toxics_are_settled or not self._may_be_stuck(link):
+            if link in self._postponed:
+                # Data that waited for the node flows off, and connections that it left end.
+                time.sleep(FLOW_OFF)
+            lane.reconcile_toxics()
+            self._postponed.discard(link)
+        elif link not in self._postponed:
+            # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
+            # receiver is stuck, and for ever if it dies meanwhile.
+            self._postponed.add(link)
+            self._events.record("postponed", link, "until the node that stands still goes on")
+        lane.reconcile_refusal()
+
+    def _may_be_stuck(self, link: Link) -> bool:
+        """Return whether data on a link may be waiting for a frozen process."""
+        if not self.server(link).may_block:
+            return False
+        if self._is_frozen(link.target):
+            return True
+        # Redis nodes are also at the other end: as replicas, and of the cluster bus.
+        dialers = self._redis.get(link.source, [])
+        return link.service is not Service.MEMCACHED and any(map(self._is_frozen, dialers))
+
+    # --- a Toxiproxy that does not answer ---------------------------------------------------
+
+    def _free(self, link: Link) -> None:
+        """Make a proxy anew if it no longer answers.
+
+        A change of a toxic waits, in a real Toxiproxy 2.12, until the data on the link is read.
+        When the receiver reads no more, no call about the proxy is ever answered again, but for its
+        deletion. That one waits too, and with it all calls about the others, if a client has
+        connected meanwhile: then nothing helps but another Toxiproxy.
+
+        Raises:
+            ToxiproxyTimeout: the Toxiproxy as a whole does not answer, or is too slow.
+        """
+        server = self.server(link)
+        if not server.is_stuck(link.name):
+            return
+        try:
+            server.delete(link.name)
+        except ToxiproxyTimeout:
+            self._lost.add(link.home)
+            raise
+        self._lanes[link].make_anew()
+        self._lanes[link].forget()
+        self._events.record(
+            "replaced", link, "it stood still, as a receiver did not read; connections were closed"
+        )
+
+    def _proxies_at_start(self, zone: str) -> dict[str, dict[str, Any]]:
+        """Return a zone's proxies, before anything is known of them."""
         try:
             return self._servers[zone].proxies()
         except ToxiproxyTimeout:
@@ -324,12 +307,12 @@ class Links(Mapping[str, Link]):
             ) from error
 
     def _replace_lost(self) -> set[Link]:
-        """Replace the Toxiproxies that stand still; gives their links."""
+        """Replace the Toxiproxies that no longer answer; return their links."""
         renewed = set()
         for zone in sorted(self._lost):
             self._replace_server(zone)
             for link in self._at_home(zone):
-                self._forget(link)
+                self._lanes[link].forget()
                 renewed.add(link)
             self._lost.discard(zone)
         return renewed
@@ -337,165 +320,15 @@ class Links(Mapping[str, Link]):
     def _at_home(self, zone: str) -> list[Link]:
         return [link for link in self._links.values() if link.home == zone]
 
-    def _forget(self, link: Link) -> None:
-        """A proxy is a new one."""
-        for lane in self._lanes[link]:
-            lane.forget()
-        self._disabled.discard(link)
-
-    def _side_by_side(
-        self, act: Callable[[_Item], None], items: Iterable[_Item]
-    ) -> BaseException | None:
-        """Do the same to several links or servers; the first error."""
-        todo = list(items)
-        any_server = next(iter(self._servers.values()))
-        errors: Sequence[BaseException | None] | None
-        errors = any_server.at_once([partial(act, item) for item in todo])
-        if errors is None:
-            steps = [self._pool.submit(act, item) for item in todo]
-            errors = [step.exception() for step in steps]
-        return next(filter(None, errors), None)
-
-    def _differs(self, link: Link) -> bool:
-        settled = all(lane.is_settled for lane in self._lanes[link])
-        return not settled or bool(self._refused[link]) != (link in self._disabled)
-
-    def _change(self, link: Link) -> None:
-        try:
-            self._try_to_change(link)
-        except ToxiproxyTimeout:
-            self._save(link)
-            self._try_to_change(link)
-
-    def _save(self, link: Link) -> None:
-        """Make a proxy anew if it stands still.
-
-        A change of a toxic waits, in a real Toxiproxy 2.12, for what the link carries to be read.
-        When the receiver reads no more, no call about the proxy is answered ever again, but for its
-        deletion. That one waits too, and with it all calls about the others, if a client has
-        connected meanwhile: then nothing helps but another Toxiproxy.
-
-        Raises:
-            ToxiproxyTimeout: the Toxiproxy as a whole stands still, or is too slow.
-        """
-        server = self.server(link)
-        if not server.is_stuck(link.name):
-            return
-        try:
-            server.delete(link.name)
-        except ToxiproxyTimeout:
-            self._lost.add(link.home)
-            raise
-        server.populate([self._specs[link.name]])
-        self._forget(link)
-        self._events.record(
-            "replaced", link, "it stood still, as a receiver did not read; connections were closed"
-        )
-
-    def _try_to_change(self, link: Link) -> None:
-        lanes = [lane for lane in self._lanes[link] if not lane.is_settled]
-        if not lanes or not self._may_be_stuck(link):
-            if link in self._postponed:
-                # What was waiting for the node flows off, and connections that it left end.
-                time.sleep(_FLOW_OFF)
-            for lane in lanes:
-                self._change_toxics(lane)
-            self._postponed.discard(link)
-        elif link not in self._postponed:
-            # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
-            # receiver is stuck, and for ever if it dies meanwhile.
-            self._postponed.add(link)
-            self._events.record("postponed", link, "until the node that stands still goes on")
-        refused = bool(self._refused[link])
-        if refused != (link in self._disabled):
-            with _ignored(404):  # somebody has deleted it, and nothing refuses better
-                self.server(link).set_enabled(link.name, not refused)
-            (self._disabled.add if refused else self._disabled.discard)(link)
-
-    def _may_be_stuck(self, link: Link) -> bool:
-        """Whether data on a link may be waiting for a process that stands still."""
-        if not self.server(link).may_block:
-            return False
-        if self._is_frozen(link.target):
-            return True
-        # Redis nodes are also at the other end: as replicas, and of the cluster bus.
-        dialer = f"{Service.REDIS}-{link.source}"
-        return link.service is not Service.MEMCACHED and self._is_frozen(dialer)
-
-    def _change_toxics(self, lane: _Lane) -> None:
-        """Give a lane the toxics that are wanted.
-
-        While it is stalled, nothing else of it is touched: nothing flows, so nobody could tell, but
-        Toxiproxy would let go of data that it holds back, or block.
-
-        A toxic is not removed if it can be set to let everything through. For a removal, a real
-        Toxiproxy (2.12) flushes what the toxic holds back while its API is locked, 5 s for each
-        chunk whose receiver has gone away meanwhile.
-        """
-        if lane.is_settled or (lane.is_stalled and _STALL in lane.wanted):
-            return
-        server, proxy = self.server(lane.link), lane.link.name
-        was_stalled = lane.is_stalled
-        while lane.doubtful:
-            with _ignored(404):
-                server.remove_toxic(proxy, lane.doubtful[-1].name)
-            lane.doubtful.pop()
-        for key in lane.unwanted():
-            if was_stalled and key != _STALL and server.may_block:
-                # What was held back flows off first, and connections whose receiver is gone end.
-                # Toxiproxy would wait for them for ever, with its API locked.
-                time.sleep(_FLOW_OFF)
-                was_stalled = False
-            slot = lane.used[key]
-            with _ignored(404):  # somebody has removed it by hand
-                if slot.toxic.neutral is None:
-                    server.remove_toxic(proxy, slot.name)
-                else:
-                    server.update_toxic(proxy, slot.name, slot.toxic.neutral)
-                    lane.idle.append(slot)
-            del lane.used[key]
-        for key in lane.missing():
-            toxic, toxicity = lane.wanted[key]
-            idle = lane.idle_slot(toxic, toxicity)
-            if idle is not None and self._reuse(lane, idle, toxic):
-                lane.used[key] = idle
-            else:
-                lane.used[key] = self._add(lane, toxic, toxicity)
-
-    def _reuse(self, lane: _Lane, slot: _Slot, toxic: Toxic) -> bool:
-        """Set an idle toxic; False if it is not there any more."""
-        lane.idle.remove(slot)
-        lane.doubtful.append(slot)
-        there = False
-        with _ignored(404):
-            self.server(lane.link).update_toxic(lane.link.name, slot.name, toxic)
-            slot.toxic = toxic
-            there = True
-        lane.doubtful.remove(slot)
-        return there
-
-    def _add(self, lane: _Lane, toxic: Toxic, toxicity: float) -> _Slot:
-        """Add a toxic under a name that nobody else has taken."""
-        while True:
-            slot = lane.new_slot(toxic, toxicity)
-            lane.doubtful.append(slot)
-            with _ignored(409):
-                self.server(lane.link).add_toxic(
-                    lane.link.name, slot.name, toxic, lane.stream, toxicity
-                )
-                lane.doubtful.remove(slot)
-                return slot
-            lane.doubtful.remove(slot)
-
-    def _tidy(self, zone: str) -> None:
-        """Undo what was done to a server by hand."""
+    def _undo_by_hand(self, zone: str) -> None:
+        """Undo what others did to a server."""
         server = self._servers[zone]
         try:
             proxies = server.proxies()
         except ToxiproxyTimeout:
-            # A proxy stands still that nobody here has touched.
+            # A proxy does not answer that nobody here has touched.
             for link in self._at_home(zone):
-                self._save(link)
+                self._free(link)
             try:
                 proxies = server.proxies()
             except ToxiproxyTimeout:
@@ -503,31 +336,7 @@ class Links(Mapping[str, Link]):
                 raise
         for link in self._at_home(zone):
             try:
-                self._tidy_proxy(link, proxies.get(link.name))
+                self._lanes[link].undo_by_hand(proxies.get(link.name))
             except ToxiproxyTimeout:
-                self._save(link)
-                self._tidy_proxy(link, server.proxy(link.name))
-
-    def _tidy_proxy(self, link: Link, proxy: dict[str, Any] | None) -> None:
-        server, lanes, spec = self.server(link), self._lanes[link], self._specs[link.name]
-        if proxy is None or any(proxy[key] != value for key, value in spec.items()):
-            server.populate([spec])
-            proxy = server.proxy(link.name)
-        if not proxy["enabled"]:
-            server.set_enabled(link.name, True)
-        there = {toxic["name"] for toxic in proxy["toxics"]}
-        for lane in lanes:
-            lane.idle = [slot for slot in lane.idle if slot.name in there]
-        for name in there - {slot.name for lane in lanes for slot in lane.idle}:
-            with _ignored(404):
-                server.remove_toxic(link.name, name)
-
-
-@contextlib.contextmanager
-def _ignored(status: int) -> Iterator[None]:
-    """Take one status for success: what was to be done is done already."""
-    try:
-        yield
-    except ToxiproxyError as error:
-        if error.status != status:
-            raise
+                self._free(link)
+                self._lanes[link].undo_by_hand(server.proxy(link.name))
