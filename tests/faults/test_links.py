@@ -10,94 +10,28 @@ import pytest
 from cachesim.errors import FaultError, StartError, ToxiproxyError, ToxiproxyTimeout
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
-from cachesim.topology import CLIENT, Link, Topology, production
-from cachesim.toxiproxy.toxics import BOTH, Bandwidth, Latency, Stream, Timeout
-from tests.fakes import Call, FakeToxiproxy, toxiproxies
-
-UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
-SLOW = Latency(100)
-
-
-class Rig:
-    """The links of the production topology on servers in memory.
-
-    Attributes:
-        frozen: the nodes that stand still.
-        link: a link to try things on.
-        renewed: zones that were given a new Toxiproxy.
-    """
-
-    def __init__(self) -> None:
-        self.topology: Topology = production()
-        self.calls: list[Call] = []
-        self.servers = toxiproxies(self.topology, self.calls)
-        self.events = EventLog()
-        self.frozen: set[str] = set()
-        self.renewed: list[str] = []
-        self.links = Links(
-            self.topology, self.servers, self.events, self.frozen.__contains__, self.renew
-        )
-        self.link = self.links["b-to-redis-a"]
-
-    def renew(self, zone: str) -> None:
-        """Give a zone a new Toxiproxy."""
-        self.renewed.append(zone)
-        self.servers[zone].renew()
-
-    @property
-    def server(self) -> FakeToxiproxy:
-        """The server of `link`."""
-        return self.servers["b"]
-
-    def stall(self, holder: object, *links: Link) -> None:
-        """Stall both streams of links, or of `link`."""
-        self.links.hold_stall(holder, dict.fromkeys(links or [self.link], BOTH))
-
-    def slow(self, holder: object, link: Link | None = None) -> None:
-        """Add a latency to the downstream of a link, or of `link`."""
-        self.links.hold_toxic(holder, [link or self.link], SLOW, [DOWN])
-
-    def does(self, link: Link | None = None, stream: Stream = DOWN) -> list[str]:
-        """What the toxics of a link, or of `link`, do, in order."""
-        link = link or self.link
-        return self.servers[link.home].does(link.name, stream)
-
-    def did(self) -> list[Call]:
-        """What was done to all links since the last call of this."""
-        calls = list(self.calls)
-        self.calls.clear()
-        return calls
-
-    def between(self, one: str, other: str) -> list[Link]:
-        """The links between two zones."""
-        return [link for link in self.topology.links if link.joins(one, other)]
-
-    def is_whole(self) -> bool:
-        """Whether every proxy is enabled and no toxic does anything."""
-        return all(
-            self.servers[link.home].is_enabled(link.name)
-            and not self.does(link, UP)
-            and not self.does(link, DOWN)
-            for link in self.topology.links
-        )
+from cachesim.topology import CLIENT, production
+from cachesim.toxiproxy.toxics import BOTH, Bandwidth, Latency
+from tests.fakes import toxiproxies
+from tests.faults.links_rig import DOWN, SLOW, UP, LinksRig
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
+def rig() -> Iterator[LinksRig]:
     """Links without a fault."""
-    rig = Rig()
+    rig = LinksRig()
     yield rig
     rig.links.close()
 
 
-def test_links_by_name(rig: Rig) -> None:
+def test_links_by_name(rig: LinksRig) -> None:
     """The links are a mapping by name, in the topology's order."""
     assert list(rig.links.values()) == list(rig.topology.links)
     assert len(rig.links) == len(rig.topology.links)
     assert rig.links["client-to-memcached-c"].source == CLIENT
 
 
-def test_unknown_link(rig: Rig) -> None:
+def test_unknown_link(rig: LinksRig) -> None:
     """An unknown name is an error that lists the names there are."""
     with pytest.raises(KeyError, match=r"no link 'x-to-y': there are client-to-redis-a, "):
         rig.links["x-to-y"]
@@ -131,7 +65,7 @@ def test_server_that_stands_still_at_first(monkeypatch: pytest.MonkeyPatch) -> N
     assert [(event.kind, event.source) for event in events] == [("replaced", "az-b")]
 
 
-def test_server_of_a_link(rig: Rig) -> None:
+def test_server_of_a_link(rig: LinksRig) -> None:
     """A link is carried by its source's zone, a client's link by its target's."""
     assert rig.links.server(rig.links["b-to-redis-a"]) is rig.servers["b"]
     assert rig.links.server(rig.links["client-to-redis-a"]) is rig.servers["a"]
@@ -140,7 +74,7 @@ def test_server_of_a_link(rig: Rig) -> None:
 # --- holding and releasing ------------------------------------------------------------------
 
 
-def test_toxic(rig: Rig) -> None:
+def test_toxic(rig: LinksRig) -> None:
     """A toxic is added as it was asked for, on the server where the link is at home."""
     rig.links.hold_toxic("f", [rig.link], Latency(100, 20), [UP], 0.5)
     (toxic,) = rig.server.proxy("b-to-redis-a")["toxics"]
@@ -153,14 +87,14 @@ def test_toxic(rig: Rig) -> None:
     }
 
 
-def test_stall_of_one_stream(rig: Rig) -> None:
+def test_stall_of_one_stream(rig: LinksRig) -> None:
     """A stall of one stream leaves the other alone."""
     rig.links.hold_stall("f", {rig.link: [UP]})
     assert rig.does(stream=UP) == ["stall"]
     assert rig.does(stream=DOWN) == []
 
 
-def test_overlapping_stalls(rig: Rig) -> None:
+def test_overlapping_stalls(rig: LinksRig) -> None:
     """Of two overlapping partitions one healed leaves the other as it was."""
     rig.stall("one", *rig.between("a", "b"))
     rig.stall("other", *rig.between("b", "a"), *rig.between("b", "c"))
@@ -172,7 +106,7 @@ def test_overlapping_stalls(rig: Rig) -> None:
     assert rig.is_whole()
 
 
-def test_second_holder_changes_nothing(rig: Rig) -> None:
+def test_second_holder_changes_nothing(rig: LinksRig) -> None:
     """A stall that is there already is not made again."""
     rig.stall("one")
     rig.did()
@@ -180,7 +114,7 @@ def test_second_holder_changes_nothing(rig: Rig) -> None:
     assert rig.did() == []
 
 
-def test_two_toxics_of_one_type(rig: Rig) -> None:
+def test_two_toxics_of_one_type(rig: LinksRig) -> None:
     """Two faults may add a toxic of the same type to a link; each ends by itself."""
     rig.slow("one")
     rig.links.hold_toxic("other", [rig.link], Latency(300), [DOWN])
@@ -190,7 +124,7 @@ def test_two_toxics_of_one_type(rig: Rig) -> None:
     assert toxic["attributes"]["latency"] == 300
 
 
-def test_release_is_idempotent(rig: Rig) -> None:
+def test_release_is_idempotent(rig: LinksRig) -> None:
     """Releasing again, or what holds nothing, touches nothing."""
     rig.stall("f")
     rig.links.release("f")
@@ -201,7 +135,7 @@ def test_release_is_idempotent(rig: Rig) -> None:
     assert rig.did() == []
 
 
-def test_release_touches_only_what_was_held(rig: Rig) -> None:
+def test_release_touches_only_what_was_held(rig: LinksRig) -> None:
     """A release makes no call about links that the holder did not hold."""
     rig.stall("f", rig.links["c-to-redis-a"])
     rig.slow("other")
@@ -211,7 +145,7 @@ def test_release_touches_only_what_was_held(rig: Rig) -> None:
     assert rig.does() == ["latency"]
 
 
-def test_refused(rig: Rig) -> None:
+def test_refused(rig: LinksRig) -> None:
     """A refused link is disabled, and enabled when it is released."""
     rig.links.hold_refused("f", [rig.link])
     assert not rig.server.is_enabled(rig.link.name)
@@ -219,7 +153,7 @@ def test_refused(rig: Rig) -> None:
     assert rig.server.is_enabled(rig.link.name)
 
 
-def test_refused_by_two(rig: Rig) -> None:
+def test_refused_by_two(rig: LinksRig) -> None:
     """A link that two refuse is enabled when the second lets go."""
     rig.links.hold_refused("one", [rig.link])
     rig.links.hold_refused("other", [rig.link])
@@ -229,150 +163,10 @@ def test_refused_by_two(rig: Rig) -> None:
     assert rig.server.is_enabled(rig.link.name)
 
 
-# --- the chain ------------------------------------------------------------------------------
-
-
-def test_stall_comes_last(rig: Rig) -> None:
-    """What is asked for together with a stall is there before it."""
-    rig.frozen.add("redis-a")
-    rig.stall("stall")
-    rig.slow("slow")
-    rig.frozen.clear()
-    rig.links.settle()
-    downstream = [call for call in rig.did() if call[2] in rig.does()]
-    assert downstream.index(("add", rig.link.name, "latency")) < 2
-    assert rig.does() == ["latency", "stall"]
-
-
-def test_stall_goes_first(rig: Rig) -> None:
-    """What is let go together with a stall is there until the stall has gone."""
-    rig.links.hold_toxic("f", [rig.link], SLOW, [DOWN])
-    rig.links.hold_stall("f", {rig.link: [DOWN]})
-    rig.did()
-    rig.links.release("f")
-    assert rig.did() == [
-        ("lift", rig.link.name, "stall"),
-        ("lift", rig.link.name, "latency"),
-    ]
-
-
-def test_toxic_on_a_stalled_link(rig: Rig) -> None:
-    """A toxic for a stalled link comes when the stall has gone."""
-    rig.links.hold_stall("stall", {rig.link: [DOWN]})
-    rig.did()
-    rig.links.hold_toxic("limit", [rig.link], Bandwidth(64), [DOWN])
-    assert rig.did() == []
-    rig.links.release("stall")
-    assert rig.did() == [
-        ("lift", rig.link.name, "stall"),
-        ("add", rig.link.name, "bandwidth"),
-    ]
-
-
-def test_release_of_a_toxic_on_a_stalled_link(rig: Rig) -> None:
-    """A toxic of a stalled link goes when the stall has gone, not before."""
-    rig.slow("slow")
-    rig.links.hold_stall("stall", {rig.link: [DOWN]})
-    rig.did()
-    rig.links.release("slow")
-    assert rig.did() == []
-    assert rig.does() == ["latency", "stall"]
-    rig.links.release("stall")
-    assert rig.did() == [
-        ("lift", rig.link.name, "stall"),
-        ("lift", rig.link.name, "latency"),
-    ]
-
-
-def test_toxic_that_came_and_went_during_a_stall(rig: Rig) -> None:
-    """A toxic that was asked for and released during a stall never comes."""
-    rig.links.hold_stall("stall", {rig.link: [DOWN]})
-    rig.slow("slow")
-    rig.links.release("slow")
-    rig.did()
-    rig.links.release("stall")
-    assert rig.did() == [("lift", rig.link.name, "stall")]
-
-
-def test_lifted_not_removed(rig: Rig) -> None:
-    """A toxic that can let everything through is set to: its removal could block Toxiproxy."""
-    rig.slow("f")
-    rig.links.release("f")
-    assert {call[0] for call in rig.did()} == {"add", "lift"}
-
-
-def test_removed_if_it_can_not_be_lifted(rig: Rig) -> None:
-    """A toxic that always does something is removed."""
-    rig.links.hold_toxic("f", [rig.link], Timeout(0), [DOWN])
-    rig.links.release("f")
-    assert rig.server.names(rig.link.name) == []
-
-
-def test_chains_do_not_grow(rig: Rig) -> None:
-    """A fault that comes again uses the toxic that it left behind."""
-    for _ in range(5):
-        rig.slow("f")
-        assert rig.does() == ["latency"]
-        rig.links.release("f")
-    assert len(rig.server.names(rig.link.name)) == 1
-
-
-def test_toxicity_is_not_taken_over(rig: Rig) -> None:
-    """A toxic on a share of the connections is no use for a fault on all of them."""
-    rig.links.hold_toxic("some", [rig.link], SLOW, [DOWN], 0.5)
-    rig.links.release("some")
-    rig.slow("all")
-    (toxic,) = rig.links.toxics(rig.link)
-    assert toxic["toxicity"] == 1.0
-
-
-def test_toxics_that_do_something(rig: Rig) -> None:
-    """Of a link's toxics only those are told that do something, those set by hand too."""
-    rig.slow("f")
-    rig.links.release("f")
-    rig.server.add_toxic(rig.link.name, "mine", Bandwidth(64), UP)
-    assert [toxic["name"] for toxic in rig.links.toxics(rig.link)] == ["mine"]
-
-
 # --- when something else interferes ---------------------------------------------------------
 
 
-def test_removed_by_hand(rig: Rig) -> None:
-    """A toxic that somebody has removed already is released without an error, and comes again."""
-    rig.slow("f")
-    (name,) = rig.server.names(rig.link.name)
-    rig.server.remove_toxic(rig.link.name, name)
-    rig.links.release("f")
-    rig.slow("f")
-    assert rig.does() == ["latency"]
-
-
-def test_idle_toxic_removed_by_hand(rig: Rig) -> None:
-    """A toxic that did nothing and was removed by hand is made anew when it is needed."""
-    rig.slow("f")
-    rig.links.release("f")
-    (name,) = rig.server.names(rig.link.name)
-    rig.server.remove_toxic(rig.link.name, name)
-    rig.slow("f")
-    assert rig.does() == ["latency"]
-
-
-def test_name_taken_by_hand(rig: Rig) -> None:
-    """A toxic of somebody's that has the name it would get is not taken for it."""
-    rig.slow("f")
-    (name,) = rig.server.names(rig.link.name)
-    other = Rig()
-    other.server.add_toxic(other.link.name, name, Bandwidth(64), DOWN)
-    other.slow("f")
-    assert other.does() == ["bandwidth", "latency"]
-    other.links.release("f")
-    assert other.does() == ["bandwidth"]
-    other.links.reset()
-    assert other.is_whole()
-    other.links.close()
-
-
-def test_failing_addition(rig: Rig) -> None:
+def test_failing_addition(rig: LinksRig) -> None:
     """A fault that one of its links does not take is an error, and nothing of it remains."""
     rig.servers["a"].broken["a-to-redis-b"] = 500
     with pytest.raises(FaultError, match="told to fail"):
@@ -383,7 +177,7 @@ def test_failing_addition(rig: Rig) -> None:
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_change_that_failed_but_was_made(
-    rig: Rig, status: int, monkeypatch: pytest.MonkeyPatch
+    rig: LinksRig, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A toxic that was added or set although the answer was an error is gone after all."""
     for verb in ("add_toxic", "update_toxic"):
@@ -404,7 +198,7 @@ def test_change_that_failed_but_was_made(
         rig.links.release("f")
 
 
-def test_busy_server(rig: Rig) -> None:
+def test_busy_server(rig: LinksRig) -> None:
     """A server that did not answer in time, but does now, is asked again; its proxies stay."""
     rig.server.busy = 1
     rig.slow("f")
@@ -412,7 +206,7 @@ def test_busy_server(rig: Rig) -> None:
     assert not rig.events
 
 
-def test_stuck_proxy(rig: Rig) -> None:
+def test_stuck_proxy(rig: LinksRig) -> None:
     """A proxy that stands still is made anew, with all that is wanted of it; the log says so."""
     rig.slow("one")
     rig.server.stuck.add(rig.link.name)
@@ -428,7 +222,7 @@ def test_stuck_proxy(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("verb", ["hold", "release", "reset"])
-def test_stuck_server(rig: Rig, verb: str) -> None:
+def test_stuck_server(rig: LinksRig, verb: str) -> None:
     """A server that stands still is replaced, and its links are what is wanted of them."""
     rig.slow("f")
     rig.stall("other", rig.links["b-to-redis-c"])
@@ -450,7 +244,7 @@ def test_stuck_server(rig: Rig, verb: str) -> None:
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
-def test_stuck_by_hand(rig: Rig, is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stuck_by_hand(rig: LinksRig, is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reset saves a server that stands still because of what somebody did by hand."""
     there = rig.server.proxies
 
@@ -468,7 +262,7 @@ def test_stuck_by_hand(rig: Rig, is_lost: bool, monkeypatch: pytest.MonkeyPatch)
     assert rig.renewed == (["b"] if is_lost else [])
 
 
-def test_server_that_can_not_be_replaced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_can_not_be_replaced(rig: LinksRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an error that says what to do, and is made up for when it can be."""
     rig.slow("f")
     rig.server.stuck.add(rig.link.name)
@@ -486,7 +280,7 @@ def test_server_that_can_not_be_replaced(rig: Rig, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("verb", ["release", "reset"])
-def test_refused_proxy_deleted_by_hand(rig: Rig, verb: str) -> None:
+def test_refused_proxy_deleted_by_hand(rig: LinksRig, verb: str) -> None:
     """A proxy that is gone can be released of a refusal, and a reset makes it anew."""
     rig.links.hold_refused("f", [rig.link])
     rig.server.forget(rig.link.name)
@@ -496,7 +290,7 @@ def test_refused_proxy_deleted_by_hand(rig: Rig, verb: str) -> None:
     assert rig.is_whole()
 
 
-def test_failing_addition_leaves_other_faults(rig: Rig) -> None:
+def test_failing_addition_leaves_other_faults(rig: LinksRig) -> None:
     """What others hold stays when a fault could not be applied."""
     rig.stall("one")
     rig.servers["a"].broken["a-to-redis-b"] = 500
@@ -505,7 +299,7 @@ def test_failing_addition_leaves_other_faults(rig: Rig) -> None:
     assert rig.does() == ["stall"]
 
 
-def test_after_a_failing_addition(rig: Rig) -> None:
+def test_after_a_failing_addition(rig: LinksRig) -> None:
     """What failed once is not tried again by what comes later."""
     rig.server.broken[rig.link.name] = 400
     with pytest.raises(FaultError):
@@ -515,7 +309,7 @@ def test_after_a_failing_addition(rig: Rig) -> None:
     assert rig.did() == []
 
 
-def test_failing_release(rig: Rig) -> None:
+def test_failing_release(rig: LinksRig) -> None:
     """A release that failed is an error, and can be made up for."""
     rig.slow("f")
     rig.server.broken[rig.link.name] = 500
@@ -527,7 +321,7 @@ def test_failing_release(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("what", ["toxic", "stall", "refusal"])
-def test_repeated_release(rig: Rig, what: str) -> None:
+def test_repeated_release(rig: LinksRig, what: str) -> None:
     """A release that failed is an error again as long as it fails, and then it works."""
     hold: dict[str, Callable[[], None]] = {
         "toxic": lambda: rig.slow("f"),
@@ -556,7 +350,7 @@ def test_repeated_release(rig: Rig, what: str) -> None:
         pytest.param("b-to-redis-a-bus", "redis-b", id="bus"),
     ],
 )
-def test_postponed(rig: Rig, name: str, node: str) -> None:
+def test_postponed(rig: LinksRig, name: str, node: str) -> None:
     """The toxics of a link at whose end a node stands still are let alone; the log says so."""
     link = rig.links[name]
     rig.frozen.add(node)
@@ -568,7 +362,7 @@ def test_postponed(rig: Rig, name: str, node: str) -> None:
     assert rig.does(link) == ["latency"]
 
 
-def test_postponed_is_told_once(rig: Rig) -> None:
+def test_postponed_is_told_once(rig: LinksRig) -> None:
     """A link that waits is told of when it begins to, whatever else happens to links meanwhile."""
     for times in (1, 2):
         rig.frozen.add("redis-a")
@@ -584,7 +378,7 @@ def test_postponed_is_told_once(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("name", ["b-to-memcached-a", "client-to-redis-b", "c-to-redis-b"])
-def test_not_postponed(rig: Rig, name: str) -> None:
+def test_not_postponed(rig: LinksRig, name: str) -> None:
     """A node that stands still at neither end of a link does not matter."""
     rig.frozen.update(("redis-a", "memcached-b") if "redis-b" in name else ("redis-b",))
     rig.slow("f", rig.links[name])
@@ -592,7 +386,7 @@ def test_not_postponed(rig: Rig, name: str) -> None:
     assert not rig.events
 
 
-def test_postponed_release(rig: Rig) -> None:
+def test_postponed_release(rig: LinksRig) -> None:
     """A toxic of a link at whose end a node stands still goes when that goes on."""
     rig.slow("f")
     rig.frozen.add("redis-a")
@@ -603,7 +397,7 @@ def test_postponed_release(rig: Rig) -> None:
     assert rig.is_whole()
 
 
-def test_other_links_are_not_postponed(rig: Rig) -> None:
+def test_other_links_are_not_postponed(rig: LinksRig) -> None:
     """Of a fault on several links, those come at once that may be changed."""
     rig.frozen.add("redis-a")
     rig.stall("f", *rig.between("a", "b"))
@@ -611,14 +405,14 @@ def test_other_links_are_not_postponed(rig: Rig) -> None:
     assert at_once == {"a-to-memcached-b", "b-to-memcached-a"}
 
 
-def test_refusal_is_not_postponed(rig: Rig) -> None:
+def test_refusal_is_not_postponed(rig: LinksRig) -> None:
     """A link can be refused whoever stands still at its ends."""
     rig.frozen.add("redis-a")
     rig.links.hold_refused("f", [rig.link])
     assert not rig.server.is_enabled(rig.link.name)
 
 
-def test_settle_without_a_need(rig: Rig) -> None:
+def test_settle_without_a_need(rig: LinksRig) -> None:
     """Settling what is settled makes no call."""
     rig.slow("f")
     rig.did()
@@ -629,7 +423,7 @@ def test_settle_without_a_need(rig: Rig) -> None:
 # --- reset ----------------------------------------------------------------------------------
 
 
-def test_reset(rig: Rig) -> None:
+def test_reset(rig: LinksRig) -> None:
     """A reset releases everything, whoever holds it."""
     rig.stall("one", *rig.between("a", "b"))
     rig.slow("two")
@@ -642,7 +436,7 @@ def test_reset(rig: Rig) -> None:
     assert rig.did() == []
 
 
-def test_reset_goes_stall_first(rig: Rig) -> None:
+def test_reset_goes_stall_first(rig: LinksRig) -> None:
     """A reset lifts stalls before what is in the same chain."""
     rig.slow("slow")
     rig.links.hold_stall("stall", {rig.link: [DOWN]})
@@ -651,7 +445,7 @@ def test_reset_goes_stall_first(rig: Rig) -> None:
     assert [call[2] for call in rig.did()] == ["stall", "latency"]
 
 
-def test_reset_takes_away_what_was_done_by_hand(rig: Rig) -> None:
+def test_reset_takes_away_what_was_done_by_hand(rig: LinksRig) -> None:
     """A reset goes to every server, for what others have done there."""
     for server in rig.servers.values():
         for proxy in server.proxies():
@@ -662,7 +456,7 @@ def test_reset_takes_away_what_was_done_by_hand(rig: Rig) -> None:
     assert [name for s in rig.servers.values() for p in s.proxies() for name in s.names(p)] == []
 
 
-def test_reset_after_a_proxy_was_deleted_by_hand(rig: Rig) -> None:
+def test_reset_after_a_proxy_was_deleted_by_hand(rig: LinksRig) -> None:
     """A proxy that is gone is made anew as it was, and can be broken again."""
     rig.slow("f")
     before = rig.server.spec(rig.link.name)
@@ -673,7 +467,7 @@ def test_reset_after_a_proxy_was_deleted_by_hand(rig: Rig) -> None:
     assert rig.does() == ["latency"]
 
 
-def test_reset_after_a_proxy_was_changed_by_hand(rig: Rig) -> None:
+def test_reset_after_a_proxy_was_changed_by_hand(rig: LinksRig) -> None:
     """A proxy that leads or listens elsewhere does so no more."""
     before = rig.server.spec(rig.link.name)
     for key in ("upstream", "listen"):
@@ -682,7 +476,7 @@ def test_reset_after_a_proxy_was_changed_by_hand(rig: Rig) -> None:
         assert rig.server.spec(rig.link.name) == before
 
 
-def test_reset_that_fails(rig: Rig) -> None:
+def test_reset_that_fails(rig: LinksRig) -> None:
     """A proxy that can't be reset is an error."""
     rig.slow("f")
     rig.server.broken[rig.link.name] = 500
