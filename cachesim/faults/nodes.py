@@ -1,6 +1,6 @@
-"""Node verbs: killing, pausing and starting nodes, by whoever wants them so.
+"""The nodes' processes: kill, stop, pause and start them.
 
-As with links, faults overlap: a node is down or paused as long as one holder wants it so.
+As with links, faults overlap: a node stays down or paused while at least one holder wants it to.
 """
 
 import threading
@@ -16,7 +16,10 @@ from cachesim.topology import Topology
 
 
 class Nodes:
-    """All nodes' processes. Thread-safe."""
+    """The processes of all nodes. Thread-safe.
+
+    A holder is a fault, or whoever else wants a node down or paused, until it is released.
+    """
 
     def __init__(
         self, topology: Topology, backend: Backend, links: Links, events: EventLog
@@ -27,17 +30,17 @@ class Nodes:
         self._events = events
         self._down: dict[str, set[Hashable]] = {n.name: set() for n in topology.nodes}
         self._paused: dict[str, set[Hashable]] = {n.name: set() for n in topology.nodes}
-        self._dark: dict[str, set[Hashable]] = {z.name: set() for z in topology.zones}
-        # What had reached the disks when the power went, by node, in bytes.
+        self._unpowered: dict[str, set[Hashable]] = {z.name: set() for z in topology.zones}
+        # The bytes of append-only files that had reached the disks when the power was cut, by node.
         self._synced: dict[str, int] = {}
         self._lock = threading.RLock()
 
     def kill(self, holder: Hashable, nodes: Collection[str]) -> None:
-        """SIGKILL. The machine lives on, so its ports refuse."""
+        """Kill nodes (SIGKILL). Their machines keep running, so their ports refuse."""
         self._take_down(holder, nodes, orderly=False)
 
     def stop(self, holder: Hashable, nodes: Collection[str]) -> None:
-        """An orderly end of the process."""
+        """Shut nodes down in order. Their machines keep running, so their ports refuse."""
         self._take_down(holder, nodes, orderly=True)
 
     def _take_down(self, holder: Hashable, nodes: Collection[str], *, orderly: bool) -> None:
@@ -47,8 +50,8 @@ class Nodes:
                 self._down[node].add(holder)
             if orderly:
                 _side_by_side(self._backend.shut_down, up)
-            # Before the kill, which takes the engine a tenth of a second: what is on its way to
-            # replicas is lost with the node, and clients and replicas lose it at one moment.
+            # Before the kill, which takes the engine a tenth of a second: data on its way to the
+            # replicas is lost with the node, and clients and replicas lose it at the same moment.
             for node in up:
                 self._refuse(node)
             if not orderly:
@@ -58,7 +61,7 @@ class Nodes:
             self._links.settle()
 
     def pause(self, holder: Hashable, nodes: Collection[str]) -> None:
-        """SIGSTOP: connections stay, nothing is answered.
+        """Pause nodes (SIGSTOP). Connections stay open, nothing is answered.
 
         Raises:
             FaultError: a node is not running.
@@ -72,21 +75,21 @@ class Nodes:
             self._backend.pause(*nodes)
 
     def cut_power(self, holder: Hashable, zone: str, synced: Callable[[str], int | None]) -> None:
-        """Stop all nodes of a zone dead at once; none can run until the power is back.
+        """Stop all nodes of a zone at once. None of them can run until the power is back.
 
         A dead machine refuses nothing and closes nothing, but a killed process does both. So the
         processes are frozen, and killed when the power is back, which is when others learn that
         their connections are gone.
 
         Args:
-            synced: says how many bytes of a node's append-only file have reached the disk, if that
-                is known. It is asked when the nodes stand still: what they acknowledge until then
-                counts too.
+            synced: returns how many bytes of a node's append-only file have reached the disk, or
+                None if that is not known. It is called once the nodes are frozen, so that what they
+                acknowledge until then counts.
         """
         with self._lock:
             nodes = self.in_zone(zone)
             up = [node for node in nodes if self.is_up(node)]
-            self._dark[zone].add(holder)
+            self._unpowered[zone].add(holder)
             self._backend.pause(*up)
             for node in up:
                 self._paused[node].clear()
@@ -97,32 +100,32 @@ class Nodes:
                 self._links.release(("down", node))
 
     def release(self, holder: Hashable) -> None:
-        """Resume and start what the holder held and no one else holds. Repeating is harmless."""
+        """Resume and start the nodes that only this holder held. Repeating it is harmless."""
         with self._lock:
             held = [
                 holders
-                for verb in (self._dark, self._down, self._paused)
-                for holders in verb.values()
+                for state in (self._unpowered, self._down, self._paused)
+                for holders in state.values()
                 if holder in holders
             ]
-            back = [zone for zone, holders in self._dark.items() if holder in holders]
-            touched = [node for node, holders in self._down.items() if holder in holders]
-            frozen = [node for node, holders in self._paused.items() if holder in holders]
+            unpowered = [zone for zone, holders in self._unpowered.items() if holder in holders]
+            down = [node for node, holders in self._down.items() if holder in holders]
+            paused = [node for node, holders in self._paused.items() if holder in holders]
             for holders in held:
                 holders.discard(holder)
             try:
-                self._bring_back(back, touched, frozen)
+                self._bring_back(unpowered, down, paused)
             except BaseException:
                 for holders in held:
                     holders.add(holder)
                 raise
 
     def _bring_back(self, zones: list[str], down: list[str], paused: list[str]) -> None:
-        """Let go on what nobody holds any more: zones without power, dead and paused nodes."""
+        """Start and resume those nodes of these that nobody holds any more."""
         for node in paused:
             if not self._paused[node] and self.is_up(node):
                 self._backend.resume(node)
-        again = [n for zone in zones if not self._dark[zone] for n in self.in_zone(zone)]
+        again = [n for zone in zones if not self._unpowered[zone] for n in self.in_zone(zone)]
         if again:
             self._backend.kill(*again)
         for node in again:
@@ -133,19 +136,19 @@ class Nodes:
         self._links.settle()
 
     def resume(self, node: str) -> None:
-        """End every pause of a node."""
+        """Resume a node, whoever paused it."""
         for holder in tuple(self._paused[node]):
             self.release(holder)
 
     def replace(self, node: str) -> None:
-        """Give a node a new process, whoever wanted it down or paused.
+        """Give a node a new process, whoever holds it down or paused.
 
         Raises:
             NoPower: its zone has no power.
         """
         with self._lock:
             zone = self._topology.node(node).zone
-            if self._dark[zone]:
+            if self._unpowered[zone]:
                 raise NoPower(f"{node} can't be started: az-{zone} has no power")
             if self._backend.state(node) is not NodeState.STOPPED:
                 self._backend.kill(node)
@@ -162,8 +165,8 @@ class Nodes:
         """
         with self._lock:
             nodes = [node.name for node in self._topology.redis]
-            if dark := [zone for zone, holders in self._dark.items() if holders]:
-                raise NoPower(f"the shard can't begin anew: az-{dark[0]} has no power")
+            if zones := [zone for zone, holders in self._unpowered.items() if holders]:
+                raise NoPower(f"the shard can't begin anew: az-{zones[0]} has no power")
             self._backend.kill(*nodes)
             for node in nodes:
                 self._down[node].clear()
@@ -174,19 +177,19 @@ class Nodes:
             self._links.settle()
 
     def suspended(self) -> AbstractContextManager[object]:
-        """While it is entered, the verbs of other threads wait."""
+        """Return a context manager during which the calls of other threads wait."""
         return self._lock
 
     def release_all(self) -> None:
-        """Resume and start every node, whoever held it.
+        """Resume and start every node, whoever holds it.
 
         Raises:
-            FaultError: not all could be; those that could are.
+            FaultError: a node could not be resumed or started. The others were.
         """
         with self._lock:
             holders = {
                 holder
-                for held in (self._down, self._paused, self._dark)
+                for held in (self._down, self._paused, self._unpowered)
                 for holders in held.values()
                 for holder in holders
             }
@@ -200,26 +203,26 @@ class Nodes:
                 raise errors[0]
 
     def holds(self, holder: Hashable) -> bool:
-        """Whether a holder has any node down or paused."""
+        """Return whether a holder holds any node down or paused."""
         held = (*self._down.values(), *self._paused.values())
         return any(holder in holders for holders in held)
 
     def is_up(self, node: str) -> bool:
-        """Whether nobody holds the node down and its zone has power."""
-        return not self._down[node] and not self._dark[self._topology.node(node).zone]
+        """Return whether nobody holds the node down and its zone has power."""
+        return not self._down[node] and not self._unpowered[self._topology.node(node).zone]
 
     def is_frozen(self, node: str) -> bool:
-        """Whether a process stands still, so that nobody reads what is sent to it."""
+        """Return whether a node's process is frozen, so that it reads nothing."""
         if node not in self._paused:
             return False
-        return bool(self._paused[node] or self._dark[self._topology.node(node).zone])
+        return bool(self._paused[node] or self._unpowered[self._topology.node(node).zone])
 
     def state(self, node: str) -> NodeState:
-        """What a node does, as anybody else would see it."""
+        """Return a node's state as others see it: a node without power is stopped."""
         return self._backend.state(node) if self.is_up(node) else NodeState.STOPPED
 
     def in_zone(self, zone: str) -> list[str]:
-        """The names of a zone's nodes."""
+        """Return the names of a zone's nodes."""
         return [node.name for node in self._topology.nodes if node.zone == zone]
 
     def _start(self, nodes: Collection[str]) -> None:
@@ -231,8 +234,8 @@ class Nodes:
             self._links.release(("down", node))
 
     def _refuse(self, node: str) -> None:
-        # A published port is accepted by the engine whatever is behind it; a disabled proxy is
-        # nearest to a port that nobody listens on.
+        # The engine accepts connections to a published port whatever is behind it. A disabled
+        # proxy is the nearest to a port that nobody listens on.
         links = [link for link in self._links.values() if link.target == node]
         self._links.hold_refused(("down", node), links)
 
