@@ -322,12 +322,17 @@ class FakeShard:
         self.interval = INTERVAL
         self.timeout = PROBE_TIMEOUT
         self._clock = clock
-        self._redis = {node.name for node in topology.redis}
+        self._peers = {
+            node.name: [peer.name for peer in shard.nodes]
+            for shard in topology.shards
+            for node in shard.nodes
+        }
         self._zones = {node.name: node.zone for node in topology.nodes}
         self._probes: dict[str, Probe] = {}
         self._looked_at = clock.monotonic()
         self.nodes = {node.name: FakeNode() for node in topology.nodes}
-        self.nodes[topology.shards[0].first_primary].role = Role.PRIMARY
+        for shard in topology.shards:
+            self.nodes[shard.first_primary].role = Role.PRIMARY
         self.calls: list[Call] = []
         self.silent: dict[tuple[str, str], float] = {}
         self.unpowered: set[str] = set()
@@ -345,7 +350,7 @@ class FakeShard:
             before = self._probes.get(name)
             known = before is not None and before.answered is node.up
             since = before.since if before is not None and known else now
-            if name not in self._redis:
+            if name not in self._peers:
                 self._probes[name] = Probe(node.up, now, since)
             elif node.up:
                 self._probes[name] = RedisProbe(
@@ -396,7 +401,7 @@ class FakeShard:
         # Redis takes over with a replica only.
         if node in self.unpromotable or not promoted.up or promoted.role is Role.PRIMARY:
             raise FaultError(f"{node} did not become the primary")
-        for name in self._redis:
+        for name in self._peers[node]:
             if self.nodes[name].up and self.nodes[name].knows:
                 self.nodes[name].role = Role.REPLICA
         promoted.role = Role.PRIMARY
@@ -425,7 +430,7 @@ class FakeShard:
         if self._zones[node] in self.unpowered:
             raise NoPower(f"{node} can't be started: az-{self._zones[node]} has no power")
         self.nodes[node].up = True
-        others = [self.nodes[name] for name in self._redis if name != node]
+        others = [self.nodes[name] for name in self._peers.get(node, ()) if name != node]
         if any(other.up and other.role is Role.PRIMARY for other in others):
             self.nodes[node].role = Role.REPLICA
 

@@ -6,7 +6,7 @@ from cachesim.control_plane.plane import ControlPlane
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.events import Event, EventLog
-from cachesim.topology import production
+from cachesim.topology import Topology, production
 from tests.fakes import FakeShard
 
 GROUP = "sessions"
@@ -17,8 +17,15 @@ MOMENT = 0.01  # seconds
 class Play:
     """A control plane over a made-up shard, at a time that stands still."""
 
-    def __init__(self, *, seed: str = "7", speed: float = 1.0, node_timeout: float = 15.0) -> None:
-        topology = production()
+    def __init__(
+        self,
+        *,
+        seed: str = "7",
+        speed: float = 1.0,
+        node_timeout: float = 15.0,
+        topology: Topology | None = None,
+    ) -> None:
+        topology = topology or production()
         self.clock = ManualClock(100.0)
         self.events = EventLog(self.clock)
         self.shard = FakeShard(topology, self.clock)

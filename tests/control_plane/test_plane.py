@@ -1,7 +1,11 @@
 """Draws, restarts, the thread, and several shards."""
 
+import dataclasses
+
+import pytest
+
 from cachesim.control_plane.states import State
-from cachesim.topology import Role
+from cachesim.topology import SLOTS, Node, Role, Service, Shard, Topology, production
 from tests.control_plane.play import DETECTION, GROUP, PROMOTION, REPLACEMENT, Play
 
 
@@ -79,3 +83,100 @@ def test_suspended(play: Play) -> None:
         assert play.state() is State.AVAILABLE
     assert play.events.wait(lambda: bool(play.events.of("detecting")), timeout=10)
     play.plane.stop()
+
+
+# --- several shards -------------------------------------------------------------------------
+
+
+def two_shards() -> Topology:
+    """Return production's topology with a second shard, whose first primary is in another zone."""
+    topology = production()
+    (first,) = topology.shards
+    nodes = tuple(Node(f"second-{zone}", Service.REDIS, zone, 1) for zone in "abc")
+    second = Shard("0002", nodes, range(SLOTS // 2, SLOTS), first_primary="second-b")
+    return dataclasses.replace(
+        topology, shards=(dataclasses.replace(first, slots=range(SLOTS // 2)), second)
+    )
+
+
+@pytest.fixture
+def both() -> Play:
+    """Return a control plane over two healthy shards."""
+    return Play(topology=two_shards())
+
+
+@pytest.mark.parametrize(
+    ("lost", "replica", "kept"),
+    [("redis-a", "redis-b", "second-b"), ("second-b", "second-a", "redis-a")],
+)
+def test_one_of_two_shards_fails_over(both: Play, lost: str, replica: str, kept: str) -> None:
+    """The loss of a shard's primary is a failover of that shard; the other is left alone."""
+    failing, other = sorted(both.plane.shards.values(), key=lambda shard: shard.primary != lost)
+    both.down(lost)
+    for state in (State.DETECTING, State.PROMOTING, State.REPLACING, State.AVAILABLE):
+        while failing.state is not state:
+            both.tick()
+            assert other.state is State.AVAILABLE
+    assert (failing.primary, failing.failovers) == (replica, 1)
+    assert (other.primary, other.failovers) == (kept, 0)
+    assert both.shard.calls == [("promote", replica), ("replace", lost), ("unfence", lost)]
+
+
+def test_both_shards_fail_over(both: Play) -> None:
+    """Two shards that lose their primaries at the same time both fail over, each by its draws."""
+    both.down("redis-a", "second-b")
+    drawn_for = {e.source: e.data["detection"] for e in both.events.of("detecting")}
+    assert drawn_for.keys() == {"redis-a", "second-b"}
+    assert drawn_for["redis-a"] != drawn_for["second-b"]
+    both.run(DETECTION[1] + PROMOTION[1] + REPLACEMENT[1] + 1)
+    assert [shard.primary for shard in both.plane.shards.values()] == ["redis-b", "second-a"]
+    assert {shard.state for shard in both.plane.shards.values()} == {State.AVAILABLE}
+
+
+def test_majority_is_of_the_shard(both: Play) -> None:
+    """A primary that both replicas of its shard do not hear is lost; other shards have no say."""
+    both.cut_off("second-a", "second-c")
+    both.cut_off("second-a", "second-b", "second-c", "redis-b", speaker="redis-a")
+    both.run(60)
+    assert not both.events
+    both.cut_off("redis-c", speaker="redis-a")
+    both.tick(1)
+    assert [event.source for event in both.events.of("detecting")] == ["redis-a"]
+
+
+def test_first_shard_draws_the_same_beside_others(play: Play, both: Play) -> None:
+    """A seed draws the same for the first shard, whether there are others or not."""
+    first = []
+    for each in (play, both):
+        each.down("redis-a")
+        first.append([each.detecting().data[phase] for phase in ("detection", "promotion")])
+    assert first[0] == first[1]
+
+
+def test_requested_failover_of_a_shard(both: Play) -> None:
+    """With several shards, a failover is requested by the shard's id."""
+    both.plane.failover(shard="0002", to="c")
+    assert both.events.of("failover-call")[0].message.endswith("for node group 0002")
+    both.run(PROMOTION[1] + 1)
+    assert [shard.primary for shard in both.plane.shards.values()] == ["redis-a", "second-c"]
+
+
+@pytest.mark.parametrize("verb", ["state", "primary", "failovers", "failover"])
+def test_which_of_several_shards(both: Play, verb: str) -> None:
+    """With several shards, what is asked of the only one is an error that names them."""
+    with pytest.raises(ValueError, match="^there are several shards: name one of 0001, 0002$"):
+        getattr(both.plane, verb)()
+
+
+def test_failover_of_an_unknown_shard(play: Play) -> None:
+    """An unknown shard is an error that names the shards there are."""
+    with pytest.raises(ValueError, match="^no shard '2': there are 0001$"):
+        play.plane.failover(shard="2")
+
+
+def test_restart_with_each_shards_primary(both: Play) -> None:
+    """After a restart each shard has the primary that was given for it, in any order."""
+    both.plane.restart(("second-c", "redis-b"), "8")
+    assert [shard.primary for shard in both.plane.shards.values()] == ["redis-b", "second-c"]
+    with pytest.raises(ValueError, match="no primary is given for shard 0002"):
+        both.plane.restart("redis-a", "8")
