@@ -27,7 +27,8 @@ from cachesim.backends.base import NodeState
 from cachesim.control_plane.states import State
 from cachesim.errors import CachesimError
 from cachesim.faults.injector import Fault
-from cachesim.servers.clients import DEFAULT_USER, NodeClients, errors
+from cachesim.servers.admin import NodeClients, errors
+from cachesim.servers.credentials import DEFAULT_USER
 from cachesim.toxiproxy.toxics import LimitData, Slicer, SlowClose, Timeout
 
 LATEST = 15.0

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from cachesim import Settings
 from cachesim.backends.compose.folder import read_folder, write_folder
 from cachesim.servers import clients
+from cachesim.servers.admin import NodeClients
 from cachesim.servers.certificates import client_context
-from cachesim.servers.clients import DEFAULT_USER, NodeClients
-from cachesim.servers.credentials import ADMIN_USER
+from cachesim.servers.credentials import ADMIN_USER, DEFAULT_USER
 
 if TYPE_CHECKING:
     from redis.cluster import RedisCluster

@@ -105,7 +105,10 @@ class ControlPlane:
         known = ", ".join(self.shards)
         if id_ is None:
             if len(self.shards) > 1:
-                raise ValueError(f"there are several shards: name one of {known}")
+                raise ValueError(
+                    f"there are several shards: choose one of {known}, "
+                    "with control_plane.shards[id] or failover(shard=id)"
+                )
             id_ = next(iter(self.shards))
         if id_ not in self.shards:
             raise ValueError(f"no shard {id_!r}: there are {known}")

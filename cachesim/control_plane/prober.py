@@ -18,7 +18,7 @@ from cachesim.clock import Clock, SystemClock
 from cachesim.control_plane.evidence import Observations, Probe, RedisProbe
 from cachesim.control_plane.metronome import Metronome, Witness
 from cachesim.events import EventLog
-from cachesim.servers.clients import NodeClients, errors
+from cachesim.servers.admin import NodeClients, errors
 from cachesim.topology import Role, Service, Topology
 
 if TYPE_CHECKING:

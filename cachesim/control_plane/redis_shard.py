@@ -7,7 +7,7 @@ from cachesim.clock import Deadline
 from cachesim.control_plane.actions import Branch
 from cachesim.errors import FaultError, NotReady
 from cachesim.faults.nodes import Nodes
-from cachesim.servers.clients import NodeClients
+from cachesim.servers.admin import NodeClients
 from cachesim.servers.redis_cluster import Cluster
 
 _PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s

@@ -5,7 +5,9 @@ import secrets
 from dataclasses import dataclass, field
 
 ADMIN_USER = "cachesim"
-"""The control plane's own ACL user, which nodes also replicate as. Clients are `default`."""
+"""The ACL user of the control plane, and of replicas at their primary."""
+DEFAULT_USER = "default"
+"""The ACL user of clients."""
 
 
 def _draw() -> str:
@@ -15,7 +17,7 @@ def _draw() -> str:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Drawn anew for each run; never shown in a repr.
+    """The passwords of a run: drawn for each run, and not part of the repr.
 
     Attributes:
         token: the AUTH token, the password of clients.
@@ -27,5 +29,5 @@ class Credentials:
 
 
 def acl_hash(password: str) -> str:
-    """A password as ACL rules take it instead of the password itself."""
+    """Return the hash of a password, which ACL rules take instead of the password."""
     return "#" + hashlib.sha256(password.encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 from cachesim.clock import Deadline
 from cachesim.errors import NotReady
-from cachesim.servers.clients import NodeClients, errors
+from cachesim.servers.admin import NodeClients, errors
 from cachesim.topology import Topology
 
 PREDECESSOR = "0" * 40

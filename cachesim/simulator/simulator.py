@@ -30,9 +30,9 @@ from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.runs.files import Run, RunFiles, find_run
 from cachesim.servers import clients
+from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.certificates import CertificateAuthority, client_context
-from cachesim.servers.clients import DEFAULT_USER, NodeClients
-from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.credentials import ADMIN_USER, DEFAULT_USER, Credentials
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import CHANGEABLE, Settings, load_settings
 from cachesim.simulator.handles import (
@@ -522,7 +522,7 @@ class Simulator:
             return not any(
                 self._cluster.ailment(node.name, primary) for node in self.topology.redis
             )
-        except clients.errors():
+        except errors():
             return False
 
     def _repair(self, primary: str) -> None:
@@ -704,7 +704,7 @@ def _wait_for_memcached(node: str, at: NodeClients, deadline: Deadline) -> None:
             try:
                 client.version()
                 return
-            except clients.errors() as error:
+            except errors() as error:
                 client.close()
                 if deadline.expired:
                     raise NotReady(f"{node} does not answer: {error}", node) from error

@@ -16,7 +16,7 @@ from cachesim import Simulator
 from cachesim.cli.app import main
 from cachesim.errors import CachesimError, NotReady
 from cachesim.runs.files import find_run, living_runs
-from cachesim.servers import clients
+from cachesim.servers.admin import errors
 from cachesim.toxiproxy.client import ToxiproxyClient
 from tests.composed import Folder
 from tests.contract.helpers import plain_client, until
@@ -147,7 +147,7 @@ def test_fault(folder: Folder, name: str) -> None:
         with closing(plain_client(env, folder.plan.endpoint(node))) as client:
             try:
                 return bool(client.ping())
-            except clients.errors():
+            except errors():
                 return False
 
     assert not answers("redis-b")

@@ -164,13 +164,13 @@ def test_requested_failover_of_a_shard(both: Play) -> None:
 @pytest.mark.parametrize("verb", ["state", "primary", "failovers", "failover"])
 def test_which_of_several_shards(both: Play, verb: str) -> None:
     """With several shards, what is asked of the only one is an error that names them."""
-    with pytest.raises(ValueError, match="^there are several shards: name one of 0001, 0002$"):
+    with pytest.raises(ValueError, match=r"^there are several shards: .*0001, 0002"):
         getattr(both.plane, verb)()
 
 
 def test_failover_of_an_unknown_shard(play: Play) -> None:
     """An unknown shard is an error that names the shards there are."""
-    with pytest.raises(ValueError, match="^no shard '2': there are 0001$"):
+    with pytest.raises(ValueError, match=r"^no shard '2': there are 0001$"):
         play.plane.failover(shard="2")
 
 

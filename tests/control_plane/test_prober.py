@@ -13,7 +13,7 @@ from cachesim.clock import ManualClock
 from cachesim.control_plane.evidence import Probe, RedisProbe
 from cachesim.control_plane.prober import Prober
 from cachesim.events import EventLog
-from cachesim.servers.clients import NodeClients
+from cachesim.servers.admin import NodeClients
 from cachesim.topology import Endpoint, production
 
 

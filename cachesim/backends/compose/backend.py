@@ -14,8 +14,8 @@ from cachesim.backends.containers.engine import connect
 from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, NotReady, StartError, ToxiproxyTimeout
+from cachesim.servers.admin import NodeClients
 from cachesim.servers.certificates import client_context
-from cachesim.servers.clients import NodeClients
 from cachesim.servers.credentials import ADMIN_USER
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.toxiproxy.client import ToxiproxyClient

@@ -48,8 +48,9 @@ from cachesim.errors import (
     StartError,
 )
 from cachesim.runs.owner import Owner
+from cachesim.servers.admin import NodeClients
 from cachesim.servers.certificates import CertificateAuthority, client_context
-from cachesim.servers.clients import NodeClients, preload
+from cachesim.servers.clients import preload
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.servers.redis_config import random_node_ids

@@ -16,7 +16,8 @@ from cachesim.backends.compose.backend import ComposeBackend
 from cachesim.backends.compose.folder import write_folder
 from cachesim.errors import StartError
 from cachesim.servers import clients
-from cachesim.servers.clients import DEFAULT_USER, NodeClients
+from cachesim.servers.admin import NodeClients, errors
+from cachesim.servers.credentials import DEFAULT_USER
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.composed import Folder
@@ -72,7 +73,7 @@ def eventually(what: Callable[[], object], seconds: float = 20) -> object:
         try:
             if result := what():
                 return result
-        except clients.errors():
+        except errors():
             if time.monotonic() > deadline:
                 raise
         assert time.monotonic() < deadline
@@ -256,7 +257,7 @@ def test_kill_of_the_primary(folder: Folder, backend: ComposeBackend) -> None:
     backend.kill("redis-a")
     assert backend.state("redis-a") is backend.state("memcached-a") is NodeState.STOPPED
     assert backend.state("redis-b") is NodeState.RUNNING
-    with pytest.raises(clients.errors()):
+    with pytest.raises(errors()):
         client.get("before")
     backend.start_node("redis-a")
     assert backend.state("redis-a") is NodeState.RUNNING

@@ -28,7 +28,7 @@ from cachesim.errors import (
     ToxiproxyTimeout,
 )
 from cachesim.runs.files import roots
-from cachesim.servers.clients import errors
+from cachesim.servers.admin import errors
 from cachesim.simulator.simulator import remove_orphans
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream

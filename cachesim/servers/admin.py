@@ -1,0 +1,115 @@
+"""Clients for single nodes, mostly at their admin addresses."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cachesim.topology import Endpoint
+
+if TYPE_CHECKING:
+    from pymemcache.client.base import Client
+    from redis import Redis
+
+
+TIMEOUT = 3.0
+"""Seconds that a call waits for an answer. On a busy machine, one second or more is normal."""
+
+
+class NodeClients:
+    """Makes clients for single nodes, at their admin addresses or through links. Thread-safe.
+
+    They do not retry, so that the caller sees every error.
+
+    Args:
+        address: returns the address of a node.
+    """
+
+    def __init__(
+        self,
+        address: Callable[[str], Endpoint],
+        username: str,
+        password: str,
+        tls: ssl.SSLContext,
+    ) -> None:
+        self._address = address
+        self._username = username
+        self._password = password
+        self._tls = tls
+        self._redis: dict[str, Redis] = {}
+
+    def redis(self, node: str) -> "Redis":
+        """Return the client of a Redis node. All callers share it."""
+        if (client := self._redis.get(node)) is None:
+            client = self._redis.setdefault(node, self.new_redis(node))
+        return client
+
+    def new_redis(self, node: str, timeout: float = TIMEOUT) -> "Redis":
+        """Return a new client for a Redis node.
+
+        Args:
+            timeout: seconds for connecting and for each answer.
+        """
+        from redis import ConnectionPool, Redis
+        from redis.backoff import NoBackoff
+        from redis.connection import Connection
+        from redis.retry import Retry
+
+        endpoint, context = self._address(node), self._tls
+
+        class TLSConnection(Connection):
+            # redis-py's own class makes a new context for each connection and loads the system's
+            # certificates into it: 40 ms each, six times in every start.
+            def _connect(self) -> socket.socket:
+                plain = super()._connect()  # type: ignore[no-untyped-call]  # not annotated there
+                try:
+                    return context.wrap_socket(plain, server_hostname=endpoint.host)
+                except OSError:
+                    plain.close()
+                    raise
+
+        pool = ConnectionPool(
+            connection_class=TLSConnection,
+            host=endpoint.host,
+            port=endpoint.port,
+            username=self._username,
+            password=self._password,
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return Redis.from_pool(pool)
+
+    def new_memcached(self, node: str, timeout: float = TIMEOUT) -> "Client":
+        """Return a new client for a Memcached node. It is not thread-safe.
+
+        Args:
+            timeout: seconds for connecting and for each answer.
+        """
+        from pymemcache.client.base import Client
+
+        endpoint = self._address(node)
+        return Client(
+            (endpoint.host, endpoint.port),
+            tls_context=self._tls,
+            connect_timeout=timeout,
+            timeout=timeout,
+            no_delay=True,
+            default_noreply=False,
+        )
+
+    def close(self) -> None:
+        """Close the clients that `redis` has opened."""
+        for client in self._redis.values():
+            client.close()
+        self._redis.clear()
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that a client raises when a node or the way to it fails."""
+    from pymemcache.exceptions import MemcacheError
+    from redis.exceptions import RedisError
+
+    return RedisError, MemcacheError, OSError
