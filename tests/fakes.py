@@ -425,7 +425,7 @@ class FakeShard:
         return roles == (Role.REPLICA, Role.PRIMARY) and node not in self.unsynced
 
     def replace(self, node: str) -> None:
-        """See `ShardActions.replace`."""
+        """See `ControlPlane`."""
         self.calls.append(("replace", node))
         if self._zones[node] in self.unpowered:
             raise NoPower(f"{node} can't be started: az-{self._zones[node]} has no power")

@@ -1,4 +1,4 @@
-"""What the control plane can do to nodes, as a protocol."""
+"""What the control plane can do to the nodes of a shard, as a protocol."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +20,7 @@ class Branch:
 
 
 class ShardActions(Protocol):
-    """What the control plane does to nodes. All are given by name."""
+    """What the control plane does to the nodes of a shard. Nodes are given by name."""
 
     def fence(self, node: str) -> int | None:
         """Make a primary refuse writes.
@@ -67,13 +67,4 @@ class ShardActions(Protocol):
 
     def in_sync(self, node: str, primary: str) -> bool:
         """Return whether a node is a replica of that primary without a lag."""
-        ...
-
-    def replace(self, node: str) -> None:
-        """Give a dead node a new process.
-
-        Raises:
-            NoPower: its zone has no power.
-            FaultError: it could not be started.
-        """
         ...

@@ -51,6 +51,7 @@ class ShardFailover:
     """The state machine of one shard. The control plane calls it, one call at a time.
 
     Args:
+        replacement: replaces its nodes.
         timing: returns the present timing.
 
     Attributes:
@@ -65,6 +66,7 @@ class ShardFailover:
         shard: Shard,
         evidence: Evidence,
         actions: ShardActions,
+        replacement: Replacement,
         timing: Callable[[], Timing],
         reporter: Reporter,
         clock: Clock,
@@ -78,9 +80,7 @@ class ShardFailover:
         self._reporter = reporter
         self._clock = clock
         self._old = OldPrimaries(actions, evidence, reporter)
-        self._replacement = Replacement(
-            self._nodes, evidence, actions.replace, timing, reporter, clock
-        )
+        self._replacement = replacement
 
     def restart(self, primary: str, seed: str, stream: str) -> None:
         """Forget everything in progress: the shard is available, and the draws begin anew.

@@ -1,7 +1,7 @@
 """The stand-in for ElastiCache's control plane: it watches all shards and the Memcached nodes."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 
 from cachesim.clock import Clock, SystemClock
@@ -13,7 +13,7 @@ from cachesim.control_plane.reporter import Reporter
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
-from cachesim.topology import Topology
+from cachesim.topology import Node, Topology
 
 _TICK = 0.02  # seconds
 
@@ -22,6 +22,9 @@ class ControlPlane:
     """Watches the nodes, fails over shards and replaces dead nodes.
 
     Args:
+        actions: what it can do to the nodes of each shard, by the shard's id.
+        replace: gives a dead node a new process. Raises NoPower if its zone has no power, or
+            another FaultError if it could not be started.
         seed: the durations of all phases are drawn from it alone.
         group: the replication group's name, for events.
 
@@ -33,7 +36,8 @@ class ControlPlane:
         self,
         topology: Topology,
         evidence: Evidence,
-        actions: ShardActions,
+        actions: Mapping[str, ShardActions],
+        replace: Callable[[str], None],
         timing: Timing,
         events: EventLog,
         *,
@@ -49,20 +53,26 @@ class ControlPlane:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.timing = timing
+
+        def replacement(nodes: Iterable[Node]) -> Replacement:
+            names = [node.name for node in nodes]
+            return Replacement(
+                names, evidence, replace, lambda: self.timing, self._reporter, self._clock
+            )
+
         self.shards = {
             shard.id: ShardFailover(
-                shard, evidence, actions, self._present_timing, self._reporter, self._clock
+                shard,
+                evidence,
+                actions[shard.id],
+                replacement(shard.nodes),
+                lambda: self.timing,
+                self._reporter,
+                self._clock,
             )
             for shard in topology.shards
         }
-        self._memcached = Replacement(
-            [node.name for node in topology.memcached],
-            evidence,
-            actions.replace,
-            self._present_timing,
-            self._reporter,
-            self._clock,
-        )
+        self._memcached = replacement(topology.memcached)
         self.restart([shard.first_primary for shard in topology.shards], seed)
 
     @property
@@ -75,9 +85,6 @@ class ControlPlane:
         self._timing = timing
         self._evidence.interval = timing.probe_interval
         self._evidence.timeout = timing.probe_timeout
-
-    def _present_timing(self) -> Timing:
-        return self._timing
 
     # --- the only shard ---------------------------------------------------------------------
 

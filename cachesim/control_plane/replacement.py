@@ -16,7 +16,7 @@ class Replacement:
 
     Args:
         nodes: their names.
-        replace: gives a node a new process; see `ShardActions.replace`.
+        replace: gives a node a new process; see `ControlPlane`.
         timing: returns the present timing.
     """
 

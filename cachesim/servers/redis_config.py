@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
 from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
-from cachesim.servers.redis_cluster import PREDECESSOR
+from cachesim.servers.redis_cluster import PLACEHOLDER_PRIMARY
 from cachesim.topology import Node, Shard, Topology
 
 REDIS_PORT = 6379
@@ -145,13 +145,13 @@ def nodes_conf(
     shard_id = f",,shard-id={ids[shard.first_primary]}"
     slots = f"{shard.slots[0]}-{shard.slots[-1]}"
     # Nobody listens there. A node without an address would count as failed.
-    placeholder = f"{PREDECESSOR} 127.0.0.1:1@1{shard_id} master - 0 0 1 connected {slots}\n"
+    placeholder = f"{PLACEHOLDER_PRIMARY} 127.0.0.1:1@1{shard_id} master - 0 0 1 connected {slots}\n"
 
     def line(name: str, myself: str) -> str:
         ports = announced[name]
         address = f"127.0.0.1:{ports.redis}@{ports.bus}{shard_id}"
         flags = "myself,slave" if name == myself else "slave"
-        return f"{ids[name]} {address} {flags} {PREDECESSOR} 0 0 1 connected\n"
+        return f"{ids[name]} {address} {flags} {PLACEHOLDER_PRIMARY} 0 0 1 connected\n"
 
     return {
         node.name: "".join(line(other.name, node.name) for other in shard.nodes)

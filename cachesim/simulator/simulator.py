@@ -34,6 +34,7 @@ from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, DEFAULT_USER, Credentials
 from cachesim.servers.redis_cluster import Cluster
+from cachesim.servers.redis_health import RedisHealth
 from cachesim.settings import CHANGEABLE, Settings, load_settings
 from cachesim.simulator.handles import (
     LinkHandle,
@@ -318,7 +319,7 @@ class Simulator:
             self._carrier.tls,
         )
         life.callback(self._admin.close)
-        self._cluster = Cluster(self.topology, self._admin)
+        self._cluster = Cluster(self.topology.shards[0], self._admin)
         self._memcached_admin: dict[str, Client] = {
             node.name: self._admin.new_memcached(node.name) for node in self.topology.memcached
         }
@@ -335,11 +336,12 @@ class Simulator:
         prober.start()
         life.callback(prober.stop)
         self.faults = Faults(self.topology, links, nodes, prober, self.events, str(self.seed))
-        shard = RedisShard(self._admin, self._cluster, nodes, backend.logs)
+        shard = RedisShard(self._admin, self._cluster, backend.logs)
         self.control_plane = ControlPlane(
             self.topology,
             prober.evidence,
-            shard,
+            {self.topology.shards[0].id: shard},
+            nodes.replace,
             Timing.of(self.settings),
             self.events,
             seed=str(self.seed),
@@ -465,8 +467,8 @@ class Simulator:
             self._carrier.tls,
         )
         try:
-            primary = self.topology.shards[0].first_primary
-            Cluster(self.topology, through).wait_healthy(primary, deadline)
+            for shard in self.topology.shards:
+                RedisHealth(shard, through).wait_healthy(shard.first_primary, deadline)
             for node in self.topology.memcached:
                 _wait_for_memcached(node.name, through, deadline)
         except NotReady as error:
@@ -520,7 +522,7 @@ class Simulator:
             for client in self._memcached_admin.values():
                 client.version()
             return not any(
-                self._cluster.ailment(node.name, primary) for node in self.topology.redis
+                self._cluster.health.problem(node.name, primary) for node in self.topology.redis
             )
         except errors():
             return False

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from redis import Redis
 from redis.exceptions import RedisError
 
 from cachesim import Simulator
 from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
 from cachesim.errors import FaultError, NotReady
+from cachesim.servers import redis_health
 from tests.chaos import _tail, assert_as_new, wait_until_well
 from tests.contract.helpers import through_link, until
 
@@ -91,16 +93,16 @@ def test_takeover_without_slots_is_no_failover(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that became a primary without slots was not promoted."""
-    taken = sim._cluster._told
+    reported = redis_health.cluster_nodes
 
-    def without_slots(node: str) -> object:
-        me, others = taken(node)
+    def without_slots(client: Redis) -> object:
+        me, others = reported(client)
         return {**me, "slots": []}, others
 
     with monkeypatch.context() as patch:
-        patch.setattr(sim._cluster, "_told", without_slots)
+        patch.setattr(redis_health, "cluster_nodes", without_slots)
         with pytest.raises(NotReady, match="has no slots"):
-            sim._cluster.wait_writable("redis-a", Deadline(0))
+            sim._cluster.health.wait_writable("redis-a", Deadline(0))
 
 
 def test_reset_is_alone(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ class Play:
         self.plane = ControlPlane(
             topology,
             self.shard,
-            self.shard,
+            {shard.id: self.shard for shard in topology.shards},
+            self.shard.replace,
             timing,
             self.events,
             seed=seed,

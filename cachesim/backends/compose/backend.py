@@ -138,7 +138,7 @@ class ComposeBackend(ContainerNodes):
         password = self.composed.credentials.admin_password
         admin = NodeClients(self.admin, ADMIN_USER, password, tls)
         try:
-            Cluster(topology, admin).converge(
+            Cluster(topology.shards[0], admin).converge(
                 topology.shards[0].first_primary,
                 int(settings["node_timeout_seconds"] * 1000),
                 Deadline(self._start_timeout),

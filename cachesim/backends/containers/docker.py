@@ -310,7 +310,7 @@ class DockerBackend(ContainerNodes):
         tls = client_context(self._ca.pem)
         admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
-            Cluster(self._topology, admin).form(
+            Cluster(self._topology.shards[0], admin).form(
                 self._topology.shards[0].first_primary, self._node_timeout_ms, deadline
             )
         except NotReady as error:

@@ -100,8 +100,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         credentials.admin_password,
         client_context(ca.pem),
     )
-    cluster = Cluster(production(0.01), admin)
-    cluster.wait_healthy("redis-a", Deadline(10))
+    cluster = Cluster(production(0.01).shards[0], admin)
+    cluster.health.wait_healthy("redis-a", Deadline(10))
     options = {
         "host": "127.0.0.1",
         "port": addresses["redis-a"].port,
@@ -186,8 +186,8 @@ def test_control_plane(running: Running) -> None:
     cluster = running.cluster
     running.do(running.nodes["redis-a"].kill)
     cluster.take_over("redis-c")
-    cluster.wait_writable("redis-c", Deadline(8))
+    cluster.health.wait_writable("redis-c", Deadline(8))
     running.do(running.nodes["redis-a"].start)
     cluster.converge("redis-a", 15_000, Deadline(20))
     cluster.flush("redis-a", Deadline(10))
-    cluster.wait_healthy("redis-a", Deadline(10))
+    cluster.health.wait_healthy("redis-a", Deadline(10))
