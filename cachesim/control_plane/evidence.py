@@ -1,7 +1,8 @@
-"""What is known of the nodes, and what it means that one of them says nothing.
+"""The evidence on the nodes, and how long a node may be silent before it counts as unreachable.
 
-What is refused, reset or closed is certain at once. Silence is not: it counts only for time in
-which the metronome beat, and only beyond several times the slowest answer of the last seconds.
+A connection that is refused, reset or closed is certain at once. Silence is not: it counts only for
+time in which the metronome beat, and only beyond several times the slowest answer of the last
+seconds.
 """
 
 import threading
@@ -14,24 +15,25 @@ from cachesim.clock import Clock
 from cachesim.topology import Role
 
 PROBE_TIMEOUT = 0.25
-"""Seconds after which a probe counts as unanswered, at most, where all nodes answer quickly."""
+"""Seconds, at most, after which a probe counts as unanswered, if all nodes answer quickly."""
 INTERVAL = 0.05
-"""Seconds between two probes of a node, unless the evidence has another interval."""
+"""Seconds between two probes of a node by default."""
 MISSED = 3
-"""Heartbeats in a row that have to be missing for a silence."""
-_PERIOD = 5.0  # seconds in which the slowest answer tells how slow all is
-_SLOWER = 4  # times as slow as that is no answer
+"""Heartbeats in a row that must be missing for a silence."""
+_PERIOD = 5.0  # seconds; the slowest answer in it shows how slow the nodes are at present
+_SLOWER = 4  # times the slowest answer, after which a probe counts as unanswered
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The last thing known of a node.
+    """The result of the last probe of a node.
 
     Attributes:
+        answered: whether the node answered it.
         at: when the probe began, in monotonic seconds.
-        since: since when the node has answered, or has not. Of a node that says nothing, it is
-            later by the time that did not count.
-        until: when the probe was over: a node that stands still lets one wait.
+        since: since when the node has answered, or has not, in monotonic seconds. For a silent node
+            it is later by the time that did not count.
+        until: when the probe was over, in monotonic seconds, if the node did not answer.
     """
 
     answered: bool
@@ -42,14 +44,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class RedisProbe(Probe):
-    """What a Redis node said when it last answered.
+    """The result of the last probe of a Redis node, with what its last answer said.
 
     Attributes:
-        offset: of the replication stream, in bytes.
-        link_down_since: since when a replica says that its link to the primary is down, and not
-            for a resync.
-        state_ok: whether it says `cluster_state:ok`.
-        is_loading: whether it says that it loads its data: it lives, and can do nothing yet.
+        role: its role.
+        offset: its replication offset, in bytes.
+        link_down_since: since when a replica has said that its link to the primary is down other
+            than for a resync, in monotonic seconds.
+        state_ok: whether its `cluster_state` is ok.
+        is_loading: whether it is loading its data: it is alive, but serves nothing yet.
     """
 
     role: Role = Role.REPLICA
@@ -61,11 +64,11 @@ class RedisProbe(Probe):
 
 @dataclass(frozen=True)
 class Silence:
-    """That a node hears nothing of another.
+    """A node does not hear another.
 
     Attributes:
         since: when it last heard it, in monotonic seconds.
-        until: when it would have heard it last.
+        until: when it would have heard it last, in monotonic seconds.
     """
 
     since: float
@@ -73,22 +76,22 @@ class Silence:
 
 
 class Evidence(Protocol):
-    """What the control plane goes by.
+    """What the control plane decides by.
 
     Attributes:
         interval: seconds between two probes of a node, and between two of its heartbeats.
-        timeout: seconds after which a probe counts as unanswered, where all nodes answer quickly.
+        timeout: seconds after which a probe counts as unanswered, if all nodes answer quickly.
     """
 
     interval: float
     timeout: float
 
     def probe(self, node: str) -> Probe | None:
-        """The last probe of a node, if there was one."""
+        """Return the last probe of a node, or None if there was none."""
         ...
 
     def silence(self, listener: str, speaker: str) -> Silence | None:
-        """Whether a Redis node hears nothing of another over the cluster bus."""
+        """Return for how long a Redis node has not heard another over the cluster bus, if so."""
         ...
 
 
@@ -105,7 +108,7 @@ def redis_answer(evidence: Evidence, node: str) -> RedisProbe | None:
 
 
 class Answers:
-    """How long the nodes took for their answers in the last seconds."""
+    """How long the nodes took to answer in the last seconds."""
 
     def __init__(self) -> None:
         # Each slower than all after it, so that the first is the slowest.
@@ -113,14 +116,17 @@ class Answers:
         self._lock = threading.Lock()
 
     def add(self, at: float, seconds: float) -> None:
-        """Take note of an answer."""
+        """Note an answer."""
         with self._lock:
             while self._slowest and self._slowest[-1][1] <= seconds:
                 self._slowest.pop()
             self._slowest.append((at, seconds))
 
     def slowest(self, now: float) -> float:
-        """Seconds that the slowest of the last 5 s took, or else the last one; 0 without one."""
+        """Return how long the slowest answer of the last 5 s took, in seconds.
+
+        Without one, that of the last answer; 0 if there was none.
+        """
         with self._lock:
             while len(self._slowest) > 1 and self._slowest[0][0] < now - _PERIOD:
                 self._slowest.popleft()
@@ -128,7 +134,7 @@ class Answers:
 
 
 class Observations:
-    """`Evidence`, made of what the prober sees.
+    """The `Evidence` that the prober gathers.
 
     Args:
         standstills: see `Metronome.standstills`.
@@ -141,11 +147,11 @@ class Observations:
         self._standstills = standstills
         self._answers = Answers()
         self._probes: dict[str, Probe] = {}
-        self._asked: dict[str, float] = {}  # since when an answer is awaited
+        self._asked: dict[str, float] = {}  # since when each node has owed an answer
         self._heard: dict[tuple[str, str], float] = {}
         self._published: dict[str, float] = {}
 
-    # --- what is known ----------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------
 
     def probe(self, node: str) -> Probe | None:
         """See `Evidence.probe`."""
@@ -163,8 +169,8 @@ class Observations:
     def silence(self, listener: str, speaker: str) -> Silence | None:
         """See `Evidence.silence`.
 
-        Time counts only as far as the listener hears itself and the speaker's heartbeats were
-        accepted: a busy machine is no silence.
+        Time counts only while the listener hears itself and the speaker accepts heartbeats, so a
+        busy machine causes no silence.
         """
         since = self._heard.get((listener, speaker))
         own = self._heard.get((listener, listener))
@@ -180,22 +186,22 @@ class Observations:
         """See `Answers.slowest`."""
         return self._answers.slowest(self._clock.monotonic())
 
-    # --- what is seen -----------------------------------------------------------------------
+    # --- noting -----------------------------------------------------------------------------
 
     def asked(self, node: str) -> float:
-        """Take note that an answer is awaited, from now on unless one is already.
+        """Note that a node owes an answer, from now on unless it owes one already.
 
         Returns:
-            Since when.
+            Since when, in monotonic seconds.
         """
         return self._asked.setdefault(node, self._clock.monotonic())
 
     def answered(self, node: str, probe: Probe, begun: float | None = None) -> None:
-        """Take note of an answer.
+        """Note an answer.
 
         Args:
-            probe: what was learnt; since when it answers is found here.
-            begun: when it was asked, if it had to be connected to first.
+            probe: what it said; `since` is set here.
+            begun: when the node was asked, if a connection had to be made first.
         """
         asked = self._asked.pop(node)
         now, silent = self._silent(asked)
@@ -207,47 +213,47 @@ class Observations:
         self._probes[node] = replace(probe, at=asked, since=since)
 
     def failed(self, node: str) -> None:
-        """Take note that a node refuses, resets or closes connections."""
+        """Note that a node refuses, resets or closes connections."""
         asked = self._asked.pop(node)
         now, silent = self._silent(asked)
-        # What it said last is worth knowing when it is dead.
+        # Its last answer is still needed when it is dead.
         before = self._probes.get(node) or Probe(False, asked, now - silent)
         since = now - silent if before.answered else before.since
         self._probes[node] = replace(before, answered=False, at=asked, since=since, until=now)
 
     def unknown(self, node: str) -> None:
-        """Take note that nothing could be learnt."""
+        """Note that a probe showed nothing about the node."""
         self._asked.pop(node)
 
     def published(self, node: str, at: float) -> None:
-        """Take note that a node took a heartbeat."""
+        """Note that a node accepted a heartbeat."""
         self._published[node] = at
 
     def listens(self, listener: str, speaker: str) -> None:
-        """Take note that one can be heard from now on, if it was not before."""
+        """Note that a node can hear another from now on, unless it could before."""
         self._heard.setdefault((listener, speaker), self._clock.monotonic())
 
     def heard(self, listener: str, speaker: str) -> None:
-        """Take note that one node heard a heartbeat of another."""
+        """Note that a node heard a heartbeat of another."""
         self._heard[listener, speaker] = self._clock.monotonic()
 
     def _silent(self, asked: float) -> tuple[float, float]:
-        """The present time, and the seconds that count since then."""
+        """Return the present time, and the seconds that count since a moment."""
         now = self._clock.monotonic()
         return now, now - asked - sum(self._standstills(asked, now))
 
     def _took(self, begun: float, now: float) -> float:
-        """Seconds that an answer took, but for a standstill.
+        """Return how long an answer took, in seconds, less the longest standstill.
 
-        For one: where there is one after the other, an answer takes as long as all of them.
+        Only one is subtracted: if standstills follow each other, an answer takes as long as all.
         """
         return now - begun - max(self._standstills(begun, now), default=0.0)
 
     def _limit(self, now: float) -> float:
-        """Seconds of silence that are no slowness."""
+        """Return after how many seconds of silence a node counts as unreachable."""
         return max(self.timeout, _SLOWER * self._answers.slowest(now))
 
     def _did_others_answer(self, node: str, asked: float) -> bool:
-        """Whether others were asked and have answered since then, so that not all is slow."""
+        """Return whether other nodes were asked since then and answered, so not all are slow."""
         others = [probe for name, probe in tuple(self._probes.items()) if name != node]
         return any(other.answered and other.at >= asked for other in others)

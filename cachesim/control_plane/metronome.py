@@ -1,8 +1,8 @@
-"""For how much of a time this process and its surroundings worked at all.
+"""Measures for how much of a time this process and its surroundings worked at all.
 
-A node that does not answer may be dead, or nobody may have run: a computation holds the
+A node that does not answer may be dead, or nothing may have run: a computation holds the
 interpreter, the machine is busy, the process was stopped. Silence counts only for time in which
-this process kept its schedule and a witness that is no node answered.
+this process kept its schedule and a witness answered, which is not a node.
 """
 
 import contextlib
@@ -18,21 +18,22 @@ from cachesim.events import EventLog
 INTERVAL = 0.05
 """Seconds between two beats."""
 _TOLERANCE = 0.05  # seconds that a beat may be late
-_WORTH_TELLING = 0.25  # seconds of standstill
-_BETWEEN_EVENTS = 5.0  # seconds at least, in which standstills are added up
+_WORTH_REPORTING = 0.25  # seconds of standstill
+_BETWEEN_EVENTS = 5.0  # seconds at least; standstills in between are added up
 _REMEMBERED = 1000  # standstills
 
 Witness = Callable[[], object]
-"""Returns when it was answered. Raises CachesimError if it is not there."""
+"""Returns when it was answered. Raises CachesimError if nothing answers."""
 
 
 class Metronome:
-    """Beats as long as it is started; time in which it did not beat does not count.
+    """Beats from `start` to `stop`. Time without beats is a standstill and does not count.
 
     Args:
-        witnesses: asked at each beat, until one answers.
-        source: whom events are about.
-        tolerance: how late a beat may be at present, in seconds, if that is more than usual.
+        witnesses: called at each beat, until one answers.
+        source: the source of its events.
+        tolerance: returns how late a beat may be at present, in seconds, if that is more than
+            usual.
     """
 
     def __init__(
@@ -50,15 +51,15 @@ class Metronome:
         self._clock = clock or SystemClock()
         self._last = self._clock.monotonic()
         self._standstills: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
-        self._untold = 0.0  # seconds
+        self._unreported = 0.0  # seconds
         self._was_ours = False
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cachesim-metronome", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start to beat."""
         self._last = self._clock.monotonic()
         self._thread.start()
 
@@ -68,7 +69,7 @@ class Metronome:
         self._thread.join()
 
     def standstills(self, since: float, until: float) -> list[float]:
-        """The seconds between two moments that do not count, one number for each standstill."""
+        """Return the seconds between two moments that do not count, one number a standstill."""
         now = self._clock.monotonic()
         with self._lock:
             gaps = list(takewhile(lambda gap: gap[1] > since, reversed(self._standstills)))
@@ -78,7 +79,7 @@ class Metronome:
         return [seconds for seconds in overlaps if seconds > 0]
 
     def beat(self) -> None:
-        """Ask the witnesses, and take note if that took too long or came too late."""
+        """Call the witnesses. Note a standstill if that took too long or came too late."""
         due, woke = self._last + INTERVAL, self._clock.monotonic()
         if not self._is_witnessed():
             return  # the time since the last beat grows
@@ -88,16 +89,16 @@ class Metronome:
             if was_late:
                 self._standstills.append((self._last, now))
             self._last = now
-        if was_late and now - due >= _WORTH_TELLING:
-            self._untold += now - due
+        if was_late and now - due >= _WORTH_REPORTING:
+            self._unreported += now - due
             self._was_ours = woke - due > now - woke
-        if self._untold and now - self._told_at >= _BETWEEN_EVENTS:
-            self._told_at = now
-            self._tell()
+        if self._unreported and now - self._reported_at >= _BETWEEN_EVENTS:
+            self._reported_at = now
+            self._report()
 
     @property
     def _longest(self) -> float:
-        """Seconds between two beats at most."""
+        """The longest time between two beats that is no standstill, in seconds."""
         return INTERVAL + max(_TOLERANCE, self._tolerance())
 
     def _is_witnessed(self) -> bool:
@@ -108,12 +109,12 @@ class Metronome:
             self._witnesses.rotate(-1)
         return False
 
-    def _tell(self) -> None:
-        seconds, self._untold = self._untold, 0.0
+    def _report(self) -> None:
+        seconds, self._unreported = self._unreported, 0.0
         what = (
             f"this process stood still for {seconds:.1f} s"
             if self._was_ours
-            else f"nothing answered for {seconds:.1f} s, not even what is no node"
+            else f"nothing answered for {seconds:.1f} s, not even Toxiproxy"
         )
         self._events.record(
             "standstill",

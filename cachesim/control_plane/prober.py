@@ -1,8 +1,8 @@
-"""Asks the nodes: admin probes, and heartbeats over the cluster bus.
+"""Probes all nodes over their admin addresses, and lets Redis nodes send each other heartbeats.
 
-Every node is probed on its admin address. Besides, every Redis node publishes a heartbeat, which
-the others hear only if their links over the cluster bus carry it: so a primary that answers the
-admin probe but is cut off from its replicas can be told from one that is well.
+Every Redis node publishes heartbeats. The other nodes hear them only if their links for the cluster
+bus carry them. So a primary that answers the probes but is cut off from its replicas differs from a
+healthy one.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cachesim.clock import Clock, SystemClock
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
 
 CHANNEL = "__cachesim__:heartbeat"
 _HISTORY = 3.0  # seconds of append-only file sizes: more than everysec can lose
-_PATIENCE = 5.0  # seconds until another connection is tried: who is slow gets to answer
-_CONNECTING = 2.0  # seconds for connecting: a handshake takes several ways there and back
-_GLANCE = 0.25  # seconds in which a thread notices that it is to stop
+_PATIENCE = 5.0  # seconds until another connection is tried: a slow node gets to answer
+_CONNECTING = 2.0  # seconds for connecting: a handshake takes several round trips
+_GLANCE = 0.25  # seconds until a thread notices that it has to stop
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
-"""Errors of connecting that tell of this process, and nothing of the node."""
+"""Errors on connecting that come from this process and say nothing about the node."""
 
 
 class Prober:
-    """Threads that keep the evidence up to date, from `start` to `stop`.
+    """Keeps the evidence up to date in threads of its own, from `start` to `stop`.
 
     Args:
         witnesses: see `Metronome`.
-        source: whom the metronome's events are about.
+        source: the source of the metronome's events.
 
     Attributes:
-        evidence: what they have seen.
+        evidence: what the probes and the heartbeats show.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Prober:
             witnesses, events, source, lambda: self.evidence.slowest(), self._clock
         )
         self.evidence = Observations(self._clock, self._metronome.standstills)
-        self._redis = [node.name for node in topology.redis]
         self._nodes = topology.nodes
+        self._shards = [[node.name for node in shard.nodes] for shard in topology.shards]
+        self._redis = [node.name for node in topology.redis]
         self._aof_sizes: dict[str, deque[tuple[float, int]]] = {n: deque() for n in self._redis}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -73,18 +75,19 @@ class Prober:
         for node in self._nodes:
             watch = self._watch_redis if node.service is Service.REDIS else self._watch_memcached
             self._spawn(watch, node.name)
-        for name in self._redis:
-            self._spawn(self._listen, name)
+        for peers in self._shards:
+            for name in peers:
+                self._spawn(partial(self._listen, peers), name)
 
     def stop(self) -> None:
         """Stop probing and close the connections."""
         self._stopping.set()
         for node in self._redis:
             if (probe := self.evidence.probe(node)) is None or probe.answered:
-                with contextlib.suppress(*errors()):  # or its listener ends a little later
+                with contextlib.suppress(*errors()):  # without it, its listener ends later
                     self._admin.redis(node).publish(CHANNEL, node)
         for client in self._memcached:
-            # One that stands still would be waited for.
+            # Otherwise its thread would wait for the answer of a paused node.
             with contextlib.suppress(OSError, AttributeError):
                 client.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -92,15 +95,15 @@ class Prober:
         self._metronome.stop()
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """The size of a node's append-only file some seconds ago or less, in bytes, if known.
+        """Return the size of a node's append-only file some seconds ago or later, in bytes.
 
-        All that the node had acknowledged by then is in it.
+        It holds all that the node had acknowledged by then. None if it is not known.
         """
         moment = self._clock.monotonic() - ago
         return next((size for at, size in tuple(self._aof_sizes[node]) if at >= moment), None)
 
     def _note_size(self, node: str, begun: float, size: int) -> None:
-        """Remember a size by when it was asked for: all that was acknowledged before is in it."""
+        """Note a size by when it was asked for: it holds all that was acknowledged before."""
         sizes = self._aof_sizes[node]
         sizes.append((begun, size))
         while sizes[0][0] < begun - _HISTORY:
@@ -108,7 +111,7 @@ class Prober:
 
     def _spawn(self, target: Callable[[str], None], node: str) -> None:
         thread = threading.Thread(
-            target=target, args=(node,), name=f"cachesim-{target.__name__}-{node}", daemon=True
+            target=target, args=(node,), name=f"cachesim-prober-{node}", daemon=True
         )
         self._threads.append(thread)
         thread.start()
@@ -122,7 +125,7 @@ class Prober:
             TimeoutError,
         )
 
-        # Not by a client, which would give up a connection that is slow.
+        # Without a client, which would give up a slow connection.
         client = self._admin.new_redis(node, _CONNECTING)
         connection = client.connection_pool.make_connection()
         while not self._stopping.wait(self.evidence.interval):
@@ -130,7 +133,7 @@ class Prober:
             try:
                 self._ask_redis(connection, node, asked)
             except (ResponseError, BusyLoadingError, AuthenticationError) as error:
-                connection.disconnect()  # there may be more answers on the way
+                connection.disconnect()  # more answers may be on the way
                 self._refused(node, is_loading=isinstance(error, BusyLoadingError))
             except TimeoutError:
                 connection.disconnect()
@@ -144,7 +147,7 @@ class Prober:
         client.close()
 
     def _refused(self, node: str, *, is_loading: bool = False) -> None:
-        """Take note of a Redis node's answer that is an error: a dead one would say nothing."""
+        """Note an answer that is an error: a dead node would not answer."""
         before = self.evidence.probe(node)
         probe = before if isinstance(before, RedisProbe) else RedisProbe(True, 0.0, 0.0)
         self.evidence.answered(node, replace(probe, answered=True, is_loading=is_loading))
@@ -159,7 +162,7 @@ class Prober:
         """Probe a Redis node.
 
         Raises:
-            TimeoutError: redis-py's; it was waited for long enough, or is to be no longer.
+            TimeoutError: redis-py's; the node took too long, or the prober stops.
         """
         from redis.exceptions import TimeoutError
 
@@ -214,7 +217,7 @@ class Prober:
                 self.evidence.answered(node, Probe(True, asked, asked))
         client.close()
 
-    def _listen(self, node: str) -> None:
+    def _listen(self, peers: Sequence[str], node: str) -> None:
         from redis.exceptions import RedisError
 
         client = self._admin.new_redis(node)
@@ -222,8 +225,8 @@ class Prober:
             try:
                 with client.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(CHANNEL)
-                    for speaker in self._redis:
-                        # A node that was never heard has been silent since now.
+                    for speaker in peers:
+                        # The silence of a node that was never heard begins now.
                         self.evidence.listens(node, speaker)
                     while not self._stopping.is_set():
                         message = subscription.get_message(timeout=_GLANCE)
@@ -235,11 +238,11 @@ class Prober:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """What an INFO tells, by name."""
+    """Return the fields of an INFO text, by name."""
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an error tells of this process: it has no more files, say."""
+    """Return whether an error comes from this process, such as a lack of file descriptors."""
     causes = (error, error.__cause__, error.__context__)
     return any(isinstance(cause, OSError) and cause.errno in _OURS for cause in causes)

@@ -145,7 +145,7 @@ def test_no_witness() -> None:
     ("late", "slow", "message"),
     [
         (1.2, 0.0, "this process stood still for 1.2 s"),
-        (0.1, 2.0, "nothing answered for 2.1 s, not even what is no node"),
+        (0.1, 2.0, "nothing answered for 2.1 s, not even Toxiproxy"),
     ],
 )
 def test_event(around: Surroundings, late: float, slow: float, message: str) -> None:
