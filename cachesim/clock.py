@@ -1,4 +1,4 @@
-"""Time as a value that is handed in, so that tests need not sleep."""
+"""Clocks that are passed in, so that tests need not sleep."""
 
 import time
 from typing import Protocol
@@ -8,7 +8,7 @@ class Clock(Protocol):
     """A source of monotonic time."""
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary moment, never going back."""
+        """Return the seconds since an arbitrary moment. They never go back."""
         ...
 
 
@@ -16,22 +16,26 @@ class SystemClock:
     """The machine's own clock."""
 
     def monotonic(self) -> float:
-        """Seconds of `time.monotonic`."""
+        """Return `time.monotonic()`."""
         return time.monotonic()
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that moves only when it is told to, for tests."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
 
     def monotonic(self) -> float:
-        """The time it was moved to, in seconds."""
+        """Return the time that it was moved to, in seconds."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward."""
+        """Move the clock forward.
+
+        Raises:
+            ValueError: the seconds are negative.
+        """
         if seconds < 0:
             raise ValueError(f"a monotonic clock does not go back: {seconds}")
         self.now += seconds
@@ -41,8 +45,8 @@ class Deadline:
     """A moment on a clock.
 
     Args:
-        seconds: how far away it is.
-        clock: the clock that counts.
+        seconds: how far in the future it is.
+        clock: the clock; the system's if None.
     """
 
     def __init__(self, seconds: float, clock: Clock | None = None) -> None:

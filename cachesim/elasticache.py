@@ -1,4 +1,4 @@
-"""What ElastiCache forbids and says: facts as data.
+"""Facts about ElastiCache: what it forbids, its limits and the texts of its events.
 
 Sources: "Supported and restricted commands" and "Event notifications" in the Amazon ElastiCache
 user guide.
@@ -12,10 +12,10 @@ FORBIDDEN_COMMANDS = (
     "cluster|delslotsrange", "cluster|failover", "cluster|flushslots", "cluster|forget",
     "cluster|meet", "cluster|replicate", "cluster|reset", "cluster|setslot",
 )  # fmt: skip
-"""Commands that clients may not use, in the form that ACL rules take."""
+"""The commands that clients may not use, as ACL rules name them."""
 
 MAX_CONNECTIONS = 65_000
-"""How many connections a node takes."""
+"""How many connections a node accepts."""
 
 
 def test_failover_called(shard: str) -> str:
@@ -28,15 +28,15 @@ def test_failover_called(shard: str) -> str:
 
 
 def failover_completed(primary: str, replica: str) -> str:
-    """The event when a replica has been promoted."""
+    """Return the event at the end of a failover."""
     return f"Failover from primary node {primary} to replica node {replica} completed"
 
 
 def recovering(node: str) -> str:
-    """The event when a node's replacement begins."""
+    """Return the event when a node's recovery begins."""
     return f"Recovering cache nodes {node}"
 
 
 def recovered(node: str) -> str:
-    """The event when a node is back."""
+    """Return the event when a node has recovered."""
     return f"Finished recovery for cache nodes {node}"

@@ -6,30 +6,30 @@
     ├── SettingsError           a setting is unknown, malformed or contradictory
     ├── StartError              the topology did not come up
     │   ├── BackendUnavailable  no container engine answers
-    │   ├── ImageMissing        an image is neither here nor to be had
-    │   ├── NameInUse           another living topology has this name
+    │   ├── ImageMissing        a container image is not here and cannot be pulled
+    │   ├── NameInUse           another running topology has this name
     │   ├── PortTaken           a port is in use
-    │   └── NotReady            it came up, but was not ready in time
-    ├── ToxiproxyError          Toxiproxy's API answered with an error, or not in time
-    │   └── ToxiproxyTimeout
+    │   └── NotReady            a node was not ready in time
+    ├── ToxiproxyError          Toxiproxy's API answered with an error
+    │   └── ToxiproxyTimeout    it did not answer in time
     ├── FaultError              a fault could not be applied or healed
     │   ├── InvalidFault        a fault, or a field of it, is wrong (also a ValueError)
     │   │   └── UnknownName     it names what the topology does not have (also a KeyError)
     │   └── NoPower             the node's zone has no power
-    └── FailoverTimeout         no failover was completed in time (also a TimeoutError)
+    └── FailoverTimeout         no failover completed in time (also a TimeoutError)
 """
 
 
 class CachesimError(Exception):
-    """Base of all errors that cachesim raises on purpose. The message says what to do next."""
+    """The base of all errors that cachesim raises on purpose. The message says what to do next."""
 
 
 class SettingsError(CachesimError):
-    """A setting is unknown, malformed or contradicts another."""
+    """A setting is unknown, malformed or contradictory."""
 
 
 class StartError(CachesimError):
-    """The topology did not come up. What was created has been removed again."""
+    """The topology did not come up. Everything that was created has been removed."""
 
 
 class BackendUnavailable(StartError):
@@ -37,11 +37,11 @@ class BackendUnavailable(StartError):
 
 
 class ImageMissing(StartError):
-    """A container image is neither present nor can it be pulled."""
+    """A container image is not here and cannot be pulled."""
 
 
 class NameInUse(StartError):
-    """Another living topology carries this name."""
+    """Another running topology has this name."""
 
 
 class PortTaken(StartError):
@@ -49,7 +49,7 @@ class PortTaken(StartError):
 
 
 class NotReady(StartError):
-    """A node was not ready in time. The message ends with the tail of its log.
+    """A node was not ready in time. After a start, the message ends with the tail of its log.
 
     Attributes:
         node: the name of the node.
@@ -61,7 +61,7 @@ class NotReady(StartError):
 
 
 class ToxiproxyError(CachesimError):
-    """Toxiproxy's API refused a call.
+    """Toxiproxy's API answered a call with an error.
 
     Attributes:
         status: the HTTP status, or None if no answer came.
@@ -91,15 +91,20 @@ class UnknownName(InvalidFault, KeyError):
 
 
 class NoPower(FaultError):
-    """The node cannot run: its zone has no power."""
+    """A node cannot be started: its zone has no power."""
 
 
 class FailoverTimeout(CachesimError, TimeoutError):
-    """No failover was completed in time. The message ends with the event log."""
+    """No failover completed in time. The message ends with the event log."""
 
 
 def revived(kind: str, text: str) -> CachesimError:
-    """An error that another process has raised, by its class's name and its message."""
+    """Return an error that another process has raised.
+
+    Args:
+        kind: the name of its class.
+        text: its message.
+    """
     cls = globals().get(kind, CachesimError)
     if not (isinstance(cls, type) and issubclass(cls, CachesimError)):
         cls = CachesimError

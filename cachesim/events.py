@@ -1,4 +1,4 @@
-"""The event log: what was done and what happened, in one order."""
+"""The event log: what was done to the topology and what happened to it, in one order."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from cachesim.clock import Clock, SystemClock
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the log.
+    """One entry of the log.
 
     Attributes:
-        at: monotonic seconds.
+        at: when it happened, in monotonic seconds.
         date: the same moment as wall-clock time, in UTC.
         kind: `fault`, `heal`, `node`, `detecting`, `failover`, `recovering`, ...
         source: the node, zone, link or topology that it is about.
-        message: for control-plane events, ElastiCache's own text.
-        data: what a program may want to know, by name.
+        message: ElastiCache's own text, if it has one for such an event.
+        data: values for programs, by name.
     """
 
     at: float
@@ -36,7 +36,7 @@ class Event:
 
 
 class EventLog:
-    """An append-only log that can be waited on. Thread-safe.
+    """An append-only log that can be waited for. Thread-safe.
 
     A mark is a position in the log: `mark = log.mark()`, later `log.since(mark)`.
     """
@@ -47,7 +47,7 @@ class EventLog:
         self._changed = threading.Condition()
 
     def record(self, kind: str, source: object, message: str, **data: Any) -> Event:
-        """Append an event that happens now."""
+        """Append an event that happens now, and return it."""
         with self._changed:
             event = Event(
                 self._clock.monotonic(), datetime.now(UTC), kind, str(source), message, data
@@ -57,20 +57,20 @@ class EventLog:
         return event
 
     def mark(self) -> int:
-        """The present end of the log."""
+        """Return the present end of the log."""
         return len(self)
 
     def since(self, mark: int) -> list[Event]:
-        """The events after a mark."""
+        """Return the events after a mark."""
         with self._changed:
             return self._events[mark:]
 
     def of(self, kind: str, since: int = 0) -> list[Event]:
-        """The events of a kind."""
+        """Return the events of a kind, optionally only those after a mark."""
         return [event for event in self.since(since) if event.kind == kind]
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait until a condition holds; it is looked at whenever an event is recorded.
+        """Wait until a condition holds. It is checked whenever an event is recorded.
 
         Args:
             condition: called with the log locked; it must be quick.
@@ -80,7 +80,7 @@ class EventLog:
             Whether the condition held in time.
 
         Raises:
-            ValueError: the timeout is no time.
+            ValueError: the timeout is negative or too large.
         """
         if not 0 <= timeout <= threading.TIMEOUT_MAX:
             raise ValueError(
@@ -90,10 +90,10 @@ class EventLog:
             return self._changed.wait_for(condition, timeout)
 
     def next(self, mark: int, timeout: float) -> list[Event]:
-        """The events after a mark, as soon as there is one; none if there is none in time.
+        """Wait for an event after a mark, and return all events after it.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; without an event in that time, the list is empty.
         """
         self.wait(lambda: len(self._events) > mark, timeout)
         return self.since(mark)

@@ -1,4 +1,4 @@
-"""Settings: what a user can choose, and from where (argument > environment > file > default)."""
+"""The settings, and where they come from: argument > environment > file > default."""
 
 import contextlib
 import os
@@ -30,16 +30,16 @@ CHANGEABLE = (
     "promotion_seconds",
     "replacement_seconds",
 )
-"""The settings that a running topology can change, as only its control plane goes by them."""
+"""The settings that can be changed while a topology runs: only its control plane uses them."""
 _PREFIX = "CACHESIM_"
 
-# Variables with our prefix that are no settings: what `cachesim env` prints for the application
-# (it may well be in the environment of the next `cachesim` call), and switches read elsewhere.
+# Variables with our prefix that are not settings: those that `cachesim env` prints for applications
+# (they may be in the environment of the next `cachesim` call), and switches read elsewhere.
 _OTHER_VARIABLES = re.compile(
     _PREFIX + r"(REDIS_(HOST|PORT|NODES|USERNAME|PASSWORD(_FILE)?|URL|TLS)|MEMCACHED_(NODES|TLS)"
     r"|CA_FILE|TOXIPROXY_[A-Z]|KEEP|ATTACH|REQUIRE_(DOCKER|CLIENTS|SERVERS)|CI_.*)"
 )
-_NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # what it prints if nobody can choose that
+_NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # printed by `cachesim env`, but not a choice
 
 
 def _matching(pattern: str, rule: str) -> AfterValidator:
@@ -52,7 +52,7 @@ def _matching(pattern: str, rule: str) -> AfterValidator:
 
 
 def _pair(value: object) -> object:
-    """Turn "10-20", "10,20", "10" or 10 into a pair; its numbers are left to pydantic."""
+    """Turn "10-20", "10,20", "10" or 10 into a pair. pydantic parses the numbers in it."""
     parts: object = re.split("[-,]", value) if isinstance(value, str) else value
     if isinstance(parts, int | float):
         parts = [parts]
@@ -68,10 +68,10 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 
 _DAY = 86_400.0
-"""Seconds. What takes longer never ends, to anybody who waits for it."""
+"""Seconds, the longest duration of any setting."""
 _Seconds = Annotated[float, Field(ge=0, le=_DAY)]
 _Span = Annotated[tuple[_Seconds, _Seconds], BeforeValidator(_pair), AfterValidator(_ordered)]
-# The name becomes part of container and folder names: no "..", no "-x", no "x." (Windows drops it).
+# The name is part of container and folder names: no "..", "-x" or "x." (Windows drops the dot).
 _Name = Annotated[
     str,
     _matching(
@@ -91,72 +91,76 @@ _Image = Annotated[str, _matching(r"\S+", "should be an image reference without 
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What a user can choose; made by `load_settings`, which also finds the values.
+    """All settings. `load_settings` collects their values and makes them.
 
-    Durations are in seconds. The ranges are production's, drawn from and divided by `speed`.
+    Durations are in seconds. From a range, a duration is drawn and divided by `speed`. The default
+    ranges are production's.
     """
 
     backend: Literal["auto", "docker", "embedded"] = Field(
         default="auto",
-        description="What carries the topology: containers (`docker`), this process (`embedded`), "
-        "or `auto`: Docker if an engine answers and has the images, else embedded.",
+        description="Where the nodes run: in containers (`docker`) or emulated in this process "
+        "(`embedded`). `auto` is Docker if an engine answers and has the images, else embedded.",
     )
     engine: Literal["redis", "valkey"] = Field(
-        default="redis", description="What the Redis nodes run: `redis` or `valkey`."
+        default="redis", description="The server of the Redis nodes: `redis` or `valkey`."
     )
     name: _Name | None = Field(
         default=None,
-        description="The topology's name, part of its containers' names. Without it, one is drawn.",
+        description="The topology's name, part of its containers' names. By default it is drawn.",
     )
     speed: float = Field(
         default=1.0,
         ge=0.01,
         le=1000,
-        description="How much faster than production the control plane is.",
+        description="How many times faster than in production the control plane acts.",
     )
     seed: int | None = Field(
         default=None,
         ge=0,
-        description="All draws depend on it. Without it, it is drawn and shown.",
+        description="All draws depend on it alone. By default it is drawn, and shown.",
     )
     memory_scale: float = Field(
         default=0.01,
         ge=0.001,  # 10 MB: with much less a Redis node has no room for itself
         le=1,
-        description="The share of production's memory (Redis 10 GB, Memcached 12 GB) that a node "
-        "gets.",
+        description="The memory of each node, as a share of production's (Redis 10 GB, Memcached "
+        "12 GB).",
     )
     detection_seconds: _Span = Field(
         default=(10.0, 20.0),
-        description="Seconds until a dead primary is noticed, at speed 1. One number is both ends.",
+        description="Seconds, at speed 1, until a dead primary is detected: a range or one number.",
     )
     promotion_seconds: _Span = Field(
-        default=(5.0, 10.0), description="Seconds from then to the new primary, at speed 1."
+        default=(5.0, 10.0),
+        description="Seconds, at speed 1, from the detection until a replica is promoted.",
     )
     replacement_seconds: _Span = Field(
         default=(30.0, 60.0),
-        description="Seconds from then to a dead node's new process, at speed 1.",
+        description="Seconds, at speed 1, until a dead node gets a new process: from its detection "
+        "on, or for a primary from the promotion of another on.",
     )
     node_timeout_seconds: float = Field(
         default=15.0, ge=1, le=_DAY, description="Redis's `cluster-node-timeout`, in seconds."
     )
     advertise_host: _Host | None = Field(
         default=None,
-        description="Host name or IP that clients are told instead of 127.0.0.1, also in the "
-        "certificates. It must lead to this machine; ports are published on its 127.0.0.1.",
+        description="Host name or IP that nodes announce to clients instead of 127.0.0.1, also in "
+        "the certificates. It must lead to this machine; ports are published on its 127.0.0.1.",
     )
     start_timeout_seconds: float = Field(
-        default=60.0, gt=0, le=_DAY, description="Seconds that the start may take."
+        default=60.0, gt=0, le=_DAY, description="Seconds after which a start fails."
     )
     pull_images: Literal["missing", "never"] = Field(
         default="missing",
-        description="Which images are pulled: those that are `missing`, or `never` any.",
+        description="Which images are pulled: those that are `missing`, or none (`never`).",
     )
     redis_image: _Image = Field(
         default="redis:7.2", description="The image of the Redis nodes with engine `redis`."
     )
     valkey_image: _Image = Field(
-        default="valkey/valkey:8.1", description="The image of them with engine `valkey`."
+        default="valkey/valkey:8.1",
+        description="The image of the Redis nodes with engine `valkey`.",
     )
     memcached_image: _Image = Field(
         default="memcached:1.6", description="The image of the Memcached nodes."
@@ -182,9 +186,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """The settings, and per key where its value came from.
+    """The settings, and where each value came from.
 
-    `sources` has every key; a source reads "argument", "environment CACHESIM_SPEED",
+    `sources` has every key. A source reads "argument", "environment CACHESIM_SPEED",
     "/path/cachesim.toml" or "default".
     """
 
@@ -214,13 +218,13 @@ def load_settings(
 
     Args:
         arguments: values by key; None means not given, while 0 and "" are given.
-        environ: has CACHESIM_<KEY> variables; `os.environ` if None. A blank one is not given, as
-            Windows cannot tell it from one that is not set.
-        directory: where the search for the file begins; the current folder if None.
+        environ: has CACHESIM_<KEY> variables; `os.environ` if None. A blank variable counts as not
+            set: Windows makes no difference between the two.
+        directory: the folder where the search for the file begins; the current one if None.
 
     Raises:
-        SettingsError: an unknown key, a wrong value or a file that cannot be read. It tells all
-            the mistakes, one a line, each with its key and where that came from.
+        SettingsError: a key is unknown, a value is wrong or a file cannot be read. The message has
+            all mistakes, one a line, each with its key and where it came from.
     """
     variables = {_PREFIX + key.upper(): key for key in Settings.model_fields}
     environ = os.environ if environ is None else environ
@@ -267,8 +271,9 @@ def _misspelt(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[
     for variable in sorted(environ.keys() - variables.keys()):
         if not variable.startswith(_PREFIX) or _OTHER_VARIABLES.fullmatch(variable):
             continue
-        # Compared without the prefix, or everything short is near (CACHESIM_HOME to .._NAME), and
-        # what others set is not ours to refuse. 0.75 is two letters swapped in a word of four.
+        # Compared without the prefix, or all short names are near each other (CACHESIM_HOME and
+        # .._NAME). Other programs' variables are not refused. 0.75 allows two swapped letters in
+        # a word of four.
         if near := get_close_matches(variable.removeprefix(_PREFIX), endings, 1, 0.75):
             mistakes.append(f"environment {variable}: unknown; did you mean {_PREFIX}{near[0]}?")
     return mistakes
@@ -290,7 +295,7 @@ def _from_file(directory: Path) -> dict[str, _Given]:
 
 
 def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
-    """Read one table of a file; None if there is no such file or table."""
+    """Read one table of a file. Return None if there is no such file or table."""
     if not path.is_file():
         return None
     try:
@@ -298,7 +303,7 @@ def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
         table: object = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f'{path}: not TOML: {error}: correct it there; text needs quotes: engine = "valkey"'
+            f'{path}: not TOML: {error}. Correct it there. Text needs quotes: engine = "valkey"'
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read as UTF-8 text: {error}") from error
@@ -308,13 +313,13 @@ def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
         table = table[name]
     header = f"[{'.'.join(names)}]"
     if not isinstance(table, dict):
-        raise SettingsError(f"{path}: should be a table, {header}, with a key a line")
+        raise SettingsError(f"{path}: should be a table, {header}, with one key a line")
     lines = _key_lines(text, header if names else None)
     return {key: _Given(value, str(path), lines.get(key)) for key, value in table.items()}
 
 
 def _key_lines(text: str, header: str | None) -> dict[str, int]:
-    """Find the line of each key below `header`; tomllib does not tell it."""
+    """Return the line of each key below `header`, as tomllib does not."""
     lines: dict[str, int] = {}
     inside = header is None
     for number, line in enumerate(text.split("\n"), 1):

@@ -1,4 +1,4 @@
-"""What runs: zones, nodes and the links between them. Data, no I/O.
+"""The topology: zones, nodes and the links between them, as data.
 
 The numbers are the production architecture's: one Redis shard of one primary and two replicas with
 10 GB each, three Memcached nodes with 12 GB each, one of either in each of three zones.
@@ -15,7 +15,7 @@ SLOTS = 16384
 
 
 class Service(StrEnum):
-    """What a link carries."""
+    """The traffic of a link; for nodes, the kind of server."""
 
     REDIS = "redis"
     """Commands and replication."""
@@ -25,7 +25,7 @@ class Service(StrEnum):
 
 
 class Role(StrEnum):
-    """What a Redis node is now. Roles move, node names don't."""
+    """The present role of a Redis node. Roles move, node names do not."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
@@ -98,7 +98,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Link:
-    """A directed way from a source to a node: one Toxiproxy proxy.
+    """A directed connection path from a source to a node: one Toxiproxy proxy.
 
     Attributes:
         source: `client` or the name of a zone.
@@ -119,16 +119,16 @@ class Link:
 
     @property
     def home(self) -> str:
-        """The zone whose Toxiproxy carries the link: the source's, for clients the target's."""
+        """The zone whose Toxiproxy has the proxy: the source's, or for clients the target's."""
         return self.target_zone if self.source == CLIENT else self.source
 
     @property
     def is_replication(self) -> bool:
-        """Whether replication may run over it: from zone to zone, to a Redis node."""
+        """Whether replication can use it: it leads from zone to zone, to a Redis node."""
         return self.service is Service.REDIS and self.source != CLIENT
 
     def joins(self, one: str, other: str) -> bool:
-        """Whether it runs between two places (zones or `client`), whichever the direction."""
+        """Return whether it connects two places (zones or `client`), in either direction."""
         return {self.source, self.target_zone} == {one, other}
 
     def __str__(self) -> str:
@@ -137,14 +137,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where something listens."""
+    """An address that something listens on."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Read what `str()` wrote."""
+        """Parse the text that `str()` returns."""
         host, _, port = text.rpartition(":")
         return cls(host.strip("[]"), int(port))
 
@@ -179,7 +179,7 @@ class Topology:
 
     @property
     def links(self) -> tuple[Link, ...]:
-        """Every link. A zone reaches its own nodes over the link that clients use."""
+        """All links. A zone reaches its own nodes over the links that clients use."""
         return tuple(self._links())
 
     def _links(self) -> Iterator[Link]:
@@ -193,7 +193,7 @@ class Topology:
                     yield Link(zone.name, node.name, Service.BUS, node.zone)
 
     def zone(self, name: str) -> Zone:
-        """The zone of that name (`a` or `az-a`).
+        """Return the zone of that name (`a` or `az-a`).
 
         Raises:
             ValueError: there is none.
@@ -204,7 +204,7 @@ class Topology:
         raise ValueError(f"no zone {name!r}: there are {', '.join(z.name for z in self.zones)}")
 
     def node(self, name: str) -> Node:
-        """The node of that name.
+        """Return the node of that name.
 
         Raises:
             ValueError: there is none.
@@ -228,7 +228,7 @@ class Topology:
 
 
 def production(memory_scale: float = 1.0) -> Topology:
-    """The production architecture.
+    """Return the topology of the production architecture.
 
     Args:
         memory_scale: the share of production's memory that each node gets, above 0.

@@ -1,4 +1,4 @@
-"""A CA for one run and the certificates of its nodes."""
+"""The CA of a run and the certificates of its nodes."""
 
 import ssl
 from collections.abc import Iterable
@@ -9,17 +9,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Certificate:
-    """A node's certificate chain and its key, PEM."""
+    """A node's certificate chain and its private key, both PEM."""
 
     chain: bytes
     key: bytes = field(repr=False)
 
 
 class CertificateAuthority:
-    """A CA that lives as long as the run.
+    """The CA of a run.
 
     Args:
-        hosts: names and addresses for every certificate, besides those of the loopback interface.
+        hosts: names and addresses for all certificates, besides those of the loopback interface.
     """
 
     def __init__(self, hosts: Iterable[str] = ()) -> None:
@@ -30,11 +30,11 @@ class CertificateAuthority:
 
     @property
     def pem(self) -> bytes:
-        """The CA's own certificate."""
+        """The CA's own certificate, PEM."""
         return self._ca.cert_pem.bytes()
 
     def issue(self, node: str) -> Certificate:
-        """A certificate for a node."""
+        """Return a new certificate for a node."""
         leaf = self._ca.issue_cert(*self._hosts, common_name=node)
         return Certificate(
             b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
@@ -42,20 +42,20 @@ class CertificateAuthority:
 
 
 def client_context(ca: bytes) -> ssl.SSLContext:
-    """A context for clients that trust one CA alone (PEM), TLS 1.2 and later."""
+    """Return a context for clients that trust only this CA (PEM), with TLS 1.2 and later."""
     context = ssl.create_default_context(cadata=ca.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
 def hosts_in(certificate: bytes) -> set[str]:
-    """The names and addresses that a certificate is for.
+    """Return the names and addresses that a certificate is valid for.
 
     Args:
-        certificate: PEM; of a chain, the first counts.
+        certificate: PEM; of a chain, the first one is read.
 
     Raises:
-        ValueError: it is no certificate.
+        ValueError: it is not a certificate.
     """
     from cryptography import x509
 
