@@ -283,7 +283,7 @@ class FakeBackend:
 
 @dataclass
 class FakeNode:
-    """What a node of `FakeShard` is like.
+    """The state of a node of `FakeShard`.
 
     Attributes:
         up: whether it answers.
@@ -308,14 +308,14 @@ class FakeShard:
 
     Attributes:
         calls: what the control plane did.
-        silent: since when a listener hears nothing of a speaker.
+        silent: since when a listener does not hear a speaker.
         unpowered: zones without power.
         unpromotable: nodes that can't be promoted.
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
-        asked: from which offset which node asked to go on in which history.
-        history: the one that promoted nodes go on from.
-        branches: where they have.
+        asked: the offset from which a node asked to continue a history.
+        history: the history that promoted nodes leave.
+        branches: the points at which they left it.
     """
 
     def __init__(self, topology: Topology, clock: Clock) -> None:
@@ -372,7 +372,7 @@ class FakeShard:
         return self._probes.get(node)
 
     def postpone(self, node: str, seconds: float) -> None:
-        """Let a node have fallen silent later: so much time does not count."""
+        """Make a node's silence begin later, as if so much time did not count."""
         probe = self._probes[node]
         self._probes[node] = replace(probe, since=probe.since + seconds)
 

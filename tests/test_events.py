@@ -35,7 +35,7 @@ def test_record(log: EventLog) -> None:
 
 
 def test_source_as_text(log: EventLog) -> None:
-    """Whatever an event is about is recorded as text."""
+    """The source of an event is recorded as text."""
     assert log.record("kind", 7, "message").source == "7"
 
 
@@ -49,7 +49,7 @@ def test_order(log: EventLog, clock: ManualClock) -> None:
 
 
 def test_since_a_mark(log: EventLog) -> None:
-    """A mark tells the events before it from those after it."""
+    """A mark separates the events before it from those after it."""
     log.record("kind", "source", "before")
     mark = log.mark()
     assert log.since(mark) == []

@@ -9,13 +9,13 @@ from tests.control_plane.play import DETECTION, MOMENT, PROMOTION, Play
 
 
 def lose_link(play: Play, *replicas: str) -> None:
-    """Let replicas say that their links to the primary are down."""
+    """Let replicas report that their links to the primary are down."""
     for replica in replicas:
         play.shard.nodes[replica].link_down_since = play.clock.now
 
 
 def test_all_is_well(play: Play) -> None:
-    """As long as everything answers, nothing is done and nothing told."""
+    """While every node answers, nothing is done and no event recorded."""
     play.run(60)
     assert play.state() is State.AVAILABLE
     assert not play.events
@@ -23,7 +23,7 @@ def test_all_is_well(play: Play) -> None:
 
 
 def test_detection_begins_at_once(play: Play) -> None:
-    """A primary that does not answer is told of with the durations drawn for its failover."""
+    """When a primary does not answer, an event has the durations drawn for its failover."""
     play.down("redis-a")
     event = play.detecting()
     assert play.state() is State.DETECTING
@@ -36,7 +36,7 @@ def test_detection_begins_at_once(play: Play) -> None:
 
 
 def test_detection_takes_the_drawn_time(play: Play) -> None:
-    """A primary is held for dead when it has not answered for the drawn time, not before."""
+    """A primary is considered dead when it has not answered for the drawn time, not earlier."""
     play.down("redis-a")
     detected_at = play.clock.now + play.detecting().data["detection"]
     play.until(detected_at - MOMENT)
@@ -82,7 +82,7 @@ def test_links_of_a_restarted_primary(play: Play) -> None:
 
 
 def test_loading_primary(play: Play) -> None:
-    """A primary that loads its data is not lost, though nobody can follow it."""
+    """A primary that loads its data is not lost, though no replica can follow it."""
     play.shard.nodes["redis-a"].is_loading = True
     play.cut_off("redis-b", "redis-c")
     play.run(60)
@@ -111,7 +111,7 @@ def test_lost_since_the_majority_is_deaf(play: Play) -> None:
 
 
 def test_dead_replicas_are_no_witnesses(play: Play) -> None:
-    """Replicas that do not answer themselves say nothing of the primary."""
+    """Replicas that do not answer themselves are no evidence against the primary."""
     play.cut_off("redis-b", "redis-c")
     play.down("redis-b", "redis-c")
     play.run(5)
@@ -146,7 +146,7 @@ def test_machine_that_stood_still_with_a_live_primary(play: Play) -> None:
 
 
 def test_evidence_from_before_a_restart(play: Play) -> None:
-    """What was probed before a restart says nothing of the primary after it."""
+    """Probes from before a restart do not count after it."""
     play.down("redis-a")
     play.clock.advance(1)
     play.plane.restart("redis-a", "7")
@@ -155,7 +155,7 @@ def test_evidence_from_before_a_restart(play: Play) -> None:
 
 
 def test_silence_from_before_a_restart(play: Play) -> None:
-    """What was not heard before a restart does not count after it."""
+    """Silence from before a restart does not count after it."""
     play.cut_off("redis-b", "redis-c")
     play.tick(1)
     play.plane.restart("redis-a", "7")
@@ -164,7 +164,7 @@ def test_silence_from_before_a_restart(play: Play) -> None:
 
 
 def test_evidence_from_before_a_promotion(play: Play) -> None:
-    """A new primary is not lost because its replicas heard nothing before it was one."""
+    """A new primary is not lost because its replicas did not hear it before its promotion."""
     play.cut_off("redis-a", "redis-c", speaker="redis-b")
     play.plane.failover(to="b")
     play.until_failover()

@@ -1,4 +1,4 @@
-"""What silence means, with time and answers that the tests make up."""
+"""When silence counts, with made-up time and answers."""
 
 import pytest
 
@@ -10,7 +10,7 @@ MOMENT = 0.001
 
 
 class Prober:
-    """What a prober sees of three nodes, while `standstill` seconds do not count."""
+    """The observations of three nodes, while `standstill` seconds do not count."""
 
     def __init__(self) -> None:
         self.clock = ManualClock(100.0)
@@ -37,14 +37,14 @@ class Prober:
         self.clock.advance(INTERVAL)
 
     def missed(self, node: str) -> Probe:
-        """What is known of a node that is held for one that does not answer."""
+        """Return the probe of a node that counts as unreachable."""
         probe = self.evidence.probe(node)
         assert probe is not None
         assert not probe.answered
         return probe
 
     def answers(self, node: str) -> bool:
-        """Whether a node is held for one that answers."""
+        """Return whether a node counts as reachable."""
         probe = self.evidence.probe(node)
         assert probe is not None
         return probe.answered
@@ -59,7 +59,7 @@ def prober() -> Prober:
 
 
 def test_unknown() -> None:
-    """Of a node that was never asked nothing is known."""
+    """A node that was never probed has no probe."""
     assert Prober().evidence.probe("a") is None
 
 
@@ -74,7 +74,7 @@ def test_answering_since(prober: Prober) -> None:
 
 
 def test_silence(prober: Prober) -> None:
-    """A node that says nothing is missed after the timeout, since it was asked."""
+    """A silent node is unreachable after the timeout, since it was asked."""
     asked = prober.evidence.asked("a")
     prober.clock.advance(PROBE_TIMEOUT - MOMENT)
     assert prober.answers("a")
@@ -102,7 +102,7 @@ def test_certain(prober: Prober) -> None:
 
 
 def test_never_there() -> None:
-    """A node that has never answered is missed too, whether it refuses or says nothing."""
+    """A node that has never answered is unreachable too, whether it refuses or is silent."""
     prober = Prober()
     for node in ("a", "b"):
         prober.evidence.asked(node)
@@ -135,7 +135,7 @@ def test_standstill_after_silence(prober: Prober) -> None:
 
 
 def test_refused_and_then_silent(prober: Prober) -> None:
-    """A node that was dead and then says nothing is missed since it was dead."""
+    """A node that was dead and is silent then is unreachable since it was dead."""
     asked = prober.evidence.asked("a")
     prober.evidence.failed("a")
     prober.clock.advance(1.0)
@@ -157,7 +157,7 @@ def test_slow_nodes(prober: Prober) -> None:
 
 
 def test_slow_long_ago(prober: Prober) -> None:
-    """An answer that was slow more than 5 s ago tells nothing of the present."""
+    """An answer that was slow more than 5 s ago does not count any more."""
     prober.answer("b", seconds=0.2)
     prober.clock.advance(5.0)
     prober.answer("b")
@@ -174,7 +174,7 @@ def test_slowest(prober: Prober) -> None:
 
 
 def test_last_answer_was_long_ago(prober: Prober) -> None:
-    """Where nobody has answered since, the last answers tell, however long ago they were."""
+    """If no node has answered since, the last answers count, however old they are."""
     prober.answer("a", "b", "c", seconds=0.2)
     prober.evidence.asked("a")
     prober.stand_still(10.0)
@@ -192,7 +192,7 @@ def test_answer_over_a_standstill(prober: Prober) -> None:
 
 
 def test_answer_over_many_standstills(prober: Prober) -> None:
-    """Where there is one standstill after the other, an answer takes as long as they do."""
+    """If standstills follow each other, an answer takes as long as they do."""
     prober.evidence.asked("a")
     for _ in range(4):
         prober.stand_still(0.05)
@@ -253,7 +253,7 @@ def test_nothing_learnt(prober: Prober) -> None:
 
 
 def hear(prober: Prober, *pairs: tuple[str, str]) -> None:
-    """Let a heartbeat of each node come to itself and over those ways."""
+    """Let each node's heartbeat reach the node itself, and others over those links."""
     for node in ("a", "b", "c"):
         prober.evidence.published(node, prober.clock.now)
         prober.evidence.heard(node, node)

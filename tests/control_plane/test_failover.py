@@ -106,7 +106,7 @@ def test_dead_primary_is_not_fenced(play: Play) -> None:
 
 
 def test_failover_is_told_in_elasticaches_words(play: Play) -> None:
-    """A failover is told twice: of the new primary and of the replication group."""
+    """A failover has two events: of the new primary and of the replication group."""
     play.fail_over()
     message = "Failover from primary node redis-a to replica node redis-b completed"
     told = [(e.source, e.data["source_type"], e.message) for e in play.events.of("failover")]
@@ -117,7 +117,7 @@ def test_failover_is_told_in_elasticaches_words(play: Play) -> None:
 
 
 def test_no_candidate(play: Play) -> None:
-    """Without a replica that answers nobody is promoted, which is told once."""
+    """Without a replica that answers none is promoted, which is one event."""
     play.down("redis-b", "redis-c", "redis-a")
     play.until_state(State.PROMOTING)
     play.run(5)
@@ -137,7 +137,7 @@ def test_candidate_that_comes_late(play: Play) -> None:
 
 
 def test_next_replica_after_a_failed_promotion(play: Play) -> None:
-    """A replica that could not be promoted is told of, and the next one becomes the primary."""
+    """A replica that could not be promoted has an event, and the next one becomes the primary."""
     play.shard.nodes["redis-b"].offset += 1
     play.shard.unpromotable.add("redis-b")
     play.fail_over()
@@ -147,7 +147,7 @@ def test_next_replica_after_a_failed_promotion(play: Play) -> None:
 
 
 def test_failed_promotion_is_tried_again(play: Play) -> None:
-    """When no replica could be promoted, which is told once of each, all are tried again."""
+    """When no replica could be promoted, each has one event, and all are tried again."""
     play.shard.unpromotable.update(("redis-b", "redis-c"))
     play.down("redis-a")
     play.until(play.detecting().data["promised_at"] - MOMENT)
@@ -274,7 +274,7 @@ def test_requested_failover_to_no_zone(play: Play) -> None:
 
 
 def test_requested_failover_to_a_dead_replica(play: Play) -> None:
-    """A replica that does not answer can't be asked for, and nothing is begun."""
+    """A replica that does not answer can't be asked for, and no failover begins."""
     play.down("redis-c")
     with pytest.raises(
         FaultError, match="redis-c can't be promoted: it does not answer as a replica"
@@ -303,7 +303,7 @@ def test_roles_from_before_a_restart(play: Play) -> None:
 
 
 def test_roles_changed_by_hand(play: Play) -> None:
-    """A primary that someone else has made is the primary; nothing is done about it."""
+    """A primary that someone else has promoted is accepted as the primary."""
     play.shard.nodes["redis-a"].role = Role.REPLICA
     play.shard.nodes["redis-c"].role = Role.PRIMARY
     play.tick()

@@ -1,4 +1,4 @@
-"""What counts as time in which anybody could have answered."""
+"""Which time counts: that in which nodes could have answered."""
 
 import threading
 
@@ -70,7 +70,7 @@ def test_standstill(around: Surroundings) -> None:
 
 
 def test_standstill_that_nobody_has_noted(around: Surroundings) -> None:
-    """Whoever runs first after a standstill is told that it does not count."""
+    """The first thread that runs after a standstill learns that it does not count."""
     around.beat()
     begun = around.clock.now
     around.clock.advance(2.0)
@@ -149,7 +149,7 @@ def test_no_witness() -> None:
     ],
 )
 def test_event(around: Surroundings, late: float, slow: float, message: str) -> None:
-    """The event log tells of a standstill, and of whose it was."""
+    """A standstill has an event, which says whose it was."""
     around.beat()
     around.clock.advance(late)
     around.answer_takes = slow
@@ -174,7 +174,7 @@ def test_thread() -> None:
 
 
 def test_events_of_many_standstills(around: Surroundings) -> None:
-    """Standstills that follow each other are told together, and none is left out."""
+    """Standstills that follow each other have one event, and none is left out."""
     around.beat()
     for _ in range(4):
         around.clock.advance(0.5)
@@ -186,7 +186,7 @@ def test_events_of_many_standstills(around: Surroundings) -> None:
 
 
 def test_short_standstills_are_not_told(around: Surroundings) -> None:
-    """What is too short to matter is no event."""
+    """A standstill that is too short to matter has no event."""
     around.beat()
     around.clock.advance(0.2)
     around.metronome.beat()

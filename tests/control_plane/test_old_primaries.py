@@ -9,7 +9,7 @@ from tests.control_plane.play import Play
 
 
 def test_lost_bytes_of_a_fenced_primary(play: Play) -> None:
-    """What the fenced primary took and its successor never had is told in bytes."""
+    """An event has the bytes that the fenced primary accepted and its successor never received."""
     play.cut_off("redis-b", "redis-c")
     play.tick(1)
     play.shard.nodes["redis-a"].offset = 1250
@@ -31,7 +31,7 @@ def test_lost_bytes_of_a_dead_primary(play: Play) -> None:
 
 
 def test_nothing_lost(play: Play) -> None:
-    """A replica that had everything leaves nothing lost to tell."""
+    """If the replica had received everything, there is no loss."""
     play.fail_over()
     assert [event.data["lost_bytes"] for event in play.events.of("failover")] == [0, 0]
     assert not play.events.of("lost")
@@ -62,7 +62,7 @@ def test_zombie_is_fenced_once(play: Play) -> None:
 
 
 def test_failed_fence_of_a_zombie_is_tried_again(play: Play) -> None:
-    """A zombie that could not be fenced is fenced when it can be, and its losses are told then."""
+    """A zombie that could not be fenced is fenced later, and its losses are reported then."""
     play.fail_over()
     play.shard.nodes["redis-a"].offset = 1400
     play.shard.unfenceable.add("redis-a")
@@ -80,7 +80,7 @@ def test_failed_fence_of_a_zombie_is_tried_again(play: Play) -> None:
     [pytest.param(1100, [100], id="no-surplus"), pytest.param(1140, [100, 40], id="surplus")],
 )
 def test_loss_is_told_once(play: Play, offset: int, told: list[int]) -> None:
-    """Of a primary that comes back only those losses are told that were not told before."""
+    """When a primary comes back, only those losses are reported that were not before."""
     play.shard.nodes["redis-a"].offset = 1100
     play.tick()
     play.fail_over()
@@ -102,7 +102,7 @@ def test_fenced_at_the_promotion_is_not_fenced_again(play: Play) -> None:
 
 
 def test_loss_of_a_zombie_that_was_told_by_its_peers(play: Play) -> None:
-    """One that became a replica before it could be fenced tells in its log what it had taken."""
+    """If it became a replica before it could be fenced, its log has what it had accepted."""
     play.fail_over()
     play.shard.nodes["redis-a"].role = Role.REPLICA
     play.shard.asked["redis-a", play.shard.history] = 1381
@@ -114,7 +114,7 @@ def test_loss_of_a_zombie_that_was_told_by_its_peers(play: Play) -> None:
 
 
 def test_loss_of_a_zombie_that_is_promoted_again(play: Play) -> None:
-    """What it had dropped is told, though it is no old primary any more."""
+    """What it dropped is reported, though it is not an old primary any more."""
     play.fail_over()
     play.shard.nodes["redis-a"].role = Role.REPLICA
     play.shard.nodes["redis-a"].offset = 5000
@@ -174,7 +174,7 @@ def test_ping_is_no_loss(play: Play) -> None:
 
 
 def test_loss_of_another_failover_is_not_told_again(play: Play) -> None:
-    """What a log tells of another history than the old primary's is nothing of this failover."""
+    """What a log has on another history than the old primary's is not part of this failover."""
     play.fail_over()
     play.shard.nodes["redis-a"].role = Role.REPLICA
     play.shard.asked["redis-a", "another"] = 1381
@@ -183,7 +183,7 @@ def test_loss_of_another_failover_is_not_told_again(play: Play) -> None:
 
 
 def test_zombie_without_a_surplus(play: Play) -> None:
-    """A zombie that took nothing more than its successor has lost nothing."""
+    """A zombie that accepted no more than its successor had has lost nothing."""
     play.fail_over()
     play.up("redis-a")
     assert not play.events.of("lost")

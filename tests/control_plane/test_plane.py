@@ -16,13 +16,13 @@ def drawn(play: Play) -> tuple[float, float]:
 
 
 def test_same_seed_same_draws() -> None:
-    """What a failover takes depends on the seed, and on nothing else."""
+    """The durations of a failover depend on the seed alone."""
     assert drawn(Play(seed="7")) == drawn(Play(seed="7"))
     assert drawn(Play(seed="7")) != drawn(Play(seed="8"))
 
 
 def test_draws_are_independent() -> None:
-    """What was drawn for other nodes' replacements changes nothing for a failover."""
+    """Draws for the replacement of other nodes do not change those for a failover."""
     undisturbed, disturbed = Play(), Play()
     disturbed.down("memcached-b", "redis-c")
     disturbed.run(DETECTION[1] + REPLACEMENT[1] + 1)
@@ -31,7 +31,7 @@ def test_draws_are_independent() -> None:
 
 
 def test_restart_forgets(play: Play) -> None:
-    """After a restart nothing that was under way goes on, and the draws begin anew."""
+    """After a restart nothing that was in progress continues, and the draws begin anew."""
     first = drawn(play)
     play.until_state(State.REPLACING)
     for node in play.shard.nodes.values():

@@ -1,4 +1,4 @@
-"""The prober's history of append-only files, and what it takes for life."""
+"""The prober's history of append-only files, and which errors count as an answer."""
 
 import errno
 import ssl
@@ -21,7 +21,7 @@ from cachesim.topology import Endpoint, production
     ("ago", "size"), [(3.5, 101), (3.0, 101), (2.9, 102), (1.0, 103), (0.9, None)]
 )
 def test_size_some_seconds_ago(ago: float, size: int | None) -> None:
-    """A size is told that holds all that was acknowledged by then, however stale the history."""
+    """The size returned holds all that was acknowledged by then, however old the history."""
     clock = ManualClock(4)
     tls = ssl.create_default_context()
     admin = NodeClients(lambda node: Endpoint(node, 1), "user", "password", tls)
@@ -60,7 +60,7 @@ class Failing:
 
 
 def no_files() -> Exception:
-    """What redis-py raises when this process can open no more sockets."""
+    """Return what redis-py raises when this process can open no more sockets."""
     error = redis.exceptions.ConnectionError("no more files")
     error.__cause__ = OSError(errno.EMFILE, "Too many open files")
     return error
@@ -81,7 +81,7 @@ def no_files() -> Exception:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_what_an_error_tells(error: Exception, lives: bool | None) -> None:
-    """An error that the node has answered with is life; one of this process tells nothing."""
+    """An error in an answer shows that the node lives; one of this process shows nothing."""
     failing = Failing(error)
     clock = ManualClock(4)
     prober = Prober(production(), cast(Any, failing), (), EventLog(), "test", clock)

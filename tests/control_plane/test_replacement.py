@@ -19,7 +19,7 @@ def test_replacement_after_time_that_does_not_count(play: Play) -> None:
 
 
 def test_old_primary_recovers(play: Play) -> None:
-    """The old primary comes back as a replica, told in ElastiCache's words, and all is well."""
+    """The old primary comes back as a replica, with ElastiCache's events, and all is well."""
     play.fail_over()
     play.until_state(State.AVAILABLE)
     recovery = [e for e in play.events if e.kind in ("recovering", "recovered")]
@@ -104,7 +104,7 @@ def test_all_nodes_dead(play: Play) -> None:
 
 
 def test_recovery_of_the_primary(play: Play) -> None:
-    """A primary that was itself given a new process, with no replica left, is told as recovered."""
+    """A primary that got a new process, with no replica left, has the events of a recovery."""
     play.shard.unpowered.update("bc")
     play.down("redis-b", "redis-c", "redis-a")
     play.until_state(State.AVAILABLE)
@@ -116,7 +116,7 @@ def test_recovery_of_the_primary(play: Play) -> None:
 
 
 def test_no_power(play: Play) -> None:
-    """A node in a zone without power is waited for, told once, and replaced with the power."""
+    """A node in a zone without power has one event, and is replaced when the power is back."""
     play.shard.unpowered.add("c")
     play.down("memcached-c")
     play.run(DETECTION[1] + REPLACEMENT[1] + 30)
@@ -129,7 +129,7 @@ def test_no_power(play: Play) -> None:
 
 
 def test_new_process_gets_its_time(play: Play) -> None:
-    """What was silent before it was replaced is not replaced again before it was asked."""
+    """A node that was silent before its replacement is not replaced again before it was probed."""
     play.down("memcached-c")
     while not play.events.of("recovering"):
         play.tick()
@@ -144,7 +144,7 @@ def test_new_process_gets_its_time(play: Play) -> None:
 
 
 def test_nothing_is_replaced_for_what_was_before_a_restart(play: Play) -> None:
-    """After a reset, silence from before it says nothing."""
+    """After a reset, silence from before it does not count."""
     play.down("memcached-c")
     play.run(DETECTION[0] + REPLACEMENT[0] - 1)
     play.plane.restart("redis-a", "8")

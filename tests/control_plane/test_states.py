@@ -111,7 +111,7 @@ def test_every_state_is_reached_and_left() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_signal_outside_the_table(seed: int) -> None:
-    """Whatever happens to the nodes, a tick never comes upon a transition that is not there."""
+    """Whatever happens to the nodes, a tick never needs a transition that the table lacks."""
     chance = random.Random(seed)
     play = Play(seed=str(seed), speed=30)
     redis = ["redis-a", "redis-b", "redis-c"]
