@@ -188,6 +188,17 @@ def test_failover_called_off_after_a_fence(play: Play) -> None:
     assert play.shard.calls.count(("unfence", "redis-a")) == 1
 
 
+def test_failover_called_off_without_a_fence(play: Play) -> None:
+    """A primary that was too dead to be fenced needs not be told to accept writes again."""
+    play.shard.unpromotable.update(("redis-b", "redis-c"))
+    play.down("redis-a")
+    while ("promote", "redis-b") not in play.shard.calls:
+        play.tick()
+    play.up("redis-a")
+    assert play.state() is State.AVAILABLE
+    assert ("unfence", "redis-a") not in play.shard.calls
+
+
 def test_second_failover(play: Play) -> None:
     """A new primary that dies while the old one is being replaced is replaced too."""
     play.fail_over()
