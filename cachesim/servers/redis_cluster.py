@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from cachesim.clock import Deadline
 from cachesim.servers.admin import NodeClients, errors
@@ -28,6 +29,7 @@ class Cluster:
     def __init__(self, shard: Shard, admin: NodeClients) -> None:
         self._admin = admin
         self._nodes = [node.name for node in shard.nodes]
+        self._slots = shard.slots
         self.health = RedisHealth(shard, admin)
 
     # --- forming ----------------------------------------------------------------------------
@@ -89,9 +91,10 @@ class Cluster:
     def _redirect_replicas(self, primary: str) -> None:
         """Tell the replicas that follow another node to follow the primary."""
         slots = self._admin.redis(primary).execute_command("CLUSTER SLOTS")
-        if not slots:
+        owner = next((entry[2] for entry in slots if entry[0] in self._slots), None)
+        if owner is None:
             return
-        _, port, id_ = slots[0][2][:3]
+        _, port, id_ = owner[:3]
         for node in self._nodes:
             with contextlib.suppress(*errors()):
                 client = self._admin.redis(node)
@@ -149,10 +152,14 @@ class Cluster:
         """
         client = self._admin.redis(node)
         me, others = cluster_nodes(client)
-        owner = next((other for other in others if other["slots"]), None)
+        owner = next((other for other in others if self._serves(other)), None)
         if owner is not None and owner["node_id"] != me["master_id"]:
             client.execute_command("CLUSTER REPLICATE", owner["node_id"])
         client.execute_command("CLUSTER FAILOVER", "TAKEOVER")
+
+    def _serves(self, node: dict[str, Any]) -> bool:
+        """Return whether a node of CLUSTER NODES has slots of this shard."""
+        return any(int(first) in self._slots for first, *_ in node["slots"])
 
     # --- back to health ---------------------------------------------------------------------
 

@@ -145,7 +145,9 @@ def nodes_conf(
     shard_id = f",,shard-id={ids[shard.first_primary]}"
     slots = f"{shard.slots[0]}-{shard.slots[-1]}"
     # Nobody listens there. A node without an address would count as failed.
-    placeholder = f"{PLACEHOLDER_PRIMARY} 127.0.0.1:1@1{shard_id} master - 0 0 1 connected {slots}\n"
+    placeholder = (
+        f"{PLACEHOLDER_PRIMARY} 127.0.0.1:1@1{shard_id} master - 0 0 1 connected {slots}\n"
+    )
 
     def line(name: str, myself: str) -> str:
         ports = announced[name]

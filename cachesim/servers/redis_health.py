@@ -29,6 +29,7 @@ class RedisHealth:
 
     def __init__(self, shard: Shard, admin: NodeClients) -> None:
         self._nodes = [node.name for node in shard.nodes]
+        self._slots = shard.slots
         self._admin = admin
 
     # --- one node ---------------------------------------------------------------------------
@@ -91,8 +92,8 @@ class RedisHealth:
         return None
 
     def _slots_in(self, slots: list[Any]) -> Problem:
-        # [[first slot, last slot, primary, replica, replica]]
-        listed = len(slots[0]) - 2 if slots else 0
+        # [[first slot, last slot, primary, replica, replica], ...]
+        listed = next((len(entry) - 2 for entry in slots if entry[0] in self._slots), 0)
         if listed == len(self._nodes):
             return None
         return f"CLUSTER SLOTS lists {listed} of {len(self._nodes)} nodes"

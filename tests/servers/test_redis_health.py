@@ -80,6 +80,7 @@ def test_healthy(shard: Shard) -> None:
     [
         ("redis-b", "CLUSTER INFO", {"cluster_state": "fail"}, "cluster_state is fail"),
         ("redis-b", "CLUSTER SLOTS", [], "CLUSTER SLOTS lists 0 of 3 nodes"),
+        ("redis-c", "CLUSTER SLOTS", [[16384, *SLOTS[0][1:]]], "CLUSTER SLOTS lists 0 of 3 nodes"),
         ("redis-c", "CLUSTER SLOTS", [SLOTS[0][:4]], "CLUSTER SLOTS lists 2 of 3 nodes"),
         ("redis-b", "INFO", PRIMARY, "is not a replica"),
         (
