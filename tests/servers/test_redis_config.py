@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cachesim.clock import Deadline
+from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.certificates import CertificateAuthority, client_context
-from cachesim.servers.clients import NodeClients, errors
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.redis_config import (
     BUS_PORT,
