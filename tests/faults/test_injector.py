@@ -387,7 +387,7 @@ def test_list_that_fails(rig: Rig) -> None:
 
 def test_list_that_can_not_be_healed_either(rig: Rig) -> None:
     """What could not be healed again is an active fault, and the first error is raised."""
-    rig.backend.failing.add("run")
+    rig.backend.failing.add("start_node")
     rig.backend.failing.add("pause")
     with pytest.raises(FaultError, match="pause was told to fail"):
         rig.faults.apply([Kill(("redis-a",)), Pause(("redis-b",))])
