@@ -1,4 +1,4 @@
-"""How each fault of the catalogue is applied: one function each, and the table `APPLY` of them."""
+"""How each fault is applied: a function for each, and the table `APPLY` of these functions."""
 
 import itertools
 import random
@@ -19,20 +19,22 @@ EVERYSEC = 1.0
 
 
 class AofSizes(Protocol):
-    """Where the sizes of the append-only files are known from."""
+    """Knows the sizes of the append-only files."""
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """The size of a node's append-only file some seconds ago or less, in bytes, if known."""
+        """Return the bytes that a node's append-only file had `ago` seconds ago or less.
+
+        None if that is not known.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What faults are applied with.
+    """The links and nodes of a topology, for the functions that apply faults to them.
 
     Attributes:
-        aof_sizes: the sizes of the append-only files.
-        draws: every draw comes from here.
+        draws: the source of all random draws.
     """
 
     topology: Topology
@@ -42,7 +44,7 @@ class Controls:
     draws: random.Random
 
     def chosen(self, names: Iterable[str]) -> list[Link]:
-        """Return the links of these names."""
+        """Return links by their names."""
         return [self.links[name] for name in names]
 
     def around(self, zone: str) -> dict[Link, tuple[Stream, ...]]:
@@ -54,7 +56,7 @@ class Controls:
 
 
 Holder = Hashable
-"""Whose toxics and node states they are: the fault that wants them."""
+"""Keeps toxics and node states in place until it is released: the fault that applied them."""
 
 
 def _latency(on: Controls, holder: Holder, fault: catalogue.Latency) -> None:
@@ -106,12 +108,12 @@ def _isolate(on: Controls, holder: Holder, fault: catalogue.Isolate) -> None:
 
 def _az_power(on: Controls, holder: Holder, fault: catalogue.AzPower) -> None:
     def synced(node: str) -> int | None:
-        # What the append-only file had not fsynced is lost: up to a second of it.
+        # The writes that were not fsynced are lost: up to a second of them.
         if on.topology.node(node).service is not Service.REDIS:
             return None
         return on.aof_sizes.aof_size(node, on.draws.uniform(0, EVERYSEC))
 
-    # First: a link to what stands still can't be changed.
+    # First, as a link to a frozen process can't be changed.
     on.links.hold_stall(holder, on.around(fault.zone))
     on.nodes.cut_power(holder, fault.zone, synced)
 
@@ -129,7 +131,7 @@ def _pause(on: Controls, holder: Holder, fault: catalogue.Pause) -> None:
 
 
 Apply = Callable[[Controls, Holder, Any], None]
-"""Applies a fault whose names are resolved. What it does is undone by the holder's release."""
+"""Applies a fault whose names are resolved, for a holder. Releasing the holder undoes all of it."""
 
 APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Latency: _latency,

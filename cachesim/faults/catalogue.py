@@ -46,7 +46,7 @@ class Latency(FaultSpec):
     """Add milliseconds to the round trip."""
 
     name = "latency"
-    seen = "every answer comes so many milliseconds later"
+    effect = "every answer comes so many milliseconds later"
 
     links: LinkNames
     ms: Annotated[int, Whole("Milliseconds, added once to each round trip.", "ms", most=MS_MAX)]
@@ -70,7 +70,7 @@ class Bandwidth(FaultSpec):
     """Limit both streams."""
 
     name = "bandwidth"
-    seen = "large values are slow, both ways"
+    effect = "large values are slow, both ways"
 
     links: LinkNames
     kb_s: Annotated[
@@ -95,7 +95,7 @@ class Blackhole(FaultSpec):
     """Let packets vanish: connections hang, nothing is refused or closed."""
 
     name = "blackhole"
-    seen = (
+    effect = (
         "everything hangs, nothing is refused or closed. On heal the same sockets go on, and "
         "nothing is lost"
     )
@@ -108,7 +108,7 @@ class Refuse(FaultSpec):
     """Close established connections and refuse new ones."""
 
     name = "refuse"
-    seen = "connections are closed, new ones get nowhere"
+    effect = "connections are closed, new ones get nowhere"
 
     links: LinkNames
 
@@ -118,7 +118,7 @@ class Reset(FaultSpec):
     """Reset every connection when the client next sends."""
 
     name = "reset"
-    seen = "a connection ends when the client next sends, also a new one"
+    effect = "a connection ends when the client next sends, also a new one"
 
     links: LinkNames
 
@@ -128,7 +128,7 @@ class Toxic(FaultSpec):
     """Add any toxic of Toxiproxy."""
 
     name = "toxic"
-    seen = f"what the toxic does: {', '.join(f'`{cls.type}`' for cls in toxics.TOXICS)}"
+    effect = f"what the toxic does: {', '.join(f'`{cls.type}`' for cls in toxics.TOXICS)}"
 
     links: LinkNames
     toxic: Annotated[toxics.Toxic, OneToxic("A toxic: its type and its attributes.")]
@@ -138,7 +138,7 @@ class Toxic(FaultSpec):
     toxicity: Annotated[
         float, Number("The share of connections that it works on.", least=TOXICITY_MIN, most=1)
     ] = 1.0
-    label: Annotated[str | None, Text("The fault in the words of the event log.")] = None
+    label: Annotated[str | None, Text("The fault's name in the event log.")] = None
 
     @property
     def kind(self) -> str:
@@ -148,10 +148,10 @@ class Toxic(FaultSpec):
 
 @dataclass(frozen=True)
 class ReplicationLag(FaultSpec):
-    """Let replicas receive everything later, by SECONDS."""
+    """Delay everything that replicas receive by SECONDS."""
 
     name = "replication-lag"
-    seen = "replicas answer with old data. A failover meanwhile loses what they don't have"
+    effect = "replicas answer with old data. A failover meanwhile loses what they don't have"
 
     seconds: Annotated[
         float, Seconds("By how much, in whole milliseconds.", least=0.001, most=_SECONDS_MAX)
@@ -184,7 +184,7 @@ class Partition(FaultSpec):
     """Cut two zones off from each other."""
 
     name = "partition"
-    seen = (
+    effect = (
         "in those zones: as `blackhole`. From this machine: nothing, but replicas behind it lag. "
         "`one_way` cuts one direction"
     )
@@ -212,7 +212,7 @@ class Isolate(FaultSpec):
     """Cut a zone off from the others and from clients."""
 
     name = "isolate"
-    seen = "as `blackhole` to the zone's nodes, from everywhere else. A primary there is replaced"
+    effect = "as `blackhole` to the zone's nodes, from everywhere else. A primary there is replaced"
 
     zone: ZoneName
 
@@ -222,7 +222,7 @@ class AzPower(FaultSpec):
     """Cut the power of a zone, until it is healed."""
 
     name = "az-power"
-    seen = (
+    effect = (
         "as `blackhole`. On heal connections are closed, and up to 1 s of writes is missing from "
         "the disk"
     )
@@ -240,7 +240,7 @@ class Kill(FaultSpec):
     """SIGKILL nodes; healing starts them."""
 
     name = "kill"
-    seen = (
+    effect = (
         "connections are closed at once, new ones get nowhere. Redis loses nothing that it has "
         "written"
     )
@@ -253,7 +253,7 @@ class Stop(FaultSpec):
     """Shut nodes down in order; healing starts them."""
 
     name = "stop"
-    seen = "as `kill`, after an orderly end"
+    effect = "as `kill`, after an orderly end"
 
     nodes: NodeNames
 
@@ -263,7 +263,7 @@ class Pause(FaultSpec):
     """SIGSTOP nodes; healing resumes them."""
 
     name = "pause"
-    seen = "as `blackhole`"
+    effect = "as `blackhole`"
 
     nodes: NodeNames
 

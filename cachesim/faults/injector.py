@@ -34,9 +34,9 @@ class Fault:
     """A fault that was applied. Leaving it as a context manager heals it.
 
     Attributes:
-        spec: the fault as a value, with each name as the topology has it.
-        kind: the fault in the words of the event log: `partition`, `latency of 5 ms`.
-        target: what it is on in the words of the event log: `az-a|az-b`.
+        spec: the fault as a value, with full names.
+        kind: the fault's name in the event log, such as `latency of 5 ms`.
+        target: its links, nodes or zones in the event log, such as `az-a|az-b`.
     """
 
     def __init__(self, spec: FaultSpec, heal: Callable[["Fault"], None]) -> None:
@@ -115,7 +115,7 @@ class Faults:
             ]
 
     def reseed(self, seed: str) -> None:
-        """Begin the draws anew."""
+        """Start the random draws again from a seed."""
         self._controls.draws.seed(f"{seed} faults")
 
     @overload
@@ -128,7 +128,7 @@ class Faults:
         """Apply a fault of the catalogue, or all faults of a list or none.
 
         Args:
-            fault: a fault, such as `Partition("a", "b")`, or the same as JSON has it:
+            fault: a fault, such as `Partition("a", "b")`, or its JSON form
                 `{"fault": "partition", "a": "a", "b": "b"}`; or a list of either.
 
         Returns:
@@ -184,7 +184,7 @@ class Faults:
 
         Args:
             toxicity: the share of connections that it works on, 0.000001 to 1.
-            kind: the fault in the words of the event log; without it, the toxic's type.
+            kind: the fault's name in the event log; without it, the toxic's type.
 
         Raises:
             ValueError: it would do nothing.
@@ -203,16 +203,16 @@ class Faults:
         return self.apply(catalogue.Refuse(_names(links)))
 
     def replication_lag(self, seconds: float, replicas: Iterable[str] | None = None) -> Fault:
-        """Let replicas receive everything so much later.
+        """Delay everything that replicas receive.
 
-        It is on the links that replication may use, so it stays when roles move.
+        The delay is on all links that replication may use, so it stays when roles move.
 
         Args:
             seconds: in whole milliseconds.
             replicas: the names of the nodes that lag; without it, all.
 
         Raises:
-            ValueError: that is no time or no node, or too much for Toxiproxy.
+            ValueError: a node is unknown, or the time is none or too much for Toxiproxy.
         """
         names = None if replicas is None else tuple(replicas)
         return self.apply(catalogue.ReplicationLag(seconds, names))
@@ -234,36 +234,36 @@ class Faults:
     def az_power(self, zone: str) -> Fault:
         """Cut the power of a zone.
 
-        All its nodes stop dead at once and what the append-only file had not fsynced is lost
-        (drawn from the seed: up to 1 s of it). Connections hang, as a dead machine refuses and
-        closes nothing. Nothing is replaced there until the power is back.
+        All its nodes stop at once, and writes that the append-only file had not fsynced are lost
+        (up to 1 s of them, drawn from the seed). Connections hang, as a dead machine refuses and
+        closes nothing. No node of the zone is replaced until the power is back.
         """
         return self.apply(catalogue.AzPower(zone))
 
     # --- on nodes ---------------------------------------------------------------------------
 
     def kill(self, *nodes: str) -> Fault:
-        """SIGKILL; healing starts the nodes again. The machines live on: their ports refuse."""
+        """SIGKILL nodes; healing starts them again. Their machines keep running: ports refuse."""
         return self.apply(catalogue.Kill(self._some("kill", nodes)))
 
     def stop(self, *nodes: str) -> Fault:
-        """An orderly end of the processes; healing starts them again."""
+        """Shut nodes down in order; healing starts them again."""
         return self.apply(catalogue.Stop(self._some("stop", nodes)))
 
     def pause(self, *nodes: str) -> Fault:
-        """SIGSTOP: connections stay and nothing is answered; healing resumes the nodes."""
+        """SIGSTOP nodes: connections stay and nothing is answered; healing resumes them."""
         return self.apply(catalogue.Pause(self._some("pause", nodes)))
 
     # --- healing ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """While it is entered, the faults and verbs of other threads wait."""
+        """Make the faults and node verbs of other threads wait while it is entered."""
         with self._lock, self._nodes.suspended():
             yield
 
     def heal_all(self) -> None:
-        """Heal every fault: first the nodes, then the links, with what others did to them too."""
+        """Heal every fault, nodes before links, and undo what others did to the proxies by hand."""
         with self._lock:
             try:
                 self._nodes.release_all()

@@ -242,7 +242,7 @@ class Links(Mapping[str, Link]):
             # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
             # receiver is stuck, and for ever if it dies meanwhile.
             self._postponed.add(link)
-            self._events.record("postponed", link, "until the node that stands still goes on")
+            self._events.record("postponed", link, "until the node that is frozen runs again")
         lane.reconcile_refusal()
 
     def _may_be_stuck(self, link: Link) -> bool:
@@ -279,7 +279,9 @@ class Links(Mapping[str, Link]):
         self._lanes[link].make_anew()
         self._lanes[link].forget()
         self._events.record(
-            "replaced", link, "it stood still, as a receiver did not read; connections were closed"
+            "replaced",
+            link,
+            "its proxy did not answer, as a receiver did not read: its connections were closed",
         )
 
     def _proxies_at_start(self, zone: str) -> dict[str, dict[str, Any]]:
@@ -287,7 +289,7 @@ class Links(Mapping[str, Link]):
         try:
             return self._servers[zone].proxies()
         except ToxiproxyTimeout:
-            # Whoever had the topology before has left it like that.
+            # The one who used the topology before has left it like that.
             self._replace_server(zone)
             return self._servers[zone].proxies()
 
@@ -295,14 +297,14 @@ class Links(Mapping[str, Link]):
         self._events.record(
             "replaced",
             f"az-{zone}",
-            "its Toxiproxy stands still, as a receiver on one of its links does not read: "
+            "its Toxiproxy does not answer, as a receiver on one of its links does not read: "
             "its connections are closed and its nodes start again",
         )
         try:
             self._renew(zone)
         except CachesimError as error:
             raise FaultError(
-                f"the Toxiproxy of az-{zone} stands still and could not be replaced: {error}. "
+                f"the Toxiproxy of az-{zone} does not answer and could not be replaced: {error}. "
                 "Take the topology down, and start it again."
             ) from error
 

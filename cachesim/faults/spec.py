@@ -16,19 +16,19 @@ KEY = "fault"
 class FaultSpec:
     """Base of all faults. The first line of a fault's docstring is its help.
 
-    A subclass is a frozen dataclass. Each of its fields is annotated with its type and a `Field`.
-    A field that is None was not given.
+    A subclass is a frozen dataclass. The annotation of each field is `Annotated` with its type and
+    a `Field`. None stands for a field that was not given.
 
     Raises:
         InvalidFault: a field is wrong.
 
     Attributes:
-        name: as in JSON and on the command line.
-        seen: what a client sees of it.
+        name: the fault's name in JSON and on the command line.
+        effect: what a client sees of the fault.
     """
 
     name: ClassVar[str]
-    seen: ClassVar[str]
+    effect: ClassVar[str]
 
     def __post_init__(self) -> None:
         for name, field in self.fields().items():
@@ -38,7 +38,7 @@ class FaultSpec:
         self.check()
 
     def check(self) -> None:
-        """Check what no field can check alone.
+        """Check rules that concern several fields.
 
         Raises:
             InvalidFault: the fields do not go together.
@@ -46,12 +46,15 @@ class FaultSpec:
 
     @property
     def kind(self) -> str:
-        """The fault in the words of the event log."""
+        """The fault's name in the event log, such as `latency of 5 ms`."""
         return self.name
 
     @property
     def target(self) -> str:
-        """What the fault is on in the words of the event log: the first field that names parts."""
+        """The fault's links, nodes or zones in the event log, such as `az-a|az-b`.
+
+        The names must be resolved.
+        """
         for name, field in self.fields().items():
             value = getattr(self, name)
             if isinstance(field, Name):
@@ -64,10 +67,10 @@ class FaultSpec:
         return ""
 
     def resolve(self, topology: Topology) -> Self:
-        """Return the same fault with each name as a topology has it, and patterns expanded.
+        """Return the same fault with the full names of a topology, and patterns expanded.
 
         Raises:
-            UnknownName: the topology does not have it; the message gives the nearest and all names.
+            UnknownName: the topology lacks a name. The message has the nearest one, and all names.
         """
         given = {name: getattr(self, name) for name in self.fields()}
         found = {
@@ -78,7 +81,7 @@ class FaultSpec:
         return dataclasses.replace(self, **found)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fault as JSON has it: `fault` is its name. Fields not given are left out."""
+        """Return the fault in its JSON form: `fault` is its name. Fields not given are left out."""
         given = {name: getattr(self, name) for name in self.fields()}
         values = {k: self.fields()[k].as_json(v) for k, v in given.items() if v is not None}
         return {KEY: self.name, **values}

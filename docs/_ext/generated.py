@@ -87,7 +87,7 @@ def faults(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
     """Every fault, with what it is on and what a client sees."""
     yield from table(
         ("fault", "on", "what a client sees"),
-        ((code(fault.name), _parts(fault), fault.seen) for fault in catalogue),
+        ((code(fault.name), _parts(fault), fault.effect) for fault in catalogue),
     )
 
 

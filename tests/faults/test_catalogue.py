@@ -82,7 +82,7 @@ def test_every_fault_has_its_function() -> None:
 def test_every_fault_says_what_it_is(fault: type[FaultSpec]) -> None:
     """Each fault has a line of help, each field too, and each number its bounds."""
     assert re.fullmatch(r"[A-Z].*\.", fault.help())
-    assert fault.seen
+    assert fault.effect
     for field in fault.fields().values():
         assert field.help.endswith(".")
         assert field.type

@@ -28,7 +28,7 @@ class Swap(FaultSpec):
     """Let a node swap."""
 
     name = "swap"
-    seen = "answers come in bursts"
+    effect = "answers come in bursts"
 
     node: Annotated[str, Name("Which node.", part=Part.NODE)]
     percent: Annotated[int, Whole("Share of its memory.", "%", least=1, most=100)] = 50
