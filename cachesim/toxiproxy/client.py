@@ -15,15 +15,15 @@ from cachesim.toxiproxy.toxics import Stream, Toxic
 class ToxiproxyClient:
     """One Toxiproxy server. Thread-safe.
 
-    Every error status is a `ToxiproxyError` with the server's own message; an answer that does not
-    come in time is a `ToxiproxyTimeout` (a server whose receiver is stuck may never answer).
+    Every error status is raised as a `ToxiproxyError` with the server's own message, and a missing
+    answer as a `ToxiproxyTimeout` (a server with a receiver that is stuck may never answer).
 
     Args:
         url: the API's address, such as `http://127.0.0.1:8474`.
         timeout: seconds for each call.
 
     Attributes:
-        may_block: whether a change may wait for what the link carries to be read.
+        may_block: whether a change may wait until the data on the link is read.
     """
 
     may_block = True
@@ -36,15 +36,15 @@ class ToxiproxyClient:
         self._idle: deque[HTTPConnection] = deque()
 
     def version(self) -> str:
-        """The server's version, such as `2.12.0`."""
+        """Return the server's version, such as `2.12.0`."""
         return str(self._object("/version")["version"])
 
     def proxies(self) -> dict[str, dict[str, Any]]:
-        """All proxies with their toxics, by name, as the API gives them."""
+        """Return all proxies with their toxics, by name, as the API gives them."""
         return self._object("/proxies")
 
     def proxy(self, name: str) -> dict[str, Any]:
-        """One proxy with its toxics."""
+        """Return one proxy with its toxics, as the API gives it."""
         return self._object(f"/proxies/{_part(name)}")
 
     def populate(self, proxies: Sequence[Mapping[str, object]]) -> None:
@@ -52,7 +52,7 @@ class ToxiproxyClient:
         self._call("POST", "/populate", list(proxies))
 
     def set_enabled(self, name: str, enabled: bool) -> None:
-        """Let a proxy listen, or close its connections and refuse new ones."""
+        """Make a proxy listen, or close its connections and refuse new ones."""
         self._call("POST", f"/proxies/{_part(name)}", {"enabled": enabled})
 
     def delete(self, name: str) -> None:
@@ -60,7 +60,7 @@ class ToxiproxyClient:
         self._call("DELETE", f"/proxies/{_part(name)}")
 
     def is_stuck(self, name: str) -> bool:
-        """Whether a proxy does not answer, but the server itself does.
+        """Return whether a proxy does not answer although the server itself does.
 
         Raises:
             ToxiproxyTimeout: the server does not answer either.
@@ -84,7 +84,7 @@ class ToxiproxyClient:
         """Add a toxic at the end of a stream's chain.
 
         Args:
-            toxicity: the share of connections it works on, 0 to 1.
+            toxicity: the share of connections that it works on, 0 to 1.
         """
         body = {
             "name": name,
@@ -96,19 +96,19 @@ class ToxiproxyClient:
         self._call("POST", f"/proxies/{_part(proxy)}/toxics", body)
 
     def update_toxic(self, proxy: str, name: str, toxic: Toxic) -> None:
-        """Give a toxic other attributes; connections stay."""
+        """Change the attributes of a toxic; connections stay."""
         path = f"/proxies/{_part(proxy)}/toxics/{_part(name)}"
         self._call("POST", path, {"attributes": toxic.attributes})
 
     def remove_toxic(self, proxy: str, name: str) -> None:
-        """Remove a toxic; what it held back goes on."""
+        """Remove a toxic; data that it held back goes on."""
         self._call("DELETE", f"/proxies/{_part(proxy)}/toxics/{_part(name)}")
 
     def at_once(self, changes: Sequence[Callable[[], None]]) -> list[Exception | None] | None:
-        """Make changes to this server, and to those like it, with nothing in between.
+        """Make changes to this server, and to others of its kind, with nothing in between.
 
         Returns:
-            The error of each, or None if that is not possible: then nothing was done.
+            The error of each change, or None if that is not possible: then nothing was done.
         """
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class ToxiproxyClient:
         return answer
 
     def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
-        # A partition is two dozen calls: http.client takes a half of urllib3's time for them.
+        # A partition takes two dozen calls: http.client needs half of urllib3's time for them.
         try:
             connection, kept = self._idle.pop(), True
         except IndexError:
@@ -151,7 +151,7 @@ class ToxiproxyClient:
             connection.close()
             if not kept:
                 raise
-            # The server closes what was idle for a minute.
+            # The server closes a connection that was idle for a minute.
             return self._exchange(method, path, body)
         except BaseException:
             connection.close()

@@ -1,4 +1,4 @@
-"""Toxiproxy's toxics: their names, their attributes and what is valid.
+"""Toxiproxy's toxics: their names, their attributes and the valid values.
 
 Attributes and units as in Toxiproxy 2.12 (https://github.com/Shopify/toxiproxy#toxics).
 """
@@ -16,14 +16,14 @@ class Stream(StrEnum):
 
 
 MS_MAX = (2**63 - 1) // 10**6
-"""The most milliseconds that Toxiproxy can count, as nanoseconds in 64 bits.
+"""The most milliseconds that Toxiproxy can count: it counts nanoseconds in 64 bits.
 
-A longer time begins again from below 0 there, which is none, and too long a jitter ends it.
+A longer latency becomes negative there, which is none. A longer jitter crashes it.
 """
 TOXICITY_MIN = 1e-6
-"""A smaller share of connections than one in a million is none."""
+"""The smallest share of connections. Less than one in a million is none."""
 _CHUNK = 32 * 1024
-"""Bytes that a real Toxiproxy takes at a time: what the slicer has to cut."""
+"""Bytes that a real Toxiproxy takes at a time, and the slicer cuts."""
 
 BOTH = (Stream.UPSTREAM, Stream.DOWNSTREAM)
 
@@ -47,10 +47,12 @@ class Toxic:
                 raise ValueError(f"{self.type}: {name} must not be negative, got {value}")
 
     def check_effect(self) -> None:
-        """Refuse what would do nothing, or crash a real Toxiproxy. Its API takes it.
+        """Check that a toxic has an effect and does not crash a real Toxiproxy.
+
+        Toxiproxy's own API does not check it.
 
         Raises:
-            ValueError: it is out of bounds; the message has them.
+            ValueError: an attribute is out of bounds; the message has them.
         """
         for name, value in self.attributes.items():
             if value > self.largest:
@@ -58,10 +60,10 @@ class Toxic:
 
     @property
     def neutral(self) -> "Toxic | None":
-        """A toxic of this type that lets everything through and can be set while data flows.
+        """A toxic of this type that lets everything through, or None if there is none.
 
-        None if there is none. Bandwidth has none: a real Toxiproxy 2.12 can crash when the rate of
-        a connection that is held back is raised.
+        It can be set while data flows. Bandwidth has none: a real Toxiproxy 2.12 can crash when the
+        rate of a connection that is held back is raised.
         """
         return None
 
@@ -101,14 +103,14 @@ class Bandwidth(Toxic):
     """Limit to `rate` kilobytes a second. A rate of 0 holds all data back until it is removed."""
 
     type: ClassVar[str] = "bandwidth"
-    # Without a toxic a link is slower than that. Far above it a real Toxiproxy 2.12 crashes.
+    # A link without a toxic is slower than that. Far above it, a real Toxiproxy 2.12 crashes.
     largest: ClassVar[int] = 10**7
     rate: int
 
 
 @dataclass(frozen=True)
 class SlowClose(Toxic):
-    """Pass a close on only after `delay` milliseconds."""
+    """Delay the close of a connection by `delay` milliseconds."""
 
     type: ClassVar[str] = "slow_close"
     delay: int
