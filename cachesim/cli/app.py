@@ -1,8 +1,8 @@
 """The command line: click commands without logic.
 
-What a command needs is imported when it runs, so that `--help` is there at once. Exit codes: 0 it
-is done; 1 it could not be done, the message says why; 2 it was not understood; 3 nothing is up
-(`status`), or something is not as it should be (`doctor`); 130 it was interrupted.
+Each command imports what it needs when it runs, so that `--help` is quick. Exit codes: 0 success;
+1 failure, and the message says why; 2 a mistake in the command line; 3 nothing is up (`status`), or
+a check failed (`doctor`); 130 interrupted.
 """
 
 from collections.abc import MutableMapping
@@ -17,7 +17,7 @@ _NOT_WELL = 3
 
 
 class _Group(click.Group):
-    """Tells errors in a line, and ends on an interrupt as shells expect it."""
+    """Prints an error as one line, and exits on an interrupt as shells expect it."""
 
     def invoke(self, ctx: click.Context) -> object:
         from cachesim.errors import CachesimError
@@ -73,7 +73,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Your production Redis and Memcached topology here, to be broken on purpose."""
+    """Run a production Redis and Memcached topology on this machine, and break it on purpose."""
 
 
 # --- a topology's life ----------------------------------------------------------------------
@@ -81,17 +81,19 @@ def main() -> None:
 
 @main.command()
 @options.settings
-@click.option("-d", "--detach", is_flag=True, help="Let it outlive this command; see `down`.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="Keep it running after this command, until `down`."
+)
 @click.option("--json", "as_json", is_flag=True, help="With -d: print JSON, for programs.")
 @click.pass_context
 def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) -> None:
-    """Run a topology, until Ctrl-C or detached.
+    """Start a topology, and run it until Ctrl-C, or detached.
 
-    Shows where it is and prints its events. What is not given here comes from the variables
+    Prints its addresses and its events. Settings that are not given here come from the variables
     CACHESIM_*, or from cachesim.toml or [tool.cachesim] in pyproject.toml.
     """
     if as_json and not detach:
-        raise click.UsageError("--json goes with -d: without it, `up` ends with the topology.")
+        raise click.UsageError("--json needs -d: without it, `up` runs as long as the topology.")
     if detach:
         from cachesim.cli import commands
 
@@ -106,9 +108,9 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
 @options.name
 @options.as_json
 def down(name: str | None, as_json: bool) -> None:
-    """Take a topology down that `cachesim up` runs, or detach one.
+    """Take a topology down, or detach from one that `docker compose` runs.
 
-    Detached, it is healed, and its containers go on: they are docker compose's.
+    The latter is healed, and its containers keep running.
     """
     from cachesim.cli import commands
 
@@ -127,8 +129,8 @@ def down(name: str | None, as_json: bool) -> None:
 def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: object) -> None:
     """Write the topology to DIR, as files for `docker compose`.
 
-    DIR is new, empty, or one that this has written before: then it keeps its secrets, and what is
-    not given here, in variables CACHESIM_* or in a file.
+    DIR is new, empty, or was written by this command before. Then it keeps its secrets, and the
+    settings that are given neither here, nor in variables CACHESIM_*, nor in a file.
     """
     from cachesim.cli import commands
 
@@ -141,10 +143,10 @@ def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: obj
 @options.seed
 @options.as_json
 def attach(folder: Path, as_json: bool, **arguments: object) -> None:
-    """Attach to a topology that `docker compose` runs: `down` ends that.
+    """Attach to a topology that `docker compose` runs, until `down`.
 
-    DIR is what `cachesim compose` has written. A process is started that heals the topology, is its
-    control plane, and carries out the other commands on it.
+    DIR was written by `cachesim compose`. This starts a process that heals the topology, is its
+    control plane, and carries out the other commands.
     """
     from cachesim.cli import commands
 
@@ -156,7 +158,7 @@ def attach(folder: Path, as_json: bool, **arguments: object) -> None:
 @options.as_json
 @click.pass_context
 def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
-    """Show what is up: nodes, roles, faults, and what has died."""
+    """Show the topologies that are up, with nodes, roles and faults, and those that died."""
     from cachesim.cli import commands
 
     ctx.exit(0 if commands.status(name, as_json=as_json) else _NOT_WELL)
@@ -165,7 +167,7 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
 @main.command()
 @options.as_json
 def gc(as_json: bool) -> None:
-    """Remove what topologies have left whose process was killed, and nothing else."""
+    """Remove containers and files of topologies whose process was killed, and nothing else."""
     from cachesim.cli import commands
 
     commands.gc(as_json=as_json)
@@ -182,14 +184,14 @@ def gc(as_json: bool) -> None:
     type=click.Choice(["shell", "dotenv", "json"]),
     default="shell",
     show_default=True,
-    help="How they are written.",
+    help="The format.",
 )
-@click.option("--json", "style", flag_value="json", help="As --format json.")
-@click.option("--show-secrets", is_flag=True, help="Print the password too, and the URL with it.")
+@click.option("--json", "style", flag_value="json", help="The same as --format json.")
+@click.option("--show-secrets", is_flag=True, help="Print the password, and the URL with it.")
 def env(name: str | None, style: str, show_secrets: bool) -> None:
     """Print the variables that a service needs.
 
-    They are of a topology that runs on this machine: eval "$(cachesim env)"
+    To set them in a shell: eval "$(cachesim env)"
     """
     from cachesim.runs import env as run_env
 
@@ -198,9 +200,14 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
 
 @main.command()
 @options.node
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines too, until Ctrl-C.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(1), default=50, show_default=True, help="How many."
+    "-n",
+    "--lines",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="The number of lines.",
 )
 @options.name
 @options.as_json
@@ -212,13 +219,13 @@ def logs(node: str, follow: bool, lines: int, name: str | None, as_json: bool) -
 
 
 @main.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new events too, until Ctrl-C.")
 @options.name
 @options.as_json
 def events(follow: bool, name: str | None, as_json: bool) -> None:
-    """Print what was done and what happened, since the start.
+    """Print the event log.
 
-    With --json, an event a line.
+    With --json, one event a line.
     """
     from cachesim.cli import commands
 
@@ -229,7 +236,7 @@ def events(follow: bool, name: str | None, as_json: bool) -> None:
 @options.settings
 @options.as_json
 def config(as_json: bool, **arguments: object) -> None:
-    """Show each setting, its value and where it came from."""
+    """Show each setting with its value and its source."""
     from cachesim.cli import commands
 
     commands.config(arguments, as_json=as_json)
@@ -239,7 +246,7 @@ def config(as_json: bool, **arguments: object) -> None:
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check what a topology needs here: what is wrong, and what to do."""
+    """Check this machine: what a topology needs, what is wrong, and what to do."""
     from cachesim.cli import commands
 
     ctx.exit(0 if commands.doctor(as_json=as_json) else _NOT_WELL)
@@ -251,10 +258,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 @options.name
 @click.pass_context
 def shell(ctx: click.Context, node: str, command: tuple[str, ...], name: str | None) -> None:
-    """Talk to a node through its client link, or send it one COMMAND.
+    """Open a prompt to a node through its client link, or send it one COMMAND.
 
-    A Redis node is spoken to with redis-cli, or valkey-cli, where there is one. Options go before
-    NODE.
+    For a Redis node this runs redis-cli or valkey-cli, if there is one. Options go before NODE.
     """
     from cachesim.cli import prompt
 
@@ -277,7 +283,7 @@ def fault() -> None:
 @options.name
 @options.as_json
 def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
-    """Heal one fault, or all, and what was done to the proxies by hand."""
+    """Heal one fault, or all faults and what others did to the proxies by hand."""
     from cachesim.cli import commands
 
     commands.heal(name, fault_id, as_json=as_json)
@@ -287,7 +293,7 @@ def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
 @options.name
 @options.as_json
 def reset(name: str | None, as_json: bool) -> None:
-    """Make it as new: healed, all nodes up, the first primary, empty."""
+    """Heal all faults, start dead nodes, restore the first primary, and empty all nodes."""
     from cachesim.cli import commands
 
     commands.reset(name, as_json=as_json)
@@ -304,11 +310,11 @@ def _verb(verb: str, summary: str) -> None:
         commands.node(name, verb, node, as_json=as_json)
 
 
-_verb("kill", "SIGKILL a node. `restart`, or `heal`, starts it again.")
-_verb("stop", "End a node in order. `restart`, or `heal`, starts it again.")
-_verb("pause", "SIGSTOP a node: it answers nothing until `resume`, or `heal`.")
-_verb("resume", "Let a paused node go on.")
-_verb("restart", "Give a node a new process, whatever state it is in.")
+_verb("kill", "SIGKILL a node. `restart` or `heal` starts it again.")
+_verb("stop", "Shut a node down in order. `restart` or `heal` starts it again.")
+_verb("pause", "SIGSTOP a node: it answers nothing until `resume` or `heal`.")
+_verb("resume", "Resume a paused node.")
+_verb("restart", "Give a node a new process, whatever its state.")
 
 
 @main.command()
@@ -316,9 +322,11 @@ _verb("restart", "Give a node a new process, whatever state it is in.")
     "--to",
     metavar="ZONE",
     shell_complete=options.complete_parts(lambda topology: topology.zones),
-    help="Whose replica is promoted.  [default: least lag]",
+    help="The zone whose replica is promoted.  [default: least lag]",
 )
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Until it is completed.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until it is completed."
+)
 @options.name
 @options.as_json
 def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> None:

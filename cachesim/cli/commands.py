@@ -236,7 +236,7 @@ def fault(name: str | None, fault: "FaultSpec", heal_after: float | None, *, as_
     """Apply a fault.
 
     Args:
-        heal_after: seconds; None to leave it.
+        heal_after: seconds after which it is healed; None for no such time.
     """
     it = call(find_run(name), "fault", fault=fault.as_dict(), seconds=heal_after)
     _tell(it, _applied(it), as_json)
@@ -254,10 +254,10 @@ def apply_faults(
 
     Args:
         file: one fault as JSON, or a list; `-` for stdin.
-        heal_after: seconds; None to leave them.
+        heal_after: seconds after which they are healed; None for no such time.
 
     Raises:
-        CachesimError: the message has the file, the position in the list and the field.
+        CachesimError: the message names the file, the position in the list and the field.
     """
     run, where = find_run(name), "stdin" if file == "-" else file
     try:
@@ -277,7 +277,7 @@ def _applied(it: Mapping[str, Any]) -> str:
 
 
 def faults(name: str | None, *, links: bool, as_json: bool) -> None:
-    """Print the faults that are there, or the links."""
+    """Print the active faults, or the links."""
     from cachesim.cli import output
 
     rows = call(find_run(name), "links" if links else "faults")
@@ -338,7 +338,7 @@ def _read_json(file: str) -> Any:
     """Read a file, or stdin.
 
     Raises:
-        ValueError: it is no JSON, or an object has a key twice.
+        ValueError: it is not JSON, or an object has a field twice.
     """
     if file != "-":
         text = Path(file).read_bytes()

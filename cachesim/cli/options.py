@@ -65,20 +65,24 @@ name = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 heal_after = click.option(
-    "--for", "heal_after", type=Duration(), metavar="DURATION", help="Heal it after this: 10s, 2m."
+    "--for",
+    "heal_after",
+    type=Duration(),
+    metavar="DURATION",
+    help="Heal it after this time: 10s, 2m.",
 )
 node = click.argument("node", shell_complete=complete_parts(lambda topology: topology.nodes))
 folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 
 engine = click.option(
-    "--engine", type=click.Choice(["redis", "valkey"]), help="What the Redis nodes run."
+    "--engine", type=click.Choice(["redis", "valkey"]), help="The engine of the Redis nodes."
 )
 speed = click.option(
-    "--speed", type=float, help="How much faster than production time it runs.  [default: 1]"
+    "--speed", type=float, help="How many times faster than production it runs.  [default: 1]"
 )
-seed = click.option("--seed", type=int, help="Seed of every draw.  [default: drawn]")
+seed = click.option("--seed", type=int, help="The seed of all random draws.  [default: drawn]")
 advertise_host = click.option(
-    "--advertise-host", metavar="HOST", help="Told to containers outside the zones."
+    "--advertise-host", metavar="HOST", help="The host name for containers outside the zones."
 )
 
 
@@ -88,7 +92,9 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--name", help="The topology's name.  [default: drawn]"),
         click.option(
-            "--backend", type=click.Choice(["auto", "docker", "embedded"]), help="What carries it."
+            "--backend",
+            type=click.Choice(["auto", "docker", "embedded"]),
+            help="The backend that runs it.",
         ),
         engine,
         speed,

@@ -143,7 +143,7 @@ class Service:
 
         Args:
             fault: as `Faults.apply` takes it in JSON.
-            seconds: after which it is healed.
+            seconds: the time after which they are healed.
         """
         applied = self._sim.faults.apply(fault)
         if isinstance(applied, Fault):
@@ -151,7 +151,7 @@ class Service:
         return [self._added(it, seconds) for it in applied]
 
     def do_faults(self, _caller: Caller) -> list[dict[str, Any]]:
-        """The faults that are there."""
+        """Return the active faults."""
         return self._active()
 
     def do_links(self, _caller: Caller) -> list[dict[str, Any]]:
@@ -313,7 +313,7 @@ class Service:
             ]
 
     def _expire(self, fault: Fault) -> None:
-        # What was healed meanwhile is left alone; what can't be healed is told.
+        # If it was healed meanwhile, nothing happens. If it can't be healed, the event log says so.
         try:
             fault.heal()
         except CachesimError as error:
