@@ -1,1 +1,1 @@
-"""What is true of real and emulated servers alike, and how to talk to them."""
+"""What real and emulated servers have in common, and clients for them."""
