@@ -11,7 +11,7 @@ from cachesim.embedded.redis.commands.common.expiry import (
     moment_of,
 )
 from cachesim.embedded.redis.commands.common.help import help_of
-from cachesim.embedded.redis.commands.common.scan import cursor_of, hashed, options, page
+from cachesim.embedded.redis.commands.common.scan import cursor_of, hashed, page, scan_options
 from cachesim.embedded.redis.commands.common.unsupported import not_supported
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.session import Session
@@ -101,7 +101,7 @@ def scan(client: Client, arguments: list[bytes]) -> Answer:
     """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]."""
     store = client.store
     cursor = cursor_of(arguments[1])
-    pattern, count, kind = options(arguments[2:], with_type=True)
+    pattern, count, kind = scan_options(arguments[2:], with_type=True)
     if not cursor or store.scanned is None:
         # Later calls go on in the same list. It has every key that exists from the beginning of
         # their scan to its end, in the same order.

@@ -111,7 +111,7 @@ def pop_several_or_wait(client: Client, arguments: list[bytes], name: str, kind:
                 return None
         return pop_several(client, rest, name)
 
-    answer = attempt(True)
+    answer = attempt(True)  # checks the arguments, too
     if answer is not None:
         return answer
     return answer_or_wait(client, rest[1 : 1 + int(rest[0])], seconds, attempt)

@@ -27,7 +27,7 @@ def cursor_of(text: bytes) -> int:
     return int(text) % 2**64  # as C reads unsigned numbers
 
 
-def options(words: list[bytes], *, with_type: bool = False) -> tuple[bytes | None, int, bytes]:
+def scan_options(words: list[bytes], *, with_type: bool = False) -> tuple[bytes | None, int, bytes]:
     """Return the pattern if there is one, the count, and the type or nothing.
 
     Raises:
@@ -81,7 +81,7 @@ def scan_members(
         whole: whether the collection is small, so that all of it is returned whatever the count.
     """
     cursor = cursor_of(arguments[2])
-    pattern, count, _ = options(arguments[3:])
+    pattern, count, _ = scan_options(arguments[3:])
     if whole:
         next_cursor, found = 0, list(members)
     else:
