@@ -1,1 +1,1 @@
-"""What carries the topology."""
+"""The backends, which run a topology's servers: the interface, its implementations, the choice."""

@@ -1,1 +1,1 @@
-"""The topology in containers that docker compose owns."""
+"""The topology in containers that `docker compose` owns: its folder, and attaching to it."""

@@ -1,1 +1,1 @@
-"""The topology in containers that cachesim makes and removes."""
+"""The topology in containers that cachesim creates and removes."""
