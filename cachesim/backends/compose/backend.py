@@ -133,16 +133,14 @@ class ComposeBackend(ContainerNodes):
 
     def _heal_cluster(self) -> None:
         """Make the cluster healthy under its first primary, and change nothing if it is."""
-        topology, settings = self._plan.topology, self.composed.settings
-        tls = client_context(self.composed.ca)
-        password = self.composed.credentials.admin_password
-        admin = NodeClients(self.admin, ADMIN_USER, password, tls)
+        composed = self.composed
+        tls = client_context(composed.ca)
+        admin = NodeClients(self.admin, ADMIN_USER, composed.credentials.admin_password, tls)
+        node_timeout_ms = int(composed.settings["node_timeout_seconds"] * 1000)
+        deadline = Deadline(self._start_timeout)
         try:
-            Cluster(topology.shards[0], admin).converge(
-                topology.shards[0].first_primary,
-                int(settings["node_timeout_seconds"] * 1000),
-                Deadline(self._start_timeout),
-            )
+            for shard in self._plan.topology.shards:
+                Cluster(shard, admin).converge(shard.first_primary, node_timeout_ms, deadline)
         except NotReady as error:
             raise NotReady(
                 f"{error} after {self._start_timeout:g} s. "

@@ -310,9 +310,8 @@ class DockerBackend(ContainerNodes):
         tls = client_context(self._ca.pem)
         admin = NodeClients(self.admin, ADMIN_USER, self._credentials.admin_password, tls)
         try:
-            Cluster(self._topology.shards[0], admin).form(
-                self._topology.shards[0].first_primary, self._node_timeout_ms, deadline
-            )
+            for shard in self._topology.shards:
+                Cluster(shard, admin).form(shard.first_primary, self._node_timeout_ms, deadline)
         except NotReady as error:
             raise NotReady(
                 f"{error} after {self._settings.start_timeout_seconds:g} s. "
