@@ -84,7 +84,7 @@ def variables() -> Iterator[str]:
 
 
 def faults(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
-    """Every fault, with what it is on and what a client sees."""
+    """List every fault, with what it is on and what a client sees."""
     yield from table(
         ("fault", "on", "what a client sees"),
         ((code(fault.name), _parts(fault), fault.effect) for fault in catalogue),
@@ -102,7 +102,7 @@ def _parts(fault: type[FaultSpec]) -> str:
 
 
 def fault_fields(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
-    """Every field of every fault, with its type, unit, bounds and default."""
+    """List every field of every fault, with its type, unit, bounds and default."""
     yield from table(
         ("fault", "field", "type", "bounds", "default", "meaning"),
         (
@@ -128,7 +128,7 @@ def _default(fault: type[FaultSpec], name: str, field: Field) -> str:
 
 
 def toxic_attributes() -> Iterator[str]:
-    """Every attribute of every toxic, with its bound and its default."""
+    """List every attribute of every toxic, with its bound and its default."""
     yield from table(
         ("toxic", "attribute", "at most", "default"),
         (
@@ -145,7 +145,7 @@ def toxic_attributes() -> Iterator[str]:
 
 
 def fault_schema(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
-    """The JSON Schema of faults, folded."""
+    """Include the JSON Schema of faults, folded."""
     yield from ("<details><summary>The schema</summary>", "", "```json")
     yield from json.dumps(catalogue.schema(), indent=2).splitlines()
     yield from ("```", "", "</details>")
