@@ -39,20 +39,15 @@ NATURAL_CIRCLES = (
         commands conditional items meta_commands server session slabs stats_report
         """,
     ),
+    # Redis's own `client -> server`: a client knows its server, which runs the requests of all its
+    # clients, changes its role, and has its commands called by scripts.
     group(
         "embedded.redis",
         """
-        admin.info cluster.bus cluster.slots commands commands.acl commands.bitmap
-        commands.client commands.cluster commands.command commands.common.blocking
-        commands.common.by_fakeredis commands.common.expiry commands.common.help
-        commands.common.session commands.common.unsupported
-        commands.connection commands.generic commands.geo commands.hash
-        commands.hyperloglog commands.list commands.pubsub commands.scripting
-        commands.server commands.set commands.sorted_set commands.stream
-        commands.string commands.transactions connections.blocked connections.client
-        connections.pubsub connections.session connections.tracking
-        dispatch.executor replication.primary replication.replica
-        scripting.functions scripting.scripts scripting.worker server
+        cluster.bus cluster.membership connections.client connections.clients
+        connections.session dispatch.entry dispatch.executor dispatch.guards
+        replication.primary replication.replica scripting.calls scripting.functions
+        scripting.runner scripting.running scripting.scripts server
         """,
     ),
 )

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+AOF_NAME = "appendonly.aof"
+NODES_NAME = "nodes.conf"
+
 
 @dataclass(frozen=True)
 class NodeAddress:
@@ -59,3 +62,17 @@ class RedisNodeConfig:
     peer_tls: ssl.SSLContext | None = None
     peer_hostname: str = "localhost"
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def initial_settings(config: RedisNodeConfig) -> dict[str, str]:
+    """Return the settings of a node, with those that are true of emulated nodes alone."""
+    return {
+        **config.settings,
+        "bind": "127.0.0.1",
+        "dir": str(config.directory),
+        "daemonize": "no",
+        "enable-debug-command": "no",
+        "cluster-config-file": NODES_NAME,
+        "masteruser": config.replication_user,
+        "masterauth": config.replication_password,
+    }

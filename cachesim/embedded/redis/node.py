@@ -1,4 +1,4 @@
-"""A Redis node: a process that can be started, killed, frozen, and started again."""
+"""A Redis node: a process that can be started, killed, paused, and started again."""
 
 import asyncio
 import time
@@ -10,22 +10,25 @@ from cachesim.clock import Clock, SystemClock
 from cachesim.embedded.node import EmulatedNode, Refusal
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.cluster.bus import Inbound
-from cachesim.embedded.redis.config import RedisNodeConfig
+from cachesim.embedded.redis.commands import handlers
+from cachesim.embedded.redis.config import AOF_NAME, NODES_NAME, RedisNodeConfig
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.replication.aof import truncate
-from cachesim.embedded.redis.server import AOF_NAME, NODES_NAME, Server
+from cachesim.embedded.redis.server import Server
 
 DialPeer = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[Any]]
-"""Connects a protocol to a peer, by its name, over its `redis` or `bus` link. Raises OSError."""
+"""Connects a protocol, made by the factory, to a peer by its name and `redis` or `bus`.
+
+It raises OSError."""
 
 
 class RedisNode(EmulatedNode[Server]):
-    """One node. All methods are for the loop's thread.
+    """A Redis node. All methods are for the loop's thread.
 
     Args:
-        dial_peer: connects raw bytes; TLS is added here.
-        clock: for everything that is measured in durations.
-        wall: seconds since the epoch, for what expires.
+        dial_peer: connects without TLS, which is added here.
+        clock: measures durations.
+        wall: seconds since the epoch; keys expire by it.
     """
 
     def __init__(
@@ -45,35 +48,35 @@ class RedisNode(EmulatedNode[Server]):
         self._log = Log(wall)
 
     def logs(self, lines: int = 50) -> str:
-        """The tail of its log, across processes."""
+        """Return the last lines of its log, across processes."""
         return self._log.tail(lines)
 
     # --- connections --------------------------------------------------------------------------
 
     def accept(self) -> asyncio.Protocol:
-        """The server's side of a new connection of a client or a replica.
+        """Return the server's side of a new connection of a client or a replica.
 
         Raises:
-            ConnectionRefusedError: it is not running.
+            ConnectionRefusedError: the node is not running.
         """
         return self._accept(Session(self.server))
 
     def accept_bus(self) -> asyncio.Protocol:
-        """The server's side of a new connection of the cluster bus.
+        """Return the server's side of a new connection of the cluster bus.
 
         Raises:
-            ConnectionRefusedError: it is not running.
+            ConnectionRefusedError: the node is not running.
         """
         return self._accept(Inbound(self.server))
 
     def accept_bus_from_listener(self) -> asyncio.Protocol:
-        """As `accept_bus`, for a listener that outlives the process."""
+        """As `accept_bus`, for a listener that outlives the process: without one, it resets."""
         return self.accept_bus() if self.is_running else Refusal()
 
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol], peer: str, service: str
     ) -> None:
-        """Connect to a peer; done when the protocol has its transport."""
+        """Connect a protocol to a peer; return when it has its transport."""
         opened: asyncio.Future[None] = self._loop.create_future()
 
         def fail(error: Exception) -> None:
@@ -84,10 +87,10 @@ class RedisNode(EmulatedNode[Server]):
             protocol = factory()
             if self.config.peer_tls is None:
                 return self._gate.wrap(protocol)
-            told = _Told(protocol, opened)
+            opening = _Opening(protocol, opened)
             tls = TlsProtocol(
                 self.config.peer_tls,
-                told,
+                opening,
                 self._turns,
                 server_hostname=self.config.peer_hostname,
                 failed=fail,
@@ -98,16 +101,17 @@ class RedisNode(EmulatedNode[Server]):
             await self._dial_peer(make, peer, service)
         except BaseException:
             if not opened.cancel() and not opened.cancelled():
-                opened.exception()  # this error says enough
+                opened.exception()  # marked as retrieved: the other error is raised
             raise
         if self.config.peer_tls is not None:
             await opened
 
-    # --- life ---------------------------------------------------------------------------------
+    # --- start ------------------------------------------------------------------------------
 
     def _new_server(self) -> Server:
         return Server(
             self.config,
+            handlers(),
             loop=self._loop,
             turns=self._turns,
             connect=self._connect,
@@ -117,23 +121,23 @@ class RedisNode(EmulatedNode[Server]):
         )
 
     def _begin(self, server: Server) -> None:
-        """Load what is on its disk. A kill leaves what was written there."""
+        """Start the process, which loads what is on its disk."""
         server.start()
 
-    # --- its disk -----------------------------------------------------------------------------
+    # --- disk -------------------------------------------------------------------------------
 
     def renew(self) -> None:
-        """Give the stopped node the empty disk of a first start."""
+        """Empty the disk of the stopped node, as before its first start."""
         for name in (AOF_NAME, NODES_NAME):
             (self.config.directory / name).unlink(missing_ok=True)
 
     def truncate_aof(self, size: int) -> None:
-        """Cut the append-only file of the stopped node back, as a loss of power does."""
+        """Truncate the append-only file of the stopped node to some bytes, as a power loss does."""
         truncate(self.config.directory / AOF_NAME, size)
 
 
-class _Told(asyncio.Protocol):
-    """Tells when its protocol is connected, and is otherwise not there."""
+class _Opening(asyncio.Protocol):
+    """Sets a future when its protocol is connected, and passes all other calls to the protocol."""
 
     def __init__(self, protocol: asyncio.Protocol, opened: asyncio.Future[None]) -> None:
         self._protocol = protocol

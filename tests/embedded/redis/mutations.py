@@ -96,7 +96,7 @@ class Target:
             at += size
         assert session._parser.buffered <= len(data)
         session.connection_lost(None)
-        assert not server.sessions
+        assert not server.clients.sessions
         assert not self.errors, self.errors[0]
         return worst
 

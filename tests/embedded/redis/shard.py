@@ -199,11 +199,11 @@ class Shard:
         node, other = self.nodes[name], self.nodes[primary]
         if not node.is_running or not other.is_running:
             return False
-        following = node.server.following
+        link = node.server.replica_link
         return (
-            following is not None
-            and following.is_up
-            and following.primary.name == primary
+            link is not None
+            and link.is_up
+            and link.primary.name == primary
             and node.server.stream.offset == other.server.stream.offset
         )
 

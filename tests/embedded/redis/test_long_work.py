@@ -65,7 +65,7 @@ def test_a_node_that_loads_says_so(tmp_path: Path) -> None:
             await a("DBSIZE")
         assert b"\r\nloading:1\r\n" in await a("INFO", "persistence")
         assert await b("PING") == "PONG"
-        assert shard["a"].server.loading
+        assert shard["a"].server.loader.is_loading
         await loaded(shard)
         assert await a("DBSIZE") == _MANY
         assert b"\r\nloading:0\r\n" in await a("INFO", "persistence")
@@ -99,7 +99,7 @@ def test_requests_are_served_while_the_file_is_rewritten(tmp_path: Path, *, flus
         await admin("BGREWRITEAOF")
         assert b"aof_rewrite_in_progress:1" in await admin("INFO", "persistence")
         rounds = 0
-        while shard["a"].server.is_rewriting:
+        while shard["a"].server.aof_rewrite.is_running:
             rounds += 1
             if rounds % 3 == 0:
                 change_something(a, rng)
@@ -129,7 +129,7 @@ def test_a_full_resync_stops_nobody(tmp_path: Path) -> None:
         shard["b"].kill()
         shard["b"].start()
         b = await shard.call("b")
-        await until(lambda: not shard["b"].server.loading)  # what it had itself
+        await until(lambda: not shard["b"].server.loader.is_loading)  # what it had itself
         refusals = set()
         while not shard.follows("redis-b", "redis-a"):
             change_something(a, rng)
@@ -146,12 +146,12 @@ def test_a_full_resync_stops_nobody(tmp_path: Path) -> None:
         assert data(shard, "b") == data(shard, "a")
         shard["b"].kill()
         shard["b"].start()
-        await until(lambda: not shard["b"].server.loading)
+        await until(lambda: not shard["b"].server.loader.is_loading)
         assert len(shard["b"].server.store) == len(shard["a"].server.store)
 
     async def in_sync_if_done(shard: Shard) -> None:
-        following = shard["b"].server.following
-        if following is not None and following.is_up:
+        link = shard["b"].server.replica_link
+        if link is not None and link.is_up:
             await in_sync(shard)
 
     run(tmp_path, test)
@@ -165,7 +165,7 @@ def test_a_replica_that_is_told_to_lead_before_it_has_the_data_does_not(tmp_path
         await in_sync(shard)
         shard["b"].kill()
         shard["b"].start()
-        await until(lambda: (link := shard["b"].server.following) and link.state == "sync")
+        await until(lambda: (link := shard["b"].server.replica_link) and link.state == "sync")
         shard["a"].kill()
         c = await shard.call("c", admin=True)
         await c("CLUSTER", "FAILOVER", "TAKEOVER")
@@ -203,9 +203,9 @@ def test_many_keys_expire_in_turns(tmp_path: Path) -> None:
         server = shard["a"].server
         server.wall = lambda: time.time() + 1000
         assert await a("INCR", "last") == 1
-        assert server.is_behind
+        assert server.expiry.has_backlog
         assert await a("GET", f"k:{_MANY - 1}") is None
-        await until(lambda: not server.is_behind)
+        await until(lambda: not server.expiry.has_backlog)
         await in_sync(shard)
         for zone in "abc":
             assert data(shard, zone) == {b"last": (b"1", None)}

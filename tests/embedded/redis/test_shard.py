@@ -10,7 +10,7 @@ import pytest
 from cachesim.aio.pipe import pipe
 from cachesim.embedded.redis.cluster.slots import slot_of
 from cachesim.embedded.redis.replication.aof import _length
-from cachesim.embedded.redis.replication.replica import _Link
+from cachesim.embedded.redis.replication.replica import _Connection
 from cachesim.protocols.resp import request
 from tests.embedded.redis.shard import NAMES, Caller, ReplyError, Shard, until
 
@@ -34,7 +34,7 @@ async def in_sync(shard: Shard, primary: str = "redis-a") -> None:
 
 async def loaded(shard: Shard) -> None:
     """Wait until the first node has loaded its file."""
-    await until(lambda: not shard["a"].server.loading)
+    await until(lambda: not shard["a"].server.loader.is_loading)
 
 
 def test_replicas_follow(tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ def test_replicate(tmp_path: Path) -> None:
             await b("CLUSTER", "REPLICATE", ids[1])
         with pytest.raises(ReplyError, match="Unknown node"):
             await b("CLUSTER", "REPLICATE", "0" * 40)
-        shard["a"].server.view.members[ids[1]].primary = None
+        shard["a"].server.nodes.members[ids[1]].primary = None
         with pytest.raises(ReplyError, match="must be empty and without assigned slots"):
             await a("CLUSTER", "REPLICATE", ids[1])
-        shard["a"].server.view.members[ids[1]].primary = ids[0]
-        shard["b"].server.view.me.primary = ids[2]
+        shard["a"].server.nodes.members[ids[1]].primary = ids[0]
+        shard["b"].server.nodes.me.primary = ids[2]
         assert await b("CLUSTER", "REPLICATE", ids[0]) == "OK"
         await in_sync(shard)
 
@@ -160,15 +160,15 @@ def test_link_that_comes_too_late_is_not_followed(tmp_path: Path) -> None:
 
     async def test(shard: Shard) -> None:
         server = shard["c"].server
-        before = server.following
+        before = server.replica_link
         assert before is not None
-        server.follow(before.primary)
+        server.become_replica(before.primary)
         await in_sync(shard)
         synced = shard["a"].server.stats.sync_partial_ok + shard["a"].server.stats.sync_full
-        pipe(asyncio.get_running_loop(), _Link(before), shard["a"].accept())
+        pipe(asyncio.get_running_loop(), _Connection(before), shard["a"].accept())
         for _ in range(100):
             await asyncio.sleep(0)
-        assert before.link is None
+        assert before.connection is None
         told = shard["a"].server.stats
         assert told.sync_partial_ok + told.sync_full == synced
 

@@ -58,12 +58,12 @@ def _server(server: "Server") -> Fields:
 def _clients(server: "Server") -> Fields:
     replicas = len(server.replicas)
     return {
-        "connected_clients": len(server.sessions) - replicas,
+        "connected_clients": len(server.clients.sessions) - replicas,
         "cluster_connections": len(server.bus.outbound) + len(server.bus.inbound),
         "maxclients": server.settings["maxclients"],
         "client_recent_max_input_buffer": 20480,
         "client_recent_max_output_buffer": 0,
-        "blocked_clients": len(server.waiting.everyone),
+        "blocked_clients": len(server.blocked_clients.everyone),
         "tracking_clients": 0,
         "clients_in_timeout_table": 0,
     }
@@ -93,12 +93,12 @@ def _memory(server: "Server") -> Fields:
 def _persistence(server: "Server") -> Fields:
     server.stream.flush()  # to the file
     loading: Fields = {}
-    if server.loading:
+    if server.loader.is_loading:
         aof = server.aof
-        taken = max(1e-3, server.wall() - server.loading_since)
+        taken = max(1e-3, server.wall() - server.loader.since)
         left = taken * (aof.size - aof.loaded) / max(1, aof.loaded)
         loading = {
-            "loading_start_time": int(server.loading_since),
+            "loading_start_time": int(server.loader.since),
             "loading_total_bytes": aof.size,
             "loading_rdb_used_mem": 0,
             "loading_loaded_bytes": aof.loaded,
@@ -106,13 +106,13 @@ def _persistence(server: "Server") -> Fields:
             "loading_eta_seconds": int(left),
         }
     return {
-        "loading": int(server.loading),
+        "loading": int(server.loader.is_loading),
         "async_loading": 0,
         "rdb_changes_since_last_save": 0,
         "rdb_bgsave_in_progress": 0,
         "rdb_last_bgsave_status": "ok",
         "aof_enabled": 1,
-        "aof_rewrite_in_progress": int(server.is_rewriting),
+        "aof_rewrite_in_progress": int(server.aof_rewrite.is_running),
         "aof_rewrite_scheduled": 0,
         "aof_last_bgrewrite_status": "ok",
         "aof_last_write_status": "ok",
@@ -128,7 +128,7 @@ def _persistence(server: "Server") -> Fields:
 
 def _stats(server: "Server") -> Fields:
     stats, pubsub = server.stats, server.pubsub
-    calls = sum(entry.calls for entry in server.executor.by_command.values())
+    calls = sum(entry.calls for entry in server.executor.entries.by_command.values())
     return {
         "total_connections_received": stats.connections,
         "total_commands_processed": calls,
@@ -153,22 +153,22 @@ def _stats(server: "Server") -> Fields:
 
 
 def _replication(server: "Server") -> Fields:
-    stream, following = server.stream, server.following
-    fields: Fields = {"role": "master" if following is None else "slave"}
-    if following is not None:
+    stream, link = server.stream, server.replica_link
+    fields: Fields = {"role": "master" if link is None else "slave"}
+    if link is not None:
         now = server.clock()
-        is_up = following.is_up
+        is_up = link.is_up
         fields |= {
-            "master_host": following.primary.host,
-            "master_port": following.primary.port,
+            "master_host": link.primary.host,
+            "master_port": link.primary.port,
             "master_link_status": "up" if is_up else "down",
-            "master_last_io_seconds_ago": int(now - following.last_heard) if is_up else -1,
-            "master_sync_in_progress": int(following.state == "sync"),
+            "master_last_io_seconds_ago": int(now - link.last_heard) if is_up else -1,
+            "master_sync_in_progress": int(link.state == "sync"),
             "slave_read_repl_offset": stream.offset,
             "slave_repl_offset": stream.offset,
         }
-        if following.down_since is not None:
-            fields["master_link_down_since_seconds"] = int(now - following.down_since)
+        if link.down_since is not None:
+            fields["master_link_down_since_seconds"] = int(now - link.down_since)
         fields |= {"slave_priority": 100, "slave_read_only": 1, "replica_announced": 1}
     replicas = list(server.replicas)
     fields["connected_slaves"] = len(replicas)
@@ -209,7 +209,7 @@ def _cpu(_server: "Server") -> Fields:
 
 def _commandstats(server: "Server") -> Fields:
     fields: Fields = {}
-    for entry in server.executor.by_command.values():
+    for entry in server.executor.entries.by_command.values():
         if entry.calls or entry.rejected:
             taken = entry.nanoseconds // 1000
             fields[f"cmdstat_{entry.name}"] = (

@@ -1,7 +1,7 @@
-"""The cluster bus: a node's links to all others, and theirs to it.
+"""The cluster bus: a node's links to all other nodes, and their links to it.
 
-Messages are lines of JSON. Questions go out on a node's own links, and answers come back on them;
-so what a node hears of another needs both directions of one link.
+Messages are lines of JSON. A node sends on the links that it has opened, and gets the answers on
+them: to hear of another node takes both directions of one link.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.cluster.gossip import Member, Message
+from cachesim.embedded.redis.cluster.gossip import Message
+from cachesim.embedded.redis.cluster.nodes import Member
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
@@ -21,16 +22,16 @@ _LONGEST = 64 << 20  # bytes of a message
 _BUFFERED = 64 << 20  # bytes that may wait for a peer that reads nothing
 
 Connect = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[None]]
-"""Connects a protocol to a peer's `redis` or `bus`. Raises OSError."""
+"""Connects a protocol, made by the factory, to a peer's `redis` or `bus` port. Raises OSError."""
 
 
 def secret(password: str, node: str) -> str:
-    """What a node proves with that it belongs to the cluster."""
+    """Return the proof that a node belongs to the cluster."""
     return hmac.new(password.encode(), node.encode(), hashlib.sha256).hexdigest()
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts what arrives into messages."""
+    """A link: splits the received bytes into messages, and sends messages."""
 
     transport: asyncio.Transport
 
@@ -40,7 +41,7 @@ class _Lines(asyncio.Protocol):
         self._size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The link is up."""
+        """Start to use the link."""
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -61,7 +62,7 @@ class _Lines(asyncio.Protocol):
                 return
 
     def receive(self, message: Message) -> None:
-        """Take a message."""
+        """Handle a message."""
         raise NotImplementedError
 
     def write(self, message: Message) -> None:
@@ -70,7 +71,11 @@ class _Lines(asyncio.Protocol):
 
 
 class Inbound(_Lines):
-    """What another node has opened."""
+    """A link that another node has opened.
+
+    Attributes:
+        peer: the node that opened it; None until it has proved that it belongs to the cluster.
+    """
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server)
@@ -78,58 +83,60 @@ class Inbound(_Lines):
         self.opened_at = server.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The link is up."""
+        """Start to use the link."""
         super().connection_made(transport)
         self._server.bus.inbound.add(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The link is gone."""
+        """Forget the link."""
         self._server.bus.inbound.discard(self)
 
     def receive(self, message: Message) -> None:
-        """Take a message."""
+        """Handle a message."""
         server = self._server
         if self.peer is None:
             expected = secret(server.config.replication_password, message["from"])
             if message["t"] != "hello" or not hmac.compare_digest(message["secret"], expected):
                 self.transport.abort()
                 return
-            self.peer = server.view.members.get(message["from"])
+            self.peer = server.nodes.members.get(message["from"])
             return
-        answer = server.bus.take(message)
+        answer = server.bus.receive(message)
         if answer is not None:
             self.write(answer)
 
 
 class Outbound(_Lines):
-    """What this node has opened to another."""
+    """A link that this node has opened to another one."""
 
     def __init__(self, server: "Server", peer: Member) -> None:
         super().__init__(server)
         self._peer = peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The link is up."""
+        """Start to use the link."""
         super().connection_made(transport)
-        me = self._server.view.me.id
+        me = self._server.nodes.me.id
         proof = secret(self._server.config.replication_password, me)
         self.write({"t": "hello", "from": me, "secret": proof})
         self._server.bus.opened(self._peer, self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The link is gone."""
+        """Forget the link."""
         self._server.bus.lost(self._peer, self)
 
     def receive(self, message: Message) -> None:
-        """Take a message."""
-        self._server.bus.take(message)
+        """Handle a message."""
+        self._server.bus.receive(message)
 
 
 class Bus:
     """All links of a node.
 
     Attributes:
-        outbound: those that are up, by the peer's id.
+        inbound: the links that other nodes have opened.
+        outbound: the links that this node has opened and that are up, by the peer's id.
+        opened_at: when each outbound link was opened, by the peer's id.
     """
 
     def __init__(self, server: "Server", connect: Connect) -> None:
@@ -141,11 +148,10 @@ class Bus:
         self.opened_at: dict[str, float] = {}
 
     def tick(self) -> None:
-        """Open the links that are missing, and give up on those that have gone silent."""
-        view = self._server.view
+        """Open the missing links, and close the silent ones."""
         now = self._server.clock()
         half = self._server.node_timeout / 2
-        for member in view.others:
+        for member in self._server.nodes.others:
             link = self.outbound.get(member.id)
             if link is None:
                 if member.id not in self._dialing:
@@ -154,31 +160,31 @@ class Bus:
             is_old = now - self.opened_at[member.id] > self._server.node_timeout
             waits = member.ping_sent and now - member.ping_sent > half
             if is_old and waits and now - member.heard > half:
-                # Perhaps it is the connection that is broken.
+                # The connection may be broken: open another one.
                 link.transport.abort()
 
     async def _dial(self, member: Member) -> None:
         try:
             await self._connect(lambda: Outbound(self._server, member), member.name, "bus")
         except OSError:
-            self._server.view.unlinked(member)
+            self._server.gossip.link_down(member)
         finally:
             self._dialing.pop(member.id, None)
 
     def opened(self, member: Member, link: Outbound) -> None:
-        """A link has come up."""
+        """Use a link that is up now."""
         self.outbound[member.id] = link
         self.opened_at[member.id] = self._server.clock()
-        self._server.view.linked(member)
+        self._server.gossip.link_up(member)
 
     def lost(self, member: Member, link: Outbound) -> None:
-        """A link is gone."""
+        """Forget a link that was lost."""
         if self.outbound.get(member.id) is link:
             del self.outbound[member.id]
-            self._server.view.unlinked(member)
+            self._server.gossip.link_down(member)
 
     def send(self, node: str, message: Message) -> None:
-        """Send a message, if there is a link."""
+        """Send a message to a node, given by its id, if there is a link to it."""
         link = self.outbound.get(node)
         if link is None:
             return
@@ -187,26 +193,24 @@ class Bus:
             return
         link.write(message)
 
-    def take(self, message: Message) -> Message | None:
-        """Take a message; gives the answer."""
+    def receive(self, message: Message) -> Message | None:
+        """Handle a message; return the answer to it, if there is one."""
+        answer = self._server.gossip.receive(message)
         if message["t"] == "publish":
-            self._server.view.receive(message)
             channel = message["channel"].encode("latin-1")
             text = message["message"].encode("latin-1")
             pubsub = self._server.pubsub
             (pubsub.publish_in_shard if message["shard"] else pubsub.publish)(channel, text)
-            return None
-        return self._server.view.receive(message)
+        return answer
 
     def publish(self, channel: bytes, message: bytes, *, shard: bool) -> None:
-        """Let the listeners at the other nodes have a message."""
+        """Send a published message to the subscribers of the other nodes."""
         if not self.outbound:
             return
-        view = self._server.view
-        view.broadcast(
+        self._server.gossip.broadcast(
             {
                 "t": "publish",
-                "from": view.me.id,
+                "from": self._server.nodes.me.id,
                 "channel": channel.decode("latin-1"),
                 "message": message.decode("latin-1"),
                 "shard": shard,

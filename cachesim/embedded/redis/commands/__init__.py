@@ -22,7 +22,7 @@ from cachesim.embedded.redis.commands.sorted_set import HANDLERS as SORTED_SET
 from cachesim.embedded.redis.commands.stream import HANDLERS as STREAM
 from cachesim.embedded.redis.commands.string import HANDLERS as STRING
 from cachesim.embedded.redis.commands.transactions import HANDLERS as TRANSACTIONS
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 
 GROUPS: Mapping[str, Mapping[str, Handler]] = {
     "bitmap": BITMAP,

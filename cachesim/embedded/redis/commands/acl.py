@@ -7,7 +7,7 @@ from typing import Any
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.acl import CATEGORIES, in_category
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import integer, printed
 from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered
 
@@ -54,8 +54,8 @@ def acl_setuser(client: Client, arguments: list[bytes]) -> Answer:
     """ACL SETUSER name [rule...]."""
     server = client.server
     server.acl.set_user(arguments[2], arguments[3:])
-    for session in server.sessions.values():
-        session.be(session.user)
+    for session in server.clients.sessions.values():
+        session.authenticate_as(session.user)
     return "OK"
 
 
@@ -65,7 +65,7 @@ def acl_deluser(client: Client, arguments: list[bytes]) -> Answer:
     if b"default" in arguments[2:]:
         raise Error("ERR The 'default' user cannot be removed")
     gone = [user for name in arguments[2:] if (user := server.acl.users.pop(name, None))]
-    for session in list(server.sessions.values()):
+    for session in list(server.clients.sessions.values()):
         if session.user in gone:
             session.close() if session is client else session.abort()
     return len(gone)
@@ -101,7 +101,7 @@ def acl_dryrun(client: Client, arguments: list[bytes]) -> Answer:
     if user is None:
         raise Error(f"ERR User '{printed(arguments[2])}' not found")
     try:
-        entry = client.server.executor.find(arguments[3:])
+        entry = client.server.executor.entries.find(arguments[3:])
     except Error as error:
         if "wrong number" in error.text:
             raise

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cachesim.embedded.redis.commands.common.by_fakeredis import plain
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import LONGEST_STRING, integer
 from cachesim.protocols.resp import Error
 

@@ -7,7 +7,7 @@ from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.connections.tracking import Tracked
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Unordered, Verbatim
 
@@ -61,14 +61,14 @@ def _known_kind(word: bytes) -> str:
 
 def list_(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT LIST [TYPE type | ID id...]."""
-    sessions = list(client.server.sessions.values())
+    sessions = list(client.server.clients.sessions.values())
     rest = arguments[2:]
     if len(rest) == 2 and rest[0].lower() == b"type":
         kind = _known_kind(rest[1])
         sessions = [session for session in sessions if _kind(session) == kind]
     elif len(rest) > 1 and rest[0].lower() == b"id":
         ids = [integer(word, "ERR Invalid client ID") for word in rest[1:]]
-        sessions = [s for i in ids if (s := client.server.sessions.get(i)) is not None]
+        sessions = [s for i in ids if (s := client.server.clients.sessions.get(i)) is not None]
     elif rest:
         raise Error(SYNTAX)
     return Verbatim("".join(f"{session.describe()}\n" for session in sessions).encode())
@@ -103,7 +103,7 @@ def _filter(client: Client, name: bytes, value: bytes) -> Callable[[Session], bo
 
 def kill(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT KILL addr | [ID id] [TYPE type] [USER name] [ADDR a] [LADDR a] [SKIPME yes|no]."""
-    everyone = list(client.server.sessions.values())
+    everyone = list(client.server.clients.sessions.values())
     if len(arguments) == 3:
         matches = _filter(client, b"addr", arguments[2])
         found = [session for session in everyone if matches(session)]
@@ -157,13 +157,13 @@ def unblock(client: Client, arguments: list[bytes]) -> Answer:
     reason = arguments[3].lower() if len(arguments) == 4 else b"timeout"
     if len(arguments) > 4 or reason not in (b"timeout", b"error"):
         raise Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    session = client.server.sessions.get(integer(arguments[2]))
+    session = client.server.clients.sessions.get(integer(arguments[2]))
     if session is None or session.blocked is None:
         return 0
     if reason == b"error":
-        session.unblock(Error("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+        session.blocked.unblock(Error("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
     else:
-        session.unblock(session.blocked.timed_out())
+        session.blocked.unblock(None)
     return 1
 
 
@@ -185,13 +185,13 @@ def pause(client: Client, arguments: list[bytes]) -> Answer:
     milliseconds = integer(arguments[2], "ERR timeout is not an integer or out of range")
     if milliseconds < 0:
         raise Error("ERR timeout is negative")
-    client.server.pause_clients(milliseconds / 1000, everything=mode == b"all")
+    client.server.clients.pause(milliseconds / 1000, everything=mode == b"all")
     return "OK"
 
 
 def unpause(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT UNPAUSE."""
-    client.server.end_client_pause()
+    client.server.clients.unpause()
     return "OK"
 
 
@@ -236,7 +236,7 @@ def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
             if tracked.redirect:
                 raise Error("ERR A client can only redirect to a single other client")
             tracked.redirect = integer(options[at], "ERR Invalid client ID")
-            if tracked.redirect not in client.server.sessions:
+            if tracked.redirect not in client.server.clients.sessions:
                 raise Error("ERR The client ID you want redirect to does not exist")
         elif word == b"prefix" and more:
             at += 1

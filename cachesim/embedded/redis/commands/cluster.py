@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.cluster.gossip import SLOTS, Member, ranges
-from cachesim.embedded.redis.cluster.slots import slot_of
+from cachesim.embedded.redis.cluster.nodes import Member
+from cachesim.embedded.redis.cluster.slots import SLOTS, slot_of, slot_ranges
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
@@ -18,36 +18,36 @@ _ONE_SHARD = "ERR the cluster's nodes and slots are fixed here"
 
 
 def _member(client: Client, word: bytes) -> Member:
-    member = client.server.view.members.get(word.decode("utf-8", "replace"))
+    member = client.server.nodes.members.get(word.decode("utf-8", "replace"))
     if member is None:
         raise Error(f"ERR Unknown node {printed(word)}")
     return member
 
 
 def _offset(server: "Server", member: Member) -> int:
-    return server.stream.offset if member is server.view.me else member.offset
+    return server.stream.offset if member is server.nodes.me else member.offset
 
 
 def info(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER INFO."""
-    view = client.server.view
-    assigned = view.assigned.bit_count()
-    pfail = sum(m.slots.bit_count() for m in view.primaries if m.suspected)
-    fail = sum(m.slots.bit_count() for m in view.primaries if m.failed_at is not None)
-    me = view.me
-    epoch = me.epoch if me.primary is None else view.members.get(me.primary, me).epoch
+    nodes, gossip = client.server.nodes, client.server.gossip
+    assigned = nodes.assigned.bit_count()
+    pfail = sum(m.slots.bit_count() for m in nodes.primaries if m.suspected)
+    fail = sum(m.slots.bit_count() for m in nodes.primaries if m.failed_at is not None)
+    me = nodes.me
+    epoch = me.epoch if me.primary is None else nodes.members.get(me.primary, me).epoch
     fields: dict[str, object] = {
-        "cluster_state": "ok" if view.is_ok else "fail",
+        "cluster_state": "ok" if gossip.is_ok else "fail",
         "cluster_slots_assigned": assigned,
         "cluster_slots_ok": assigned - pfail - fail,
         "cluster_slots_pfail": pfail,
         "cluster_slots_fail": fail,
-        "cluster_known_nodes": len(view.members),
-        "cluster_size": len(view.primaries),
-        "cluster_current_epoch": view.current_epoch,
+        "cluster_known_nodes": len(nodes.members),
+        "cluster_size": len(nodes.primaries),
+        "cluster_current_epoch": gossip.current_epoch,
         "cluster_my_epoch": epoch,
     }
-    for way, counts in (("sent", view.sent), ("received", view.received)):
+    for way, counts in (("sent", gossip.sent), ("received", gossip.received)):
         for kind, count in sorted(counts.items()):
             fields[f"cluster_stats_messages_{kind}_{way}"] = count
         fields[f"cluster_stats_messages_{way}"] = sum(counts.values())
@@ -58,13 +58,13 @@ def info(client: Client, arguments: list[bytes]) -> Answer:
 def nodes(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER NODES."""
     server = client.server
-    lines = server.view.lines(server.cluster.milliseconds)
+    lines = server.nodes.lines(server.cluster.milliseconds)
     return Verbatim("".join(f"{line}\n" for line in lines).encode())
 
 
 def myid(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER MYID."""
-    return client.server.view.me.id.encode()
+    return client.server.nodes.me.id.encode()
 
 
 def _by_name(server: "Server", member: Member) -> list[bytes]:
@@ -78,41 +78,41 @@ def _by_name(server: "Server", member: Member) -> list[bytes]:
 def slots(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER SLOTS."""
     server = client.server
-    view = server.view
+    nodes = server.nodes
     rows: list[Reply] = []
-    for owner in view.primaries:
-        told = [owner, *(m for m in view.replicas_of(owner) if m.failed_at is None)]
+    for owner in nodes.primaries:
+        told = [owner, *(m for m in nodes.replicas_of(owner) if m.failed_at is None)]
         entries: list[Reply] = [
             [
-                server.cluster.endpoint(member).encode(),
+                server.redirects.endpoint(member).encode(),
                 member.port,
                 member.id.encode(),
                 Pairs(_by_name(server, member)),
             ]
             for member in told
         ]
-        rows += [[first, last, *entries] for first, last in ranges(owner.slots)]
+        rows += [[first, last, *entries] for first, last in slot_ranges(owner.slots)]
     return rows
 
 
 def shards(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER SHARDS."""
     server = client.server
-    view = server.view
+    nodes = server.nodes
     rows: list[Reply] = []
-    for owner in (m for m in view.members.values() if m.is_primary):
+    for owner in (m for m in nodes.members.values() if m.is_primary):
         told: list[Reply] = []
-        for member in [owner, *view.replicas_of(owner)]:
+        for member in [owner, *nodes.replicas_of(owner)]:
             fields: list[Reply] = [b"id", member.id.encode(), b"tls-port", member.port]
             fields += [b"ip", member.host.encode()]
-            fields += [b"endpoint", server.cluster.endpoint(member).encode()]
+            fields += [b"endpoint", server.redirects.endpoint(member).encode()]
             if member.hostname:
                 fields += [b"hostname", member.hostname.encode()]
             fields += [b"role", b"master" if member.is_primary else b"replica"]
             fields += [b"replication-offset", _offset(server, member)]
             fields += [b"health", b"fail" if member.failed_at is not None else b"online"]
             told.append(Pairs(fields))
-        flat: list[Reply] = [slot for pair in ranges(owner.slots) for slot in pair]
+        flat: list[Reply] = [slot for pair in slot_ranges(owner.slots) for slot in pair]
         rows.append(Pairs([b"slots", flat, b"nodes", told]))
     return rows
 
@@ -169,13 +169,13 @@ def replicas(client: Client, arguments: list[bytes]) -> Answer:
     server, member = client.server, _member(client, arguments[2])
     if not member.is_primary:
         raise Error("ERR The specified node is not a master")
-    lines = {line[:40]: line for line in server.view.lines(server.cluster.milliseconds)}
-    return [lines[m.id].encode() for m in server.view.replicas_of(member)]
+    lines = {line[:40]: line for line in server.nodes.lines(server.cluster.milliseconds)}
+    return [lines[m.id].encode() for m in server.nodes.replicas_of(member)]
 
 
 def count_failure_reports(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER COUNT-FAILURE-REPORTS id."""
-    return client.server.view.failure_reports(_member(client, arguments[2]))
+    return client.server.gossip.failure_reports(_member(client, arguments[2]))
 
 
 def failover(client: Client, arguments: list[bytes]) -> Answer:
@@ -184,13 +184,13 @@ def failover(client: Client, arguments: list[bytes]) -> Answer:
     mode = arguments[2].lower() if len(arguments) == 3 else b""
     if len(arguments) > 3 or mode not in (b"", b"force", b"takeover"):
         raise Error(SYNTAX)
-    if server.view.me.is_primary:
+    if server.nodes.me.is_primary:
         raise Error("ERR You should send CLUSTER FAILOVER to a replica")
     if mode == b"takeover":
         server.log("Taking over the master (user request).", "#")
-        server.view.take_over()
+        server.gossip.take_over()
         return "OK"
-    if mode == b"" and (server.following is None or not server.following.is_up):
+    if mode == b"" and (server.replica_link is None or not server.replica_link.is_up):
         raise Error("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE")
     server.log("Forced failover user request accepted; nobody votes here.", "#")
     return "OK"
@@ -199,14 +199,14 @@ def failover(client: Client, arguments: list[bytes]) -> Answer:
 def replicate(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER REPLICATE id."""
     server, member = client.server, _member(client, arguments[2])
-    me = server.view.me
+    me = server.nodes.me
     if member is me:
         raise Error("ERR Can't replicate myself")
     if not member.is_primary:
         raise Error("ERR I can only replicate a master, not a replica.")
     if me.is_primary and (me.slots or server.store.values):
         raise Error("ERR To set a master the node must be empty and without assigned slots.")
-    server.view.follow(member)
+    server.gossip.replicate(member)
     return "OK"
 
 
@@ -226,13 +226,13 @@ def fixed(client: Client, arguments: list[bytes]) -> Answer:
 
 def readonly(client: Client, arguments: list[bytes]) -> Answer:
     """READONLY: a replica answers reads from now on."""
-    client.follows = True
+    client.is_readonly = True
     return "OK"
 
 
 def readwrite(client: Client, arguments: list[bytes]) -> Answer:
     """READWRITE: a replica redirects all requests from now on."""
-    client.follows = False
+    client.is_readonly = False
     return "OK"
 
 

@@ -11,7 +11,7 @@ from cachesim.embedded.redis.dispatch.command_table import (
     commands,
     everything,
 )
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.keyspace.values import SYNTAX
 from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered

@@ -8,7 +8,7 @@ from cachesim.embedded.redis.commands.client import check_name
 from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.acl import WRONG_PASSWORD
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs
 
@@ -19,7 +19,7 @@ def _log_in(client: Client, name: bytes, password: bytes) -> None:
     if user is None:
         server.acl_log.add("auth", "toplevel", b"AUTH", name, client.describe())
         raise Error(WRONG_PASSWORD)
-    client.be(user)
+    client.authenticate_as(user)
 
 
 def auth(client: Client, arguments: list[bytes]) -> Answer:
@@ -106,16 +106,16 @@ def reset(client: Client, arguments: list[bytes]) -> Answer:
     """RESET: everything but the connection itself."""
     session = session_of(client)
     server = client.server
-    server.discard(client)
+    client.discard_transaction()
     server.pubsub.leave(client)
-    server.monitors.pop(session, None)
+    server.monitors.remove(session.id)
     server.tracking.stop(session)
-    client.resp, client.name, client.follows, client.asks = 2, b"", False, False
-    session.monitors = False
+    client.resp, client.name, client.is_readonly = 2, b"", False
+    session.is_monitor = False
     session.mutes, session.mutes_next = 0, False
-    client.be(server.acl.everyone)
-    client.look()
-    server.look()
+    client.authenticate_as(server.acl.everyone)
+    client.update_guards()
+    server.update_guards()
     return "RESET"
 
 

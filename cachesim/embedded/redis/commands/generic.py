@@ -15,7 +15,7 @@ from cachesim.embedded.redis.commands.common.scan import cursor_of, hashed, page
 from cachesim.embedded.redis.commands.common.unsupported import not_supported
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.session import Session
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.dump import dumped, restored
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, copied, encoding_of, integer
@@ -156,7 +156,7 @@ def _expire(client: Client, arguments: list[bytes], unit: bytes, name: str) -> A
     if b"lt" in flags and present is not None and moment >= present:
         return 0
     executor = client.server.executor
-    if is_past(client, moment) and not client.obeyed:
+    if is_past(client, moment) and not client.is_replaying:
         store.remove(key)
         executor.effects = [[b"DEL", key]]
     else:

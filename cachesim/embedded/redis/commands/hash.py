@@ -6,7 +6,7 @@ from typing import cast
 
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LOWEST,

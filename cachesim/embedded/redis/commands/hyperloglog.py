@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cachesim.embedded.redis.commands.common.by_fakeredis import plain
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 
 _PLAIN = (
     "pfadd",  # key [element...]

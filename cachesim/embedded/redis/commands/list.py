@@ -11,7 +11,7 @@ from cachesim.embedded.redis.commands.common.blocking import (
 )
 from cachesim.embedded.redis.commands.common.by_fakeredis import plain
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer
 from cachesim.protocols.resp import NULL_ARRAY, Error
 

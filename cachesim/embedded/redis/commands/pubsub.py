@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.connections.pubsub import Listeners
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.connections.pubsub import Subscribers
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Error, Push, Raw, Reply, encode
 
 
-def _kinds(client: Client, kind: bytes) -> tuple[Listeners, dict[bytes, None]]:
+def _kinds(client: Client, kind: bytes) -> tuple[Subscribers, dict[bytes, None]]:
     """Return all listeners of a kind of channel, and the channels of that kind of the client."""
     pubsub = client.server.pubsub
     if kind in (b"ssubscribe", b"sunsubscribe"):
@@ -37,7 +37,7 @@ def subscribe(client: Client, arguments: list[bytes]) -> Answer:
     for name in arguments[1:]:
         client.server.pubsub.add(listeners, mine, name, session)
         told.append(Push([kind, name, _count(client, kind)]))
-    client.look()
+    client.update_guards()
     return Raw(b"".join(encode(push, client.resp) for push in told))
 
 
@@ -52,7 +52,7 @@ def unsubscribe(client: Client, arguments: list[bytes]) -> Answer:
         told.append(Push([kind, name, _count(client, kind)]))
     if not told:
         told.append(Push([kind, None, _count(client, kind)]))
-    client.look()
+    client.update_guards()
     return Raw(b"".join(encode(push, client.resp) for push in told))
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import integer
 from cachesim.embedded.redis.scripting.functions import Functions
-from cachesim.embedded.redis.scripting.scripts import Running, digest_of
+from cachesim.embedded.redis.scripting.running import Running
+from cachesim.embedded.redis.scripting.scripts import digest_of
 from cachesim.protocols.resp import Error, Pairs, Reply
 
 
@@ -15,7 +16,7 @@ def _evaluate(client: Client, arguments: list[bytes], text: bytes) -> Answer:
     keys, argv = _split(arguments, "ERR value is not an integer or out of range")
     reads = arguments[0][-3:].lower() == b"_ro"
     scripts = client.server.scripts
-    return scripts.start(
+    return client.server.script_runner.start(
         client, arguments, lambda running: scripts.run(running, text, keys, argv, reads=reads)
     )
 
@@ -52,7 +53,9 @@ def script_load(client: Client, arguments: list[bytes]) -> Answer:
     scripts = client.server.scripts
     if digest_of(arguments[2]) in scripts.known:
         return digest_of(arguments[2])
-    return scripts.start(client, arguments, lambda _: scripts.load(arguments[2]))
+    return client.server.script_runner.start(
+        client, arguments, lambda _: scripts.load(arguments[2])
+    )
 
 
 def script_exists(client: Client, arguments: list[bytes]) -> Answer:
@@ -72,13 +75,13 @@ def script_flush(client: Client, arguments: list[bytes]) -> Answer:
 
 def script_kill(client: Client, arguments: list[bytes]) -> Answer:
     """SCRIPT KILL."""
-    client.server.scripts.kill(function=False)
+    client.server.script_runner.kill(function=False)
     return "OK"
 
 
 def function_kill(client: Client, arguments: list[bytes]) -> Answer:
     """FUNCTION KILL."""
-    client.server.scripts.kill(function=True)
+    client.server.script_runner.kill(function=True)
     return "OK"
 
 
@@ -98,15 +101,15 @@ def function_load(client: Client, arguments: list[bytes]) -> Answer:
         replaces = True
     server = client.server
     functions, code = server.functions, arguments[-1]
-    if client.obeyed:
-        return functions.keep(code)
+    if client.is_replaying:
+        return functions.restore(code)
 
     async def load(_: Running) -> Reply:
         name = await functions.load(code, replaces=replaces)
         server.executor.effects = [arguments]
         return name
 
-    return server.scripts.start(client, arguments, load)
+    return server.script_runner.start(client, arguments, load)
 
 
 def function_delete(client: Client, arguments: list[bytes]) -> Answer:
@@ -143,25 +146,25 @@ def function_list(client: Client, arguments: list[bytes]) -> Answer:
     functions = client.server.functions
 
     async def look(_: Running) -> Reply:
-        await functions.look()
-        return functions.told(pattern, with_code=with_code)
+        await functions.inspect()
+        return functions.listing(pattern, with_code=with_code)
 
-    if functions.are_known:
-        return functions.told(pattern, with_code=with_code)
-    return client.server.scripts.start(client, arguments, look)
+    if functions.are_inspected:
+        return functions.listing(pattern, with_code=with_code)
+    return client.server.script_runner.start(client, arguments, look)
 
 
 def function_stats(client: Client, arguments: list[bytes]) -> Answer:
     """FUNCTION STATS."""
     server = client.server
-    running = server.scripts.running
-    if running is None and not server.functions.are_known:
+    running = server.script_runner.running
+    if running is None and not server.functions.are_inspected:
 
         async def look(_: Running) -> Reply:
-            await server.functions.look()
+            await server.functions.inspect()
             return _stats(server.functions, None)
 
-        return server.scripts.start(client, arguments, look)
+        return server.script_runner.start(client, arguments, look)
     if running is not None and not running.is_function:
         raise Error(running.busy)
     return _stats(server.functions, running)
@@ -189,13 +192,13 @@ def fcall(client: Client, arguments: list[bytes]) -> Answer:
     functions = client.server.functions
 
     async def call(running: Running) -> Reply:
-        await functions.look()
+        await functions.inspect()
         functions.find(arguments[1])
         keys, argv = _split(arguments, "ERR Bad number of keys provided")
         reads = arguments[0][-3:].lower() == b"_ro"
         return await functions.call(running, arguments[1], keys, argv, reads=reads)
 
-    return client.server.scripts.start(client, arguments, call)
+    return client.server.script_runner.start(client, arguments, call)
 
 
 HANDLERS: Mapping[str, Handler] = {

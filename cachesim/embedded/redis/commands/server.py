@@ -11,7 +11,7 @@ from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.commands.common.unsupported import not_supported
 from cachesim.embedded.redis.commands.generic import restore
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
@@ -80,12 +80,12 @@ def swapdb(client: Client, arguments: list[bytes]) -> Answer:
 def role(client: Client, arguments: list[bytes]) -> Answer:
     """ROLE."""
     server = client.server
-    following = server.following
-    if following is not None:
-        primary = following.primary
-        offset = server.stream.offset if following.is_up else -1
+    link = server.replica_link
+    if link is not None:
+        primary = link.primary
+        offset = server.stream.offset if link.is_up else -1
         host = primary.host.encode()
-        return [b"slave", host, primary.port, following.state.encode(), offset]
+        return [b"slave", host, primary.port, link.state.encode(), offset]
     replicas: list[Reply] = [
         [replica.host.encode(), b"%d" % replica.port, b"%d" % replica.acknowledged]
         for replica in server.replicas
@@ -118,7 +118,7 @@ def psync(client: Client, arguments: list[bytes]) -> Answer:
     """PSYNC replicationid offset."""
     server = client.server
     session = session_of(client)
-    if server.following is not None and not server.following.is_up:
+    if server.replica_link is not None and not server.replica_link.is_up:
         raise Error("NOMASTERLINK Can't SYNC while not connected with my master")
     history = arguments[1].decode(errors="replace")
     server.replicas.sync(session, history, integer(arguments[2]) - 1)
@@ -200,8 +200,8 @@ def monitor(client: Client, arguments: list[bytes]) -> Answer:
     session = session_of(client)
     if not client.may_block:
         raise Error("ERR MONITOR isn't allowed for DENY BLOCKING client")
-    session.monitors = True
-    client.server.monitors[session] = None
+    session.is_monitor = True
+    client.server.monitors.add(session.id, session.send)
     return "OK"
 
 
@@ -210,9 +210,9 @@ def monitor(client: Client, arguments: list[bytes]) -> Answer:
 
 def bgrewriteaof(client: Client, arguments: list[bytes]) -> Answer:
     """BGREWRITEAOF."""
-    if client.server.is_rewriting:
+    if client.server.aof_rewrite.is_running:
         raise Error("ERR Background append only file rewriting already in progress")
-    client.server.rewrite_aof()
+    client.server.aof_rewrite.start()
     return "Background append only file rewriting started"
 
 

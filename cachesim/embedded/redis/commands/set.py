@@ -10,7 +10,7 @@ from cachesim.embedded.redis.commands.common.by_fakeredis import (
 )
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, integer
 from cachesim.protocols.resp import Error, Reply, Unordered
 

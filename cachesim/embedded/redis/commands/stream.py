@@ -7,7 +7,7 @@ from cachesim.embedded.redis.commands.common.blocking import answer_or_wait
 from cachesim.embedded.redis.commands.common.by_fakeredis import plain
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.streams import last_id, set_stream_id
 from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, WRONG_TYPE, integer
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply

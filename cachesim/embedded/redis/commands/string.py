@@ -9,7 +9,7 @@ from cachesim.embedded.redis.commands.common.expiry import (
     positive_moment_of,
 )
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LONGEST_STRING,

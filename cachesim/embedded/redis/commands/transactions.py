@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
 
 
@@ -20,7 +20,7 @@ def discard(client: Client, arguments: list[bytes]) -> Answer:
     """DISCARD."""
     if client.transaction is None:
         raise Error("ERR DISCARD without MULTI")
-    client.server.discard(client)
+    client.discard_transaction()
     return "OK"
 
 
@@ -30,13 +30,13 @@ def exec_(client: Client, arguments: list[bytes]) -> Answer:
     if transaction is None:
         raise Error("ERR EXEC without MULTI")
     failed = client.watch_failed
-    server.discard(client)
+    client.discard_transaction()
     if transaction.broken:
         raise Error("EXECABORT Transaction discarded because of previous errors.")
     if failed:
         return NULL_ARRAY
     may_block, client.may_block = client.may_block, False
-    is_outermost = server.executor.begin_together()
+    is_outermost = server.executor.begin_batch()
     queue = iter(transaction.queue)
     answers: list[Answer] = []
 
@@ -44,13 +44,13 @@ def exec_(client: Client, arguments: list[bytes]) -> Answer:
         """Run the rest of the queue. Return NO_REPLY if a script has begun: it calls this again."""
         for entry, queued in queue:
             answer = server.executor.call(client, entry, queued)
-            if (script := server.scripts.running) is not None:
+            if (script := server.script_runner.running) is not None:
                 script.done = script_is_done
                 return NO_REPLY
             answers.append(answer)
         client.may_block = may_block
         if is_outermost:
-            server.executor.end_together(client)
+            server.executor.end_batch(client)
         return cast(Reply, [answer for answer in answers if answer is not NO_REPLY])
 
     def script_is_done(answer: Answer) -> None:
@@ -69,14 +69,13 @@ def watch(client: Client, arguments: list[bytes]) -> Answer:
     if client.watch_failed:
         return "OK"
     for key in arguments[1:]:
-        client.watched.add(key)
-        client.server.watchers.setdefault(key, {})[client] = None
+        client.server.watched_keys.add(client, key)
     return "OK"
 
 
 def unwatch(client: Client, arguments: list[bytes]) -> Answer:
     """UNWATCH."""
-    client.server.unwatch(client)
+    client.server.watched_keys.remove(client)
     return "OK"
 
 

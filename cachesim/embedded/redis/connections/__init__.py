@@ -1,1 +1,1 @@
-"""Clients: sessions, blocked clients, subscriptions, tracking."""
+"""Clients of a node: connections, and what Redis keeps for each of them."""

@@ -1,38 +1,36 @@
-"""Clients that wait for keys, replicas or time."""
+"""Blocked clients: those that wait for keys, for replicas, or until a time."""
 
 from asyncio import TimerHandle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.connections.client import Answer
-
-if TYPE_CHECKING:
-    from cachesim.embedded.redis.connections.session import Session
+from cachesim.protocols.resp import Error
 
 
 @dataclass(eq=False)
 class Blocked:
-    """A request that is not answered yet.
+    """A client that is blocked by a request.
 
     Attributes:
-        keys: those whose change may let it be answered.
-        retry: gives the answer, or None while there is none.
-        timed_out: gives the answer when time is up.
+        keys: the keys whose change may end the wait; none if it waits for replicas.
+        retry: answers the request if that is possible now.
+        unblock: answers with an error; with None as if the time were up.
+        disconnect: answers with an error, and closes the connection.
+        timer: ends the wait; None if it has no end.
     """
 
-    session: "Session"
     keys: tuple[bytes, ...]
-    retry: Callable[[], Answer]
-    timed_out: Callable[[], Answer]
+    retry: Callable[[], None]
+    unblock: Callable[[Error | None], None]
+    disconnect: Callable[[Error], None]
     timer: TimerHandle | None = None
 
 
-class Waiting:
-    """All that are blocked, by key, in the order in which they came.
+class BlockedClients:
+    """All blocked clients by key, in the order in which they came.
 
     Args:
-        may_serve: whether it is time for them: not within a script.
+        may_serve: whether they may be answered now; not while a script runs.
     """
 
     def __init__(self, may_serve: Callable[[], bool]) -> None:
@@ -42,13 +40,13 @@ class Waiting:
         self._ready: dict[bytes, None] = {}
 
     def add(self, blocked: Blocked) -> None:
-        """Let one wait."""
+        """Add a client."""
         self.everyone[blocked] = None
         for key in blocked.keys:
             self._by_key.setdefault(key, {})[blocked] = None
 
     def remove(self, blocked: Blocked) -> None:
-        """Let one wait no longer. Repeating it is harmless."""
+        """Remove a client. Repeating it is harmless."""
         self.everyone.pop(blocked, None)
         if blocked.timer is not None:
             blocked.timer.cancel()
@@ -60,7 +58,7 @@ class Waiting:
 
     @property
     def keys(self) -> Iterable[bytes]:
-        """Those that anybody waits for."""
+        """The keys that clients wait for."""
         return self._by_key.keys()
 
     def changed(self, keys: Iterable[bytes]) -> None:
@@ -70,10 +68,21 @@ class Waiting:
                 self._ready[key] = None
 
     def serve(self) -> None:
-        """Answer those whose keys have changed, as far as they can be."""
+        """Answer the clients whose keys have changed, as far as that is possible."""
         while self._ready and self._may_serve():
             key = next(iter(self._ready))
             del self._ready[key]
             for blocked in list(self._by_key.get(key, ())):
                 if blocked in self.everyone:
-                    blocked.session.try_again(blocked)
+                    blocked.retry()
+
+    def replicas_acknowledged(self) -> None:
+        """Answer the clients that wait for replicas, as far as that is possible."""
+        for blocked in list(self.everyone):
+            if not blocked.keys:
+                blocked.retry()
+
+    def disconnect_all(self, error: Error) -> None:
+        """Answer all clients with an error, and close their connections."""
+        for blocked in list(self.everyone):
+            blocked.disconnect(error)

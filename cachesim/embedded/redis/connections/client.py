@@ -1,4 +1,4 @@
-"""Who gives commands: a connection, a script, the primary whose stream is followed."""
+"""A client: a connection, a script, or the primary whose stream a replica repeats."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -8,7 +8,7 @@ from cachesim.protocols.resp import Error, Push, Reply
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.dispatch.acl import User
-    from cachesim.embedded.redis.dispatch.executor import Entry
+    from cachesim.embedded.redis.dispatch.entry import Entry
     from cachesim.embedded.redis.server import Server
 
 
@@ -18,17 +18,17 @@ class _NoReply:
 
 
 NO_REPLY: Final = _NoReply()
-"""What a command gives that answers nothing, or later."""
+"""The answer of a command that is answered later, or not at all."""
 Answer = Reply | _NoReply
 
 
 @dataclass
 class Transaction:
-    """What was queued since MULTI.
+    """The requests that were queued since MULTI.
 
     Attributes:
         bits: the flags of all queued commands.
-        broken: whether a command could not be queued, so that EXEC will refuse.
+        broken: whether a request could not be queued, so that EXEC fails.
     """
 
     queue: list[tuple["Entry", list[bytes]]] = field(default_factory=list)
@@ -37,32 +37,39 @@ class Transaction:
 
 
 class Client:
-    """One that gives commands. `Session` is the one that has a connection.
+    """The state of a client. `Session` is a client with a connection.
 
     Attributes:
-        user: None until it has authenticated.
-        allowed: the commands that it may run without a look at its user's permissions.
-        attention: flags of commands which need a look before they run, because of what this
-            client does; see `Executor`.
-        resp: the version of the protocol.
-        obeyed: whether it may do what clients may not, as it repeats what was done elsewhere.
+        user: the ACL user; None before authentication.
+        allowed: the commands that the user may run with any keys and channels.
+        guarded_flags: the flags of commands that are checked before they run, because of the state
+            of this client; see `guards`.
+        resp: the version of the protocol, 2 or 3.
+        address: `host:port`; empty without a connection.
+        is_replaying: whether it repeats requests that were run elsewhere or before, which may do
+            what clients may not.
+        is_readonly: whether READONLY was sent, so that a replica serves reads.
         may_block: whether a command may answer later.
-        follows: whether READONLY was sent, so that a replica answers.
-        asks: whether ASKING was the last command.
+        in_script: whether it runs the commands of a script.
+        watched: the keys that it watches.
+        watch_failed: whether one of these has changed, so that EXEC fails.
+        written_offset: the offset in the replication stream after its last write.
     """
 
-    def __init__(self, server: "Server", user: "User | None", *, obeyed: bool = False) -> None:
+    def __init__(
+        self, server: "Server", user: "User | None", *, is_replaying: bool = False
+    ) -> None:
         self.server = server
         self.store = server.store
-        self.attention = 0
-        self.be(user)
+        self.guarded_flags = 0
+        self.authenticate_as(user)
         self.resp = 2
         self.id = 0
         self.name = b""
-        self.obeyed = obeyed
+        self.address = ""
+        self.is_replaying = is_replaying
+        self.is_readonly = False
         self.may_block = False
-        self.follows = False
-        self.asks = False
         self.in_script = False
         self.transaction: Transaction | None = None
         self.watched: set[bytes] = set()
@@ -72,50 +79,50 @@ class Client:
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
 
-    def be(self, user: "User | None") -> None:
-        """Become a user."""
+    def authenticate_as(self, user: "User | None") -> None:
+        """Make it a user's client, or one that has to authenticate."""
         self.user = user
         self.allowed: frozenset[Command] = frozenset() if user is None else user.allowed
 
-    def look(self) -> None:
-        """Work out which commands need a look."""
+    def update_guards(self) -> None:
+        """Set `guarded_flags`: all commands in a transaction or with subscriptions."""
         busy = self.transaction is not None or self.subscriptions
-        self.attention = ANY if busy else 0
+        self.guarded_flags = ANY if busy else 0
 
     def begin_transaction(self) -> None:
-        """Queue what comes from now on."""
+        """Queue requests from now on (MULTI)."""
         self.transaction = Transaction()
-        self.look()
+        self.update_guards()
 
-    def end_transaction(self) -> Transaction | None:
-        """Queue no more; gives what was queued."""
-        transaction, self.transaction = self.transaction, None
-        self.look()
-        return transaction
+    def discard_transaction(self) -> None:
+        """Forget the queued requests, and watch no keys any more."""
+        self.transaction = None
+        self.update_guards()
+        self.server.watched_keys.remove(self)
 
     @property
     def subscriptions(self) -> int:
-        """How many channels and patterns it has subscribed to."""
+        """The number of channels and patterns that it has subscribed to."""
         return len(self.channels) + len(self.patterns)
 
     def push(self, message: Push) -> None:
-        """Tell it something that it did not ask for."""
+        """Send a message that is no answer."""
 
     def postpone(self) -> bool:
-        """Keep a request for later; whether that is possible."""
+        """Keep the present request for later; return whether that is possible."""
         return False
 
     def wait_for_script(self) -> None:
-        """Take the answer to the present command later, by `answer`.
+        """Take the answer to the present request later, by `answer`.
 
         Raises:
-            Error: it can't.
+            Error: it can't wait.
         """
         raise Error("ERR This Redis command is not allowed here")
 
     def answer(self, answer: Answer) -> None:
-        """Take what was waited for."""
+        """Send the answer of a script; see `wait_for_script`."""
 
     def describe(self) -> str:
-        """It as a line of CLIENT LIST."""
+        """Return its line of CLIENT LIST."""
         return ""

@@ -1,66 +1,90 @@
-"""Who listens to which channels of a node."""
+"""Publish and subscribe: the channels and patterns of a node, and who has subscribed to them."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
-from cachesim.embedded.redis.connections.client import Client
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Push
 
-Listeners = dict[bytes, dict[Client, None]]
+
+class Subscriber(Protocol):
+    """A client with its subscriptions."""
+
+    channels: dict[bytes, None]
+    patterns: dict[bytes, None]
+    shard_channels: dict[bytes, None]
+
+    def push(self, message: Push) -> None:
+        """Send a message."""
+        ...
+
+
+Subscribers = dict[bytes, dict[Subscriber, None]]
 
 
 class PubSub:
-    """Channels, patterns and the channels of sharded pub/sub with their listeners, in order."""
+    """Channels, patterns and shard channels with their subscribers, in order."""
 
     def __init__(self) -> None:
-        self.channels: Listeners = {}
-        self.patterns: Listeners = {}
-        self.shard_channels: Listeners = {}
+        self.channels: Subscribers = {}
+        self.patterns: Subscribers = {}
+        self.shard_channels: Subscribers = {}
 
-    def add(self, listeners: Listeners, mine: dict[bytes, None], name: bytes, who: Client) -> None:
-        """Let a client listen."""
+    def add(
+        self, subscribers: Subscribers, mine: dict[bytes, None], name: bytes, client: Subscriber
+    ) -> None:
+        """Subscribe a client.
+
+        Args:
+            subscribers: of this node: `channels`, `patterns` or `shard_channels`.
+            mine: the client's own subscriptions of that kind.
+        """
         mine[name] = None
-        listeners.setdefault(name, {})[who] = None
+        subscribers.setdefault(name, {})[client] = None
 
     def remove(
-        self, listeners: Listeners, mine: dict[bytes, None], name: bytes, who: Client
+        self, subscribers: Subscribers, mine: dict[bytes, None], name: bytes, client: Subscriber
     ) -> None:
-        """Let a client no longer listen. Repeating it is harmless."""
+        """Unsubscribe a client; see `add`. Repeating it is harmless."""
         mine.pop(name, None)
-        if (present := listeners.get(name)) is not None:
-            present.pop(who, None)
+        if (present := subscribers.get(name)) is not None:
+            present.pop(client, None)
             if not present:
-                del listeners[name]
+                del subscribers[name]
 
-    def leave(self, who: Client) -> None:
-        """Let a client listen to nothing."""
-        for listeners, mine in (
-            (self.channels, who.channels),
-            (self.patterns, who.patterns),
-            (self.shard_channels, who.shard_channels),
+    def leave(self, client: Subscriber) -> None:
+        """Unsubscribe a client from everything."""
+        for subscribers, mine in (
+            (self.channels, client.channels),
+            (self.patterns, client.patterns),
+            (self.shard_channels, client.shard_channels),
         ):
             for name in list(mine):
-                self.remove(listeners, mine, name, who)
+                self.remove(subscribers, mine, name, client)
 
     def publish(self, channel: bytes, message: bytes) -> int:
-        """Tell the listeners of a channel, and those of patterns that match it."""
-        told = 0
-        if (listeners := self.channels.get(channel)) is not None:
-            told += _tell(listeners, Push([b"message", channel, message]))
+        """Send a message to the subscribers of a channel and of matching patterns.
+
+        Returns:
+            The number of messages sent.
+        """
+        sent = 0
+        if (subscribers := self.channels.get(channel)) is not None:
+            sent += _send(subscribers, Push([b"message", channel, message]))
         for pattern, others in list(self.patterns.items()):
             if matcher(pattern)(channel):
-                told += _tell(others, Push([b"pmessage", pattern, channel, message]))
-        return told
+                sent += _send(others, Push([b"pmessage", pattern, channel, message]))
+        return sent
 
     def publish_in_shard(self, channel: bytes, message: bytes) -> int:
-        """Tell the listeners of a channel of sharded pub/sub."""
-        listeners = self.shard_channels.get(channel, {})
-        return _tell(listeners, Push([b"smessage", channel, message]))
+        """Send a message to the subscribers of a shard channel; return their number."""
+        subscribers = self.shard_channels.get(channel, {})
+        return _send(subscribers, Push([b"smessage", channel, message]))
 
 
-def _tell(listeners: Iterable[Client], message: Push) -> int:
-    told = 0
-    for listener in list(listeners):
-        listener.push(message)
-        told += 1
-    return told
+def _send(subscribers: Iterable[Subscriber], message: Push) -> int:
+    sent = 0
+    for subscriber in list(subscribers):
+        subscriber.push(message)
+        sent += 1
+    return sent

@@ -1,4 +1,4 @@
-"""A client's connection: bytes in, replies out, and the order of both."""
+"""A connection: bytes in, replies out, and the order of both."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,15 +22,25 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
 _LIMITS = Limits()
-_PUSH_LIMIT = 32 << 20  # bytes that may wait for one who does not read what it listens to
+_PUSH_LIMIT = 32 << 20  # bytes that may wait to be sent to a client that gets messages
+_MOST = 500  # requests that are parsed at once
+_CHUNK = 64 * 1024  # bytes of replies that are sent at once
 
 
 class Session(Client, asyncio.Protocol):
     """A client with a connection.
 
     Attributes:
-        address: where it comes from, as CLIENT LIST tells it.
-        replica: what it is to replication, if it has asked to follow.
+        local_address: `host:port` that it has connected to.
+        created: when it was opened, by the node's clock.
+        blocked: what it waits for, if a request has blocked it.
+        is_postponed: whether its next request has to wait: CLIENT PAUSE, or a script that runs.
+        is_closing: whether it serves no more requests.
+        mutes: the number of replies to leave out; -1 for all (CLIENT REPLY).
+        mutes_next: whether to leave out the reply to the next request.
+        is_monitor: whether it has sent MONITOR.
+        is_replica: whether it has asked for the replication stream.
+        tracking: its options of CLIENT TRACKING, if that is on.
     """
 
     transport: asyncio.Transport
@@ -39,66 +49,65 @@ class Session(Client, asyncio.Protocol):
         self._parser = RequestParser(UNAUTHENTICATED)
         super().__init__(server, server.acl.everyone)
         self.may_block = True
-        self.address = self.local_address = ""
-        self.created = self.last_used = server.clock()
-        self.last_command = "NULL"
+        self.local_address = ""
+        self.created = server.clock()
         self.blocked: Blocked | None = None
         self.is_postponed = False
         self.is_closing = False
-        self.mutes: int = 0  # replies to leave out; -1 for all
+        self.mutes = 0
         self.mutes_next = False
-        self.monitors = False
+        self.is_monitor = False
         self.is_replica = False
         self.tracking: Tracked | None = None
         self._backlog: list[list[bytes]] = []
         self._out: list[bytes] = []
-        self._is_pumping = False
-        self._is_stalled = False
-        self._is_behind = False  # it waits for its turn
+        self._is_processing = False
+        self._is_stalled = False  # the client does not read its replies
+        self._awaits_turn = False
 
-    def be(self, user: "User | None") -> None:
-        """See `Client.be`."""
-        super().be(user)
+    def authenticate_as(self, user: "User | None") -> None:
+        """See `Client.authenticate_as`."""
+        super().authenticate_as(user)
         self._parser.limits = UNAUTHENTICATED if user is None else _LIMITS
 
-    # --- asyncio's side -----------------------------------------------------------------------
+    # --- asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve the client."""
+        """Start to serve the client."""
         self.transport = cast(asyncio.Transport, transport)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.address, self.local_address = _shown(peer), _shown(own)
-        self.server.join(self)
+        self.server.clients.join(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client has sent."""
+        """Run the requests that have arrived."""
         self.server.stats.net_input += len(data)
         self._parser.feed(data)
-        if not self._is_behind:
-            self.pump()
+        if not self._awaits_turn:
+            self.process_requests()
 
     def pause_writing(self) -> None:
-        """The client does not read: take nothing more from it."""
+        """Read no more requests: the client does not read its replies."""
         if not self.is_replica:
             self._is_stalled = True
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Read requests again."""
         if not self.is_replica:
             self._is_stalled = False
-            self._fall_behind()
+            self._yield_turn()
 
     def eof_received(self) -> None:
-        """The client has said all; as Redis, the connection is closed."""
+        """Close the connection, as Redis does when a client has closed its half."""
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client."""
         self.is_closing = True
         if self.blocked is not None:
-            self.server.waiting.remove(self.blocked)
+            self.server.blocked_clients.remove(self.blocked)
             self.blocked = None
-        self.server.leave(self)
+        self.server.clients.leave(self)
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -107,19 +116,19 @@ class Session(Client, asyncio.Protocol):
         """Whether further requests have to wait."""
         return self.blocked is not None or self.is_postponed or self.is_closing or self._is_stalled
 
-    def pump(self, until: float | None = None) -> None:
-        """Run the requests that have come, as far as they may run now.
+    def process_requests(self, until: float | None = None) -> None:
+        """Run the requests that have arrived, as far as they may run now.
 
         Args:
-            until: when it is others' turn.
+            until: when the turn of this client ends, by `Turns.now`.
         """
-        if self._is_pumping:
+        if self._is_processing:
             return
         server = self.server
-        server.begin()
+        server.update_time()
         now = server.turns.now
         execute = server.executor.execute
-        self._is_pumping = True
+        self._is_processing = True
         size = 0
         try:
             while not self.waits:
@@ -138,7 +147,7 @@ class Session(Client, asyncio.Protocol):
                         if self.mutes:
                             self._mute()
                         elif type(answer) is bytes and len(answer) > _CHUNK:
-                            # As it is, and no copy of it.
+                            # Sent without a copy.
                             self._out += (b"$%d\r\n" % len(answer), answer, b"\r\n")
                             self.flush()
                         else:
@@ -146,49 +155,49 @@ class Session(Client, asyncio.Protocol):
                             self._out.append(encoded)
                             size += len(encoded)
                             if size > _CHUNK:
-                                # Not more than a client reads: it may ask for much at once.
+                                # So that a client that does not read stalls soon.
                                 self.flush()
                                 size = 0
                     elif self.mutes > 0 and self.blocked is None:
                         self.mutes -= 1
                     if self.mutes_next:
                         self.mutes, self.mutes_next = 1, False
-                    if server.waiting.everyone:
-                        server.waiting.serve()
+                    if server.blocked_clients.everyone:
+                        server.blocked_clients.serve()
                     if self.waits:
                         self._backlog = requests[number + 1 :]
                         break
-                    if number:  # one request at least is for everybody at any time
+                    if number:  # each client may run at least one request
                         if until is None:
                             until = now() + SLICE
                         elif now() >= until:
                             self._backlog = requests[number + 1 :]
-                            self._fall_behind()
+                            self._yield_turn()
                             break
-                if self._is_behind:
+                if self._awaits_turn:
                     break
-            if self._parser.error is not None and not (self.waits or self._is_behind):
+            if self._parser.error is not None and not (self.waits or self._awaits_turn):
                 self._out.append(b"-ERR %b\r\n" % self._parser.error.encode(errors="replace"))
                 self.is_closing = True
         finally:
-            self._is_pumping = False
+            self._is_processing = False
         self.flush()
         if self.is_closing:
             self.transport.close()
 
-    def _fall_behind(self) -> None:
-        """Go on when it is this client's turn, and take nothing more from it before."""
-        if not self._is_behind:
-            self._is_behind = True
+    def _yield_turn(self) -> None:
+        """Stop to read, and go on with the next turn of this client."""
+        if not self._awaits_turn:
+            self._awaits_turn = True
             self.transport.pause_reading()
-            self.server.turns.add(self._catch_up)
+            self.server.turns.add(self._take_turn)
 
-    def _catch_up(self, until: float) -> None:
-        self._is_behind = False
+    def _take_turn(self, until: float) -> None:
+        self._awaits_turn = False
         if self.transport.is_closing():
             return
-        self.pump(until)
-        if not (self._is_behind or self._is_stalled or self.is_closing):
+        self.process_requests(until)
+        if not (self._awaits_turn or self._is_stalled or self.is_closing):
             self.transport.resume_reading()
 
     def _mute(self) -> None:
@@ -196,7 +205,7 @@ class Session(Client, asyncio.Protocol):
             self.mutes -= 1
 
     def flush(self) -> None:
-        """Send what was answered."""
+        """Send the replies so far."""
         if self._out:
             out, self._out = self._out, []
             size = sum(map(len, out))
@@ -207,13 +216,13 @@ class Session(Client, asyncio.Protocol):
                 self.transport.write(piece)
 
     def send(self, data: bytes) -> None:
-        """Send something encoded, after what was answered before."""
+        """Send encoded data after the replies so far."""
         self._out.append(data)
-        if not self._is_pumping:
+        if not self._is_processing:
             self.flush()
 
     def push(self, message: Push) -> None:
-        """Tell the client something that it did not ask for."""
+        """See `Client.push`. The connection is closed if too much waits to be sent."""
         if self.is_closing:
             return
         self.send(encode(message, self.resp))
@@ -224,9 +233,9 @@ class Session(Client, asyncio.Protocol):
             self.abort()
 
     def close(self) -> None:
-        """Close the connection when everything that was answered is sent."""
+        """Close the connection when all replies are sent."""
         self.is_closing = True
-        if not self._is_pumping:
+        if not self._is_processing:
             self.transport.close()
 
     def abort(self) -> None:
@@ -240,7 +249,7 @@ class Session(Client, asyncio.Protocol):
         return True
 
     def become_replica(self) -> None:
-        """Take the stream from now on, however slowly."""
+        """Stay open from now on, however slowly the peer reads."""
         self.is_replica = True
 
     # --- waiting ------------------------------------------------------------------------------
@@ -252,89 +261,95 @@ class Session(Client, asyncio.Protocol):
         timed_out: Callable[[], Answer],
         seconds: float,
     ) -> Answer:
-        """Answer later.
+        """Block the client until a request can be answered.
 
         Args:
-            keys: those whose change may let it be answered.
-            retry: gives the answer, or None while there is none.
-            timed_out: gives the answer when time is up.
-            seconds: until then; 0 for ever.
+            keys: the keys whose change may end the wait; none to wait for replicas.
+            retry: returns the answer, or None if there is none yet.
+            timed_out: returns the answer when the time is up.
+            seconds: the longest wait; 0 for no limit.
         """
-        self.blocked = Blocked(self, keys, retry, timed_out)
+        blocked = self.blocked = Blocked(
+            keys,
+            retry=lambda: self._retry(retry),
+            unblock=lambda error: self.unblock(timed_out() if error is None else error),
+            disconnect=self._disconnect,
+        )
         if seconds:
-            self.blocked.timer = self.server.loop.call_later(
-                seconds, self._time_is_up, self.blocked
-            )
-        self.server.waiting.add(self.blocked)
+            blocked.timer = self.server.loop.call_later(seconds, self._time_out, blocked)
+        self.server.blocked_clients.add(blocked)
         return NO_REPLY
 
-    def try_again(self, blocked: Blocked) -> None:
-        """See whether there is an answer now."""
+    def _retry(self, retry: Callable[[], Answer]) -> None:
         try:
-            answer = blocked.retry()
+            answer = retry()
         except Error as error:
-            answer = self.server.executor.failed(error)
+            answer = self.server.executor.count_error(error)
         if self.server.store.dirty or self.server.executor.effects is not None:
-            self.server.executor.written(self, [])
+            self.server.executor.propagate(self, [])
         if answer is not None:
             self.unblock(answer)
 
+    def _disconnect(self, error: Error) -> None:
+        self.unblock(error)
+        self.close()
+
     def unblock(self, answer: Answer) -> None:
-        """Answer what was waited with, and go on with the next requests soon."""
+        """Answer the request that blocks the client, and go on with the next requests soon."""
         if self.blocked is None:
             return
-        self.server.waiting.remove(self.blocked)
+        self.server.blocked_clients.remove(self.blocked)
         self.blocked = None
         if self.mutes:
             self._mute()
         else:
             self._out.append(encode(answer, self.resp))  # type: ignore[arg-type]
-        # Not at once: whoever changed the key is not done with it.
-        self.server.loop.call_soon(self.go_on)
+        # Not at once: the command that changed the key has not ended yet.
+        self.server.loop.call_soon(self.resume_requests)
 
     def wait_for_script(self) -> None:
-        """See `Client.wait_for_script`. No key lets it be answered, and nobody may unblock it."""
-        self.blocked = Blocked(self, (), lambda: None, lambda: None)
+        """See `Client.wait_for_script`."""
+        self.blocked = Blocked((), lambda: None, lambda _: None, self._disconnect)
 
     def answer(self, answer: Answer) -> None:
-        """Answer what was waited for with a script; others have their turn before the next one."""
+        """See `Client.answer`. Other clients have their turn before its next request."""
         if self.blocked is None:
-            self.server.leave(self)  # once more: a transaction may have made it subscribe
+            self.server.clients.leave(self)  # again: its transaction may have subscribed
             return
         self.blocked = None
         if self.mutes:
             self._mute()
         else:
             self.send(encode(answer, self.resp))  # type: ignore[arg-type]
-        self.server.scripts.postpone(self)
+        self.server.script_runner.postpone(self)
 
-    def go_on(self) -> None:
-        """Run what has had to wait."""
-        if not (self.transport.is_closing() or self._is_behind):
-            self.pump()
+    def resume_requests(self) -> None:
+        """Run the requests that had to wait."""
+        if not (self.transport.is_closing() or self._awaits_turn):
+            self.process_requests()
 
-    def _time_is_up(self, blocked: Blocked) -> None:
-        if self.server.put_off(self._time_is_up, blocked):
+    def _time_out(self, blocked: Blocked) -> None:
+        if self.server.defer_while_busy(self._time_out, blocked):
             return
         if self.blocked is blocked:
-            self.server.begin()
-            self.unblock(blocked.timed_out())
+            self.server.update_time()
+            blocked.unblock(None)
 
-    # --- what others see ------------------------------------------------------------------------
+    # --- CLIENT LIST ----------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """It as a line of CLIENT LIST."""
-        now = self.server.clock()
+        """See `Client.describe`."""
+        age = int(self.server.clock() - self.created)
         flags = "".join(
             sign
             for sign, is_set in (
                 ("S", self.is_replica),
-                ("O", self.monitors),
+                ("O", self.is_monitor),
                 ("P", bool(self.subscriptions or self.shard_channels)),
                 ("x", self.transaction is not None),
                 ("b", self.blocked is not None),
                 ("d", self.watch_failed),
-                ("r", self.follows),
+                ("r", self.is_readonly),
                 ("t", self.tracking is not None),
             )
             if is_set
@@ -347,8 +362,8 @@ class Session(Client, asyncio.Protocol):
             "laddr": self.local_address,
             "fd": 8 + self.id,
             "name": self.name.decode(errors="replace"),
-            "age": int(now - self.created),
-            "idle": int(now - self.last_used),
+            "age": age,
+            "idle": age,
             "flags": flags or "N",
             "db": 0,
             "sub": len(self.channels),
@@ -366,16 +381,12 @@ class Session(Client, asyncio.Protocol):
             "omem": 0,
             "tot-mem": 22400,
             "events": "r",
-            "cmd": self.last_command,
+            "cmd": "NULL",
             "user": user,
             "redir": -1,
             "resp": self.resp,
         }
         return " ".join(f"{name}={value}" for name, value in fields.items())
-
-
-_MOST = 500  # requests that are taken apart at once
-_CHUNK = 64 * 1024  # bytes of replies that are sent at once
 
 
 def _shown(address: object) -> str:

@@ -1,14 +1,10 @@
-"""Client-side caching: who is to be told when which keys change."""
+"""Client-side caching (CLIENT TRACKING): which clients are told that which keys have changed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
-from cachesim.embedded.redis.connections.client import Client
 from cachesim.protocols.resp import Push, encode
-
-if TYPE_CHECKING:
-    from cachesim.embedded.redis.connections.session import Session
 
 CHANNEL = b"__redis__:invalidate"
 _MOST_KEYS = 1_000_000
@@ -16,13 +12,16 @@ _MOST_KEYS = 1_000_000
 
 @dataclass
 class Tracked:
-    """What a client has asked for.
+    """The options of a client that has tracking on.
 
     Attributes:
         redirect: the id of the client that is told in its place; 0 for itself.
-        prefixes: with `broadcasts`, those of the keys that it wants to hear of.
+        broadcasts: whether it is told of all keys, read or not (BCAST).
+        prefixes: with `broadcasts`, the prefixes of those keys; none for all.
         mode: `optin`, `optout`, or neither.
+        noloop: whether it is not told of its own changes.
         caching: what CLIENT CACHING said about the next command.
+        is_broken: whether the client to redirect to is gone.
     """
 
     redirect: int = 0
@@ -34,31 +33,52 @@ class Tracked:
     is_broken: bool = False
 
 
+class Cacher(Protocol):
+    """A client that caches keys."""
+
+    resp: int
+    channels: dict[bytes, None]
+    tracking: Tracked | None
+
+    def push(self, message: Push) -> None:
+        """Send a message of RESP3."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send encoded data."""
+        ...
+
+
 class Tracking:
-    """All that want to be told."""
+    """All clients that have tracking on.
 
-    def __init__(self) -> None:
-        self.sessions: dict[Session, Tracked] = {}
-        self._readers: dict[bytes, dict[Session, None]] = {}
+    Args:
+        find: returns a client by its id, or None.
+    """
 
-    def start(self, session: "Session", tracked: Tracked) -> None:
-        """Tell a client from now on."""
-        self.sessions[session] = session.tracking = tracked
+    def __init__(self, find: Callable[[int], Cacher | None]) -> None:
+        self._find = find
+        self.clients: dict[Cacher, Tracked] = {}
+        self._readers: dict[bytes, dict[Cacher, None]] = {}
 
-    def stop(self, session: "Session") -> None:
-        """Tell a client no more. Repeating it is harmless."""
-        if self.sessions.pop(session, None) is not None:
-            session.tracking = None
+    def start(self, client: Cacher, tracked: Tracked) -> None:
+        """Turn tracking on for a client."""
+        self.clients[client] = client.tracking = tracked
+
+    def stop(self, client: Cacher) -> None:
+        """Turn tracking off for a client. Repeating it is harmless."""
+        if self.clients.pop(client, None) is not None:
+            client.tracking = None
             self._readers = {
                 key: others
                 for key, readers in self._readers.items()
-                if (others := {reader: None for reader in readers if reader is not session})
+                if (others := {reader: None for reader in readers if reader is not client})
             }
 
-    def read(self, client: Client, keys: Iterable[bytes]) -> None:
-        """A client has read keys."""
-        session = cast("Session", client)
-        tracked = self.sessions.get(session)
+    def read(self, by: object, keys: Iterable[bytes]) -> None:
+        """Note that a client has read keys."""
+        client = cast(Cacher, by)
+        tracked = self.clients.get(client)
         if tracked is None:
             return
         caching, tracked.caching = tracked.caching, None
@@ -68,40 +88,44 @@ class Tracking:
         if tracked.broadcasts or skips:
             return
         for key in keys:
-            self._readers.setdefault(key, {})[session] = None
+            self._readers.setdefault(key, {})[client] = None
         while len(self._readers) > _MOST_KEYS:
             oldest = next(iter(self._readers))
             self.changed([oldest], None)
 
-    def changed(self, keys: Sequence[bytes], by: Client | None) -> None:
-        """Tell those who have read keys, or want to hear of all."""
+    def changed(self, keys: Sequence[bytes], by: object) -> None:
+        """Tell the clients that have read keys, or broadcast, that the keys have changed.
+
+        Args:
+            by: the client that has changed them, or None.
+        """
         for key in dict.fromkeys(keys):
-            for session in self._readers.pop(key, {}):
-                self._tell(session, [key], by)
-        for session, tracked in list(self.sessions.items()):
+            for client in self._readers.pop(key, {}):
+                self._invalidate(client, [key], by)
+        for client, tracked in list(self.clients.items()):
             if tracked.broadcasts:
                 prefixes = tuple(tracked.prefixes) or (b"",)
                 wanted = [key for key in dict.fromkeys(keys) if key.startswith(prefixes)]
                 if wanted:
-                    self._tell(session, wanted, by)
+                    self._invalidate(client, wanted, by)
 
     def flushed(self) -> None:
-        """Tell everybody that all keys are gone."""
+        """Tell all clients that all keys are gone."""
         self._readers.clear()
-        for session in list(self.sessions):
-            self._tell(session, None, None)
+        for client in list(self.clients):
+            self._invalidate(client, None, None)
 
-    def _tell(self, session: "Session", keys: list[bytes] | None, by: Client | None) -> None:
-        tracked = self.sessions.get(session)
-        if tracked is None or (tracked.noloop and by is session):
+    def _invalidate(self, client: Cacher, keys: list[bytes] | None, by: object) -> None:
+        tracked = self.clients.get(client)
+        if tracked is None or (tracked.noloop and by is client):
             return
-        listener = session
+        listener = client
         if tracked.redirect:
-            other = session.server.sessions.get(tracked.redirect)
+            other = self._find(tracked.redirect)
             if other is None:
                 tracked.is_broken = True
-                if session.resp == 3:
-                    session.push(Push([b"tracking-redir-broken", tracked.redirect]))
+                if client.resp == 3:
+                    client.push(Push([b"tracking-redir-broken", tracked.redirect]))
                 return
             listener = other
         if listener.resp == 3:

@@ -1,1 +1,1 @@
-"""The append-only file, the backlog, and both sides of replication."""
+"""Replication and persistence: the stream of changes, the append-only file, primary and replica."""

@@ -1,8 +1,8 @@
-"""The append-only file: the replication stream on disk, and what of it a loss of power keeps.
+"""The append-only file: the replication stream on disk, and how much of it a power loss keeps.
 
-Nothing is really fsynced: the data is worthless after the run, and an fsync would stop everything
-else for as long as the disk takes. A killed node loses nothing that it has written, as the system
-has it then. A loss of power is imitated by cutting the file back; see `AppendOnlyFile.synced`.
+Nothing is really fsynced: the data is worthless after the run, and an fsync would block the loop
+for as long as the disk takes. A killed node loses nothing that it has written, as the system has
+that. A power loss is emulated by truncating the file; see `AppendOnlyFile.synced`.
 """
 
 import os
@@ -14,17 +14,17 @@ from cachesim.aio.turns import Turns
 from cachesim.protocols.resp import Limits, RequestParser
 
 _PIECE = 64 * 1024
-_LARGE = 1 << 20  # bytes that are written at once
+_LARGE = 1 << 20  # bytes that are written at once at most
 _DRAFT = ".draft"
 _EVERYSEC = 1.0  # seconds
 _LIMITS = Limits(bulk=512 * 1024 * 1024, query=1 << 40)
 
 
 class Draft:
-    """A file that is to take the place of another one, when all of it is written.
+    """A file that replaces another one when all of it is written.
 
     Attributes:
-        path: where it is until then.
+        path: its path until then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,30 +32,30 @@ class Draft:
         self._file = path.open("wb")
 
     def write(self, data: bytes) -> None:
-        """Write something."""
+        """Append data."""
         self._file.write(data)
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Close it: it is complete."""
         self._file.close()
 
     def discard(self) -> None:
-        """It is not wanted any more."""
+        """Delete it."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
 
 class AppendOnlyFile:
-    """A file that grows with the stream.
+    """The append-only file of a node.
 
     Args:
-        turns: large pieces are written in these.
+        turns: used to write large pieces.
 
     Attributes:
-        size: bytes, with what is not written yet.
-        base_size: bytes after it was last written anew.
-        loaded: bytes that were read by `load`.
-        synced: bytes that would survive a loss of power; `appendfsync everysec`.
+        size: its size in bytes, with what is not written yet.
+        base_size: its size in bytes after the last rewrite.
+        loaded: bytes that `load` has read.
+        synced: bytes that would survive a power loss, by `appendfsync everysec`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class AppendOnlyFile:
         self._turns = turns
         self._unwritten: deque[memoryview] = deque()
         self._drafts = 0
-        for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # by a process that was killed
+        for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # of a process that was killed
             left.unlink()
         self.size = path.stat().st_size if path.exists() else 0
         self.base_size = self.synced = self.size
@@ -76,7 +76,7 @@ class AppendOnlyFile:
         self._file: int | None = None
 
     def load(self) -> Iterator[list[bytes]]:
-        """The requests in the file. What a loss of power has torn is cut off."""
+        """Yield the requests of the file. An end that a power loss has torn is cut off."""
         if not self._path.exists():
             return
         valid = at = 0
@@ -105,7 +105,7 @@ class AppendOnlyFile:
         self.base_size = self.synced = self.size
 
     def append(self, data: bytes) -> None:
-        """Write what was appended to the stream."""
+        """Append data of the stream."""
         self.size += len(data)
         if self._unwritten or len(data) > _LARGE:
             if not self._unwritten:
@@ -132,23 +132,23 @@ class AppendOnlyFile:
             yield
 
     def tick(self) -> None:
-        """To be called several times a second."""
+        """Sync if that is due. Called several times a second."""
         now = self._clock()
         if now - self._synced_at >= _EVERYSEC:
             self.sync()
 
     def sync(self) -> None:
-        """Let all of it have reached the disk."""
+        """Count all data as fsynced."""
         self._synced_at = self._clock()
         self.synced = self.size
 
     def draft(self) -> Draft:
-        """Begin another file, which may take the place of this one."""
+        """Begin a file that may replace this one."""
         self._drafts += 1
         return Draft(self._path.with_suffix(f"{_DRAFT}{self._drafts}"))
 
     def replace(self, draft: Draft) -> None:
-        """Let a draft take this one's place."""
+        """Replace the file by a draft."""
         self._unwritten.clear()
         self.close()
         draft.end()
@@ -158,7 +158,7 @@ class AppendOnlyFile:
         self.sync()
 
     def close(self) -> None:
-        """Write what is to be written yet, and close the file."""
+        """Write what is not written yet, and close the file."""
         for _ in self._write_rest():
             pass
         if self._file is not None:
@@ -167,7 +167,7 @@ class AppendOnlyFile:
 
 
 def requests_in(path: Path) -> Iterator[list[bytes]]:
-    """The requests in a file, as far as they are whole."""
+    """Yield the complete requests of a file."""
     parser = RequestParser(_LIMITS)
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -176,12 +176,12 @@ def requests_in(path: Path) -> Iterator[list[bytes]]:
 
 
 def truncate(path: Path, size: int) -> None:
-    """Cut a file back to a size, if it is longer."""
+    """Truncate a file to a size in bytes, if it is longer."""
     if path.exists() and path.stat().st_size > size:
         os.truncate(path, size)
 
 
 def _length(arguments: list[bytes]) -> int:
-    """Bytes that a request takes in the stream."""
+    """Return the size of a request in the stream, in bytes."""
     digits = len(str(len(arguments))) + 3
     return digits + sum(len(str(len(word))) + len(word) + 5 for word in arguments)

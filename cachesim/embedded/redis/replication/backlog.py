@@ -1,6 +1,6 @@
-"""The replication stream: what has changed the data, as requests in the order of the changes.
+"""The replication stream and its backlog: all changes of the data, as requests in their order.
 
-A primary appends to it, a replica repeats it byte by byte. Offsets count its bytes, as in Redis.
+A primary appends to it, a replica copies it byte by byte. Offsets count its bytes, as in Redis.
 """
 
 import secrets
@@ -10,27 +10,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from cachesim.protocols.resp import request
 
 NO_ID = "0" * 40
-_PIECE = 64 * 1024  # bytes
+_PIECE = 64 * 1024  # bytes of a piece of the backlog, at least
 _LARGE = 256 * 1024  # bytes of an argument that is not copied
-_MOST = 2 << 20  # bytes that are handed on in one piece
+_MOST = 2 << 20  # bytes that are passed to the sinks in one piece
 
 Sink = Callable[[bytes], None]
 
 
 def new_id() -> str:
-    """An id for a history of changes."""
+    """Return a new id of a history, 40 hex digits."""
     return secrets.token_hex(20)
 
 
 class Stream:
-    """A history of changes, its end kept so that others can go on from where they were.
+    """A history of changes. Its end is kept as a backlog, for partial resyncs.
 
     Attributes:
-        id: of the history.
+        id: the id of the history (`master_replid`).
         offset: bytes since its beginning.
-        former_id: of the history that this one goes on from.
+        former_id: the id of the history that this one continues (`master_replid2`).
         former_end: the first offset that the two do not share; -1 if there is no former one.
-        sinks: what is appended goes there too, when it is flushed.
+        sinks: called with the data that was appended, when it is flushed.
+        is_active: whether a backlog is kept.
+        wants_flush: called when there is data to flush.
     """
 
     def __init__(self, backlog_size: int) -> None:
@@ -41,7 +43,7 @@ class Stream:
         self.sinks: list[Sink] = []
         self.is_active = False
         self._backlog_size = backlog_size
-        # Large pieces, and a last one that grows.
+        # Complete pieces, and a last one that grows.
         self._backlog: deque[bytes] = deque()
         self._tail = bytearray()
         self._kept = 0
@@ -53,7 +55,7 @@ class Stream:
     # --- appending --------------------------------------------------------------------------
 
     def append_requests(self, requests: Iterable[Sequence[bytes]]) -> None:
-        """Append changes."""
+        """Append changes of this node."""
         pending = self._pending
         if not pending and self.wants_flush is not None:
             self.wants_flush()
@@ -71,7 +73,7 @@ class Stream:
                 self._add(request(arguments))
 
     def append(self, data: bytes) -> None:
-        """Append what a primary has sent."""
+        """Append data that the primary has sent."""
         if not self._pending and self.wants_flush is not None:
             self.wants_flush()
         self._add(data)
@@ -82,7 +84,7 @@ class Stream:
         self.offset += len(data)
 
     def flush(self) -> None:
-        """Hand on what was appended."""
+        """Pass the appended data to the backlog and the sinks."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
@@ -105,16 +107,16 @@ class Stream:
         self._cut()
 
     def _cut(self) -> None:
-        """Keep no more than is wanted."""
+        """Drop the oldest pieces that the backlog does not need."""
         backlog = self._backlog
         while backlog and self._kept - len(backlog[0]) >= self._backlog_size:
             self._kept -= len(backlog.popleft())
 
     def select_again(self) -> None:
-        """Begin with a SELECT: somebody who knows nothing is going to follow."""
+        """Append a SELECT before the next change: a replica begins here."""
         self._is_selected = False
 
-    # --- going on ---------------------------------------------------------------------------
+    # --- partial resync -----------------------------------------------------------------------
 
     def activate(self) -> None:
         """Keep a backlog from now on."""
@@ -123,13 +125,13 @@ class Stream:
             self.is_active = True
 
     def resize(self, backlog_size: int) -> None:
-        """Keep another amount."""
+        """Set the size of the backlog, in bytes."""
         self._backlog_size = backlog_size
         self._cut()
 
     @property
     def first_offset(self) -> int:
-        """The offset after which everything is still there; `offset` with nothing there."""
+        """The offset before the backlog; `offset` if the backlog is empty."""
         return self.offset - self._pending_size - self._kept
 
     @property
@@ -138,10 +140,11 @@ class Stream:
         return self._kept
 
     def since(self, id_: str, offset: int) -> bytes | None:
-        """What follows an offset of a history; None if that is another one, or not known any more.
+        """Return the data after an offset; None if the backlog or the history does not have it.
 
         Args:
-            offset: the last one that is known already.
+            id_: the history of the replica that asks.
+            offset: the last offset that the replica has.
         """
         self.flush()
         known = id_ == self.id or (id_ == self.former_id and offset < self.former_end)
@@ -158,27 +161,27 @@ class Stream:
         pieces[-1] = pieces[-1][max(0, -missing) :]
         return b"".join(reversed(pieces))
 
-    # --- new histories ----------------------------------------------------------------------
+    # --- histories ----------------------------------------------------------------------------
 
     def branch(self) -> None:
-        """Begin a history of one's own that goes on from the present one."""
+        """Begin a new history that continues the present one, as a new primary does."""
         self.flush()
         self.former_id, self.former_end = self.id, self.offset + 1
         self.id = new_id()
         self._is_selected = False
 
     def forget_former(self) -> None:
-        """Go on from no other history."""
+        """Forget which history this one continues."""
         self.former_id, self.former_end = NO_ID, -1
 
     def adopt(self, id_: str) -> None:
-        """Go on in the history of another that was found to share one's own."""
+        """Take the history of the primary, which continues the present one."""
         if id_ != self.id:
             self.former_id, self.former_end = self.id, self.offset + 1
             self.id = id_
 
     def restart(self, id_: str, offset: int) -> None:
-        """Be at an offset of another history, of which nothing is known."""
+        """Start at an offset of another history, with an empty backlog."""
         self.flush()
         self.id, self.offset = id_, offset
         self.forget_former()
@@ -189,7 +192,7 @@ class Stream:
 
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
-    """The same in fewer pieces."""
+    """Yield the same data in fewer pieces."""
     begin = size = 0
     for at, piece in enumerate(pieces):
         size += len(piece)

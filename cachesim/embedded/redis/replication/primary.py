@@ -1,4 +1,4 @@
-"""A primary's side of replication: those who follow it."""
+"""A primary's side of replication: its replicas."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,21 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.connections.session import Session
     from cachesim.embedded.redis.server import Server
 
-_OUTPUT_LIMIT = 256 << 20  # bytes that may wait for a replica
+_OUTPUT_LIMIT = 256 << 20  # bytes that may wait to be sent to a replica
+GET_ACK = [b"REPLCONF", b"GETACK", b"*"]
+"""The request in the stream that asks all replicas for an acknowledgement."""
 
 
 @dataclass(eq=False)
 class Replica:
-    """One that follows.
+    """A replica that is connected to this node.
 
     Attributes:
-        state: `wait_bgsave` until there is the data that it has asked for, `send_bulk` until it has
-            that, then `online`; `handshake` before it has asked.
-        acknowledged: the offset that it has told last.
-        acknowledged_at: when that was.
-        sink: what takes the stream to it; None before it has asked for that.
+        state: `handshake` before it has sent PSYNC, `wait_bgsave` while its snapshot is taken,
+            `send_bulk` until it has loaded that, then `online`.
+        acknowledged: the offset that it has acknowledged last.
+        acknowledged_at: when that was, by the node's clock.
+        sink: sends it the stream; None before its place in the stream is known.
     """
 
     session: "Session"
@@ -36,13 +38,13 @@ class Replica:
 
 
 class Replicas:
-    """All that follow a node, in the order in which they came."""
+    """All replicas of a node, in the order in which they came."""
 
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._all: dict[Session, Replica] = {}
         self._pinged_at = server.clock()
-        self._snapshot: list[bytes] | None = None  # of which some is there, while it is made
+        self._snapshot: list[bytes] | None = None  # the pieces so far, while one is taken
 
     def __iter__(self) -> Iterator[Replica]:
         return (replica for replica in self._all.values() if replica.state != "handshake")
@@ -51,16 +53,17 @@ class Replicas:
         return sum(1 for _ in self)
 
     def of(self, session: "Session") -> Replica:
-        """What a connection is to replication, if it is or wants to be a replica."""
+        """Return the replica at the other end of a connection, which becomes one if it was none."""
         if (replica := self._all.get(session)) is None:
             replica = self._all[session] = Replica(session)
         return replica
 
     def sync(self, session: "Session", history: str, offset: int) -> None:
-        """Let a replica go on from an offset, or give it everything.
+        """Send a replica the stream from an offset, or a snapshot if that is not possible.
 
         Args:
-            offset: the last one that it has.
+            history: the id of the history that it has, or `?`.
+            offset: the last offset that it has.
         """
         server, stream, replica = self._server, self._server.stream, self.of(session)
         stream.activate()
@@ -83,23 +86,25 @@ class Replicas:
             replica.state = "wait_bgsave"
             self._prepare()
         replica.acknowledged, replica.acknowledged_at = offset, server.clock()
-        server.look()
+        server.update_guards()
 
     def _attach(self, replica: Replica, state: str) -> None:
-        """Let one have the stream from now on."""
+        """Send a replica the stream from now on."""
         replica.state = state
         replica.sink = partial(self._send, replica.session)
         self._server.stream.sinks.append(replica.sink)
 
     def _prepare(self) -> None:
-        """Make a snapshot for all who wait for one, also those who come meanwhile."""
+        """Take a snapshot for all replicas that wait for one, or ask for one meanwhile."""
         if self._snapshot is None:
             self._snapshot = []
-            self._server.snapshot(self._snapshot.append, partial(self._deliver, self._snapshot))
+            self._server.snapshots.take(
+                self._snapshot.append, partial(self._deliver, self._snapshot)
+            )
 
     def _deliver(self, pieces: list[bytes]) -> None:
         if pieces is not self._snapshot:
-            return  # nobody waits for it any more
+            return  # it was dropped
         self._snapshot = None
         stream = self._server.stream
         head = b"+FULLRESYNC %b %d\r\n$%d\r\n" % (
@@ -119,7 +124,7 @@ class Replicas:
             session.abort()
 
     def acknowledge(self, session: "Session", offset: int) -> None:
-        """A replica says how far it has come."""
+        """Note the offset that a replica acknowledges."""
         replica = self.of(session)
         if replica.sink is None:
             return
@@ -130,19 +135,27 @@ class Replicas:
             self._server.log(
                 f"Synchronization with replica {replica.host}:{replica.port} succeeded"
             )
-        self._server.acknowledged()
+        self._server.blocked_clients.replicas_acknowledged()
 
     def with_offset(self, offset: int) -> int:
-        """How many have come as far as that."""
+        """Return how many replicas have acknowledged an offset."""
         return sum(r.state == "online" and r.acknowledged >= offset for r in self)
 
     def healthy(self, longest_lag: float) -> int:
-        """How many have acknowledged something within some seconds."""
+        """Return how many replicas have acknowledged anything within some seconds."""
         now = self._server.clock()
         return sum(r.state == "online" and now - r.acknowledged_at <= longest_lag for r in self)
 
+    @property
+    def are_enough(self) -> bool:
+        """Whether `min-replicas-to-write` allows writes."""
+        wanted = self._server.settings.number("min-replicas-to-write")
+        if not wanted or self._server.is_replica:
+            return True
+        return self.healthy(self._server.settings.number("min-replicas-max-lag")) >= wanted
+
     def tick(self) -> None:
-        """To be called several times a second."""
+        """Ping the replicas and drop the silent ones. Called several times a second."""
         server, now = self._server, self._server.clock()
         if now - self._pinged_at >= server.settings.number("repl-ping-replica-period"):
             self._pinged_at = now
@@ -155,7 +168,7 @@ class Replicas:
                 replica.session.abort()
 
     def leave(self, session: "Session") -> None:
-        """A connection is gone."""
+        """Forget the replica of a connection that was closed, if it has one."""
         replica = self._all.pop(session, None)
         if replica is not None and replica.state != "handshake":
             if self._server.is_stopped:
@@ -163,13 +176,10 @@ class Replicas:
             if replica.sink is not None:
                 self._server.stream.sinks.remove(replica.sink)
             self._server.log(f"Connection with replica {replica.host}:{replica.port} lost.", "#")
-            self._server.look()
+            self._server.update_guards()
 
     def drop_all(self) -> None:
-        """Close the connections of all, and end what is prepared for them."""
+        """Close the connections of all replicas, and drop the snapshot for them."""
         self._snapshot = None
         for replica in list(self):
             replica.session.abort()
-
-
-GET_ACK = [b"REPLCONF", b"GETACK", b"*"]

@@ -4,9 +4,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, cast
 
-from cachesim.embedded.redis.cluster.gossip import Member
+from cachesim.embedded.redis.cluster.nodes import Member
 from cachesim.embedded.redis.connections.client import Client
-from cachesim.embedded.redis.replication.aof import Draft
+from cachesim.embedded.redis.replication.aof import Draft, requests_in
 from cachesim.protocols.resp import Limits, RequestParser, request
 
 if TYPE_CHECKING:
@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 _LIMITS = Limits(bulk=512 << 20, query=1 << 40)
 _LONGEST_LINE = 64 * 1024
 _RETRY = 1.0  # seconds
+_ACKNOWLEDGE = 1.0  # seconds
 
 
-class _Link(asyncio.Protocol):
-    """The connection to the primary: the handshake, all data if needed, then the stream."""
+class _Connection(asyncio.Protocol):
+    """A connection to the primary: the handshake, all data if needed, then the stream.
+
+    Attributes:
+        state: `handshake`, `sync` while the data is received, `loading`, or `connected`.
+    """
 
     transport: asyncio.Transport
 
-    def __init__(self, following: "Following") -> None:
-        self._following = following
-        self._server = following.server
+    def __init__(self, link: "ReplicaLink") -> None:
+        self._link = link
+        self._server = link.server
         self._head = b""
         self._awaited_oks = 0
         self._payload: Draft | None = None
@@ -33,15 +38,15 @@ class _Link(asyncio.Protocol):
         self._parser = RequestParser(_LIMITS)
         self._raw: list[bytes] = []
         self._transaction: list[list[bytes]] | None = None
-        self._client = Client(self._server, None, obeyed=True)
+        self._client = Client(self._server, None, is_replaying=True)
         self.state = "handshake"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if self._following.is_stopped:  # while it was being connected
+        if self._link.is_stopped:  # while it was being connected
             self.transport.abort()
             return
-        self._following.link = self
+        self._link.connection = self
         server, config = self._server, self._server.config
         me = config.nodes[config.name]
         user = config.replication_user.encode()
@@ -62,15 +67,15 @@ class _Link(asyncio.Protocol):
             server.log(
                 f"Trying a partial resynchronization (request {stream.id}:{stream.offset + 1})."
             )
-        # All at once: one way there and back instead of five.
+        # All at once: one round trip instead of five.
         self.transport.write(b"".join(map(request, [*hello, sync])))
-        server.log(f"MASTER <-> REPLICA sync started: {self._following.primary.name}")
+        server.log(f"MASTER <-> REPLICA sync started: {self._link.primary.name}")
 
     def data_received(self, data: bytes) -> None:
-        if self._server.scripts.defer(self._take_late, data):
+        if self._server.script_runner.defer(self._take_late, data):
             self.transport.pause_reading()
             return
-        self._following.last_heard = self._server.clock()
+        self._link.last_heard = self._server.clock()
         self._server.stats.repl_input += len(data)
         if self.state == "connected":
             self._apply(data)
@@ -93,7 +98,7 @@ class _Link(asyncio.Protocol):
             self.transport.abort()
 
     def _take_late(self, data: bytes) -> None:
-        """Take what has come during a script."""
+        """Handle what has arrived while a script was running."""
         if not self.transport.is_closing():
             self.transport.resume_reading()
             self.data_received(data)
@@ -101,13 +106,13 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         if self._payload is not None and self.state == "sync":
             self._payload.discard()
-        self._following.lost(self)
+        self._link.lost(self)
 
     # --- handshake --------------------------------------------------------------------------
 
     def _take_line(self, line: bytes) -> None:
         server = self._server
-        if not line:  # a primary that prepares the data says that it is alive
+        if not line:  # a primary that takes a snapshot sends empty lines as a sign of life
             return
         if self._awaited_oks:
             self._awaited_oks -= 1
@@ -146,7 +151,7 @@ class _Link(asyncio.Protocol):
         self._take_payload(rest)
 
     def _take_payload(self, data: bytes) -> None:
-        """Collect the data, and keep what follows it until the data is loaded."""
+        """Write the data to a file, and keep what follows it until the data is loaded."""
         payload = self._payload
         if payload is None:
             return
@@ -157,13 +162,30 @@ class _Link(asyncio.Protocol):
         if not self._payload_missing and self.state == "sync":
             self.state = "loading"
             self.transport.pause_reading()
-            self._server.replace_data(payload, *self._resume_at, self._loaded)
+            self._load(payload)
+
+    def _load(self, payload: Draft) -> None:
+        """Replace all data of this node by the primary's."""
+        server = self._server
+        server.log("MASTER <-> REPLICA sync: Loading DB in memory")
+        server.cancel_snapshots()
+        server.clear()
+        server.functions.clear()
+        payload.end()
+
+        def loaded() -> None:
+            server.stream.restart(*self._resume_at)
+            server.aof.replace(payload)
+            server.log("MASTER <-> REPLICA sync: Finished with success")
+            self._loaded()
+
+        server.loader.load(requests_in(payload.path), loaded)
 
     def _loaded(self) -> None:
         self._payload = None
-        if self._following.link is not self or self.transport.is_closing():
+        if self._link.connection is not self or self.transport.is_closing():
             return
-        self._following.last_heard = self._server.clock()
+        self._link.last_heard = self._server.clock()
         self._connected()
         rest, self._head = self._head, b""
         if rest:
@@ -172,7 +194,7 @@ class _Link(asyncio.Protocol):
 
     def _connected(self) -> None:
         self.state = "connected"
-        self._following.down_since = None
+        self._link.down_since = None
         self.acknowledge()
 
     # --- the stream -------------------------------------------------------------------------
@@ -195,16 +217,16 @@ class _Link(asyncio.Protocol):
                 self._transaction = []
             elif name == b"EXEC":
                 for queued in self._transaction or ():
-                    server.repeat(self._client, queued)
+                    server.executor.replay(self._client, queued)
                 self._transaction = None
             elif name == b"REPLCONF":
                 asked = True
             elif self._transaction is not None:
                 self._transaction.append(arguments)
             else:
-                server.repeat(self._client, arguments)
+                server.executor.replay(self._client, arguments)
         if self._transaction is None:
-            # All but the beginning of the next request, which has come with the end of the last.
+            # All but the beginning of the next request, which came with the end of the last one.
             raw, left = self._raw, self._parser.buffered
             last = raw.pop()
             for piece in raw:
@@ -216,57 +238,62 @@ class _Link(asyncio.Protocol):
         server.stream.flush()
 
     def acknowledge(self) -> None:
-        """Tell the primary how far this replica has come."""
+        """Acknowledge to the primary the offset that this replica has reached."""
         offset = b"%d" % self._server.stream.offset
         self.transport.write(request([b"REPLCONF", b"ACK", offset]))
 
 
-class Following:
-    """Follows a primary: connects again and again, until `stop`.
+class ReplicaLink:
+    """A replica's link to its primary: connects, and connects again, until `stop`.
 
     Attributes:
-        link: the connection, while there is one.
-        down_since: since when the data is not kept up to date.
-        last_heard: when anything came from the primary.
-        is_stopped: whether another node, or none, is followed now.
+        connection: the connection, while there is one.
+        down_since: since when the data is not kept up to date, by the node's clock; None while it
+            is.
+        last_heard: when anything came from the primary, by the node's clock.
+        is_stopped: whether the node replicates another primary, or none, now.
     """
 
     def __init__(self, server: "Server", primary: Member) -> None:
         self.server = server
         self.primary = primary
-        self.link: _Link | None = None
+        self.connection: _Connection | None = None
         self.down_since: float | None = server.clock()
         self.last_heard = server.clock()
         self._task: asyncio.Task[None] | None = None
         self._tried_at = float("-inf")
+        self._acknowledged_at = server.clock()
         self.is_stopped = False
 
     @property
     def state(self) -> str:
-        """As ROLE tells it."""
-        if self.link is not None:
-            return "sync" if self.link.state == "loading" else self.link.state
+        """Its state as ROLE reports it."""
+        if self.connection is not None:
+            return "sync" if self.connection.state == "loading" else self.connection.state
         return "connecting" if self._task is not None else "connect"
 
     @property
     def is_up(self) -> bool:
-        """Whether the stream is followed."""
+        """Whether the data is kept up to date."""
         return self.state == "connected"
 
     def tick(self) -> None:
-        """To be called several times a second."""
+        """Connect, time out, or acknowledge, if that is due. Called several times a second."""
         now = self.server.clock()
-        if self.link is None and self._task is None and now - self._tried_at >= _RETRY:
-            self.connect()
-        elif self.link is not None:
-            timeout = self.server.settings.number("repl-timeout")
-            if now - self.last_heard > timeout:
-                self.server.log("MASTER timeout: no data nor PING received...", "#")
-                self.link.transport.abort()
+        if self.connection is None:
+            if self._task is None and now - self._tried_at >= _RETRY:
+                self.connect()
+            return
+        if now - self.last_heard > self.server.settings.number("repl-timeout"):
+            self.server.log("MASTER timeout: no data nor PING received...", "#")
+            self.connection.transport.abort()
+        elif self.is_up and now - self._acknowledged_at >= _ACKNOWLEDGE:
+            self._acknowledged_at = now
+            self.connection.acknowledge()
 
     def connect(self) -> None:
         """Try to connect, unless the data of a former connection is still being loaded."""
-        if self.server.loading:
+        if self.server.loader.is_loading:
             return
         self._tried_at = self.server.clock()
         self.server.log(f"Connecting to MASTER {self.primary.host}:{self.primary.port}")
@@ -274,17 +301,17 @@ class Following:
 
     async def _dial(self) -> None:
         try:
-            await self.server.connect(lambda: _Link(self), self.primary.name, "redis")
+            await self.server.connect(lambda: _Connection(self), self.primary.name, "redis")
         except OSError as error:
             self.server.log(f"Error condition on socket for SYNC: {error}", "#")
         finally:
             self._task = None
 
-    def lost(self, link: _Link) -> None:
-        """The connection is gone."""
-        if self.link is not link:
+    def lost(self, connection: _Connection) -> None:
+        """Forget a connection that was lost, and connect again."""
+        if self.connection is not connection:
             return
-        self.link = None
+        self.connection = None
         if self.down_since is None:
             self.down_since = self.server.clock()
             self.server.log("Connection with master lost.", "#")
@@ -292,10 +319,10 @@ class Following:
                 self.connect()
 
     def stop(self) -> None:
-        """Follow no longer."""
+        """Close the connection, and open no other one."""
         self.is_stopped = True
         if self._task is not None:
             self._task.cancel()
-        link, self.link = self.link, None
-        if link is not None:
-            link.transport.abort()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.transport.abort()

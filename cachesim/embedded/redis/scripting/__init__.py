@@ -1,1 +1,1 @@
-"""Lua: scripts and functions, each node's in a process of its own."""
+"""Scripts and functions in Lua. Each node runs its own in a process of their own."""

@@ -1,17 +1,14 @@
-"""Libraries of functions, as `FUNCTION LOAD` takes them."""
+"""Libraries of functions: FUNCTION LOAD, FUNCTION LIST and FCALL."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.keyspace.globs import matcher
-from cachesim.embedded.redis.scripting.scripts import Running, ended
+from cachesim.embedded.redis.scripting.runner import ScriptRunner
+from cachesim.embedded.redis.scripting.running import Running, outcome, text_of
 from cachesim.embedded.redis.scripting.worker import Worker, WorkerEnded
 from cachesim.protocols.resp import Error, Pairs, Reply, Unordered, request
-
-if TYPE_CHECKING:
-    from cachesim.embedded.redis.server import Server
 
 _FLAGS = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys")
 _NAME = re.compile(rb"[A-Za-z0-9_]+")
@@ -23,7 +20,7 @@ _WRONG_NAME = (
 
 @dataclass(frozen=True)
 class Function:
-    """What a library has registered."""
+    """A function that a library has registered."""
 
     name: bytes
     description: bytes | None
@@ -35,9 +32,9 @@ class _Library:
     """A library.
 
     Attributes:
-        id: what the process for scripts knows it by.
-        functions: None until its code was run.
-        worker: the process that has it.
+        id: its id in the process for scripts.
+        functions: its functions; None until its code was run.
+        worker: the process that has run its code.
     """
 
     name: bytes
@@ -48,15 +45,18 @@ class _Library:
 
 
 class Functions:
-    """The libraries that a node has. They are data: replicated, and kept on disk."""
+    """The libraries of a node. They are data: replicated, and kept on disk."""
 
-    def __init__(self, server: "Server") -> None:
-        self._server = server
+    def __init__(self, runner: ScriptRunner, log: Callable[..., None]) -> None:
+        self._runner = runner
+        self._log = log
         self._libraries: dict[bytes, _Library] = {}
         self._next_id = 0
 
-    def keep(self, code: bytes) -> bytes:
-        """Take a library that was taken elsewhere or before: its code is run when it is needed.
+    def restore(self, code: bytes) -> bytes:
+        """Add a library that was loaded elsewhere or before; return its name.
+
+        Its code is run when it is needed.
 
         Raises:
             Error: it has no name.
@@ -67,15 +67,18 @@ class Functions:
         return library.name
 
     async def load(self, code: bytes, *, replaces: bool) -> bytes:
-        """Take a library; gives its name.
+        """Add a library; return its name.
+
+        Args:
+            replaces: whether it may replace one of the same name.
 
         Raises:
-            Error: there is something wrong with it.
+            Error: the library is wrong.
         """
         library = self._new(code)
         if library.name in self._libraries and not replaces:
             raise Error(f"ERR Library '{library.name.decode()}' already exists")
-        await self.look()
+        await self.inspect()
         former = self._libraries.get(library.name)
         others = {f.name for it in self._libraries.values() if it is not former for f in _all(it)}
         try:
@@ -94,7 +97,7 @@ class Functions:
         """Remove a library.
 
         Raises:
-            Error: there is none of that name.
+            Error: there is no such library.
         """
         library = self._libraries.pop(name, None)
         if library is None:
@@ -116,10 +119,10 @@ class Functions:
         *,
         reads: bool,
     ) -> Reply:
-        """Call a function, which is known.
+        """Call a function; return its reply.
 
         Args:
-            reads: whether only one that does not write may be called.
+            reads: whether the function must be one that does not write.
 
         Raises:
             Error: it failed.
@@ -131,18 +134,18 @@ class Functions:
             raise Error("ERR Can not execute a script with write flag using *_ro command.")
         if "no-cluster" in function.flags:
             raise Error("ERR Can not run script on cluster, 'no-cluster' flag is set.")
-        worker = await self._server.scripts.worker()
+        worker = await self._runner.worker()
         if library.worker is not worker:
             await self._run_code(library)
         resp = b"%d" % running.caller.resp
         kind, *rest = (await worker.ask(resp, b"FCALL", library.id, name, keys, argv))[1:]
-        return ended(running, kind, rest)
+        return outcome(running, kind, rest)
 
     def find(self, name: bytes) -> tuple[_Library, Function]:
-        """A function, and its library.
+        """Return a function by name, with its library.
 
         Raises:
-            Error: there is none of that name.
+            Error: there is no such function.
         """
         for library in self._libraries.values():
             for function in _all(library):
@@ -151,29 +154,33 @@ class Functions:
         raise Error("ERR Function not found")
 
     @property
-    def are_known(self) -> bool:
-        """Whether what all libraries have is known; else `look` first."""
+    def are_inspected(self) -> bool:
+        """Whether the functions of all libraries are known; if not, `inspect` them first."""
         return all(library.functions is not None for library in self._libraries.values())
 
-    async def look(self) -> None:
-        """Find out what the libraries have."""
+    async def inspect(self) -> None:
+        """Run the code of the libraries whose functions are not known."""
         for library in list(self._libraries.values()):
             if library.functions is None:
                 try:
                     await self._run_code(library)
                 except (Error, WorkerEnded) as error:
                     name = library.name.decode()
-                    self._server.log(f"== CRITICAL == can't load library {name}: {error}", "#")
+                    self._log(f"== CRITICAL == can't load library {name}: {error}", "#")
                     library.functions = []
 
-    def told(self, pattern: bytes | None, *, with_code: bool) -> Reply:
-        """What `FUNCTION LIST` tells."""
+    def listing(self, pattern: bytes | None, *, with_code: bool) -> Reply:
+        """Return the reply of `FUNCTION LIST`.
+
+        Args:
+            pattern: a glob for the names of libraries; None for all.
+        """
         matches = matcher(pattern.lower()) if pattern is not None else lambda _name: True
         return [
             Pairs(
                 [
                     b"library_name", library.name, b"engine", b"LUA",
-                    b"functions", [_told(function) for function in _all(library)],
+                    b"functions", [_listing(function) for function in _all(library)],
                     *((b"library_code", library.code) if with_code else ()),
                 ]
             )
@@ -183,11 +190,11 @@ class Functions:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many libraries there are, and functions."""
+        """The number of libraries and of functions."""
         return len(self._libraries), sum(len(_all(it)) for it in self._libraries.values())
 
     def requests(self) -> Iterator[bytes]:
-        """The requests, encoded, that make them again."""
+        """Yield the encoded requests that load the libraries."""
         for library in self._libraries.values():
             yield request([b"FUNCTION", b"LOAD", b"REPLACE", library.code])
 
@@ -196,7 +203,7 @@ class Functions:
         return _Library(_head(code)[0], code, b"%d" % self._next_id)
 
     async def _run_code(self, library: _Library) -> None:
-        worker = await self._server.scripts.worker()
+        worker = await self._runner.worker()
         answer = await worker.ask(b"2", b"LOAD", library.id, _head(library.code)[1])
         library.worker = worker
         library.functions = _registered(answer[1:])
@@ -211,21 +218,21 @@ def _all(library: _Library) -> list[Function]:
 
 
 def _registered(answer: list[bytes]) -> list[Function]:
-    """What a library's code has registered.
+    """Return the functions that a library's code has registered.
 
     Raises:
-        Error: it failed, or what it has registered can't be.
+        Error: the code failed, or what it has registered is not allowed.
     """
     kind, *rest = answer
     if kind == b"compile":
-        raise Error(f"ERR Error compiling function: {_shown(rest[0])}")
+        raise Error(f"ERR Error compiling function: {text_of(rest[0])}")
     if kind != b"ok":
-        raise Error(f"ERR Error registering functions: ERR {_shown(rest[0]).removeprefix('ERR ')}")
+        raise Error(f"ERR Error registering functions: ERR {text_of(rest[0]).removeprefix('ERR ')}")
     functions = [
         Function(
             name,
             description if has_description == b"1" else None,
-            frozenset(_shown(flag) for flag in flags.split(b"\0") if flag),
+            frozenset(text_of(flag) for flag in flags.split(b"\0") if flag),
         )
         for name, has_description, description, flags in zip(*[iter(rest)] * 4, strict=True)
     ]
@@ -241,17 +248,13 @@ def _registered(answer: list[bytes]) -> list[Function]:
     return functions
 
 
-def _shown(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
-
-
-def _told(function: Function) -> Reply:
+def _listing(function: Function) -> Reply:
     flags = Unordered(name for name in _FLAGS if name in function.flags)
     return Pairs([b"name", function.name, b"description", function.description, b"flags", flags])
 
 
 def _head(code: bytes) -> tuple[bytes, bytes]:
-    """A library's name, and its code without the first line, which says it."""
+    """Return a library's name, and its code without the first line, which has the name."""
     if not code.startswith(b"#!"):
         raise Error("ERR Missing library metadata")
     line, _, rest = code.partition(b"\n")

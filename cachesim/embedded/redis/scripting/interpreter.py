@@ -1,9 +1,9 @@
 """The process in which a node's scripts run: Lua, and nothing else.
 
-It is started by its path, without the package around it: so it is there in 20 ms and takes 10 MB. A
-message to it has its length before it, in four bytes; what it says are requests in RESP. Lua gets
-nothing of Python but functions that take bytes and give bytes, and keeps them from scripts. It ends
-when its parent is gone, whatever the script is doing.
+It is started by its path, without the package around it: so it starts in 20 ms and takes 10 MB.
+Before each message to it come four bytes with its length. It sends requests in RESP. Of Python, Lua
+gets only functions that take bytes and return bytes, and hides them from scripts. The process ends
+with its parent, whatever the script is doing.
 """
 
 import contextlib
@@ -28,7 +28,8 @@ def main(lupa: str, version: str, engine: str) -> None:
 
     Args:
         lupa: the folder that has the package.
-        version: Redis's, as scripts are told it.
+        version: the version of Redis that scripts see.
+        engine: the name of the engine that scripts see.
     """
     channel = _channel()
     watch = threading.Thread(target=_end_with_parent, args=(channel, os.getppid()), daemon=True)
@@ -63,8 +64,8 @@ def main(lupa: str, version: str, engine: str) -> None:
             os._exit(0)
         return data
 
-    # An exception would be an object of Python that a script can catch. There is nothing to be
-    # done about one either: the parent is gone, or the memory.
+    # An exception would be an object of Python that a script can catch. And there is no remedy for
+    # one: the parent has ended, or memory has run out.
     def send(data: bytes) -> None:
         try:
             channel.sendall(data)
@@ -103,7 +104,10 @@ def _channel() -> socket.socket:
 
 
 def _end_with_parent(channel: socket.socket, parent: int) -> None:
-    """End when the connection is closed, which may have a copy in a fork of the parent's."""
+    """End when the parent has ended or closed the connection.
+
+    The connection alone does not tell: a fork of the parent may hold a copy of it.
+    """
     while os.getppid() == parent:
         time.sleep(_WATCH)
         if select.select([channel], [], [], 0)[0] and not channel.recv(1, socket.MSG_PEEK):
@@ -115,7 +119,7 @@ def _limit() -> None:
     if sys.platform != "win32":
         import resource
 
-        # Where they can't be set, Lua's own limit is there.
+        # Where these can't be set, Lua's own limit remains.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A node's side of the process that runs its scripts; `interpreter.py` is the other one."""
+"""A node's side of the process that runs its scripts; `interpreter` is the other side."""
 
 import asyncio
 import socket
@@ -9,38 +9,46 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.protocols.resp import Error, Limits, Reply, RequestParser, encode
 
-if TYPE_CHECKING:
-    from cachesim.embedded.redis.server import Server
-
 LONGEST = 64 << 20
-"""Bytes that a script may give back, or give to a command."""
-_LONGEST_REQUEST = 128 << 20  # bytes: what is copied at once, while the other nodes wait
-_PATIENCE = 30.0  # seconds until the process has to be there
+"""Bytes of a reply of a script, or of a request by it, at most."""
+_LONGEST_REQUEST = 128 << 20  # bytes, which are copied at once while the other nodes wait
+_PATIENCE = 30.0  # seconds for the process to start
 
 
 class WorkerEnded(Exception):
-    """The process is gone, and the script that ran in it."""
+    """The process has ended, and with it the script that ran there."""
 
 
 class Worker(asyncio.Protocol):
-    """A process for scripts, which nothing that a script does reaches beyond.
+    """A process for scripts. Nothing that a script does reaches beyond it.
 
     Args:
-        heard: takes what the script asks for meanwhile.
+        engine: `redis` or `valkey`.
+        defer: calls something when the node is no longer paused, and returns False if it is not
+            paused now.
+        called: takes the calls of a script that runs.
 
     Attributes:
-        is_ready: whether it has begun to take scripts.
-        has_ended: whether it can't take any more.
+        is_ready: whether it takes scripts.
+        has_ended: whether it takes no scripts any more.
     """
 
-    def __init__(self, server: "Server", heard: Callable[[list[bytes]], None]) -> None:
-        self._server = server
-        self._heard = heard
+    def __init__(
+        self,
+        engine: str,
+        loop: asyncio.AbstractEventLoop,
+        defer: Callable[..., bool],
+        called: Callable[[list[bytes]], None],
+    ) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._defer = defer
+        self._called = called
         self._parser = RequestParser(Limits(bulk=LONGEST, query=LONGEST + (1 << 20)))
         self._transport: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,16 +56,16 @@ class Worker(asyncio.Protocol):
         self.is_ready = self.has_ended = False
 
     async def start(self) -> None:
-        """Start it, and wait until it is there.
+        """Start it, and wait until it is ready.
 
         Raises:
-            Error: it can't be started, with what to do about it.
+            Error: it can't be started. The text says what it needs.
         """
         try:
             ready = self._expect()
             ours = self._spawn()
             try:
-                await self._server.loop.create_connection(lambda: self, sock=ours)
+                await self._loop.create_connection(lambda: self, sock=ours)
             except BaseException:
                 ours.close()
                 raise
@@ -74,7 +82,7 @@ class Worker(asyncio.Protocol):
         found = find_spec("lupa")
         if found is None or found.origin is None:
             raise ImportError("lupa is not installed")
-        version = version_of(self._server.config.engine)
+        version = version_of(self._engine)
         command = [
             sys.executable, "-I", "-S", str(Path(__file__).with_name("interpreter.py")),
             str(Path(found.origin).parent.parent), version.redis, version.name,
@@ -82,8 +90,8 @@ class Worker(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                shares = sys.platform == "win32"  # sockets are no standard input there
-                self._process = subprocess.Popen(  # noqa: S603  # nothing of it is a user's
+                shares = sys.platform == "win32"  # where a socket can't be standard input
+                self._process = subprocess.Popen(  # noqa: S603  # no part of it is a user's
                     command,
                     stdin=subprocess.PIPE if shares else theirs.fileno(),
                     stdout=subprocess.DEVNULL,
@@ -109,19 +117,19 @@ class Worker(asyncio.Protocol):
             self._transport.abort()
         if self._process is not None:
             self._process.kill()
-            # It takes the system a while to clear up after a process: not in the loop's time.
+            # The system takes a while to clear up after a process: the loop does not wait for it.
             threading.Thread(target=self._process.wait, daemon=True).start()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(WorkerEnded("it ended"))
-            self._answer.exception()  # nobody has to ask for it
+            self._answer.exception()  # marked as retrieved: perhaps nobody awaits it
 
-    # --- talking ------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------
 
     async def ask(self, *message: Reply) -> list[bytes]:
-        """Let it do something; gives how that ended.
+        """Send a message; return the answer that ends it.
 
         Raises:
-            Error: it is too much.
+            Error: the message is too long.
             WorkerEnded: the process has ended.
         """
         data = encode(list(message))
@@ -134,30 +142,30 @@ class Worker(asyncio.Protocol):
         return await answer
 
     def tell(self, reply: Reply, resp: int = 2) -> None:
-        """Let it have something that it does not answer: what the script has asked for, say."""
+        """Send something that gets no answer, such as the answer to a call of the script."""
         self._write(encode(reply, resp))
 
     def _expect(self) -> "asyncio.Future[list[bytes]]":
-        self._answer = self._server.loop.create_future()
+        self._answer = self._loop.create_future()
         return self._answer
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self.has_ended:
             self._transport.write(struct.pack("!I", len(data)) + data)
 
-    # --- asyncio's side -----------------------------------------------------------------------
+    # --- asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is connected."""
+        """Start to use the connection."""
         self._transport = cast(asyncio.Transport, transport)
         if self.has_ended:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take what it says. With a node that stands still it has to wait."""
+        """Handle messages, unless the node is paused."""
         if self.has_ended:
             return
-        if self._server.defer(self._take_late, data):
+        if self._defer(self._take_late, data):
             self._transport.pause_reading()  # type: ignore[union-attr]  # there is one
             return
         self._parser.feed(data)
@@ -167,7 +175,7 @@ class Worker(asyncio.Protocol):
                 if answer is not None and not answer.done():
                     answer.set_result(words)
             else:
-                self._heard(words)
+                self._called(words)
         if self._parser.error is not None:
             self.end()
 
@@ -177,13 +185,13 @@ class Worker(asyncio.Protocol):
             self.data_received(data)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """It is gone."""
-        if not self._server.defer(self.end):
+        """Note that the process has ended."""
+        if not self._defer(self.end):
             self.end()
 
 
 def _not_started(reason: str) -> Error:
     return Error(
         f"ERR no process for scripts could be started with {sys.executable!r}: {reason}. Scripts "
-        "need that interpreter, the package lupa, and room for one more process"
+        "need that interpreter, the package lupa, and memory for one more process"
     )

@@ -145,7 +145,7 @@ async def _give(shard: Shard, client: Caller, words: tuple[bytes, ...], outcome:
                 except ReplyError as error:
                     if "UNKILLABLE" in str(error):
                         outcome.restarted += 1
-                        shard["a"].server.scripts.worker_ends()
+                        shard["a"].server.script_runner.end_worker()
     finally:
         if killer is not None:
             killer.transport.abort()

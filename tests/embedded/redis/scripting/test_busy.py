@@ -116,7 +116,7 @@ def test_after_a_write(tmp_path: Path) -> None:
         shard["a"].kill()
         shard["a"].start()
         client = await shard.call("a")
-        await until(lambda: shard["a"].server.view.is_ok)
+        await until(lambda: shard["a"].server.gossip.is_ok)
         assert await client("GET", "k") is None
         assert await client("EVAL", "return 1", 0) == 1
 
@@ -134,7 +134,7 @@ def test_others_wait_before_it_is_slow(tmp_path: Path) -> None:
             sender.send("EVAL", script, 1, "k")
             sender.send("GET", "k")
             await until(lambda: shard["a"].server.store.values.get(b"k"))
-            assert shard["a"].server.scripts.running is not None
+            assert shard["a"].server.script_runner.running is not None
             assert await other("GET", "k") == b"300"
             assert await sender.receive() == 7
             assert await sender.receive() == b"300"
@@ -161,7 +161,7 @@ def test_nobody_is_served_in_between(tmp_path: Path) -> None:
     async def main(shard: Shard) -> None:
         waiting, other = await shard.call("a"), await shard.call("a")
         waiting.send("BLPOP", "k", 0)
-        await until(lambda: shard["a"].server.waiting.everyone)
+        await until(lambda: shard["a"].server.blocked_clients.everyone)
         script = "redis.call('LPUSH', KEYS[1], 'x') WAIT return redis.call('LPOP', KEYS[1])"
         assert await asked_meanwhile(shard, script) == b"x"
         await other("LPUSH", "k", "y")
@@ -197,7 +197,7 @@ def test_in_a_transaction(tmp_path: Path) -> None:
                 ("EVAL", slow, 1, "k"), ("EXEC",),
             ):  # fmt: skip
                 sender.send(*words)
-            await until(lambda: shard["a"].server.scripts.running)
+            await until(lambda: shard["a"].server.script_runner.running)
             assert await other("INCR", "k") == 103
             for _ in range(7):
                 await sender.receive()
@@ -299,7 +299,7 @@ def test_another_primary_meanwhile(tmp_path: Path) -> None:
         _, other = await busy(shard, "while true do redis.call('GET', KEYS[1]) end")
         admin = await shard.call("b", admin=True)
         await admin("CLUSTER", "FAILOVER", "TAKEOVER")
-        await until(lambda: not shard["a"].server.view.me.is_primary)
+        await until(lambda: not shard["a"].server.nodes.me.is_primary)
         assert not shard["a"].server.is_replica
         assert await other("SCRIPT", "KILL") == "OK"
         await until(lambda: shard.follows("redis-a", "redis-b"))

@@ -154,7 +154,7 @@ def test_after_the_end_of_the_process_for_scripts(tmp_path: Path) -> None:
         async with Shard(tmp_path) as shard:
             client = await shard.call("a")
             await client("FUNCTION", "LOAD", LIBRARY)
-            shard["a"].server.scripts.worker_ends()
+            shard["a"].server.script_runner.end_worker()
             assert await client("FCALL", "count", 0) == 1
 
 

@@ -7,7 +7,7 @@ a few commands. What is checked for one command alone is in the module of its gr
 from typing import Any
 
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
     MOST_RANDOM,
     NO_KEY,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.command_table import data
-from cachesim.embedded.redis.dispatch.executor import Handler
+from cachesim.embedded.redis.dispatch.entry import Handler
 
 
 def help_of(*names: str) -> Mapping[str, Handler]:

@@ -1,0 +1,68 @@
+"""All connections of a node, and CLIENT PAUSE."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.connections.session import Session
+    from cachesim.embedded.redis.server import Server
+
+
+class Clients:
+    """All connections of a node.
+
+    Attributes:
+        sessions: the connections by id.
+        paused_until: when CLIENT PAUSE ends, by the node's clock; 0 without one.
+        pauses_all: whether all requests are paused, and not only those that write.
+    """
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._next_id = 1
+        self.sessions: dict[int, Session] = {}
+        self.paused_until = 0.0
+        self.pauses_all = False
+
+    def join(self, session: "Session") -> None:
+        """Add a connection, or refuse it if there are `maxclients` already."""
+        server = self._server
+        session.id = self._next_id
+        self._next_id += 1
+        server.stats.connections += 1
+        if len(self.sessions) >= server.settings.number("maxclients"):
+            server.stats.rejected_connections += 1
+            session.is_closing = True
+            session.transport.write(b"-ERR max number of clients reached\r\n")
+            session.transport.close()
+            return
+        self.sessions[session.id] = session
+
+    def leave(self, session: "Session") -> None:
+        """Remove a connection that was closed, from everywhere."""
+        server = self._server
+        self.sessions.pop(session.id, None)
+        server.monitors.remove(session.id)
+        server.pubsub.leave(session)
+        server.watched_keys.remove(session)
+        server.replicas.leave(session)
+        server.tracking.stop(session)
+
+    def pause(self, seconds: float, *, everything: bool) -> None:
+        """Let requests wait, or only those that write: `CLIENT PAUSE`."""
+        self.paused_until = max(self.paused_until, self._server.clock() + seconds)
+        self.pauses_all = everything or (self.pauses_all and bool(self.paused_until))
+        self._server.update_guards()
+
+    def unpause(self) -> None:
+        """Run the requests that wait: `CLIENT UNPAUSE`."""
+        self.paused_until = 0.0
+        self._server.update_guards()
+        for session in list(self.sessions.values()):
+            if session.is_postponed:
+                session.is_postponed = False
+                self._server.loop.call_soon(session.resume_requests)
+
+    def tick(self) -> None:
+        """End the pause when its time is up. Called several times a second."""
+        if self.paused_until and self.paused_until <= self._server.clock():
+            self.unpause()

@@ -1,0 +1,47 @@
+"""WATCH: keys whose change makes EXEC fail."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """A client that watches keys.
+
+    Attributes:
+        watch_failed: whether one of them has changed.
+    """
+
+    watched: set[bytes]
+    watch_failed: bool
+
+
+class WatchedKeys:
+    """All watched keys of a node.
+
+    Attributes:
+        by_key: the clients that watch each key.
+    """
+
+    def __init__(self) -> None:
+        self.by_key: dict[bytes, dict[Watcher, None]] = {}
+
+    def add(self, client: Watcher, key: bytes) -> None:
+        """Let a client watch a key."""
+        client.watched.add(key)
+        self.by_key.setdefault(key, {})[client] = None
+
+    def remove(self, client: Watcher) -> None:
+        """Let a client watch no keys any more (UNWATCH)."""
+        for key in client.watched:
+            if (watchers := self.by_key.get(key)) is not None:
+                watchers.pop(client, None)
+                if not watchers:
+                    del self.by_key[key]
+        client.watched.clear()
+        client.watch_failed = False
+
+    def changed(self, keys: Iterable[bytes]) -> None:
+        """Note that keys have changed."""
+        for key in keys:
+            for watcher in self.by_key.get(key, ()):
+                watcher.watch_failed = True

@@ -1,0 +1,119 @@
+"""The commands of a node: what runs each of them, how it is found, and how often it was run."""
+
+from collections.abc import Callable, Mapping
+
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.command_table import Command, commands
+from cachesim.embedded.redis.keyspace.values import printed
+from cachesim.protocols.resp import Error
+
+Handler = Callable[[Client, list[bytes]], Answer]
+"""Runs a command, given all arguments with the command's name. It raises `Error` to answer one."""
+
+
+class Entry:
+    """A command of a node.
+
+    Attributes:
+        subentries: the subcommands by name in lower case, as entries.
+        calls: how often it was run, since the start or CONFIG RESETSTAT; `nanoseconds` in total.
+        rejected: how often it was refused before it ran.
+        failed: how often it answered with an error.
+    """
+
+    __slots__ = (
+        "arity", "bits", "calls", "command", "failed", "handler", "name", "nanoseconds",
+        "rejected", "subentries",
+    )  # fmt: skip
+
+    def __init__(
+        self, command: Command, handler: Handler | None, subentries: Mapping[bytes, "Entry"]
+    ) -> None:
+        self.command = command
+        self.name = command.name
+        self.arity = command.arity
+        self.bits = command.bits
+        self.handler = handler
+        self.subentries = subentries
+        self.reset()
+
+    def reset(self) -> None:
+        """Set all counts to 0."""
+        self.calls = self.nanoseconds = self.rejected = self.failed = 0
+
+
+class Entries:
+    """All commands of a node.
+
+    Args:
+        handlers: runs each command, by its name: `get`, `client|id`.
+
+    Attributes:
+        by_name: the commands by name, in lower case and in upper case.
+        by_command: the commands and subcommands.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self.by_name: dict[bytes, Entry] = {}
+        self.by_command: dict[Command, Entry] = {}
+        for command in commands().values():
+            entry = self._entry(command, handlers)
+            self.by_name[command.name.encode()] = entry
+            self.by_name[command.name.upper().encode()] = entry
+
+    def _entry(self, command: Command, handlers: Mapping[str, Handler]) -> Entry:
+        subentries = {
+            name.encode(): self._entry(sub, handlers) for name, sub in command.subcommands.items()
+        }
+        entry = Entry(command, handlers.get(command.name), subentries)
+        self.by_command[command] = entry
+        return entry
+
+    def find(self, arguments: list[bytes]) -> Entry:
+        """Return the command that a request asks for.
+
+        Raises:
+            Error: there is no such command, or the number of arguments is wrong.
+        """
+        entry = self.by_name.get(arguments[0]) or self.by_name.get(arguments[0].lower())
+        if entry is None:
+            raise unknown(arguments)
+        count = len(arguments)
+        if entry.subentries and count > 1:
+            subentry = entry.subentries.get(arguments[1].lower())
+            if subentry is not None:
+                entry = subentry
+            elif entry.handler is None or entry.name != "command":
+                raise Error(
+                    f"ERR unknown subcommand '{printed(arguments[1])}'. "
+                    f"Try {entry.name.upper()} HELP."
+                )
+        if entry.handler is None and not entry.subentries:
+            raise unknown(arguments)
+        arity = entry.arity
+        if (count != arity and (arity > 0 or count < -arity)) or entry.handler is None:
+            raise wrong_arity(entry)
+        return entry
+
+    def reset(self) -> None:
+        """Set all counts to 0."""
+        for entry in self.by_command.values():
+            entry.reset()
+
+
+def wrong_arity(entry: Entry) -> Error:
+    """Return the error for a wrong number of arguments."""
+    return Error(f"ERR wrong number of arguments for '{entry.name}' command")
+
+
+def unknown(arguments: list[bytes]) -> Error:
+    """Return the error for a command that does not exist."""
+    shown, room = "", 128
+    for argument in arguments[1:]:
+        if len(shown.encode(errors="surrogateescape")) >= room:
+            break
+        left = room - len(shown.encode(errors="surrogateescape"))
+        shown += f"'{printed(argument[:left])}' "
+    return Error(
+        f"ERR unknown command '{printed(arguments[0][:128])}', with args beginning with: {shown}"
+    )

@@ -1,0 +1,136 @@
+"""Guards: what Redis checks before a command runs, in its order and words.
+
+Most commands need no check most of the time. The executor checks only those that have one of the
+`guarded_flags`: of the node (`guarded_flags` here) or of the client (`Client.update_guards`).
+"""
+
+from typing import TYPE_CHECKING
+
+from cachesim.embedded.redis.cluster.slots import ALL_SLOTS
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.dispatch.command_table import ANY, Flag
+from cachesim.protocols.resp import Error
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.dispatch.entry import Entry
+    from cachesim.embedded.redis.server import Server
+
+_NOT_QUEUED = {"exec", "discard", "multi", "watch", "quit", "reset"}
+_WITH_SUBSCRIPTIONS = {
+    "ping", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe",
+    "sunsubscribe", "quit", "reset",
+}  # fmt: skip
+
+
+def guarded_flags(server: "Server") -> int:
+    """Return the flags of the commands that have to be checked in the present state of a node.
+
+    On a replica these are all commands with keys, on a full node all that take memory.
+    """
+    if server.clients.paused_until or server.loader.is_loading or server.script_runner.running:
+        return ANY
+    flags = Flag.SEVERAL_KEYS
+    if server.is_replica or not server.gossip.is_ok or server.nodes.me.slots != ALL_SLOTS:
+        flags |= Flag.KEYS | Flag.WRITE
+    if server.settings.number("min-replicas-to-write"):
+        flags |= Flag.WRITE
+    if server.memory.is_full:
+        flags |= Flag.DENYOOM
+    return int(flags)
+
+
+def check(server: "Server", client: Client, entry: "Entry", arguments: list[bytes]) -> Answer:
+    """Check a request.
+
+    Returns:
+        None if it may run now; QUEUED if it was queued; NO_REPLY if it was postponed.
+
+    Raises:
+        Error: it must not run.
+    """
+    name, bits = entry.name, entry.bits
+    script = server.script_runner.running
+    if script is not None and not script.is_slow:
+        server.script_runner.postpone(client)
+        return NO_REPLY
+    transaction = client.transaction
+    if name == "exec" and transaction is not None:
+        bits |= transaction.bits
+    if client.user is None and not bits & Flag.NO_AUTH:
+        raise Error("NOAUTH Authentication required.")
+    if transaction is not None and bits & Flag.NO_MULTI:
+        raise Error("ERR Command not allowed inside a transaction")
+    if client.user is not None and entry.command not in client.user.allowed:
+        _check_permission(server, client, entry, arguments)
+    if not client.is_replaying:
+        _check_slots(server, client, entry, arguments, bits)
+        check_state(server, client, entry, bits)
+    if client.subscriptions and client.resp == 2 and name not in _WITH_SUBSCRIPTIONS:
+        raise Error(
+            f"ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
+            "QUIT / RESET are allowed in this context"
+        )
+    if server.loader.is_loading and not bits & Flag.LOADING:
+        raise Error("LOADING Redis is loading the dataset in memory")
+    if script is not None and not bits & Flag.ALLOW_BUSY:
+        raise Error(script.busy)
+    if server.clients.paused_until and not client.is_replaying and _waits(server, client, bits):
+        return NO_REPLY
+    if transaction is not None and name not in _NOT_QUEUED:
+        if not transaction.broken and not client.watch_failed:
+            transaction.queue.append((entry, arguments))
+            transaction.bits |= bits
+        return "QUEUED"
+    return None
+
+
+def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> None:
+    """Refuse what the node can't do in its present state.
+
+    Raises:
+        Error: OOM, NOREPLICAS, READONLY.
+    """
+    takes_memory = bits & Flag.DENYOOM or (
+        client.transaction is not None and entry.name not in _NOT_QUEUED - {"multi", "watch"}
+    )
+    if takes_memory and server.memory.is_full:
+        raise Error("OOM command not allowed when used memory > 'maxmemory'.")
+    if bits & Flag.WRITE:
+        if not server.replicas.are_enough:
+            raise Error("NOREPLICAS Not enough good replicas to write.")
+        if server.is_replica:
+            raise Error("READONLY You can't write against a read only replica.")
+
+
+def _check_slots(
+    server: "Server", client: Client, entry: "Entry", arguments: list[bytes], bits: int
+) -> None:
+    """Redirect a request, or a transaction as a whole, that another node has to serve."""
+    if entry.name != "exec":
+        if not bits & Flag.KEYS:
+            return
+        requests = [(entry.command, arguments)]
+    elif client.transaction is not None:
+        requests = [(queued.command, words) for queued, words in client.transaction.queue]
+    else:
+        return
+    server.redirects.check(requests, bits, is_readonly=client.is_readonly)
+
+
+def _check_permission(
+    server: "Server", client: Client, entry: "Entry", arguments: list[bytes]
+) -> None:
+    reason = None if client.user is None else client.user.denial(entry.command, arguments)
+    if reason is None or (entry.bits & Flag.NO_AUTH):
+        return
+    kind, text, thing = reason
+    context = "toplevel" if client.transaction is None else "multi"
+    server.executor.log_denial(client, kind, "lua" if client.in_script else context, thing)
+    raise Error(text)
+
+
+def _waits(server: "Server", client: Client, bits: int) -> bool:
+    """Whether CLIENT PAUSE postpones a request, which the connection keeps then."""
+    if server.clients.pauses_all or bits & (Flag.WRITE | Flag.MAY_WRITE):
+        return client.postpone()
+    return False

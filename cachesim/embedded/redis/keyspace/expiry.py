@@ -1,0 +1,64 @@
+"""The expiry cycle: removes the keys that have expired, before requests and in turns of its own."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from cachesim.aio.turns import Turns
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.keyspace.keyspace import Keyspace
+
+_AT_ONCE = 100  # expired keys that are removed before a request
+
+
+class ExpiryCycle:
+    """Removes expired keys on a primary.
+
+    Args:
+        removed: called with keys that were removed.
+        defer: calls something when no script runs, as `ScriptRunner.defer`.
+
+    Attributes:
+        has_backlog: whether there are keys that have expired and are not removed yet.
+    """
+
+    def __init__(
+        self,
+        store: "Keyspace",
+        turns: Turns,
+        removed: Callable[[Sequence[bytes]], None],
+        defer: Callable[..., bool],
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._removed = removed
+        self._defer = defer
+        self.has_backlog = False
+
+    def run(self) -> None:
+        """Remove some expired keys now, and the others in turns."""
+        self._remove(self._store.expired(_AT_ONCE))
+        if not self.has_backlog and self._store.has_expired:
+            self.has_backlog = True
+            self._turns.add(self._take_turn, besides=True)
+
+    def expire(self, keys: Iterable[bytes]) -> None:
+        """Remove the keys among some that have expired."""
+        self._remove(self._store.lapsed(keys))
+
+    def stop(self) -> None:
+        """Leave the removal to the primary: this node has become a replica."""
+        self.has_backlog = False
+
+    def _take_turn(self, until: float) -> None:
+        if self._defer(self._take_turn, 0.0):
+            return
+        while self.has_backlog and self._turns.now() < until:
+            self._remove(self._store.expired(_AT_ONCE))
+            self.has_backlog = self._store.has_expired
+        if self.has_backlog:
+            self._turns.add(self._take_turn, besides=True)
+
+    def _remove(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            self._removed(keys)

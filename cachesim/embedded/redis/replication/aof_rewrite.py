@@ -1,0 +1,73 @@
+"""Rewriting the append-only file (BGREWRITEAOF), so that it is no longer than its data needs."""
+
+from cachesim.embedded.redis.admin.log import Log
+from cachesim.embedded.redis.admin.settings import Settings
+from cachesim.embedded.redis.replication.aof import AppendOnlyFile, Draft
+from cachesim.embedded.redis.replication.loading import Loader
+from cachesim.embedded.redis.replication.snapshots import Snapshots
+from cachesim.protocols.resp import request
+
+_WORTHLESS = 1 << 20  # bytes of a file that is rewritten when all keys are deleted
+
+
+class AofRewrite:
+    """Rewrites the append-only file from a snapshot.
+
+    Args:
+        loader: while it loads, nothing is rewritten.
+    """
+
+    def __init__(
+        self,
+        aof: AppendOnlyFile,
+        snapshots: Snapshots,
+        loader: Loader,
+        settings: Settings,
+        log: Log,
+    ) -> None:
+        self._aof = aof
+        self._snapshots = snapshots
+        self._loader = loader
+        self._settings = settings
+        self._log = log
+        self._draft: Draft | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the file is being rewritten."""
+        return self._draft is not None
+
+    def start(self) -> None:
+        """Begin to rewrite the file. Harmless if that has begun."""
+        if self._draft is not None or self._loader.is_loading:
+            return
+        self._log("Background append only file rewriting started")
+        draft = self._draft = self._aof.draft()
+        draft.write(request([b"SELECT", b"0"]))
+
+        def done() -> None:
+            self._aof.replace(draft)
+            self._draft = None
+            self._log("Background AOF rewrite finished successfully")
+
+        self._snapshots.take(draft.write, done)
+
+    def start_if_grown(self) -> None:
+        """Rewrite the file if it has grown by `auto-aof-rewrite-percentage`."""
+        percentage = self._settings.number("auto-aof-rewrite-percentage")
+        aof = self._aof
+        if not percentage or aof.size < self._settings.number("auto-aof-rewrite-min-size"):
+            return
+        if aof.size >= aof.base_size * (100 + percentage) / 100:
+            self.start()
+
+    def flushed(self) -> None:
+        """Rewrite a large file now that all keys are gone."""
+        if self._aof.size > _WORTHLESS:
+            self.start()
+
+    def cancel(self) -> None:
+        """Forget the file begun. Its snapshot has to be cancelled too."""
+        if self._draft is not None:
+            self._draft.discard()
+            self._draft = None

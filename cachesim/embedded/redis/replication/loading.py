@@ -1,0 +1,56 @@
+"""Loading: the requests that make a node's data are run again, in turns."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from cachesim.aio.turns import SLICE, Turns
+
+
+class Loader:
+    """Loads data from requests: of the append-only file, or of a full resync.
+
+    Args:
+        replay: runs a request again.
+        wall: seconds since the epoch.
+        changed: called when loading has begun or ended.
+
+    Attributes:
+        is_loading: whether data is being loaded. The node talks to other nodes then, but answers
+            LOADING to clients.
+        since: when it began, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        replay: Callable[[list[bytes]], None],
+        wall: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self._turns = turns
+        self._replay = replay
+        self._wall = wall
+        self._changed = changed
+        self.is_loading = False
+        self.since = 0.0
+
+    def load(self, requests: Iterable[list[bytes]], done: Callable[[], None]) -> None:
+        """Run requests again.
+
+        Args:
+            done: called when all have run.
+        """
+        self.is_loading = True
+        self.since = self._wall()
+        self._changed()
+
+        def steps() -> Iterator[None]:
+            for arguments in requests:
+                self._replay(arguments)
+                yield
+
+        def end() -> None:
+            self.is_loading = False
+            done()
+            self._changed()
+
+        self._turns.run(steps(), end, self._turns.now() + SLICE)

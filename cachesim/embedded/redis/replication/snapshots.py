@@ -1,0 +1,81 @@
+"""The snapshots that are being taken, for replicas and for the append-only file."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cachesim.aio.turns import Turns
+from cachesim.embedded.redis.keyspace.snapshot import Snapshot
+from cachesim.embedded.redis.replication.backlog import Stream
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.keyspace.keyspace import Keyspace
+
+
+class Snapshots:
+    """Takes snapshots of the data in turns, while requests go on.
+
+    Args:
+        function_requests: returns the encoded requests that load the functions.
+        defer: calls something when no script runs, as `ScriptRunner.defer`.
+
+    Attributes:
+        running: the snapshots that are being taken.
+    """
+
+    def __init__(
+        self,
+        store: "Keyspace",
+        stream: Stream,
+        turns: Turns,
+        function_requests: Callable[[], Iterable[bytes]],
+        defer: Callable[[Callable[[], None]], bool],
+    ) -> None:
+        self._store = store
+        self._stream = stream
+        self._turns = turns
+        self._function_requests = function_requests
+        self._defer = defer
+        self.running: list[Snapshot] = []
+
+    def take(self, write: Callable[[bytes], object], done: Callable[[], None]) -> None:
+        """Take a snapshot.
+
+        Args:
+            write: takes encoded requests, some at a time.
+            done: called at the moment whose data was written; not if the snapshot is cancelled.
+        """
+        snapshot = Snapshot(self._store, self._function_requests, write)
+        self.running.append(snapshot)
+
+        def steps() -> Iterator[None]:
+            for _ in snapshot.steps():
+                if snapshot not in self.running:
+                    return
+                yield
+
+        def end() -> None:
+            if snapshot not in self.running:
+                return
+            if self._defer(end):
+                return  # the script's effects are not in the stream yet
+            self._stream.flush()
+            snapshot.finish()
+            self.running.remove(snapshot)
+            self._stream.select_again()
+            done()
+
+        self._turns.run(steps(), end)
+
+    def changed(self, keys: Sequence[bytes]) -> None:
+        """Note that keys have changed."""
+        for snapshot in self.running:
+            snapshot.changed(keys)
+
+    def flushed(self) -> None:
+        """Note that all keys are gone."""
+        for snapshot in self.running:
+            snapshot.flushed()
+
+    def cancel(self) -> None:
+        """Cancel all snapshots."""
+        self.running.clear()

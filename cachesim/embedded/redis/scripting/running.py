@@ -1,0 +1,95 @@
+"""A script or function that runs, and its outcome."""
+
+from asyncio import TimerHandle
+from collections.abc import Callable
+from time import perf_counter_ns
+
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.protocols.resp import Error, Raw, Reply
+
+
+class Running:
+    """What keeps a node busy: a script, a function, or code that is compiled.
+
+    Attributes:
+        caller: the client that has asked for it, with `arguments`.
+        client: the client that runs its commands.
+        name: the function, or the digest of the script. None for code that is only compiled.
+        is_function: whether FUNCTION KILL kills it, rather than SCRIPT KILL.
+        reads: whether it may not write.
+        is_slow: whether other clients are answered BUSY.
+        is_killed: whether it was killed.
+        has_written: whether it has written, so that it can't be killed any more.
+        done: takes its answer.
+        begun: when it began, by `perf_counter_ns`.
+        is_outermost: whether its effects are a batch of their own, and not part of a transaction's.
+        timer: makes it slow.
+    """
+
+    def __init__(self, caller: Client, arguments: list[bytes]) -> None:
+        self.caller = caller
+        self.arguments = arguments
+        self.client = Client(caller.server, caller.user)
+        self.client.in_script = True
+        self.name: bytes | None = None
+        self.is_function = arguments[0][:1].lower() == b"f"
+        self.reads = False
+        self.is_slow = self.is_killed = self.has_written = False
+        self.done: Callable[[Answer], None] = caller.answer
+        self.begun = perf_counter_ns()
+        self.is_outermost = False
+        self.timer: TimerHandle | None = None
+
+    @property
+    def kind(self) -> str:
+        """The command that kills it: SCRIPT or FUNCTION."""
+        return "FUNCTION" if self.is_function else "SCRIPT"
+
+    @property
+    def busy(self) -> str:
+        """The error that other clients get while it is slow."""
+        return (
+            f"BUSY Redis is busy running a script. You can only call {self.kind} KILL or "
+            "SHUTDOWN NOSAVE."
+        )
+
+    @property
+    def milliseconds(self) -> int:
+        """How long it has run, in milliseconds."""
+        return (perf_counter_ns() - self.begun) // 1_000_000
+
+
+def outcome(running: Running, kind: bytes, rest: list[bytes]) -> Reply:
+    """Return the reply of a script or function, as its process has reported the end.
+
+    Raises:
+        Error: it failed.
+    """
+    if kind == b"ok":
+        return Raw(rest[0])
+    if kind == b"fail":
+        raise Error(text_of(rest[0]))
+    text = f"ERR {text_of(rest[0])}" if kind == b"error" else text_of(rest[0])
+    raise Error(text + _place(running, rest[1].decode()))
+
+
+def worker_lost(running: Running) -> Error:
+    """Return the error for a script or function whose process has ended."""
+    if running.name is None:
+        return Error("ERR the code took too long, or more memory than it may have")
+    if running.is_killed:
+        return Error("ERR Script killed by user with SCRIPT KILL..." + _place(running, "-1"))
+    return Error(
+        "ERR the process for scripts has ended, out of memory it seems" + _place(running, "-1")
+    )
+
+
+def _place(running: Running, line: str) -> str:
+    name = (running.name or b"").decode(errors="replace")
+    where = "user_function" if running.is_function else "user_script"
+    return f" script: {name}, on @{where}:{line}."
+
+
+def text_of(value: bytes) -> str:
+    """Return bytes of a script as text that encodes to the same bytes."""
+    return value.decode("utf-8", "surrogateescape")
