@@ -1,5 +1,5 @@
--- What scripts find, and how they are run. Of Python there are functions that take bytes and give bytes, and none of
--- them is ever handed to a script: `ask` gives the reply to a request, `tell` waits for none.
+-- The environment of scripts, and how they are run. Of Python there are only functions that take bytes and return bytes,
+-- and scripts never get these: `ask` returns the reply to a request, `tell` sends one without a reply.
 local ask, tell, sha1hex, version, engine = ...
 
 local error, type, tostring, tonumber, select, pairs, next = error, type, tostring, tonumber, select, pairs, next
@@ -10,15 +10,15 @@ local concat, floor = table.concat, math.floor
 local getinfo, sethook = debug.getinfo, debug.sethook
 
 local READONLY = "Attempt to modify a readonly table"
-local LOAD_LIMIT = 0.5 -- seconds of computing, as Redis gives a library's code
-local LONGEST = 64 * 2 ^ 20 -- bytes that are sent at once
+local LOAD_LIMIT = 0.5 -- seconds of CPU time, Redis's limit for the code of a library
+local LONGEST = 64 * 2 ^ 20 -- bytes that are sent at once at most
 local DEEPEST = 1000
-local MUCH = 64 * 1024 -- KB in use, from which on the garbage goes before the next script comes
+local MUCH = 64 * 1024 -- KB in use above which garbage is collected before the next script
 
 local is_protected = setmetatable({}, { __mode = "k" })
 local null = newproxy(false)
 
--- Where the script is, or the function. A tail call leaves no trace; in a script of one line that does not matter.
+-- The line that the script or function has reached. A tail call leaves no trace; in a script of one line that is no loss.
 local running, only_line = "user_script", -1
 local function line_of_script()
   local level = 2
@@ -49,7 +49,7 @@ local function protect(real)
   return shown
 end
 
--- A function that changes its first argument, without those that are not to be changed.
+-- A function that changes its first argument, but refuses to change protected tables.
 local function guarding(name, change)
   return function(t, ...)
     if is_protected[t] then fail("ERR " .. READONLY) end
@@ -60,7 +60,7 @@ local function guarding(name, change)
   end
 end
 
--- --- talking -------------------------------------------------------------------------------------------------------
+-- --- messages ------------------------------------------------------------------------------------------------------
 
 local function bulk(text) return "$" .. #text .. "\r\n" .. text .. "\r\n" end
 
@@ -80,7 +80,7 @@ local function request(...)
   return joined(parts)
 end
 
--- A reply as scripts have it, and where the next one begins.
+-- Return a reply as scripts see it, and the position after it.
 local function read(data, at)
   local stop = find(data, "\r\n", at, true)
   local sign, line = byte(data, at), sub(data, at + 1, stop - 1)
@@ -117,7 +117,7 @@ local function read(data, at)
   return items, at
 end
 
--- The version of the protocol that commands answer the script in, and the one that the client has.
+-- The version of the protocol in which commands answer the script, and the version of the client.
 local script_resp, client_resp = 2, 2
 
 local function line_of(text) return gsub(text, "[\r\n]", " ") .. "\r\n" end
@@ -135,7 +135,7 @@ local function put_pairs(parts, sign, items, depth, with_values)
   parts[at] = (client_resp == 3 and sign or "*") .. (is_pairs and 2 * count or count) .. "\r\n"
 end
 
--- What a script gives back, as the client gets it.
+-- Return the result of a script as the client gets it.
 function put(parts, value, depth)
   local kind, text = type(value), nil
   if kind == "string" then
@@ -202,10 +202,10 @@ end
 
 -- --- code from text ------------------------------------------------------------------------------------------------
 
--- Bytecode can break the interpreter. What begins with a blank is none, and taken for text.
+-- Bytecode can crash the interpreter. Code that begins with a blank is always text.
 local function compile(text, name) return loadstring(" " .. text, name) end
 
--- Scripts may make code from text, in their own surroundings.
+-- Scripts may compile text, in their own environment.
 local surroundings
 local function safe_loadstring(text, name)
   if type(text) == "number" then text = tostring(text) end
@@ -378,7 +378,7 @@ local UNESCAPED = {
   b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/",
 }
 
--- A code point as UTF-8.
+-- Return a code point as UTF-8.
 local function utf8(code)
   if code < 0x80 then return char(code) end
   local last = char(0x80 + code % 0x40)
@@ -500,7 +500,7 @@ end
 
 local ROUNDING = 2 ^ 52 + 2 ^ 51
 
--- A number as one of 32 bits, without a sign.
+-- Return a number as an unsigned one of 32 bits.
 local function bits(value, at)
   local number = tonumber(value)
   if type(value) == "table" or not number then
@@ -591,7 +591,7 @@ end
 local globals = setmetatable({}, { __index = nonexistent })
 for name, value in pairs(api) do rawset(globals, name, value) end
 
--- Calls what may fail; gives how it ended, and the answer, or the error and its line.
+-- Call a function that may fail; return how it ended, and its answer or the error with its line.
 local function guarded(call, one, two)
   local line = -1
   local function explain(e)
@@ -609,7 +609,7 @@ end
 
 local function done(kind, ...) return request("DONE", kind, ...) end
 
--- How a script or a function has ended, to be told.
+-- Return the message that reports how a script or function has ended.
 local function told(kind, answer, line)
   if kind ~= "ok" then return done(kind, answer, tostring(line)) end
   if type(answer) == "table" and type(rawget(answer, "err")) == "string" then return done("fail", rawget(answer, "err")) end
@@ -620,7 +620,7 @@ end
 
 -- --- functions -----------------------------------------------------------------------------------------------------
 
--- A library's code runs once, and sees then what registers its functions, and nothing else.
+-- The code of a library runs once. It sees only what registers its functions.
 local registered
 local function register_function(...)
   if not registered then fail("ERR redis.register_function can only be called on FUNCTION LOAD command") end
@@ -707,7 +707,7 @@ function handlers.FORGET(id)
   return ""
 end
 
--- Calls a function of a library, in whose surroundings it may make code from text.
+-- Call a function of a library. Text that it compiles runs in the environment of that library.
 function handlers.FCALL(id, name, keys, argv)
   local library = libraries[id]
   local callback = library.functions[name]
@@ -749,7 +749,7 @@ for _, name in ipairs({
   "newproxy", "getfenv", "setfenv", "print",
 }) do _G[name] = nil end
 
--- Does what it is asked for, of which the first word is the client's version of the protocol.
+-- Handle a message. Its first word is the version of the client's protocol.
 return function(data)
   if collectgarbage("count") > MUCH then collectgarbage() end
   local words = read(data, 1)
