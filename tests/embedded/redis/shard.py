@@ -1,8 +1,9 @@
-"""Three nodes in the test's own loop, and a client that says what it wants to the byte."""
+"""Three nodes in the test's own loop, and a client that sends exact bytes."""
 
 import asyncio
+import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -16,14 +17,16 @@ from cachesim.servers.credentials import acl_hash
 TOKEN, ADMIN = "t" * 32, "a" * 32
 NAMES = ("redis-a", "redis-b", "redis-c")
 _PATIENCE = 10.0  # seconds
+MANY = 20_000
+"""Keys that `fill` sets: more than a node handles in one turn."""
 
 
 class ReplyError(Exception):
-    """An error that a node answered with."""
+    """An error that a node answered."""
 
 
 async def until(condition: Callable[[], Any]) -> Any:
-    """Let the loop go round until a condition gives something true."""
+    """Run the loop until a condition returns something true; return that."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _PATIENCE
     while not (result := condition()):
@@ -33,7 +36,7 @@ async def until(condition: Callable[[], Any]) -> Any:
 
 
 class Caller(asyncio.Protocol):
-    """A client that sends what it is told and reads replies, in RESP2 and RESP3."""
+    """A client that reads replies in RESP2 and RESP3."""
 
     transport: asyncio.Transport
 
@@ -43,16 +46,16 @@ class Caller(asyncio.Protocol):
         self._news = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start to use the connection."""
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what has come."""
+        """Keep received data."""
         self.buffer += data
         self._news.set()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Wake `receive`."""
         self.is_lost = True
         self._news.set()
 
@@ -62,15 +65,15 @@ class Caller(asyncio.Protocol):
         self.transport.write(request(encoded))
 
     async def __call__(self, *words: str | bytes | int) -> Any:
-        """Send a request, and wait for its reply."""
+        """Send a request, and return its reply."""
         self.send(*words)
         return await self.receive()
 
     async def receive(self) -> Any:
-        """Wait for a reply.
+        """Return the next reply.
 
         Raises:
-            ReplyError: it is an error.
+            ReplyError: the reply is an error.
             ConnectionResetError: the connection ended.
         """
         while True:
@@ -89,7 +92,7 @@ class Caller(asyncio.Protocol):
 
 
 def _read(data: bytes) -> tuple[Any, bytes]:
-    """The first reply of some bytes, and what follows. Raises IndexError if it is not all there."""
+    """Return the first reply in some bytes, and the rest. Raise IndexError if it is incomplete."""
     line, end, rest = data.partition(b"\r\n")
     if not end:
         raise IndexError
@@ -124,10 +127,10 @@ def _key(value: Any) -> Any:
 
 
 class Shard:
-    """Three nodes, the first one the primary, whose links can be cut.
+    """Three nodes whose links can be cut. The first one is the primary.
 
     Attributes:
-        cut: links that refuse: who dials, whom, and `redis` or `bus`.
+        cut: the links that refuse connections: source, target, and `redis` or `bus`.
     """
 
     def __init__(self, folder: Path, **options: Any) -> None:
@@ -208,7 +211,7 @@ class Shard:
         )
 
     def sever(self, *links: tuple[str, str, str]) -> None:
-        """Cut links, and close what runs over them."""
+        """Cut links, and close their connections."""
         self.cut |= set(links)
         for link, transport in self._pipes:
             if link in links:
@@ -228,9 +231,69 @@ class Shard:
         )
 
     async def call(self, zone: str, *, admin: bool = False, resp: int = 2) -> Caller:
-        """A client of a node."""
+        """Return a client of a node, after AUTH."""
         caller = Caller()
         pipe(asyncio.get_running_loop(), caller, self[zone].accept())
         user, password = ("cachesim", ADMIN) if admin else ("default", TOKEN)
         await caller("HELLO", resp, "AUTH", user, password)
         return caller
+
+
+Test = Callable[[Shard], Awaitable[None]]
+
+
+def run(folder: Path, test: Test, **options: Any) -> None:
+    """Run a test with a shard of its own."""
+
+    async def main() -> None:
+        async with Shard(folder, **options) as shard:
+            await test(shard)
+
+    asyncio.run(main())
+
+
+async def in_sync(shard: Shard, primary: str = "redis-a") -> None:
+    """Wait until the other nodes replicate a primary without lag."""
+    await until(lambda: all(shard.follows(n, primary) for n in NAMES if n != primary))
+
+
+async def loaded(shard: Shard) -> None:
+    """Wait until the first node has loaded its file."""
+    await until(lambda: not shard["a"].server.loader.is_loading)
+
+
+async def fill(client: Caller, *more: str) -> None:
+    """Set many keys."""
+    words = [word.encode() for word in more]
+    sets = (request([b"SET", b"k:%d" % n, b"v" * 100, *words]) for n in range(MANY))
+    client.transport.write(b"".join(sets))
+    await until(lambda: len(client.buffer) == MANY * len(b"+OK\r\n"))
+    client.buffer = b""
+
+
+def data(shard: Shard, zone: str) -> dict[bytes, Any]:
+    """Return all data of a node, in a form that can be compared."""
+    store = shard[zone].server.store
+    return {
+        key: (sorted(value) if isinstance(value, set) else value, store.expiries.get(key))
+        for key, value in store.values.items()
+    }
+
+
+def change_something(client: Caller, rng: random.Random) -> None:
+    """Send a few changes that would show if they were applied twice."""
+    for _ in range(20):
+        name = rng.randrange(50)
+        match rng.randrange(6):
+            case 0:
+                client.send("RPUSH", f"list:{name}", rng.randrange(1000))
+            case 1:
+                client.send("INCR", f"number:{name}")
+            case 2:
+                client.send("APPEND", f"k:{rng.randrange(MANY)}", "more")
+            case 3:
+                client.send("DEL", f"list:{name}", f"k:{rng.randrange(MANY)}")
+            case 4:
+                client.send("HINCRBY", f"hash:{name}", rng.randrange(500), 1)
+            case 5:
+                client.send("SET", f"new:{rng.randrange(1000)}", "x", "PX", 10**9)

@@ -1,4 +1,4 @@
-"""Gossip without I/O, on a clock that the test moves."""
+"""Gossip without I/O, on a manual clock."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ TIMEOUT = 2.0  # seconds
 
 @dataclass
 class Node:
-    """A gossip, and what it has asked for."""
+    """A node's gossip, and the actions that it has asked for."""
 
     net: "Net"
     name: str
@@ -20,7 +20,7 @@ class Node:
     did: list[str] = field(default_factory=list)
 
     def send(self, node: str, message: Message) -> None:
-        """Deliver a message, and the answer to it, unless one of the ways is cut."""
+        """Deliver a message and its answer, unless that way is cut."""
         if (self.name, node) in self.net.cut:
             return
         answer = self.net.nodes[node].gossip.receive(message)
@@ -28,15 +28,15 @@ class Node:
             self.gossip.receive(answer)
 
     def become_replica(self, primary: Member) -> None:
-        """Note it."""
+        """Record the action."""
         self.did.append(f"follow {primary.name}")
 
     def become_primary(self) -> None:
-        """Note it."""
+        """Record the action."""
         self.did.append("lead")
 
     def offset(self) -> int:
-        """None."""
+        """Return 0."""
         return 0
 
     def changed(self) -> None:
@@ -47,7 +47,7 @@ class Node:
 
 
 class Net:
-    """Three views, the first one's node the primary."""
+    """The gossip of three nodes. The first one is the primary."""
 
     def __init__(self) -> None:
         self.clock = ManualClock(100.0)
@@ -69,7 +69,7 @@ class Net:
         self.heal()
 
     def heal(self) -> None:
-        """Restore all ways: links that were broken are made anew, which begins with a ping."""
+        """Restore all ways, and open all links again."""
         self.cut.clear()
         self.cut_answers.clear()
         for node in self.nodes.values():
@@ -84,7 +84,7 @@ class Net:
         self.cut |= {(name, other) for other in "abc"} | {(other, name) for other in "abc"}
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, a tenth of a second at once."""
+        """Advance the clock in steps of 0.1 s."""
         for _ in range(round(seconds * 10)):
             self.clock.advance(0.1)
             for node in self.nodes.values():
@@ -92,7 +92,7 @@ class Net:
 
 
 def test_formed_at_once() -> None:
-    """All is well from the first moment, and stays so."""
+    """The cluster is ok from the start, and stays so."""
     net = Net()
     assert all(net[name].is_ok for name in "abc")
     net.wait(3 * TIMEOUT)
@@ -101,7 +101,7 @@ def test_formed_at_once() -> None:
 
 
 def test_takeover_while_all_is_well() -> None:
-    """A node that is ok takes writes at once; all others follow it."""
+    """A node whose state is ok stays ok; all others replicate it."""
     net = Net()
     net["b"].take_over()
     assert net["b"].is_ok
@@ -112,7 +112,7 @@ def test_takeover_while_all_is_well() -> None:
 
 
 def test_takeover_after_a_silence() -> None:
-    """A node whose state had become fail refuses for the node timeout, and is ok then."""
+    """A node whose state had become fail is ok after the node timeout."""
     net = Net()
     net.isolate("a")
     net.wait(2 * TIMEOUT + 1.5)
@@ -132,7 +132,7 @@ def test_takeover_after_a_silence() -> None:
 
 
 def test_old_primary_is_told() -> None:
-    """It learns of the newer configuration from the first message, and follows."""
+    """An old primary learns of the newer configuration, and replicates the new one."""
     net = Net()
     net.isolate("a")
     net["c"].take_over()
@@ -145,7 +145,7 @@ def test_old_primary_is_told() -> None:
 
 
 def test_one_way_is_not_enough() -> None:
-    """Answers that get lost are a silence."""
+    """A node whose answers are lost is suspected."""
     net = Net()
     net.cut_answers.add(("b", "a"))
     net.cut.add(("a", "b"))
@@ -155,7 +155,7 @@ def test_one_way_is_not_enough() -> None:
 
 
 def test_failed_replica_is_back() -> None:
-    """A replica that answers again has not failed any more."""
+    """A failed replica that answers again is reachable."""
     net = Net()
     net.isolate("b")
     net.wait(2 * TIMEOUT + 1.5)
@@ -168,7 +168,7 @@ def test_failed_replica_is_back() -> None:
 
 
 def test_two_takeovers_end_with_one_primary() -> None:
-    """The node with the higher epoch wins; equal ones are told apart."""
+    """The node with the higher epoch wins."""
     net = Net()
     net.cut |= {("b", "c"), ("c", "b")}
     net["b"].take_over()
@@ -227,7 +227,7 @@ def test_two_that_follow_each_other_do_not_go_round() -> None:
 
 
 def test_update_about_oneself_is_ignored() -> None:
-    """Nobody tells a node which slots it serves."""
+    """Other nodes can't change which slots a node serves."""
     net = Net()
     news = {"t": "update", "from": "a", "node": "b", "epoch": 9, "slots": f"{ALL_SLOTS:x}"}
     net["b"].receive(news)

@@ -1,9 +1,9 @@
-"""Scripts and bytecode that are broken in many ways, to a node in this process: it must not mind.
+"""Sends broken scripts and bytecode to a node in this process, which has to survive them.
 
-`python -m tests.embedded.redis.scripting.script_mutations --inputs 100000` gives each one to the
+`python -m tests.embedded.redis.scripting.script_mutations --inputs 100000` sends each input to the
 primary of three nodes on one loop, as EVAL, SCRIPT LOAD and FUNCTION LOAD; what does not end is
-killed. Another node is asked all the time. Every now and then a script looks whether anything was
-left.
+killed. Another node is called all the time. Now and then a script checks that no input has changed
+anything for later ones.
 """
 
 import argparse
@@ -40,7 +40,7 @@ shown[n + 4] = table.concat({1, 2}) .. string.format('%d', 3) .. redis.sha1hex('
 return shown
 """
 SCRIPTS = Path(__file__).with_name("scripts.txt")
-"""Harmless ones, one in a line. A real Redis runs them too."""
+"""Harmless scripts, one on each line. A real Redis runs them too."""
 _WORSE = (
     b"while true do end", b"return cjson.null", b"return {pcall(string.rep, 'x', 1e9)}",
     b"local t = {} for i = 1, 100 do t[i] = redis.pcall('INCR', KEYS[1]) end return t",
@@ -73,7 +73,7 @@ _TOKENS = (
 
 @dataclass
 class Outcome:
-    """How it went.
+    """The outcome of many inputs.
 
     Attributes:
         killed: how many did not end by themselves.
@@ -91,7 +91,7 @@ class Outcome:
 
 
 def bytecode(r: random.Random) -> bytes:
-    """A script as Lua's bytecode."""
+    """Return a script as bytecode of Lua."""
     import lupa.lua51 as lua  # type: ignore[import-untyped]
 
     runtime: Any = lua.LuaRuntime(encoding=None, register_eval=False, register_builtins=False)
@@ -101,7 +101,7 @@ def bytecode(r: random.Random) -> bytes:
 
 
 def drawn(r: random.Random, base: Sequence[bytes]) -> tuple[bytes, ...]:
-    """A request with a script in it that is more or less broken."""
+    """Return a request with a script that is more or less broken."""
     text = bytearray(r.choice(base))
     if r.random() < 0.3:
         text = bytearray(b"pcall(function() " + text + b" end) " + r.choice(base))
@@ -119,7 +119,7 @@ def drawn(r: random.Random, base: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 async def _watch(witness: Caller, outcome: Outcome) -> None:
-    """Ask another node all the time."""
+    """Call another node all the time."""
     while True:
         begun, begun_cpu = time.perf_counter(), time.thread_time()
         await witness("PING")
@@ -129,7 +129,7 @@ async def _watch(witness: Caller, outcome: Outcome) -> None:
 
 
 async def _give(shard: Shard, client: Caller, words: tuple[bytes, ...], outcome: Outcome) -> None:
-    """Give an input, and kill it until there is an answer."""
+    """Send an input, and kill it until there is an answer."""
     outcome.inputs += 1
     answer = asyncio.ensure_future(client(*words))
     deadline = time.monotonic() + _PATIENCE
@@ -158,10 +158,10 @@ async def _give(shard: Shard, client: Caller, words: tuple[bytes, ...], outcome:
 
 
 async def try_many(folder: Path, count: int, seed: int) -> Outcome:
-    """Give many inputs, and see that nothing is left of them.
+    """Send many inputs, and check that they change nothing for later ones.
 
     Raises:
-        AssertionError: something is.
+        AssertionError: an input has.
     """
     r = random.Random(seed)
     base = _WORSE + tuple(SCRIPTS.read_bytes().splitlines())
@@ -189,7 +189,7 @@ async def try_many(folder: Path, count: int, seed: int) -> Outcome:
 
 
 def main() -> None:
-    """Give many inputs, and tell how it went."""
+    """Send many inputs, and print the outcome."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)

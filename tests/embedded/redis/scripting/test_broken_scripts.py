@@ -1,4 +1,4 @@
-"""Broken scripts and bytecode: the process lives, and another node answers all the time."""
+"""Broken scripts and bytecode: the node survives them, and another node answers all the time."""
 
 import asyncio
 from pathlib import Path
@@ -7,11 +7,11 @@ from tests.embedded.mutations import HANG
 from tests.embedded.redis.scripting.script_mutations import try_many
 
 INPUTS, SEED = 150, 1
-"""`python -m tests.embedded.redis.scripting.script_mutations` does more."""
+"""`python -m tests.embedded.redis.scripting.script_mutations` runs more."""
 
 
 def test_nothing_is_left_of_them(tmp_path: Path) -> None:
-    """Each ends or is killed, no later one sees anything of it, and nobody else waits for it."""
+    """Each script ends or is killed, changes nothing for later ones, and delays no other node."""
     outcome = asyncio.run(try_many(tmp_path, INPUTS, SEED))
     assert outcome.inputs == INPUTS
     assert outcome.killed

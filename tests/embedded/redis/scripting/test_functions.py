@@ -1,4 +1,4 @@
-"""Libraries of functions: as a real Redis has them, on replicas and on disk too."""
+"""Libraries of functions: as in a real Redis, on replicas and on disk too."""
 
 import asyncio
 from pathlib import Path
@@ -100,7 +100,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("resp", [2, 3])
-def test_as_a_real_one(real: int, resp: int) -> None:
+def test_against_redis(real: int, resp: int) -> None:
     """Every reply is the same, errors included."""
     with Pair(real, resp) as pair:
         pair.real(b"FUNCTION", b"FLUSH")
@@ -110,20 +110,20 @@ def test_as_a_real_one(real: int, resp: int) -> None:
 
 
 async def read_at(shard: Shard, zone: str) -> object:
-    """What the function gives at a node, as soon as that takes requests."""
+    """Return the reply of the function at a node, as soon as that serves requests."""
     for _ in range(1000):
         client = await shard.call(zone)
         await client("READONLY")
         try:
             return await client("FCALL_RO", "read", 1, "k")
-        except ReplyError as error:  # CLUSTERDOWN, or it has not followed yet
+        except ReplyError as error:  # CLUSTERDOWN, or it has not resynced yet
             told = str(error)
             await asyncio.sleep(0.01)
     raise AssertionError(told)
 
 
 def test_kept_and_replicated(tmp_path: Path) -> None:
-    """Replicas have them, at once or with all data, and the append-only file, rewritten too."""
+    """Libraries reach replicas, by the stream or a full resync, and the append-only file."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -148,7 +148,7 @@ def test_kept_and_replicated(tmp_path: Path) -> None:
 
 
 def test_after_the_end_of_the_process_for_scripts(tmp_path: Path) -> None:
-    """They are registered again."""
+    """Functions are registered again in the next process."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -159,7 +159,7 @@ def test_after_the_end_of_the_process_for_scripts(tmp_path: Path) -> None:
 
 
 def test_code_that_does_not_end(tmp_path: Path) -> None:
-    """A library's code has half a second of computing, as Redis gives it."""
+    """The code of a library has half a second of CPU time, as in Redis."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -172,7 +172,7 @@ def test_code_that_does_not_end(tmp_path: Path) -> None:
 
 
 def test_code_that_can_not_be_interrupted(tmp_path: Path) -> None:
-    """Its process is ended, and the libraries are there again afterwards."""
+    """Its process is killed, and the other libraries work again afterwards."""
 
     async def main() -> None:
         async with Shard(tmp_path, settings={"busy-reply-threshold": "100"}) as shard:

@@ -1,4 +1,4 @@
-"""A script that does not end: its node says BUSY, as a real one, and all others go on."""
+"""Scripts that take long: their node answers BUSY, as a real one, and all other nodes go on."""
 
 import asyncio
 import sys
@@ -16,23 +16,23 @@ QUICK = {"busy-reply-threshold": "50"}
 
 
 async def error_of(client: Caller, *words: str | bytes | int) -> str:
-    """What a request is refused with."""
+    """Return the error that a request is answered with."""
     with pytest.raises(ReplyError) as refused:
         await client(*words)
     return str(refused.value)
 
 
 async def busy(shard: Shard, script: str = ENDLESS) -> tuple[Caller, Caller]:
-    """The client that has sent an endless script, and another one, when they are told BUSY."""
+    """Return a client that has sent an endless script, and another one that was answered BUSY."""
     sender, other = await shard.call("a"), await shard.call("a")
-    await sender("EVAL", "return 1", 0)  # its process is there
+    await sender("EVAL", "return 1", 0)  # starts the process
     sender.send("EVAL", script, 1, "k")
     assert await error_of(other, "GET", "k") == BUSY
     return sender, other
 
 
 async def with_shard(folder: Path, main: Any, **options: Any) -> None:
-    """Run a test on a shard that soon says BUSY."""
+    """Run a test with a shard that soon answers BUSY."""
     async with Shard(folder, settings=QUICK, **options) as shard:
         await main(shard)
 
@@ -52,7 +52,7 @@ async def with_shard(folder: Path, main: Any, **options: Any) -> None:
     ],
 )
 def test_it_is_killed(tmp_path: Path, script: str) -> None:
-    """SCRIPT KILL ends whatever it is doing; the others answer all the time."""
+    """SCRIPT KILL ends a script whatever it is doing; other nodes answer all the time."""
 
     async def main(shard: Shard) -> None:
         witness = await shard.call("b")
@@ -67,8 +67,8 @@ def test_it_is_killed(tmp_path: Path, script: str) -> None:
     asyncio.run(with_shard(tmp_path, main))
 
 
-def test_what_may_be_asked_meanwhile(tmp_path: Path) -> None:
-    """What Redis 7.0 answers while a script runs, in its words."""
+def test_requests_during_a_slow_script(tmp_path: Path) -> None:
+    """Other clients get the answers that Redis 7.0 gives while a script runs."""
 
     async def main(shard: Shard) -> None:
         _, other = await busy(shard)
@@ -87,8 +87,8 @@ def test_what_may_be_asked_meanwhile(tmp_path: Path) -> None:
     asyncio.run(with_shard(tmp_path, main))
 
 
-def test_a_function(tmp_path: Path) -> None:
-    """FUNCTION STATS tells of it, and FUNCTION KILL ends it."""
+def test_a_slow_function(tmp_path: Path) -> None:
+    """FUNCTION STATS shows it, and FUNCTION KILL kills it."""
 
     async def main(shard: Shard) -> None:
         sender, other = await shard.call("a"), await shard.call("a")
@@ -108,7 +108,7 @@ def test_a_function(tmp_path: Path) -> None:
 
 
 def test_after_a_write(tmp_path: Path) -> None:
-    """It can't be killed any more; the end of its node ends it, and nothing of it is kept."""
+    """A script that has written can't be killed; it ends with its node, and its writes are lost."""
 
     async def main(shard: Shard) -> None:
         _, other = await busy(shard, "redis.call('SET', KEYS[1], 'v') while true do end")
@@ -124,7 +124,7 @@ def test_after_a_write(tmp_path: Path) -> None:
 
 
 def test_others_wait_before_it_is_slow(tmp_path: Path) -> None:
-    """A script is one step for everybody else, whoever asks for what meanwhile."""
+    """Other clients see a script as one step."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -143,7 +143,7 @@ def test_others_wait_before_it_is_slow(tmp_path: Path) -> None:
 
 
 async def asked_meanwhile(shard: Shard, script: str) -> Any:
-    """What a script of 0.2 s answers, which others disturb as far as they can."""
+    """Return the answer to a script of 0.2 s, during which another client sends requests."""
     sender, other = await shard.call("a"), await shard.call("a")
     await sender("EVAL", "return 1", 0)
     sender.send("EVAL", script.replace("WAIT", "for _ = 1, 2e7 do end"), 1, "k")
@@ -155,8 +155,8 @@ async def asked_meanwhile(shard: Shard, script: str) -> Any:
     return answer.result()
 
 
-def test_nobody_is_served_in_between(tmp_path: Path) -> None:
-    """Who waits for a key sees what a script has left there, not what it had there."""
+def test_no_blocked_client_is_served_in_between(tmp_path: Path) -> None:
+    """A client that waits for a key sees what a script has left there, and nothing before."""
 
     async def main(shard: Shard) -> None:
         waiting, other = await shard.call("a"), await shard.call("a")
@@ -171,7 +171,7 @@ def test_nobody_is_served_in_between(tmp_path: Path) -> None:
 
 
 def test_time_stands_still(tmp_path: Path) -> None:
-    """What a script has seen does not expire before its end."""
+    """No key expires during a script."""
 
     async def main(shard: Shard) -> None:
         script = """
@@ -185,7 +185,7 @@ def test_time_stands_still(tmp_path: Path) -> None:
 
 
 def test_in_a_transaction(tmp_path: Path) -> None:
-    """EXEC goes on after each script, and nobody comes in between."""
+    """EXEC goes on after each script, and no other client is served in between."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -211,8 +211,8 @@ def test_in_a_transaction(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_its_client_goes_away(tmp_path: Path) -> None:
-    """It runs to its end, and what it does is kept."""
+def test_a_client_that_disconnects(tmp_path: Path) -> None:
+    """Its script runs to the end, and its writes are kept."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -225,8 +225,8 @@ def test_its_client_goes_away(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_node_that_stands_still(tmp_path: Path) -> None:
-    """So does its script, until the node goes on."""
+def test_a_paused_node(tmp_path: Path) -> None:
+    """Its script stops until the node is resumed."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -249,7 +249,7 @@ def test_a_node_that_stands_still(tmp_path: Path) -> None:
 
 
 def test_a_replica(tmp_path: Path) -> None:
-    """What its primary sends waits for the script, and is there afterwards."""
+    """Writes of the primary wait until the script has ended."""
 
     async def main(shard: Shard) -> None:
         writer = await shard.call("a")
@@ -266,7 +266,7 @@ def test_a_replica(tmp_path: Path) -> None:
 
 
 def test_functions_in_a_transaction(tmp_path: Path) -> None:
-    """A library is taken, and called, and repeated by replicas."""
+    """A library is loaded, called, and replicated."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -292,8 +292,8 @@ def test_functions_in_a_transaction(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_another_primary_meanwhile(tmp_path: Path) -> None:
-    """A primary that has lost its role follows when its script has ended."""
+def test_a_failover_meanwhile(tmp_path: Path) -> None:
+    """A primary that has lost its role becomes a replica when its script has ended."""
 
     async def main(shard: Shard) -> None:
         _, other = await busy(shard, "while true do redis.call('GET', KEYS[1]) end")
@@ -307,8 +307,8 @@ def test_another_primary_meanwhile(tmp_path: Path) -> None:
     asyncio.run(with_shard(tmp_path, main))
 
 
-def test_where_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what was tried, and the next script is tried again."""
+def test_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what was tried, and the next script starts a process again."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -324,8 +324,8 @@ def test_where_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.Mon
     asyncio.run(main())
 
 
-def test_no_answer_is_wanted(tmp_path: Path) -> None:
-    """CLIENT REPLY holds for scripts too."""
+def test_client_reply(tmp_path: Path) -> None:
+    """CLIENT REPLY applies to scripts too."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:

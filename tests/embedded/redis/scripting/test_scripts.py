@@ -1,4 +1,4 @@
-"""Lua scripts: what they give, what they reach, and how they end."""
+"""Lua scripts: their values, their sandbox, and their limits."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.embedded.redis.shard import ReplyError, Shard, until
 
 
 def evaluate(folder: Path, script: str, *keys: str, resp: int = 2) -> Any:
-    """What a script gives on a node of its own, or its error as text."""
+    """Return the reply of a script on a node of its own, or its error as text."""
 
     async def main() -> Any:
         async with Shard(folder) as shard:
@@ -37,7 +37,7 @@ def evaluate(folder: Path, script: str, *keys: str, resp: int = 2) -> Any:
     ],
 )
 def test_values(tmp_path: Path, script: str, expected: object) -> None:
-    """Lua's values as replies, and the libraries that Redis gives."""
+    """Lua's values become replies, and the libraries of Redis are there."""
     assert evaluate(tmp_path, script, "k") == expected
 
 
@@ -59,8 +59,8 @@ def test_values(tmp_path: Path, script: str, expected: object) -> None:
         "return coroutine.create(1)",
     ],
 )
-def test_nothing_but_commands_can_be_reached(tmp_path: Path, script: str) -> None:
-    """No Python, no files, no processes, no interpreter's insides."""
+def test_scripts_reach_only_commands(tmp_path: Path, script: str) -> None:
+    """Scripts reach no Python, no files, no processes, and no internals of the interpreter."""
     assert str(evaluate(tmp_path, script)).startswith("ERR user_script")
 
 
@@ -69,7 +69,7 @@ def test_nothing_but_commands_can_be_reached(tmp_path: Path, script: str) -> Non
     ["x = 1", "string.x = 1", "rawset(string, 'x', 1)", "rawset(_G, 'x', 1)", "redis.call = 1"],
 )
 def test_globals_can_not_be_set(tmp_path: Path, script: str) -> None:
-    """A script leaves nothing behind for later ones."""
+    """A script can't leave anything for later ones."""
     assert "readonly table" in evaluate(tmp_path, script)
 
 
@@ -89,8 +89,8 @@ def test_globals_can_not_be_set(tmp_path: Path, script: str) -> None:
         ("return type(tostring(setmetatable({}, {__tostring = tostring})))", "overflow"),
     ],
 )  # fmt: skip
-def test_nothing_is_poisoned(tmp_path: Path, script: str, error: str) -> None:
-    """No bytecode, no objects of Python, nothing that a later script would see."""
+def test_protected_tables_and_bytecode(tmp_path: Path, script: str, error: str) -> None:
+    """Scripts get no bytecode, no objects of Python, and change nothing that later scripts see."""
     assert error in str(evaluate(tmp_path, script))
 
 
@@ -103,8 +103,8 @@ def test_nothing_is_poisoned(tmp_path: Path, script: str, error: str) -> None:
         ("return 1", (b"x" * (50 << 20), b"x" * (50 << 20), b"x" * (30 << 20))),
     ],
 )
-def test_too_much(tmp_path: Path, script: str, arguments: tuple[bytes, ...]) -> None:
-    """Memory, arguments and answers have limits: an error, and the next script runs."""
+def test_limits(tmp_path: Path, script: str, arguments: tuple[bytes, ...]) -> None:
+    """Too much memory, arguments or answers are an error, and the next script runs."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -117,7 +117,7 @@ def test_too_much(tmp_path: Path, script: str, arguments: tuple[bytes, ...]) -> 
 
 
 def test_large_arguments(tmp_path: Path) -> None:
-    """What a client may send, a script may have."""
+    """Arguments may be as large as clients may send them."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:
@@ -128,8 +128,8 @@ def test_large_arguments(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_effects_are_repeated_together(tmp_path: Path) -> None:
-    """Replicas get what a script did, in a transaction."""
+def test_effects_are_replicated_as_a_transaction(tmp_path: Path) -> None:
+    """Replicas get the effects of a script, in a transaction."""
 
     async def main() -> None:
         async with Shard(tmp_path) as shard:

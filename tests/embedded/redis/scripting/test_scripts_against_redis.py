@@ -1,4 +1,4 @@
-"""Scripts as a real Redis 7.0 runs them."""
+"""Scripts, compared with a real Redis 7.0."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.embedded.redis.scripting.script_mutations import SCRIPTS
 
 
 @pytest.mark.parametrize("resp", [2, 3])
-def test_as_a_real_one(real: int, resp: int) -> None:
+def test_against_redis(real: int, resp: int) -> None:
     """Every reply is the same, errors included."""
     with Pair(real, resp) as pair:
         pair.real(b"FLUSHALL")

@@ -1,0 +1,81 @@
+"""Connections: authentication, long pipelines, large values."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from cachesim.aio.pipe import pipe
+from cachesim.protocols.resp import request
+from tests.embedded.redis.shard import (
+    MANY,
+    Caller,
+    ReplyError,
+    Shard,
+    data,
+    in_sync,
+    loaded,
+    run,
+    until,
+)
+
+
+def test_access(tmp_path: Path) -> None:
+    """Clients may do little before AUTH, and then what the ACL allows."""
+
+    async def test(shard: Shard) -> None:
+        stranger = Caller()
+        pipe(asyncio.get_running_loop(), stranger, shard["a"].accept())
+        for words, error in (
+            (("GET", "k"), "NOAUTH"),
+            (("HELLO", "3"), "NOAUTH HELLO"),
+            (("AUTH", "x"), "WRONGPASS"),
+            (("HELLO", "3", "AUTH", "default", "x"), "WRONGPASS"),
+        ):
+            with pytest.raises(ReplyError, match=error):
+                await stranger(*words)
+        assert await stranger("AUTH", "t" * 32) == "OK"
+        assert await stranger("PING") == "PONG"
+        with pytest.raises(ReplyError, match=r"NOPERM .* 'config\|get'"):
+            await stranger("CONFIG", "GET", "*")
+        with pytest.raises(ReplyError, match=r"NOPERM .* 'cluster\|failover'"):
+            await stranger("CLUSTER", "FAILOVER")
+        admin = await shard.call("a", admin=True)
+        await admin("ACL", "SETUSER", "default", "+config|get")
+        assert await stranger("CONFIG", "GET", "maxmemory") == [b"maxmemory", b"0"]
+
+    run(tmp_path, test)
+
+
+def test_a_long_pipeline_is_served_in_turns(tmp_path: Path) -> None:
+    """Another client is answered before it has ended, and its own replies are in order."""
+
+    async def test(shard: Shard) -> None:
+        long, short = await shard.call("a"), await shard.call("a")
+        long.transport.write(request([b"INCR", b"n"]) * MANY)
+        assert await short("PING") == "PONG"
+        assert long.buffer.count(b"\n") < MANY / 2
+        replies = b"".join(b":%d\r\n" % n for n in range(1, MANY + 1))
+        await until(lambda: len(long.buffer) == len(replies))
+        assert long.buffer == replies
+
+    run(tmp_path, test)
+
+
+def test_a_large_value_passes(tmp_path: Path) -> None:
+    """A value of many megabytes is stored, read, replicated, and written to the file."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        value = random.Random(7).randbytes(10 << 20)
+        assert await a("SET", "k", value) == "OK"
+        assert await a("GET", "k") == value
+        await in_sync(shard)
+        assert data(shard, "b") == {b"k": (value, None)}
+        shard["a"].kill()
+        shard["a"].start()
+        await loaded(shard)
+        assert shard["a"].server.store.values[b"k"] == value
+
+    run(tmp_path, test)

@@ -1,0 +1,75 @@
+"""The append-only file: restarts and power losses."""
+
+from pathlib import Path
+
+import pytest
+
+from cachesim.embedded.redis.replication.aof import _length
+from cachesim.protocols.resp import request
+from tests.embedded.redis.shard import Shard, in_sync, loaded, run
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+def test_restart_replays_the_file(tmp_path: Path, *, orderly: bool) -> None:
+    """A node that was killed or shut down loses no write that it has answered."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        for number in range(100):
+            await a("SET", f"k:{number}", number)
+        await a("DEL", "k:0")
+        (shard["a"].shut_down if orderly else shard["a"].kill)()
+        shard["a"].start()
+        await loaded(shard)
+        assert len(shard["a"].server.store) == 99
+        assert not shard["a"].server.is_replica
+
+    run(tmp_path, test)
+
+
+def test_a_power_loss_truncates_the_file(tmp_path: Path) -> None:
+    """A file that is truncated within a request loses this request and all later ones."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        for number in range(10):
+            await a("SET", f"k:{number}", number)
+        shard["a"].server.stream.flush()
+        size = shard["a"].server.aof.size
+        assert f"aof_current_size:{size}".encode() in await a("INFO", "persistence")
+        last = len(request([b"SET", b"k:9", b"9"]))
+        shard["a"].kill()
+        shard["a"].truncate_aof(size - last - 3)
+        shard["a"].start()
+        await loaded(shard)
+        assert sorted(shard["a"].server.store.values) == [b"k:%d" % n for n in range(8)]
+        assert "Truncating the AOF" in shard["a"].logs()
+        await in_sync(shard)
+        assert len(shard["b"].server.store) == 8
+
+    run(tmp_path, test)
+
+
+def test_a_transaction_without_its_end(tmp_path: Path) -> None:
+    """A transaction whose end is lost has no effect."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("SET", "{t}a", 0)
+        for words in (("MULTI",), ("SET", "{t}a", 1), ("SET", "{t}b", 1), ("EXEC",)):
+            await a(*words)
+        shard["a"].server.stream.flush()
+        size = shard["a"].server.aof.size
+        shard["a"].kill()
+        shard["a"].truncate_aof(size - 1)
+        shard["a"].start()
+        await loaded(shard)
+        assert shard["a"].server.store.values == {b"{t}a": b"0"}
+
+    run(tmp_path, test)
+
+
+def test_length_of_a_request() -> None:
+    """The length that is counted is that of the encoded request."""
+    for words in ([b"PING"], [b"SET", b"k", b"x" * 1000], [b""] * 12):
+        assert _length(words) == len(request(words))

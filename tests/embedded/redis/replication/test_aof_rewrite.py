@@ -1,0 +1,87 @@
+"""Rewrites of the append-only file."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.embedded.redis.shard import (
+    Shard,
+    change_something,
+    data,
+    fill,
+    in_sync,
+    loaded,
+    run,
+    until,
+)
+
+
+def test_file_is_rewritten(tmp_path: Path) -> None:
+    """A rewritten file has the data and later writes."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        for number in range(1000):
+            await a("SET", "k", number)
+        size = shard["a"].server.aof.size
+        admin = await shard.call("a", admin=True)
+        await admin("BGREWRITEAOF")
+        await until(lambda: shard["a"].server.aof.size < size / 100)
+        await a("SET", "after", 1)
+        shard["a"].kill()
+        shard["a"].start()
+        await loaded(shard)
+        assert shard["a"].server.store.values[b"k"] == b"999"
+        assert b"after" in shard["a"].server.store.values
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_requests_are_served_while_the_file_is_rewritten(tmp_path: Path, *, flushes: bool) -> None:
+    """The new file has the data and the changes made meanwhile, each once."""
+
+    async def test(shard: Shard) -> None:
+        a, admin = await shard.call("a"), await shard.call("a", admin=True)
+        await fill(a)
+        rng = random.Random(5)
+        await admin("BGREWRITEAOF")
+        assert b"aof_rewrite_in_progress:1" in await admin("INFO", "persistence")
+        rounds = 0
+        while shard["a"].server.aof_rewrite.is_running:
+            rounds += 1
+            if rounds % 3 == 0:
+                change_something(a, rng)
+            if flushes and rounds == 5:
+                a.send("FLUSHALL")
+            await asyncio.sleep(0)
+        assert rounds > 2
+        await a("SET", "after", 1)
+        before = data(shard, "a")
+        shard["a"].kill()
+        shard["a"].start()
+        await loaded(shard)
+        assert data(shard, "a") == before
+
+    run(tmp_path, test)
+
+
+def test_flushall_leaves_a_small_file(tmp_path: Path) -> None:
+    """FLUSHALL rewrites the append-only files of all nodes, if they are large."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await fill(a)
+        await in_sync(shard)
+        assert shard["a"].server.aof.size > 1 << 20
+        assert await a("FLUSHALL") == "OK"
+        await until(lambda: all(shard[zone].server.aof.size < 1000 for zone in "abc"))
+        assert await a("SET", "k", 1) == "OK"
+        shard["a"].kill()
+        shard["a"].start()
+        await loaded(shard)
+        assert shard["a"].server.store.values == {b"k": b"1"}
+
+    run(tmp_path, test)

@@ -1,0 +1,191 @@
+"""Replicas: partial and full resyncs, and links that were lost."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from cachesim.aio.pipe import pipe
+from cachesim.embedded.redis.cluster.slots import slot_of
+from cachesim.embedded.redis.replication.replica import _Connection
+from tests.embedded.redis.shard import (
+    ReplyError,
+    Shard,
+    change_something,
+    data,
+    fill,
+    in_sync,
+    run,
+    until,
+)
+
+
+def test_replicas_follow(tmp_path: Path) -> None:
+    """Writes reach the replicas, which serve reads after READONLY; WAIT counts the replicas."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        assert await a("SET", "k", "v", "EX", 100) == "OK"
+        assert await a("WAIT", 2, 1000) == 2
+        b = await shard.call("b")
+        with pytest.raises(ReplyError, match=f"MOVED {slot_of(b'k')} 127.0.0.1:7000"):
+            await b("GET", "k")
+        await b("READONLY")
+        assert await b("GET", "k") == b"v"
+        assert 99 <= await b("TTL", "k") <= 100
+        with pytest.raises(ReplyError, match="MOVED"):
+            await b("SET", "k", 1)
+        with pytest.raises(ReplyError, match="READONLY"):
+            await b("FLUSHALL")
+
+    run(tmp_path, test)
+
+
+def test_a_connection_that_is_made_too_late_is_closed(tmp_path: Path) -> None:
+    """A connection of a link that was stopped meanwhile brings no data."""
+
+    async def test(shard: Shard) -> None:
+        server = shard["c"].server
+        before = server.replica_link
+        assert before is not None
+        server.become_replica(before.primary)
+        await in_sync(shard)
+        synced = shard["a"].server.stats.sync_partial_ok + shard["a"].server.stats.sync_full
+        pipe(asyncio.get_running_loop(), _Connection(before), shard["a"].accept())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert before.connection is None
+        told = shard["a"].server.stats
+        assert told.sync_partial_ok + told.sync_full == synced
+
+    run(tmp_path, test)
+
+
+def test_divergent_writes_are_dropped(tmp_path: Path) -> None:
+    """Writes to an isolated primary are gone when it is back."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("SET", "both", 1)
+        await in_sync(shard)
+        shard.isolate("a")
+        for number in range(10):
+            await a("SET", f"lost:{number}", 1)
+        admin = await shard.call("c", admin=True)
+        await admin("CLUSTER", "FAILOVER", "TAKEOVER")
+        await admin("SET", "new", 1)
+        shard.cut.clear()
+        await in_sync(shard, "redis-c")
+        assert set(shard["a"].server.store.values) == {b"both", b"new"}
+        assert shard["c"].server.stats.sync_full == 1
+
+    run(tmp_path, test)
+
+
+def test_a_short_loss_of_the_link_needs_a_partial_resync(tmp_path: Path) -> None:
+    """A replica gets what it has missed from the backlog."""
+
+    async def test(shard: Shard) -> None:
+        link = ("redis-b", "redis-a", "redis")
+        shard.sever(link)
+        a = await shard.call("a")
+        await a("SET", "k", 1)
+        await until(lambda: len(shard["a"].server.replicas) == 1)
+        assert b"master_link_status:down" in await (await shard.call("b"))("INFO", "replication")
+        shard.cut.clear()
+        await in_sync(shard)
+        assert shard["a"].server.stats.sync_full == 0
+
+    run(tmp_path, test)
+
+
+def test_a_backlog_that_is_too_short_needs_a_full_resync(tmp_path: Path) -> None:
+    """A replica that has missed too much gets all data, of every type."""
+
+    async def test(shard: Shard) -> None:
+        shard.sever(("redis-b", "redis-a", "redis"))
+        a = await shard.call("a")
+        for number in range(40):
+            await a("SET", f"big:{number}", b"x" * 60_000)
+        await a("SET", "s", "v", "PX", 100_000)
+        await a("HSET", "h", "f", "v")
+        await a("RPUSH", "l", 1, 2)
+        await a("SADD", "set", 1, "x")
+        await a("ZADD", "z", "1.5", "m")
+        await a("XADD", "x", "1-1", "f", "v")
+        await a("XGROUP", "CREATE", "x", "g", "0")
+        await a("XREADGROUP", "GROUP", "g", "c", "STREAMS", "x", ">")
+        shard.cut.clear()
+        await in_sync(shard)
+        assert shard["a"].server.stats.sync_full == 1
+        b = await shard.call("b")
+        await b("READONLY")
+        assert await b("GET", "s") == b"v"
+        assert 0 < await b("PTTL", "s") <= 100_000
+        assert await b("HGETALL", "h") == [b"f", b"v"]
+        assert await b("LRANGE", "l", 0, -1) == [b"1", b"2"]
+        assert sorted(await b("SMEMBERS", "set")) == [b"1", b"x"]
+        assert await b("ZRANGE", "z", 0, -1, "WITHSCORES") == [b"m", b"1.5"]
+        assert await b("XLEN", "x") == 1
+        assert (await b("XPENDING", "x", "g"))[0] == 1
+
+    run(tmp_path, test, settings={"repl-backlog-size": "16384"})
+
+
+def test_requests_are_served_during_a_full_resync(tmp_path: Path) -> None:
+    """The primary takes writes and the replica answers LOADING; the data is the same at the end."""
+
+    async def test(shard: Shard) -> None:
+        a, b = await shard.call("a"), await shard.call("b")
+        await fill(a)
+        await in_sync(shard)
+        rng = random.Random(6)
+        writes = 0
+        shard["b"].kill()
+        shard["b"].start()
+        b = await shard.call("b")
+        await until(lambda: not shard["b"].server.loader.is_loading)  # its own file
+        refusals = set()
+        while not shard.follows("redis-b", "redis-a"):
+            change_something(a, rng)
+            await shard.call("c")
+            writes += 1
+            try:
+                await b("DBSIZE")
+            except ReplyError as error:
+                refusals.add(str(error))
+            await in_sync_if_done(shard)
+        assert refusals == {"LOADING Redis is loading the dataset in memory"}
+        assert writes > 2
+        await in_sync(shard)
+        assert data(shard, "b") == data(shard, "a")
+        shard["b"].kill()
+        shard["b"].start()
+        await until(lambda: not shard["b"].server.loader.is_loading)
+        assert len(shard["b"].server.store) == len(shard["a"].server.store)
+
+    async def in_sync_if_done(shard: Shard) -> None:
+        link = shard["b"].server.replica_link
+        if link is not None and link.is_up:
+            await in_sync(shard)
+
+    run(tmp_path, test)
+
+
+def test_a_resync_whose_primary_dies(tmp_path: Path) -> None:
+    """The replica replicates the next primary."""
+
+    async def test(shard: Shard) -> None:
+        await fill(await shard.call("a"))
+        await in_sync(shard)
+        shard["b"].kill()
+        shard["b"].start()
+        await until(lambda: (link := shard["b"].server.replica_link) and link.state == "sync")
+        shard["a"].kill()
+        c = await shard.call("c", admin=True)
+        await c("CLUSTER", "FAILOVER", "TAKEOVER")
+        await until(lambda: shard.follows("redis-b", "redis-c"))
+        assert data(shard, "b") == data(shard, "c")
+
+    run(tmp_path, test)

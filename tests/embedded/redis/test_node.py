@@ -1,0 +1,49 @@
+"""A node's process: paused, killed, shut down."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cachesim.aio.pipe import pipe
+from tests.embedded.redis.shard import (
+    Caller,
+    Shard,
+    run,
+    until,
+)
+
+
+@pytest.mark.parametrize("end", ["kill", "shut_down"])
+def test_a_connection_to_a_process_that_ends_meanwhile(tmp_path: Path, end: str) -> None:
+    """A connection that is opened when the process has just ended is reset, not answered."""
+
+    async def test(shard: Shard) -> None:
+        accepted, caller = shard["c"].accept_from_listener(), Caller()
+        getattr(shard["c"], end)()
+        pipe(asyncio.get_running_loop(), caller, accepted)
+        caller.send("PING")
+        await until(lambda: caller.is_lost)
+        assert caller.buffer == b""
+
+    run(tmp_path, test)
+
+
+def test_a_paused_node_answers_nothing(tmp_path: Path) -> None:
+    """Neither old connections nor new ones are answered before the node is resumed."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        shard["a"].pause()
+        a.send("SET", "k", 1)
+        late = asyncio.create_task(shard.call("a"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert a.buffer == b""
+        assert not late.done()
+        assert shard["a"].is_paused
+        shard["a"].resume()
+        assert await a.receive() == "OK"
+        assert await (await late)("GET", "k") == b"1"
+
+    run(tmp_path, test)
