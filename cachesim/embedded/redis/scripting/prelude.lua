@@ -1,5 +1,5 @@
--- The environment of scripts, and how they are run. Of Python there are only functions that take bytes and return bytes,
--- and scripts never get these: `ask` returns the reply to a request, `tell` sends one without a reply.
+-- The environment of scripts, and how they are run. Of Python there are only functions that take bytes and return
+-- bytes, and scripts never get these: `ask` returns the reply to a request, `tell` sends one without a reply.
 local ask, tell, sha1hex, version, engine = ...
 
 local error, type, tostring, tonumber, select, pairs, next = error, type, tostring, tonumber, select, pairs, next
@@ -18,7 +18,8 @@ local MUCH = 64 * 1024 -- KB in use above which garbage is collected before the 
 local is_protected = setmetatable({}, { __mode = "k" })
 local null = newproxy(false)
 
--- The line that the script or function has reached. A tail call leaves no trace; in a script of one line that is no loss.
+-- The line that the script or function has reached. A tail call leaves no trace; in a script of one line that is no
+-- loss.
 local running, only_line = "user_script", -1
 local function line_of_script()
   local level = 2
@@ -60,7 +61,7 @@ local function guarding(name, change)
   end
 end
 
--- --- messages ------------------------------------------------------------------------------------------------------
+-- --- messages -------------------------------------------------------------------------------------------------------
 
 local function bulk(text) return "$" .. #text .. "\r\n" .. text .. "\r\n" end
 
@@ -200,7 +201,7 @@ function put(parts, value, depth)
   parts[#parts + 1] = text
 end
 
--- --- code from text ------------------------------------------------------------------------------------------------
+-- --- code from text -------------------------------------------------------------------------------------------------
 
 -- Bytecode can crash the interpreter. Code that begins with a blank is always text.
 local function compile(text, name) return loadstring(" " .. text, name) end
@@ -225,7 +226,7 @@ local function safe_load(reader, name)
   return safe_loadstring(concat(parts), type(name) == "string" and name or "=(load)")
 end
 
--- --- redis ---------------------------------------------------------------------------------------------------------
+-- --- redis ----------------------------------------------------------------------------------------------------------
 
 local major, minor, patch = version:match("(%d+)%.(%d+)%.(%d+)")
 local redis = {
@@ -305,7 +306,7 @@ function redis.acl_check_cmd(...)
   return answer == 1
 end
 
--- --- cjson ---------------------------------------------------------------------------------------------------------
+-- --- cjson ----------------------------------------------------------------------------------------------------------
 
 local cjson = { null = null, _NAME = "cjson", _VERSION = "2.1.0" }
 local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["/"] = "\\/", ["\127"] = "\\u007f" }
@@ -496,7 +497,7 @@ function cjson.decode(...)
   return value
 end
 
--- --- bit -----------------------------------------------------------------------------------------------------------
+-- --- bit ------------------------------------------------------------------------------------------------------------
 
 local ROUNDING = 2 ^ 52 + 2 ^ 51
 
@@ -559,7 +560,7 @@ local bit = {
   end,
 }
 
--- --- what scripts see ----------------------------------------------------------------------------------------------
+-- --- what scripts see -----------------------------------------------------------------------------------------------
 
 string.dump = nil
 getmetatable("").__metatable = false
@@ -618,7 +619,7 @@ local function told(kind, answer, line)
   return done("ok", joined(parts))
 end
 
--- --- functions -----------------------------------------------------------------------------------------------------
+-- --- functions ------------------------------------------------------------------------------------------------------
 
 -- The code of a library runs once. It sees only what registers its functions.
 local registered
@@ -717,7 +718,7 @@ function handlers.FCALL(id, name, keys, argv)
   return told(guarded(callback, keys, argv))
 end
 
--- --- scripts -------------------------------------------------------------------------------------------------------
+-- --- scripts --------------------------------------------------------------------------------------------------------
 
 function handlers.CHECK(text)
   local script, problem = compile(text, "@user_script")
