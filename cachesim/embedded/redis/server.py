@@ -1,4 +1,4 @@
-"""A running Redis process: everything that ends with it, its start and stop, and its clock."""
+"""A running Redis process: its parts, start and stop, pausing, time, changed keys, and role."""
 
 import asyncio
 import hashlib

@@ -19,7 +19,7 @@ Message = dict[str, Any]
 
 
 class Actions(Protocol):
-    """What a gossip asks of its node."""
+    """The actions that a gossip asks of its node."""
 
     def send(self, node: str, message: Message) -> None:
         """Send a message to a node, given by its id, if there is a link to it."""
@@ -30,7 +30,7 @@ class Actions(Protocol):
         ...
 
     def become_primary(self) -> None:
-        """Stop to replicate, and take writes."""
+        """Become a primary, which takes writes."""
         ...
 
     def offset(self) -> int:
@@ -333,7 +333,7 @@ class Gossip:
             self.replicate(above)
 
     def _send_update(self, sender: Member, slots: int, epoch: int) -> None:
-        """Tell a node that claims slots by an old configuration who serves them now."""
+        """Send the newer configuration to a node that claims slots by an old one."""
         for member in self.nodes.members.values():
             if member is not sender and member.slots & slots and member.epoch > epoch:
                 self.send(

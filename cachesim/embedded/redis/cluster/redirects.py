@@ -74,7 +74,7 @@ class Redirects:
         return all(owner is not None and owner.id == mine for owner in owners)
 
     def endpoint(self, member: Member) -> str:
-        """Return the host of a node that clients are told, as the settings choose it."""
+        """Return the host of a node as clients get it: its IP or its hostname, by the settings."""
         if self._settings["cluster-preferred-endpoint-type"] == "hostname":
             return member.hostname or "?"
         return member.host

@@ -1,4 +1,4 @@
-"""MONITOR: connections that are told of every request."""
+"""MONITOR: connections that get every request."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ class Monitors:
         self.by_id.pop(client_id, None)
 
     def feed(self, now: float, source: str, arguments: list[bytes]) -> None:
-        """Tell all connections of a request.
+        """Send a request to all connections.
 
         Args:
             now: seconds since the epoch.

@@ -39,7 +39,7 @@ class Session(Client, asyncio.Protocol):
         mutes: the number of replies to leave out; -1 for all (CLIENT REPLY).
         mutes_next: whether to leave out the reply to the next request.
         is_monitor: whether it has sent MONITOR.
-        is_replica: whether it has asked for the replication stream.
+        is_replica: whether it gets the replication stream, and stays open however slowly it reads.
         tracking: its options of CLIENT TRACKING, if that is on.
     """
 
@@ -186,7 +186,7 @@ class Session(Client, asyncio.Protocol):
             self.transport.close()
 
     def _yield_turn(self) -> None:
-        """Stop to read, and go on with the next turn of this client."""
+        """Stop reading, and go on at the next turn of this client."""
         if not self._awaits_turn:
             self._awaits_turn = True
             self.transport.pause_reading()
@@ -247,10 +247,6 @@ class Session(Client, asyncio.Protocol):
         """See `Client.postpone`."""
         self.is_postponed = True
         return True
-
-    def become_replica(self) -> None:
-        """Stay open from now on, however slowly the peer reads."""
-        self.is_replica = True
 
     # --- waiting ------------------------------------------------------------------------------
 

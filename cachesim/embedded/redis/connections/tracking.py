@@ -1,4 +1,4 @@
-"""Client-side caching (CLIENT TRACKING): which clients are told that which keys have changed."""
+"""Client-side caching (CLIENT TRACKING): clients are notified of changed keys that they cache."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ class Tracked:
     """The options of a client that has tracking on.
 
     Attributes:
-        redirect: the id of the client that is told in its place; 0 for itself.
-        broadcasts: whether it is told of all keys, read or not (BCAST).
+        redirect: the id of the client that is notified in its place; 0 for itself.
+        broadcasts: whether it is notified of all keys, read or not (BCAST).
         prefixes: with `broadcasts`, the prefixes of those keys; none for all.
         mode: `optin`, `optout`, or neither.
-        noloop: whether it is not told of its own changes.
+        noloop: whether it is not notified of its own changes.
         caching: what CLIENT CACHING said about the next command.
-        is_broken: whether the client to redirect to is gone.
+        is_broken: whether the client to redirect to has disconnected.
     """
 
     redirect: int = 0
@@ -94,7 +94,7 @@ class Tracking:
             self.changed([oldest], None)
 
     def changed(self, keys: Sequence[bytes], by: object) -> None:
-        """Tell the clients that have read keys, or broadcast, that the keys have changed.
+        """Notify the clients that have read keys, or broadcast, that the keys have changed.
 
         Args:
             by: the client that has changed them, or None.
@@ -110,7 +110,7 @@ class Tracking:
                     self._invalidate(client, wanted, by)
 
     def flushed(self) -> None:
-        """Tell all clients that all keys are gone."""
+        """Notify all clients that all keys were deleted."""
         self._readers.clear()
         for client in list(self.clients):
             self._invalidate(client, None, None)

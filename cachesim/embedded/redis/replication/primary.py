@@ -67,7 +67,7 @@ class Replicas:
         """
         server, stream, replica = self._server, self._server.stream, self.of(session)
         stream.activate()
-        session.become_replica()
+        session.is_replica = True
         tail = stream.since(history, offset)
         if tail is not None:
             server.stats.sync_partial_ok += 1

@@ -1,4 +1,4 @@
-"""What scripts call: `redis.call`, `redis.acl_check_cmd` and `redis.log`."""
+"""Calls of scripts: `redis.call`, `redis.acl_check_cmd` and `redis.log`."""
 
 from typing import TYPE_CHECKING, cast
 

@@ -9,7 +9,7 @@ from cachesim.protocols.resp import Error, Raw, Reply
 
 
 class Running:
-    """What keeps a node busy: a script, a function, or code that is compiled.
+    """A script or function that runs, or code that is compiled. It keeps the node busy.
 
     Attributes:
         caller: the client that has asked for it, with `arguments`.
