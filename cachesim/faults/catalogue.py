@@ -46,7 +46,7 @@ class Latency(FaultSpec):
     """Add milliseconds to the round trip."""
 
     name = "latency"
-    effect = "every answer comes so many milliseconds later"
+    effect = "every answer comes that many milliseconds later"
 
     links: LinkNames
     ms: Annotated[int, Whole("Milliseconds, added once to each round trip.", "ms", most=MS_MAX)]
@@ -108,7 +108,7 @@ class Refuse(FaultSpec):
     """Close established connections and refuse new ones."""
 
     name = "refuse"
-    effect = "connections are closed, new ones get nowhere"
+    effect = "connections are closed, and new ones are refused"
 
     links: LinkNames
 
@@ -118,7 +118,7 @@ class Reset(FaultSpec):
     """Reset every connection when the client next sends."""
 
     name = "reset"
-    effect = "a connection ends when the client next sends, also a new one"
+    effect = "every connection, also a new one, is reset when the client next sends"
 
     links: LinkNames
 
@@ -128,7 +128,7 @@ class Toxic(FaultSpec):
     """Add any toxic of Toxiproxy."""
 
     name = "toxic"
-    effect = f"what the toxic does: {', '.join(f'`{cls.type}`' for cls in toxics.TOXICS)}"
+    effect = f"the effect of the toxic: {', '.join(f'`{cls.type}`' for cls in toxics.TOXICS)}"
 
     links: LinkNames
     toxic: Annotated[toxics.Toxic, OneToxic("A toxic: its type and its attributes.")]
@@ -154,7 +154,7 @@ class ReplicationLag(FaultSpec):
     effect = "replicas answer with old data. A failover meanwhile loses what they don't have"
 
     seconds: Annotated[
-        float, Seconds("By how much, in whole milliseconds.", least=0.001, most=_SECONDS_MAX)
+        float, Seconds("The delay, rounded to milliseconds.", least=0.001, most=_SECONDS_MAX)
     ]
     replicas: Annotated[
         tuple[str, ...] | None,
@@ -241,7 +241,7 @@ class Kill(FaultSpec):
 
     name = "kill"
     effect = (
-        "connections are closed at once, new ones get nowhere. Redis loses nothing that it has "
+        "connections are closed at once, and new ones are refused. Redis loses nothing that it has "
         "written"
     )
 
@@ -253,7 +253,7 @@ class Stop(FaultSpec):
     """Shut nodes down in order; healing starts them."""
 
     name = "stop"
-    effect = "as `kill`, after an orderly end"
+    effect = "as `kill`, after an orderly shutdown"
 
     nodes: NodeNames
 
