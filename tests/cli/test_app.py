@@ -107,7 +107,7 @@ def test_version() -> None:
     ids=" ".join,
 )
 def test_usage_error(arguments: list[str]) -> None:
-    """What cannot be understood ends with 2, before anything is started."""
+    """A usage error exits with 2, before anything is started."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Error: " in result.stderr
@@ -177,7 +177,7 @@ def test_up_shows_where_everything_is(running: tuple[Process, Path, str], backen
 
 @needs_signals
 def test_up_tells_its_steps_on_stderr(running: tuple[Process, Path, str], backend: str) -> None:
-    """Where there is no terminal, progress is a plain line for each step."""
+    """Without a terminal, progress is a plain line for each step."""
     process, _, _ = running
     docker = ["checking images", "starting nine containers in three zones", "forming the cluster"]
     embedded = ["starting six emulated nodes in three zones, within this process"]
@@ -211,7 +211,7 @@ def test_up_snippet(running: tuple[Process, Path, str]) -> None:
 
 @needs_signals
 def test_up_prints_events_as_they_happen(running: tuple[Process, Path, str], backend: str) -> None:
-    """A failover that nobody asked for is told while it goes on."""
+    """A failover that nobody asked for is printed while it goes on."""
     process, folder, name = running
     if backend == "docker":
         import docker
@@ -273,7 +273,7 @@ def test_interrupt_while_it_starts(tmp_path: Path, name: str, step: str, on_back
 @needs_signals
 @pytest.mark.usefixtures("on_backend")
 def test_nobody_reads(tmp_path: Path, name: str) -> None:
-    """Where the reader of the output goes away, all is taken down."""
+    """If the reader of the output goes away, everything is taken down."""
     reading, writing = os.pipe()
     os.close(reading)
     with Process(tmp_path, "up", "--name", name, stdout=writing) as process:

@@ -441,7 +441,7 @@ def test_fault_apply_from_stdin(up: Detached) -> None:
     ],
 )
 def test_fault_apply_with_a_mistake(up: Detached, tmp_path: Path, text: str, message: str) -> None:
-    """A mistake is told with the file, its position and its field, and nothing is applied."""
+    """The error names the file, the position and the field, and nothing is applied."""
     file = tmp_path / "faults.json"
     file.write_text(text)
     result = up.run("fault", "apply", str(file))

@@ -14,7 +14,7 @@ class LinksRig:
     """The links of the production topology on servers in memory.
 
     Attributes:
-        frozen: the nodes that stand still.
+        frozen: the nodes whose process is frozen.
         link: a link to try things on.
         renewed: zones that were given a new Toxiproxy.
     """
@@ -50,12 +50,12 @@ class LinksRig:
         self.links.hold_toxic(holder, [link or self.link], SLOW, [DOWN])
 
     def does(self, link: Link | None = None, stream: Stream = DOWN) -> list[str]:
-        """What the toxics of a link, or of `link`, do, in order."""
+        """Return the effects of the toxics of a link, or of `link`, in order."""
         link = link or self.link
         return self.servers[link.home].does(link.name, stream)
 
     def did(self) -> list[Call]:
-        """What was done to all links since the last call of this."""
+        """Return the calls about all links since this was last called."""
         calls = list(self.calls)
         self.calls.clear()
         return calls

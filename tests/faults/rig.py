@@ -33,7 +33,7 @@ class Rig:
         )
 
     def toxics(self) -> dict[tuple[str, Stream], list[str]]:
-        """What the toxics of every stream do, if they do anything."""
+        """Return the effects of the toxics, by link and stream."""
         streams = {
             (link.name, stream): self.servers[link.home].does(link.name, stream)
             for link in self.topology.links

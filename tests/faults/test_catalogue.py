@@ -178,7 +178,7 @@ anything = st.recursive(
 
 @given(st.data())
 def test_any_json_is_a_fault_or_an_error(data: st.DataObject) -> None:
-    """Whatever a field holds, the fault is read or refused; nothing else is raised."""
+    """Any JSON in a field gives a fault or an InvalidFault, and no other error."""
     example = dict(data.draw(st.sampled_from(ONE_OF_EACH)))
     example[data.draw(st.sampled_from(list(example)))] = data.draw(anything)
     with contextlib.suppress(InvalidFault):
@@ -257,7 +257,7 @@ def test_mistakes(data: object, message: str) -> None:
 
 @pytest.mark.parametrize(("kind", "attributes", "message"), TOXIC_MISTAKES)
 def test_mistakes_in_toxics(kind: object, attributes: object, message: str) -> None:
-    """A mistake in a toxic is told as one in a fault."""
+    """A mistake in a toxic is an error too, with the nearest valid name."""
     with pytest.raises(InvalidFault, match=message):
         CATALOGUE.read(of("toxic") | {"toxic": {"type": kind, "attributes": attributes}})
 
@@ -291,7 +291,7 @@ def test_a_fault_of_another_catalogue() -> None:
     ],
 )
 def test_mistakes_in_lists(data: object, message: str) -> None:
-    """A mistake in a list is told with its position."""
+    """An error in a list gives the position."""
     with pytest.raises(InvalidFault, match=message):
         CATALOGUE.read_list(data, TOPOLOGY)
 
@@ -403,7 +403,7 @@ def test_schema_takes_what_is_valid() -> None:
 
 @pytest.mark.parametrize("data", [data for data, _ in MISTAKES], ids=repr)
 def test_schema_refuses_mistakes(data: object) -> None:
-    """What can't be read is not taken, nor a list that has it."""
+    """The schema refuses what can't be read, also in a list."""
     assert not takes(data)
     assert not takes([*ONE_OF_EACH, data])
 
@@ -438,7 +438,7 @@ def test_schema_has_every_toxic() -> None:
 
 @given(st.data())
 def test_schema_takes_any_value(data: st.DataObject) -> None:
-    """Whatever can be made is taken."""
+    """The schema takes every fault that can be made."""
     cls = data.draw(st.sampled_from(list(CATALOGUE)))
     drawn = {name: data.draw(values(field)) for name, field in cls.fields().items()}
     try:

@@ -184,7 +184,7 @@ def test_partition(rig: Rig, zones: tuple[str, str]) -> None:
 
 
 def test_one_way_partition(rig: Rig) -> None:
-    """One way, what goes from the first to the second zone vanishes, whoever had connected."""
+    """One way, data from the first to the second zone vanishes, whichever side connected."""
     rig.faults.partition("a", "b", one_way=True)
     assert rig.toxics() == {
         (link, UP if link.startswith("a-") else DOWN): STALLED for link in ALL_BETWEEN_A_AND_B
@@ -204,7 +204,7 @@ def test_partition_from_an_unknown_zone(rig: Rig) -> None:
 
 
 def test_overlapping_partitions(rig: Rig) -> None:
-    """One of two overlapping faults healed leaves the other."""
+    """Healing one of two overlapping faults leaves the other."""
     isolation = rig.faults.isolate("a")
     partition = rig.faults.partition("a", "b")
     isolation.heal()
@@ -224,7 +224,7 @@ def test_isolate(rig: Rig) -> None:
 def test_az_power(rig: Rig) -> None:
     """A loss of power stops all of a zone at once, and with the power back all of it runs.
 
-    Before that its links stall: those to what stands still can't be changed.
+    Before that its links stall: links to a frozen process can't be changed.
     """
     fault = rig.faults.az_power("az-a")
     *stalls, pause = rig.calls
@@ -238,7 +238,7 @@ def test_az_power(rig: Rig) -> None:
 
 
 def test_az_power_asks_for_the_size_afterwards(rig: Rig) -> None:
-    """What a node writes until it stands still counts: it may have been acknowledged."""
+    """Writes until the node is frozen count: they may have been acknowledged."""
     before: list[Call] = []
     asked = rig.sizes.aof_size
 
@@ -386,7 +386,7 @@ def test_list_that_fails(rig: Rig) -> None:
 
 
 def test_list_that_can_not_be_healed_either(rig: Rig) -> None:
-    """What could not be healed again is an active fault, and the first error is raised."""
+    """A fault that could not be healed again stays active, and the first error is raised."""
     rig.backend.failing.add("start_node")
     rig.backend.failing.add("pause")
     with pytest.raises(FaultError, match="pause was told to fail"):
@@ -399,7 +399,7 @@ def test_list_that_can_not_be_healed_either(rig: Rig) -> None:
 
 @pytest.mark.parametrize("nothing", [[], "kill", None, {"fault": "reseed", "seed": "1"}])
 def test_apply_what_is_no_fault(rig: Rig, nothing: Any) -> None:
-    """What is no fault is an error, and so is an empty list."""
+    """Anything but a fault is an error, and so is an empty list."""
     with pytest.raises(InvalidFault):
         rig.faults.apply(nothing)
 
@@ -458,7 +458,7 @@ def test_many_links_are_told_shortly(rig: Rig) -> None:
 
 
 def test_fault_that_a_link_does_not_take(rig: Rig) -> None:
-    """A fault that one link does not take raises; nothing of it remains or is told."""
+    """A fault that fails on one link raises; nothing of it remains or is in the log."""
     rig.servers["a"].broken["a-to-redis-b"] = 500
     with pytest.raises(FaultError, match="told to fail"):
         rig.faults.partition("a", "b")
@@ -470,7 +470,7 @@ def test_fault_that_a_link_does_not_take(rig: Rig) -> None:
 
 @pytest.mark.parametrize("verb", ["kill", "shut_down", "pause"])
 def test_fault_that_a_node_does_not_take(rig: Rig, verb: str) -> None:
-    """A fault that the backend does not bring about raises; nothing of it remains or is told."""
+    """A fault that fails in the backend raises; nothing of it remains or is in the log."""
     rig.backend.failing.add(verb)
     begin = {"kill": rig.faults.kill, "shut_down": rig.faults.stop, "pause": rig.faults.pause}
     with pytest.raises(FaultError, match=f"{verb} was told to fail"):
@@ -501,7 +501,7 @@ def test_heal_that_fails(rig: Rig) -> None:
 
 
 def test_repeated_heal(rig: Rig) -> None:
-    """A heal that failed heals when it is repeated, and is told then."""
+    """A heal that failed can be repeated, and is in the log when it succeeds."""
     fault = rig.faults.latency("b-to-redis-a", 100)
     rig.servers["b"].broken["b-to-redis-a"] = 500
     with pytest.raises(FaultError):

@@ -17,7 +17,7 @@ def rig() -> Iterator[LinksRig]:
 
 
 def test_stall_comes_last(rig: LinksRig) -> None:
-    """What is asked for together with a stall is there before it."""
+    """A toxic that is added together with a stall is added before it."""
     rig.frozen.add("redis-a")
     rig.stall("stall")
     rig.slow("slow")
@@ -29,7 +29,7 @@ def test_stall_comes_last(rig: LinksRig) -> None:
 
 
 def test_stall_goes_first(rig: LinksRig) -> None:
-    """What is let go together with a stall is there until the stall has gone."""
+    """A toxic that is released together with a stall is released after it."""
     rig.links.hold_toxic("f", [rig.link], SLOW, [DOWN])
     rig.links.hold_stall("f", {rig.link: [DOWN]})
     rig.did()
@@ -111,7 +111,7 @@ def test_toxicity_is_not_taken_over(rig: LinksRig) -> None:
 
 
 def test_toxics_that_do_something(rig: LinksRig) -> None:
-    """Of a link's toxics only those are told that do something, those set by hand too."""
+    """Only toxics with an effect are listed, those added by hand too."""
     rig.slow("f")
     rig.links.release("f")
     rig.server.add_toxic(rig.link.name, "mine", Bandwidth(64), UP)

@@ -47,7 +47,7 @@ def test_missing_proxy() -> None:
 
 
 def test_server_that_stands_still_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever takes over a topology with a server that stands still replaces that."""
+    """A server that does not answer at the start is replaced."""
     topology, events = production(), EventLog()
     servers = toxiproxies(topology, [])
     there = servers["b"].proxies
@@ -207,7 +207,7 @@ def test_busy_server(rig: LinksRig) -> None:
 
 
 def test_stuck_proxy(rig: LinksRig) -> None:
-    """A proxy that stands still is made anew, with all that is wanted of it; the log says so."""
+    """A proxy that does not answer is made anew, with its desired state; the log says so."""
     rig.slow("one")
     rig.server.stuck.add(rig.link.name)
     rig.links.hold_toxic("other", [rig.link], Bandwidth(64), [UP])
@@ -223,7 +223,7 @@ def test_stuck_proxy(rig: LinksRig) -> None:
 
 @pytest.mark.parametrize("verb", ["hold", "release", "reset"])
 def test_stuck_server(rig: LinksRig, verb: str) -> None:
-    """A server that stands still is replaced, and its links are what is wanted of them."""
+    """A server that does not answer is replaced, and its links get their desired state."""
     rig.slow("f")
     rig.stall("other", rig.links["b-to-redis-c"])
     rig.links.hold_refused("other", [rig.links["b-to-memcached-a"]])
@@ -245,7 +245,7 @@ def test_stuck_server(rig: LinksRig, verb: str) -> None:
 
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_stuck_by_hand(rig: LinksRig, is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reset saves a server that stands still because of what somebody did by hand."""
+    """A reset frees a server that does not answer because of a change by hand."""
     there = rig.server.proxies
 
     def proxies() -> dict[str, dict[str, Any]]:
@@ -291,7 +291,7 @@ def test_refused_proxy_deleted_by_hand(rig: LinksRig, verb: str) -> None:
 
 
 def test_failing_addition_leaves_other_faults(rig: LinksRig) -> None:
-    """What others hold stays when a fault could not be applied."""
+    """Other faults stay when a fault could not be applied."""
     rig.stall("one")
     rig.servers["a"].broken["a-to-redis-b"] = 500
     with pytest.raises(FaultError):
@@ -300,7 +300,7 @@ def test_failing_addition_leaves_other_faults(rig: LinksRig) -> None:
 
 
 def test_after_a_failing_addition(rig: LinksRig) -> None:
-    """What failed once is not tried again by what comes later."""
+    """A change that failed is not tried again with later changes."""
     rig.server.broken[rig.link.name] = 400
     with pytest.raises(FaultError):
         rig.slow("f")
@@ -338,7 +338,7 @@ def test_repeated_release(rig: LinksRig, what: str) -> None:
     assert rig.is_whole()
 
 
-# --- nodes that stand still -----------------------------------------------------------------
+# --- frozen nodes ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_repeated_release(rig: LinksRig, what: str) -> None:
     ],
 )
 def test_postponed(rig: LinksRig, name: str, node: str) -> None:
-    """The toxics of a link at whose end a node stands still are let alone; the log says so."""
+    """The toxics of a link to or from a frozen node are not changed; the log says so."""
     link = rig.links[name]
     rig.frozen.add(node)
     rig.slow("f", link)
@@ -363,7 +363,7 @@ def test_postponed(rig: LinksRig, name: str, node: str) -> None:
 
 
 def test_postponed_is_told_once(rig: LinksRig) -> None:
-    """A link that waits is told of when it begins to, whatever else happens to links meanwhile."""
+    """A postponed link is in the log once, whatever happens to other links meanwhile."""
     for times in (1, 2):
         rig.frozen.add("redis-a")
         rig.slow(times)
@@ -379,7 +379,7 @@ def test_postponed_is_told_once(rig: LinksRig) -> None:
 
 @pytest.mark.parametrize("name", ["b-to-memcached-a", "client-to-redis-b", "c-to-redis-b"])
 def test_not_postponed(rig: LinksRig, name: str) -> None:
-    """A node that stands still at neither end of a link does not matter."""
+    """A frozen node at neither end of a link does not matter."""
     rig.frozen.update(("redis-a", "memcached-b") if "redis-b" in name else ("redis-b",))
     rig.slow("f", rig.links[name])
     assert rig.does(rig.links[name]) == ["latency"]
@@ -387,7 +387,7 @@ def test_not_postponed(rig: LinksRig, name: str) -> None:
 
 
 def test_postponed_release(rig: LinksRig) -> None:
-    """A toxic of a link at whose end a node stands still goes when that goes on."""
+    """A toxic of a link to a frozen node is released when the node runs again."""
     rig.slow("f")
     rig.frozen.add("redis-a")
     rig.links.release("f")
@@ -406,7 +406,7 @@ def test_other_links_are_not_postponed(rig: LinksRig) -> None:
 
 
 def test_refusal_is_not_postponed(rig: LinksRig) -> None:
-    """A link can be refused whoever stands still at its ends."""
+    """A link can be refused although a node at its ends is frozen."""
     rig.frozen.add("redis-a")
     rig.links.hold_refused("f", [rig.link])
     assert not rig.server.is_enabled(rig.link.name)

@@ -83,7 +83,7 @@ def test_is_applied(rig: Rig) -> None:
 
 
 def test_is_unknown_without_its_function() -> None:
-    """Where it has no function, it is no fault."""
+    """Without its function it is unknown."""
     plain = Rig()
     with pytest.raises(ValueError, match="no fault 'swap': there are latency, "):
         plain.faults.apply(Swap("redis-a"))

@@ -18,11 +18,11 @@ ZONE_A = ("memcached-a", "redis-a")
 
 
 def unknown(_node: str) -> None:
-    """What has reached a node's disk: nobody knows."""
+    """Return that it is not known which bytes reached a node's disk."""
 
 
 def reached(size: int) -> Callable[[str], int | None]:
-    """What has reached the disks: so many bytes of redis-a."""
+    """Return which bytes of redis-a reached the disk."""
     return {"redis-a": size, "memcached-a": None}.__getitem__
 
 
@@ -45,7 +45,7 @@ class Rig:
         self.nodes = Nodes(self.topology, self.backend, self.links, events)
 
     def did(self) -> list[Call]:
-        """What was done to nodes since the last call of this."""
+        """Return the calls about nodes since this was last called."""
         of_links = ("add", "set", "lift", "remove", "disable", "enable")
         did = [call for call in self.calls if call[0] not in of_links]
         self.calls.clear()
@@ -148,7 +148,7 @@ def test_kill_of_a_paused_node(rig: Rig) -> None:
 
 
 def test_pause(rig: Rig) -> None:
-    """A paused node stands still; its links stay as they are."""
+    """A paused node is frozen; its links stay as they are."""
     rig.nodes.pause("f", ["redis-a", "redis-b"])
     assert rig.did() == [("pause", "redis-a", "redis-b")]
     assert rig.nodes.state("redis-a") is PAUSED
@@ -197,7 +197,7 @@ def test_pause_of_a_dead_node(rig: Rig) -> None:
 
 
 def test_release_of_a_pause_settles_the_links(rig: Rig) -> None:
-    """What a paused receiver kept off its links is made up for when it goes on."""
+    """Changes of links that a paused node postponed are made when it is resumed."""
     link = rig.links["client-to-redis-a"]
     rig.nodes.pause("pause", ["redis-a"])
     rig.links.hold_toxic("slow", [link], Latency(100), [Stream.UPSTREAM])
@@ -208,7 +208,7 @@ def test_release_of_a_pause_settles_the_links(rig: Rig) -> None:
 
 @pytest.mark.parametrize("order", [("pause", "kill"), ("kill", "pause")], ids="-then-".join)
 def test_kill_of_a_paused_node_settles_the_links(rig: Rig, order: tuple[str, str]) -> None:
-    """What a pause kept off a link is there although the node was killed, not resumed."""
+    """Changes of links that a paused node postponed are made when it is killed."""
     link = rig.links["b-to-redis-a"]
     rig.nodes.pause("pause", ["redis-b"])
     rig.links.hold_toxic("slow", [link], Latency(100), [Stream.DOWNSTREAM])
@@ -223,7 +223,7 @@ def test_kill_of_a_paused_node_settles_the_links(rig: Rig, order: tuple[str, str
 
 
 def test_power_cut(rig: Rig) -> None:
-    """Without power a zone's nodes stand still: a dead machine closes and refuses nothing."""
+    """Without power a zone's nodes are frozen: a dead machine closes and refuses nothing."""
     rig.nodes.cut_power("f", "a", unknown)
     assert rig.did() == [("pause", *ZONE_A)]
     assert not rig.refused()
@@ -369,7 +369,7 @@ def test_first_power_cut_counts(rig: Rig) -> None:
 
 
 def test_power_back_settles_the_links(rig: Rig) -> None:
-    """What frozen receivers kept off their links is made up for with the power back."""
+    """Changes of links that frozen nodes postponed are made when the power is back."""
     link = rig.links["b-to-redis-a"]
     rig.nodes.cut_power("power", "a", unknown)
     rig.links.hold_stall("cut", {link: BOTH})
@@ -399,7 +399,7 @@ def test_replaced_node_is_held_by_nobody(rig: Rig) -> None:
 
 
 def test_replace_a_paused_node(rig: Rig) -> None:
-    """A node that only stands still is killed before it gets a new process."""
+    """A paused node is killed before it gets a new process."""
     rig.nodes.pause("f", ["redis-a"])
     rig.did()
     rig.nodes.replace("redis-a")

@@ -226,7 +226,7 @@ def test_proxies(script: Script, client: ToxiproxyClient) -> None:
 
 
 def test_proxy(script: Script, client: ToxiproxyClient) -> None:
-    """One proxy comes as the API gives it."""
+    """One proxy is returned as the API gives it."""
     script.answer(200, {"name": "p", "toxics": [{"name": "t"}]})
     assert client.proxy("p") == {"name": "p", "toxics": [{"name": "t"}]}
     assert (script.requests[0].method, script.requests[0].path) == ("GET", "/proxies/p")

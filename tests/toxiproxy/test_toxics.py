@@ -69,7 +69,7 @@ def test_zero(make: type[Toxic]) -> None:
 
 @pytest.mark.parametrize("value", [True, 1.0, math.nan, "1", None])
 def test_no_whole_number(value: Any) -> None:
-    """What is no whole number is an error that names the toxic and the attribute."""
+    """A value that is no whole number is an error that names the toxic and the attribute."""
     with pytest.raises(ValueError, match=r"^latency: jitter must be a whole number, got "):
         Latency(1, value)
 
@@ -88,7 +88,7 @@ def test_no_whole_number(value: Any) -> None:
     ],
 )
 def test_more_than_toxiproxy_counts(toxic: Toxic, message: str) -> None:
-    """What Toxiproxy would take for less than nothing is refused with the bound."""
+    """A value that overflows in Toxiproxy is an error with the bound."""
     with pytest.raises(ValueError, match=message):
         toxic.check_effect()
 
@@ -104,7 +104,7 @@ def test_more_than_toxiproxy_counts(toxic: Toxic, message: str) -> None:
     ids=repr,
 )
 def test_without_effect(toxic: Toxic, message: str) -> None:
-    """What nobody could tell from no toxic is refused with the attribute and its bound."""
+    """A toxic without effect is an error with the attribute and its bound."""
     with pytest.raises(ValueError, match=message):
         toxic.check_effect()
 
@@ -127,7 +127,7 @@ def test_without_effect(toxic: Toxic, message: str) -> None:
     ids=repr,
 )
 def test_with_effect(toxic: Toxic) -> None:
-    """What is just within the bounds does something."""
+    """A value at its bound is valid."""
     toxic.check_effect()
 
 
