@@ -7,6 +7,9 @@ from cachesim.embedded.redis.replication.loading import Loader
 from cachesim.embedded.redis.replication.snapshots import Snapshots
 from cachesim.protocols.resp import request
 
+_SOON_LOADED = 8 << 20
+"""Bytes of a file that loads in a second. A file of `auto-aof-rewrite-min-size`, 64 MB, takes
+ten times as long, which a real node does in half a second."""
 _WORTHLESS = 1 << 20  # bytes of a file that is rewritten when all keys are deleted
 
 
@@ -53,10 +56,14 @@ class AofRewrite:
         self._snapshots.take(draft.write, done)
 
     def start_if_grown(self) -> None:
-        """Rewrite the file if it has grown by `auto-aof-rewrite-percentage`."""
+        """Rewrite the file if it has grown by `auto-aof-rewrite-percentage`.
+
+        Earlier than `auto-aof-rewrite-min-size` has it, so that a killed node is soon back.
+        """
         percentage = self._settings.number("auto-aof-rewrite-percentage")
+        smallest = min(_SOON_LOADED, self._settings.number("auto-aof-rewrite-min-size"))
         aof = self._aof
-        if not percentage or aof.size < self._settings.number("auto-aof-rewrite-min-size"):
+        if not percentage or aof.size < smallest:
             return
         if aof.size >= aof.base_size * (100 + percentage) / 100:
             self.start()

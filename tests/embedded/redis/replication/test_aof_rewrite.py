@@ -85,3 +85,20 @@ def test_flushall_leaves_a_small_file(tmp_path: Path) -> None:
         assert shard["a"].server.store.values == {b"k": b"1"}
 
     run(tmp_path, test)
+
+
+def test_file_that_loads_slowly_is_rewritten(tmp_path: Path) -> None:
+    """A file is rewritten at 8 MB already, and again when it has doubled since."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        aof = shard["a"].server.aof
+        value = "x" * (1 << 20)
+        for _ in range(6):
+            await a("SET", "k", value)
+        assert aof.size > 6 << 20
+        for _ in range(3):
+            await a("SET", "k", value)
+        await until(lambda: aof.base_size > 1 << 20 and aof.size < 3 << 20)
+
+    run(tmp_path, test)
