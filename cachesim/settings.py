@@ -21,7 +21,7 @@ from pydantic import (
 
 from cachesim.errors import SettingsError
 
-__all__ = ["LoadedSettings", "Settings", "load_settings"]
+__all__ = ["LoadedSettings", "Settings", "load_settings", "variable"]
 
 CHANGEABLE = (
     "speed",
@@ -33,12 +33,9 @@ CHANGEABLE = (
 """The settings that can be changed while a topology runs: only its control plane uses them."""
 _PREFIX = "CACHESIM_"
 
-# Variables with our prefix that are not settings: those that `cachesim env` prints for applications
-# (they may be in the environment of the next `cachesim` call), and switches read elsewhere.
-_OTHER_VARIABLES = re.compile(
-    _PREFIX + r"(REDIS_(HOST|PORT|NODES|USERNAME|PASSWORD(_FILE)?|URL|TLS)|MEMCACHED_(NODES|TLS)"
-    r"|CA_FILE|TOXIPROXY_[A-Z]|KEEP|ATTACH|REQUIRE_(DOCKER|CLIENTS|SERVERS)|CI_.*)"
-)
+# Variables that look like misspelt ones of settings and are not. `cachesim.runs.env` has the names
+# of all variables; those that `cachesim env` prints may be in the environment of the next call.
+_OTHER_VARIABLES = re.compile(_PREFIX + r"(TOXIPROXY_[A-Z]|CI_.*)")
 _NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # printed by `cachesim env`, but not a choice
 
 
@@ -205,6 +202,11 @@ class _Given(NamedTuple):
         return f"{self.source}:{self.line}" if self.line else self.source
 
 
+def variable(key: str) -> str:
+    """Return the name of the environment variable that a setting is read from."""
+    return _PREFIX + key.upper()
+
+
 def load_settings(
     arguments: Mapping[str, object] | None = None,
     *,
@@ -226,15 +228,15 @@ def load_settings(
         SettingsError: a key is unknown, a value is wrong or a file cannot be read. The message has
             all mistakes, one a line, each with its key and where it came from.
     """
-    variables = {_PREFIX + key.upper(): key for key in Settings.model_fields}
+    variables = {variable(key): key for key in Settings.model_fields}
     environ = os.environ if environ is None else environ
     with contextlib.suppress(FileNotFoundError):  # the current folder may have been removed
         directory = directory or Path.cwd()
     given = _from_file(directory) if directory else {}
-    for variable, key in variables.items():
-        text = environ.get(variable, "").strip()
-        if text and (variable, text) != _NO_CHOICE:
-            given[key] = _Given(text, f"environment {variable}")
+    for name, key in variables.items():
+        text = environ.get(name, "").strip()
+        if text and (name, text) != _NO_CHOICE:
+            given[key] = _Given(text, f"environment {name}")
     for key, value in (arguments or {}).items():
         if value is not None:
             given[key] = _Given(value, "argument")
@@ -267,15 +269,15 @@ def _hint(key: str) -> str:
 
 def _misspelt(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
     mistakes = []
-    endings = [variable.removeprefix(_PREFIX) for variable in variables]
-    for variable in sorted(environ.keys() - variables.keys()):
-        if not variable.startswith(_PREFIX) or _OTHER_VARIABLES.fullmatch(variable):
+    endings = [name.removeprefix(_PREFIX) for name in variables]
+    for name in sorted(environ.keys() - variables.keys()):
+        if not name.startswith(_PREFIX) or _OTHER_VARIABLES.fullmatch(name):
             continue
         # Compared without the prefix, or all short names are near each other (CACHESIM_HOME and
         # .._NAME). Other programs' variables are not refused. 0.75 allows two swapped letters in
         # a word of four.
-        if near := get_close_matches(variable.removeprefix(_PREFIX), endings, 1, 0.75):
-            mistakes.append(f"environment {variable}: unknown; did you mean {_PREFIX}{near[0]}?")
+        if near := get_close_matches(name.removeprefix(_PREFIX), endings, 1, 0.75):
+            mistakes.append(f"environment {name}: unknown; did you mean {_PREFIX}{near[0]}?")
     return mistakes
 
 

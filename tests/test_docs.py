@@ -27,7 +27,7 @@ from cachesim import Fault, Settings, Simulator
 from cachesim.cli.app import main
 from cachesim.faults.catalogue import CATALOGUE
 from cachesim.faults.injector import Faults
-from cachesim.runs.env import MEANINGS
+from cachesim.runs.env import SERVICE
 from cachesim.topology import production
 from tests.embedded.memcached import differential as memcached
 from tests.embedded.redis import differential as redis
@@ -373,7 +373,7 @@ def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable that a service gets has a meaning, in order."""
     monkeypatch.chdir(tmp_path)
     with Simulator() as sim:
-        assert list(MEANINGS) == list(sim.env())
+        assert list(SERVICE) == list(sim.env())
 
 
 def test_commands_for_a_fresh_clone() -> None:

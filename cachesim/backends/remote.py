@@ -6,7 +6,7 @@ from typing import Any
 
 from cachesim.backends.base import NodeState, Progress
 from cachesim.errors import CachesimError, StartError
-from cachesim.runs.files import Run
+from cachesim.runs.registry import Run
 from cachesim.runs.rpc import Call, TakenDown, call
 from cachesim.topology import Endpoint
 from cachesim.toxiproxy.client import ToxiproxyClient

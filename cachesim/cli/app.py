@@ -193,9 +193,10 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
 
     To set them in a shell: eval "$(cachesim env)"
     """
-    from cachesim.runs import env as run_env
+    from cachesim.runs.env import render
+    from cachesim.runs.registry import find_run
 
-    click.echo(run_env.render(run_env.of_running(name, secrets=show_secrets), style))
+    click.echo(render(find_run(name).env(secrets=show_secrets) or {}, style))
 
 
 @main.command()

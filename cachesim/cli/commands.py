@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.errors import CachesimError
-from cachesim.runs.files import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
+from cachesim.runs import env
+from cachesim.runs.registry import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
 from cachesim.runs.rpc import Call, TakenDown, call, takes_calls
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def gc(*, as_json: bool) -> None:
 
 def _has_containers(run: Run) -> bool:
     # Those of docker compose are left to it.
-    return (run.env() or {}).get("CACHESIM_BACKEND") not in ("embedded", "compose")
+    return (run.env() or {}).get(env.BACKEND) not in ("embedded", "compose")
 
 
 # --- looking --------------------------------------------------------------------------------

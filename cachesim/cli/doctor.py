@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from cachesim.errors import CachesimError
-from cachesim.runs.files import dead_runs, living_runs, make_root, roots
+from cachesim.runs.directory import make_root, roots
+from cachesim.runs.registry import dead_runs, living_runs
 
 if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient

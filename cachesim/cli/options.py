@@ -53,7 +53,7 @@ def complete_parts(
 
 
 def _running() -> list[str]:
-    from cachesim.runs.files import living_runs
+    from cachesim.runs.registry import living_runs
 
     return [run.name for run in living_runs()]
 

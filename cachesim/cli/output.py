@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cachesim.runs import env as run_env
+
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
     from cachesim.settings import LoadedSettings
@@ -63,7 +65,7 @@ def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
         for node in sim.nodes.values()
     ]
     show_table(("node", "role", "zone", "endpoint"), nodes)
-    zones = [(str(z), env[f"CACHESIM_TOXIPROXY_{name.upper()}"]) for name, z in sim.zones.items()]
+    zones = [(str(z), env[run_env.toxiproxy(name)]) for name, z in sim.zones.items()]
     show_table(("zone", "Toxiproxy"), zones)
     show_way_in(env, sim.name)
 
@@ -134,10 +136,10 @@ def show_way_in(env: Mapping[str, str], name: str) -> None:
     print("From Python:\n")
     print(
         _SNIPPET.format(
-            host=env["CACHESIM_REDIS_HOST"],
-            port=env["CACHESIM_REDIS_PORT"],
-            token=env["CACHESIM_REDIS_PASSWORD_FILE"],
-            ca=env["CACHESIM_CA_FILE"],
+            host=env[run_env.REDIS_HOST],
+            port=env[run_env.REDIS_PORT],
+            token=env[run_env.REDIS_PASSWORD_FILE],
+            ca=env[run_env.CA_FILE],
         )
     )
     print(f'From a shell:\n\neval "$(cachesim env --name {name})"\n')

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cachesim.errors import CachesimError
-from cachesim.runs.files import find_run
+from cachesim.runs import env
+from cachesim.runs.registry import find_run
 from cachesim.runs.rpc import call
 from cachesim.servers.certificates import client_context
-from cachesim.topology import Endpoint
+from cachesim.topology import Endpoint, Service, production
 
 _TIMEOUT = 5.0  # seconds for connecting
 _LAST_WORDS = 10.0  # seconds that the last answer may take: the link may have a latency
@@ -37,32 +38,32 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
         CachesimError: there is no such node, or it does not answer.
     """
     run = find_run(name)
-    env = run.env(secrets=True) or {}
-    nodes = {it["name"]: it for it in call(run, "status")["nodes"]}
-    if node not in nodes:
-        raise CachesimError(f"no node {node!r}: there are {', '.join(nodes)}")
-    endpoint = Endpoint.parse(nodes[node]["endpoint"])
-    if nodes[node]["role"] is None:  # only Redis nodes have one
-        return _memcached(endpoint, env, command)
+    variables = run.env(secrets=True) or {}
+    endpoints = {it["name"]: it["endpoint"] for it in call(run, "status")["nodes"]}
+    if node not in endpoints:
+        raise CachesimError(f"no node {node!r}: there are {', '.join(endpoints)}")
+    endpoint = Endpoint.parse(endpoints[node])
+    if production().node(node).service is Service.MEMCACHED:
+        return _memcached(endpoint, variables, command)
     for program in ("redis-cli", "valkey-cli"):
         if path := shutil.which(program):
-            return _redis_cli(path, endpoint, env, command)
-    return _redis(endpoint, env, command)
+            return _redis_cli(path, endpoint, variables, command)
+    return _redis(endpoint, variables, command)
 
 
 def _redis_cli(
-    program: str, endpoint: Endpoint, env: dict[str, str], command: Sequence[str]
+    program: str, endpoint: Endpoint, variables: dict[str, str], command: Sequence[str]
 ) -> int:
     where = ["-h", endpoint.host, "-p", str(endpoint.port)]
-    tls = ["--tls", "--cacert", env["CACHESIM_CA_FILE"]]
-    user = ["--user", env["CACHESIM_REDIS_USERNAME"]]
+    tls = ["--tls", "--cacert", variables[env.CA_FILE]]
+    user = ["--user", variables[env.REDIS_USERNAME]]
     # The token is not an argument: others could read it.
-    secrets = {**os.environ, "REDISCLI_AUTH": env["CACHESIM_REDIS_PASSWORD"]}
+    secrets = {**os.environ, "REDISCLI_AUTH": variables[env.REDIS_PASSWORD]}
     done = subprocess.run([program, *where, *tls, *user, *command], env=secrets, check=False)  # noqa: S603  # found on PATH
     return done.returncode
 
 
-def _redis(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
+def _redis(endpoint: Endpoint, variables: dict[str, str], command: Sequence[str]) -> int:
     """A plain prompt, where there is no redis-cli."""
     from redis import Redis
     from redis.backoff import NoBackoff
@@ -72,10 +73,10 @@ def _redis(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> i
     client = Redis(
         host=endpoint.host,
         port=endpoint.port,
-        username=env["CACHESIM_REDIS_USERNAME"],
-        password=env["CACHESIM_REDIS_PASSWORD"],
+        username=variables[env.REDIS_USERNAME],
+        password=variables[env.REDIS_PASSWORD],
         ssl=True,
-        ssl_ca_certs=env["CACHESIM_CA_FILE"],
+        ssl_ca_certs=variables[env.CA_FILE],
         decode_responses=True,
         socket_connect_timeout=_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
@@ -118,9 +119,9 @@ def _print_reply(reply: object, indent: str = "") -> None:
             print(f"{indent}{reply}", flush=True)
 
 
-def _memcached(endpoint: Endpoint, env: dict[str, str], command: Sequence[str]) -> int:
+def _memcached(endpoint: Endpoint, variables: dict[str, str], command: Sequence[str]) -> int:
     """The text protocol, as it is typed."""
-    context = client_context(Path(env["CACHESIM_CA_FILE"]).read_bytes())
+    context = client_context(Path(variables[env.CA_FILE]).read_bytes())
     try:
         plain = socket.create_connection((endpoint.host, endpoint.port), _TIMEOUT)
         connection = context.wrap_socket(plain, server_hostname=endpoint.host)

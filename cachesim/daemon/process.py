@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cachesim.errors import CachesimError, StartError, revived
-from cachesim.runs.files import Run, find_run
+from cachesim.runs.registry import Run, find_run
 
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress

@@ -1,53 +1,129 @@
-"""What `cachesim env` prints: the variables of a topology that another process runs."""
+"""Every environment variable of cachesim, by name.
+
+- A service gets `SERVICE`: `cachesim env` prints them, `Simulator.env` returns them.
+- Each setting is read from one, such as `CACHESIM_SPEED`: `settings` lists them.
+- pytest's plugin and the tests read `SWITCHES` too.
+"""
 
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from cachesim.runs.files import find_run
-from cachesim.topology import production
+from cachesim.topology import Endpoint, production
 
-__all__ = ["MEANINGS", "of_running", "render"]
+NAME = "CACHESIM_NAME"
+BACKEND = "CACHESIM_BACKEND"
+ENGINE = "CACHESIM_ENGINE"
+REDIS_HOST = "CACHESIM_REDIS_HOST"
+REDIS_PORT = "CACHESIM_REDIS_PORT"
+REDIS_NODES = "CACHESIM_REDIS_NODES"
+REDIS_USERNAME = "CACHESIM_REDIS_USERNAME"
+REDIS_PASSWORD = "CACHESIM_REDIS_PASSWORD"  # noqa: S105  # a name
+REDIS_PASSWORD_FILE = "CACHESIM_REDIS_PASSWORD_FILE"  # noqa: S105  # a name
+REDIS_URL = "CACHESIM_REDIS_URL"
+REDIS_TLS = "CACHESIM_REDIS_TLS"
+MEMCACHED_NODES = "CACHESIM_MEMCACHED_NODES"
+MEMCACHED_TLS = "CACHESIM_MEMCACHED_TLS"
+CA_FILE = "CACHESIM_CA_FILE"
 
-MEANINGS: Mapping[str, str] = {
-    "CACHESIM_NAME": "the topology's name",
-    "CACHESIM_BACKEND": "what carries it: `docker`, `embedded`, or `compose` if it is attached",
-    "CACHESIM_ENGINE": "what the Redis nodes run: `redis` or `valkey`",
-    "CACHESIM_REDIS_HOST": "the host of one node, to begin with",
-    "CACHESIM_REDIS_PORT": "its port",
-    "CACHESIM_REDIS_NODES": "all nodes: `host:port,host:port,...`",
-    "CACHESIM_REDIS_USERNAME": "`default`",
-    "CACHESIM_REDIS_PASSWORD": "the AUTH token; printed with `--show-secrets` only",
-    "CACHESIM_REDIS_PASSWORD_FILE": "a file that holds it",
-    "CACHESIM_REDIS_URL": "`rediss://...`, with the token; printed with `--show-secrets` only",
-    "CACHESIM_REDIS_TLS": "`1`",
-    "CACHESIM_MEMCACHED_NODES": "all nodes: `host:port,host:port,...`",
-    "CACHESIM_MEMCACHED_TLS": "`1`",
-    "CACHESIM_CA_FILE": "the CA that all certificates are from, as PEM",
+
+def toxiproxy(zone: str) -> str:
+    """Return the name of the variable with the URL of a zone's Toxiproxy.
+
+    Args:
+        zone: its name, such as `a`.
+    """
+    return f"CACHESIM_TOXIPROXY_{zone.upper()}"
+
+
+SERVICE: Mapping[str, str] = {
+    NAME: "the topology's name",
+    BACKEND: "what it runs on: `docker`, `embedded`, or `compose` if it is attached",
+    ENGINE: "what the Redis nodes run: `redis` or `valkey`",
+    REDIS_HOST: "the host of one node, to begin with",
+    REDIS_PORT: "its port",
+    REDIS_NODES: "all nodes: `host:port,host:port,...`",
+    REDIS_USERNAME: "`default`",
+    REDIS_PASSWORD: "the AUTH token; printed with `--show-secrets` only",
+    REDIS_PASSWORD_FILE: "a file that holds it",
+    REDIS_URL: "`rediss://...`, with the token; printed with `--show-secrets` only",
+    REDIS_TLS: "`1`",
+    MEMCACHED_NODES: "all nodes: `host:port,host:port,...`",
+    MEMCACHED_TLS: "`1`",
+    CA_FILE: "the CA certificate that signed all others, PEM",
     **{
-        f"CACHESIM_TOXIPROXY_{zone.name.upper()}": f"the URL of the API of {zone}'s Toxiproxy"
+        toxiproxy(zone.name): f"the URL of the API of {zone}'s Toxiproxy"
         for zone in production().zones
     },
 }
-"""Each variable that a service gets, in the order of `Simulator.env`, and what it is."""
+"""Each variable that a service gets and what it holds, in the order of `service_variables`."""
+
+SECRETS = (REDIS_PASSWORD, REDIS_URL)
+"""Those of `SERVICE` that are secret. They are in no file but the token's."""
+
+REQUIRE_DOCKER = "CACHESIM_REQUIRE_DOCKER"
+SWITCHES: Mapping[str, str] = {
+    "CACHESIM": "`1`: pytest starts a topology, as `--cachesim` does",
+    "CACHESIM_KEEP": "`1`: as pytest's `--cachesim-keep`",
+    "CACHESIM_ATTACH": "`1` or a name: as pytest's `--cachesim-attach`",
+    REQUIRE_DOCKER: "`1`: without an engine, tests that need one fail instead of skipping",
+}
+"""Each variable that pytest's plugin reads besides the settings, and what it does."""
 
 
-def of_running(name: str | None, *, secrets: bool) -> dict[str, str]:
-    """The variables of a topology that is up.
+def settings() -> dict[str, str]:
+    """Return each variable that a setting is read from, and what the setting is."""
+    from cachesim.settings import Settings, variable  # slow to import
+
+    return {variable(k): f.description or "" for k, f in Settings.model_fields.items()}
+
+
+def service_variables(
+    *,
+    name: str,
+    backend: str,
+    engine: str,
+    redis: Sequence[Endpoint],
+    memcached: Sequence[Endpoint],
+    username: str,
+    token: str,
+    token_file: Path,
+    ca_file: Path,
+    toxiproxies: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the variables of `SERVICE` for a topology, secrets included.
 
     Args:
-        name: its name; None for the one that the settings name, or else the only one.
-        secrets: whether the password is among them.
-
-    Raises:
-        CachesimError: none is up, not the named one, or several.
+        toxiproxies: the URL of each zone's Toxiproxy, by the zone's name.
     """
-    return find_run(name).env(secrets=secrets) or {}
+    return {
+        NAME: name,
+        BACKEND: backend,
+        ENGINE: engine,
+        REDIS_HOST: redis[0].host,
+        REDIS_PORT: str(redis[0].port),
+        REDIS_NODES: ",".join(map(str, redis)),
+        REDIS_USERNAME: username,
+        REDIS_PASSWORD: token,
+        REDIS_PASSWORD_FILE: str(token_file),
+        REDIS_URL: redis_url(username, token, redis[0]),
+        REDIS_TLS: "1",
+        MEMCACHED_NODES: ",".join(map(str, memcached)),
+        MEMCACHED_TLS: "1",
+        CA_FILE: str(ca_file),
+        **{toxiproxy(zone): url for zone, url in toxiproxies.items()},
+    }
+
+
+def redis_url(username: str, token: str, node: Endpoint) -> str:
+    """Return the value of `REDIS_URL`."""
+    return f"rediss://{username}:{token}@{node}"
 
 
 def render(variables: Mapping[str, str], style: str) -> str:
-    """The variables as text.
+    """Return variables as text.
 
     Args:
         style: `shell`, for `eval`; `dotenv`, for files; or `json`.

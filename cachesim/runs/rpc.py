@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cachesim.errors import CachesimError, revived
-from cachesim.runs.files import ADDRESS, Run, ended, not_writable, remove_address, write_private
+from cachesim.runs.directory import ADDRESS, not_writable, remove_address, write_private
+from cachesim.runs.registry import Run, ended
 
 _LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
 _TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30

@@ -28,7 +28,8 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.runs.files import Run, RunFiles, find_run
+from cachesim.runs.files import RunFiles
+from cachesim.runs.registry import Run, find_run
 from cachesim.servers import clients
 from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.certificates import CertificateAuthority, client_context

@@ -26,8 +26,8 @@ from cachesim.control_plane.states import TRANSITIONS, State
 from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.faults.fields import Field, Name, Names
 from cachesim.faults.spec import FaultSpec
-from cachesim.runs.env import MEANINGS
-from cachesim.settings import Settings
+from cachesim.runs.env import SERVICE
+from cachesim.settings import Settings, variable
 from cachesim.topology import CLIENT, production
 from cachesim.toxiproxy.toxics import TOXICS
 
@@ -55,7 +55,7 @@ def settings() -> Iterator[str]:
     yield from table(
         ("name", "default", "variable", "meaning"),
         (
-            (code(name), _written(field.default), code(f"CACHESIM_{name.upper()}"), description)
+            (code(name), _written(field.default), code(variable(name)), description)
             for name, field in Settings.model_fields.items()
             if (description := field.description)
         ),
@@ -76,7 +76,7 @@ def _written(default: object) -> str:
 
 def variables() -> Iterator[str]:
     """List the variables that `cachesim env` prints."""
-    rows = ((code(name), text) for name, text in MEANINGS.items())
+    rows = ((code(name), text) for name, text in SERVICE.items())
     yield from table(("variable", "meaning"), rows)
 
 

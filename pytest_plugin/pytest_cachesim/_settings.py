@@ -97,7 +97,7 @@ def borrowed(config: pytest.Config) -> tuple[bool, str | None]:
 
 def _is_path(name: str, folder: Path) -> bool:
     """Whether this is a test's path rather than the name of a topology."""
-    from cachesim.runs.files import living_runs
+    from cachesim.runs.registry import living_runs
 
     path = folder / name.partition("::")[0]
     return path.exists() and all(run.name != name for run in living_runs())

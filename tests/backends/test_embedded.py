@@ -15,7 +15,7 @@ import pytest
 
 from cachesim import CachesimError, Simulator
 from cachesim.errors import StartError
-from cachesim.runs.files import living_runs
+from cachesim.runs.registry import living_runs
 from tests.contract.helpers import node_client, until
 from tests.processes import call, python, ready
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from cachesim import Simulator
 from cachesim.cli.app import main
 from cachesim.errors import CachesimError, NotReady
-from cachesim.runs.files import find_run, living_runs
+from cachesim.runs.registry import find_run, living_runs
 from cachesim.servers.admin import errors
 from cachesim.toxiproxy.client import ToxiproxyClient
 from tests.composed import Folder

@@ -18,7 +18,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from cachesim.cli.app import main
-from cachesim.runs.files import find_run
+from cachesim.runs.registry import find_run
 from cachesim.topology import Endpoint
 from tests.contract.helpers import plain_client, until
 from tests.processes import Process, call, environment, left_behind

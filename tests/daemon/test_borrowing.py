@@ -14,7 +14,7 @@ import pytest
 
 from cachesim import CachesimError, Simulator
 from cachesim.errors import FaultError, SettingsError
-from cachesim.runs.files import find_run
+from cachesim.runs.registry import find_run
 from cachesim.runs.rpc import call as ask
 from tests.contract.helpers import until
 from tests.processes import call, left_behind, ready

@@ -10,8 +10,8 @@ import pytest
 from cachesim import Simulator
 from cachesim.daemon import process
 from cachesim.errors import CachesimError, FaultError
-from cachesim.runs.files import Run, living_runs
 from cachesim.runs.owner import Owner
+from cachesim.runs.registry import Run, living_runs
 from tests.plugin.fake_simulator import FakeSimulator
 from tests.processes import call, left_behind
 

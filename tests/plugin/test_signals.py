@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cachesim.clock import Deadline
-from cachesim.runs.files import living_runs
+from cachesim.runs.registry import living_runs
 from pytest_cachesim._signals import Signals, Terminated, held
 from tests.processes import containers_of
 

@@ -12,8 +12,9 @@ import pytest
 
 from cachesim.errors import CachesimError, NameInUse, StartError
 from cachesim.runs import files
-from cachesim.runs.files import RunFiles, dead_runs, find_run, living_runs, remove_dead_runs
+from cachesim.runs.files import RunFiles
 from cachesim.runs.owner import Owner
+from cachesim.runs.registry import dead_runs, find_run, living_runs, remove_dead_runs
 from tests.processes import python
 
 

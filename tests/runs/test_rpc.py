@@ -17,7 +17,8 @@ import pytest
 
 from cachesim.errors import CachesimError, FaultError, StartError
 from cachesim.runs import rpc
-from cachesim.runs.files import RunFiles, find_run, living_runs, remove_dead_runs
+from cachesim.runs.files import RunFiles
+from cachesim.runs.registry import find_run, living_runs, remove_dead_runs
 from cachesim.runs.rpc import Call, Caller, Hangup, Server, TakenDown, call
 from tests.processes import environment, ready
 

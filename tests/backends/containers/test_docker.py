@@ -27,7 +27,7 @@ from cachesim.errors import (
     StartError,
     ToxiproxyTimeout,
 )
-from cachesim.runs.files import roots
+from cachesim.runs.directory import roots
 from cachesim.servers.admin import errors
 from cachesim.simulator.simulator import remove_orphans
 from cachesim.toxiproxy.client import ToxiproxyClient
