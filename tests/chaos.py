@@ -285,10 +285,8 @@ def assert_as_new(sim: Simulator) -> None:
 
 
 def _through_links(sim: Simulator) -> NodeClients:
-    carrier = sim._carrier
-    return NodeClients(
-        carrier.backend.endpoint, DEFAULT_USER, carrier.credentials.token, carrier.tls
-    )
+    it = sim._provision
+    return NodeClients(it.backend.endpoint, DEFAULT_USER, it.credentials.token, it.tls)
 
 
 def _tail(sim: Simulator) -> str:

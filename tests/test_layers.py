@@ -197,10 +197,10 @@ def test_no_circle_but_the_natural_ones() -> None:
     assert set(circles()) == set(NATURAL_CIRCLES)
 
 
-def test_simulator_alone_picks_a_backend() -> None:
-    """Only the simulator starts a backend."""
+def test_provisioning_alone_picks_a_backend() -> None:
+    """Only the daemon's provisioning starts a backend."""
     users = {m for m in sources("cachesim") if "backends.containers.docker" in imported(m)}
-    assert users == {"cachesim.simulator.simulator"}
+    assert users == {"cachesim.daemon.provisioning"}
 
 
 def test_nothing_imports_the_command_line() -> None:

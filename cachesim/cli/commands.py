@@ -144,7 +144,7 @@ def status(name: str | None, *, as_json: bool) -> bool:
 
 def gc(*, as_json: bool) -> None:
     """Remove what has no living owner."""
-    from cachesim.simulator.simulator import remove_orphans
+    from cachesim.daemon.leftovers import remove_orphans
 
     removed: list[str] = []
     try:

@@ -103,7 +103,7 @@ class Service:
             "nodes": [self._describe(node) for node in sim.nodes.values()],
             "faults": [] if self._borrower else self._active(),
             "toxiproxy": {
-                zone.name: sim.carrier.toxiproxy(zone.name) for zone in sim.topology.zones
+                zone.name: sim.provision.backend.toxiproxy(zone.name) for zone in sim.topology.zones
             },
         }
 
@@ -255,7 +255,7 @@ class Service:
         self, _caller: Caller, lease: str, verb: str, arguments: Sequence[Any]
     ) -> object:
         """Do to the servers what the borrower asks for."""
-        backend = self._sim.carrier
+        backend = self._sim.provision.backend
         verbs: dict[str, Callable[..., object]] = {
             "state": backend.state,
             "kill": backend.kill,
@@ -285,7 +285,7 @@ class Service:
 
     @property
     def _folder(self) -> str | None:
-        folder = self._sim.folder
+        folder = self._sim.provision.folder
         return None if folder is None else str(folder)
 
     def _remember(self, fault: Fault) -> str:

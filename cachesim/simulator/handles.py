@@ -1,41 +1,22 @@
 """The nouns of a running topology that users hold: nodes, zones, links, the Redis shard."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from cachesim.backends.base import Backend, NodeState
-from cachesim.control_plane.plane import ControlPlane
+from cachesim.backends.base import NodeState
+from cachesim.daemon.operations import Operations
 from cachesim.errors import FailoverTimeout
-from cachesim.events import EventLog
-from cachesim.faults.injector import Fault, Faults
-from cachesim.faults.links import Links
-from cachesim.faults.nodes import Nodes
-from cachesim.servers.redis_cluster import Cluster
-from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Topology, Zone
+from cachesim.faults.injector import Fault
+from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Zone
 from cachesim.toxiproxy.toxics import Stream, Toxic
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What handles work with."""
-
-    topology: Topology
-    backend: Backend
-    cluster: Cluster
-    nodes: Nodes
-    links: Links
-    faults: Faults
-    control_plane: ControlPlane
-    events: EventLog
 
 
 class NodeHandle:
     """One node of a running topology."""
 
-    def __init__(self, node: Node, parts: Parts) -> None:
+    def __init__(self, node: Node, operations: Operations) -> None:
         self._node = node
-        self._parts = parts
+        self._operations = operations
 
     @property
     def name(self) -> str:
@@ -50,28 +31,28 @@ class NodeHandle:
     @property
     def endpoint(self) -> Endpoint:
         """Its one address, which crosses the link of whoever dials it."""
-        return self._parts.backend.endpoint(self.name)
+        return self._operations.backend.endpoint(self.name)
 
     @property
     def state(self) -> NodeState:
         """What its process does."""
-        return self._parts.nodes.state(self.name)
+        return self._operations.nodes.state(self.name)
 
     def kill(self) -> Fault:
         """SIGKILL. Healing the fault, or `restart`, starts it again."""
-        return self._parts.faults.kill(self.name)
+        return self._operations.faults.kill(self.name)
 
     def stop(self) -> Fault:
         """An orderly end. Healing the fault, or `restart`, starts it again."""
-        return self._parts.faults.stop(self.name)
+        return self._operations.faults.stop(self.name)
 
     def pause(self) -> Fault:
         """SIGSTOP. Healing the fault, or `resume`, lets it go on."""
-        return self._parts.faults.pause(self.name)
+        return self._operations.faults.pause(self.name)
 
     def resume(self) -> None:
         """End every pause of it. Without one, nothing happens."""
-        self._parts.nodes.resume(self.name)
+        self._operations.nodes.resume(self.name)
 
     def restart(self) -> None:
         """Give it a new process, whatever state it is in.
@@ -79,12 +60,12 @@ class NodeHandle:
         Raises:
             NoPower: its zone has no power.
         """
-        self._parts.nodes.replace(self.name)
-        self._parts.events.record("restart", self.name, "by hand")
+        self._operations.nodes.replace(self.name)
+        self._operations.events.record("restart", self.name, "by hand")
 
     def logs(self, lines: int = 50) -> str:
         """The tail of its log."""
-        return self._parts.backend.logs(self.name, lines)
+        return self._operations.backend.logs(self.name, lines)
 
     def __str__(self) -> str:
         return self.name
@@ -99,22 +80,22 @@ class RedisHandle(NodeHandle):
     @property
     def role(self) -> Role:
         """Its role by the control plane, which knows it of dead nodes too."""
-        is_primary = self.name == self._parts.control_plane.primary
+        is_primary = self.name == self._operations.control_plane.primary
         return Role.PRIMARY if is_primary else Role.REPLICA
 
 
 class Shard:
     """The Redis shard."""
 
-    def __init__(self, nodes: Mapping[str, RedisHandle], parts: Parts) -> None:
+    def __init__(self, nodes: Mapping[str, RedisHandle], operations: Operations) -> None:
         self._nodes = nodes
-        self._parts = parts
+        self._operations = operations
         self._seen = 0
 
     @property
     def primary(self) -> RedisHandle:
         """The node that is the primary now, by the control plane."""
-        return self._nodes[self._parts.control_plane.primary]
+        return self._nodes[self._operations.control_plane.primary]
 
     @property
     def replicas(self) -> list[RedisHandle]:
@@ -142,13 +123,13 @@ class Shard:
             FailoverTimeout: there was none in time.
             ValueError: the timeout is no time.
         """
-        plane, events = self._parts.control_plane, self._parts.events
+        plane, events = self._operations.control_plane, self._operations.events
         if timeout is None:
             timeout = plane.timing.longest_failover + 10
 
         def completed() -> bool:
             # A second primary may have been lost since the first failover.
-            return plane.failovers > self._seen and self._parts.nodes.is_up(plane.primary)
+            return plane.failovers > self._seen and self._operations.nodes.is_up(plane.primary)
 
         if not events.wait(completed, timeout):
             raise FailoverTimeout(
@@ -166,9 +147,9 @@ class Shard:
 class ZoneHandle:
     """One availability zone."""
 
-    def __init__(self, zone: Zone, nodes: list[NodeHandle], parts: Parts) -> None:
+    def __init__(self, zone: Zone, nodes: list[NodeHandle], operations: Operations) -> None:
         self._zone = zone
-        self._parts = parts
+        self._operations = operations
         self.nodes = nodes
 
     @property
@@ -178,11 +159,11 @@ class ZoneHandle:
 
     def lose_power(self) -> Fault:
         """The fault `az_power` on it."""
-        return self._parts.faults.az_power(self.name)
+        return self._operations.faults.az_power(self.name)
 
     def isolate(self) -> Fault:
         """The fault `isolate` on it."""
-        return self._parts.faults.isolate(self.name)
+        return self._operations.faults.isolate(self.name)
 
     def __str__(self) -> str:
         return str(self._zone)
@@ -194,9 +175,9 @@ class ZoneHandle:
 class LinkHandle:
     """One link: a proxy of a Toxiproxy."""
 
-    def __init__(self, link: Link, parts: Parts) -> None:
+    def __init__(self, link: Link, operations: Operations) -> None:
         self.link = link
-        self._parts = parts
+        self._operations = operations
 
     @property
     def name(self) -> str:
@@ -216,26 +197,26 @@ class LinkHandle:
     @property
     def toxics(self) -> list[dict[str, Any]]:
         """Its toxics, as Toxiproxy's API gives them, also those that were added by hand."""
-        return self._parts.links.toxics(self.link)
+        return self._operations.links.toxics(self.link)
 
     def latency_toxic(self, ms: int, jitter: int = 0) -> Fault:
         """Add `ms` ± `jitter` milliseconds to the round trip."""
-        return self._parts.faults.latency(self.link, ms, jitter)
+        return self._operations.faults.latency(self.link, ms, jitter)
 
     def toxic(self, toxic: Toxic, stream: Stream = Stream.DOWNSTREAM) -> Fault:
         """Add any toxic."""
-        return self._parts.faults.toxic(self.link, toxic, [stream])
+        return self._operations.faults.toxic(self.link, toxic, [stream])
 
     def blackhole(self) -> Fault:
         """Let packets vanish."""
-        return self._parts.faults.blackhole(self.link)
+        return self._operations.faults.blackhole(self.link)
 
     def refuse(self) -> Fault:
         """Close its connections and refuse new ones."""
-        return self._parts.faults.refuse(self.link)
+        return self._operations.faults.refuse(self.link)
 
     def _proxy(self) -> dict[str, Any]:
-        return self._parts.links.server(self.link).proxy(self.name)
+        return self._operations.links.server(self.link).proxy(self.name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -312,6 +312,6 @@ def test_settings_are_productions() -> None:
         "cluster-replica-no-failover": "yes",
     }
     with new() as sim:
-        client = sim._admin.redis("redis-a")
+        client = sim._operations.admin.redis("redis-a")
         said = {key: client.config_get(key)[key] for key in wanted}
     assert json.dumps(said) == json.dumps(wanted)

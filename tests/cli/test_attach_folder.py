@@ -343,7 +343,11 @@ def test_simulator(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHESIM_ENGINE", "valkey")
     monkeypatch.setenv("CACHESIM_NAME", "another")
     with Simulator.attach_composed(folder.path, speed=100) as sim:
-        assert (sim.name, sim.backend, sim.folder) == (folder.path.name, "compose", folder.path)
+        assert (sim.name, sim.backend, sim.provision.folder) == (
+            folder.path.name,
+            "compose",
+            folder.path,
+        )
         assert (sim.settings.engine, sim.settings.speed) == ("redis", 100)
         folder.keep("k", "v")
         with closing(sim.redis_cluster()) as redis:
@@ -361,7 +365,7 @@ def test_simulator_fails(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Non
     """One that did not come up leaves it well too, and no files."""
 
     def check_links(sim: Simulator) -> None:
-        sim.carrier.pause("memcached-b")
+        sim.provision.backend.pause("memcached-b")
         raise NotReady("memcached-b does not answer", "memcached-b")
 
     monkeypatch.setattr(Simulator, "_check_links", check_links)

@@ -154,7 +154,7 @@ def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
 def _container_address(sim: Simulator, zone: str) -> str:
     import docker
 
-    member: Any = sim.carrier._containers[sim.topology.shards[0].node_in(zone).name]  # type: ignore[attr-defined]
+    member: Any = sim.provision.backend._containers[sim.topology.shards[0].node_in(zone).name]  # type: ignore[attr-defined]
     holder = member.attrs["HostConfig"]["NetworkMode"].removeprefix("container:")
     engine = docker.from_env()
     try:

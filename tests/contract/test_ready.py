@@ -122,7 +122,7 @@ def test_settings_are_those_of_the_configuration(sim: Simulator) -> None:
             hostname=None,
             node_timeout_ms=15000,
         )
-        said = config_of(sim._admin.redis(node.name), given)
+        said = config_of(sim._operations.admin.redis(node.name), given)
         # A container has no more than the engine's limit of open files allows.
         assert int(said.pop("maxclients")) <= int(given.pop("maxclients"))
         assert said == given | {"repl-backlog-size": str(16 * 2**20)}
@@ -160,7 +160,7 @@ def test_functions(sim: Simulator) -> None:
 def test_reset_with_a_script_that_does_not_end(sim: Simulator, script: str) -> None:
     """It is ended, with its node if it has written something."""
     node = sim.redis.primary.name
-    admin = sim._admin.redis(node)
+    admin = sim._operations.admin.redis(node)
     admin.config_set("busy-reply-threshold", 100)
     client = node_client(sim, sim.redis.primary.endpoint, socket_timeout=60)
     caller = threading.Thread(target=_evaluate, args=(client, script))
@@ -169,7 +169,7 @@ def test_reset_with_a_script_that_does_not_end(sim: Simulator, script: str) -> N
     sim.reset()
     caller.join()
     client.close()
-    restored = sim._admin.redis(node)
+    restored = sim._operations.admin.redis(node)
     restored.config_set("busy-reply-threshold", 5000)
     assert restored.get("k") is None
 

@@ -14,14 +14,21 @@ from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
 from cachesim.errors import FaultError, NotReady
 from cachesim.servers import redis_health
+from cachesim.servers.redis_cluster import Cluster
 from tests.chaos import _tail, assert_as_new, wait_until_well
 from tests.contract.helpers import through_link, until
+
+
+def _cluster(sim: Simulator) -> Cluster:
+    """Return the cluster of the only shard."""
+    (cluster,) = sim._operations.clusters.values()
+    return cluster
 
 
 @contextmanager
 def ill(sim: Simulator, monkeypatch: pytest.MonkeyPatch, node: str, times: int) -> Iterator[None]:
     """The cluster does not get well for so many times."""
-    converge, left = sim._cluster.converge, [None] * times
+    converge, left = _cluster(sim).converge, [None] * times
 
     def fails(primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
         if left:
@@ -30,8 +37,8 @@ def ill(sim: Simulator, monkeypatch: pytest.MonkeyPatch, node: str, times: int) 
         converge(primary, node_timeout_ms, deadline)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sim._cluster, "converge", fails)
-        patch.setattr(sim, "_is_well", lambda _primary: False)
+        patch.setattr(_cluster(sim), "converge", fails)
+        patch.setattr(sim._restorer, "_is_well", lambda _primary: False)
         yield
 
 
@@ -102,13 +109,13 @@ def test_takeover_without_slots_is_no_failover(
     with monkeypatch.context() as patch:
         patch.setattr(redis_health, "cluster_nodes", without_slots)
         with pytest.raises(NotReady, match="has no slots"):
-            sim._cluster.health.wait_writable("redis-a", Deadline(0))
+            _cluster(sim).health.wait_writable("redis-a", Deadline(0))
 
 
 def test_reset_is_alone(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """What other threads break while a reset is under way, they break afterwards."""
     during: list[str] = []
-    flush = sim._cluster.flush
+    flush = _cluster(sim).flush
     broken = threading.Event()
 
     def break_it() -> None:
@@ -123,7 +130,7 @@ def test_reset_is_alone(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None
         flush(primary, deadline)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sim._cluster, "flush", slow_flush)
+        patch.setattr(_cluster(sim), "flush", slow_flush)
         sim.reset()
     thread.join()
     assert not during
@@ -166,4 +173,4 @@ def test_what_a_resumed_primary_takes_is_told(sim: Simulator) -> None:
 def test_lost_power_is_no_way_out_for_a_shard(sim: Simulator) -> None:
     """A shard can't begin anew where there is no power."""
     with sim.faults.az_power("b"), pytest.raises(FaultError, match="az-b has no power"):
-        sim._parts.nodes.renew_redis()
+        sim._operations.nodes.renew_redis()

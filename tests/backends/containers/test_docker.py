@@ -18,6 +18,7 @@ import pytest
 from cachesim import Settings, Simulator
 from cachesim.backends.base import NodeState
 from cachesim.backends.containers.engine import connect
+from cachesim.daemon.leftovers import remove_orphans
 from cachesim.errors import (
     BackendUnavailable,
     ImageMissing,
@@ -29,7 +30,6 @@ from cachesim.errors import (
 )
 from cachesim.runs.directory import roots
 from cachesim.servers.admin import errors
-from cachesim.simulator.simulator import remove_orphans
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.contract.helpers import raw_tls, through_link, until
@@ -76,8 +76,8 @@ def folders_of(name: str) -> list[Path]:
 def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
     """Token and keys are not in inspect, arguments, logs, reprs or the event log."""
     token = sim.env()["CACHESIM_REDIS_PASSWORD"]
-    admin = sim._carrier.credentials.admin_password
-    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._carrier.credentials)]
+    admin = sim._provision.credentials.admin_password
+    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._provision.credentials)]
     for item in left_of(engine, sim.name):
         item.reload()
         shown.append(repr(item.attrs))
@@ -95,7 +95,7 @@ def test_files_are_private(sim: Simulator) -> None:
     folder = Path(sim.env()["CACHESIM_CA_FILE"]).parent
     assert folder.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
-    listing = sim.carrier._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+    listing = sim.provision.backend._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
         ["ls", "-ln", "/cachesim/redis-a", "/cachesim/memcached-a"]
     )
     modes = [line.split()[0] for line in listing.output.decode().splitlines() if ".pem" in line]
@@ -131,7 +131,7 @@ def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
 
     Toxiproxy does not block each time, so it is repeated.
     """
-    server = ToxiproxyClient(sim.carrier.toxiproxy("a"), timeout=0.5)
+    server = ToxiproxyClient(sim.provision.backend.toxiproxy("a"), timeout=0.5)
     while True:
         sock = ask_without_reading(sim)
         for number in range(20):
@@ -187,21 +187,21 @@ def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
 
 def run_of(sim: Simulator, node: str) -> str:
     """Return when a node's container was last started."""
-    container = sim.carrier._containers[node]  # type: ignore[attr-defined]
+    container = sim.provision.backend._containers[node]  # type: ignore[attr-defined]
     container.reload()
     return str(container.attrs["State"]["StartedAt"])
 
 
 def test_ports_of_links_are_reserved(sim: Simulator) -> None:
     """In a pod no outgoing connection may take the port of a disabled link."""
-    read = sim.carrier._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+    read = sim.provision.backend._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
         ["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"]
     )
     reserved: set[int] = set()
     for part in read.output.decode().strip().split(","):
         first, _, last = part.partition("-")
         reserved.update(range(int(first), int(last or first) + 1))
-    with closing(sim.carrier.toxiproxy_client("a")) as server:
+    with closing(sim.provision.backend.toxiproxy_client("a")) as server:
         proxies = server.proxies().values()
     assert reserved >= {int(proxy["listen"].rpartition(":")[2]) for proxy in proxies}
 
@@ -210,7 +210,7 @@ def test_settings_outlive_a_restart(sim: Simulator) -> None:
     """A restarted node has the chosen `cluster-node-timeout`."""
 
     def has_timeout(node: str) -> bool:
-        client = sim._admin.redis(node)
+        client = sim._operations.admin.redis(node)
         try:
             return client.config_get("cluster-node-timeout") == {"cluster-node-timeout": "15000"}
         except errors():
@@ -218,10 +218,10 @@ def test_settings_outlive_a_restart(sim: Simulator) -> None:
 
     for node in ("redis-a", "redis-b"):
         assert has_timeout(node)
-        began = sim._admin.redis(node).info("server")["run_id"]
+        began = sim._operations.admin.redis(node).info("server")["run_id"]
         sim.nodes[node].restart()
         until(partial(has_timeout, node))
-        assert sim._admin.redis(node).info("server")["run_id"] != began
+        assert sim._operations.admin.redis(node).info("server")["run_id"] != began
 
 
 def test_nothing_is_left(engine: Any) -> None:

@@ -1,0 +1,111 @@
+"""What watches a running topology and breaks it, set up and closed together."""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from cachesim.control_plane.plane import ControlPlane
+from cachesim.control_plane.prober import Prober
+from cachesim.control_plane.redis_shard import RedisShard
+from cachesim.control_plane.timing import Timing
+from cachesim.events import EventLog
+from cachesim.faults.injector import Faults
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
+from cachesim.servers.admin import NodeClients
+from cachesim.servers.credentials import ADMIN_USER
+from cachesim.servers.redis_cluster import Cluster
+from cachesim.toxiproxy.client import ToxiproxyClient
+
+if TYPE_CHECKING:
+    from pymemcache.client.base import Client
+
+    from cachesim.daemon.provisioning import Provision
+
+
+class Operations:
+    """What operates the servers of a provision, until `close`. It works from the start.
+
+    Attributes:
+        links: every link, with the toxics that faults want there.
+        nodes: every node's process.
+        admin: clients at the admin addresses.
+        clusters: the nodes of each Redis shard as a cluster, by the shard's id.
+        memcached: a client for each Memcached node at its admin address, by the node's name.
+        faults: applies and heals faults.
+        control_plane: fails over and replaces nodes, as ElastiCache does.
+        events: where all of them record what happens.
+    """
+
+    def __init__(self, provision: "Provision", events: EventLog) -> None:
+        self.provision = provision
+        self.topology = topology = provision.topology
+        self.backend = backend = provision.backend
+        self.events = events
+        with contextlib.ExitStack() as life:
+            servers = {z.name: backend.toxiproxy_client(z.name) for z in topology.zones}
+            self.links = Links(
+                topology,
+                servers,
+                events,
+                lambda node: self.nodes.is_frozen(node),
+                backend.renew_toxiproxy,
+            )
+            life.callback(self.links.close)
+            self.nodes = Nodes(topology, backend, self.links, events)
+            self.admin = NodeClients(
+                backend.admin, ADMIN_USER, provision.credentials.admin_password, provision.tls
+            )
+            life.callback(self.admin.close)
+            self.clusters = {it.id: Cluster(it, self.admin) for it in topology.shards}
+            self.memcached: dict[str, Client] = {
+                node.name: self.admin.new_memcached(node.name) for node in topology.memcached
+            }
+            for client in self.memcached.values():
+                life.callback(client.close)
+            prober = self._start_prober(life)
+            self.faults = Faults(
+                topology, self.links, self.nodes, prober, events, str(provision.seed)
+            )
+            self.control_plane = self._start_control_plane(prober, life)
+            self._life = life.pop_all()
+
+    def close(self) -> None:
+        """Stop watching, and close all clients. Repeating it is harmless."""
+        self._life.close()
+
+    def _start_prober(self, life: contextlib.ExitStack) -> Prober:
+        # By the network, also to emulated servers: a witness takes the ways that an answer takes.
+        zones = [zone.name for zone in self.topology.zones]
+        witnesses = [ToxiproxyClient(self.backend.toxiproxy(zone)) for zone in zones]
+        for witness in witnesses:
+            life.callback(witness.close)
+        prober = Prober(
+            self.topology,
+            self.admin,
+            [witness.version for witness in witnesses],
+            self.events,
+            self.provision.name,
+        )
+        prober.start()
+        life.callback(prober.stop)
+        return prober
+
+    def _start_control_plane(self, prober: Prober, life: contextlib.ExitStack) -> ControlPlane:
+        seed = str(self.provision.seed)
+        control_plane = ControlPlane(
+            self.topology,
+            prober.evidence,
+            {
+                id_: RedisShard(self.admin, cluster, self.backend.logs)
+                for id_, cluster in self.clusters.items()
+            },
+            self.nodes.replace,
+            Timing.of(self.provision.settings),
+            self.events,
+            seed=seed,
+            group=self.provision.name,
+        )
+        control_plane.restart([it.find_primary() for it in self.clusters.values()], seed)
+        control_plane.start()
+        life.callback(control_plane.stop)
+        return control_plane

@@ -1,0 +1,191 @@
+"""Starts the servers of a topology, or takes over servers that run already.
+
+Each function registers on the stack `life` what takes the servers down again, or gives them back.
+"""
+
+import contextlib
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cachesim.backends.base import Backend, Progress
+from cachesim.backends.remote import RemoteBackend
+from cachesim.backends.selection import choose
+from cachesim.errors import SettingsError
+from cachesim.runs.files import RunFiles
+from cachesim.runs.registry import Run
+from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.credentials import Credentials
+from cachesim.settings import CHANGEABLE, Settings
+from cachesim.topology import Topology, production
+
+if TYPE_CHECKING:
+    from cachesim.backends.compose.backend import ComposeBackend
+
+_LEASE_SETTINGS = (*CHANGEABLE, "start_timeout_seconds")
+"""The settings that the holder of a lease may choose. All others describe servers that run."""
+
+
+@dataclass(frozen=True)
+class Provision:
+    """The running servers of a topology, and what it takes to talk to them.
+
+    Attributes:
+        name: the topology's name.
+        seed: all draws depend on it.
+        tls: the context of clients that connect to the servers.
+        ca_file: the CA's certificate, PEM.
+        token_file: the AUTH token.
+        files: the run's files; None if another process owns the servers.
+        folder: the folder of `cachesim compose`, if docker compose keeps the servers.
+        reason: why it is this backend, if it was chosen here.
+    """
+
+    name: str
+    topology: Topology
+    settings: Settings
+    seed: int
+    backend: Backend
+    credentials: Credentials
+    tls: ssl.SSLContext
+    ca_file: Path
+    token_file: Path
+    files: RunFiles | None = None
+    folder: Path | None = None
+    reason: str = ""
+
+
+Provider = Callable[[Progress, contextlib.ExitStack], Provision]
+"""One of the functions below, with its first arguments."""
+
+
+def start(
+    name: str, settings: Settings, seed: int, progress: Progress, life: contextlib.ExitStack
+) -> Provision:
+    """Start servers of our own, on the backend that the settings choose.
+
+    Raises:
+        StartError: they did not start; nothing is left behind.
+    """
+    backend_name, reason = choose(settings)
+    topology, credentials = production(settings.memory_scale), Credentials()
+    backend: Backend
+    if backend_name == "docker":
+        from cachesim.backends.containers.docker import DockerBackend
+        from cachesim.backends.containers.engine import connect, published_host
+
+        client = connect()
+        ca = CertificateAuthority(
+            [h for h in (settings.advertise_host, published_host(client)) if h]
+        )
+        backend = DockerBackend(name, topology, settings, credentials, ca, client)
+        files = RunFiles(name, ca.pem, credentials.token)
+    else:
+        from cachesim.backends.embedded import EmbeddedBackend
+
+        ca = CertificateAuthority([settings.advertise_host] if settings.advertise_host else [])
+        files = RunFiles(name, ca.pem, credentials.token)
+        if settings.backend == "auto":
+            progress(f"{reason}: the nodes are emulated")
+        backend = EmbeddedBackend(name, topology, settings, credentials, ca, files.folder, seed)
+    provision = _start(name, settings, seed, backend, credentials, ca.pem, files, progress, life)
+    return replace(provision, reason=reason)
+
+
+def take_over_composed(
+    backend: "ComposeBackend",
+    name: str,
+    settings: Settings,
+    seed: int,
+    progress: Progress,
+    life: contextlib.ExitStack,
+) -> Provision:
+    """Take over the containers that docker compose runs, and keeps.
+
+    Raises:
+        StartError: they are not up, or not ready in time.
+    """
+    it = backend.composed
+    files = RunFiles(name, it.ca, it.credentials.token)
+    provision = _start(name, settings, seed, backend, it.credentials, it.ca, files, progress, life)
+    return replace(provision, folder=it.path)
+
+
+def _start(
+    name: str,
+    settings: Settings,
+    seed: int,
+    backend: Backend,
+    credentials: Credentials,
+    ca: bytes,
+    files: RunFiles,
+    progress: Progress,
+    life: contextlib.ExitStack,
+) -> Provision:
+    def remove() -> None:
+        backend.stop()
+        files.remove()  # not if containers are left: then they tell whose those are
+
+    # Before the start: an interrupt may come between the two.
+    life.callback(remove)
+    backend.start(progress)
+    return Provision(
+        name,
+        production(settings.memory_scale),
+        settings,
+        seed,
+        backend,
+        credentials,
+        client_context(ca),
+        files.ca,
+        files.token,
+        files,
+    )
+
+
+def lease(
+    run: Run,
+    asked: Mapping[str, object],
+    seed: int,
+    progress: Progress,
+    life: contextlib.ExitStack,
+) -> Provision:
+    """Take over the servers of a topology that another process owns, until `life` ends.
+
+    Args:
+        asked: the settings that the caller wants, by key.
+        seed: for a topology whose settings have none.
+
+    Raises:
+        StartError: another process has the lease.
+        SettingsError: a setting can't be another than the owner's.
+    """
+    progress(f"leasing {run.name} from process {run.owner.pid}")
+    backend = RemoteBackend(run)
+    life.callback(backend.stop)
+    backend.start(progress)
+    loan = backend.loan
+    theirs = Settings.model_validate(loan["settings"])
+    for key, value in asked.items():
+        if key not in _LEASE_SETTINGS and value not in (getattr(theirs, key), "auto"):
+            raise SettingsError(
+                f"{key} = {value!r}: the topology {run.name!r} runs with "
+                f"{getattr(theirs, key)!r}. Leave it out, or start another with "
+                "`cachesim up -d --name ...`."
+            )
+    chosen = {key: value for key, value in asked.items() if key in _LEASE_SETTINGS}
+    settings = theirs.model_copy(update=chosen)
+    ca_file, token_file = Path(loan["ca_file"]), Path(loan["token_file"])
+    return Provision(
+        run.name,
+        production(settings.memory_scale),
+        settings,
+        seed if settings.seed is None else settings.seed,
+        backend,
+        Credentials(token_file.read_text(), loan["admin_password"]),
+        client_context(ca_file.read_bytes()),
+        ca_file,
+        token_file,
+    )

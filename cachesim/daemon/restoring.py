@@ -1,0 +1,152 @@
+"""Brings a topology back to health: as new between two tests, or well with the data it has."""
+
+from collections.abc import Mapping
+
+from cachesim.backends.base import NodeState
+from cachesim.clock import Deadline
+from cachesim.control_plane.timing import Timing
+from cachesim.daemon.operations import Operations
+from cachesim.daemon.readiness import wait_for_memcached
+from cachesim.errors import FaultError, NotReady
+from cachesim.servers.admin import errors
+from cachesim.topology import Service
+
+_RESET_LIMIT = 30.0  # seconds
+_PATIENCE = 8.0  # seconds until a node that stays unhealthy is replaced
+
+
+class Restorer:
+    """Heals, repairs and empties the topology that some operations work on."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._provision = operations.provision
+        self._topology = operations.topology
+        self._clusters = operations.clusters
+
+    def reset(
+        self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
+    ) -> None:
+        """Make it as new: healed, all nodes up, the first primary's role restored, flushed.
+
+        Args:
+            draws: a name for the draws that follow; the same seed and name draw the same.
+            timing: the control plane's until the next reset; None: that of the settings.
+            seed: another one until the next reset; None: the topology's own.
+
+        Raises:
+            FaultError: it could not be brought to health; the message names the node and has its
+                log.
+        """
+        faults, control_plane = self._operations.faults, self._operations.control_plane
+        primaries = {shard.id: shard.first_primary for shard in self._topology.shards}
+        # What others break meanwhile would be healed by nobody: they wait.
+        with control_plane.suspended(), faults.suspended():
+            faults.heal_all()
+            try:
+                if not self._is_well(primaries):
+                    self._repair(primaries)
+                self._flush(primaries, Deadline(_RESET_LIMIT))
+            except NotReady as error:
+                log = self._operations.backend.logs(error.node)
+                raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
+            name = f"{self._provision.seed if seed is None else seed} {draws}".strip()
+            faults.reseed(name)
+            control_plane.timing = timing or Timing.of(self._provision.settings)
+            control_plane.restart(primaries.values(), name)
+            self._operations.events.record("reset", self._provision.name, "healed and flushed")
+
+    def make_well(self) -> list[str]:
+        """Heal all faults and bring all nodes up; the data and the primaries stay.
+
+        Returns:
+            The primaries' names.
+
+        Raises:
+            NotReady: a node stays unhealthy.
+        """
+        # First the nodes: a link to one that stands still can't be changed.
+        self.start_nodes()
+        self._operations.faults.heal_all()
+        primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
+        if not self._is_well(primaries):
+            self._repair(primaries)
+        return list(primaries.values())
+
+    def start_nodes(self) -> None:
+        """Give every node that does not run a new process."""
+        for node in self._topology.nodes:
+            if self._operations.backend.state(node.name) is not NodeState.RUNNING:
+                self._operations.nodes.replace(node.name)
+
+    def _is_well(self, primaries: Mapping[str, str]) -> bool:
+        """Return whether all nodes are healthy.
+
+        Args:
+            primaries: the wanted primary's name of each shard, by the shard's id.
+        """
+        try:
+            for client in self._operations.memcached.values():
+                client.version()
+            return not any(
+                self._clusters[shard.id].health.problem(node.name, primaries[shard.id])
+                for shard in self._topology.shards
+                for node in shard.nodes
+            )
+        except errors():
+            return False
+
+    def _repair(self, primaries: Mapping[str, str]) -> None:
+        """Bring all nodes up and to health under these primaries, whatever state they are in.
+
+        Raises:
+            NotReady: nothing helped.
+        """
+        self.start_nodes()
+        for shard in self._topology.shards:
+            for node in shard.nodes:
+                if not self._clusters[shard.id].end_script(node.name):
+                    self._replace(primaries, NotReady("its script does not end", node.name))
+        for remedy in (self._replace, self._renew):
+            try:
+                self._converge(primaries, Deadline(_PATIENCE))
+            except NotReady as error:
+                remedy(primaries, error)
+            else:
+                return
+        self._converge(primaries, Deadline(_RESET_LIMIT))
+
+    def _replace(self, _primaries: Mapping[str, str], error: NotReady) -> None:
+        """Give the node at fault a new process."""
+        self._operations.events.record("replaced", error.node, f"gets a new process: {error}")
+        self._operations.nodes.replace(error.node)
+
+    def _renew(self, primaries: Mapping[str, str], error: NotReady) -> None:
+        """Start the Redis nodes anew with empty disks, or the Memcached node at fault."""
+        if self._topology.node(error.node).service is Service.MEMCACHED:
+            self._replace(primaries, error)
+            return
+        self._operations.events.record(
+            "replaced", self._provision.name, f"all Redis nodes begin anew, empty: {error}"
+        )
+        self._operations.nodes.renew_redis()
+        deadline = Deadline(_RESET_LIMIT)
+        for id_, cluster in self._clusters.items():
+            cluster.form(primaries[id_], self._node_timeout_ms, deadline)
+
+    def _converge(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
+        for node in self._topology.memcached:
+            self._operations.memcached[node.name].close()
+            wait_for_memcached(node.name, self._operations.admin, deadline)
+        for id_, cluster in self._clusters.items():
+            cluster.converge(primaries[id_], self._node_timeout_ms, deadline)
+
+    def _flush(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
+        for id_, cluster in self._clusters.items():
+            cluster.flush(primaries[id_], deadline)
+        for client in self._operations.memcached.values():
+            client.flush_all()
+
+    @property
+    def _node_timeout_ms(self) -> int:
+        return int(self._provision.settings.node_timeout_seconds * 1000)
