@@ -95,7 +95,8 @@ def _view(sim: "Simulator") -> RenderableType:
     for fault in sim.faults.active:
         faults.add_row(fault.kind, fault.target)
     events = Text("\n".join(map(str, sim.events.since(-_LATEST))), overflow="ellipsis")
-    parts: list[RenderableType] = [f"The shard is {sim.control_plane.state}.\n", nodes, ""]
+    shards = [f"The shard is {shard.state}." for shard in sim.shards]
+    parts: list[RenderableType] = ["\n".join([*shards, ""]), nodes, ""]
     if faults.row_count:
         parts += [faults, ""]
     return Group(*parts, events, "")

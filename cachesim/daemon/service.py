@@ -89,6 +89,7 @@ class Service:
     def do_status(self, _caller: Caller) -> dict[str, Any]:
         """What runs, in which state."""
         sim = self._sim
+        states = ", ".join(str(shard.state) for shard in sim.shards)
         return {
             "name": sim.name,
             "backend": sim.backend,
@@ -99,7 +100,7 @@ class Service:
             "pid": os.getpid(),
             "uptime_seconds": round(time.time() - self._since, 1),
             "borrowed_by": self._borrower,
-            "control_plane": None if self._borrower else str(sim.control_plane.state),
+            "control_plane": None if self._borrower else states,
             "nodes": [self._describe(node) for node in sim.nodes.values()],
             "faults": [] if self._borrower else self._active(),
             "toxiproxy": {

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cachesim.backends.base import NodeState
+from cachesim.control_plane.states import State
 from cachesim.daemon.operations import Operations
 from cachesim.errors import FailoverTimeout
 from cachesim.faults.injector import Fault
-from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Zone
+from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Shard, Zone
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
 
@@ -79,23 +80,36 @@ class RedisHandle(NodeHandle):
 
     @property
     def role(self) -> Role:
-        """Its role by the control plane, which knows it of dead nodes too."""
-        is_primary = self.name == self._operations.control_plane.primary
+        """Its role, as the control plane knows it. Dead nodes have one too."""
+        shard = self._operations.topology.shard_of(self.name)
+        is_primary = self.name == self._operations.control_plane.shards[shard.id].primary
         return Role.PRIMARY if is_primary else Role.REPLICA
 
 
-class Shard:
-    """The Redis shard."""
+class RedisShardHandle:
+    """One Redis shard."""
 
-    def __init__(self, nodes: Mapping[str, RedisHandle], operations: Operations) -> None:
-        self._nodes = nodes
+    def __init__(self, shard: Shard, nodes: list[RedisHandle], operations: Operations) -> None:
+        self._shard = shard
+        self._nodes = {node.name: node for node in nodes}
         self._operations = operations
+        self._failover = operations.control_plane.shards[shard.id]
         self._seen = 0
 
     @property
+    def id(self) -> str:
+        """ElastiCache's name for it: `0001`."""
+        return self._shard.id
+
+    @property
+    def state(self) -> State:
+        """What the control plane does with it now."""
+        return self._failover.state
+
+    @property
     def primary(self) -> RedisHandle:
-        """The node that is the primary now, by the control plane."""
-        return self._nodes[self._operations.control_plane.primary]
+        """The node that is the primary now, as the control plane knows it."""
+        return self._nodes[self._failover.primary]
 
     @property
     def replicas(self) -> list[RedisHandle]:
@@ -106,11 +120,11 @@ class Shard:
         return iter(self._nodes.values())
 
     def __getitem__(self, zone: str) -> RedisHandle:
-        """The node of a zone."""
+        """The node in a zone, given by its name, such as `a`."""
         return {node.zone: node for node in self}[zone]
 
     def wait_for_failover(self, timeout: float | None = None) -> RedisHandle:
-        """Wait until a failover is completed: one that this method has not yet told of.
+        """Wait until a failover is completed that no earlier call has returned.
 
         Args:
             timeout: seconds; without it, the longest a failover takes at the present speed, and
@@ -120,28 +134,32 @@ class Shard:
             The new primary.
 
         Raises:
-            FailoverTimeout: there was none in time.
-            ValueError: the timeout is no time.
+            FailoverTimeout: no failover was completed in time.
+            ValueError: the timeout is below 0, or too long.
         """
-        plane, events = self._operations.control_plane, self._operations.events
+        failover, events = self._failover, self._operations.events
         if timeout is None:
-            timeout = plane.timing.longest_failover + 10
+            timeout = self._operations.control_plane.timing.longest_failover + 10
 
         def completed() -> bool:
             # A second primary may have been lost since the first failover.
-            return plane.failovers > self._seen and self._operations.nodes.is_up(plane.primary)
+            is_up = self._operations.nodes.is_up(failover.primary)
+            return failover.failovers > self._seen and is_up
 
         if not events.wait(completed, timeout):
             raise FailoverTimeout(
-                f"no failover was completed within {timeout:g} s: the shard is {plane.state}, its "
-                f"primary {plane.primary}. What happened:\n{events}"
+                f"no failover was completed within {timeout:g} s: the shard is {failover.state}, "
+                f"its primary {failover.primary}. What happened:\n{events}"
             )
-        self._seen = plane.failovers
+        self._seen = failover.failovers
         return self.primary
 
-    def forget(self) -> None:
-        """Count failovers from 0 again."""
+    def forget_failovers(self) -> None:
+        """Count failovers from 0 again, as the control plane does after a reset."""
         self._seen = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
 
 
 class ZoneHandle:

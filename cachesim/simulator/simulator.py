@@ -34,7 +34,7 @@ from cachesim.simulator.handles import (
     LinkHandles,
     NodeHandle,
     RedisHandle,
-    Shard,
+    RedisShardHandle,
     ZoneHandle,
 )
 from cachesim.topology import production
@@ -68,7 +68,7 @@ class Simulator:
         backend_reason: why the backend is the one that it is, once it was started.
     """
 
-    redis: Shard
+    shards: tuple[RedisShardHandle, ...]
     nodes: dict[str, NodeHandle]
     memcached: dict[str, NodeHandle]
     zones: dict[str, ZoneHandle]
@@ -211,7 +211,10 @@ class Simulator:
         self._restorer = Restorer(it)
         self.faults, self.control_plane = it.faults, it.control_plane
         redis = {node.name: RedisHandle(node, it) for node in self.topology.redis}
-        self.redis = Shard(redis, it)
+        self.shards = tuple(
+            RedisShardHandle(shard, [redis[node.name] for node in shard.nodes], it)
+            for shard in self.topology.shards
+        )
         self.memcached = {node.zone: NodeHandle(node, it) for node in self.topology.memcached}
         self.nodes = {**redis, **{node.name: node for node in self.memcached.values()}}
         self.zones = {
@@ -219,6 +222,20 @@ class Simulator:
             for zone in self.topology.zones
         }
         self.links = LinkHandles([LinkHandle(link, it) for link in self.topology.links])
+
+    @property
+    def redis(self) -> RedisShardHandle:
+        """The only Redis shard.
+
+        Raises:
+            CachesimError: there are several.
+        """
+        if len(self.shards) > 1:
+            raise CachesimError(
+                f"the topology {self.name!r} has {len(self.shards)} Redis shards: choose one of "
+                "`shards`, such as `shards[0]`."
+            )
+        return self.shards[0]
 
     # --- lending ----------------------------------------------------------------------------
 
@@ -237,11 +254,12 @@ class Simulator:
                     f"the topology {self.name!r} has faults ({active[0]}): "
                     f"`cachesim heal --name {self.name}` first."
                 )
-            if (state := self.control_plane.state) is not State.AVAILABLE:
-                raise FaultError(
-                    f"the topology {self.name!r} is {state}: wait until `cachesim status` says "
-                    f"{State.AVAILABLE}, or `cachesim reset --name {self.name}`."
-                )
+            for shard in self.shards:
+                if shard.state is not State.AVAILABLE:
+                    raise FaultError(
+                        f"the topology {self.name!r} is {shard.state}: wait until `cachesim "
+                        f"status` says {State.AVAILABLE}, or `cachesim reset --name {self.name}`."
+                    )
         with self._lock:
             self._operations.close()
             backend = self._provision.backend
@@ -312,7 +330,8 @@ class Simulator:
         """
         with self._lock:
             self._restorer.reset(draws, timing=timing, seed=seed)
-            self.redis.forget()
+            for shard in self.shards:
+                shard.forget_failovers()
 
     # --- clients and their surroundings -----------------------------------------------------
 
