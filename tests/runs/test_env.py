@@ -1,4 +1,4 @@
-"""What `cachesim env` prints of a topology that another process runs."""
+"""The variables by name, and what `cachesim env` prints of another process's topology."""
 
 import json
 import shlex
@@ -8,16 +8,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachesim.cli.app import main
+from cachesim.runs import env
 from cachesim.runs.files import RunFiles
+from cachesim.settings import Settings, load_settings
+from cachesim.topology import Endpoint
 
 _TOKEN = "to-ken"  # noqa: S105  # a test's own
 _URL = f"rediss://default:{_TOKEN}@127.0.0.1:1"
 _AWKWARD = "it's here"
-
-
-@pytest.fixture(autouse=True)
-def _alone(alone: Path) -> None:
-    """No other topologies than a test's own."""
 
 
 def run(*arguments: str) -> Result:
@@ -127,3 +125,41 @@ def test_env_of_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.startswith(
         "Error: no topology named 'three' (environment CACHESIM_NAME) is up, but these are: one. "
     )
+
+
+# --- the names ------------------------------------------------------------------------------
+
+
+def test_variables_of_a_topology() -> None:
+    """A service gets each variable that has a meaning, in that order; the URL is as redis-py's."""
+    variables = env.service_variables(
+        name="n",
+        backend="docker",
+        engine="redis",
+        redis=[Endpoint("127.0.0.1", 1), Endpoint("::1", 2)],
+        memcached=[Endpoint("127.0.0.1", 3)],
+        username="default",
+        token=_TOKEN,
+        token_file=Path("/token"),
+        ca_file=Path("/ca.pem"),
+        toxiproxies=dict.fromkeys("abc", "http://127.0.0.1:4"),
+    )
+    assert list(variables) == list(env.SERVICE)
+    assert variables["CACHESIM_REDIS_NODES"] == "127.0.0.1:1,[::1]:2"
+    assert variables["CACHESIM_REDIS_URL"] == _URL
+    assert variables["CACHESIM_TOXIPROXY_C"] == "http://127.0.0.1:4"
+
+
+def test_variables_of_settings() -> None:
+    """Each setting has a variable, with what it is for."""
+    assert list(env.settings().values()) == [
+        it.description for it in Settings.model_fields.values()
+    ]
+    assert "CACHESIM_SPEED" in env.settings()
+
+
+@pytest.mark.parametrize("variable", [*env.SERVICE, *env.SWITCHES])
+def test_not_taken_for_a_setting(variable: str) -> None:
+    """Our other variables are not taken for misspelt ones of settings."""
+    if variable not in env.settings():
+        assert load_settings(environ={variable: "1"}).settings == Settings()

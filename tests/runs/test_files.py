@@ -1,36 +1,18 @@
-"""The files of a run: private, and believed only if they are this user's."""
+"""The files of a run: private, whole, and one run a name."""
 
 import errno
-import json
 import os
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from cachesim.errors import CachesimError, NameInUse, StartError
+from cachesim.errors import NameInUse, StartError
 from cachesim.runs import files
 from cachesim.runs.files import RunFiles
-from cachesim.runs.owner import Owner
-from cachesim.runs.registry import dead_runs, find_run, living_runs, remove_dead_runs
+from cachesim.runs.registry import living_runs, remove_dead_runs
 from tests.processes import python
-
-
-@pytest.fixture(autouse=True)
-def _alone(alone: Path) -> None:
-    """No other topologies than a test's own."""
-
-
-@pytest.fixture
-def up() -> RunFiles:
-    """The files of a topology that is up."""
-    files = RunFiles("one", b"pem", "to ken")
-    files.save_env(
-        {"CACHESIM_REDIS_PASSWORD": "to ken", "CACHESIM_REDIS_URL": "//to ken@", "CACHESIM_X": "x"}
-    )
-    return files
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
@@ -54,114 +36,6 @@ def test_one_run_a_name(up: RunFiles) -> None:
     with pytest.raises(NameInUse, match="'one' is running already"):
         RunFiles("one", b"", "")
     assert sorted(up.folder.iterdir()) == before
-
-
-def test_starting_run_is_not_up() -> None:
-    """A run that has no env file yet is known, but not as up."""
-    RunFiles("early", b"", "")
-    assert [(it.name, it.env()) for it in living_runs()] == [("early", None)]
-
-
-def end(run: RunFiles) -> None:
-    """Let it seem that the process of a run has ended."""
-    host, pid, started = (run.folder / "owner").read_text().rsplit(" ", 2)
-    (run.folder / "owner").write_text(f"{host} {pid} {float(started) - 1000}")
-
-
-def test_dead_run_is_not_up(up: RunFiles) -> None:
-    """A run whose process has ended is none, and its files go with the next start."""
-    end(up)
-    assert living_runs() == []
-    assert [run.name for run in dead_runs()] == ["one"]
-    RunFiles("next", b"", "")
-    assert not up.folder.exists()
-
-
-def test_run_of_another_host_is_not_up(up: RunFiles) -> None:
-    """A run in a container that shares our temporary folder is not reached by its addresses."""
-    owner = (up.folder / "owner").read_text()
-    (up.folder / "owner").write_text(f"elsewhere {owner}")
-    assert living_runs() == []
-    RunFiles("next", b"", "")
-    assert up.folder.exists()
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users are POSIX's")
-def test_folder_of_another_user(up: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user's folder is neither believed nor removed."""
-    monkeypatch.setattr(os, "getuid", lambda: up.folder.stat().st_uid + 1)
-    assert living_runs() == []
-
-
-def test_symlink_to_a_folder(up: RunFiles, tmp_path: Path) -> None:
-    """A link that bears a run's name is not followed."""
-    target = up.folder.rename(tmp_path / "elsewhere")
-    try:
-        up.folder.symlink_to(target)
-    except OSError:
-        pytest.skip("no symlinks here")
-    assert living_runs() == []
-
-
-# --- which one is meant ---------------------------------------------------------------------
-
-
-def test_the_only_one(up: RunFiles) -> None:
-    """Where one is up, nobody has to name it."""
-    assert find_run(None).folder == up.folder
-    assert find_run("one").folder == up.folder
-
-
-def test_none_is_up() -> None:
-    """Without any, the message says how to start one."""
-    with pytest.raises(CachesimError, match=r"^no topology is up. Start one with `cachesim up`.$"):
-        find_run(None)
-
-
-def test_several_are_up(up: RunFiles) -> None:
-    """Of several one has to be named, and they are told."""
-    RunFiles("two", b"", "").save_env({})
-    with pytest.raises(CachesimError, match=r"several topologies are up.*--name: one, two"):
-        find_run(None)
-    assert find_run("one").folder == up.folder
-
-
-@pytest.mark.usefixtures("up")
-def test_another_name() -> None:
-    """A wrong name is told with the names that there are."""
-    with pytest.raises(CachesimError, match=r"no topology named 'ohne' .argument. is up, .*: one"):
-        find_run("ohne")
-
-
-@pytest.mark.usefixtures("up")
-def test_name_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings name one too, and where they do is told."""
-    monkeypatch.setenv("CACHESIM_NAME", "ohne")
-    with pytest.raises(CachesimError, match=r"'ohne' .environment CACHESIM_NAME. is up"):
-        find_run(None)
-
-
-@pytest.mark.parametrize("name", [None, "early"])
-def test_one_that_starts(name: str | None) -> None:
-    """One that is being started is told apart from none."""
-    RunFiles("early", b"", "")
-    with pytest.raises(CachesimError, match=f"'early' is not up: process {os.getpid()} is still"):
-        find_run(name)
-
-
-def test_one_that_died(up: RunFiles) -> None:
-    """A dead one is told with the next step, also beside one that lives."""
-    end(up)
-    with pytest.raises(CachesimError, match=r"'one' .* has ended .* `cachesim gc` removes"):
-        find_run(None)
-    # Not by RunFiles, which would remove it.
-    other = up.folder.with_name("two-x")
-    other.mkdir(0o700)
-    (other / "owner").write_text(str(Owner.current()))
-    (other / "env.json").write_text("{}")
-    with pytest.raises(CachesimError, match=r"'one' .* has ended .* `cachesim gc` removes"):
-        find_run("one")
-    assert find_run(None).folder == other
 
 
 # --- two at a time, and killed ones ---------------------------------------------------------
@@ -249,7 +123,8 @@ files.write_private = write_slowly
     process.stdin.write("go\n")
     process.stdin.flush()
     assert process.stdout.readline() == "writing\n"
-    with starter(alone, "from cachesim.runs.files import *; remove_dead_runs()") as other:
+    remove = "from cachesim.runs.registry import remove_dead_runs; remove_dead_runs()"
+    with starter(alone, remove) as other:
         process.stdin.write("\n" * 9)
         process.stdin.flush()
         lines = [process.stdout.readline() for _ in range(4)]
@@ -259,47 +134,7 @@ files.write_private = write_slowly
     process.communicate()
 
 
-# --- where they can't be --------------------------------------------------------------------
-
-
-def fallback(alone: Path) -> Path:
-    """The folder for want of the state folder."""
-    (folder,) = alone.glob("cachesim-*")
-    return folder
-
-
-def test_state_folder_that_cannot_be_written(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a state folder, the temporary one is used, for this user alone."""
-    (alone / "file").touch()
-    monkeypatch.setenv("XDG_STATE_HOME", str(alone / "file"))
-    run = RunFiles("one", b"", "")
-    assert run.folder.parent == fallback(alone)
-    assert [it.name for it in living_runs()] == ["one"]
-    if os.name == "posix":
-        assert fallback(alone).stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_state_folder_of_others(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state folder in which others can write is not used."""
-    (alone / "cachesim").mkdir()
-    (alone / "cachesim" / "runs").mkdir()
-    (alone / "cachesim" / "runs").chmod(0o777)
-    assert RunFiles("one", b"", "").folder.parent == fallback(alone)
-    monkeypatch.setattr(tempfile, "tempdir", str(alone / "nowhere"))
-    (alone / "nowhere").touch()
-    with pytest.raises(StartError, match=r"runs: is not a folder of this user alone; .*nowhere"):
-        RunFiles("two", b"", "")
-
-
-def test_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may run as a user that its system does not know."""
-    if os.name != "posix":
-        pytest.skip("users are POSIX's")
-    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
-    assert RunFiles("one", b"", "").folder.exists()
+# --- without room ---------------------------------------------------------------------------
 
 
 def full(path: Path, _content: bytes) -> None:
@@ -323,18 +158,3 @@ def test_full_disk_at_the_end(alone: Path, monkeypatch: pytest.MonkeyPatch) -> N
         run.save_env({})
     run.remove()
     assert list(alone.glob("cachesim/runs/*")) == []
-
-
-# --- sockets elsewhere ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "goes"), [("cachesim-0a1b2c3d", True), ("precious", False)])
-def test_socket_elsewhere(up: RunFiles, alone: Path, name: str, goes: bool) -> None:
-    """The folder of a socket that is not in the run's own goes with the run, and no other does."""
-    beside = alone / name
-    beside.mkdir(0o700)
-    (up.folder / "address.json").write_text(json.dumps({"address": str(beside / "socket")}))
-    end(up)
-    remove_dead_runs()
-    assert not up.folder.exists()
-    assert beside.exists() != goes

@@ -1,0 +1,93 @@
+"""Which runs there are, and which one is meant."""
+
+import os
+
+import pytest
+
+from cachesim.errors import CachesimError
+from cachesim.runs.files import RunFiles
+from cachesim.runs.owner import Owner
+from cachesim.runs.registry import dead_runs, find_run, living_runs
+from tests.runs.helpers import end
+
+
+def test_starting_run_is_not_up() -> None:
+    """A run that has no env file yet is known, but not as up."""
+    RunFiles("early", b"", "")
+    assert [(it.name, it.env()) for it in living_runs()] == [("early", None)]
+
+
+def test_dead_run_is_not_up(up: RunFiles) -> None:
+    """A run whose process has ended is none, and its files go with the next start."""
+    end(up)
+    assert living_runs() == []
+    assert [run.name for run in dead_runs()] == ["one"]
+    RunFiles("next", b"", "")
+    assert not up.folder.exists()
+
+
+def test_run_of_another_host_is_not_up(up: RunFiles) -> None:
+    """A run in a container that shares our temporary folder is not reached by its addresses."""
+    owner = (up.folder / "owner").read_text()
+    (up.folder / "owner").write_text(f"elsewhere {owner}")
+    assert living_runs() == []
+    RunFiles("next", b"", "")
+    assert up.folder.exists()
+
+
+def test_the_only_one(up: RunFiles) -> None:
+    """Where one is up, nobody has to name it."""
+    assert find_run(None).folder == up.folder
+    assert find_run("one").folder == up.folder
+
+
+def test_none_is_up() -> None:
+    """Without any, the message says how to start one."""
+    with pytest.raises(CachesimError, match=r"^no topology is up. Start one with `cachesim up`.$"):
+        find_run(None)
+
+
+def test_several_are_up(up: RunFiles) -> None:
+    """Of several one has to be named, and they are told."""
+    RunFiles("two", b"", "").save_env({})
+    with pytest.raises(CachesimError, match=r"several topologies are up.*--name: one, two"):
+        find_run(None)
+    assert find_run("one").folder == up.folder
+
+
+@pytest.mark.usefixtures("up")
+def test_another_name() -> None:
+    """A wrong name is told with the names that there are."""
+    with pytest.raises(CachesimError, match=r"no topology named 'ohne' .argument. is up, .*: one"):
+        find_run("ohne")
+
+
+@pytest.mark.usefixtures("up")
+def test_name_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings name one too, and where they do is told."""
+    monkeypatch.setenv("CACHESIM_NAME", "ohne")
+    with pytest.raises(CachesimError, match=r"'ohne' .environment CACHESIM_NAME. is up"):
+        find_run(None)
+
+
+@pytest.mark.parametrize("name", [None, "early"])
+def test_one_that_starts(name: str | None) -> None:
+    """One that is being started is told apart from none."""
+    RunFiles("early", b"", "")
+    with pytest.raises(CachesimError, match=f"'early' is not up: process {os.getpid()} is still"):
+        find_run(name)
+
+
+def test_one_that_died(up: RunFiles) -> None:
+    """A dead one is told with the next step, also beside one that lives."""
+    end(up)
+    with pytest.raises(CachesimError, match=r"'one' .* has ended .* `cachesim gc` removes"):
+        find_run(None)
+    # Not by RunFiles, which would remove it.
+    other = up.folder.with_name("two-x")
+    other.mkdir(0o700)
+    (other / "owner").write_text(str(Owner.current()))
+    (other / "env.json").write_text("{}")
+    with pytest.raises(CachesimError, match=r"'one' .* has ended .* `cachesim gc` removes"):
+        find_run("one")
+    assert find_run(None).folder == other
