@@ -1,4 +1,4 @@
-"""A topology that another process carries, borrowed from it."""
+"""The servers of a topology that another process owns, for the time of a lease."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from cachesim.toxiproxy.client import ToxiproxyClient
 
 
 class RemoteBackend:
-    """Borrows a topology at its start and gives it back at its end.
+    """Leases a topology at its start and returns it at its end.
 
-    The lender keeps the servers and carries out what is done to them; it gets the topology back
-    too when this process dies. See `Backend` for the methods.
+    The owner keeps the servers and executes all calls. It gets the topology back when this process
+    dies, too. See `Backend` for the methods.
 
     Attributes:
-        loan: what the lender says of the topology.
+        loan: the owner's description of the topology.
     """
 
     loan: dict[str, Any]
@@ -30,14 +30,14 @@ class RemoteBackend:
 
     @property
     def name(self) -> str:
-        """The lender's."""
+        """The owner's."""
         return str(self.loan["backend"])
 
     def start(self, progress: Progress) -> None:  # noqa: ARG002  # it is one step
-        """Borrow it. See `Backend.start`.
+        """Take the lease. See `Backend.start`.
 
         Raises:
-            StartError: another process has borrowed it.
+            CachesimError: another process has the lease.
         """
         lease = Call(self._run, "borrow", pid=os.getpid())
         try:
@@ -48,7 +48,7 @@ class RemoteBackend:
         self._lease = lease
 
     def stop(self) -> None:
-        """Give it back, and wait until the lender has it. One that is gone gets nothing."""
+        """Return the topology, and wait until the owner operates it, unless the owner has ended."""
         lease, self._lease = self._lease, None
         if lease is None:
             return
@@ -118,6 +118,6 @@ class RemoteBackend:
 
     def _call(self, verb: str, *arguments: object) -> Any:
         if self._lease is None:
-            raise StartError(f"the topology {self._run.name!r} was given back")
+            raise StartError(f"the topology {self._run.name!r} was returned to its owner")
         lease = self.loan["lease"]
         return call(self._run, "backend", lease=lease, verb=verb, arguments=arguments)

@@ -1,4 +1,4 @@
-"""What the commands do: they call the process that carries the topology, and print its answer."""
+"""The commands: each calls the process of the topology and prints its answer."""
 
 import contextlib
 import json
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cachesim.faults.spec import FaultSpec
 
 _ENDING = 90.0  # seconds that taking a topology down may take
-_STUCK = 5.0  # seconds after which a process that does not listen gets a signal
-_HUNG = 10.0  # seconds after which a process counts as hung that is asked how it is
+_STUCK = 5.0  # seconds after which a process that does not answer gets a signal
+_HUNG = 10.0  # seconds after which a process that does not answer `status` counts as hung
 _POLL = 0.02  # seconds
 
 
@@ -35,7 +35,7 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
     from cachesim.daemon.process import launch
 
     def progress() -> "contextlib.AbstractContextManager[Progress]":
-        from cachesim.cli import output  # when the other process is on its way
+        from cachesim.cli import output  # slow: while the other process starts
 
         return output.progress()
 
@@ -51,7 +51,7 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
 
 
 def down(name: str | None, *, as_json: bool) -> None:
-    """Take one down, and wait until it is."""
+    """Take a topology down, or detach it from its containers, and wait until that is done."""
     run, left = find_run(name), None
     try:
         with contextlib.closing(Call(run, "down")) as it:
@@ -59,8 +59,8 @@ def down(name: str | None, *, as_json: bool) -> None:
     except TakenDown:
         pass
     except CachesimError:
-        # It does not listen. Unless it is no process of ours to end, or was ended by others, a
-        # signal is the other way.
+        # It does not answer. A signal ends it, unless it has ended already or takes no commands, as
+        # pytest.
         if run.owner.is_gone or not takes_calls(run):
             raise
         _end(run.owner.pid)
@@ -69,7 +69,7 @@ def down(name: str | None, *, as_json: bool) -> None:
         if time.monotonic() > limit:
             raise CachesimError(
                 f"process {run.owner.pid} is still taking {run.name!r} down after {_ENDING:g} s. "
-                f"Its log is {run.folder / 'log'}. If it does not end, kill it, then "
+                f"Its log is {run.folder / 'log'}. If it does not end, kill it, then run "
                 "`cachesim gc`."
             )
         time.sleep(_POLL)
@@ -82,7 +82,7 @@ def down(name: str | None, *, as_json: bool) -> None:
 
     _tell(
         {"name": run.name, "state": "detached"},
-        f"Nothing is attached to {run.name} any more. Its containers run on: "
+        f"Nothing is attached to {run.name} any more. Its containers go on running: "
         f"`{compose_command(Path(left))} down` takes them down.",
         as_json,
     )
@@ -100,7 +100,7 @@ def compose(
         f"{compose_command(folder)} up -d --wait",
         f"cachesim attach {shlex.quote(str(folder))}",
     ]
-    text = f"{len(files)} files are in {folder}. Bring the topology up, and attach to it:\n"
+    text = f"Wrote {len(files)} files to {folder}. Bring the topology up and attach to it:\n"
     _tell(
         {"folder": str(folder), "files": [str(file) for file in files], "next": steps},
         "\n".join([text, *(f"    {step}" for step in steps)]),
@@ -109,13 +109,13 @@ def compose(
 
 
 def status(name: str | None, *, as_json: bool) -> bool:
-    """Show what is up.
+    """Show the topologies that are up.
 
     Args:
-        name: only this one; else all.
+        name: show this one only; None: all.
 
     Returns:
-        Whether something is, or the named one is.
+        Whether any of them is up.
     """
     runs = [run for run in living_runs() if name in (None, run.name)]
     dead = [run for run in dead_runs() if name in (None, run.name)]
@@ -143,7 +143,7 @@ def status(name: str | None, *, as_json: bool) -> bool:
 
 
 def gc(*, as_json: bool) -> None:
-    """Remove what has no living owner."""
+    """Remove what killed processes have left behind."""
     from cachesim.daemon.leftovers import remove_orphans
 
     removed: list[str] = []
@@ -156,7 +156,7 @@ def gc(*, as_json: bool) -> None:
                 f"only the files of {', '.join(in_containers)} were removed, not their containers: "
                 f"{error}"
             ) from error
-        print(f"Containers could not be looked for: {error}", file=sys.stderr)
+        print(f"Containers could not be listed: {error}", file=sys.stderr)
     names = sorted({*removed, *remove_dead_runs()})
     _tell(
         {"removed": names},
@@ -166,7 +166,7 @@ def gc(*, as_json: bool) -> None:
 
 
 def _has_containers(run: Run) -> bool:
-    # Those of docker compose are left to it.
+    # docker compose keeps its own.
     return (run.env() or {}).get(env.BACKEND) not in ("embedded", "compose")
 
 
@@ -209,10 +209,10 @@ def config(arguments: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def doctor(*, as_json: bool) -> bool:
-    """Print what is checked.
+    """Print what was checked.
 
     Returns:
-        Whether all is well.
+        Whether a topology can start.
     """
     from cachesim.cli import output
     from cachesim.cli.doctor import examine
@@ -304,7 +304,7 @@ def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
 
 
 def reset(name: str | None, *, as_json: bool) -> None:
-    """Make it as new."""
+    """Make a topology as new."""
     run = find_run(name)
     call(run, "reset")
     _tell({"name": run.name}, f"The topology {run.name} is as new.", as_json)
@@ -318,7 +318,7 @@ def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
 
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
-    # How long it may take is for the other side to know: the settings say so.
+    # Without a timeout here: the other side has one, from its settings.
     it = call(find_run(name), "failover", timeout=None, to=to, wait=wait)
     text = f"{it['primary']} is the primary." if wait else "A failover has begun."
     _tell(it, text, as_json)
@@ -363,7 +363,7 @@ def _end(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
         if sys.platform != "win32":
-            os.kill(pid, signal.SIGCONT)  # one that was stopped would not see it
+            os.kill(pid, signal.SIGCONT)  # a stopped process handles no other signal
 
 
 def _tell(data: object, text: str, as_json: bool) -> None:

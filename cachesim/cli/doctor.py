@@ -1,4 +1,4 @@
-"""What a topology needs on this machine, looked at one by one: `cachesim doctor`."""
+"""Checks what a topology needs on this machine: `cachesim doctor`."""
 
 import contextlib
 import platform
@@ -26,7 +26,7 @@ _ROOM = 200 * 2**20  # bytes: the append-only files of a test run, and logs
 
 
 class Level(StrEnum):
-    """How a check went."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -35,10 +35,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        advice: what to do, unless all is well.
+        advice: what to do; empty if nothing.
     """
 
     subject: str
@@ -48,11 +48,11 @@ class Check:
 
     @property
     def is_well(self) -> bool:
-        """Whether a topology can start in spite of it."""
+        """Whether a topology can start."""
         return self.level is not Level.WRONG
 
     def as_json(self) -> dict[str, str]:
-        """For programs."""
+        """Return it for JSON."""
         return {
             "subject": self.subject,
             "level": str(self.level),
@@ -62,7 +62,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything; what can't be looked at is a finding too."""
+    """Check everything. What can't be checked is a finding too."""
     checks = [*_versions(), *_state(), _ports()]
     settings, check = _settings()
     checks.append(check)
@@ -82,7 +82,9 @@ def _versions() -> Iterator[Check]:
             advice = f"`{sys.executable} -m pip install cachesim` installs it"
             yield Check(package, Level.WRONG, "not installed", advice)
     program = shutil.which("redis-cli") or shutil.which("valkey-cli")
-    yield Check("redis-cli", Level.OK, program or "not there: `cachesim shell` has a plain prompt")
+    yield Check(
+        "redis-cli", Level.OK, program or "not installed: `cachesim shell` has a plain prompt"
+    )
 
 
 def _state() -> Iterator[Check]:
@@ -146,7 +148,7 @@ def _engine(settings: "Settings") -> Iterator[Check]:
         if settings.backend == "docker":
             yield Check("engine", Level.WRONG, str(error), "`docker info` should work first")
         else:
-            advice = "without one, the embedded backend carries topologies"
+            advice = "without an engine, topologies run on the embedded backend"
             yield Check("engine", Level.NOTE, str(error), advice)
         return
     with contextlib.closing(client.client):
@@ -162,7 +164,7 @@ def _engine(settings: "Settings") -> Iterator[Check]:
                 "engine's place",
                 Level.NOTE,
                 f"remote: {host}",
-                "Toxiproxy's API is open to whoever reaches that host: keep it in a trusted "
+                "Toxiproxy's API is open to everybody who reaches that host: keep it in a trusted "
                 "network",
             )
         yield from _images(client, settings)
@@ -186,6 +188,6 @@ def _runs() -> Check:
     if dead := dead_runs():
         names = ", ".join(run.name for run in dead)
         advice = "`cachesim gc` removes what they left"
-        return Check("topologies", Level.NOTE, f"ended without taking down: {names}", advice)
+        return Check("topologies", Level.NOTE, f"left behind: {names}", advice)
     names = ", ".join(run.name for run in living_runs())
     return Check("topologies", Level.OK, f"up: {names}" if names else "none is up")

@@ -1,4 +1,4 @@
-"""A topology that lives as long as the command that started it: `cachesim up`."""
+"""Runs a topology in the foreground, until Ctrl-C: `cachesim up`."""
 
 import contextlib
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Progress
-from cachesim.daemon.lifetime import LOOK, carry
+from cachesim.daemon import lifetime
 
 if TYPE_CHECKING:
     from cachesim.daemon.signals import Interrupts
@@ -18,13 +18,14 @@ def run(arguments: Mapping[str, object]) -> int:
     """Start a topology, show it, print its events until an interrupt, and take it down.
 
     Args:
-        arguments: settings by name; None is not given.
+        arguments: settings by name; None means not given.
 
     Returns:
-        The exit code: 0, or 130 if the interrupt came before it was up.
+        The exit code: 0, or 130 if an interrupt came before the topology was up.
 
     Raises:
-        CachesimError: it did not come up, and nothing is left behind; or what is left behind.
+        CachesimError: the topology did not start, and nothing is left behind; or it could not be
+            taken down, and the message says what is left.
     """
     loaded: LoadedSettings
 
@@ -51,7 +52,7 @@ def run(arguments: Mapping[str, object]) -> int:
         else:
             _follow(sim, interrupts)
 
-    code = carry(make, progress, follow)
+    code = lifetime.run(make, progress, follow)
     _say("Everything is down.")
     return code
 
@@ -60,7 +61,7 @@ def _follow(sim: "Simulator", interrupts: "Interrupts") -> None:
     """Print the event log as it grows."""
     printed = 0
     while not interrupts.requested:
-        for event in sim.events.next(printed, LOOK):
+        for event in sim.events.next(printed, lifetime.LOOK):
             print(event, flush=True)
             printed += 1
 

@@ -1,4 +1,4 @@
-"""What a person sees of a topology: progress while it starts, then where everything is."""
+"""Output for people: progress of a start, tables, and how to connect."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cachesim.simulator.handles import NodeHandle
     from cachesim.simulator.simulator import Simulator
 
-_REFRESH = 0.5  # seconds: nodes change without an event too
+_REFRESH = 0.5  # seconds: nodes also change without an event
 _LATEST = 12  # events
 _SNIPPET = """\
 from pathlib import Path
@@ -40,7 +40,7 @@ cache = RedisCluster(
 
 @contextlib.contextmanager
 def progress() -> "Iterator[Progress]":
-    """Show the steps on stderr: one line that changes, or a line each where that can't be."""
+    """Show the steps on stderr: in one line that changes on a terminal, else in a line each."""
     console = _console(sys.stderr)
     if console.is_terminal and not console.is_dumb_terminal:
         with console.status("") as status:
@@ -50,7 +50,7 @@ def progress() -> "Iterator[Progress]":
 
 
 def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
-    """Give all that a person needs to use a topology, on stdout, without its secrets."""
+    """Print what a person needs to use a topology, without its secrets."""
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = f"auto: {sim.backend_reason}"
@@ -71,13 +71,13 @@ def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
 
 
 def is_live() -> bool:
-    """Whether stdout is a terminal on which lines can be changed."""
+    """Return whether stdout is a terminal on which lines can be changed."""
     console = _console(sys.stdout)
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def watch(sim: "Simulator", is_over: Callable[[], bool]) -> None:
-    """Show nodes, faults and the latest events on a terminal, as they change."""
+    """Show nodes, faults and the latest events on a terminal as they change."""
     console = _console(sys.stdout)
     with Live(_view(sim), console=console, auto_refresh=False) as live:
         seen = sim.events.mark()
@@ -107,11 +107,11 @@ def _role(node: "NodeHandle") -> str:
 
 
 def show_status(state: Mapping[str, Any]) -> None:
-    """Give what another process says of its topology."""
+    """Print the state of a topology, as its process answered."""
     if "unreachable" in state:
         print(f"{state['name']}: {state['unreachable']}\n")
         return
-    plane = state["control_plane"] or f"lent to {state['borrowed_by']}"
+    plane = state["control_plane"] or f"leased by {state['borrowed_by']}"
     folder = f" ({state['folder']})" if state["folder"] else ""
     print(
         f"{state['name']}: up for {state['uptime_seconds']:.0f} s in process {state['pid']}, "
@@ -133,7 +133,7 @@ def show_status(state: Mapping[str, Any]) -> None:
 
 
 def show_way_in(env: Mapping[str, str], name: str) -> None:
-    """Tell how clients get in."""
+    """Print how clients connect."""
     print("From Python:\n")
     print(
         _SNIPPET.format(
@@ -157,12 +157,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _table(columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")  # an address is whole, or of no use
+        table.add_column(column, overflow="fold")  # part of an address is of no use
     return table
 
 
 def as_text(value: object) -> str:
-    """A setting's value as one would write it."""
+    """Return a setting's value as a user would write it."""
     match value:
         case None:
             return ""
@@ -175,6 +175,6 @@ def as_text(value: object) -> str:
 
 
 def _console(file: TextIO | None) -> Console:
-    # Rich takes anything but a terminal to be 80 wide. There is no file if it was closed before.
+    # Rich assumes 80 columns for anything but a terminal. A closed stream is None.
     width = None if file is not None and file.isatty() else 200
     return Console(file=file or io.StringIO(), width=width, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""A prompt to one node, through its client link: `cachesim shell`."""
+"""A prompt for one node, through its client link: `cachesim shell`."""
 
 import contextlib
 import os
@@ -21,15 +21,15 @@ from cachesim.servers.certificates import client_context
 from cachesim.topology import Endpoint, Service, production
 
 _TIMEOUT = 5.0  # seconds for connecting
-_LAST_WORDS = 10.0  # seconds that the last answer may take: the link may have a latency
+_LAST_ANSWER = 10.0  # seconds that the last answer may take: the link may have a latency
 
 
 def run(name: str | None, node: str, command: Sequence[str]) -> int:
-    """Talk to a node, or send it one command.
+    """Open a prompt for a node, or send it one command.
 
     Args:
         name: the topology's name; None for the only one.
-        command: with its arguments; empty for a prompt.
+        command: a command with its arguments; empty for a prompt.
 
     Returns:
         The exit code.
@@ -57,14 +57,14 @@ def _redis_cli(
     where = ["-h", endpoint.host, "-p", str(endpoint.port)]
     tls = ["--tls", "--cacert", variables[env.CA_FILE]]
     user = ["--user", variables[env.REDIS_USERNAME]]
-    # The token is not an argument: others could read it.
+    # The token is not an argument, which other users could read.
     secrets = {**os.environ, "REDISCLI_AUTH": variables[env.REDIS_PASSWORD]}
     done = subprocess.run([program, *where, *tls, *user, *command], env=secrets, check=False)  # noqa: S603  # found on PATH
     return done.returncode
 
 
 def _redis(endpoint: Endpoint, variables: dict[str, str], command: Sequence[str]) -> int:
-    """A plain prompt, where there is no redis-cli."""
+    """Open a plain prompt, where there is no redis-cli."""
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError, RedisError, TimeoutError
@@ -120,17 +120,17 @@ def _print_reply(reply: object, indent: str = "") -> None:
 
 
 def _memcached(endpoint: Endpoint, variables: dict[str, str], command: Sequence[str]) -> int:
-    """The text protocol, as it is typed."""
+    """Send lines in the text protocol, and print what comes back."""
     context = client_context(Path(variables[env.CA_FILE]).read_bytes())
     try:
         plain = socket.create_connection((endpoint.host, endpoint.port), _TIMEOUT)
         connection = context.wrap_socket(plain, server_hostname=endpoint.host)
     except OSError as error:
         raise _no_answer(endpoint, error) from error
-    one_at_a_time = threading.Lock()  # TLS can't be read and written at one moment
+    one_at_a_time = threading.Lock()  # TLS can't be read and written at the same time
 
     def receive() -> bytes | None:
-        """What has come: None if it was TLS's own, nothing at the end."""
+        """Return received data; None if there is none yet, b"" at the end."""
         with one_at_a_time:
             connection.setblocking(False)
             try:
@@ -161,10 +161,10 @@ def _memcached(endpoint: Endpoint, variables: dict[str, str], command: Sequence[
                 if line in ("quit", "exit"):
                     break
                 send(line)
-            send("quit")  # after its last answer the server hangs up
+            send("quit")  # the server closes the connection after its last answer
         except OSError as error:
             raise _no_answer(endpoint, error) from error
-        printer.join(_LAST_WORDS)
+        printer.join(_LAST_ANSWER)
     return 0
 
 
@@ -175,7 +175,7 @@ def _no_answer(endpoint: Endpoint, error: Exception) -> CachesimError:
 
 
 def _lines(prompt: str) -> Iterator[str]:
-    """Lines of stdin until its end."""
+    """Yield lines of stdin until its end."""
     with contextlib.suppress(EOFError):
         while True:
             yield input(prompt if sys.stdin.isatty() else "")

@@ -1,1 +1,1 @@
-"""The process that carries a topology and answers calls for it."""
+"""What owns a topology: its start and end, what operates it, and the calls it answers."""

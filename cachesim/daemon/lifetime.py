@@ -1,4 +1,4 @@
-"""A topology that lives as long as the process that carries it, and is open to others meanwhile."""
+"""Runs a topology for as long as a process lives, and answers calls meanwhile."""
 
 import contextlib
 import itertools
@@ -14,32 +14,33 @@ if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
 
 LOOK = 0.2
-"""Seconds: how soon the end is noticed while nothing happens."""
+"""Seconds after which a request to end is noticed."""
 
 
-def carry(
+def run(
     make: "Callable[[], Simulator]",
     progress: Callable[[], contextlib.AbstractContextManager[Progress]],
     then: "Callable[[Simulator, Interrupts], None]",
 ) -> int:
-    """Start a topology, take calls for it until its end is asked for, and take it down.
+    """Start a topology, answer calls until it is to end, and take it down.
 
     Args:
-        make: gives the topology. It is called where an interrupt may come.
+        make: returns the topology. An interrupt may come while it is called.
         progress: shows the steps of the start.
-        then: called when it is up; returns when the end is asked for.
+        then: called when the topology is up; returns when it is to end.
 
     Returns:
-        The exit code: 0, or 130 if the interrupt came before it was up.
+        The exit code: 0, or 130 if an interrupt came before the topology was up.
 
     Raises:
-        CachesimError: it did not come up, and nothing is left behind; or what is left behind.
+        CachesimError: the topology did not start, and nothing is left behind; or it could not be
+            taken down, and the message says what is left.
     """
     code = 0
     try:
         with Interrupts() as interrupts, contextlib.ExitStack() as life:
             with interrupts.breaking():
-                # Imported here: it takes long enough for an interrupt to come.
+                # Imported here: an interrupt may come while it is.
                 from cachesim.daemon.service import serving
 
                 sim = make()
@@ -48,8 +49,8 @@ def carry(
                     steps = itertools.count(1)
 
                     def step(line: str) -> None:
-                        # The first one finds the images, and may take minutes. The others make
-                        # things, and whoever breaks in on that does not know what there is.
+                        # The first step finds the images, and may take minutes. The others create
+                        # things: interrupted there, nobody knew what was created.
                         if next(steps) > 1:
                             interrupts.hold()
                         show_step(line)
@@ -63,7 +64,7 @@ def carry(
 
 
 def wait(_sim: "Simulator", interrupts: Interrupts) -> None:
-    """Wait until the end is asked for."""
+    """Wait until the process is to end."""
     while not interrupts.requested:
         time.sleep(LOOK)
 
@@ -74,6 +75,6 @@ def _take_down(sim: "Simulator") -> None:
     except Exception as error:
         raise CachesimError(
             f"not everything of the topology {sim.name!r} could be taken down: {error}. "
-            "`cachesim gc`, or the next start of one, removes what is left as soon as the engine "
-            "answers."
+            "`cachesim gc`, or the next start of a topology, removes what is left as soon as the "
+            "engine answers."
         ) from error

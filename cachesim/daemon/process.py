@@ -1,7 +1,7 @@
-"""A topology that outlives the shell that started it: `cachesim up -d`, `cachesim attach`.
+"""Runs a topology in a process of its own: `cachesim up -d`, `cachesim attach`.
 
-`launch` starts this module as a process of its own. It gets its settings on stdin, reports on
-stdout until the topology is up, and then leaves the terminal alone.
+`launch` starts this module as that process. It reads its settings from stdin, reports on stdout
+until the topology is up, and then detaches from the terminal.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cachesim.daemon.signals import Interrupts
     from cachesim.simulator.simulator import Simulator
 
-_TAIL = 2000  # bytes of what a process that failed has said
+_TAIL = 2000  # bytes of the error output of a process that failed
 
 
 @contextlib.contextmanager
@@ -38,25 +38,26 @@ def launch(
     """Start a detached topology, and return when it is ready.
 
     Args:
-        arguments: settings by name; None is not given.
+        arguments: settings by name; None means not given.
         progress: shows the steps of the start.
-        folder: of `cachesim compose`, whose containers are to be the topology.
+        folder: a folder of `cachesim compose`, whose containers are attached to; None: start one.
 
     Raises:
-        CachesimError: it did not come up, and nothing is left behind.
+        CachesimError: the topology did not start, and nothing is left behind.
     """
     with (
-        tempfile.TemporaryFile() as complaints,
+        tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
             [sys.executable, "-P", "-m", "cachesim.daemon.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=complaints,
-            start_new_session=True,  # neither Ctrl-C nor the terminal's end is meant for it
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C and closing the terminal are not for it
         ) as process,
     ):
         try:
-            # After it, as it has imports of its own to do; here, so that the file is the caller's.
+            # After the start of the process, which imports meanwhile; here, so that the settings
+            # file is the caller's.
             from cachesim.settings import load_settings
 
             order = {
@@ -67,28 +68,32 @@ def launch(
                 name = _follow(process, order, step)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
-                last_deed = "Taking everything down." if folder is None else "Letting go of it."
-                print(last_deed, file=sys.stderr, flush=True)
-            process.terminate()  # it takes down what it has
+                done = "Taking everything down." if folder is None else "Detaching from it."
+                print(done, file=sys.stderr, flush=True)
+            process.terminate()  # it takes everything down, or detaches
             process.wait()
             raise
         if name is None:
             process.wait()
-            complaints.seek(max(0, complaints.tell() - _TAIL))
-            last_words = complaints.read().decode(errors="replace").strip()
+            stderr.seek(max(0, stderr.tell() - _TAIL))
+            tail = stderr.read().decode(errors="replace").strip()
             raise StartError(
-                f"the process that was to carry the topology ended with {process.returncode}"
-                f"{f', after: {last_words}' if last_words else ''}. `cachesim gc` removes what it "
-                "may have left."
+                f"the topology's process ended with {process.returncode} while it was starting"
+                f"{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
+                "left."
             )
-        process.returncode = 0  # it is left to itself, not to be waited for
+        process.returncode = 0  # nobody waits for it from now on
     return find_run(name)
 
 
 def _follow(
     process: "subprocess.Popen[bytes]", order: Mapping[str, object], progress: "Progress"
 ) -> str | None:
-    """Returns the topology's name when it is up, None if the process has ended without a word."""
+    """Wait until the topology is up.
+
+    Returns:
+        Its name; None if the process ended and reported nothing.
+    """
     with contextlib.suppress(OSError), _pipe(process.stdin) as stdin:
         stdin.write(json.dumps(order).encode())
     for line in _pipe(process.stdout):
@@ -110,9 +115,9 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def main() -> int:
-    """Carry the topology that stdin asks for."""
-    # Before the order is there: it takes as long as the settings take to be read.
-    from cachesim.daemon.lifetime import carry, wait
+    """Run the topology that stdin describes."""
+    # Imported before stdin is read: the caller takes as long to read the settings.
+    from cachesim.daemon.lifetime import run, wait
     from cachesim.settings import Settings
     from cachesim.simulator.simulator import Simulator
 
@@ -130,7 +135,7 @@ def main() -> int:
         wait(sim, interrupts)
 
     try:
-        return carry(make, _reporting, detach)
+        return run(make, _reporting, detach)
     except CachesimError as error:
         with contextlib.suppress(StartError):
             _report(error=str(error), kind=type(error).__name__)
@@ -146,7 +151,7 @@ def _report(**what: str) -> None:
     try:
         print(json.dumps(what), flush=True)
     except OSError as error:
-        raise StartError("whoever started this is gone") from error
+        raise StartError("the process that started this one has ended") from error
 
 
 def _leave_terminal(sim: "Simulator") -> None:

@@ -159,8 +159,8 @@ def lease(
         seed: for a topology whose settings have none.
 
     Raises:
-        StartError: another process has the lease.
-        SettingsError: a setting can't be another than the owner's.
+        CachesimError: another process has the lease.
+        SettingsError: a setting must be as the owner has it.
     """
     progress(f"leasing {run.name} from process {run.owner.pid}")
     backend = RemoteBackend(run)

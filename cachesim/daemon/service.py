@@ -1,8 +1,7 @@
-"""What other processes of this user can ask of a topology that this one carries.
+"""The calls that the process of a topology answers for other processes of this user.
 
-The operations are the methods `do_...` of `Service`: JSON in, JSON out. The process
-of a topology opens it with `serving`; the command line and borrowers call it through
-`cachesim.runs.rpc`.
+The operations are the methods `do_...` of `Service`: JSON in, JSON out. The process of a topology
+answers while `serving` is entered; the command line and lease holders call `cachesim.runs.rpc`.
 """
 
 import contextlib
@@ -21,29 +20,29 @@ from cachesim.runs.rpc import Caller, Hangup, Server
 from cachesim.simulator.handles import NodeHandle, RedisHandle
 from cachesim.simulator.simulator import Simulator
 
-_LOOK = 0.5  # seconds between two looks at a node's log
-_WINDOW = 1000  # lines that may be added between two looks
-_HEARTBEAT = 5.0  # seconds: how soon the end of a caller that follows is noticed
+_LOOK = 0.5  # seconds between two reads of a node's log
+_WINDOW = 1000  # lines that may be added between two reads
+_HEARTBEAT = 5.0  # seconds after which the end of a caller that follows is noticed
 _ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
 
 
 class Life(Protocol):
-    """What ends the process that carries the topology.
+    """Ends the process of the topology.
 
     Attributes:
-        requested: whether the end was asked for.
+        requested: whether the process is to end.
     """
 
     requested: bool
 
     def request(self) -> None:
-        """Ask for the end."""
+        """Let the process end."""
         ...
 
 
 @contextlib.contextmanager
 def serving(sim: Simulator, life: Life) -> Iterator[None]:
-    """Take calls while it is entered."""
+    """Answer calls while it is entered."""
     server = Server(sim.files.folder, Service(sim, life))
     try:
         yield
@@ -69,25 +68,25 @@ class Service:
         method = getattr(self, f"do_{operation}", None)
         if method is None:
             raise CachesimError(
-                f"{operation!r} is unknown to the process that carries {self._sim.name!r}: it runs "
-                "another version. Take it down and start it again."
+                f"the process of the topology {self._sim.name!r} does not know {operation!r}: it "
+                "runs another version of cachesim. Take the topology down and start it again."
             )
         if self._borrower is not None and operation not in _ALWAYS:
             raise CachesimError(
-                f"the topology {self._sim.name!r} is borrowed by {self._borrower}: "
+                f"the topology {self._sim.name!r} is leased by {self._borrower}: "
                 "wait until that ends"
             )
         try:
             return method(caller, **arguments)
         except Exception as error:
             if self._life.requested:
-                raise Hangup from error  # what fails now fails because all is being taken down
+                raise Hangup from error  # it failed because all is being taken down
             raise
 
     # --- looking ----------------------------------------------------------------------------
 
     def do_status(self, _caller: Caller) -> dict[str, Any]:
-        """What runs, in which state."""
+        """Return what runs, in which state."""
         sim = self._sim
         states = ", ".join(str(shard.state) for shard in sim.shards)
         return {
@@ -109,7 +108,7 @@ class Service:
         }
 
     def do_logs(self, caller: Caller, node: str, lines: int, follow: bool) -> str | None:
-        """The tail of a node's log; when following, what is added comes in parts."""
+        """Return the last lines of a node's log; with `follow`, send new lines in parts."""
         handle = self._node(node)
         if not follow:
             return handle.logs(lines)
@@ -125,7 +124,7 @@ class Service:
                 told = time.monotonic()
 
     def do_events(self, caller: Caller, follow: bool) -> list[dict[str, Any]] | None:
-        """The event log; when following, what is added comes in parts."""
+        """Return the event log; with `follow`, send new events in parts."""
         log = self._sim.events
         if not follow:
             return [_as_json(event) for event in log]
@@ -156,7 +155,7 @@ class Service:
         return self._active()
 
     def do_links(self, _caller: Caller) -> list[dict[str, Any]]:
-        """All links, with their toxics, also those that were added by hand."""
+        """Return all links with their toxics, including those added by hand."""
         return [
             {
                 "name": link.name,
@@ -170,7 +169,7 @@ class Service:
         """Heal one fault, or all.
 
         Returns:
-            Those that were healed.
+            The healed faults.
         """
         before = self._active()
         if number is None:
@@ -187,7 +186,7 @@ class Service:
         return [there[number]]
 
     def do_reset(self, _caller: Caller) -> None:
-        """Heal, bring all nodes up, restore the first primary, and empty everything."""
+        """Heal all faults, start all nodes, restore the first primary, and flush everything."""
         self._sim.reset()
 
     def do_node(self, _caller: Caller, verb: str, node: str) -> dict[str, Any]:
@@ -208,7 +207,7 @@ class Service:
         return self._describe(handle)
 
     def do_failover(self, _caller: Caller, to: str | None, wait: bool) -> dict[str, Any]:
-        """ElastiCache's TestFailover."""
+        """Fail over, as ElastiCache's TestFailover does."""
         plane, events = self._sim.control_plane, self._sim.events
         before = plane.failovers
         plane.failover(to)
@@ -216,25 +215,25 @@ class Service:
             limit = plane.timing.longest_failover + 10
             if not events.wait(lambda: plane.failovers > before, limit):
                 raise FaultError(
-                    f"the failover was not completed within {limit:g} s. `cachesim events` tells "
+                    f"the failover was not completed within {limit:g} s. `cachesim events` shows "
                     "what happened."
                 )
         return {"primary": plane.primary, "state": str(plane.state)}
 
-    # --- lending and ending -----------------------------------------------------------------
+    # --- leases and the end -----------------------------------------------------------------
 
     def do_borrow(self, caller: Caller, pid: int) -> None:
-        """Lend the topology until the caller returns it or is gone."""
+        """Lease the topology to the caller until it returns it or ends."""
         lease = secrets.token_hex(8)
         with self._lock:
             if self._borrower is not None:
                 raise CachesimError(
-                    f"the topology {self._sim.name!r} is borrowed by {self._borrower} already. "
+                    f"the topology {self._sim.name!r} is leased by {self._borrower} already. "
                     "Wait until that ends, or start another with `cachesim up -d --name ...`."
                 )
             loan = self._sim.lend()
             self._borrower, self._lease = f"process {pid}", lease
-        self._sim.events.record("lent", self._sim.name, f"to {self._borrower}")
+        self._sim.events.record("leased", self._sim.name, f"by {self._borrower}")
         returned = False
         try:
             caller.send({**loan, "lease": lease})
@@ -242,11 +241,11 @@ class Service:
         except Hangup:
             pass
         finally:
-            how = "given back" if returned else "taken back: the borrower has ended"
+            how = "by its holder" if returned else "as its holder has ended"
             try:
                 self._sim.take_back(reset=not returned)
             except Exception as error:
-                how += f", but not as new: {error}. `cachesim reset` may help"
+                how += f", but not restored: {error}. `cachesim reset` may help"
                 raise
             finally:
                 self._borrower = self._lease = None
@@ -255,7 +254,7 @@ class Service:
     def do_backend(
         self, _caller: Caller, lease: str, verb: str, arguments: Sequence[Any]
     ) -> object:
-        """Do to the servers what the borrower asks for."""
+        """Call the backend for the holder of the lease."""
         backend = self._sim.provision.backend
         verbs: dict[str, Callable[..., object]] = {
             "state": backend.state,
@@ -270,14 +269,14 @@ class Service:
             "renew_toxiproxy": backend.renew_toxiproxy,
         }
         if lease != self._lease or verb not in verbs:
-            raise CachesimError("the topology is not borrowed any more")
+            raise CachesimError("the lease of the topology has ended")
         return verbs[verb](*arguments)
 
     def do_down(self, _caller: Caller) -> str | None:
-        """End the process that carries the topology.
+        """End the process of the topology.
 
         Returns:
-            The folder of `cachesim compose` whose containers it leaves, if it does.
+            The folder of `cachesim compose`, if its containers go on running.
         """
         self._life.request()
         return self._folder
@@ -338,7 +337,12 @@ class Service:
 
 
 def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """What a log has more than before, of which both are the tail."""
+    """Return the lines that a log has gained.
+
+    Args:
+        before: its last lines, some time ago.
+        now: its last lines.
+    """
     for start in range(len(before) + 1):
         rest = len(before) - start
         if before[start:] == now[:rest]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, while there is something to be taken down."""
+"""Ctrl-C, SIGTERM and SIGHUP, while there is something to take down."""
 
 import contextlib
 import os
@@ -16,25 +16,25 @@ _SIGNALS = [
 ]
 
 INTERRUPTED = 130
-"""The exit code of a command that was interrupted, as shells have it."""
+"""The exit code of an interrupted command, as shells expect it."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """What an interrupt raises.
+    """Raised by an interrupt.
 
-    Not KeyboardInterrupt itself: when that has passed through an `exec` of text, as dataclasses
-    have it, CPython ends the process by SIGINT in the end, whatever its exit code.
+    It is not KeyboardInterrupt itself: once that has passed through an `exec` of text, which
+    dataclasses use, CPython ends the process by SIGINT, whatever its exit code.
     """
 
 
 class Interrupts:
-    """Ends things in order on SIGINT, SIGTERM or SIGHUP, and lets no second one cut that short.
+    """Turns SIGINT, SIGTERM and SIGHUP into an orderly end that a second one does not cut short.
 
-    A context manager, for the main thread. When it is left all is done, and the process about to
-    end with an exit code of its own: interrupts are ignored from then on.
+    A context manager, for the main thread. After it the process is about to end with an exit code
+    of its own, so interrupts are ignored from then on.
 
     Attributes:
-        requested: whether there was one.
+        requested: whether the process is to end.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def breaking(self) -> Iterator[None]:
-        """Where an interrupt raises `Interrupted`, once. Elsewhere it is only noted."""
+        """Let an interrupt raise `Interrupted`, once. Elsewhere it is only noted."""
         self._breakable = True
         try:
             yield
@@ -68,11 +68,11 @@ class Interrupts:
             raise Interrupted
 
     def request(self) -> None:
-        """Ask for the end without a signal."""
+        """Let the process end, as a signal does."""
         self.requested = True
 
     def hold(self) -> None:
-        """From now on raise only at the end of `breaking`."""
+        """Raise only at the end of `breaking` from now on."""
         self._breakable = False
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
@@ -83,19 +83,19 @@ class Interrupts:
             self._breakable = False
             raise Interrupted
         if not first:
-            _tell("Everything is being taken down: that is not cut short, and takes a moment.")
+            _tell("Everything is being taken down. This takes a moment and is not interrupted.")
 
 
 def _is_left_to_others(number: int) -> bool:
-    """Whether it is ignored on purpose, as `nohup` does."""
+    """Return whether the signal is ignored on purpose, as under `nohup`."""
     is_hangup = number == getattr(signal, "SIGHUP", None)
     return is_hangup and signal.getsignal(number) is signal.SIG_IGN
 
 
 def _tell(line: str) -> None:
     if sys.stderr is None:
-        return  # it was closed from the beginning, so that 2 may be anything
-    # Not through sys.stderr: the interrupt may have come while that was being written to.
+        return  # it was closed before the start, so descriptor 2 may be anything
+    # Not through sys.stderr: the interrupt may have come in the middle of a write to it.
     with contextlib.suppress(OSError):  # the terminal may be gone
-        start = "\n" if os.isatty(2) else ""  # it shows ^C, and what was there before
+        start = "\n" if os.isatty(2) else ""  # the line there shows ^C
         os.write(2, f"{start}{line}\n".encode())

@@ -1,4 +1,4 @@
-"""Who a run belongs to, so that what a dead process left can be told from what is in use."""
+"""Tells the process that owns a run from others, so that only what a dead one left is removed."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _TOLERANCE = 2.0  # seconds: both times are derived from a clock that may be set
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, told apart from a later one with the same pid, and from one of another host.
+    """A process, told from a later one with the same pid, and from one on another host.
 
     Attributes:
         host: the host's name and, on Linux, its pid namespace: a container has pids of its own.
@@ -26,12 +26,12 @@ class Owner:
 
     @classmethod
     def current(cls) -> "Owner":
-        """This process."""
+        """Return this process."""
         return cls(_host(), os.getpid(), psutil.Process().create_time())
 
     @classmethod
     def parse(cls, text: str) -> "Owner | None":
-        """Read what `str()` wrote; None if it is something else."""
+        """Read what `str()` wrote; return None for anything else."""
         try:
             host, pid, started = text.rsplit(" ", 2)
             return cls(host, int(pid), float(started))
@@ -43,7 +43,7 @@ class Owner:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is sure that the process has ended. Of other hosts' processes it never is."""
+        """Whether the process has certainly ended. Of another host's process this is unknown."""
         if self.host != _host():
             return False
         try:

@@ -1,8 +1,8 @@
-"""How a user's processes talk to the one that carries a topology: JSON over a Unix socket.
+"""Calls from a user's processes to the process of a topology: JSON over a Unix socket.
 
-Each call is a connection of its own, and begins with a key from a file of the run.
-`multiprocessing.connection` frames the messages; its pickles are not used. On Windows it is a named
-pipe.
+Each call has a connection of its own, and begins with a key from a file of the run.
+`multiprocessing.connection` frames the messages; its pickles are not used. On Windows the socket is
+a named pipe.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ from cachesim.runs.directory import ADDRESS, not_writable, remove_address, write
 from cachesim.runs.registry import Run, ended
 
 _LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
-_TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30
-_BACKLOG = 64  # calls that wait until they are taken; a further one would block
-_DYING = 1.0  # seconds
+_TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
+_BACKLOG = 64  # calls that wait to be accepted; another one would block
+_DYING = 1.0  # seconds until a killed process is gone
 _POLL = 0.01  # seconds
 
 
 class TakenDown(CachesimError):
-    """There is nobody to call: the topology was taken down in order."""
+    """The topology was taken down in order, so nobody answers."""
 
 
 class Hangup(Exception):  # not an error: the other side is done
-    """The caller is gone."""
+    """The caller has hung up."""
 
 
 class Caller:
-    """Who has called, while the call is being answered."""
+    """The other side of a call, while it is being answered."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -47,7 +47,7 @@ class Caller:
         """Send one of several answers.
 
         Raises:
-            Hangup: nobody listens any more.
+            Hangup: the caller has hung up.
         """
         try:
             self._connection.send_bytes(json.dumps({"part": value}).encode())
@@ -55,10 +55,10 @@ class Caller:
             raise Hangup from error
 
     def receive(self) -> Any:
-        """Wait for what the caller says next.
+        """Wait for the caller's next message.
 
         Raises:
-            Hangup: the caller is gone.
+            Hangup: the caller has hung up.
         """
         try:
             return json.loads(self._connection.recv_bytes())
@@ -67,17 +67,17 @@ class Caller:
 
 
 Handler = Callable[[Caller, str, dict[str, Any]], object]
-"""Answers a call of an operation with its arguments."""
+"""Answers a call: takes the caller, the operation's name and its arguments; returns JSON."""
 
 
 class Server:
     """Answers calls, each in a thread of its own, until it is closed.
 
     Args:
-        folder: the run's files, where callers find the address.
+        folder: the run's folder, where callers find the address.
 
     Raises:
-        StartError: the folder can't be written to, or there can be no socket.
+        StartError: the folder can't be written to, or a socket can't be made.
     """
 
     def __init__(self, folder: Path, handler: Handler) -> None:
@@ -87,7 +87,7 @@ class Server:
         self._folder = folder
         self._key = secrets.token_hex(32)
         try:
-            # The file first: what a process leaves that is killed here is found by it.
+            # The file first: if the process is killed here, it leads to the socket.
             address = {"address": self._address, "key": self._key}
             write_private(folder / ADDRESS, json.dumps(address).encode())
             if sys.platform != "win32":
@@ -101,7 +101,7 @@ class Server:
         threading.Thread(target=self._accept, name="cachesim-calls", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more calls. Those under way are not waited for."""
+        """Accept no more calls. Calls in progress are not waited for."""
         self._closing = True
         with contextlib.suppress(OSError):
             Client(self._address).close()  # wakes the thread that accepts
@@ -114,7 +114,7 @@ class Server:
                 connection = self._listener.accept()
             except OSError:
                 continue  # it is closed, or the caller has left at once
-            # Whatever comes is read there, so that a caller that says nothing keeps nobody waiting.
+            # The call is read there, so that a silent caller does not block others.
             threading.Thread(
                 target=self._answer, args=[connection], name="cachesim-call", daemon=True
             ).start()
@@ -125,7 +125,7 @@ class Server:
                 call = json.loads(connection.recv_bytes())
                 key, operation, arguments = call["key"], call["operation"], call["arguments"]
             except (ValueError, KeyError, TypeError):
-                return  # no caller of ours
+                return  # not one of our callers
             if not secrets.compare_digest(str(key).encode(), self._key.encode()):
                 return
             try:
@@ -142,10 +142,10 @@ class Server:
 
 
 class Call:
-    """A call under way, as its caller has it.
+    """A call in progress, for its caller.
 
     Raises:
-        CachesimError: the process that carries the topology can't be reached.
+        CachesimError: the process of the topology can't be reached.
     """
 
     def __init__(self, run: Run, operation: str, **arguments: object) -> None:
@@ -158,24 +158,24 @@ class Call:
         self.send({"key": where["key"], "operation": operation, "arguments": arguments})
 
     def send(self, message: object) -> None:
-        """Say something more."""
+        """Send a further message."""
         try:
             self._connection.send_bytes(json.dumps(message).encode())
         except OSError as error:
             raise unreachable(self._run) from error
 
     def parts(self) -> Iterator[Any]:
-        """The answers that come before the last one, as they come; they end with the topology."""
+        """Yield the answers before the last one as they come, until the topology is down."""
         with contextlib.suppress(TakenDown):
             while "part" in (answer := self._receive(None)):
                 yield answer["part"]
 
     def part(self, timeout: float = _TIMEOUT) -> Any:
-        """The next of several answers."""
+        """Wait for the next of several answers."""
         return self._receive(timeout)["part"]
 
     def result(self, timeout: float | None = _TIMEOUT) -> Any:
-        """The only answer, or the last one.
+        """Wait for the only answer, or the last one.
 
         Args:
             timeout: seconds.
@@ -212,10 +212,10 @@ def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **argume
     """Call an operation and wait for its answer.
 
     Args:
-        timeout: seconds; None if it may take as long as it likes.
+        timeout: seconds; None: no limit.
 
     Raises:
-        CachesimError: what the operation raised, or that it could not be called.
+        CachesimError: the operation raised it, or the process can't be reached.
     """
     it = Call(run, operation, **arguments)
     with contextlib.closing(it):
@@ -223,7 +223,7 @@ def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **argume
 
 
 def unreachable(run: Run) -> CachesimError:
-    """Why a run can't be called, and what to do."""
+    """Return the error for a run that can't be called: why, and what to do."""
     pid = run.owner.pid
     if not run.folder.exists():
         return TakenDown(f"the topology {run.name!r} was taken down. `cachesim up` starts another.")
@@ -231,17 +231,18 @@ def unreachable(run: Run) -> CachesimError:
         return CachesimError(ended(run))
     return CachesimError(
         f"topology {run.name!r} belongs to process {pid}, which takes no commands: it is still "
-        "starting, ending, or no `cachesim up` (as pytest). End that process to take it down."
+        "starting, is ending, or is no `cachesim up` (but pytest, say). End that process to take "
+        "the topology down."
     )
 
 
 def takes_calls(run: Run) -> bool:
-    """Whether the process of a run answers calls, unless it hangs."""
+    """Return whether the process of a run answers calls, unless it hangs."""
     return (run.folder / ADDRESS).exists()
 
 
 def _wait_for_end(run: Run) -> None:
-    """Whoever is ending hangs up before the end: a moment if killed, else until all is down."""
+    """Wait until a process that hung up has ended: killed, or after it took all down."""
     deadline = time.monotonic() + _DYING
     while run.folder.exists() and not run.owner.is_gone:
         if takes_calls(run) and time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The nouns of a running topology that users hold: nodes, zones, links, the Redis shard."""
+"""Handles on the parts of a running topology: nodes, Redis shards, zones, links."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,28 +31,28 @@ class NodeHandle:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Its one address, which crosses the link of whoever dials it."""
+        """Its one address, for clients and nodes alike. It leads over the caller's link."""
         return self._operations.backend.endpoint(self.name)
 
     @property
     def state(self) -> NodeState:
-        """What its process does."""
+        """Whether its process is running, paused or stopped."""
         return self._operations.nodes.state(self.name)
 
     def kill(self) -> Fault:
-        """SIGKILL. Healing the fault, or `restart`, starts it again."""
+        """Kill its process (SIGKILL). Healing the fault, or `restart`, starts it again."""
         return self._operations.faults.kill(self.name)
 
     def stop(self) -> Fault:
-        """An orderly end. Healing the fault, or `restart`, starts it again."""
+        """Shut its process down. Healing the fault, or `restart`, starts it again."""
         return self._operations.faults.stop(self.name)
 
     def pause(self) -> Fault:
-        """SIGSTOP. Healing the fault, or `resume`, lets it go on."""
+        """Pause its process (SIGSTOP). Healing the fault, or `resume`, lets it go on."""
         return self._operations.faults.pause(self.name)
 
     def resume(self) -> None:
-        """End every pause of it. Without one, nothing happens."""
+        """End every pause of it. If there is none, nothing happens."""
         self._operations.nodes.resume(self.name)
 
     def restart(self) -> None:
@@ -65,7 +65,7 @@ class NodeHandle:
         self._operations.events.record("restart", self.name, "by hand")
 
     def logs(self, lines: int = 50) -> str:
-        """The tail of its log."""
+        """Return the last lines of its log."""
         return self._operations.backend.logs(self.name, lines)
 
     def __str__(self) -> str:
@@ -163,7 +163,11 @@ class RedisShardHandle:
 
 
 class ZoneHandle:
-    """One availability zone."""
+    """One availability zone.
+
+    Attributes:
+        nodes: the nodes in it.
+    """
 
     def __init__(self, zone: Zone, nodes: list[NodeHandle], operations: Operations) -> None:
         self._zone = zone
@@ -176,11 +180,11 @@ class ZoneHandle:
         return self._zone.name
 
     def lose_power(self) -> Fault:
-        """The fault `az_power` on it."""
+        """Apply the fault `az_power` to it."""
         return self._operations.faults.az_power(self.name)
 
     def isolate(self) -> Fault:
-        """The fault `isolate` on it."""
+        """Apply the fault `isolate` to it."""
         return self._operations.faults.isolate(self.name)
 
     def __str__(self) -> str:
@@ -204,17 +208,17 @@ class LinkHandle:
 
     @property
     def listen(self) -> Endpoint:
-        """Where it listens; for the links of a zone, inside that zone's pod."""
+        """Where it listens. A link of a zone listens inside that zone's pod."""
         return Endpoint.parse(str(self._proxy()["listen"]))
 
     @property
     def enabled(self) -> bool:
-        """Whether it takes connections."""
+        """Whether it accepts connections."""
         return bool(self._proxy()["enabled"])
 
     @property
     def toxics(self) -> list[dict[str, Any]]:
-        """Its toxics, as Toxiproxy's API gives them, also those that were added by hand."""
+        """Its toxics as Toxiproxy's API returns them, including those added by hand."""
         return self._operations.links.toxics(self.link)
 
     def latency_toxic(self, ms: int, jitter: int = 0) -> Fault:
@@ -226,7 +230,7 @@ class LinkHandle:
         return self._operations.faults.toxic(self.link, toxic, [stream])
 
     def blackhole(self) -> Fault:
-        """Let packets vanish."""
+        """Drop all packets: connections hang, and nothing is refused or closed."""
         return self._operations.faults.blackhole(self.link)
 
     def refuse(self) -> Fault:
@@ -243,7 +247,7 @@ class LinkHandle:
 class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
     """All links by (source, target, service), such as `("client", "redis-a", "redis")`.
 
-    The service may be left out where it is the target's own.
+    Without a service it is the target's own, so `("client", "redis-a")` does too.
     """
 
     def __init__(self, handles: list[LinkHandle]) -> None:
@@ -267,5 +271,5 @@ class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
         return len(self._handles)
 
     def where(self, condition: Callable[[Link], bool]) -> list[Link]:
-        """The links for which a condition holds, for the faults that take links."""
+        """Return the links for which a condition holds, for faults that take links."""
         return [handle.link for handle in self.values() if condition(handle.link)]

@@ -1,4 +1,4 @@
-"""A running topology, as users hold it."""
+"""The public class `Simulator`: a topology that runs, from its start to its end."""
 
 import atexit
 import contextlib
@@ -49,13 +49,14 @@ def _silent(_line: str) -> None:
 
 
 class Simulator:
-    """A production cache topology that runs here, to be broken on purpose.
+    """A production cache topology on this machine, to be broken on purpose.
 
-    Use it as a context manager, or call `start` and `stop`. Every verb is synchronous and
+    Use it as a context manager, or call `start` and `stop`. Every method is synchronous and
     thread-safe.
 
     Args:
-        settings: all settings at once; without it they are loaded, with `arguments` on top.
+        settings: all settings at once. Without it they are loaded: `arguments` first, then
+            environment, file and defaults.
         arguments: single settings by name, such as `engine="valkey"`, `speed=30`, `seed=7`.
 
     Raises:
@@ -65,7 +66,14 @@ class Simulator:
         name: the topology's name.
         seed: all draws depend on it alone.
         events: the event log.
-        backend_reason: why the backend is the one that it is, once it was started.
+        backend_reason: why this backend was chosen, once it was started.
+        shards: the Redis shards.
+        nodes: every node, by its name.
+        memcached: the Memcached nodes, by zone.
+        zones: the availability zones, by name.
+        links: every link, by source, target and service.
+        faults: applies faults.
+        control_plane: fails over and replaces nodes.
     """
 
     shards: tuple[RedisShardHandle, ...]
@@ -90,19 +98,19 @@ class Simulator:
 
     @classmethod
     def attach(cls, name: str | None = None, **arguments: Any) -> Self:
-        """One that borrows a topology which `cachesim up` runs, from `start` to `stop`.
+        """Return a simulator that leases a topology of `cachesim up`, from `start` to `stop`.
 
-        Faults, failovers, events and clients are this process's own meanwhile; the lender's
-        control plane rests. Given back, it is healed, with the data and the primary that it has
-        then; after the death of the borrower it is reset.
+        Meanwhile faults, failovers, events and clients are this process's own, and the owner's
+        control plane is suspended. At the end all faults are healed; data and primary stay. If this
+        process dies, the owner resets the topology.
 
         Args:
-            name: its name; without it the one that the settings name, or else the only one.
-            arguments: settings by name for as long as it is borrowed, such as `speed=30`.
+            name: the topology's name; without it the one that the settings name, or the only one.
+            arguments: settings by name for the time of the lease, such as `speed=30`.
 
         Raises:
-            CachesimError: there is none, or several.
-            SettingsError: a setting is wrong, or can't be another than the lender's.
+            CachesimError: no topology is up, or several are.
+            SettingsError: a setting is wrong, or must be as the owner has it.
         """
         run = find_run(name)
         sim = cls(load_settings({**arguments, "name": run.name}).settings)
@@ -114,18 +122,18 @@ class Simulator:
     def attach_composed(
         cls, folder: Path, settings: Settings | None = None, **arguments: Any
     ) -> Self:
-        """One whose containers `docker compose` has brought up, and keeps.
+        """Return a simulator for containers that `docker compose` has brought up.
 
-        When it is left it is healed, with the data and the primary that it has then.
+        At the end all faults are healed; the containers go on with their data and their primary.
 
         Args:
-            folder: the one that `cachesim compose` has written. What it was written for, and its
-                name, count more than the settings.
-            settings: all settings at once; without it they are loaded, with `arguments` on top.
+            folder: a folder that `cachesim compose` has written. Its name and the settings that it
+                was written with override the other settings.
+            settings: all settings at once. Without it they are loaded, as for the class.
             arguments: single settings by name, such as `speed=30`, `seed=7`.
 
         Raises:
-            StartError: the folder is none of `cachesim compose`, or has no secrets.
+            StartError: `cachesim compose` has not written this folder, or it has no secrets.
             BackendUnavailable: no engine answers.
             SettingsError: a setting is wrong.
         """
@@ -142,21 +150,21 @@ class Simulator:
     # --- life -------------------------------------------------------------------------------
 
     def start(self, progress: Progress = _silent) -> Self:
-        """Bring the topology up, to ready: through every client link.
+        """Start the topology, and return when every node is ready through its client link.
 
         Args:
             progress: called with a short line when a step begins.
 
         Raises:
-            StartError: it did not come up; nothing is left behind.
+            StartError: it did not start; nothing is left behind.
         """
         with self._lock:
             if self._life is not None:
-                raise StartError(f"the topology {self.name!r} runs already")
+                raise StartError(f"the topology {self.name!r} is running already")
             self._pid = os.getpid()
             with contextlib.ExitStack() as life:
                 self._bring_up(progress, life)
-                # Not for a killed process: what that leaves, the next start removes.
+                # A killed process does not get here: the next start removes what it leaves.
                 atexit.register(self.stop)
                 life.callback(atexit.unregister, self.stop)
                 self._life = life.pop_all()
@@ -166,7 +174,7 @@ class Simulator:
     def stop(self) -> None:
         """Take everything down, whatever state it is in. Repeating it is harmless.
 
-        A forked process, to which the topology does not belong, does nothing.
+        In a forked child, which does not own the topology, this does nothing.
         """
         if os.getpid() != self._pid:
             return
@@ -195,7 +203,7 @@ class Simulator:
         self.backend_reason = it.reason
         if it.folder is not None:
             life.callback(self._leave_well)
-        if it.files is not None:  # a leased one is as its owner has left it
+        if it.files is not None:  # the owner of a leased one has waited already
             progress("waiting until all is ready through the links")
             wait_through_links(it, Deadline(self.settings.start_timeout_seconds))
         self._operate()
@@ -206,7 +214,7 @@ class Simulator:
             life.callback(self._leave_healed)
 
     def _operate(self) -> None:
-        """Begin to watch the topology, and make the handles that break it."""
+        """Start what watches the topology, and make the handles for users."""
         self._operations = it = Operations(self._provision, self.events)
         self._restorer = Restorer(it)
         self.faults, self.control_plane = it.faults, it.control_plane
@@ -237,16 +245,16 @@ class Simulator:
             )
         return self.shards[0]
 
-    # --- lending ----------------------------------------------------------------------------
+    # --- leases -----------------------------------------------------------------------------
 
     def lend(self) -> dict[str, Any]:
-        """Let go of the topology, for another process to operate it until `take_back`.
+        """Stop operating the topology: another process does so until `take_back`.
 
         Returns:
-            What `attach` needs there, secrets included.
+            What `attach` needs in that process, secrets included.
 
         Raises:
-            FaultError: there are faults, which nobody could heal meanwhile, or a failover.
+            FaultError: faults are active, which nobody could heal then, or a failover is.
         """
         with self._lock, self.control_plane.suspended():
             if active := self.faults.active:
@@ -279,7 +287,7 @@ class Simulator:
         """Operate the topology again.
 
         Args:
-            reset: as after the death of a borrower.
+            reset: reset it, as the process that leased it has died.
         """
         with self._lock:
             if self._life is None:
@@ -294,49 +302,49 @@ class Simulator:
                 self.control_plane.restart(primaries, str(self.seed))
 
     def _leave_healed(self) -> None:
-        """A borrower's last deed; what it can't do, the lender does."""
+        """Heal a leased topology before it is returned. If that fails, the owner heals it."""
         with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
             self.heal()
 
     def _leave_well(self) -> None:
-        """The last deed where others keep the servers; what it can't do, the next one does."""
-        # Those others may have taken the servers down before.
+        """Leave servers that docker compose keeps healthy. If that fails, the next attach does."""
+        # docker compose may have taken them down before.
         with contextlib.suppress(Exception):
-            # Anew: they are closed by now, and another process may have had the topology.
+            # New ones: the others are closed, and another process may have had the topology.
             operations = Operations(self._provision, self.events)
             with contextlib.closing(operations):
-                # For good: what it has seen before must not make it replace a node in the end.
+                # For good: it must not replace a node for something that it has seen before.
                 operations.control_plane.stop()
                 Restorer(operations).make_well()
 
     # --- between tests ----------------------------------------------------------------------
 
     def heal(self) -> None:
-        """Heal every fault, also what was done to the proxies by hand."""
+        """Heal every fault, and undo what was done to the proxies by hand."""
         self.faults.heal_all()
 
     def reset(
         self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
     ) -> None:
-        """Make it as new: healed, all nodes up, the first primary's role restored, flushed.
+        """Make the topology as new: healed, all nodes up, the first primary is primary, empty.
 
         Args:
             draws: a name for the draws that follow; the same seed and name draw the same.
-            timing: the control plane's until the next reset; None: that of the settings.
-            seed: another one until the next reset; None: the topology's own.
+            timing: of the control plane, until the next reset; None: as the settings say.
+            seed: until the next reset; None: the topology's own.
 
         Raises:
-            FaultError: it could not be brought to health; the message says which node is not.
+            FaultError: a node stayed unhealthy; the message names it and has its log.
         """
         with self._lock:
             self._restorer.reset(draws, timing=timing, seed=seed)
             for shard in self.shards:
                 shard.forget_failovers()
 
-    # --- clients and their surroundings -----------------------------------------------------
+    # --- for clients ------------------------------------------------------------------------
 
     def redis_cluster(self, **overrides: Any) -> "RedisCluster":
-        """A RedisCluster as the architecture configures it.
+        """Return a RedisCluster that is configured as the architecture says.
 
         Args:
             overrides: further keyword arguments of RedisCluster.
@@ -347,7 +355,7 @@ class Simulator:
         )
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
-        """A HashClient as the architecture configures it.
+        """Return a HashClient that is configured as the architecture says.
 
         Args:
             overrides: further keyword arguments of HashClient.
@@ -356,13 +364,13 @@ class Simulator:
         return clients.memcached_client(nodes, self._provision.tls, **overrides)
 
     def toxiproxy(self, zone: str) -> Any:
-        """toxiproxy-python's `Toxiproxy` for one zone's proxies."""
+        """Return toxiproxy-python's `Toxiproxy` for one zone's proxies."""
         name = self.topology.zone(zone).name
-        with self._lock:  # it is imported for this
+        with self._lock:  # it imports a module
             return clients.toxiproxy(name, self._provision.backend.toxiproxy(name))
 
     def env(self) -> dict[str, str]:
-        """The variables that a service reads, secrets included, by name."""
+        """Return the variables that a service reads, by name, secrets included."""
         it = self._provision
         return service_variables(
             name=self.name,
@@ -379,9 +387,9 @@ class Simulator:
 
     @property
     def files(self) -> RunFiles:
-        """The files of the run, for the process that carries it."""
+        """The files of the run, for the process that owns the topology."""
         if self._provision.files is None:
-            raise StartError(f"the topology {self.name!r} is another process's")
+            raise StartError(f"another process owns the topology {self.name!r} and its files")
         return self._provision.files
 
     @property
@@ -391,7 +399,7 @@ class Simulator:
 
     @property
     def backend(self) -> str:
-        """What carries it, such as `docker`."""
+        """The backend's name, such as `docker`."""
         return self._provision.backend.name
 
     def __repr__(self) -> str:

@@ -244,7 +244,7 @@ def test_interrupt_when_up(tmp_path: Path, name: str, number: signal.Signals) ->
         process.interrupt(number)
         process.wait_for("^Taking everything down")
         process.interrupt()
-        process.wait_for("not cut short")
+        process.wait_for("is not interrupted")
         assert process.end() == 0
     assert process.err.endswith("Everything is down.\n")
     assert left_behind(name, tmp_path) == []

@@ -65,8 +65,8 @@ def attach(folder: Folder) -> Any:
 def detach(folder: Folder) -> None:
     """Detach from it."""
     assert ok("down") == (
-        f"Nothing is attached to {folder.path.name} any more. Its containers run on: `docker "
-        f"compose -f {folder.path}/docker-compose.yml down` takes them down.\n"
+        f"Nothing is attached to {folder.path.name} any more. Its containers go on running: "
+        f"`docker compose -f {folder.path}/docker-compose.yml down` takes them down.\n"
     )
     assert living_runs() == []
 
@@ -299,7 +299,7 @@ def test_interrupt(folder: Folder, name: str, alone: Path, step: str) -> None:
         process.wait_for(step)
         process.interrupt()
         assert process.end() == 130
-    assert process.err.endswith("Letting go of it.\n")
+    assert process.err.endswith("Detaching from it.\n")
     assert run("status", "--name", name).exit_code == 3
     assert containers(folder) == before
     assert is_well(folder)

@@ -129,7 +129,7 @@ def test_dead_topology() -> None:
     host, pid, started = (run.folder / "owner").read_text().rsplit(" ", 2)
     (run.folder / "owner").write_text(f"{host} {pid} {float(started) - 1000}")
     (check,) = found("topologies")
-    assert (check.level, check.finding) == (Level.NOTE, "ended without taking down: one")
+    assert (check.level, check.finding) == (Level.NOTE, "left behind: one")
     assert check.advice == "`cachesim gc` removes what they left"
 
 
@@ -165,7 +165,7 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     (check,) = found("engine")
     assert (check.level, check.advice) == (
         Level.NOTE,
-        "without one, the embedded backend carries topologies",
+        "without an engine, topologies run on the embedded backend",
     )
     monkeypatch.setenv("CACHESIM_BACKEND", "docker")
     result = CliRunner().invoke(main, ["doctor"])

@@ -1,4 +1,4 @@
-"""Borrowing a topology that another process carries: `Simulator.attach`."""
+"""Leasing a topology that another process owns: `Simulator.attach`."""
 
 import json
 import os
@@ -23,9 +23,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to processe
 
 
 @pytest.fixture(scope="module")
-def lender(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def owner(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A detached topology: its name, and the folder of its processes."""
-    folder, name = tmp_path_factory.mktemp("lender"), f"lender-{os.urandom(3).hex()}"
+    folder, name = tmp_path_factory.mktemp("owner"), f"owner-{os.urandom(3).hex()}"
     started = call(
         folder, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100", "--backend", backend
     )
@@ -37,10 +37,10 @@ def lender(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 
 @pytest.fixture
-def name(lender: tuple[str, Path], alone: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a topology that can be borrowed, as new."""
+def name(owner: tuple[str, Path], alone: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a topology that can be leased, as new."""
     assert alone
-    name, folder = lender
+    name, folder = owner
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     until(lambda: status(name)["borrowed_by"] is None)
     ask(find_run(name), "reset")
@@ -48,16 +48,16 @@ def name(lender: tuple[str, Path], alone: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def status(name: str) -> Any:
-    """What the lender says."""
+    """The owner's answer to `status`."""
     return ask(find_run(name), "status")
 
 
 def states(name: str) -> set[str]:
-    """What the lender says of the nodes."""
+    """The states of the nodes, as the owner sees them."""
     return {node["state"] for node in status(name)["nodes"]}
 
 
-BORROWER = """
+HOLDER = """
 import sys
 from cachesim import Simulator
 sim = Simulator.attach(speed=100).start()
@@ -68,16 +68,16 @@ sim.stop()
 """
 
 
-def borrower(folder: Path, script: str = "") -> "AbstractContextManager[subprocess.Popen[str]]":
-    """Another process that has borrowed it and done something, until its stdin ends."""
-    return ready(folder, BORROWER, script)
+def holder(folder: Path, script: str = "") -> "AbstractContextManager[subprocess.Popen[str]]":
+    """Another process that holds the lease and has run a script, until its stdin ends."""
+    return ready(folder, HOLDER, script)
 
 
 # --- meanwhile ----------------------------------------------------------------------------------
 
 
-def test_borrowed(name: str, backend: str) -> None:
-    """A borrower has all that one has of its own, and tells whose it is."""
+def test_leased(name: str, backend: str) -> None:
+    """The holder has all that an owner has, and `status` names it."""
     with Simulator.attach(speed=50, seed=3) as sim:
         assert (sim.name, sim.seed, sim.settings.speed, sim.backend) == (name, 3, 50, backend)
         assert status(name)["borrowed_by"] == f"process {os.getpid()}"
@@ -98,12 +98,12 @@ def test_borrowed(name: str, backend: str) -> None:
 
 
 def test_commands_meanwhile(name: str) -> None:
-    """While it is borrowed one may look at it, but not break it."""
+    """While it is leased others may look at it, but not break it."""
     run = find_run(name)
     with Simulator.attach() as sim:
         assert {node["name"] for node in status(name)["nodes"]} == set(sim.nodes)
         assert ask(run, "logs", node="redis-a", lines=2, follow=False)
-        assert ask(run, "events", follow=False)[-1]["kind"] == "lent"
+        assert ask(run, "events", follow=False)[-1]["kind"] == "leased"
         breaking: dict[str, dict[str, Any]] = {
             "fault": {"fault": {"fault": "kill", "nodes": ["redis-a"]}},
             "faults": {},
@@ -113,26 +113,26 @@ def test_commands_meanwhile(name: str) -> None:
             "failover": {"to": None, "wait": False},
         }
         for operation, arguments in breaking.items():
-            with pytest.raises(CachesimError, match=rf"borrowed by process {os.getpid()}: wait"):
+            with pytest.raises(CachesimError, match=rf"leased by process {os.getpid()}: wait"):
                 ask(run, operation, **arguments)
 
 
-def test_one_borrower(name: str) -> None:
-    """A second one is refused, and told who has it."""
+def test_one_holder(name: str) -> None:
+    """A second lease is refused, and the error names the holder."""
     with (
         Simulator.attach(),
-        pytest.raises(CachesimError, match=rf"'{name}' is borrowed by process {os.getpid()} alr"),
+        pytest.raises(CachesimError, match=rf"'{name}' is leased by process {os.getpid()} alr"),
     ):
         Simulator.attach().start()
     with Simulator.attach():
         pass
 
 
-# --- which can be borrowed ------------------------------------------------------------------------
+# --- which can be leased --------------------------------------------------------------------------
 
 
 def test_faults(name: str) -> None:
-    """One with faults is not lent, as the borrower could not heal them."""
+    """A topology with faults is not leased, as the holder could not heal them."""
     ask(find_run(name), "node", verb="pause", node="memcached-a")
     with pytest.raises(FaultError, match=rf"has faults \(<pause.*heal --name {name}` first"):
         Simulator.attach().start()
@@ -142,7 +142,7 @@ def test_faults(name: str) -> None:
 
 
 def test_failover_under_way(name: str) -> None:
-    """One in the middle of a failover is not lent."""
+    """A topology in the middle of a failover is not leased."""
     ask(find_run(name), "failover", to="b", wait=False)
     with pytest.raises(FaultError, match=rf"'{name}' is \w+: wait until `cachesim status` says av"):
         Simulator.attach().start()
@@ -157,7 +157,7 @@ def test_failover_under_way(name: str) -> None:
     ids=lambda it: next(iter(it)),
 )
 def test_settings_of_what_runs(name: str, settings: dict[str, Any]) -> None:
-    """Settings of the servers can't be other than they are, and it can be lent again."""
+    """Settings of the running servers can't be changed, and the topology can be leased again."""
     ((key, value),) = settings.items()
     with pytest.raises(SettingsError, match=rf"{key} = {value!r}: the topology '{name}' runs with"):
         Simulator.attach(**settings).start()
@@ -173,16 +173,16 @@ def test_settings_that_agree(name: str) -> None:
 
 @pytest.mark.usefixtures("name")
 def test_another_name() -> None:
-    """A topology that is not there can't be borrowed."""
+    """A topology that is not up can't be leased."""
     with pytest.raises(CachesimError, match="no topology named 'nosuch'"):
         Simulator.attach("nosuch")
 
 
-# --- giving back ----------------------------------------------------------------------------------
+# --- returning ------------------------------------------------------------------------------------
 
 
-def test_given_back_with_its_data(name: str) -> None:
-    """It is given back with its data and its primary."""
+def test_returned_with_its_data(name: str) -> None:
+    """Data and primary stay when it is returned."""
     with Simulator.attach() as sim:
         with closing(sim.redis_cluster()) as client:
             client.set("k", "v")
@@ -195,8 +195,8 @@ def test_given_back_with_its_data(name: str) -> None:
         assert client.get("k") == "v"
 
 
-def test_given_back_with_faults(name: str) -> None:
-    """What the borrower has not healed is healed when it gives it back."""
+def test_returned_with_faults(name: str) -> None:
+    """Faults that the holder has not healed are healed when it returns the topology."""
     with Simulator.attach() as sim:
         sim.nodes["redis-b"].pause()
         sim.memcached["c"].kill()
@@ -208,7 +208,7 @@ def test_given_back_with_faults(name: str) -> None:
 
 
 @pytest.mark.usefixtures("name")
-def test_given_back_in_a_failover() -> None:
+def test_returned_in_a_failover() -> None:
     """A failover that is under way is finished, or called off, and writes go on."""
     with Simulator.attach(speed=1) as sim:
         sim.redis.primary.kill()
@@ -218,8 +218,8 @@ def test_given_back_in_a_failover() -> None:
 
 
 @posix
-def test_borrower_is_killed(name: str, lender: tuple[str, Path]) -> None:
-    """After the death of a borrower all is as new."""
+def test_holder_is_killed(name: str, owner: tuple[str, Path]) -> None:
+    """After the death of the holder all is as new."""
     script = """
 sim.control_plane.failover(to="b")
 sim.redis.wait_for_failover()
@@ -228,7 +228,7 @@ sim.nodes["redis-c"].pause()
 sim.memcached["a"].kill()
 sim.faults.blackhole("client-to-redis-a")
 """
-    with borrower(lender[1], script) as process:
+    with holder(owner[1], script) as process:
         assert status(name)["borrowed_by"] == f"process {process.pid}"
         process.kill()
         until(lambda: status(name)["borrowed_by"] is None, 60)
@@ -239,14 +239,14 @@ sim.faults.blackhole("client-to-redis-a")
     with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
         assert client.get("k") is None
     told = [it["message"] for it in ask(find_run(name), "events", follow=False)]
-    assert "taken back: the borrower has ended" in told
+    assert "as its holder has ended" in told
 
 
 @posix
-def test_one_after_another(name: str, lender: tuple[str, Path]) -> None:
-    """Who waits for a borrower's end gets it then."""
-    with borrower(lender[1]) as process:
-        with pytest.raises(CachesimError, match=f"borrowed by process {process.pid} already"):
+def test_one_after_another(name: str, owner: tuple[str, Path]) -> None:
+    """After the end of one lease another process gets the next one."""
+    with holder(owner[1]) as process:
+        with pytest.raises(CachesimError, match=f"leased by process {process.pid} already"):
             Simulator.attach().start()
         assert process.stdin
         process.stdin.close()
@@ -255,7 +255,7 @@ def test_one_after_another(name: str, lender: tuple[str, Path]) -> None:
             assert sim.name == name
 
 
-# --- when the lender ends -------------------------------------------------------------------------
+# --- when the owner ends --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -272,8 +272,8 @@ def short(alone: Path) -> Iterator[tuple[str, Path]]:
 
 @posix
 @pytest.mark.usefixtures("on_backend")
-def test_down_while_it_is_borrowed(short: tuple[str, Path]) -> None:
-    """`down` takes it down all the same; the borrower can end, and is told if it goes on."""
+def test_down_while_it_is_leased(short: tuple[str, Path]) -> None:
+    """`down` takes it down all the same; the holder can end, and gets an error if it goes on."""
     name, folder = short
     with Simulator.attach() as sim:
         done = call(folder, "-m", "cachesim", "down", "--name", name)
@@ -285,8 +285,8 @@ def test_down_while_it_is_borrowed(short: tuple[str, Path]) -> None:
 
 @posix
 @pytest.mark.usefixtures("on_backend")
-def test_lender_is_killed(short: tuple[str, Path]) -> None:
-    """If the lender is killed, the borrower can end, and `gc` removes what is left."""
+def test_owner_is_killed(short: tuple[str, Path]) -> None:
+    """If the owner is killed, the holder can end, and `gc` removes what is left."""
     name, folder = short
     with Simulator.attach() as sim:
         psutil.Process(find_run(name).owner.pid).kill()

@@ -115,14 +115,14 @@ def test_launcher_is_killed_while_it_starts(folder: Path, name: str) -> None:
 
 
 def test_daemon_is_killed_while_it_starts(folder: Path, name: str) -> None:
-    """If the process is killed that was to carry it, the command says so."""
+    """If the topology's process is killed, the command says so."""
     with Process(folder, "up", "-d", "--name", name) as process:
         process.wait_for("starting")
         (daemon,) = psutil.Process(process.popen.pid).children()
         daemon.kill()
         assert process.end() == 1
     assert process.err.splitlines()[-1] == (
-        "Error: the process that was to carry the topology ended with -9. `cachesim gc` removes "
+        "Error: the topology's process ended with -9 while it was starting. `cachesim gc` removes "
         "what it may have left."
     )
     gc(folder, name)

@@ -58,5 +58,5 @@ def test_interrupt_elsewhere(interrupts: Interrupts, capfd: pytest.CaptureFixtur
     assert interrupts.requested
     assert capfd.readouterr().err.splitlines() == [
         "Taking everything down.",
-        "Everything is being taken down: that is not cut short, and takes a moment.",
+        "Everything is being taken down. This takes a moment and is not interrupted.",
     ]

@@ -304,7 +304,7 @@ def test_attach_for_real(
             assert memcached.get("k") is None
         late = run_pytest("--cachesim", "--cachesim-attach", subprocess=True)
         late.assert_outcomes(errors=2)
-        late.stdout.fnmatch_lines(["cachesim: *'lent' is borrowed by process *"])
+        late.stdout.fnmatch_lines(["cachesim: *'lent' is leased by process *"])
 
 
 @pytest.mark.usefixtures("on_backend")

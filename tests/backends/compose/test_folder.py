@@ -223,7 +223,7 @@ def test_command(alone: Path) -> None:
     assert result.exit_code == 0, result.stderr
     files = [path for path in (alone / "demo").rglob("*") if path.is_file()]
     assert result.stdout.splitlines() == [
-        f"{len(files)} files are in {alone}/demo. Bring the topology up, and attach to it:",
+        f"Wrote {len(files)} files to {alone}/demo. Bring the topology up and attach to it:",
         "",
         f"    docker compose -f {alone}/demo/docker-compose.yml up -d --wait",
         f"    cachesim attach {alone}/demo",
