@@ -27,7 +27,7 @@ README = Path(__file__).with_name("README.md")
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--runs", type=_count, default=10, help="turns that count; default: 10")
     parser.add_argument("--only", choices=SUBJECTS, action="append", help="one subject; repeatable")
@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if not testcontainers_config.ryuk_disabled:
-        # Its start is not to be paid for by the first container of the peer.
+        # Started here, so that its start does not count for the peer's first container.
         Reaper.get_instance()
     surroundings = _surroundings()
     for name in arguments.only or SUBJECTS:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def replaced(text: str, name: str, figures: str) -> str:
-    """The text with other figures between the markers of a subject.
+    """Return a text with new figures between the markers of a subject.
 
     Raises:
         ValueError: the text has no such markers.

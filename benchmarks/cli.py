@@ -1,4 +1,4 @@
-"""The command line: what a person waits for, each command in a process of its own.
+"""The command line: how long a person waits for it. Each command is a process of its own.
 
 The peer of `up -d` is `Simulator.start` in a process that has imported everything already.
 """
@@ -17,7 +17,7 @@ _OVER_START = 0.5
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         commands = _Commands(folder)
         times = in_turns(runs, {"commands": commands.run, "start": _start})
@@ -30,13 +30,13 @@ def run(runs: int) -> str:
 
 
 class _Commands:
-    """Commands whose files are in a folder of their own."""
+    """Runs commands whose state is in a folder of its own."""
 
     def __init__(self, folder: str) -> None:
         self._environment = {**os.environ, "XDG_STATE_HOME": folder, "TMPDIR": folder}
 
     def run(self) -> Mapping[str, float]:
-        """One turn."""
+        """Run each command once."""
         up = self._seconds("up", "-d")
         try:
             return {"up -d": up, "status": self._seconds("status"), "--help": self._seconds("-h")}

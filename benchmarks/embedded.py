@@ -1,4 +1,4 @@
-"""The embedded backend beside containers, and beside fakeredis's own server.
+"""The embedded backend, compared with containers and with fakeredis's own server.
 
 The client of the traffic is in a process of its own, as a service is: redis-py, one command at a
 time, or pipelines of 200, values of 100 bytes. Both backends are reached through a client link with
@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.measure import Row, Side, comparison, in_turns, seconds
 from cachesim import Simulator
+from cachesim.runs import env as run_env
 
 _PIPELINE = 200
 _SINGLE, _BATCHES = 300, 10
@@ -21,7 +22,7 @@ _OURS, _DOCKER, _FAKE = "embedded", "containers", "fakeredis.TcpFakeServer, plai
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     lives = in_turns(runs, {backend: _life(backend) for backend in ("embedded", "docker")})
     with contextlib.ExitStack() as life:
         sims = {
@@ -75,11 +76,11 @@ def _changes(sim: Simulator) -> Side:
 def _way(sim: Simulator) -> dict[str, Any]:
     env = sim.env()
     return {
-        "host": env["CACHESIM_REDIS_HOST"],
-        "port": int(env["CACHESIM_REDIS_PORT"]),
-        "password": env["CACHESIM_REDIS_PASSWORD"],
+        "host": env[run_env.REDIS_HOST],
+        "port": int(env[run_env.REDIS_PORT]),
+        "password": env[run_env.REDIS_PASSWORD],
         "ssl": True,
-        "ssl_ca_certs": env["CACHESIM_CA_FILE"],
+        "ssl_ca_certs": env[run_env.CA_FILE],
     }
 
 
@@ -100,7 +101,7 @@ def _fake_server() -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _client(options: Mapping[str, Any]) -> Iterator[Side]:
-    """A client in a process of its own, which measures whenever it is asked to."""
+    """Start a client process that measures each time it is called."""
     context = multiprocessing.get_context("spawn")
     asked: Queue[bool] = context.Queue()
     told: Queue[dict[str, float]] = context.Queue()

@@ -1,8 +1,8 @@
-"""A failover beside its promise: from the kill of the primary to the first write accepted.
+"""A failover, compared with its promise: from the kill of the primary to the first accepted write.
 
 At speed 30. The event `detecting` promises the moment at which another primary takes writes. The
-client is the architecture's RedisCluster with a `socket_timeout` of 0.5 s, which writes until it is
-let. Each run draws its own times.
+client is the architecture's RedisCluster with a `socket_timeout` of 0.5 s, which writes until a
+write is accepted. Each run draws its own times.
 """
 
 import time
@@ -23,7 +23,7 @@ _LIMIT = 30.0  # seconds
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     promised, promoted, wrote = [], [], []
     with Simulator(backend="docker", speed=SPEED, seed=7) as sim:
         for number in range(runs):
@@ -55,7 +55,7 @@ def run(runs: int) -> str:
 
 
 def _first_write(client: "RedisCluster") -> float:
-    """Write until a write is accepted; when that was, in monotonic seconds."""
+    """Write until a write is accepted; return the moment, in monotonic seconds."""
     end = time.monotonic() + _LIMIT
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Taking times in turns, and telling them."""
+"""Measures times in turns, and writes tables of them."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from statistics import median
 
 Side = Callable[[], Mapping[str, float]]
-"""One run of one side: its figures in seconds, by name."""
+"""Measures one side once; returns its figures in seconds, by name."""
 
 
 def seconds(verb: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return how long a call takes."""
     began = time.perf_counter()
     verb()
     return time.perf_counter() - began
 
 
 def in_turns(runs: int, sides: Mapping[str, Side]) -> dict[str, dict[str, list[float]]]:
-    """Run the sides A B A B, so that what disturbs the machine disturbs all of them alike.
+    """Run the sides A B A B, so that disturbances of the machine affect all of them alike.
 
     The first turn is not counted: it pays for imports and cold caches.
 
@@ -38,7 +38,7 @@ def in_turns(runs: int, sides: Mapping[str, Side]) -> dict[str, dict[str, list[f
 
 @dataclass(frozen=True)
 class Row:
-    """One figure beside its peer's: times in seconds."""
+    """One figure and its peer's, in seconds."""
 
     figure: str
     ours: Sequence[float]
@@ -47,25 +47,25 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
+        """The cells of the table."""
         ratio = median(self.ours) / median(self.theirs)
         return self.figure, spread(self.ours), self.peer, spread(self.theirs), f"{ratio:.2f}"
 
 
 def comparison(rows: Iterable[Row]) -> str:
-    """A table of rows."""
+    """Return a table of rows."""
     head = ("figure", "cachesim", "peer", "its time", "ratio")
     return table(head, (row.cells for row in rows))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and from where to where: `1.43 s (1.31-1.6)`."""
+    """Return median, minimum and maximum: `1.43 s (1.31-1.6)`."""
     factor, unit = _unit(median(values))
     shown = median(values), min(values), max(values)
     middle, low, high = (_digits(value * factor) for value in shown)
@@ -73,13 +73,13 @@ def spread(values: Sequence[float]) -> str:
 
 
 def duration(value: float) -> str:
-    """One time with its unit."""
+    """Return a time with its unit."""
     factor, unit = _unit(value)
     return f"{_digits(value * factor)} {unit}"
 
 
 def _digits(value: float) -> str:
-    """Three digits that say something, and no exponent."""
+    """Return a number with three significant digits, without an exponent."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -1,7 +1,7 @@
-"""A partition between two zones, made and healed, beside as many toxics by toxiproxy-python.
+"""A partition of two zones, applied and healed, compared with as many toxics by toxiproxy-python.
 
 The peer adds and removes them one after the other: on each of the links between the zones, for each
-stream, a `bandwidth` of 0. It is flattered: its proxy objects are there beforehand.
+stream, a `bandwidth` of 0. It has an advantage: its proxy objects exist beforehand.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _TOXICS = {"bandwidth": {"rate": 0}}
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     with Simulator(backend="docker") as sim:
         names = {link.name for link in sim.links.where(lambda link: link.joins(*_ZONES))}
         known = chain.from_iterable(sim.toxiproxy(z).proxies().items() for z in _ZONES)
@@ -39,7 +39,7 @@ def run(runs: int) -> str:
             def heal() -> None:
                 for proxy in proxies:
                     for stream in _STREAMS:
-                        # The stall first: nothing may change beside it while it is there.
+                        # The stall first: while it is there, nothing else may change.
                         for kind in reversed(_TOXICS):
                             proxy.destroy_toxic(f"{kind}_{stream}")
 

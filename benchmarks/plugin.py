@@ -1,4 +1,4 @@
-"""pytest with the plugin: what it costs while it is off, and how soon an attached test begins.
+"""pytest with the plugin: its cost while it is off, and how soon an attached test begins.
 
 Each run is a pytest process of its own with one test, which notes when it begins. The peer is the
 same run with `-p no:cachesim`: pytest's own start-up, with the same other plugins. The test that
@@ -31,7 +31,7 @@ _WITHOUT = "without the plugin"
 
 
 def run(runs: int) -> str:
-    """Measure; see the module.
+    """Measure, and return the figures as Markdown.
 
     Raises:
         RuntimeError: the plugin is not installed.
@@ -61,7 +61,7 @@ def run(runs: int) -> str:
 
 
 def _row(figure: str, ours: Side, without: Side, runs: int) -> Row:
-    # In turns of their own: what has been borrowed keeps its lender busy for a moment.
+    # In turns of their own: a topology that was returned keeps its owner busy for a moment.
     times = in_turns(runs, {"ours": ours, "without": without})
     return Row(figure, times["ours"]["start"], _WITHOUT, times["without"]["start"])
 

@@ -1,9 +1,9 @@
-"""The embedded Toxiproxy beside a real one, both in processes of their own, on this machine.
+"""The embedded Toxiproxy, compared with a real one; each is a process on this machine.
 
 Behind them is one redis-server, without TLS. `redis-benchmark` gets values of 3 bytes, with one and
-with 50 clients. How exact latency toxics are is measured with requests sent by the clock, 1,000 in
-a second over one connection, and told as what they take beyond the untouched link and the latency
-that was asked for.
+with 50 clients. How exact latency toxics are is measured with 1,000 requests a second over one
+connection, sent by the clock; the figure is their time minus that on the untouched link and minus
+the latency that was asked for.
 """
 
 import csv
@@ -35,7 +35,7 @@ _REQUESTS = {
     ("5 ms", 1): 150,
     ("5 ms", 50): 7_500,
 }
-"""What redis-benchmark sends through a link with so many clients, for a second or less."""
+"""How many requests redis-benchmark sends, by toxic and clients: for a second or less."""
 
 _RATE = 1000  # requests a second
 _SAMPLES = 1000
@@ -45,7 +45,7 @@ _REAL = "Toxiproxy 2.12"
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     with ExitStack() as life:
         upstream = life.enter_context(_redis())
         program = binary(Path(life.enter_context(tempfile.TemporaryDirectory())))
@@ -84,7 +84,7 @@ def _throughput(toxic: str, clients: int) -> str:
 
 
 def _measure(url: str, upstream: str) -> Mapping[str, float]:
-    """Seconds for a request, all clients taken together, and beyond what was asked."""
+    """Return the seconds a request takes over all clients, and the deviations from latencies."""
     with closing(ToxiproxyClient(url)) as api:
         api.populate([{"name": "redis", "listen": "127.0.0.1:0", "upstream": upstream}])
         port = int(api.proxy("redis")["listen"].rpartition(":")[2])
@@ -114,7 +114,7 @@ def _exactness(api: ToxiproxyClient, port: int) -> Mapping[str, float]:
 
 
 def _per_second(port: int, clients: int, requests: int) -> float:
-    """How many requests a second redis-benchmark gets through."""
+    """Return the requests per second of redis-benchmark."""
     words = ["-p", str(port), "-c", str(clients), "-n", str(requests), "-t", "get", "--csv"]
     done = subprocess.run(  # noqa: S603  # a program of this machine
         [_found("redis-benchmark"), *words], check=True, capture_output=True, text=True
@@ -123,7 +123,7 @@ def _per_second(port: int, clients: int, requests: int) -> float:
 
 
 def _percentiles(port: int) -> dict[str, float]:
-    """What requests take that are sent by the clock, in seconds."""
+    """Return how long requests take that are sent by the clock, in seconds."""
     sent: list[float] = []
     taken: list[float] = []
     rest = 0  # bytes of an answer that is not complete
@@ -147,7 +147,7 @@ def _percentiles(port: int) -> dict[str, float]:
 
 @contextmanager
 def _redis() -> Iterator[str]:
-    """A redis-server that keeps nothing; its address."""
+    """Run a redis-server without persistence; yield its address."""
     port = free_port()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with subprocess.Popen(  # noqa: S603  # a program of this machine
@@ -164,7 +164,7 @@ def _redis() -> Iterator[str]:
 
 @contextmanager
 def _embedded() -> Iterator[str]:
-    """An embedded Toxiproxy in a process of its own; its API's URL."""
+    """Run an embedded Toxiproxy in a process of its own; yield its API's URL."""
     with subprocess.Popen(  # our own command
         [sys.executable, "-m", "benchmarks.proxy"],
         stdin=subprocess.PIPE,
@@ -173,7 +173,7 @@ def _embedded() -> Iterator[str]:
     ) as process:
         assert process.stdout is not None  # noqa: S101
         yield process.stdout.readline().strip()
-        # It ends when its input does.
+        # Its process ends when its stdin is closed.
 
 
 def _found(program: str) -> str:
@@ -184,7 +184,7 @@ def _found(program: str) -> str:
 
 
 def main() -> None:
-    """Be that process: serve until the input ends."""
+    """Serve until stdin is closed, as that process."""
     loop = new_event_loop()
     server = ProxyServer(loop, Proxies(loop, rng=Random(0)))
     print(server.start(), flush=True)

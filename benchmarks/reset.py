@@ -1,8 +1,8 @@
-"""A reset between two tests: `Simulator.reset` beside what one writes by hand.
+"""A reset between two tests: `Simulator.reset`, compared with one written by hand.
 
 By hand is: toxiproxy-python's `reset` on the three servers, FLUSHALL with redis-py, `flush_all`
-with pymemcache, one after the other; once with clients made for it, as a fixture does that trusts
-no older connection, and once with clients that are kept. It is flattered: it starts no dead node,
+with pymemcache, one after the other; once with new clients, as in a fixture that trusts no older
+connection, and once with clients that are kept. It has an advantage: it starts no dead node,
 restores no role and checks nothing.
 """
 
@@ -17,7 +17,7 @@ _KEYS = 100
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     with Simulator(backend="docker") as sim, ExitStack() as life:
         servers = {zone: sim.toxiproxy(zone) for zone in sim.zones}
         redis, memcached = sim.redis_cluster(), sim.memcached_client()

@@ -1,8 +1,8 @@
-"""Start and stop: cachesim beside the same nine containers started one after the other.
+"""Start and stop: cachesim, compared with the same nine containers started one after the other.
 
-The peer is what one writes with testcontainers' `DockerContainer` and its default waits: the same
-images, commands, files, network and ports. It is flattered: its certificates and files are made
-beforehand, its cluster is not formed, and nothing is checked through the proxies.
+The peer is written with testcontainers' `DockerContainer` and its default waits: the same images,
+commands, files, network and ports. It has advantages: its certificates and files are made before,
+its cluster is not formed, and nothing is checked through the proxies.
 """
 
 import json
@@ -39,7 +39,7 @@ _FOLDER = "/files"
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     times = in_turns(runs, {"ours": _ours, "peer": _theirs})
     return comparison(
         Row(name, times["ours"][name], _PEER, times["peer"][name]) for name in ("start", "stop")
@@ -64,7 +64,7 @@ class _Peer:
     """Nine containers and a network, by hand.
 
     Args:
-        folder: where its files are made, to be copied into the containers.
+        folder: for its files, which are copied into the containers.
     """
 
     def __init__(self, folder: Path) -> None:

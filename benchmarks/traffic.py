@@ -1,8 +1,8 @@
-"""Redis through a client link, beside the same node without Toxiproxy, and a Redis without TLS.
+"""Redis through a client link, compared with the node without Toxiproxy and a Redis without TLS.
 
 One redis-py client, one command at a time, values of 2 KB as the architecture's sessions have. The
-admin address is the same server over TLS, past its Toxiproxy. The plain container is the same image
-with an append-only file, but without TLS, AUTH, cluster and replicas, as tests commonly have it.
+admin address is the same server over TLS, without its Toxiproxy. The plain container is of the same
+image, with an append-only file but without TLS, AUTH, cluster and replicas, as is common in tests.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,7 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 from benchmarks.measure import Row, Side, comparison, in_turns, seconds
 from cachesim import Simulator
 from cachesim.backends.address_plan import pod_name
+from cachesim.runs import env as run_env
 from cachesim.servers.redis_config import REDIS_PORT
 
 _COMMANDS = 500
@@ -27,13 +28,13 @@ _PLAIN = "plain container: no TLS, no Toxiproxy"
 
 
 def run(runs: int) -> str:
-    """Measure; see the module."""
+    """Measure, and return the figures as Markdown."""
     with Simulator(backend="docker") as sim, ExitStack() as life:
         env, primary = sim.env(), sim.redis.primary
         tls = {
             "ssl": True,
-            "ssl_ca_certs": env["CACHESIM_CA_FILE"],
-            "password": env["CACHESIM_REDIS_PASSWORD"],
+            "ssl_ca_certs": env[run_env.CA_FILE],
+            "password": env[run_env.REDIS_PASSWORD],
         }
         image, engine = sim.settings.server_image, sim.settings.engine
         plain = DockerContainer(image).with_command(f"{engine}-server --appendonly yes")

@@ -1,6 +1,6 @@
-"""pytest fixtures for a cache topology that is broken on purpose.
+"""pytest's plugin: fixtures for a cache topology that tests break on purpose.
 
-With the option `--cachesim` off, nothing of cachesim is imported, and no hook runs for a test.
+Without the option `--cachesim` nothing of cachesim is imported, and no hook runs for a test.
 """
 
 import os
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from pytest_cachesim._run import Run
 
 SETTINGS = {
-    "backend": "what carries the topology: auto, docker or embedded",
+    "backend": "what the topology runs on: auto, docker or embedded",
     "engine": "what the Redis nodes run: redis or valkey",
     "speed": "how much faster than production time it runs (default: 30)",
     "seed": "seed of every draw (default: drawn, and shown in the header)",
 }
-"""The settings that can be chosen here, and their help."""
+"""The settings that have an option, and its help."""
 MARKER = (
     "cachesim(**settings): other settings for one test, such as speed=60, seed=7 or "
-    "engine='valkey'. What can't be changed on the running topology gets one of its own"
+    "engine='valkey'. If the running topology can't change it, the test gets another topology"
 )
 
 _RUN: "pytest.StashKey[Run]" = pytest.StashKey()
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cachesim",
         action="store_true",
-        help="start a cache topology for the tests that ask for it, which skip otherwise",
+        help="start a cache topology for the tests that need one; without it they are skipped",
     )
     parser.addini("cachesim", "as the option --cachesim", type="bool", default=False)
     for key, text in SETTINGS.items():
@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cachesim-keep",
         action="store_true",
-        help="leave the topology running after the tests, and say how to reach it",
+        help="leave the topology running after the tests, and print how to reach it",
     )
     parser.addini("cachesim_keep", "as the option --cachesim-keep", type="bool", default=False)
     group.addoption(
@@ -56,9 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const="1",
         metavar="NAME",
-        help="use a topology that `cachesim up` runs, the only one if no name is given",
+        help="use a topology that `cachesim up` runs; without a name, the only one",
     )
-    parser.addini("cachesim_attach", "as the option --cachesim-attach; 1: no name", default=None)
+    parser.addini(
+        "cachesim_attach", "as the option --cachesim-attach; 1: without a name", default=None
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,10 +74,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def chosen(config: pytest.Config, name: str) -> object:
-    """What was chosen for an option: on the command line, else in the environment, else in an ini.
+    """Return the value of an option: of the command line, else of the environment, else of an ini.
 
     Args:
-        name: that of the ini option, as `cachesim_keep`.
+        name: the ini option's name, such as `cachesim_keep`.
     """
     # An option that was not given is None or, where it takes no value, False.
     option: object = config.getoption(name) or None
@@ -83,15 +85,15 @@ def chosen(config: pytest.Config, name: str) -> object:
 
 
 def is_yes(word: str) -> bool | None:
-    """What a word for yes or no says; None if it is another one."""
+    """Return whether a word means yes or no; None if it means neither."""
     return True if word.lower() in _YES else False if word.lower() in _NO else None
 
 
 def switch(config: pytest.Config, name: str) -> bool:
-    """Whether an option without a value is on.
+    """Return whether an option without a value is on.
 
     Raises:
-        pytest.UsageError: its variable says neither yes nor no.
+        pytest.UsageError: its variable means neither yes nor no.
     """
     value = chosen(config, name)
     if isinstance(value, bool):
@@ -104,7 +106,7 @@ def switch(config: pytest.Config, name: str) -> bool:
 
 @pytest.fixture(scope="session")
 def cachesim_session(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
-    """The topology, as the tests before have left it."""
+    """The topology, in the state that earlier tests have left it in."""
     run = request.config.stash.get(_RUN, None)
     if run is None:
         pytest.skip("needs a cache topology: run pytest with --cachesim")
@@ -116,21 +118,21 @@ def cachesim_session(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
 def cachesim(
     cachesim_session: "Simulator", request: pytest.FixtureRequest
 ) -> "Iterator[Simulator]":
-    """The topology as new: healed, empty, roles as at first. Faults end with the test."""
+    """The topology as new: healed, empty, with its first primary. Faults end with the test."""
     with request.config.stash[_RUN].test(request.node, cachesim_session) as sim:
         yield sim
 
 
 @pytest.fixture
 def redis_cluster(cachesim: "Simulator") -> "Iterator[RedisCluster]":
-    """A client of the Redis shard, as the architecture configures it."""
+    """A client of the Redis shard, configured as the architecture says."""
     with closing(cachesim.redis_cluster()) as client:
         yield client
 
 
 @pytest.fixture
 def memcached(cachesim: "Simulator") -> "Iterator[HashClient]":
-    """A client of the Memcached nodes, as the architecture configures it."""
+    """A client of the Memcached nodes, configured as the architecture says."""
     with closing(cachesim.memcached_client()) as client:
         yield client
 

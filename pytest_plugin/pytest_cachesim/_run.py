@@ -1,4 +1,4 @@
-"""The topologies of one pytest process, and the hooks that go with them."""
+"""The topologies of one pytest process, and its hooks."""
 
 import itertools
 import os
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE
 from pytest_cachesim import _settings, switch
 from pytest_cachesim._signals import Signals, held
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from cachesim.settings import Settings
     from cachesim.simulator.simulator import Simulator
 
-_SEED, _TOLD = "cachesim_seed", "cachesim_told"  # what xdist carries to and from its workers
+_SEED, _TOLD = "cachesim_seed", "cachesim_told"  # the keys of what xdist sends to and from workers
 _LOG_LINES = 20
-_LEFT = "What is left, `cachesim gc` or the next start of a topology removes."
-_KEPT = """The topology {0} is kept, as the last test has left it:
+_LEFT = "`cachesim gc`, or the next start of a topology, removes what is left."
+_KEPT = """The topology {0} is kept as the last test has left it:
     cachesim status --name {0}
     pytest --cachesim --cachesim-attach {0}
     cachesim down --name {0}"""
@@ -34,23 +35,23 @@ class Run:
         pytest.UsageError: a setting is wrong.
 
     Attributes:
-        seed: one for the whole run, its workers included.
+        seed: for the whole run, including its workers.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         loaded = _settings.load(config)
         settings = loaded.settings
-        # The controller of xdist has drawn for its workers.
+        # The controller of xdist has drawn the seed for its workers.
         shared: dict[str, int] = getattr(config, "workerinput", {})
         seed = shared.get(_SEED, settings.seed)
         self.seed = secrets.randbits(32) if seed is None else seed
-        # The name is never given: each worker starts one, and the user's shell may name another.
+        # No name: each worker starts a topology, and the user's shell may name another one.
         self._settings = settings.model_copy(update={"seed": self.seed, "name": None})
-        self._is_borrowed, self._lender = _settings.borrowed(config)
-        self._reason = "" if self._is_borrowed else self._choose()
-        self._is_kept = switch(config, "cachesim_keep") and not self._is_borrowed
-        # What an attached topology has to have.
+        self._is_attached, self._attach_to = _settings.attached(config)
+        self._reason = "" if self._is_attached else self._choose()
+        self._is_kept = switch(config, "cachesim_keep") and not self._is_attached
+        # The settings that an attached topology must have.
         self._asked = {
             key: getattr(settings, key)
             for key in ("backend", "engine")
@@ -71,13 +72,13 @@ class Run:
     def __str__(self) -> str:
         it = self._settings
         what = f"backend {it.backend}{self._reason}, engine {it.engine}"
-        if self._is_borrowed:
-            what = f"attached to {self._lender or 'the topology that is up'}"
+        if self._is_attached:
+            what = f"attached to {self._attach_to or 'the topology that is up'}"
         end = ", kept" if self._is_kept else ""
         return f"{what}, speed {it.speed:g}, seed {it.seed}{end}"
 
     def _choose(self) -> str:
-        """Settle on a backend, once for all topologies; why it is that one."""
+        """Choose a backend, once for all topologies; return why it was chosen."""
         from cachesim.backends.selection import choose
 
         if self._settings.backend != "auto":
@@ -90,12 +91,12 @@ class Run:
 
     @contextmanager
     def topology(self, request: pytest.FixtureRequest) -> Iterator["Simulator"]:
-        """The run's topology, or one that tests need for themselves.
+        """Enter the run's topology, or another one for tests that need their own.
 
-        It skips or fails the tests that need it if it does not come up.
+        If it does not start, the tests that need it are skipped or fail.
 
         Args:
-            request: its parameter, if it has one, has the settings of a topology of their own.
+            request: its parameter, if any, is the settings of tests that need their own topology.
         """
         own: Settings | None = getattr(request, "param", None)
         with ExitStack() as life:
@@ -105,7 +106,7 @@ class Run:
                 sim = self._main
                 self._mark = sim.events.mark()
             else:
-                # It stays while tests have one of their own.
+                # It stays up while tests have their own.
                 session = life.pop_all()
                 request.session.addfinalizer(session.close)
                 sim = self._main = self._start(self._make_main, session)
@@ -121,14 +122,14 @@ class Run:
     def _make_main(self) -> "Simulator":
         from cachesim.simulator.simulator import Simulator
 
-        if self._is_kept and self._lender is None:
+        if self._is_kept and self._attach_to is None:
             from cachesim.daemon.process import launch
 
-            self._lender = launch(_named(self._settings).model_dump()).name
-            self._told.append(_KEPT.format(self._lender))
-        if self._is_kept or self._is_borrowed:
+            self._attach_to = launch(_named(self._settings).model_dump()).name
+            self._told.append(_KEPT.format(self._attach_to))
+        if self._is_kept or self._is_attached:
             mine = self._asked | _settings.changeable(self._settings)
-            return Simulator.attach(self._lender, **mine)
+            return Simulator.attach(self._attach_to, **mine)
         return self._new(self._settings)
 
     def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
@@ -143,8 +144,8 @@ class Run:
 
                 def step(_line: str) -> None:
                     quiet.close()
-                    # The first step finds the images, and may take minutes. The second one makes
-                    # the containers: whoever breaks in on that does not know what there is.
+                    # The first step finds the images, and may take minutes. The second one creates
+                    # containers: interrupted there, nobody knew what was created.
                     if next(steps) == 2:
                         quiet.enter_context(held())
 
@@ -152,7 +153,7 @@ class Run:
         except (BackendUnavailable, ImageMissing) as error:
             if not _is_required():
                 pytest.skip(f"cachesim: {error}")
-            pytest.fail(f"CACHESIM_REQUIRE_DOCKER is set, but {error}", pytrace=False)
+            pytest.fail(f"{REQUIRE_DOCKER} is set, but {error}", pytrace=False)
         except CachesimError as error:
             pytest.fail(f"cachesim: the topology did not start: {error}", pytrace=False)
         self._told.append(
@@ -163,35 +164,34 @@ class Run:
 
     def _stop(self, sim: "Simulator") -> None:
         self._is_up = False
-        is_borrowed = sim is self._main and self._is_borrowed
+        is_attached = sim is self._main and self._is_attached
         try:
             try:
-                if is_borrowed:
+                if is_attached:
                     sim.reset()
             finally:
                 with held():
                     sim.stop()
         except Exception as error:
-            if is_borrowed:
-                _fail(f"the topology could not be given back as new: {error!r}")
+            if is_attached:
+                _fail(f"the attached topology could not be reset at the end: {error!r}")
             _fail(f"the topology could not be taken down: {error!r}. {_LEFT}")
 
     # --- tests ------------------------------------------------------------------------------
 
     @contextmanager
     def test(self, item: pytest.Item, sim: "Simulator") -> Iterator["Simulator"]:
-        """The topology for one test, as new before it and healed after it."""
+        """Enter the topology for one test: it is reset before it and healed after it."""
         from cachesim.control_plane.timing import Timing
 
         self._user = item
         wanted = self._wanted(item)
         if _settings.own(wanted, self._settings) != self._own:
             _fail(
-                "the marker of this test needs a topology of its own. For that the fixture has to "
-                "be an argument of a test function, and the marker on the function, its class or "
-                "its module."
+                "the marker of this test needs another topology. Make the fixture an argument of "
+                "the test function, and put the marker on the function, its class or its module."
             )
-        if self._own is None and self._is_borrowed:
+        if self._own is None and self._is_attached:
             for key in _changes(item).keys() - set(CHANGEABLE):
                 mine, theirs = getattr(wanted, key), getattr(sim.settings, key)
                 if mine != theirs:
@@ -200,7 +200,7 @@ class Run:
                         f"{theirs!r}"
                     )
         timing = Timing.of(sim.settings.model_copy(update=_settings.changeable(wanted)))
-        # Not the item's id, to which xdist may add the name of a group.
+        # Not the item's id: xdist may add the name of a group to it.
         draws = f"{item.parent.nodeid}::{item.name}" if item.parent else item.nodeid
         try:
             sim.reset(draws, timing=timing, seed=wanted.seed)
@@ -213,7 +213,7 @@ class Run:
             _fail(f"the topology could not be healed after the test: {error}")
 
     def _wanted(self, item: pytest.Item) -> "Settings":
-        """The settings of a test: the run's, with what its markers say."""
+        """Return the settings of a test: the run's, with those of its markers."""
         from cachesim.errors import SettingsError
 
         changes = _changes(item)
@@ -234,17 +234,17 @@ class Run:
         return f"cachesim: {self}"
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Give tests a topology of their own whose markers need it.
+        """Parametrize tests whose markers need another topology with its settings.
 
-        Being a parameter it is made anew for them with all that is built on it, and shared by tests
-        with the same settings.
+        So pytest sets up the topology and all fixtures on it anew for them, and tests with the same
+        settings share it.
         """
         if metafunc.definition.get_closest_marker("cachesim") is None:
             return
         own = _settings.own(self._wanted(metafunc.definition), self._settings)
         if own is not None and "cachesim_session" in metafunc.fixturenames:
             own = self._owns.setdefault(own, own)  # pytest 8 compares parameters by identity
-            # Hidden: the ids of tests do not depend on --cachesim.
+            # Hidden, so that the ids of tests do not depend on --cachesim.
             hidden: Any = getattr(pytest, "HIDDEN_PARAM", "cachesim")  # since pytest 8.4
             metafunc.parametrize(
                 "cachesim_session", [own], indirect=True, ids=[hidden], scope="session"
@@ -252,21 +252,21 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """Remember where the event log of a test begins."""
+        """Remember where the event log of the test begins."""
         self._mark = self._sim.events.mark() if self._sim else 0
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add to a failing test's report what happened in the topology."""
+        """Add events and node logs to a failing test's report."""
         report = yield
         if report.failed:
             report.sections += self._sections(item)
         return report
 
     def _sections(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
-        """Nothing, unless the test uses the topology."""
+        """Yield the sections of a report; none if the test does not use the topology."""
         is_user = item is self._user or "cachesim_session" in getattr(item, "fixturenames", ())
         if self._sim is None or not is_user:
             return
@@ -280,53 +280,53 @@ class Run:
             yield f"cachesim {node.name}: last {_LOG_LINES} log lines", log
 
     def pytest_sessionfinish(self) -> None:
-        """Send the controller of xdist what there is to tell."""
+        """Send the lines of the summary to xdist's controller."""
         if (output := getattr(self._config, "workeroutput", None)) is not None:
             output[_TOLD] = self._told
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say what the tests ran on, how to have it so again, and what is left."""
+        """Print what the tests ran on, how to repeat the run, and what is still up."""
         if self._told:
             terminalreporter.write_sep("=", "cachesim")
         for text in dict.fromkeys(self._told):
             terminalreporter.write_line(text)
 
     def pytest_unconfigure(self) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self._signals.restore()
 
     # --- with xdist -------------------------------------------------------------------------
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
-        """Refuse what several workers can't do."""
-        if self._is_borrowed and len(specs) > 1:
+        """Refuse to attach several workers to one topology."""
+        if self._is_attached and len(specs) > 1:
             raise pytest.UsageError(
-                f"--cachesim-attach: a topology is one borrower's at a time, and there would be "
-                f"{len(specs)} workers. Run with -n0, or without --cachesim-attach: then each "
-                "worker starts a topology of its own."
+                f"--cachesim-attach: one process at a time can attach to a topology, and there "
+                f"would be {len(specs)} workers. Run with -n0, or without --cachesim-attach: then "
+                "each worker starts its own topology."
             )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of xdist the seed."""
+        """Send a worker of xdist the seed."""
         node.workerinput[_SEED] = self.seed
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
-        """Remember a worker that has to end with this process."""
+        """Remember a worker, which is to end with this process."""
         if (pid := _pid(node)) is not None:
             self._signals.workers.add(pid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Forget a worker, and take what it has to tell."""
+        """Forget a worker, and keep its lines for the summary."""
         self._signals.workers.discard(_pid(node) or 0)
         self._told += getattr(node, "workeroutput", {}).get(_TOLD, [])
 
 
 def _changes(item: pytest.Item) -> dict[str, Any]:
-    """What the markers of a test say, the closest last."""
+    """Return the settings of a test's markers by name; the closest marker counts most."""
     marks = list(item.iter_markers("cachesim"))
     if any(mark.args for mark in marks):
         _fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
@@ -337,8 +337,8 @@ def _changes(item: pytest.Item) -> dict[str, Any]:
 
 
 def _pid(node: Any) -> int | None:
-    """The pid of a worker on this machine; None if it can't be told."""
-    # execnet has no public name for it. Without it, the worker only ends some seconds later.
+    """Return the pid of a worker on this machine; None if it is unknown."""
+    # execnet has no public name for it. Without it, the worker ends some seconds later.
     process = getattr(getattr(node.gateway, "_io", None), "popen", None)
     return getattr(process, "pid", None) if node.gateway.spec.popen else None
 
@@ -348,7 +348,7 @@ def _named(settings: "Settings") -> "Settings":
 
 
 def _is_required() -> bool:
-    return os.environ.get("CACHESIM_REQUIRE_DOCKER", "") not in ("", "0")
+    return os.environ.get(REQUIRE_DOCKER, "") not in ("", "0")
 
 
 def _fail(message: str) -> None:

@@ -1,4 +1,4 @@
-"""What was chosen: by options for a run, and by markers for a test."""
+"""The settings of a run, from its options, and of a test, from its markers."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cachesim.settings import CHANGEABLE
+from cachesim.settings import CHANGEABLE, variable
 from pytest_cachesim import SETTINGS, chosen, is_yes
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def load(config: pytest.Config) -> "LoadedSettings":
     """Load the settings: option > environment > ini option > file > the plugin's default.
 
     Raises:
-        pytest.UsageError: one is wrong.
+        pytest.UsageError: a setting is wrong.
     """
     from cachesim.errors import SettingsError
     from cachesim.settings import load_settings
@@ -32,7 +32,7 @@ def load(config: pytest.Config) -> "LoadedSettings":
         option, ini = config.getoption(f"cachesim_{key}"), config.getini(f"cachesim_{key}")
         if option is not None:
             given[key], origins[key] = option, f"--cachesim-{key}"
-        elif ini and not os.environ.get(f"CACHESIM_{key.upper()}", "").strip():
+        elif ini and not os.environ.get(variable(key), "").strip():
             given[key], origins[key] = ini, f"ini option cachesim_{key}"
     try:
         loaded = load_settings(given, directory=config.rootpath)
@@ -44,11 +44,11 @@ def load(config: pytest.Config) -> "LoadedSettings":
 
 
 def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) -> "Settings":
-    """The settings of a test.
+    """Return the settings of a test.
 
     Args:
-        base: those of the run.
-        changes: what its markers say, by name.
+        base: the settings of the run.
+        changes: the settings of the test's markers, by name.
 
     Raises:
         SettingsError: one of them is wrong.
@@ -57,7 +57,7 @@ def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) 
     from cachesim.settings import load_settings
 
     if "name" in changes:
-        raise SettingsError(f"name ({_MARKER}): is drawn for each topology, and can't be chosen")
+        raise SettingsError(f"name ({_MARKER}): is drawn for each topology and can't be chosen")
     try:
         loaded = load_settings({**base.model_dump(), **changes}, directory=config.rootpath)
     except SettingsError as error:
@@ -66,18 +66,18 @@ def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) 
 
 
 def changeable(settings: "Settings") -> dict[str, Any]:
-    """Those that a running topology can change, by name."""
+    """Return the settings that a running topology can change, by name."""
     return {key: getattr(settings, key) for key in CHANGEABLE}
 
 
 def own(settings: "Settings", base: "Settings") -> "Settings | None":
-    """The settings of the topology that a test needs for itself; None: the run's will do."""
+    """Return the settings of a test that needs a topology of its own; None if it needs none."""
     needed = settings.model_copy(update=changeable(base))
     return None if needed == base else needed
 
 
-def borrowed(config: pytest.Config) -> tuple[bool, str | None]:
-    """Whether the topology is one that runs already, and its name, if one was given.
+def attached(config: pytest.Config) -> tuple[bool, str | None]:
+    """Return whether to attach to a topology that runs already, and its name, if one was given.
 
     Raises:
         pytest.UsageError: the name is a path.
@@ -96,7 +96,7 @@ def borrowed(config: pytest.Config) -> tuple[bool, str | None]:
 
 
 def _is_path(name: str, folder: Path) -> bool:
-    """Whether this is a test's path rather than the name of a topology."""
+    """Return whether this is a test's path rather than the name of a topology."""
     from cachesim.runs.registry import living_runs
 
     path = folder / name.partition("::")[0]
@@ -104,7 +104,7 @@ def _is_path(name: str, folder: Path) -> bool:
 
 
 def _told(error: Exception, given: Mapping[str, object], origins: Mapping[str, str]) -> str:
-    """The message of a SettingsError, with the places that its reader knows."""
+    """Return the message of a SettingsError, with the options and markers in place of arguments."""
     message = str(error)
     for key, origin in origins.items():
         for text in (key, f"{key} = {given[key]!r}"):

@@ -1,4 +1,4 @@
-"""Signals that end a pytest run: in order, and never in the middle of a start or a stop."""
+"""Signals end a pytest run in order, and never in the middle of a start or a stop."""
 
 import contextlib
 import os
@@ -16,17 +16,17 @@ _ALL = [signal.SIGINT, *_ENDING]
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked pytest to end. pytest takes it for Ctrl-C, which ends a run in order."""
+    """A signal is to end pytest, which handles it as Ctrl-C: it ends the run in order."""
 
 
 class Signals:
-    """What SIGTERM and SIGHUP do while it is installed.
+    """Ends the run in order on SIGTERM and SIGHUP, while it is installed.
 
-    By default they end the process at once, and what it has started stays. SIGINT is pytest's own.
+    By default they end the process at once, and what it has started stays. pytest handles SIGINT.
 
     Attributes:
-        workers: the pids of the processes that end with this one. A worker of xdist that only
-            notices the end of its controller has a few seconds less.
+        workers: the pids of xdist's workers, which get the signal too. Otherwise they would notice
+            the end of the controller only later, with a few seconds less for their own end.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Signals:
         self._installed: list[int] = []
 
     def install(self) -> None:
-        """Begin, where nobody else handles them."""
+        """Handle the signals that nobody else handles."""
         if _is_main_thread():
             for number in _ENDING:
                 if signal.getsignal(number) is signal.SIG_DFL:
@@ -42,7 +42,7 @@ class Signals:
                     self._installed.append(number)
 
     def restore(self) -> None:
-        """End it, but for what others have taken over."""
+        """Restore the default handlers, unless others have replaced ours."""
         while self._installed:
             number = self._installed.pop()
             if signal.getsignal(number) == self._end:
@@ -57,7 +57,7 @@ class Signals:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Where nothing is interrupted: signals that come are raised again at its end, once."""
+    """Delay signals while it is entered: at its end the first one is raised again."""
     if not _is_main_thread():
         yield
         return

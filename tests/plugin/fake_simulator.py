@@ -1,4 +1,4 @@
-"""A topology that only tells what was asked of it."""
+"""A topology that only records what was asked of it."""
 
 from typing import Any, ClassVar, Self
 
@@ -32,14 +32,14 @@ class FakeClient:
 
 
 class FakeSimulator:
-    """Writes down what is asked of it, and fails where it is told to.
+    """Records what is asked of it, and fails where it is told to.
 
     A test has a class of its own.
 
     Attributes:
         made: the settings of its instances.
         calls: to all its instances.
-        attached: what the borrowed ones were to have.
+        attached: the settings that the attached ones were to have.
         resets: the speed and seed of each reset.
         errors: what a method raises, by its name.
     """

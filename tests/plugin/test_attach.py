@@ -59,7 +59,7 @@ def test_attaches(
     option: str,
     name: str,
 ) -> None:
-    """The named topology is borrowed, or the only one, and given back as new."""
+    """The named topology is attached to, or the only one, and is reset at the end."""
     pytester.makeini(f"[pytest]\ncachesim_attach = {ini}")
     monkeypatch.setenv("CACHESIM_ATTACH", variable)
     pytester.makepyfile("def test_it(cachesim): pass")
@@ -84,7 +84,7 @@ def test_attach_not(
 
 
 def test_attached_settings(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
-    """The control plane is the tests' own, and only what was asked for is asked of the lender."""
+    """The control plane is the tests' own, and only what was asked for is asked of the owner."""
     pytester.makefile(".toml", cachesim="engine = 'redis'\ndetection_seconds = 1")
     pytester.makepyfile("def test_it(cachesim): pass")
     options = ["--cachesim", "--cachesim-attach", "--cachesim-seed=5"]
@@ -153,10 +153,10 @@ def test_path_for_a_name(pytester: pytest.Pytester, run_pytest: RunPytest, path:
     result.stderr.fnmatch_lines([f"ERROR: --cachesim-attach took '{path}' for the name*"])
 
 
-def test_trouble_when_given_back(
+def test_trouble_at_the_end(
     pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A topology that can't be given back as new is told, and given back nevertheless."""
+    """A topology that can't be reset at the end is an error, and is returned nevertheless."""
 
     def reset(_self: FakeSimulator, draws: str = "", **_arguments: object) -> None:
         if not draws:
@@ -166,10 +166,8 @@ def test_trouble_when_given_back(
     pytester.makepyfile("def test_it(cachesim): pass")
     result = run_pytest("--cachesim", "--cachesim-attach")
     result.assert_outcomes(passed=1, errors=1)
-    assert (
-        "cachesim: the topology could not be given back as new: FaultError('redis-b is stuck')"
-        in result.outlines
-    )
+    said = "the attached topology could not be reset at the end: FaultError('redis-b is stuck')"
+    assert f"cachesim: {said}" in result.outlines
     assert fake.calls[-1] == "stop"
 
 
@@ -195,7 +193,7 @@ def test_keep(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    """A detached topology is started and borrowed; the end says how to reach it."""
+    """A detached topology is started and attached to; the end says how to reach it."""
     pytester.makeini("[pytest]\ncachesim_engine = valkey\n" + "cachesim_keep = 1" * (how == "ini"))
     if how == "environment":
         monkeypatch.setenv("CACHESIM_KEEP", "1")
@@ -220,7 +218,7 @@ def test_keep(
     assert fake.calls[-2:] == ["heal", "stop"]
     assert "\n".join(
         [
-            f"The topology {name} is kept, as the last test has left it:",
+            f"The topology {name} is kept as the last test has left it:",
             f"    cachesim status --name {name}",
             f"    pytest --cachesim --cachesim-attach {name}",
             f"    cachesim down --name {name}",
@@ -265,7 +263,7 @@ def up(on_backend: str, alone: Path) -> Iterator[str]:
 def test_attach_for_real(
     up: str, alone: Path, pytester: pytest.Pytester, run_pytest: RunPytest
 ) -> None:
-    """Tests break a borrowed topology as their own, and it is as it was afterwards, and runs.
+    """Tests break an attached topology as their own, and it is as it was afterwards, and runs.
 
     Each run has the same draws, as the seed is the same.
     """

@@ -215,7 +215,7 @@ def test_topology_cannot_be_had(
     pytester.makepyfile(head + dedent(test))
     result = run_pytest("--cachesim")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*cachesim: the marker of this test needs a topology of its own*"])
+    result.stdout.fnmatch_lines(["*cachesim: the marker of this test needs another topology*"])
 
 
 @pytest.mark.usefixtures("on_backend")

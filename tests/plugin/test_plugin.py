@@ -276,7 +276,7 @@ def test_clients_are_closed(pytester: pytest.Pytester, fake: Fake, run_pytest: R
             "stop",
             (
                 "cachesim: the topology could not be taken down: FaultError('redis-b is stuck'). "
-                "What is left, `cachesim gc` or the next start of a topology removes."
+                "`cachesim gc`, or the next start of a topology, removes what is left."
             ),
         ),
     ],
