@@ -5,7 +5,7 @@ Each function registers on the stack `life` what takes the servers down again, o
 
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,13 @@ from cachesim.backends.base import Backend, Progress
 from cachesim.backends.remote import RemoteBackend
 from cachesim.backends.selection import choose
 from cachesim.errors import SettingsError
+from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
 from cachesim.runs.registry import Run
 from cachesim.servers.certificates import CertificateAuthority, client_context
-from cachesim.servers.credentials import Credentials
+from cachesim.servers.credentials import DEFAULT_USER, Credentials
 from cachesim.settings import CHANGEABLE, Settings
-from cachesim.topology import Topology, production
+from cachesim.topology import Endpoint, Node, Topology, production
 
 if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
@@ -55,6 +56,25 @@ class Provision:
     files: RunFiles | None = None
     folder: Path | None = None
     reason: str = ""
+
+    def endpoints(self, nodes: Iterable[Node]) -> list[Endpoint]:
+        """Return the addresses of nodes for clients."""
+        return [self.backend.endpoint(node.name) for node in nodes]
+
+    def env(self) -> dict[str, str]:
+        """Return the variables that a service reads, by name, secrets included."""
+        return service_variables(
+            name=self.name,
+            backend=self.backend.name,
+            engine=self.settings.engine,
+            redis=self.endpoints(self.topology.redis),
+            memcached=self.endpoints(self.topology.memcached),
+            username=DEFAULT_USER,
+            token=self.credentials.token,
+            token_file=self.token_file,
+            ca_file=self.ca_file,
+            toxiproxies={z.name: self.backend.toxiproxy(z.name) for z in self.topology.zones},
+        )
 
 
 Provider = Callable[[Progress, contextlib.ExitStack], Provision]

@@ -23,11 +23,9 @@ from cachesim.daemon.restoring import Restorer
 from cachesim.errors import CachesimError, FaultError, StartError
 from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
-from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
 from cachesim.runs.registry import find_run
 from cachesim.servers import clients
-from cachesim.servers.credentials import DEFAULT_USER
 from cachesim.settings import Settings, load_settings
 from cachesim.simulator.handles import (
     LinkHandle,
@@ -349,10 +347,9 @@ class Simulator:
         Args:
             overrides: further keyword arguments of RedisCluster.
         """
-        nodes = [self._provision.backend.endpoint(node.name) for node in self.topology.redis]
-        return clients.redis_cluster(
-            nodes, self._provision.credentials.token, self._provision.ca_file, **overrides
-        )
+        it = self._provision
+        nodes = it.endpoints(self.topology.redis)
+        return clients.redis_cluster(nodes, it.credentials.token, it.ca_file, **overrides)
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
         """Return a HashClient that is configured as the architecture says.
@@ -360,7 +357,7 @@ class Simulator:
         Args:
             overrides: further keyword arguments of HashClient.
         """
-        nodes = [self._provision.backend.endpoint(node.name) for node in self.topology.memcached]
+        nodes = self._provision.endpoints(self.topology.memcached)
         return clients.memcached_client(nodes, self._provision.tls, **overrides)
 
     def toxiproxy(self, zone: str) -> Any:
@@ -371,19 +368,7 @@ class Simulator:
 
     def env(self) -> dict[str, str]:
         """Return the variables that a service reads, by name, secrets included."""
-        it = self._provision
-        return service_variables(
-            name=self.name,
-            backend=it.backend.name,
-            engine=self.settings.engine,
-            redis=[it.backend.endpoint(node.name) for node in self.topology.redis],
-            memcached=[it.backend.endpoint(node.name) for node in self.topology.memcached],
-            username=DEFAULT_USER,
-            token=it.credentials.token,
-            token_file=it.token_file,
-            ca_file=it.ca_file,
-            toxiproxies={z.name: it.backend.toxiproxy(z.name) for z in self.topology.zones},
-        )
+        return self._provision.env()
 
     @property
     def files(self) -> RunFiles:

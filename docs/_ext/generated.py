@@ -26,7 +26,7 @@ from cachesim.control_plane.states import TRANSITIONS, State
 from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.faults.fields import Field, Name, Names
 from cachesim.faults.spec import FaultSpec
-from cachesim.runs.env import SERVICE
+from cachesim.runs.env import SERVICE, SWITCHES
 from cachesim.settings import Settings, variable
 from cachesim.topology import CLIENT, production
 from cachesim.toxiproxy.toxics import TOXICS
@@ -77,6 +77,12 @@ def _written(default: object) -> str:
 def variables() -> Iterator[str]:
     """List the variables that `cachesim env` prints."""
     rows = ((code(name), text) for name, text in SERVICE.items())
+    yield from table(("variable", "meaning"), rows)
+
+
+def switches() -> Iterator[str]:
+    """List the variables that the plugin reads besides the settings."""
+    rows = ((code(name), text) for name, text in SWITCHES.items())
     yield from table(("variable", "meaning"), rows)
 
 
@@ -402,6 +408,7 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
     for piece in (
         settings,
         variables,
+        switches,
         faults,
         fault_fields,
         toxic_attributes,
