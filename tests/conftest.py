@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 import gc
 import os
@@ -109,7 +109,7 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture
 def _small_heap() -> Iterator[None]:
-    """What the session has on its heap does not count for the time that a collection takes."""
+    """Leave the session's objects out of garbage collections, which would take longer with them."""
     gc.collect()
     gc.freeze()
     yield

@@ -63,7 +63,7 @@ class FakeToxiproxy(ToxiproxyClient):
         return [toxic["name"] for toxic in self._proxies[proxy]["toxics"]]
 
     def does(self, proxy: str, stream: Stream) -> list[str]:
-        """What the toxics of a stream do, in the chain's order, if they do anything."""
+        """Return what the toxics of a stream do, in order, without those that do nothing."""
         toxics = [toxic for toxic in self._proxies[proxy]["toxics"] if toxic["stream"] == stream]
         return [effect for toxic in toxics if (effect := _effect(toxic))]
 
@@ -110,7 +110,7 @@ class FakeToxiproxy(ToxiproxyClient):
         return name in self.stuck
 
     def renew(self) -> None:
-        """Be a new server, with the same proxies."""
+        """Become a new server, with the same proxies."""
         self.stuck.clear()
         self.is_lost = False
         for proxy in self.proxies().values():
@@ -171,7 +171,7 @@ class FakeToxiproxy(ToxiproxyClient):
 
 
 def _effect(toxic: Mapping[str, Any]) -> str:
-    """What a toxic does; nothing if it lets everything through."""
+    """Return what a toxic does; an empty text if it lets everything through."""
     match toxic:
         case {"type": "latency", "attributes": {"latency": latency}} if latency > 24 * 3600 * 1000:
             return "stall"

@@ -133,7 +133,7 @@ class Process:
 
 
 def left_behind(name: str, folder: Path) -> list[str]:
-    """What is still there of a run."""
+    """Return what is left of a run."""
     return [
         *containers_of(name),
         *map(str, folder.glob("cachesim/runs/*")),

@@ -1,1 +1,1 @@
-"""What owns a topology: its start and end, what operates it, and the calls it answers."""
+"""The process that owns a topology: it starts, operates and restores it, and answers calls."""

@@ -1,4 +1,4 @@
-"""What watches a running topology and breaks it, set up and closed together."""
+"""Everything that watches and breaks a running topology, set up and closed together."""
 
 import contextlib
 from typing import TYPE_CHECKING
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Operations:
-    """What operates the servers of a provision, until `close`. It works from the start.
+    """Operates the servers of a provision, from its creation to `close`.
 
     Attributes:
-        links: every link, with the toxics that faults want there.
+        links: every link, with the toxics of its faults.
         nodes: every node's process.
         admin: clients at the admin addresses.
         clusters: the nodes of each Redis shard as a cluster, by the shard's id.

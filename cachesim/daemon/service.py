@@ -60,7 +60,7 @@ class Service:
         self._lock = threading.RLock()
         self._faults: dict[str, Fault] = {}
         self._numbers = itertools.count(1)
-        self._borrower: str | None = None
+        self._holder: str | None = None
         self._lease: str | None = None
 
     def __call__(self, caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
@@ -71,10 +71,9 @@ class Service:
                 f"the process of the topology {self._sim.name!r} does not know {operation!r}: it "
                 "runs another version of cachesim. Take the topology down and start it again."
             )
-        if self._borrower is not None and operation not in _ALWAYS:
+        if self._holder is not None and operation not in _ALWAYS:
             raise CachesimError(
-                f"the topology {self._sim.name!r} is leased by {self._borrower}: "
-                "wait until that ends"
+                f"the topology {self._sim.name!r} is leased by {self._holder}: wait until that ends"
             )
         try:
             return method(caller, **arguments)
@@ -98,10 +97,10 @@ class Service:
             "seed": sim.seed,
             "pid": os.getpid(),
             "uptime_seconds": round(time.time() - self._since, 1),
-            "borrowed_by": self._borrower,
-            "control_plane": None if self._borrower else states,
+            "borrowed_by": self._holder,
+            "control_plane": None if self._holder else states,
             "nodes": [self._describe(node) for node in sim.nodes.values()],
-            "faults": [] if self._borrower else self._active(),
+            "faults": [] if self._holder else self._active(),
             "toxiproxy": {
                 zone.name: sim.provision.backend.toxiproxy(zone.name) for zone in sim.topology.zones
             },
@@ -226,14 +225,14 @@ class Service:
         """Lease the topology to the caller until it returns it or ends."""
         lease = secrets.token_hex(8)
         with self._lock:
-            if self._borrower is not None:
+            if self._holder is not None:
                 raise CachesimError(
-                    f"the topology {self._sim.name!r} is leased by {self._borrower} already. "
+                    f"the topology {self._sim.name!r} is leased by {self._holder} already. "
                     "Wait until that ends, or start another with `cachesim up -d --name ...`."
                 )
             loan = self._sim.lend()
-            self._borrower, self._lease = f"process {pid}", lease
-        self._sim.events.record("leased", self._sim.name, f"by {self._borrower}")
+            self._holder, self._lease = f"process {pid}", lease
+        self._sim.events.record("leased", self._sim.name, f"by {self._holder}")
         returned = False
         try:
             caller.send({**loan, "lease": lease})
@@ -248,7 +247,7 @@ class Service:
                 how += f", but not restored: {error}. `cachesim reset` may help"
                 raise
             finally:
-                self._borrower = self._lease = None
+                self._holder = self._lease = None
                 self._sim.events.record("returned", self._sim.name, how)
 
     def do_backend(
@@ -320,7 +319,7 @@ class Service:
             self._sim.events.record("error", fault.target, f"{fault.kind} not healed: {error}")
 
     def _describe(self, node: NodeHandle) -> dict[str, Any]:
-        role = node.role if isinstance(node, RedisHandle) and not self._borrower else None
+        role = node.role if isinstance(node, RedisHandle) and not self._holder else None
         return {
             "name": node.name,
             "zone": node.zone,

@@ -103,7 +103,7 @@ class RedisShardHandle:
 
     @property
     def state(self) -> State:
-        """What the control plane does with it now."""
+        """The control plane's state for it, such as `available`."""
         return self._failover.state
 
     @property

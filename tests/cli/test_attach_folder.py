@@ -96,7 +96,7 @@ def containers(folder: Folder) -> set[str]:
 
 
 def test_status(folder: Folder, name: str) -> None:
-    """It is a topology as any other, and says what carries it."""
+    """It is a topology like any other, with `compose` as its backend."""
     state = attach(folder)
     assert (state["name"], state["backend"], state["speed"]) == (name, "compose", 100)
     assert state["folder"] == str(folder.path)
@@ -231,8 +231,8 @@ def test_down_json(folder: Folder, name: str) -> None:
     assert json.loads(ok("down", "--json")) == {"name": name, "state": "detached"}
 
 
-def test_down_while_borrowed(folder: Folder, name: str) -> None:
-    """What a borrower has broken is healed too."""
+def test_down_while_leased(folder: Folder, name: str) -> None:
+    """Faults of the process that holds a lease are healed too."""
     attach(folder)
     with Simulator.attach(name) as sim:
         sim.nodes["memcached-c"].kill()
@@ -252,7 +252,7 @@ def test_down_after_compose(compose: list[str], name: str, tmp_path: Path) -> No
 
 
 def test_again(folder: Folder, name: str) -> None:
-    """One can attach and detach as often as one likes, but not twice at a time."""
+    """Attaching and detaching can be repeated, but nobody can attach twice at a time."""
     attach(folder)
     result = run("attach", str(folder.path))
     assert (result.exit_code, result.stdout) == (1, "")
@@ -309,12 +309,12 @@ def test_interrupt(folder: Folder, name: str, alone: Path, step: str) -> None:
 
 
 def no_folder(folder: Folder) -> Path:
-    """What is not there."""
+    """Return a folder that does not exist."""
     return folder.path / "nothing"
 
 
 def not_up(folder: Folder) -> Path:
-    """A folder that nobody has brought up."""
+    """Return a folder whose containers are not up."""
     other = folder.path.parent / "not-up"
     ok("compose", str(other))
     return other
@@ -328,7 +328,7 @@ def not_up(folder: Folder) -> Path:
     ],
 )
 def test_mistake(folder: Folder, make: Callable[[Folder], Path], told: str) -> None:
-    """What can't be attached to is told, with what to do."""
+    """If attaching fails, the error says what to do."""
     result = run("attach", str(make(folder)))
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.search(f"^Error: .*{told}", result.stderr, re.M)
@@ -362,7 +362,7 @@ def test_simulator(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_simulator_fails(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that did not come up leaves it well too, and no files."""
+    """An attach that failed leaves the containers healthy, and no files."""
 
     def check_links(sim: Simulator) -> None:
         sim.provision.backend.pause("memcached-b")

@@ -53,7 +53,7 @@ class Detached:
 
     @property
     def pid(self) -> int:
-        """The process that carries it."""
+        """The pid of its process."""
         return find_run(self.name).owner.pid
 
     def client(self, node: str, **options: Any) -> "redis.Redis":
@@ -206,7 +206,7 @@ def test_json(up: Detached, command: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("command", LINES)
 def test_json_lines(up: Detached, command: str) -> None:
-    """What may go on is an object a line."""
+    """Commands that can follow print one JSON object a line."""
     lines = up.ok(*command.split(), "--json").splitlines()
     assert lines
     for line in lines:
@@ -235,7 +235,7 @@ def test_up_gives_the_status(
 
 @pytest.mark.parametrize("no_color", [True, False])
 def test_no_colours_in_pipes(up: Detached, no_color: bool) -> None:
-    """What is piped has no escape codes, whatever the terminal is said to be."""
+    """Output to a pipe has no escape codes, whatever TERM says."""
     up.ok("fault", "latency", "client-to-redis-a", "--ms", "1")
     for command in ("status", "fault list", "config"):
         done = subprocess.run(
@@ -266,7 +266,7 @@ def test_status(up: Detached) -> None:
 
 
 def test_events(up: Detached) -> None:
-    """What happened is told, and what happens while one looks."""
+    """Past events are printed, and new ones while following."""
     up.ok("kill", "memcached-b")
     assert re.search(r"^\S+  fault +memcached-b +kill$", up.ok("events"), re.M)
     with up.follow("events", "-f") as process:
@@ -312,7 +312,7 @@ def test_env(up: Detached) -> None:
 
 
 def test_doctor(up: Detached) -> None:
-    """It sees what is up."""
+    """It reports the topologies that are up."""
     found = {it["subject"]: it for it in up.json("doctor")}
     assert found["topologies"]["finding"] == f"up: {up.name}"
     assert {it["level"] for it in found.values()} <= {"ok", "note"}
@@ -322,7 +322,7 @@ def test_doctor(up: Detached) -> None:
 
 
 def test_fault_for_a_while(up: Detached) -> None:
-    """A fault with `--for` is there for so long, and then not."""
+    """A fault with `--for` is healed after that time."""
     with closing(up.client("redis-a", socket_timeout=5)) as client:
         client.ping()
 
@@ -569,7 +569,7 @@ def test_mistakes(up: Detached, command: str) -> None:
 
 
 def test_fault_that_cannot_be_applied(up: Detached) -> None:
-    """It is told, and is not there."""
+    """A fault that can't be applied is an error, and is not in the list."""
     up.ok("kill", "redis-b")
     result = up.run("fault", "pause", "redis-b")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -578,7 +578,7 @@ def test_fault_that_cannot_be_applied(up: Detached) -> None:
 
 
 def test_name_in_use(up: Detached) -> None:
-    """A second one of the name is refused, and the first goes on."""
+    """A second topology of the same name is refused, and the first one goes on."""
     done = call(up.folder, "-m", "cachesim", "up", "-d", "--name", up.name)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
@@ -623,7 +623,7 @@ def test_closed_streams(up: Detached, closed: str) -> None:
 
 
 def test_reader_that_leaves(up: Detached) -> None:
-    """Where the reader of a pipe goes away, a command ends without a word."""
+    """If the reader of a pipe ends, a command ends without an error."""
     reading, writing = os.pipe()
     os.close(reading)
     with Process(up.folder, "status", stdout=writing) as process:
@@ -661,7 +661,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_shell_command(up: Detached, path: str) -> None:
-    """One command gets its answer."""
+    """One command prints its answer."""
     done = shell(up, "redis-a", "SET", "a key", "v", path=path)
     assert (done.returncode, done.stdout.strip(), done.stderr) in [(0, "OK", ""), (0, "True", "")]
     done = shell(up, "--name", up.name, "redis-a", "GET", "a key", path=path)
@@ -678,7 +678,7 @@ def test_shell_prompt(up: Detached, path: str) -> None:
 
 
 def test_shell_options_of_the_command(up: Detached, path: str) -> None:
-    """What is after the node is the command's."""
+    """All words after the node belong to the command."""
     done = shell(up, "redis-a", "ECHO", "--name", path=path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "--name\n", "")
 
@@ -695,7 +695,7 @@ def test_shell_hides_the_token(up: Detached, tmp_path: Path) -> None:
 
 
 def test_shell_of_a_dead_node(up: Detached, tmp_path: Path) -> None:
-    """Where nobody answers, the message says what to look at."""
+    """If the node does not answer, the message says what to look at."""
     up.ok("fault", "refuse", "client-to-redis-b", "client-to-memcached-b")
     for node in ("redis-b", "memcached-b"):
         done = shell(up, node, "version", path=str(tmp_path))
@@ -743,7 +743,7 @@ def test_completion_of_names(up: Detached) -> None:
 
 
 def complete(up: Detached, words: str) -> list[str]:
-    """What bash is offered after `cachesim `."""
+    """Return what bash completes after `cachesim `."""
     typed = ["cachesim", *words.split(" ")]
     variables = {"COMP_WORDS": " ".join(typed), "COMP_CWORD": str(len(typed) - 1)}
     done = subprocess.run(

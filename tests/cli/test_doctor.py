@@ -28,12 +28,12 @@ def _alone(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(subject: str) -> list[Check]:
-    """What the doctor says of something."""
+    """Return the doctor's check of a subject."""
     return [check for check in examine() if check.subject == subject]
 
 
 def test_all_is_well() -> None:
-    """It says what there is: Python, packages, state folder, ports, settings, topologies."""
+    """The checks are: Python, packages, state folder, ports, settings, topologies."""
     checks = {check.subject: check for check in examine()}
     assert checks.keys() >= {
         "Python", "docker", "testcontainers", "redis", "pymemcache", "toxiproxy-python", "trustme",
@@ -122,7 +122,7 @@ def test_settings(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dead_topology() -> None:
-    """What a killed process has left is told with the next step."""
+    """For what a killed process left, the advice has the next step."""
     run = RunFiles("one", b"", "")
     (check,) = found("topologies")
     assert (check.level, check.finding) == (Level.OK, "up: one")
@@ -160,7 +160,7 @@ def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("engine")
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where containers are wanted that is wrong; the command tells what to do, and ends with 3."""
+    """If the backend is docker this is wrong; the command says what to do, and ends with 3."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     (check,) = found("engine")
     assert (check.level, check.advice) == (
@@ -176,7 +176,7 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("engine", "require_docker")
 def test_command() -> None:
-    """Where all is well the command ends with 0, and gives no advice."""
+    """If all is well the command ends with 0, and gives no advice."""
     result = CliRunner().invoke(main, ["doctor"])
     assert (result.exit_code, result.stderr) == (0, "")
     assert re.search(r"^ ok +Python +3\.\d+\.\d+", result.stdout, re.M)

@@ -1,4 +1,4 @@
-"""What watches a topology is set up and closed together."""
+"""Operations are set up and closed together."""
 
 import threading
 from pathlib import Path

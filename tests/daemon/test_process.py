@@ -36,7 +36,7 @@ def name() -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where the processes of a test have their files."""
+    """The folder for the files of a test's processes."""
     yield tmp_path
     if owners(tmp_path):  # the test has failed
         for pid in owners(tmp_path):
@@ -142,7 +142,7 @@ def test_no_engine(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("backend", ["embedded"], indirect=True)
 def test_no_engine_is_needed(folder: Path, name: str) -> None:
-    """Where the backend is not chosen and no engine answers, it is the embedded one, and told."""
+    """Without a chosen backend and without an engine, it is embedded, and the output says so."""
     up = ["up", "-d", "--json", "--name", name, "--backend", "auto"]
     with Process(folder, *up, DOCKER_HOST="tcp://127.0.0.1:1") as process:
         assert process.end() == 0, process.err
@@ -166,7 +166,7 @@ def test_two_at_one_moment(folder: Path, name: str) -> None:
 
 
 def test_terminal_is_closed(folder: Path, name: str) -> None:
-    """It outlives the terminal that it was started from."""
+    """A detached topology outlives its terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
         command = [sys.executable, "-m", "cachesim", "up", "-d", "--name", name]
@@ -190,7 +190,7 @@ def test_terminal_is_closed(folder: Path, name: str) -> None:
 
 
 def test_down_of_one_that_hangs(folder: Path, name: str) -> None:
-    """One that stands still is told by `status`, goes on for `down`, and ends in order."""
+    """`status` reports a process that is stopped; `down` resumes it and ends it in order."""
     os.kill(up(folder, name), signal.SIGSTOP)
     down(folder, name)
 
@@ -205,7 +205,7 @@ def test_down_of_one_in_the_foreground(folder: Path, name: str) -> None:
 
 
 def test_followers_end(folder: Path, name: str) -> None:
-    """Who follows events or a log comes to an end with the topology, and it is no error."""
+    """Following events or a log ends with the topology, without an error."""
     up(folder, name)
     with (
         Process(folder, "events", "-f") as events,
@@ -227,7 +227,7 @@ def test_sigterm(folder: Path, name: str) -> None:
 
 
 def test_killed_beside_another(folder: Path, name: str) -> None:
-    """What is left of a killed one is told and removed, and another one is left alone."""
+    """What a killed process left is reported and removed; another topology is left alone."""
     other = f"{name}-other"
     pid = up(folder, name)
     up(folder, other)
@@ -289,7 +289,7 @@ def test_killed_where_nothing_can_be_written(folder: Path, name: str) -> None:
 
 @on_docker
 def test_engine_that_is_gone(folder: Path, name: str) -> None:
-    """What can't be taken down is told, and stays to be removed by `gc`."""
+    """What can't be taken down is reported, and `gc` removes it."""
     where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not Path(where.removeprefix("unix://")).is_socket():
         pytest.skip(f"the engine's socket is no file: {where}")
@@ -350,7 +350,7 @@ def test_killed_at_any_moment(folder: Path, name: str, how: str, turn: int) -> N
 
 
 def kill_owner(folder: Path, process: Process) -> None:
-    """Kill whoever carries the topology now."""
+    """Kill the process of the topology."""
     pids = owners(folder)
     if not pids:  # it has no files yet, or no more
         with suppress(psutil.NoSuchProcess):

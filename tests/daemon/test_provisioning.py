@@ -74,7 +74,7 @@ def test_servers_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_servers_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What had started is stopped, and no files are left."""
+    """Servers that failed to start are stopped, and no files are left."""
     monkeypatch.setattr(embedded, "EmbeddedBackend", BrokenServers)
     with pytest.raises(StartError, match="no room"), contextlib.ExitStack() as life:
         provisioning.start("mine", Settings(backend="embedded"), 7, silent, life)
@@ -86,7 +86,7 @@ def test_servers_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LeasedServers(FakeBackend):
-    """Those of another process, as its answer to the lease describes them."""
+    """Another process's servers, as its answer to the lease describes them."""
 
     settings: Mapping[str, Any]
 
@@ -127,14 +127,14 @@ def test_lease(run: Run) -> None:
 
 
 def test_lease_with_settings(run: Run) -> None:
-    """What the control plane goes by can be chosen; the same as the owner's may be named."""
+    """Settings of the control plane can be chosen; others may be named if they are the owner's."""
     provision = lease(run, speed=30, seed=8, engine="redis", backend="auto")
     assert (provision.settings.speed, provision.seed) == (30, 8)
     assert provision.settings.backend == "embedded"
 
 
 def test_lease_with_another_engine(run: Run) -> None:
-    """What is fixed since the start can't be another; the error says what to do."""
+    """Settings that are fixed at the start can't be changed; the error says what to do."""
     expected = r"engine = 'valkey': the topology 'theirs' runs with 'redis'. Leave it out, or start"
     with pytest.raises(SettingsError, match=expected):
         lease(run, engine="valkey")

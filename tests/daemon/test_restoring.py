@@ -115,7 +115,7 @@ class Rig:
         self.restorer = Restorer(cast(Operations, it))
 
     def did(self) -> list[Call]:
-        """What was done since the last call of this."""
+        """Return what was done since the last call."""
         did = self._calls.copy()
         self._calls.clear()
         return did

@@ -37,7 +37,7 @@ def test_interrupt_breaks_once(interrupts: Interrupts, number: signal.Signals) -
 
 
 def test_interrupt_on_hold(interrupts: Interrupts) -> None:
-    """One that comes where none may break in does so in the end."""
+    """An interrupt that is held raises at the end."""
     seen = []
 
     def interrupted() -> None:
@@ -52,7 +52,7 @@ def test_interrupt_on_hold(interrupts: Interrupts) -> None:
 
 
 def test_interrupt_elsewhere(interrupts: Interrupts, capfd: pytest.CaptureFixture[str]) -> None:
-    """Where none breaks it is noted, and each is answered."""
+    """Outside `breaking` interrupts are noted, and each is answered."""
     for _ in range(2):
         signal.raise_signal(signal.SIGINT)
     assert interrupts.requested

@@ -15,7 +15,7 @@ class FakeNode:
         self.name = name
 
     def logs(self, lines: int) -> str:
-        """What the report of a failing test shows."""
+        """Return what the report of a failing test shows."""
         return f"{lines} lines of {self.name} at most\nits last line"
 
 

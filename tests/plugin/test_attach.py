@@ -307,7 +307,7 @@ def test_attach_for_real(
 
 @pytest.mark.usefixtures("on_backend")
 def test_keep_for_real(alone: Path, pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """What is kept can be looked at and taken down with the commands that are told."""
+    """The printed commands show a kept topology and take it down."""
     pytester.makepyfile(
         """
         def test_it(cachesim, redis_cluster):

@@ -18,7 +18,7 @@ def _seed(pytester: pytest.Pytester) -> None:
 
 
 def test_registered(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """It is known, also where the plugin is off."""
+    """The marker is registered, also while the plugin is off."""
     pytester.makepyfile(
         """
         import pytest
@@ -32,7 +32,7 @@ def test_registered(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
 
 
 def test_speed_and_seed(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
-    """What only the control plane goes by is changed on the running topology, for one test."""
+    """Settings of the control plane are changed on the running topology, for one test."""
     pytester.makepyfile(
         """
         import pytest
@@ -135,7 +135,7 @@ def test_ids_stay(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_fixtures_on_top(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """What the user's session has built on the topology is made anew for another one."""
+    """Session fixtures on the topology are made anew for another topology."""
     pytester.makepyfile(
         """
         import pytest
@@ -167,7 +167,7 @@ def test_fixtures_on_top(pytester: pytest.Pytester, run_pytest: RunPytest) -> No
 def test_wrong_marker(
     pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, marker: str, message: str
 ) -> None:
-    """It is told when tests are collected, before anything is started."""
+    """The error comes when tests are collected, before anything is started."""
     pytester.makepyfile(
         f"""
         import pytest

@@ -107,7 +107,7 @@ def test_switch(
     option: bool,
     is_on: bool,
 ) -> None:
-    """It is turned on by the option, else by the environment, else by the ini option."""
+    """The option turns it on, else the environment, else the ini option."""
     pytester.makeini("[pytest]\n" + (f"cachesim = {ini}" if ini else ""))
     monkeypatch.setenv("CACHESIM", variable)
     result = run_pytest(*(["--cachesim"] if option else []), "--cachesim-seed=5")
@@ -175,7 +175,7 @@ def test_seed_is_drawn(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPyt
 
 @pytest.mark.usefixtures("fake")
 def test_seed_is_told_at_the_end(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """What the tests ran on is told when it is known, and how to have the same draws again."""
+    """The summary says what the tests ran on, and how to repeat the draws."""
     pytester.makepyfile("def test_it(cachesim): pass")
     lines = run_pytest("--cachesim", "--cachesim-seed=9").outlines
     assert re.fullmatch("=+ cachesim =+", lines[-3])
@@ -298,7 +298,7 @@ def test_trouble_around_a_test(
 def test_skips_without_an_engine(
     pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, error: type[Exception]
 ) -> None:
-    """Where no topology can be had the tests skip with the reason; it is tried once."""
+    """Without an engine the tests skip with the reason; it is tried once."""
     fake.errors["start"] = error("nothing here. Start Docker.")
     pytester.makepyfile("def test_a(cachesim): pass\ndef test_b(redis_cluster): pass")
     result = run_pytest("--cachesim", "-rs")
@@ -316,7 +316,7 @@ def test_required_engine(
     value: str,
     outcome: str,
 ) -> None:
-    """Where the engine is required, its absence is a failure."""
+    """If an engine is required, its absence is a failure."""
     monkeypatch.setenv("CACHESIM_REQUIRE_DOCKER", value)
     fake.errors["start"] = BackendUnavailable("nothing here. Start Docker.")
     pytester.makepyfile("def test_it(cachesim): pass")

@@ -53,7 +53,7 @@ def test_ends_in_order() -> None:
 
 @pytest.mark.usefixtures("default")
 def test_leaves_others_handlers() -> None:
-    """Whoever handles SIGTERM already goes on doing so."""
+    """An existing handler of SIGTERM is kept."""
 
     def mine(_number: int, _frame: FrameType | None) -> None:
         raise AssertionError
@@ -87,7 +87,7 @@ def test_tells_workers() -> None:
 @pytest.mark.usefixtures("default")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_held(number: signal.Signals) -> None:
-    """What must not be cut short is finished first, however often one asks."""
+    """A held block is finished first, however many signals come."""
     signals = Signals()
     signals.install()
     done = []
@@ -108,7 +108,7 @@ def test_held(number: signal.Signals) -> None:
 
 @pytest.mark.usefixtures("default")
 def test_held_for_nothing() -> None:
-    """Where no signal comes, nothing is raised but what the block raises."""
+    """Without a signal, only the block's own error is raised."""
     with pytest.raises(ValueError, match="mine"), held():
         raise ValueError("mine")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,9 +1,9 @@
-"""What tests do to runs."""
+"""Changes of runs, for tests."""
 
 from cachesim.runs.files import RunFiles
 
 
 def end(run: RunFiles) -> None:
-    """Let it seem that the process of a run has ended."""
+    """Make a run look as if its process had ended."""
     host, pid, started = (run.folder / "owner").read_text().rsplit(" ", 2)
     (run.folder / "owner").write_text(f"{host} {pid} {float(started) - 1000}")

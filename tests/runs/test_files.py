@@ -83,7 +83,7 @@ def test_one_name_at_one_moment(alone: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL and locks are POSIX's")
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_killed_while_it_writes(alone: Path, after: int) -> None:
-    """What a process leaves that is killed before it has written all is removed."""
+    """The files of a process that was killed while writing them are removed."""
     die = f"""
 import os, signal
 from cachesim.runs import files

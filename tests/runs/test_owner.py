@@ -63,7 +63,7 @@ def test_clock_that_was_set(seconds: float) -> None:
 
 
 def test_round_trip() -> None:
-    """What is written is read as the same process."""
+    """An owner that was written is read as the same process."""
     owner = Owner.current()
     read = Owner.parse(str(owner))
     assert read is not None
@@ -80,5 +80,5 @@ def test_host_with_spaces() -> None:
 
 @pytest.mark.parametrize("text", ["", "host", "host 7", "host seven 1.0", "host 7 soon"])
 def test_something_else(text: str) -> None:
-    """What is no owner is read as none."""
+    """Text that is no owner is read as None."""
     assert Owner.parse(text) is None

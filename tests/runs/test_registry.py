@@ -36,19 +36,19 @@ def test_run_of_another_host_is_not_up(up: RunFiles) -> None:
 
 
 def test_the_only_one(up: RunFiles) -> None:
-    """Where one is up, nobody has to name it."""
+    """If one topology is up, no name is needed."""
     assert find_run(None).folder == up.folder
     assert find_run("one").folder == up.folder
 
 
 def test_none_is_up() -> None:
-    """Without any, the message says how to start one."""
+    """If none is up, the message says how to start one."""
     with pytest.raises(CachesimError, match=r"^no topology is up. Start one with `cachesim up`.$"):
         find_run(None)
 
 
 def test_several_are_up(up: RunFiles) -> None:
-    """Of several one has to be named, and they are told."""
+    """If several are up, the message names them and asks for a choice."""
     RunFiles("two", b"", "").save_env({})
     with pytest.raises(CachesimError, match=r"several topologies are up.*--name: one, two"):
         find_run(None)
@@ -57,14 +57,14 @@ def test_several_are_up(up: RunFiles) -> None:
 
 @pytest.mark.usefixtures("up")
 def test_another_name() -> None:
-    """A wrong name is told with the names that there are."""
+    """For a wrong name the message has the names of those that are up."""
     with pytest.raises(CachesimError, match=r"no topology named 'ohne' .argument. is up, .*: one"):
         find_run("ohne")
 
 
 @pytest.mark.usefixtures("up")
 def test_name_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings name one too, and where they do is told."""
+    """The settings can name one, and the message says where they do."""
     monkeypatch.setenv("CACHESIM_NAME", "ohne")
     with pytest.raises(CachesimError, match=r"'ohne' .environment CACHESIM_NAME. is up"):
         find_run(None)
@@ -72,14 +72,14 @@ def test_name_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [None, "early"])
 def test_one_that_starts(name: str | None) -> None:
-    """One that is being started is told apart from none."""
+    """A topology that is starting is not reported as missing."""
     RunFiles("early", b"", "")
     with pytest.raises(CachesimError, match=f"'early' is not up: process {os.getpid()} is still"):
         find_run(name)
 
 
 def test_one_that_died(up: RunFiles) -> None:
-    """A dead one is told with the next step, also beside one that lives."""
+    """For a dead run the message has the next step, also while another one lives."""
     end(up)
     with pytest.raises(CachesimError, match=r"'one' .* has ended .* `cachesim gc` removes"):
         find_run(None)

@@ -26,7 +26,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="sockets and signals are P
 
 
 def answer(caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
-    """What the tests' server does."""
+    """The handler of the tests' server."""
     match operation:
         case "echo":
             return arguments
@@ -64,7 +64,7 @@ def server(files: RunFiles) -> Iterator[Server]:
 
 
 def address(files: RunFiles) -> str:
-    """Where the server is."""
+    """Return the server's address."""
     return str(json.loads((files.folder / "address.json").read_text())["address"])
 
 
@@ -153,7 +153,7 @@ def test_socket_is_private(files: RunFiles) -> None:
     ],
 )
 def test_callers_without_the_key(files: RunFiles, message: bytes) -> None:
-    """Who has not the key, or does not talk as we do, is hung up on; others are answered."""
+    """A caller without the key, or with another protocol, is hung up on; others are answered."""
     with closing(Client(address(files))) as stranger:
         stranger.send_bytes(message)
         assert stranger.poll(10)
@@ -181,7 +181,7 @@ def test_silent_callers(files: RunFiles) -> None:
 
 @posix
 def test_long_path(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a socket's path would be too long it is in a short folder, which goes with it."""
+    """If its path would be too long, the socket is in another folder, which is removed with it."""
     folder = alone / ("long" * 25)
     folder.mkdir()
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
@@ -235,7 +235,7 @@ def test_long_path_of_a_killed_process(
 
 @pytest.mark.parametrize("what", ["write_private", "Listener"])
 def test_no_socket(files: RunFiles, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Where there can be no socket, the message says why and what to do."""
+    """If there can be no socket, the error says why and what to do."""
 
     def fail(*_arguments: object, **_more: object) -> None:
         raise OSError(28, "No space left on device")
@@ -275,7 +275,7 @@ def other(alone: Path) -> "Iterator[subprocess.Popen[str]]":
 
 
 def test_parts_end_with_the_topology(other: "subprocess.Popen[str]") -> None:
-    """Whoever follows comes to an end when the topology is taken down in order."""
+    """Following ends when the topology is taken down in order."""
     with closing(Call(find_run("one"), "follow")) as it:
         parts = it.parts()
         assert next(parts) == "part"
@@ -286,7 +286,7 @@ def test_parts_end_with_the_topology(other: "subprocess.Popen[str]") -> None:
 
 
 def test_call_when_it_was_taken_down(other: "subprocess.Popen[str]") -> None:
-    """Whoever waits for an answer learns that the topology is not there any more."""
+    """A call that waits for its answer gets an error when the topology is gone."""
     run = find_run("one")
     with closing(Call(run, "follow")) as it:
         assert it.part() == "part"

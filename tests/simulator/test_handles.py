@@ -1,4 +1,4 @@
-"""What users hold of a running topology, over servers in memory."""
+"""Handles, over servers in memory."""
 
 from types import SimpleNamespace
 from typing import Any, cast
