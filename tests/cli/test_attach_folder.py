@@ -14,9 +14,12 @@ from click.testing import CliRunner, Result
 
 from cachesim import Simulator
 from cachesim.cli.app import main
+from cachesim.clock import Deadline
+from cachesim.daemon.provisioning import Provision
 from cachesim.errors import CachesimError, NotReady
 from cachesim.runs.registry import find_run, living_runs
 from cachesim.servers.admin import errors
+from cachesim.simulator import simulator
 from cachesim.toxiproxy.client import ToxiproxyClient
 from tests.composed import Folder
 from tests.contract.helpers import plain_client, until
@@ -364,11 +367,11 @@ def test_simulator(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_simulator_fails(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attach that failed leaves the containers healthy, and no files."""
 
-    def check_links(sim: Simulator) -> None:
-        sim.provision.backend.pause("memcached-b")
+    def fail(provision: Provision, _deadline: Deadline) -> None:
+        provision.backend.pause("memcached-b")
         raise NotReady("memcached-b does not answer", "memcached-b")
 
-    monkeypatch.setattr(Simulator, "_check_links", check_links)
+    monkeypatch.setattr(simulator, "wait_through_links", fail)
     with pytest.raises(NotReady):
         Simulator.attach_composed(folder.path).start()
     assert is_well(folder)
