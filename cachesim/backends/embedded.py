@@ -155,7 +155,6 @@ class EmbeddedBackend:
         mine = addresses[node.name]
         config = RedisNodeConfig(
             node.name,
-            node.zone,
             directory,
             {peer.name: addresses[peer.name] for peer in shard.nodes},
             shard.first_primary,

@@ -50,7 +50,6 @@ class RedisNodeConfig:
     """
 
     name: str
-    zone: str
     directory: Path
     nodes: Mapping[str, NodeAddress]
     primary: str

@@ -234,7 +234,7 @@ class Ours:
             raise ConnectionRefusedError
 
         config = RedisNodeConfig(
-            "redis-a", "a", Path(self._folder.name), {"redis-a": address}, "redis-a"
+            "redis-a", Path(self._folder.name), {"redis-a": address}, "redis-a"
         )
         self._node = RedisNode(config, dial_peer=dial, loop=self._loop)
         self._node.start()

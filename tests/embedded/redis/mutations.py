@@ -56,7 +56,6 @@ class Target:
         address = NodeAddress(node_id("mutations", "a"), "127.0.0.1", 7801, 17801)
         config = RedisNodeConfig(
             "redis-a",
-            "a",
             Path(self._folder.name),
             {"redis-a": address},
             "redis-a",

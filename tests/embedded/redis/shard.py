@@ -160,9 +160,7 @@ class Shard:
                 "replication_password": ADMIN,
                 **self._options,
             }
-            config = RedisNodeConfig(
-                name, name[-1], directory, self.addresses, "redis-a", **options
-            )
+            config = RedisNodeConfig(name, directory, self.addresses, "redis-a", **options)
 
             async def dial(
                 factory: Callable[[], asyncio.Protocol],

@@ -75,7 +75,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             directory.mkdir()
             config = RedisNodeConfig(
                 name,
-                name[-1],
                 directory,
                 addresses,
                 "redis-a",
