@@ -161,7 +161,7 @@ class Server:
             self.become_replica(self.nodes.members[primary])
 
     def stop(self, *, orderly: bool) -> None:
-        """End.
+        """End the process.
 
         Args:
             orderly: whether connections are closed after all replies are sent, and not reset.
@@ -338,7 +338,7 @@ class Server:
         return self.replica_link is not None
 
     def become_replica(self, primary: Member) -> None:
-        """Replicate another node, as soon as no script runs."""
+        """Become a replica of another node, as soon as no script runs."""
         if self.script_runner.defer(self.become_replica, primary):
             return
         self.stream.flush()

@@ -26,7 +26,7 @@ class Actions(Protocol):
         ...
 
     def become_replica(self, primary: Member) -> None:
-        """Replicate another node from now on."""
+        """Become a replica of another node."""
         ...
 
     def become_primary(self) -> None:

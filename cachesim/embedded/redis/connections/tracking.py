@@ -33,7 +33,7 @@ class Tracked:
     is_broken: bool = False
 
 
-class Cacher(Protocol):
+class TrackingClient(Protocol):
     """A client that caches keys."""
 
     resp: int
@@ -56,16 +56,16 @@ class Tracking:
         find: returns a client by its id, or None.
     """
 
-    def __init__(self, find: Callable[[int], Cacher | None]) -> None:
+    def __init__(self, find: Callable[[int], TrackingClient | None]) -> None:
         self._find = find
-        self.clients: dict[Cacher, Tracked] = {}
-        self._readers: dict[bytes, dict[Cacher, None]] = {}
+        self.clients: dict[TrackingClient, Tracked] = {}
+        self._readers: dict[bytes, dict[TrackingClient, None]] = {}
 
-    def start(self, client: Cacher, tracked: Tracked) -> None:
+    def start(self, client: TrackingClient, tracked: Tracked) -> None:
         """Turn tracking on for a client."""
         self.clients[client] = client.tracking = tracked
 
-    def stop(self, client: Cacher) -> None:
+    def stop(self, client: TrackingClient) -> None:
         """Turn tracking off for a client. Repeating it is harmless."""
         if self.clients.pop(client, None) is not None:
             client.tracking = None
@@ -77,7 +77,7 @@ class Tracking:
 
     def read(self, by: object, keys: Iterable[bytes]) -> None:
         """Note that a client has read keys."""
-        client = cast(Cacher, by)
+        client = cast(TrackingClient, by)
         tracked = self.clients.get(client)
         if tracked is None:
             return
@@ -115,7 +115,7 @@ class Tracking:
         for client in list(self.clients):
             self._invalidate(client, None, None)
 
-    def _invalidate(self, client: Cacher, keys: list[bytes] | None, by: object) -> None:
+    def _invalidate(self, client: TrackingClient, keys: list[bytes] | None, by: object) -> None:
         tracked = self.clients.get(client)
         if tracked is None or (tracked.noloop and by is client):
             return

@@ -36,11 +36,11 @@ class Draft:
         self._file.write(data)
 
     def end(self) -> None:
-        """Close it: it is complete."""
+        """Close the complete file."""
         self._file.close()
 
     def discard(self) -> None:
-        """Delete it."""
+        """Close and delete the file."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
