@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from cachesim.errors import CachesimError, FaultError
+from cachesim.errors import CachesimError, FaultError, InvalidFault
 from cachesim.events import Event
 from cachesim.faults.injector import Fault
 from cachesim.runs.rpc import Caller, Hangup, Server
@@ -144,10 +144,13 @@ class Service:
             fault: as `Faults.apply` takes it in JSON.
             seconds: the time after which they are healed.
         """
+        is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_time and seconds > 0):
+            raise InvalidFault(f"seconds must be a number above 0, got {seconds!r}")
         applied = self._sim.faults.apply(fault)
         if isinstance(applied, Fault):
-            return self._added(applied, seconds)
-        return [self._added(it, seconds) for it in applied]
+            return self._remember_for(applied, seconds)
+        return [self._remember_for(it, seconds) for it in applied]
 
     def do_faults(self, _caller: Caller) -> list[dict[str, Any]]:
         """Return the active faults."""
@@ -293,7 +296,7 @@ class Service:
             self._faults[number] = fault
         return number
 
-    def _added(self, fault: Fault, seconds: float | None) -> dict[str, Any]:
+    def _remember_for(self, fault: Fault, seconds: float | None) -> dict[str, Any]:
         """Remember a fault, and heal it after some seconds."""
         number = self._remember(fault)
         if seconds is not None:
