@@ -1,0 +1,104 @@
+"""The commands of `cachesim fault`: the value that each makes of its words."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cachesim.cli import commands
+from cachesim.cli.app import main
+from cachesim.faults import catalogue
+from cachesim.faults.catalogue import CATALOGUE
+from cachesim.faults.spec import FaultSpec
+from cachesim.toxiproxy.toxics import BOTH, LimitData, Slicer, Stream
+
+Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The arguments of what the commands call."""
+    found: Calls = []
+    monkeypatch.setattr(commands, "fault", lambda *values, **named: found.append((values, named)))
+    return found
+
+
+def run(words: str) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(main, ["fault", *words.split()])
+
+
+FORMS: dict[str, FaultSpec] = {
+    "latency x y-* --ms 5": catalogue.Latency(("x", "y-*"), 5),
+    "latency --jitter 2 --ms 0 x": catalogue.Latency(("x",), 0, 2),
+    "bandwidth x --kb-s 64": catalogue.Bandwidth(("x",), 64),
+    "blackhole x y": catalogue.Blackhole(("x", "y")),
+    "refuse x": catalogue.Refuse(("x",)),
+    "reset x": catalogue.Reset(("x",)),
+    "toxic x --toxic limit_data,bytes=512": catalogue.Toxic(("x",), LimitData(512)),
+    "toxic x --toxic slicer,average_size=64,delay=10 --stream upstream --stream downstream": (
+        catalogue.Toxic(("x",), Slicer(64, delay=10), BOTH)
+    ),
+    "toxic x --toxic limit_data,bytes=0 --stream upstream --toxicity 0.5 --label cut": (
+        catalogue.Toxic(("x",), LimitData(0), (Stream.UPSTREAM,), 0.5, "cut")
+    ),
+    "replication-lag 1500ms": catalogue.ReplicationLag(1.5),
+    "replication-lag 2 --replica redis-b --replica redis-c": (
+        catalogue.ReplicationLag(2.0, ("redis-b", "redis-c"))
+    ),
+    "partition a b": catalogue.Partition("a", "b"),
+    "partition a b --one-way": catalogue.Partition("a", "b", one_way=True),
+    "isolate az-a": catalogue.Isolate("az-a"),
+    "az-power c": catalogue.AzPower("c"),
+    "kill redis-a memcached-b": catalogue.Kill(("redis-a", "memcached-b")),
+    "stop redis-a": catalogue.Stop(("redis-a",)),
+    "pause redis-a": catalogue.Pause(("redis-a",)),
+}
+
+
+@pytest.mark.parametrize("words", FORMS)
+def test_form(calls: Calls, words: str) -> None:
+    """Each command makes its fault."""
+    result = run(words)
+    assert (result.exit_code, result.output) == (0, "")
+    assert calls == [((None, FORMS[words], None), {"as_json": False})]
+
+
+def test_every_fault_has_a_form() -> None:
+    """Each fault of the catalogue is a command."""
+    assert {type(fault) for fault in FORMS.values()} == set(CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [("10s", 10), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5", 1.5)]
+)
+def test_shared_options(calls: Calls, duration: str, seconds: float) -> None:
+    """Every fault may be for a time, of a named topology, and give JSON."""
+    assert run(f"az-power c --for {duration} --name it --json").exit_code == 0
+    assert calls == [(("it", catalogue.AzPower("c"), seconds), {"as_json": True})]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("latency x", 2, "Missing option '--ms'"),
+        ("latency --ms 5", 2, "Missing argument 'LINK...'"),
+        ("latency x --ms 5.5", 2, "'5.5' is not a valid integer range"),
+        ("latency x --ms 0", 1, "latency: latency, or else jitter, must be at least 1 ms, got 0"),
+        ("bandwidth x --kb-s 10000001", 1, "bandwidth: kb_s must be at most 10000000 KB/s, got 1"),
+        ("replication-lag", 2, "Missing argument 'SECONDS'"),
+        ("replication-lag soon", 2, "'soon' should be a number with ms, s, m or h, such as 10s"),
+        ("replication-lag 0.1ms", 1, "replication-lag: seconds must be from 0.001 to 9223372036"),
+        ("partition a", 2, "Missing argument 'ZONE'"),
+        ("partition a az-a", 1, "a partition is between two zones, not az-a and itself"),
+        ("toxic x --toxic slicer,average_size=-5", 2, "'average_size=-5' should be a name and a "),
+        ("toxic x --toxic slicer,size=5", 1, "toxic: toxic: slicer: no field 'size': there are "),
+        ("toxic x --toxic limit_data,bytes=0 --stream up", 2, "'up' is not one of 'upstream', 'd"),
+        ("az-power c --for 0s", 2, "'0s' should be above 0"),
+    ],
+)
+def test_mistakes(calls: Calls, words: str, code: int, message: str) -> None:
+    """A mistake is found before anything is called."""
+    result = run(words)
+    assert (result.exit_code, result.stdout, calls) == (code, "", [])
+    assert message in result.stderr
