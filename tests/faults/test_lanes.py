@@ -40,6 +40,20 @@ def test_stall_goes_first(rig: LinksRig) -> None:
     ]
 
 
+def test_held_back_data_flows_off(rig: LinksRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the stall and the toxics that go after it, data has time to flow off, once."""
+    monkeypatch.setattr(
+        "cachesim.faults.lanes.time.sleep", lambda _: rig.calls.append(("sleep", "", ""))
+    )
+    rig.links.hold_toxic("f", [rig.link], SLOW, [DOWN])
+    rig.links.hold_toxic("f", [rig.link], Bandwidth(64), [DOWN])
+    rig.links.hold_stall("f", {rig.link: [DOWN]})
+    rig.did()
+    rig.links.release("f")
+    stall, sleep, *others = [call[0] for call in rig.did()]
+    assert (stall, sleep, sorted(others)) == ("lift", "sleep", ["lift", "remove"])
+
+
 def test_toxic_on_a_stalled_link(rig: LinksRig) -> None:
     """A toxic for a stalled link comes when the stall has gone."""
     rig.links.hold_stall("stall", {rig.link: [DOWN]})

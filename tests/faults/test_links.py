@@ -410,6 +410,7 @@ def test_refusal_is_not_postponed(rig: LinksRig) -> None:
     rig.frozen.add("redis-a")
     rig.links.hold_refused("f", [rig.link])
     assert not rig.server.is_enabled(rig.link.name)
+    assert not rig.events
 
 
 def test_settle_without_a_need(rig: LinksRig) -> None:
