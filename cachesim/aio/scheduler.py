@@ -1,4 +1,4 @@
-"""Long work on a loop that many share: a slice at a time, and everybody in turn."""
+"""Cooperative scheduling: long work on a shared event loop, one time slice after the other."""
 
 import asyncio
 from collections import deque
@@ -8,21 +8,23 @@ from time import monotonic
 from typing import Any
 
 SLICE = 0.003
-"""Seconds that somebody works before the loop goes round."""
-_LEAST = 16
-"""Steps in a slice at least: others may have the processor for all of its time."""
+"""Seconds of work before the loop goes round."""
+_MIN_STEPS = 16
+"""Steps in a slice at least: other processes may use up all of its time."""
 
-_PIECE = 256
+_PIECE = 256  # entries removed between two looks at the clock
 
 Work = Callable[[float], None]
-"""Works until a moment by `Turns.now`, and adds itself again if it is not done by then."""
+"""Works until a time of `Scheduler.now`. It adds itself again if it is not done by then."""
 
 
-class Turns:
-    """What a process has to do, a slice each time the loop goes round. For the loop's thread.
+class Scheduler:
+    """Runs the work of one emulated process in time slices. Call it in the loop's thread.
+
+    There are two queues, requests and background work. While both have work, they alternate.
 
     Args:
-        now: the clock by which slices are measured.
+        now: the clock that slices are measured by, in seconds.
     """
 
     def __init__(
@@ -30,74 +32,74 @@ class Turns:
     ) -> None:
         self._loop = loop
         self.now = now
-        # Requests, and what the process does besides: each has every other turn.
         self._queues: tuple[deque[Work], deque[Work]] = deque(), deque()
         self._last = 0
-        self._is_scheduled = self._is_held = False
+        self._is_scheduled = self._is_paused = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether anybody waits for a turn."""
+        """Whether any work waits."""
         return bool(self._queues[0] or self._queues[1])
 
-    def add(self, work: Work, *, besides: bool = False) -> None:
-        """Let something have a turn.
+    def add(self, work: Work, *, background: bool = False) -> None:
+        """Queue work for the next rounds of the loop.
 
         Args:
-            besides: it answers no requests, and must not fall behind however many there are.
+            background: it answers no requests, and must not fall behind however many there are.
         """
-        self._queues[besides].append(work)
+        self._queues[background].append(work)
         self._wake()
 
     def run(
         self, steps: Iterator[object], done: Callable[[], None], until: float | None = None
     ) -> None:
-        """Do something step by step besides requests, from now on.
+        """Go through an iterator in the background, a slice at a time.
 
         Args:
-            done: called when there are no more steps.
-            until: when the first slice ends; by default it begins with a turn.
+            done: called after the last step.
+            until: the end of a first slice, which begins at once. By default the first slice is
+                queued.
         """
 
         def work(until: float) -> None:
             now = self.now
             for number, _ in enumerate(steps, 1):
-                if not number % _LEAST and now() >= until:
-                    self.add(work, besides=True)
+                if not number % _MIN_STEPS and now() >= until:
+                    self.add(work, background=True)
                     return
             done()
 
         if until is None:
-            self.add(work, besides=True)
+            self.add(work, background=True)
         else:
             work(until)
 
-    def hold(self) -> None:
-        """Nobody has a turn for now."""
-        self._is_held = True
+    def pause(self) -> None:
+        """Run nothing for now. The queues stay."""
+        self._is_paused = True
 
-    def release(self) -> None:
-        """Go on."""
-        self._is_held = False
+    def resume(self) -> None:
+        """Continue after `pause`."""
+        self._is_paused = False
         self._wake()
 
     def close(self) -> None:
-        """Nobody has a turn any more."""
+        """Drop all queued work."""
         for queue in self._queues:
             queue.clear()
 
     def _wake(self) -> None:
-        if not self._is_scheduled and not self._is_held and self.is_busy:
+        if not self._is_scheduled and not self._is_paused and self.is_busy:
             self._is_scheduled = True
-            self._loop.call_soon(self._go_round)
+            self._loop.call_soon(self._run_slice)
 
-    def _go_round(self) -> None:
+    def _run_slice(self) -> None:
         self._is_scheduled = False
         now = self.now
         until = now() + SLICE
-        # No more than is there now: what adds itself again is not done.
+        # Only as much work as is queued now: what adds itself again waits for the next slice.
         for _ in range(sum(map(len, self._queues))):
-            if self._is_held or not self.is_busy or now() >= until:
+            if self._is_paused or not self.is_busy or now() >= until:
                 break
             self._last = not self._last if self._queues[not self._last] else self._last
             self._queues[self._last].popleft()(until)
@@ -109,7 +111,7 @@ def discard(
     *held: dict[Any, Any] | list[Any],
     now: Callable[[], float] = monotonic,
 ) -> None:
-    """Empty what is large and nobody uses any more, without holding up anybody."""
+    """Empty large containers in slices, as freeing them at once would block the loop."""
     left = [some for some in held if some]
     until = now() + SLICE
     while left and now() < until:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from cachesim.aio.turns import SLICE, Turns
+from cachesim.aio.scheduler import SLICE, Scheduler
 from cachesim.servers.certificates import Certificate
 
 _READ = 256 * 1024  # bytes at once; more than a record has
@@ -50,7 +50,7 @@ class TlsProtocol(asyncio.Protocol):
     the transport meanwhile, and what the transport does not take is not encrypted.
 
     Args:
-        turns: those of the process that the application belongs to.
+        scheduler: those of the process that the application belongs to.
         server_hostname: whose certificate is wanted; given on the client's side alone.
         failed: called with the reason when there will be no connection.
     """
@@ -59,7 +59,7 @@ class TlsProtocol(asyncio.Protocol):
         self,
         context: ssl.SSLContext,
         application: asyncio.Protocol,
-        turns: Turns,
+        scheduler: Scheduler,
         *,
         server_hostname: str | None = None,
         failed: Callable[[Exception], None] | None = None,
@@ -73,8 +73,8 @@ class TlsProtocol(asyncio.Protocol):
             server_hostname=server_hostname,
         )
         self._application = application
-        self._turns = turns
-        self._now = turns.now
+        self._scheduler = scheduler
+        self._now = scheduler.now
         self._failed = failed
         self._is_open = False
         # Receiving: the application wants nothing for now; it has not got all that has come.
@@ -103,7 +103,7 @@ class TlsProtocol(asyncio.Protocol):
             if not self._is_open:
                 return
         # Others have waited for longer.
-        if self._is_behind or (self._incoming.pending > _RECORD and self._turns.is_busy):
+        if self._is_behind or (self._incoming.pending > _RECORD and self._scheduler.is_busy):
             self._fall_behind()
         else:
             self._receive()
@@ -141,7 +141,7 @@ class TlsProtocol(asyncio.Protocol):
         if not self._is_behind and self._transport is not None:
             self._is_behind = True
             self._transport.pause_reading()
-            self._turns.add(self._catch_up)
+            self._scheduler.add(self._catch_up)
 
     def _catch_up(self, until: float) -> None:
         self._is_behind = False
@@ -164,7 +164,7 @@ class TlsProtocol(asyncio.Protocol):
             return
         if self._incoming.pending or self._tls.pending():
             self._is_behind = True
-            self._turns.add(self._catch_up)
+            self._scheduler.add(self._catch_up)
         else:
             self._transport.resume_reading()
 
@@ -192,7 +192,7 @@ class TlsProtocol(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self._is_held = False
         if self._unsent:
-            self._turns.add(self._send)
+            self._scheduler.add(self._send)
         self._tell()
 
     def _tell(self) -> None:
@@ -251,7 +251,7 @@ class TlsProtocol(asyncio.Protocol):
             return
         if self._unsent or self._is_held or len(data) > _WRITE:
             if not (self._unsent or self._is_held):
-                self._turns.add(self._send)
+                self._scheduler.add(self._send)
             self._unsent.append(memoryview(bytes(data)))
             self._unsent_size += len(data)
             self._tell()
@@ -272,7 +272,7 @@ class TlsProtocol(asyncio.Protocol):
             if self._is_held:
                 return
             if self._now() >= until:
-                self._turns.add(self._send)
+                self._scheduler.add(self._send)
                 return
             data = unsent.popleft()
             if len(data) > _WRITE:

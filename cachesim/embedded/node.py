@@ -5,8 +5,8 @@ import ssl
 from abc import ABC, abstractmethod
 from typing import Generic, Protocol, TypeVar, cast
 
+from cachesim.aio.scheduler import Scheduler
 from cachesim.aio.tls import TlsProtocol
-from cachesim.aio.turns import Turns
 from cachesim.embedded.gate import Gate
 
 
@@ -48,7 +48,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         self._server_tls = server_tls
         self._loop = loop or asyncio.get_running_loop()
         self._gate = Gate()
-        self._turns = Turns(self._loop)
+        self._scheduler = Scheduler(self._loop)
         self._server: ProcessT | None = None
 
     @abstractmethod
@@ -103,7 +103,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     def _accept(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
         if self._server_tls is not None:
-            protocol = TlsProtocol(self._server_tls, protocol, self._turns)
+            protocol = TlsProtocol(self._server_tls, protocol, self._scheduler)
         return self._gate.wrap(protocol)
 
     # --- life ---------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         if self._server is not None:
             return
         self._gate = Gate()
-        self._turns = Turns(self._loop)
+        self._scheduler = Scheduler(self._loop)
         self._server = self._new_server()
         self._begin(self._server)
 
@@ -123,7 +123,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         if server is not None:
             server.stop(orderly=False)
             self._gate.abort()
-            self._turns.close()
+            self._scheduler.close()
 
     def shut_down(self) -> None:
         """An orderly end. Harmless if it is dead."""
@@ -131,21 +131,21 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         if server is not None:
             server.stop(orderly=True)
             self._gate.end()
-            self._turns.release()
+            self._scheduler.resume()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay, new ones hang, nothing is answered."""
         if self._server is not None and not self._server.is_paused:
             self._server.pause()
             self._gate.shut()
-            self._turns.hold()
+            self._scheduler.pause()
 
     def resume(self) -> None:
         """SIGCONT."""
         if self._server is not None and self._server.is_paused:
             self._server.resume()
             self._gate.open()
-            self._turns.release()
+            self._scheduler.resume()
 
     def close(self) -> None:
         """End for good."""

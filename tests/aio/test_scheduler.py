@@ -1,16 +1,16 @@
-"""Turns on a loop: slices, fairness, holding, and what is thrown away little by little."""
+"""The scheduler: slices, fairness, pausing, and large containers emptied in slices."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from cachesim.aio.turns import SLICE, Turns, discard
+from cachesim.aio.scheduler import SLICE, Scheduler, discard
 
 _STEP = SLICE / 10
 
 
 class Loop:
-    """As much of a loop as turns need. Its time goes on with each look at it."""
+    """The part of a loop that a scheduler needs. Its time advances with each look at it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -22,11 +22,11 @@ class Loop:
         return self.now
 
     def call_soon(self, act: Callable[..., object], *arguments: Any) -> None:
-        """Call something when it goes round."""
+        """Queue a call for the next round."""
         self._waiting.append((act, arguments))
 
     def go_round(self) -> float:
-        """Call what waits; gives the seconds that it took."""
+        """Make the queued calls; return the seconds that they took."""
         begun = self.now
         for _ in range(len(self._waiting)):
             act, arguments = self._waiting.popleft()
@@ -35,51 +35,51 @@ class Loop:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no call is queued."""
         return not self._waiting
 
 
-def made() -> tuple[Loop, Turns]:
-    """A loop and turns on it."""
+def made() -> tuple[Loop, Scheduler]:
+    """A loop and a scheduler on it."""
     loop = Loop()
-    return loop, Turns(cast(Any, loop), loop.time)
+    return loop, Scheduler(cast(Any, loop), loop.time)
 
 
-def endless(loop: Loop, turns: Turns, name: str, log: list[str]) -> Callable[[float], None]:
-    """Work that is never done."""
+def endless(loop: Loop, scheduler: Scheduler, name: str, log: list[str]) -> Callable[[float], None]:
+    """Work that never ends."""
 
     def work(until: float) -> None:
         log.append(name)
         while loop.time() < until:
             pass
-        turns.add(work, besides=name == "besides")
+        scheduler.add(work, background=name == "background")
 
     return work
 
 
 def test_no_round_is_long() -> None:
-    """However many wait, the loop goes round after a slice."""
-    loop, turns = made()
+    """The loop goes round after a slice, however much work is queued."""
+    loop, scheduler = made()
     for number in range(20):
-        turns.add(endless(loop, turns, str(number), []))
+        scheduler.add(endless(loop, scheduler, str(number), []))
     assert max(loop.go_round() for _ in range(100)) < 1.5 * SLICE
 
 
-def test_everybody_has_turns() -> None:
-    """In order; and what is done besides has every other one."""
-    loop, turns = made()
+def test_round_robin() -> None:
+    """Requests are served in order; background work has every other slice."""
+    loop, scheduler = made()
     log: list[str] = []
-    for name in ("a", "b", "besides", "c"):
-        turns.add(endless(loop, turns, name, log), besides=name == "besides")
+    for name in ("a", "b", "background", "c"):
+        scheduler.add(endless(loop, scheduler, name, log), background=name == "background")
     for _ in range(12):
         loop.go_round()
-    assert log.count("besides") == 6
-    assert [name for name in log if name != "besides"] == ["a", "b", "c"] * 2
+    assert log.count("background") == 6
+    assert [name for name in log if name != "background"] == ["a", "b", "c"] * 2
 
 
-def test_steps_are_done_in_slices() -> None:
-    """A step at a time, then what follows the last one."""
-    loop, turns = made()
+def test_iterator_in_slices() -> None:
+    """All steps are made in order and in slices, then `done` is called."""
+    loop, scheduler = made()
     log: list[object] = []
 
     def steps() -> Iterator[None]:
@@ -87,7 +87,7 @@ def test_steps_are_done_in_slices() -> None:
             log.append(number)
             yield
 
-    turns.run(steps(), lambda: log.append("done"))
+    scheduler.run(steps(), lambda: log.append("done"))
     rounds = 0
     while not loop.is_idle:
         loop.go_round()
@@ -96,25 +96,25 @@ def test_steps_are_done_in_slices() -> None:
     assert 9 <= rounds <= 15
 
 
-def test_held_and_closed() -> None:
-    """Held turns come later, those of one that is gone never."""
-    loop, turns = made()
+def test_paused_and_closed() -> None:
+    """Paused work runs after `resume`, closed work never."""
+    loop, scheduler = made()
     log: list[str] = []
-    turns.add(lambda _: log.append("a"))
-    turns.hold()
+    scheduler.add(lambda _: log.append("a"))
+    scheduler.pause()
     loop.go_round()
     assert not log
-    turns.release()
+    scheduler.resume()
     loop.go_round()
     assert log == ["a"]
-    turns.add(lambda _: log.append("b"))
-    turns.close()
+    scheduler.add(lambda _: log.append("b"))
+    scheduler.close()
     loop.go_round()
     assert log == ["a"]
 
 
-def test_large_things_are_thrown_away_in_slices() -> None:
-    """A dictionary and a list are empty in the end."""
+def test_discard_in_slices() -> None:
+    """A large dictionary and a large list are emptied over several rounds."""
     loop = Loop()
     large: dict[Any, Any] = dict.fromkeys(range(10_000))
     listed = list(range(10_000))

@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from cachesim.aio.pipe import pipe
+from cachesim.aio.scheduler import Scheduler
 from cachesim.aio.tls import TlsProtocol, server_context
-from cachesim.aio.turns import Turns
 from cachesim.servers.certificates import CertificateAuthority, client_context
 
 _MUCH = 8 << 20  # bytes
@@ -67,9 +67,9 @@ def run(authority: CertificateAuthority, folder: Path, test: Test) -> None:
         pipe(
             loop,
             TlsProtocol(
-                client_context(authority.pem), client, Turns(loop), server_hostname="localhost"
+                client_context(authority.pem), client, Scheduler(loop), server_hostname="localhost"
             ),
-            TlsProtocol(theirs, server, Turns(loop)),
+            TlsProtocol(theirs, server, Scheduler(loop)),
         )
         await until(lambda: client.transport is not None and server.transport is not None)
         await test(client, server)

@@ -52,7 +52,7 @@ class MemcachedNode(EmulatedNode[Server]):
         return Server(
             self.config,
             loop=self._loop,
-            turns=self._turns,
+            scheduler=self._scheduler,
             clock=self._clock,
             wall=self._wall,
             log=self._log.append,

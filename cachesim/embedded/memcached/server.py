@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cachesim.aio.turns import Turns, discard
+from cachesim.aio.scheduler import Scheduler, discard
 from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.items import Items
@@ -23,7 +23,7 @@ class Server:
     """The process of a node.
 
     Args:
-        turns: for whatever takes long.
+        scheduler: for whatever takes long.
         clock: monotonic seconds.
         wall: seconds since the epoch.
 
@@ -38,14 +38,14 @@ class Server:
         config: MemcachedNodeConfig,
         *,
         loop: asyncio.AbstractEventLoop,
-        turns: Turns,
+        scheduler: Scheduler,
         clock: Callable[[], float],
         wall: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
         self.config = config
         self.loop = loop
-        self.turns = turns
+        self.scheduler = scheduler
         self.log = log
         self._clock = clock
         self._born = clock()

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from cachesim.aio.turns import SLICE
+from cachesim.aio.scheduler import SLICE
 from cachesim.protocols.memcached import Request, RequestParser
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Session(asyncio.Protocol):
         """Execute what is left when the loop comes round, and take nothing before that is done."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._server.turns.add(self._take_turn)
+            self._server.scheduler.add(self._take_turn)
 
     def _take_turn(self, until: float) -> None:
         self._is_waiting = False
@@ -110,7 +110,7 @@ class Session(asyncio.Protocol):
             return
         self._is_pumping = True
         self.last_used = server.tick()
-        now = server.turns.now
+        now = server.scheduler.now
         if until is None:
             until = now() + SLICE
         execute, backlog = server.commands.execute, self._backlog

@@ -91,7 +91,7 @@ class RedisNode(EmulatedNode[Server]):
             tls = TlsProtocol(
                 self.config.peer_tls,
                 opening,
-                self._turns,
+                self._scheduler,
                 server_hostname=self.config.peer_hostname,
                 failed=fail,
             )
@@ -113,7 +113,7 @@ class RedisNode(EmulatedNode[Server]):
             self.config,
             handlers(),
             loop=self._loop,
-            turns=self._turns,
+            turns=self._scheduler,
             connect=self._connect,
             clock=self._clock,
             wall=self._wall,

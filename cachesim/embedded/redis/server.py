@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cachesim.aio.turns import Turns, discard
+from cachesim.aio.scheduler import Scheduler, discard
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.settings import Settings
 from cachesim.embedded.redis.admin.stats import AclLog, SlowLog, Stats
@@ -67,7 +67,7 @@ class Server:
         handlers: Mapping[str, Handler],
         *,
         loop: asyncio.AbstractEventLoop,
-        turns: Turns,
+        turns: Scheduler,
         connect: Connect,
         clock: Callable[[], float],
         wall: Callable[[], float],

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from cachesim.aio.turns import Turns
+from cachesim.aio.scheduler import Scheduler
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
@@ -86,7 +86,7 @@ def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
     return Server(
         config,
         loop=loop,
-        turns=Turns(loop),
+        scheduler=Scheduler(loop),
         clock=time.monotonic,
         wall=time.time,
         log=lambda _: None,

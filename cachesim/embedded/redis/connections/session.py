@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from cachesim.aio.turns import SLICE
+from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.redis.connections.blocked import Blocked
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.tracking import Tracked
@@ -120,7 +120,7 @@ class Session(Client, asyncio.Protocol):
         """Run the requests that have arrived, as far as they may run now.
 
         Args:
-            until: when the turn of this client ends, by `Turns.now`.
+            until: when the turn of this client ends, by `Scheduler.now`.
         """
         if self._is_processing:
             return

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from cachesim.aio.turns import Turns
+from cachesim.aio.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.keyspace.keyspace import Keyspace
@@ -25,7 +25,7 @@ class ExpiryCycle:
     def __init__(
         self,
         store: "Keyspace",
-        turns: Turns,
+        turns: Scheduler,
         removed: Callable[[Sequence[bytes]], None],
         defer: Callable[..., bool],
     ) -> None:
@@ -40,7 +40,7 @@ class ExpiryCycle:
         self._remove(self._store.expired(_AT_ONCE))
         if not self.has_backlog and self._store.has_expired:
             self.has_backlog = True
-            self._turns.add(self._take_turn, besides=True)
+            self._turns.add(self._take_turn, background=True)
 
     def expire(self, keys: Iterable[bytes]) -> None:
         """Remove the keys among some that have expired."""
@@ -57,7 +57,7 @@ class ExpiryCycle:
             self._remove(self._store.expired(_AT_ONCE))
             self.has_backlog = self._store.has_expired
         if self.has_backlog:
-            self._turns.add(self._take_turn, besides=True)
+            self._turns.add(self._take_turn, background=True)
 
     def _remove(self, keys: Sequence[bytes]) -> None:
         if keys:

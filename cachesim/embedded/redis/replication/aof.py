@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cachesim.aio.turns import Turns
+from cachesim.aio.scheduler import Scheduler
 from cachesim.protocols.resp import Limits, RequestParser
 
 _PIECE = 64 * 1024
@@ -59,7 +59,7 @@ class AppendOnlyFile:
     """
 
     def __init__(
-        self, path: Path, log: Callable[..., None], clock: Callable[[], float], turns: Turns
+        self, path: Path, log: Callable[..., None], clock: Callable[[], float], turns: Scheduler
     ) -> None:
         self._path = path
         self._log = log

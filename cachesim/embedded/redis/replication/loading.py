@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from cachesim.aio.turns import SLICE, Turns
+from cachesim.aio.scheduler import SLICE, Scheduler
 
 
 class Loader:
@@ -21,7 +21,7 @@ class Loader:
 
     def __init__(
         self,
-        turns: Turns,
+        turns: Scheduler,
         replay: Callable[[list[bytes]], None],
         wall: Callable[[], float],
         changed: Callable[[], None],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cachesim.aio.turns import Turns
+from cachesim.aio.scheduler import Scheduler
 from cachesim.embedded.redis.keyspace.snapshot import Snapshot
 from cachesim.embedded.redis.replication.backlog import Stream
 
@@ -26,7 +26,7 @@ class Snapshots:
         self,
         store: "Keyspace",
         stream: Stream,
-        turns: Turns,
+        turns: Scheduler,
         function_requests: Callable[[], Iterable[bytes]],
         defer: Callable[[Callable[[], None]], bool],
     ) -> None:
