@@ -23,8 +23,8 @@ from statistics import median
 
 from benchmarks.measure import Row, comparison, in_turns, table
 from cachesim.aio.timers import new_event_loop
-from cachesim.embedded.toxiproxy.http import ProxyServer
 from cachesim.embedded.toxiproxy.proxies import Proxies
+from cachesim.embedded.toxiproxy.server import ProxyServer
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.embedded.toxiproxy.servers import binary, free_port, real

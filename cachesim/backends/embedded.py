@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.node import MemcachedNode
     from cachesim.embedded.redis.config import NodeAddress
     from cachesim.embedded.redis.node import RedisNode
-    from cachesim.embedded.toxiproxy.http import ProxyServer
     from cachesim.embedded.toxiproxy.proxies import Connected, Factory
+    from cachesim.embedded.toxiproxy.server import ProxyServer
 
 _OPEN_FILES = 80
 """Open files, mostly sockets, of a topology with a few clients."""
@@ -100,8 +100,8 @@ class EmbeddedBackend:
             server.close()
 
     def _start_links(self) -> None:
-        from cachesim.embedded.toxiproxy.http import ProxyServer
         from cachesim.embedded.toxiproxy.proxies import Proxies, ProxySpec
+        from cachesim.embedded.toxiproxy.server import ProxyServer
 
         for zone in self._topology.zones:
             rng = Random(f"{self._seed} {zone.name}")

@@ -4,11 +4,12 @@ Paths, JSON, statuses and texts are those of Toxiproxy 2.12, down to the errors 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from http import HTTPStatus
 from posixpath import normpath
 from urllib.parse import quote, unquote_to_bytes
 
+from cachesim.aio.http import Request, Response
 from cachesim.embedded.toxiproxy.chain import AppliedToxic, Noop
 from cachesim.embedded.toxiproxy.go_json import (
     Decoder,
@@ -84,46 +85,33 @@ _TOXIC_CHANGE_GO = (
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the API answers."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
 class ProxyApi:
-    """Answers the API's calls."""
+    """Toxiproxy's API, without connections."""
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
 
-    def answer(self, method: str, target: str, user_agent: str, body: bytes) -> Answer:
-        """Answer a call.
-
-        Args:
-            target: the path, as it is in the request.
-        """
-        quoted, mark, query = target.partition("?")
+    def handle(self, request: Request) -> Response:
+        """Carry out a request. Errors become responses, too."""
+        quoted, mark, query = request.target.partition("?")
         path = unquote_to_bytes(quoted).decode("utf-8", "replace")
         if (clean := _clean(path)) != path:
-            return Answer(301, {"Location": quote(clean, safe=_PATH_SAFE) + mark + query})
-        handlers = self._handlers(path.split("/"), body)
+            return Response(301, {"Location": quote(clean, safe=_PATH_SAFE) + mark + query})
+        handlers = self._handlers(path.split("/"), request.body)
         if not handlers:
             return _text(404, "404 page not found")
-        if method not in handlers:
-            return Answer(405, {})
-        if user_agent.startswith("Mozilla/"):
+        if request.method not in handlers:
+            return Response(405, {})
+        if request.headers.get("user-agent", "").startswith("Mozilla/"):
             return _text(403, "User agent not allowed")
         try:
-            return handlers[method]()
+            return handlers[request.method]()
         except ToxiproxyError as error:
             return _refusal(str(error), error.status or 500)
         except JsonError as error:
             return _refusal(f"bad request body: {error}", 400)
 
-    def _handlers(self, path: Sequence[str], body: bytes) -> Mapping[str, Callable[[], Answer]]:
+    def _handlers(self, path: Sequence[str], body: bytes) -> Mapping[str, Callable[[], Response]]:
         """What a path can do, by method."""
         match path:
             case ["", "proxies"]:
@@ -155,20 +143,20 @@ class ProxyApi:
                 }
         return {}
 
-    def _version(self) -> Answer:
+    def _version(self) -> Response:
         text = f'{{"version": "{VERSION}"}}\n'
-        return Answer(200, {"Content-Type": "application/json;charset=utf-8"}, text.encode())
+        return Response(200, {"Content-Type": "application/json;charset=utf-8"}, text.encode())
 
-    def _index(self) -> Answer:
+    def _index(self) -> Response:
         return _json(200, {name: _shown(proxy) for name, proxy in sorted(self._proxies.items())})
 
-    def _create(self, body: bytes) -> Answer:
+    def _create(self, body: bytes) -> Response:
         decoder = Decoder()
         found = decoder.struct(decode(body), _SPEC, "Go value of type toxiproxy.Proxy")
         decoder.check()
         return _json(201, _shown(self._proxies.create(_spec(found))))
 
-    def _populate(self, body: bytes) -> Answer:
+    def _populate(self, body: bytes) -> Response:
         made: Sequence[Proxy] = ()
         failed: dict[str, Encodable] = {}
         status = 201
@@ -183,7 +171,7 @@ class ProxyApi:
             failed = {"error": text, "status": status}
         return _json(status, failed | {"proxies": [_shown(proxy) for proxy in made] or None})
 
-    def _update(self, name: str, body: bytes) -> Answer:
+    def _update(self, name: str, body: bytes) -> Response:
         self._proxies.find(name)
         decoder = Decoder()
         found = decoder.struct(decode(body), _SPEC, "Go value of type toxiproxy.Proxy")
@@ -196,15 +184,15 @@ class ProxyApi:
         )
         return _json(200, _shown(proxy))
 
-    def _delete(self, name: str) -> Answer:
+    def _delete(self, name: str) -> Response:
         self._proxies.delete(name)
-        return Answer(204, {})
+        return Response(204, {})
 
-    def _reset(self) -> Answer:
+    def _reset(self) -> Response:
         self._proxies.reset()
-        return Answer(204, {})
+        return Response(204, {})
 
-    def _add_toxic(self, proxy: str, body: bytes) -> Answer:
+    def _add_toxic(self, proxy: str, body: bytes) -> Response:
         self._proxies.find(proxy)
         value = decode(body)
         decoder = Decoder()
@@ -230,7 +218,7 @@ class ProxyApi:
             200, _shown_toxic(self._proxies.add_toxic(proxy, name, toxic, stream, toxicity))
         )
 
-    def _update_toxic(self, proxy: str, name: str, body: bytes) -> Answer:
+    def _update_toxic(self, proxy: str, name: str, body: bytes) -> Response:
         before = self._find_toxic(proxy, name).toxic
         kinds = {
             "attributes": _attributes(type(before), ""),
@@ -243,9 +231,9 @@ class ProxyApi:
         toxicity = as_float(found["toxicity"]) if "toxicity" in found else None
         return _json(200, _shown_toxic(self._proxies.update_toxic(proxy, name, toxic, toxicity)))
 
-    def _remove_toxic(self, proxy: str, name: str) -> Answer:
+    def _remove_toxic(self, proxy: str, name: str) -> Response:
         self._proxies.remove_toxic(proxy, name)
-        return Answer(204, {})
+        return Response(204, {})
 
     def _find_toxic(self, proxy: str, name: str) -> AppliedToxic:
         toxic = self._proxies.find(proxy).toxic(name)
@@ -335,13 +323,13 @@ def _shown_toxic(applied: AppliedToxic) -> dict[str, Encodable]:
     }
 
 
-def _json(status: int, value: Encodable) -> Answer:
-    return Answer(status, _JSON, encode(value).encode())
+def _json(status: int, value: Encodable) -> Response:
+    return Response(status, _JSON, encode(value).encode())
 
 
-def _text(status: int, text: str) -> Answer:
-    return Answer(status, _TEXT, f"{text}\n".encode())
+def _text(status: int, text: str) -> Response:
+    return Response(status, _TEXT, f"{text}\n".encode())
 
 
-def _refusal(message: str, status: int) -> Answer:
+def _refusal(message: str, status: int) -> Response:
     return _text(HTTPStatus(status), encode({"error": message, "status": status}))

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cachesim.embedded.toxiproxy.http import ProxyServer
+from cachesim.aio.http import Request, Response
+from cachesim.embedded.toxiproxy.server import ProxyServer
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 Call = Callable[..., Any]
@@ -42,6 +43,6 @@ class LocalToxiproxy(ToxiproxyClient):
         return made
 
     def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
-        data = (body or "").encode()
-        answer = self._in_loop(self._server.answer, method, path, "", data)
-        return answer.status, answer.body
+        request = Request(method, path, {}, (body or "").encode())
+        response: Response = self._in_loop(self._server.handle, request)
+        return response.status, response.body

@@ -6,7 +6,7 @@ from random import Random
 from typing import NamedTuple
 from urllib.parse import quote
 
-from cachesim.embedded.toxiproxy.http import BODY_MAX
+from cachesim.embedded.toxiproxy.server import BODY_MAX
 from cachesim.toxiproxy.toxics import (
     Bandwidth,
     Latency,

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from cachesim.aio.loop import LoopThread
 from cachesim.clock import Deadline
-from cachesim.embedded.toxiproxy.http import ProxyServer
 from cachesim.embedded.toxiproxy.proxies import Proxies
+from cachesim.embedded.toxiproxy.server import ProxyServer
 from cachesim.settings import Settings
 
 _PATIENCE = 20.0  # seconds

@@ -14,9 +14,10 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+from cachesim.aio.http import Request
 from cachesim.aio.timers import new_event_loop
-from cachesim.embedded.toxiproxy.http import ProxyServer
 from cachesim.embedded.toxiproxy.proxies import Proxies
+from cachesim.embedded.toxiproxy.server import ProxyServer
 from tests.embedded.toxiproxy.bodies import Call, calls, conversations, hostile
 
 pytestmark = pytest.mark.usefixtures("_small_heap")
@@ -62,7 +63,7 @@ async def _answer_all(seed: int) -> tuple[tuple[float, Call], int, Counter[int]]
             if number == BODIES // 10:
                 before = psutil.Process().memory_info().rss
             began = time.thread_time()
-            answer = server.answer(call.method, call.path, "", call.body)
+            answer = server.handle(Request(call.method, call.path, {}, call.body))
             slowest = max(slowest, (time.thread_time() - began, call))
             statuses[answer.status] += 1
             if answer.body.startswith(b"{") and call.method != "HEAD":
@@ -119,5 +120,5 @@ def test_requests() -> None:
 
 
 def _wipe(server: ProxyServer) -> None:
-    for name in json.loads(server.answer("GET", "/proxies", "", b"").body):
-        server.answer("DELETE", f"/proxies/{quote(name, safe='')}", "", b"")
+    for name in json.loads(server.handle(Request("GET", "/proxies", {}, b"")).body):
+        server.handle(Request("DELETE", f"/proxies/{quote(name, safe='')}", {}, b""))
