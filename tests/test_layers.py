@@ -164,6 +164,14 @@ def test_imports_downwards(module: str) -> None:
     assert not wrong, f"{module} must not import {', '.join(sorted(wrong))}, which are above it"
 
 
+@pytest.mark.parametrize("folder", ["aio", "protocols"])
+def test_imports_the_root_alone(folder: str) -> None:
+    """What is of use to any server knows nothing of ours."""
+    modules = [module for module in sources("cachesim") if folder_of(module) == folder]
+    assert modules
+    assert {folder_of(other) for module in modules for other in imported(module)} <= {folder, ""}
+
+
 @pytest.mark.parametrize("folder", UPWARDS)
 def test_exceptions_are_needed(folder: str) -> None:
     """An exception that nobody needs any more is taken out."""

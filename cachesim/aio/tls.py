@@ -9,35 +9,13 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, cast
 
 from cachesim.aio.scheduler import SLICE, Scheduler
-from cachesim.servers.certificates import Certificate
 
 _READ = 256 * 1024  # bytes at once; more than a record has
 _RECORD = 16 * 1024  # bytes
 _WRITE = 256 * 1024  # bytes that are encrypted at once
-
-
-def server_context(certificate: Certificate, directory: Path) -> ssl.SSLContext:
-    """A context for a server, TLS 1.2 and later.
-
-    Args:
-        directory: where the key is put for a moment, as Python reads keys from files only.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Nobody resumes a session here, and making tickets is a third of a handshake.
-    context.num_tickets = 0
-    file = directory / "certificate.pem"
-    file.touch(mode=0o600)
-    try:
-        file.write_bytes(certificate.key + certificate.chain)
-        context.load_cert_chain(file)
-    finally:
-        file.unlink()
-    return context
 
 
 class TlsProtocol(asyncio.Protocol):

@@ -114,7 +114,7 @@ class EmbeddedBackend:
                     server.proxies.create(spec, keep_port=True)
 
     def _create_nodes(self) -> None:
-        from cachesim.aio.tls import server_context
+        from cachesim.servers.certificates import server_context
 
         ids = random_node_ids(self._topology)
         addresses = {it.name: self._address(it, ids[it.name]) for it in self._topology.redis}

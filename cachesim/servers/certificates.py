@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -45,6 +46,26 @@ def client_context(ca: bytes) -> ssl.SSLContext:
     """Return a context for clients that trust only this CA (PEM), with TLS 1.2 and later."""
     context = ssl.create_default_context(cadata=ca.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def server_context(certificate: Certificate, directory: Path) -> ssl.SSLContext:
+    """Return a context for a server, TLS 1.2 and later.
+
+    Args:
+        directory: holds the key for a moment, as Python reads keys from files only.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # No client resumes a session here, and making tickets is a third of a handshake.
+    context.num_tickets = 0
+    file = directory / "certificate.pem"
+    file.touch(mode=0o600)
+    try:
+        file.write_bytes(certificate.key + certificate.chain)
+        context.load_cert_chain(file)
+    finally:
+        file.unlink()
     return context
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from cachesim.aio.pipe import pipe
 from cachesim.aio.scheduler import Scheduler
-from cachesim.aio.tls import TlsProtocol, server_context
-from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.aio.tls import TlsProtocol
+from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 
 _MUCH = 8 << 20  # bytes
 

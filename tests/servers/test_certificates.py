@@ -7,23 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cachesim.servers.certificates import Certificate, CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 
 
 @pytest.fixture(scope="module")
 def authority() -> CertificateAuthority:
     """A CA for one more host than the loopback interface's."""
     return CertificateAuthority(["cache.example", "10.1.2.3"])
-
-
-def server_context(certificate: Certificate, folder: Path) -> ssl.SSLContext:
-    """A context for a server with that certificate."""
-    chain, key = folder / "cert.pem", folder / "key.pem"
-    chain.write_bytes(certificate.chain)
-    key.write_bytes(certificate.key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain, key)
-    return context
 
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> str | None:

@@ -18,11 +18,10 @@ from pymemcache.exceptions import (
     MemcacheUnknownCommandError,
 )
 
-from cachesim.aio.tls import server_context
 from cachesim.clock import Deadline
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.node import MemcachedNode
-from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 from cachesim.servers.clients import memcached_client
 from cachesim.topology import Endpoint
 

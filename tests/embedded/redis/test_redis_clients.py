@@ -14,13 +14,12 @@ import redis
 import redis.asyncio.cluster
 from redis.cluster import RedisCluster
 
-from cachesim.aio.tls import server_context
 from cachesim.clock import Deadline
 from cachesim.elasticache import FORBIDDEN_COMMANDS
 from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.servers.admin import NodeClients
-from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.topology import Endpoint, production
