@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.node import MemcachedNode
     from cachesim.embedded.redis.config import NodeAddress
     from cachesim.embedded.redis.node import RedisNode
-    from cachesim.embedded.toxiproxy.proxies import Connected, Factory
+    from cachesim.embedded.toxiproxy.proxy import Connected, Factory
     from cachesim.embedded.toxiproxy.server import ProxyServer
 
 _OPEN_FILES = 80
@@ -100,7 +100,8 @@ class EmbeddedBackend:
             server.close()
 
     def _start_links(self) -> None:
-        from cachesim.embedded.toxiproxy.proxies import Proxies, ProxySpec
+        from cachesim.embedded.toxiproxy.proxies import Proxies
+        from cachesim.embedded.toxiproxy.proxy import ProxySpec
         from cachesim.embedded.toxiproxy.server import ProxyServer
 
         for zone in self._topology.zones:
@@ -192,7 +193,7 @@ class EmbeddedBackend:
 
     async def _dial(self, factory: "Factory", address: str) -> "Connected":
         """Connect a link to its upstream: a node in this process, or any address on the network."""
-        from cachesim.embedded.toxiproxy.proxies import dial_network
+        from cachesim.embedded.toxiproxy.proxy import dial_network
 
         if (accept := self._accept.get(address)) is None:
             return await dial_network(self._loop, factory, address)

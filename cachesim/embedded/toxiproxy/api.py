@@ -10,7 +10,7 @@ from posixpath import normpath
 from urllib.parse import quote, unquote_to_bytes
 
 from cachesim.aio.http import Request, Response
-from cachesim.embedded.toxiproxy.chain import AppliedToxic, Noop
+from cachesim.embedded.toxiproxy.chain import AppliedToxic
 from cachesim.embedded.toxiproxy.go_json import (
     Decoder,
     Encodable,
@@ -23,13 +23,9 @@ from cachesim.embedded.toxiproxy.go_json import (
     decode,
     encode,
 )
-from cachesim.embedded.toxiproxy.proxies import (
-    PopulateError,
-    Proxies,
-    Proxy,
-    ProxySpec,
-    parse_stream,
-)
+from cachesim.embedded.toxiproxy.proxies import PopulateError, Proxies, parse_stream
+from cachesim.embedded.toxiproxy.proxy import Proxy, ProxySpec
+from cachesim.embedded.toxiproxy.stages import Noop
 from cachesim.errors import ToxiproxyError
 from cachesim.toxiproxy.toxics import (
     BOTH,

@@ -11,7 +11,8 @@ from functools import partial
 from random import Random
 from typing import cast
 
-from cachesim.embedded.toxiproxy.chain import AppliedToxic, Chain, Ending
+from cachesim.embedded.toxiproxy.chain import AppliedToxic, Chain
+from cachesim.embedded.toxiproxy.stages import Ending
 
 HELD_MAX = 4 * 1024 * 1024
 """Bytes that a stream holds back before it stops reading, much as a network's window does."""

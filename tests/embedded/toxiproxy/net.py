@@ -4,15 +4,28 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
+import pytest
+
+from cachesim.aio.pipe import pipe
 from cachesim.aio.timers import new_event_loop
-from cachesim.embedded.toxiproxy.proxies import Dial, Proxies, Proxy, ProxySpec
+from cachesim.embedded.toxiproxy.proxies import Proxies
+from cachesim.embedded.toxiproxy.proxy import Connected, Dial, Factory, Proxy, ProxySpec
+from cachesim.toxiproxy.toxics import BOTH, Latency, Stream, Toxic
 
 DEADLINE = 20.0  # seconds for anything that is to happen
 SHORTLY = 0.2  # seconds for what is not to happen
+UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
+ENDLESS = 2**28  # bytes: more than the kernel's buffers take
+FOR_EVER = Latency(10**9)
+NOWHERE = "127.0.0.1:1"
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="new connections hang on Linux")
 
 
 class Talk:
@@ -30,11 +43,11 @@ class Talk:
         return await self.reader.readexactly(size)
 
     async def all(self) -> bytes:
-        """Everything until the end."""
+        """Read until the end."""
         return await self.reader.read()
 
     async def is_silent(self) -> bool:
-        """Whether for a while neither data nor an end comes."""
+        """Return whether neither data nor an end comes for a while."""
         try:
             async with asyncio.timeout(SHORTLY):
                 await self.reader.read(1)
@@ -43,7 +56,7 @@ class Talk:
         return False
 
     def end(self) -> None:
-        """Send no more."""
+        """Send the end."""
         self.writer.write_eof()
 
     def close(self) -> None:
@@ -58,7 +71,7 @@ class Talk:
 
 
 class Rig:
-    """A server, and proxies that may lead to it.
+    """A server, and proxies in front of it.
 
     Attributes:
         upstream: the server's address.
@@ -79,7 +92,7 @@ class Rig:
         return self.proxies["p"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a connection."""
+        """Note a new connection."""
         await self.accepted.put(self._note(reader, writer))
 
     async def client(self, proxy: Proxy | None = None) -> Talk:
@@ -88,7 +101,7 @@ class Rig:
         return self._note(*await asyncio.open_connection(host, int(port)))
 
     async def connect(self) -> tuple[Talk, Talk]:
-        """Connect to the proxy; gives both ends."""
+        """Connect to the proxy; return both ends."""
         return await self.client(), await self.accepted.get()
 
     def _note(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Talk:
@@ -98,7 +111,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(dial: Dial | None = None, seed: int = 0) -> AsyncIterator[Rig]:
-    """A rig with a server, and a proxy `p` that leads to it. Checks that nothing remains of it."""
+    """A rig with a server and a proxy `p` in front of it. Checks that nothing remains of it."""
     rig = Rig(dial, seed)
     server = await asyncio.start_server(rig.serve, "127.0.0.1", 0)
     try:
@@ -107,7 +120,7 @@ async def rig(dial: Dial | None = None, seed: int = 0) -> AsyncIterator[Rig]:
         yield rig
     finally:
         rig.proxies.close()
-        # Some connections may only now come to the server, and must not find it closed.
+        # Some connections may reach the server only now, and must not find it closed.
         await asyncio.sleep(0.001)
         await eventually(lambda: len(asyncio.all_tasks()) == 1)
         server.close()
@@ -130,7 +143,95 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(DEADLINE):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def fill(transport: asyncio.WriteTransport) -> int:
+    """Send until nothing more is taken for a while; return the bytes sent."""
+    chunk, sent, last = b"x" * 65536, 0, time.monotonic()
+    while time.monotonic() - last < SHORTLY and sent < ENDLESS:
+        if not transport.get_write_buffer_size():
+            transport.write(chunk)
+            sent, last = sent + len(chunk), time.monotonic()
+        await asyncio.sleep(0)
+    return sent
+
+
+def stall(proxies: Proxies, *names: str, toxic: Toxic = FOR_EVER) -> None:
+    """Stall proxies both ways."""
+    for name in names or ("p",):
+        for stream in BOTH:
+            if proxies[name].toxic(f"stall_{stream}") is None:
+                proxies.add_toxic(name, f"stall_{stream}", toxic, stream)
+
+
+def heal(proxies: Proxies, *names: str) -> None:
+    """End the stall."""
+    for name in names or ("p",):
+        for stream in BOTH:
+            proxies.remove_toxic(name, f"stall_{stream}")
+
+
+async def dial_for_ever(_: Factory, __: str) -> Connected:
+    """Dial an upstream that does not answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class Node:
+    """A node inside the process, which echoes.
+
+    Attributes:
+        refuses: whether it refuses connections.
+        ends: the node's side of each connection.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.refuses = False
+        self.ends: list[NodeEnd] = []
+
+    async def dial(self, factory: Factory, address: str) -> Connected:
+        """Connect to the node, whatever the address."""
+        if self.refuses:
+            raise ConnectionRefusedError(address)
+        protocol = factory()
+        self.ends.append(NodeEnd(self))
+        return pipe(self.loop, protocol, self.ends[-1])[0], protocol
+
+    def heard(self, end: "NodeEnd", data: bytes, /) -> None:
+        """Echo data."""
+        end.transport.write(data)
+
+
+class NodeEnd(asyncio.Protocol):
+    """A node's side of a connection, or that of its client."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, node: Node | None = None) -> None:
+        self.node = node
+        self.data = b""
+        self.lost: list[Exception | None] = []
+        self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Note the data; no call may come within another."""
+        assert not self.busy
+        self.busy = True
+        self.data += data
+        if self.node:
+            self.node.heard(self, data)
+        self.busy = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end."""
+        self.lost.append(exc)

@@ -1,0 +1,334 @@
+"""The stages of a toxic chain: what each type of toxic does to data. No I/O.
+
+Each stage holds data in a queue until it is due. What leaves a stage carries the time at which it
+was due, not the time of the look that found it due: a late timer does not add up over the stages.
+Times are seconds of any monotonic clock.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import ClassVar
+
+from cachesim.toxiproxy.toxics import (
+    Bandwidth,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    Toxic,
+)
+
+_OVERHEAD = 128  # bytes of memory that a piece of data takes beside its content
+_BURST = 256  # pieces that leave a stage in one go: slices of one byte must not block the loop
+_BANDWIDTH_SLICE = 0.1  # seconds of data that bandwidth passes on in one piece, as in Toxiproxy
+
+
+class Ending(Enum):
+    """How a stream ends."""
+
+    EOF = "the source sends no more; the other stream goes on"
+    CLOSE = "the connection is to be closed"
+    RESET = "the connection is to be reset"
+
+
+@dataclass(frozen=True)
+class Noop(Toxic):
+    """Let everything through. An undocumented toxic of Toxiproxy's."""
+
+    type: ClassVar[str] = "noop"
+
+
+class Sink(ABC):
+    """Takes the output of a stage: the next stage, or the end of the chain."""
+
+    @abstractmethod
+    def put(self, at: float, data: bytes | Ending) -> None:
+        """Take what left the stage before, or the source, at a time."""
+
+
+_Item = tuple[float, bytes | Ending, float]  # arrived, data, draw
+
+
+class Stage(Sink):
+    """Lets everything through at once. Base of the stages that do something.
+
+    Args:
+        now: nothing leaves before.
+
+    Attributes:
+        held: bytes of memory that the queue takes, roughly.
+    """
+
+    def __init__(self, toxic: Toxic, now: float, rng: Random) -> None:
+        self.toxic = toxic
+        self.queue: deque[_Item] = deque()
+        self.held = 0
+        self._free = now  # when the last piece left; none overtakes it
+        self._ended = False
+        self._rng = rng
+
+    def put(self, at: float, data: bytes | Ending) -> None:
+        """Queue data."""
+        if self._ended:
+            return
+        self._ended = isinstance(data, Ending)
+        self.queue.append((at, data, self._draw()))
+        self.held += memory_size(data)
+
+    def _draw(self) -> float:
+        """Return a random number that stays with a piece of data."""
+        return 0.0
+
+    def _due(self) -> float:
+        """Return when the first item of the queue leaves. The queue must not be empty."""
+        return max(self._free, self.queue[0][0])
+
+    def _pass_on(self, due: float, sink: Sink) -> None:
+        """Pass on the first item of the queue, or a piece of it."""
+        _, data, _ = self._pop()
+        self._free = due
+        sink.put(due, data)
+
+    def _pop(self) -> _Item:
+        item = self.queue.popleft()
+        self.held -= memory_size(item[1])
+        return item
+
+    @property
+    def deadline(self) -> float:
+        """When to call `advance` again if nothing is put in before; infinite for never."""
+        return self._due() if self.queue else math.inf
+
+    def advance(self, now: float, sink: Sink) -> None:
+        """Pass on what is due."""
+        for _ in range(_BURST):
+            if not self.queue or (due := self._due()) > now:
+                break
+            self._pass_on(due, sink)
+
+    def change(self, toxic: Toxic, now: float) -> None:
+        """Use other attributes from now on, also for what is held."""
+        self.toxic = toxic
+        self._free = max(self._free, now)
+
+    def flush(self, now: float, sink: Sink) -> None:
+        """Pass on everything that is held, as the stage is removed."""
+        for item in self.queue:
+            sink.put(now, item[1])
+        self.queue.clear()
+        self.held = 0
+
+
+class LatencyStage(Stage):
+    """Delays data, and the end too: a connection can't be closed faster than it carries data."""
+
+    toxic: Latency
+
+    def _draw(self) -> float:
+        return self._rng.uniform(-1, 1) if self.toxic.jitter else 0.0
+
+    def _due(self) -> float:
+        at, _, draw = self.queue[0]
+        return max(self._free, at + (self.toxic.latency + self.toxic.jitter * draw) / 1000)
+
+
+class _PiecewiseStage(Stage):
+    """Passes on the first item of the queue in pieces."""
+
+    _sent = 0  # bytes of the first item
+
+    @abstractmethod
+    def _end(self, data: bytes) -> int:
+        """Return where the next piece of the first item ends."""
+
+    def _pass_on(self, due: float, sink: Sink) -> None:
+        _, data, _ = self.queue[0]
+        if isinstance(data, Ending) or ((end := self._end(data)) >= len(data) and not self._sent):
+            super()._pass_on(due, sink)
+            return
+        self._free = due
+        sink.put(due, data[self._sent : end])
+        self._sent = end
+        if end >= len(data):
+            self._pop()
+            self._sent = 0
+
+    def flush(self, now: float, sink: Sink) -> None:
+        if self._sent:
+            _, data, _ = self._pop()
+            if not isinstance(data, Ending):
+                sink.put(now, data[self._sent :])
+            self._sent = 0
+        super().flush(now, sink)
+
+
+class BandwidthStage(_PiecewiseStage):
+    """Passes data on at a rate; nothing at rate 0."""
+
+    toxic: Bandwidth
+
+    def _end(self, data: bytes) -> int:
+        return min(len(data), self._sent + int(self.toxic.rate * 1000 * _BANDWIDTH_SLICE))
+
+    def _due(self) -> float:
+        _, data, _ = self.queue[0]
+        begin = super()._due()
+        if not self.toxic.rate:
+            return math.inf
+        size = 0 if isinstance(data, Ending) else self._end(data) - self._sent
+        return begin + size / (self.toxic.rate * 1000)
+
+
+class SlicerStage(_PiecewiseStage):
+    """Cuts data into slices of random size, with a delay after each."""
+
+    toxic: Slicer
+
+    def __init__(self, toxic: Toxic, now: float, rng: Random) -> None:
+        super().__init__(toxic, now, rng)
+        self._ends: Iterator[int] = iter(())
+
+    def _end(self, data: bytes) -> int:
+        if not self._sent:
+            self._ends = self._cuts(len(data))
+        return next(self._ends)
+
+    def _pass_on(self, due: float, sink: Sink) -> None:
+        super()._pass_on(due, sink)
+        self._free = due + self.toxic.delay / 1e6
+
+    def _cuts(self, size: int) -> Iterator[int]:
+        """Yield where the slices end, given a size in bytes: it is halved until small enough."""
+        average, variation = self.toxic.average_size, self.toxic.size_variation
+        todo = [(0, size)]
+        while todo:
+            start, end = todo.pop()
+            if end - start <= average + variation:
+                yield end
+                continue
+            middle = (start + end) // 2
+            if variation:
+                middle += self._rng.randrange(-variation, variation)
+            todo += (middle, end), (start, middle)
+
+
+class SlowCloseStage(Stage):
+    """Delays the end of the stream alone."""
+
+    toxic: SlowClose
+
+    def _due(self) -> float:
+        at, data, _ = self.queue[0]
+        return max(self._free, at + (self.toxic.delay / 1000 if data is Ending.EOF else 0))
+
+
+class TimeoutStage(Stage):
+    """Drops all data, and closes the connection after a time without any; never at timeout 0."""
+
+    toxic: Timeout
+
+    def __init__(self, toxic: Toxic, now: float, rng: Random) -> None:
+        super().__init__(toxic, now, rng)
+        self._last = now
+        self._closed = False
+
+    def put(self, at: float, data: bytes | Ending) -> None:
+        """Drop data, and queue an ending."""
+        if isinstance(data, Ending):
+            super().put(at, data)
+        else:
+            self._last = max(self._last, at)
+
+    @property
+    def _closes_at(self) -> float:
+        if self._closed or not self.toxic.timeout:
+            return math.inf
+        return self._last + self.toxic.timeout / 1000
+
+    @property
+    def deadline(self) -> float:
+        """When the queued ending is due, or the connection to be closed."""
+        return min(super().deadline, self._closes_at)
+
+    def advance(self, now: float, sink: Sink) -> None:
+        """Close the connection if it is time."""
+        super().advance(now, sink)
+        if self._closes_at <= now:
+            self._close(self._closes_at, sink)
+
+    def change(self, toxic: Toxic, now: float) -> None:
+        """Use another timeout, counted from now on."""
+        super().change(toxic, now)
+        self._last = now
+
+    def flush(self, now: float, sink: Sink) -> None:
+        """Close the connection, as the dropped data is missing in it."""
+        self._close(now, sink)
+
+    def _close(self, at: float, sink: Sink) -> None:
+        if not self._closed:
+            self._closed = True
+            sink.put(at, Ending.CLOSE)
+
+
+class ResetPeerStage(Stage):
+    """Drops all data, and resets the connection a time after the first."""
+
+    toxic: ResetPeer
+
+    def put(self, at: float, data: bytes | Ending) -> None:  # noqa: ARG002
+        """Drop data, and queue the reset when the first comes."""
+        if not self.queue:
+            super().put(at, Ending.RESET)
+
+    def _due(self) -> float:
+        return max(self._free, self.queue[0][0] + self.toxic.timeout / 1000)
+
+
+class LimitDataStage(Stage):
+    """Lets a number of bytes through, then closes the connection."""
+
+    toxic: LimitData
+
+    _passed = 0
+
+    def _pass_on(self, due: float, sink: Sink) -> None:
+        _, data, _ = self._pop()
+        self._free = due
+        if isinstance(data, Ending):
+            sink.put(due, data)
+            return
+        left = max(0, self.toxic.bytes - self._passed)
+        if left:
+            sink.put(due, data[:left])
+        self._passed += len(data[:left])
+        if self._passed >= self.toxic.bytes:
+            sink.put(due, Ending.CLOSE)
+
+
+_STAGES: dict[type[Toxic], type[Stage]] = {
+    Latency: LatencyStage,
+    Bandwidth: BandwidthStage,
+    SlowClose: SlowCloseStage,
+    Timeout: TimeoutStage,
+    ResetPeer: ResetPeerStage,
+    Slicer: SlicerStage,
+    LimitData: LimitDataStage,
+}
+
+
+def stage_class(toxic: Toxic) -> type[Stage]:
+    """Return the class of a toxic's stage."""
+    return _STAGES.get(type(toxic), Stage)
+
+
+def memory_size(data: bytes | Ending) -> int:
+    """Return how many bytes of memory a piece of data takes, roughly."""
+    return _OVERHEAD if isinstance(data, Ending) else _OVERHEAD + len(data)
