@@ -33,12 +33,7 @@ def group(folder: str, modules: str) -> frozenset[str]:
 
 
 NATURAL_CIRCLES = (
-    group(
-        "embedded.memcached",
-        """
-        commands conditional items meta_commands server session slabs stats_report
-        """,
-    ),
+    group("embedded.memcached", "server session"),
     # Redis's own `client -> server`: a client knows its server, which runs the requests of all its
     # clients, changes its role, and has its commands called by scripts.
     group(

@@ -1,7 +1,6 @@
 """The commands of the text protocol."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from cachesim.embedded.memcached import conditional, stats_report
 from cachesim.embedded.memcached.meta_commands import Meta
@@ -17,6 +16,7 @@ from cachesim.embedded.memcached.replies import (
     OK,
     TOO_LARGE,
 )
+from cachesim.embedded.memcached.server import Execute, Server
 from cachesim.protocols.memcached import (
     MAX_KEY,
     signed32,
@@ -24,12 +24,6 @@ from cachesim.protocols.memcached import (
     unsigned32,
     value_size,
 )
-
-if TYPE_CHECKING:
-    from cachesim.embedded.memcached.server import Server
-
-Handler = Callable[[list[bytes], bytes | None], bytes | None]
-"""Executes a request; gives the reply, None to close the connection."""
 
 _STORED = (b"STORED\r\n", b"EXISTS\r\n", NOT_FOUND, b"NOT_STORED\r\n")
 _DELETE_USAGE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
@@ -42,13 +36,13 @@ _LAST_SLAB_CLASS = 63
 class Commands:
     """The commands, for one server."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._items = server.items
         self._counters = server.counters
         self._details = server.details
         meta = Meta(server)
-        self._handlers: dict[bytes, Handler] = {
+        self._handlers: dict[bytes, Execute] = {
             b"get": self._get, b"bget": self._get, b"gets": self._get,
             b"gat": self._gat, b"gats": self._gat,
             b"set": self._store, b"add": self._store, b"replace": self._store,
@@ -355,7 +349,7 @@ class Commands:
         return b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
 
 
-_REPORTS: dict[bytes, Callable[["Server"], stats_report.Lines]] = {
+_REPORTS: dict[bytes, Callable[[Server], stats_report.Lines]] = {
     b"settings": stats_report.settings,
     b"items": stats_report.items,
     b"slabs": stats_report.slabs,

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
+from cachesim.embedded.memcached.counters import Counters
 from cachesim.embedded.memcached.slabs import HEADER, MAX_CHUNK, SlabClass, Slabs
-from cachesim.embedded.memcached.stats_report import Counters
 
 _MAX_DELTA = 60 * 60 * 24 * 30
 """Seconds; longer ones are moments since the epoch."""
@@ -48,7 +48,7 @@ class Item:
     )  # fmt: skip
 
     def __init__(
-        self, key: bytes, data: bytes, flags: int, expires: int, size: int, slab: SlabClass
+        self, key: bytes, data: bytes, flags: int, expires: int, size: int, slab: "SlabClass[Item]"
     ) -> None:
         self.key = key
         self.data = data
@@ -56,7 +56,7 @@ class Item:
         self.expires = expires
         self.size = size
         self.slab = slab
-        self.chunks: tuple[SlabClass, ...] = ()
+        self.chunks: tuple[SlabClass[Item], ...] = ()
         self.cas = self.time = 0
         self.is_fetched = self.is_active = self.is_binary = self.is_stale = self.is_won = False
 
@@ -80,7 +80,7 @@ class Items:
 
     def __init__(
         self,
-        slabs: Slabs,
+        slabs: Slabs[Item],
         counters: Counters,
         max_size: int,
         started: float,
@@ -196,7 +196,7 @@ class Items:
             return None
         return item
 
-    def _take(self, slab: SlabClass) -> bool:
+    def _take(self, slab: SlabClass[Item]) -> bool:
         """Use a chunk of a class; whether there was one."""
         if slab.used < slab.pages * slab.per_page or self.slabs.get_page(slab) or self._evict(slab):
             slab.used += 1
@@ -212,7 +212,7 @@ class Items:
             size = min(rest + HEADER, MAX_CHUNK)
             wanted.append(of(size))
             rest -= size - HEADER
-        taken: list[SlabClass] = []
+        taken: list[SlabClass[Item]] = []
         for slab in wanted:
             # The end of a value may be in a chunk that is too large, if there is no other.
             for candidate in (slab, item.slab) if taken else (slab,):
@@ -226,7 +226,7 @@ class Items:
         item.chunks = tuple(taken)
         return True
 
-    def _evict(self, slab: SlabClass) -> bool:
+    def _evict(self, slab: SlabClass[Item]) -> bool:
         """Remove the least recently used item of a class; whether there was one."""
         items = slab.items
         used, spared = slab.used, 0

@@ -1,133 +1,38 @@
 """The commands of the meta protocol."""
 
 import base64
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cachesim.embedded.memcached import conditional
 from cachesim.embedded.memcached.items import Item
-from cachesim.embedded.memcached.replies import BAD_CHUNK, BAD_FORMAT, ERROR, NON_NUMERIC, TOO_LARGE
-from cachesim.protocols.memcached import MAX_KEY, signed32, unsigned, unsigned32
-
-if TYPE_CHECKING:
-    from cachesim.embedded.memcached.server import Server
+from cachesim.embedded.memcached.meta_flags import Flags, decode_key
+from cachesim.embedded.memcached.replies import (
+    BAD_CHUNK,
+    BAD_FORMAT,
+    ERROR,
+    NO_MEMORY,
+    NON_NUMERIC,
+    TOO_LARGE,
+)
+from cachesim.embedded.memcached.server import Server
+from cachesim.protocols.memcached import MAX_KEY, signed32
 
 _MOST_WORDS = 19
 _MAX_OPAQUE = 32
 _OPAQUE_TOO_LONG = b"CLIENT_ERROR opaque token too long\r\n"
 _TOO_MANY_FLAGS = b"CLIENT_ERROR options flags too long\r\n"
 _BAD_FLAGS = b"CLIENT_ERROR invalid or duplicate flag\r\n"
-_BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
-_NO_MEMORY = b"SERVER_ERROR out of memory storing object\r\n"
 _STORES: Final = (b"HD", b"EX", b"NF", b"NS")
 _MODES: Final = {
     b"": b"set", b"S": b"set", b"E": b"add", b"A": b"append", b"P": b"prepend", b"R": b"replace",
 }  # fmt: skip
 _UP: Final = {b"": True, b"I": True, b"+": True, b"D": False, b"-": False}
 
-_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
-
-
-def decoded(text: bytes) -> bytes | None:
-    """A key that was sent in base64, as Memcached takes it; None if it takes it not at all."""
-    digits = bytes(digit for digit in text if digit in _BASE64)
-    if not digits or len(digits) % 4:
-        return None
-    end = digits.find(b"=")
-    if end < 0:
-        return base64.b64decode(digits)
-    # Nothing counts after the four digits with the first padding.
-    digits = digits[: end // 4 * 4 + 4]
-    padding = digits[-4:].count(b"=")
-    if padding > 2:
-        return None
-    return base64.b64decode(digits.replace(b"=", b"A"))[:-padding]
-
 
 class _Wrong(Exception):
     """A line that can't be executed; the reply is its argument."""
 
 
-class _Flags:
-    """What the flags of a line say, wherever they stand.
-
-    Attributes:
-        names: their first characters.
-        error: the reply, if one of them was wrong.
-    """
-
-    __slots__ = (
-        "binary", "cas", "create_until", "delta", "error", "expires", "flags", "initial", "key",
-        "mode", "names", "recache_before",
-    )  # fmt: skip
-
-    def __init__(
-        self, key: bytes, words: list[bytes], start: int, moment: Callable[[int], int]
-    ) -> None:
-        self.key = key
-        self.binary = False
-        self.cas = self.expires = self.create_until = self.recache_before = 0
-        self.flags = self.initial = 0
-        self.delta = 1
-        self.mode = b""
-        self.error: bytes | None = None
-        self.names = seen = set[int]()
-        is_wrong = False
-        text = BAD_FORMAT
-        for word in words[start:]:
-            name = word[0]
-            if name >= 127 or name in seen:
-                self.error = b"CLIENT_ERROR duplicate flag\r\n"
-                return
-            seen.add(name)
-            if name in _PLAIN:
-                continue
-            rest = word[1:]
-            number: int | None = 0
-            wrong = _BAD_TOKEN
-            if name in b"TNR":
-                number = signed32(rest)
-                if number is not None:
-                    at = moment(number)
-                    if name == 0x54:
-                        self.expires = at
-                    elif name == 0x4E:
-                        self.create_until = at
-                    else:
-                        self.recache_before = at
-            elif name == 0x62:  # b
-                key_bytes = decoded(key)
-                number, wrong = None, b"CLIENT_ERROR error decoding key\r\n"
-                if key_bytes is not None:
-                    self.key, number = key_bytes, 0
-                self.binary = True
-            elif name == 0x46:  # F
-                number, wrong = unsigned32(rest), text
-                self.flags = number or 0
-            elif name == 0x43:  # C
-                number = unsigned(rest)
-                self.cas = number or 0
-            elif name == 0x4D:  # M
-                if len(rest) != 1:
-                    number, wrong = None, b"CLIENT_ERROR incorrect length for M token\r\n"
-                else:
-                    self.mode = rest
-            elif name == 0x4A:  # J
-                number, wrong = unsigned(rest), b"CLIENT_ERROR invalid numeric initial value\r\n"
-                self.initial = number or 0
-            elif name == 0x44:  # D
-                number, wrong = unsigned(rest), b"CLIENT_ERROR invalid numeric delta value\r\n"
-                self.delta = number or 0
-            else:
-                self.error = b"CLIENT_ERROR invalid flag\r\n"
-                return
-            if number is None:
-                is_wrong, text = True, wrong
-        if is_wrong:
-            self.error = text
-
-
-_PLAIN = frozenset(b"lOPLkstcfvhuqI")
 _VALUE, _QUIET, _CREATES, _EXPIRES, _NO_UPDATE, _STALE, _HAS_CAS = b"vqNTuIC"
 _NEED_OLD_STATE = frozenset(b"NTRlh")
 """With these `mg` notes only at its end that an item was read."""
@@ -136,7 +41,7 @@ _NEED_OLD_STATE = frozenset(b"NTRlh")
 class Meta:
     """The commands, for one server."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._items = server.items
         self._counters = server.counters
@@ -150,7 +55,7 @@ class Meta:
         if len(words) > _MOST_WORDS:
             return b"CLIENT_ERROR options flags are too long\r\n"
         items, counters = self._items, self._counters
-        flags = _Flags(words[1], words, 2, items.moment)
+        flags = Flags(words[1], words, 2, items.moment)
         if flags.error is not None:
             return flags.error
         names = flags.names
@@ -216,7 +121,7 @@ class Meta:
         line = b" ".join(out)
         return b"%b\r\n%b" % (line, item.data) if _VALUE in names else line + b"\r\n"
 
-    def _miss(self, words: list[bytes], flags: _Flags) -> bytes:
+    def _miss(self, words: list[bytes], flags: Flags) -> bytes:
         try:
             echo = _echo(words, flags)
         except _Wrong as wrong:
@@ -235,7 +140,7 @@ class Meta:
         if size is None or not 0 <= size <= 2**31 - 3:
             return BAD_FORMAT
         items = self._items
-        flags = _Flags(words[1], words, 3, items.moment)
+        flags = Flags(words[1], words, 3, items.moment)
         if flags.error is not None:
             return flags.error
         opaque_error = any(word[0] == 0x4F and len(word) > _MAX_OPAQUE for word in words[3:])
@@ -273,7 +178,7 @@ class Meta:
                 out.append(b"c%d" % (item.cas if result == conditional.STORED else 0))
         return b" ".join(out) + b"\r\n"
 
-    def _not_made(self, flags: _Flags, size: int) -> bytes:
+    def _not_made(self, flags: Flags, size: int) -> bytes:
         items = self._items
         old = items.find(flags.key)
         if old is not None:
@@ -282,7 +187,7 @@ class Meta:
             self._counters.store_too_large += 1
             return TOO_LARGE
         self._counters.store_no_memory += 1
-        return _NO_MEMORY
+        return NO_MEMORY
 
     def delete(self, words: list[bytes], _value: bytes | None) -> bytes:
         """`md`."""
@@ -368,7 +273,7 @@ class Meta:
         line = b" ".join(out)
         return b"%b\r\n%b\r\n" % (line, digits) if _VALUE in names else line + b"\r\n"
 
-    def _parsed(self, words: list[bytes]) -> "_Flags | bytes":
+    def _parsed(self, words: list[bytes]) -> Flags | bytes:
         """The flags of `md` and `ma`, or the reply if they are wrong."""
         if len(words) < 2:
             return ERROR
@@ -376,7 +281,7 @@ class Meta:
             return BAD_FORMAT
         if len(words) > _MOST_WORDS:
             return _TOO_MANY_FLAGS
-        flags = _Flags(words[1], words, 2, self._items.moment)
+        flags = Flags(words[1], words, 2, self._items.moment)
         return flags if flags.error is None else _BAD_FLAGS
 
     def _ttl(self, item: Item) -> bytes:
@@ -390,7 +295,7 @@ class Meta:
             return BAD_FORMAT
         key: bytes | None = words[1]
         if len(words) > 2 and words[2] == b"b":
-            key = decoded(words[1])
+            key = decode_key(words[1])
             if key is None:
                 return BAD_FORMAT
         items = self._items
@@ -417,7 +322,7 @@ def _key(key: bytes, binary: bool) -> bytes:
     return b"k%b b" % base64.b64encode(key) if binary else b"k" + key
 
 
-def _echo(words: list[bytes], flags: _Flags) -> bytes:
+def _echo(words: list[bytes], flags: Flags) -> bytes:
     """What a reply repeats of a line: its opaque word and its key."""
     out = b""
     for word in words[2:]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from cachesim.clock import Clock, SystemClock
+from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
@@ -51,6 +52,7 @@ class MemcachedNode(EmulatedNode[Server]):
     def _new_server(self) -> Server:
         return Server(
             self.config,
+            lambda server: Commands(server).execute,
             loop=self._loop,
             scheduler=self._scheduler,
             clock=self._clock,

@@ -6,17 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cachesim.aio.scheduler import Scheduler, discard
-from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
-from cachesim.embedded.memcached.items import Items
+from cachesim.embedded.memcached.counters import Counters, Details
+from cachesim.embedded.memcached.items import Item, Items
 from cachesim.embedded.memcached.slabs import Slabs
-from cachesim.embedded.memcached.stats_report import Counters, Details
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.session import Session
 
 _OWN_FILES = 25
-"""Of the connections that are configured, how many files the process has for itself."""
+"""The configured connections that are for the process's own files."""
+
+Execute = Callable[[list[bytes], bytes | None], bytes | None]
+"""Executes a request, given its words and its value. Returns the reply, None to close."""
 
 
 class Server:
@@ -36,6 +38,7 @@ class Server:
     def __init__(
         self,
         config: MemcachedNodeConfig,
+        executor: Callable[["Server"], Execute],
         *,
         loop: asyncio.AbstractEventLoop,
         scheduler: Scheduler,
@@ -58,13 +61,13 @@ class Server:
         self.counters.connections = 1  # the listener
         self.details = Details()
         self.items = Items(
-            Slabs(config.max_memory),
+            Slabs[Item](config.max_memory),
             self.counters,
             config.max_item_size,
             wall(),
             partial(discard, loop),
         )
-        self.commands = Commands(self)
+        self.execute = executor(self)
 
     def tick(self) -> int:
         """Let what follows see the present time; gives it."""

@@ -113,7 +113,7 @@ class Session(asyncio.Protocol):
         now = server.scheduler.now
         if until is None:
             until = now() + SLICE
-        execute, backlog = server.commands.execute, self._backlog
+        execute, backlog = server.execute, self._backlog
         out: list[bytes] = []
         size = 0
         try:

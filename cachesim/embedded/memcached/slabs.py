@@ -6,10 +6,7 @@ would.
 
 from bisect import bisect_left
 from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cachesim.embedded.memcached.items import Item
+from typing import Generic, TypeVar
 
 PAGE = 1024 * 1024
 """Bytes."""
@@ -21,8 +18,10 @@ _SMALLEST = HEADER + 48
 _FACTOR = 1.25
 _SPARE_PAGES = 2
 
+ItemT = TypeVar("ItemT")
 
-class SlabClass:
+
+class SlabClass(Generic[ItemT]):
     """Chunks of one size.
 
     Attributes:
@@ -45,7 +44,7 @@ class SlabClass:
         self.size = size
         self.per_page = PAGE // size
         self.pages = self.used = self.requested = 0
-        self.items: OrderedDict[bytes, Item] = OrderedDict()
+        self.items: OrderedDict[bytes, ItemT] = OrderedDict()
         self.reset()
 
     def reset(self) -> None:
@@ -62,7 +61,7 @@ class SlabClass:
         return self.pages * self.per_page - self.used
 
 
-class Slabs:
+class Slabs(Generic[ItemT]):
     """All classes, and the pages that they have.
 
     Args:
@@ -83,13 +82,15 @@ class Slabs:
             sizes.append(size)
             size = int(size * _FACTOR)
         self._sizes = [*sizes, MAX_CHUNK]
-        self.classes = [SlabClass(number, size) for number, size in enumerate(self._sizes, 1)]
+        self.classes = [
+            SlabClass[ItemT](number, size) for number, size in enumerate(self._sizes, 1)
+        ]
 
-    def of(self, size: int) -> SlabClass:
+    def of(self, size: int) -> SlabClass[ItemT]:
         """The class for something of a size in bytes; the last one for what is too large."""
         return self.classes[min(bisect_left(self._sizes, size), len(self.classes) - 1)]
 
-    def get_page(self, slab: SlabClass) -> bool:
+    def get_page(self, slab: SlabClass[ItemT]) -> bool:
         """Give a class one more page; whether there was one."""
         if self.allocated + PAGE > self.limit and slab.pages:
             for other in self.classes:

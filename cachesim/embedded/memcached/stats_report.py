@@ -3,77 +3,13 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cachesim.embedded.memcached.items import Items
-    from cachesim.embedded.memcached.server import Server
-    from cachesim.embedded.memcached.slabs import SlabClass
+from cachesim.embedded.memcached.items import Item, Items
+from cachesim.embedded.memcached.server import Server
+from cachesim.embedded.memcached.slabs import SlabClass
 
 _MAX_DUMP = 2 * 1024 * 1024  # bytes
 Lines = Iterable[tuple[str, object]]
-
-
-class Counters:
-    """What `stats reset` sets to 0, but for what the classes of slabs count."""
-
-    __slots__ = (
-        "bytes_read", "bytes_written", "cas_misses", "cmd_flush", "cmd_meta", "cmd_touch",
-        "connections", "decr_misses", "delete_misses", "get_expired", "get_flushed", "get_misses",
-        "incr_misses", "rejected_connections", "store_no_memory", "store_too_large", "total_items",
-        "touch_misses",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin to count anew."""
-        self.connections = self.rejected_connections = self.total_items = 0
-        self.bytes_read = self.bytes_written = 0
-        self.cmd_flush = self.cmd_touch = self.cmd_meta = 0
-        self.get_misses = self.get_expired = self.get_flushed = self.touch_misses = 0
-        self.delete_misses = self.incr_misses = self.decr_misses = self.cas_misses = 0
-        self.store_too_large = self.store_no_memory = 0
-
-
-class Details:
-    """`stats detail`: counts by what keys begin with, up to a colon.
-
-    Attributes:
-        is_on: whether it counts.
-    """
-
-    _MOST = 10_000
-
-    def __init__(self) -> None:
-        self.is_on = False
-        self._counts: dict[bytes, list[int]] = {}
-
-    def clear(self) -> None:
-        """Forget what was counted."""
-        self._counts.clear()
-
-    def count(self, key: bytes, *kinds: int) -> None:
-        """Count something that was done with a key: 0 read, 1 found, 2 stored, 3 deleted."""
-        prefix, colon, _ = key.partition(b":")
-        if not colon:
-            return
-        counts = self._counts.get(prefix)
-        if counts is None:
-            if len(self._counts) >= self._MOST:
-                return
-            counts = self._counts[prefix] = [0, 0, 0, 0]
-        for kind in kinds:
-            counts[kind] += 1
-
-    def dump(self) -> bytes:
-        """The counts as a reply."""
-        lines = [
-            b"PREFIX %b get %d hit %d set %d del %d\r\n" % (prefix, get, hit, set_, deleted)
-            for prefix, (get, hit, set_, deleted) in self._counts.items()
-        ]
-        return b"".join([*lines, b"END\r\n"])
 
 
 def encode(lines: Lines) -> bytes:
@@ -81,7 +17,7 @@ def encode(lines: Lines) -> bytes:
     return "".join([*(f"STAT {name} {value}\r\n" for name, value in lines), "END\r\n"]).encode()
 
 
-def general(server: "Server") -> Lines:
+def general(server: Server) -> Lines:
     """`stats`. What only a real process has is 0."""
     items, counters = server.items, server.counters
     classes = items.slabs.classes
@@ -173,7 +109,7 @@ def general(server: "Server") -> Lines:
     yield from _zeros("moves_within_lru direct_reclaims lru_bumps_dropped")
 
 
-def settings(server: "Server") -> Lines:
+def settings(server: Server) -> Lines:
     """`stats settings`: the defaults, but for what a node is configured with."""
     config, tls = server.config, server.config.server_tls is not None
     yield "maxbytes", server.items.slabs.limit
@@ -218,7 +154,7 @@ def settings(server: "Server") -> Lines:
     )
 
 
-def items(server: "Server") -> Lines:
+def items(server: Server) -> Lines:
     """`stats items`. There is one list for each class; its items count as cold ones."""
     now = server.items.now
     for slab in server.items.slabs.classes:
@@ -242,7 +178,7 @@ def items(server: "Server") -> Lines:
             yield f"items:{slab.id}:{name}", value
 
 
-def slabs(server: "Server") -> Lines:
+def slabs(server: Server) -> Lines:
     """`stats slabs`."""
     active = [slab for slab in server.items.slabs.classes if slab.pages]
     for slab in active:
@@ -260,7 +196,7 @@ def slabs(server: "Server") -> Lines:
     yield "total_malloced", server.items.slabs.allocated
 
 
-def sizes(server: "Server") -> Lines:
+def sizes(server: Server) -> Lines:
     """`stats sizes`: how many items there are of each size, in steps of 32 bytes."""
     if server.sizes_from is None:
         return [("sizes_status", "disabled")]
@@ -272,7 +208,7 @@ def sizes(server: "Server") -> Lines:
     return [(str(step), counts[step]) for step in sorted(counts)]
 
 
-def dump(items: "Items", slab: "SlabClass", limit: int) -> bytes:
+def dump(items: Items, slab: SlabClass[Item], limit: int) -> bytes:
     """`stats cachedump`: the keys of a class, the latest first.
 
     Args:
@@ -295,7 +231,7 @@ def dump(items: "Items", slab: "SlabClass", limit: int) -> bytes:
     return b"".join(out)
 
 
-def connections(server: "Server") -> Lines:
+def connections(server: Server) -> Lines:
     """`stats conns`."""
     now = server.items.now
     here = f"tcp:127.0.0.1:{server.config.port}"

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 from cachesim.aio.scheduler import Scheduler
+from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
@@ -85,6 +86,7 @@ def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
     loop = cast(Any, GoRound())
     return Server(
         config,
+        lambda server: Commands(server).execute,
         loop=loop,
         scheduler=Scheduler(loop),
         clock=time.monotonic,

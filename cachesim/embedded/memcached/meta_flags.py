@@ -1,0 +1,106 @@
+"""The flags of a line of the meta protocol."""
+
+import base64
+from collections.abc import Callable
+
+from cachesim.embedded.memcached.replies import BAD_FORMAT
+from cachesim.protocols.memcached import signed32, unsigned, unsigned32
+
+_BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
+_PLAIN = frozenset(b"lOPLkstcfvhuqI")
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+
+
+def decode_key(text: bytes) -> bytes | None:
+    """A key that was sent in base64, as Memcached takes it; None if it takes it not at all."""
+    digits = bytes(digit for digit in text if digit in _BASE64)
+    if not digits or len(digits) % 4:
+        return None
+    end = digits.find(b"=")
+    if end < 0:
+        return base64.b64decode(digits)
+    # Nothing counts after the four digits with the first padding.
+    digits = digits[: end // 4 * 4 + 4]
+    padding = digits[-4:].count(b"=")
+    if padding > 2:
+        return None
+    return base64.b64decode(digits.replace(b"=", b"A"))[:-padding]
+
+
+class Flags:
+    """What the flags of a line say, wherever they stand.
+
+    Attributes:
+        names: their first characters.
+        error: the reply, if one of them was wrong.
+    """
+
+    __slots__ = (
+        "binary", "cas", "create_until", "delta", "error", "expires", "flags", "initial", "key",
+        "mode", "names", "recache_before",
+    )  # fmt: skip
+
+    def __init__(
+        self, key: bytes, words: list[bytes], start: int, moment: Callable[[int], int]
+    ) -> None:
+        self.key = key
+        self.binary = False
+        self.cas = self.expires = self.create_until = self.recache_before = 0
+        self.flags = self.initial = 0
+        self.delta = 1
+        self.mode = b""
+        self.error: bytes | None = None
+        self.names = seen = set[int]()
+        is_wrong = False
+        text = BAD_FORMAT
+        for word in words[start:]:
+            name = word[0]
+            if name >= 127 or name in seen:
+                self.error = b"CLIENT_ERROR duplicate flag\r\n"
+                return
+            seen.add(name)
+            if name in _PLAIN:
+                continue
+            rest = word[1:]
+            number: int | None = 0
+            wrong = _BAD_TOKEN
+            if name in b"TNR":
+                number = signed32(rest)
+                if number is not None:
+                    at = moment(number)
+                    if name == 0x54:
+                        self.expires = at
+                    elif name == 0x4E:
+                        self.create_until = at
+                    else:
+                        self.recache_before = at
+            elif name == 0x62:  # b
+                key_bytes = decode_key(key)
+                number, wrong = None, b"CLIENT_ERROR error decoding key\r\n"
+                if key_bytes is not None:
+                    self.key, number = key_bytes, 0
+                self.binary = True
+            elif name == 0x46:  # F
+                number, wrong = unsigned32(rest), text
+                self.flags = number or 0
+            elif name == 0x43:  # C
+                number = unsigned(rest)
+                self.cas = number or 0
+            elif name == 0x4D:  # M
+                if len(rest) != 1:
+                    number, wrong = None, b"CLIENT_ERROR incorrect length for M token\r\n"
+                else:
+                    self.mode = rest
+            elif name == 0x4A:  # J
+                number, wrong = unsigned(rest), b"CLIENT_ERROR invalid numeric initial value\r\n"
+                self.initial = number or 0
+            elif name == 0x44:  # D
+                number, wrong = unsigned(rest), b"CLIENT_ERROR invalid numeric delta value\r\n"
+                self.delta = number or 0
+            else:
+                self.error = b"CLIENT_ERROR invalid flag\r\n"
+                return
+            if number is None:
+                is_wrong, text = True, wrong
+        if is_wrong:
+            self.error = text
