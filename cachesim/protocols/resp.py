@@ -1,325 +1,19 @@
-"""RESP2 and RESP3, the protocol of Redis and Valkey, as a server speaks it.
+"""RESP2 and RESP3, the protocol of Redis and Valkey: the types of replies, and their encoding.
 
-Limits and texts of errors are those of Redis 7.0.15, unless a limit would let a client fill the
-memory: see `Limits`.
+`resp_parser` reads requests.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, Final, cast
-
-CRLF = b"\r\n"
-
-# --- requests -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a request may have at most.
-
-    Attributes:
-        inline: bytes of an inline request, and of the line of a count.
-        arguments: of one request.
-        bulk: bytes of one argument. Redis takes 512 MB.
-        query: bytes of one request.
-    """
-
-    inline: int = 64 * 1024
-    arguments: int = 1024 * 1024
-    bulk: int = 64 * 1024 * 1024
-    query: int = 256 * 1024 * 1024
-
-
-UNAUTHENTICATED: Final = Limits(arguments=10, bulk=16384)
-"""What Redis takes from a client that has not authenticated yet."""
-_QUICK_SIZE = 64 * 1024
-"""Bytes: how much is split at once. Larger input has large arguments, which gain nothing."""
-
-
-class _Sizes(dict[bytes, int]):
-    """The numbers of `$5`; -1 for whatever else stands there."""
-
-    def __missing__(self, line: bytes) -> int:
-        digits = line[1:]
-        if line[:1] != b"$" or not digits.isdigit() or len(digits) > 9:
-            return -1
-        return int(digits) if digits[:1] != b"0" or digits == b"0" else -1
-
-
-_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
-_EMPTY_REQUESTS = re.compile(rb"(?:\*0\r\n)*")
-_SIZES = _Sizes({b"$%d" % size: size for size in range(256)})
-_COUNTS = {b"*%d" % count: count for count in range(1, 64)}
-
-
-class RequestParser:
-    """Takes bytes as they come, gives requests: lists of arguments.
-
-    Attributes:
-        error: the protocol error that ended the stream, without `ERR`; nothing follows it.
-        limits: may be changed between requests.
-    """
-
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
-        self.error: str | None = None
-        self._buffer = b""
-        self._at = 0
-        self._fed = 0
-        # The request under way: at which of all bytes it has begun, its arguments so far, how many
-        # are missing, and the next one's size, -1 if its line has not come yet.
-        self._begun = 0
-        self._arguments: list[bytes] = []
-        self._missing = 0
-        self._size = -1
-        self._held = 0
-        # The argument under way does not fit the buffer: its beginning, and how many bytes are to
-        # come. What grows there is not copied again.
-        self._partial = BytesIO()
-        self._awaited = 0
-        # A request that such an argument has completed.
-        self._whole: list[list[bytes]] = []
-        self._whole_size = 0
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were fed and not given out as requests yet."""
-        if self._missing:
-            return self._fed - self._begun
-        return self._whole_size + len(self._buffer) - self._at
-
-    def feed(self, data: bytes) -> None:
-        """Take what has arrived."""
-        self._fed += len(data)
-        if self._awaited:
-            left = self._size - self._partial.tell()
-            self._partial.write(data if left >= len(data) else memoryview(data)[:left])
-            if self._awaited > len(data):
-                self._awaited -= len(data)
-                return
-            self._buffer = data[self._awaited :]
-            self._end_partial()
-        elif self._at < len(self._buffer):
-            self._buffer = self._buffer[self._at :] + data
-        else:
-            self._buffer = data
-        self._at = 0
-
-    def _end_partial(self) -> None:
-        self._arguments.append(self._partial.getvalue())
-        self._partial = BytesIO()
-        self._awaited, self._size = 0, -1
-        self._missing -= 1
-        if not self._missing:
-            self._whole_size = self._fed - self._begun - len(self._buffer)
-            self._whole.append(self._arguments)
-            self._arguments, self._held = [], 0
-
-    def take(self, most: int = 1 << 30) -> list[list[bytes]]:
-        """The requests that are complete.
-
-        Args:
-            most: how many to give; the rest is kept for the next time.
-        """
-        if self.error is not None or self._awaited:
-            return []
-        found, self._whole, self._whole_size = self._whole, [], 0
-        rest = len(self._buffer) - self._at
-        if not self._missing and most > 1 and rest <= _QUICK_SIZE <= self.limits.bulk:
-            self._take_quickly(found, most)
-        while len(found) < most and self._at < len(self._buffer):
-            if not (self._continue(found) if self._missing else self._begin(found)):
-                break
-        if self.error is not None or self._at == len(self._buffer):
-            self._buffer, self._at = b"", 0
-        return found
-
-    def _take_quickly(self, found: list[list[bytes]], most: int) -> None:
-        """Split all at line ends. It works for requests without a line end in an argument."""
-        rest = self._buffer[self._at :] if self._at else self._buffer
-        lines = rest.split(CRLF)
-        last = len(lines) - 1  # what is after the last line end
-        count_of, size_of = _COUNTS.get, _SIZES.__getitem__
-        limit = self.limits.arguments
-        at = 0
-        while at < last and len(found) < most:
-            count = count_of(lines[at])
-            if count is None or count > limit:
-                break
-            end = at + 1 + 2 * count
-            if end > last:
-                break
-            arguments = lines[at + 2 : end : 2]
-            if list(map(len, arguments)) != list(map(size_of, lines[at + 1 : end : 2])):
-                break
-            found.append(arguments)
-            at = end
-        if at:
-            self._at = len(self._buffer) - len(CRLF.join(lines[at:]))
-
-    def _awaits_line(self, what: str) -> bool:
-        """A line has not come yet; that it may still come."""
-        if len(self._buffer) - self._at > self.limits.inline:
-            self._fail(f"too big {what} count string")
-        return False
-
-    def _begin(self, found: list[list[bytes]]) -> bool:
-        """Begin the next request; whether there is more to do."""
-        if self._buffer[self._at] != 0x2A:  # *
-            return self._inline(found)
-        end = self._buffer.find(b"\r", self._at)
-        if end < 0 or end + 1 >= len(self._buffer):
-            return self._awaits_line("mbulk")
-        count = _integer(self._buffer[self._at + 1 : end])
-        if count is None or count > 1024 * 1024:
-            return self._fail("invalid multibulk length")
-        if count > self.limits.arguments:
-            return self._fail("unauthenticated multibulk length")
-        self._begun = self._fed - len(self._buffer) + self._at
-        self._at = end + 2  # Redis does not look at the second byte either
-        self._missing = max(0, count)
-        if not self._missing:
-            self._at = cast(re.Match[bytes], _EMPTY_REQUESTS.match(self._buffer, self._at)).end()
-        return True
-
-    def _continue(self, found: list[list[bytes]]) -> bool:
-        """Read arguments of the request under way; whether there is more to do."""
-        buffer, at, size = self._buffer, self._at, self._size
-        find, length, arguments = buffer.find, len(buffer), self._arguments
-        while self._missing:
-            if size < 0:
-                end = find(b"\r", at)
-                if end < 0 or end + 1 >= length:
-                    self._at, self._size = at, -1
-                    return self._awaits_line("bulk")
-                size = _SIZES[buffer[at:end]]
-                if size < 0 or size > self.limits.bulk:
-                    return self._fail(self._wrong_size(buffer[at:end]))
-                at = end + 2
-                self._held += size
-                if self._held > self.limits.query:
-                    return self._fail("too big query")
-            end = at + size
-            if length < end + 2:
-                self._awaited = end + 2 - length
-                self._partial.write(memoryview(buffer)[at : min(end, length)])
-                self._buffer, self._at, self._size = b"", 0, size
-                return False
-            arguments.append(buffer[at:end])
-            at = end + 2
-            size = -1
-            self._missing -= 1
-        self._at, self._size = at, -1
-        found.append(arguments)
-        self._arguments, self._held = [], 0
-        return True
-
-    def _wrong_size(self, line: bytes) -> str:
-        if line[:1] != b"$":
-            return f"expected '$', got '{line[:1].decode('latin-1')}'"
-        size = _integer(line[1:])
-        if size is not None and size > self.limits.bulk <= UNAUTHENTICATED.bulk:
-            return "unauthenticated bulk length"
-        return "invalid bulk length"
-
-    def _inline(self, found: list[list[bytes]]) -> bool:
-        end = self._buffer.find(b"\n", self._at)
-        if end < 0:
-            if len(self._buffer) - self._at > self.limits.inline:
-                self._fail("too big inline request")
-            return False
-        line = self._buffer[self._at : end]
-        if len(line) > self.limits.inline:
-            return self._fail("too big inline request")
-        if line in (b"", b"\r"):
-            # All empty lines at once: there may be as many as bytes.
-            self._at = cast(re.Match[bytes], _EMPTY_LINES.match(self._buffer, end)).end()
-            return True
-        self._at = end + 1
-        arguments = split_words(line.removesuffix(b"\r"))
-        if arguments is None:
-            return self._fail("unbalanced quotes in request")
-        if arguments:
-            found.append(arguments)
-        return True
-
-    def _fail(self, text: str) -> bool:
-        self.error = f"Protocol error: {text}"
-        return False
-
-
-def _integer(text: bytes) -> int | None:
-    """An integer as Redis reads it: no blanks, no plus, no leading zeros, 64 bits."""
-    if len(text) > 20:
-        return None
-    try:
-        number = int(text)
-    except ValueError:
-        return None
-    return number if b"%d" % number == text and -(2**63) <= number < 2**63 else None
-
-
-_ESCAPES = {0x6E: 0x0A, 0x72: 0x0D, 0x74: 0x09, 0x62: 0x08, 0x61: 0x07}
-_BLANKS = b" \t\n\v\f\r\0"
-_HEX = frozenset(b"0123456789abcdefABCDEF")
-
-
-def split_words(line: bytes) -> list[bytes] | None:
-    """Words of an inline request, quoted as in a shell; None if quotes are not balanced."""
-    words: list[bytes] = []
-    at, end = 0, len(line)
-    while True:
-        while at < end and line[at] in _BLANKS:
-            at += 1
-        if at == end:
-            return words
-        word = bytearray()
-        quote = 0
-        while at < end:
-            char = line[at]
-            if quote == 0x22 and char == 0x5C and at + 1 < end:  # a backslash in double quotes
-                digits = line[at + 2 : at + 4]
-                if line[at + 1] == 0x78 and len(digits) == 2 and _HEX.issuperset(digits):
-                    word.append(int(digits, 16))
-                    at += 4
-                    continue
-                word.append(_ESCAPES.get(line[at + 1], line[at + 1]))
-                at += 2
-                continue
-            if quote == 0x27 and char == 0x5C and line[at + 1 : at + 2] == b"'":
-                word.append(0x27)
-                at += 2
-                continue
-            if quote:
-                if char == quote:
-                    if at + 1 < end and line[at + 1] not in _BLANKS:
-                        return None
-                    at += 1
-                    quote = 0
-                    break
-                word.append(char)
-            elif char in _BLANKS:
-                break
-            elif char in (0x22, 0x27):
-                quote = char
-            else:
-                word.append(char)
-            at += 1
-        if quote:
-            return None
-        words.append(bytes(word))
-
-
-# --- replies --------------------------------------------------------------------------------
+from typing import Any, Final
 
 
 class Error(Exception):
-    """An error as a reply. Raise it, or put it into an array.
+    """An error reply. Raise it, or put it into an array.
 
     Args:
-        text: with its code: `ERR syntax error`. Bytes that are no UTF-8 are escaped as surrogates.
+        text: with its code, such as `ERR syntax error`. Bytes that are no UTF-8 are escaped as
+            surrogates.
     """
 
     def __init__(self, text: str) -> None:
@@ -334,20 +28,20 @@ class Error(Exception):
 
 
 class Push(list["Reply"]):
-    """Something that the client did not ask for; in RESP2 an array."""
+    """A push message, which answers no request. In RESP2 an array."""
 
 
 class Pairs(list["Reply"]):
-    """Keys and values in turn; in RESP3 a map, in RESP2 an array."""
+    """A map as keys and values in turn. In RESP2 an array."""
 
 
 class Unordered(list["Reply"]):
-    """Members of a set; in RESP3 a set, in RESP2 an array."""
+    """A set. In RESP2 an array."""
 
 
 @dataclass(frozen=True)
 class Verbatim:
-    """Text for people; in RESP2 a bulk string.
+    """A verbatim string: text for people. In RESP2 a bulk string.
 
     Attributes:
         kind: `txt` or `mkd`.
@@ -359,13 +53,13 @@ class Verbatim:
 
 @dataclass(frozen=True)
 class Raw:
-    """A reply that is encoded already."""
+    """A reply that is already encoded."""
 
     encoded: bytes
 
 
 class _NullArray:
-    """No array; in RESP3 the same null as any."""
+    """The null array. In RESP3 the same as None."""
 
     def __repr__(self) -> str:
         return "NULL_ARRAY"
@@ -387,7 +81,7 @@ Reply = (
     | Raw
     | _NullArray
 )
-"""What a command answers. A `str` is a simple string, `bytes` are a bulk string."""
+"""A command's reply. A `str` is a simple string, `bytes` are a bulk string."""
 
 _SIMPLE = {text: f"+{text}\r\n".encode() for text in ("OK", "PONG", "QUEUED")}
 _INTEGERS = tuple(b":%d\r\n" % number for number in range(256))
@@ -396,7 +90,7 @@ _LINE_ENDS = str.maketrans("\r\n", "  ")
 
 
 def encode(reply: Reply, resp: int = 2) -> bytes:
-    """A reply in the version of the protocol that a client has chosen, 2 or 3."""
+    """Encode a reply for version 2 or 3 of the protocol."""
     value: Any = reply
     kind = type(value)
     if kind is bytes:
@@ -466,7 +160,7 @@ def _head(sign: bytes, size: int, put: Callable[[bytes], None]) -> None:
 
 
 def double(number: float) -> bytes:
-    """A double as Redis 7.0 writes it: 17 digits."""
+    """Format a double as Redis 7.0 does, with 17 digits."""
     if number != number:
         return b"nan"
     if number in (float("inf"), float("-inf")):
@@ -475,7 +169,7 @@ def double(number: float) -> bytes:
 
 
 def request(arguments: Iterable[bytes]) -> bytes:
-    """A request, as clients and the replication stream have it."""
+    """Encode a request, as clients and the replication stream have it."""
     words = list(arguments)
     parts = [b"*%d\r\n" % len(words)]
     parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]

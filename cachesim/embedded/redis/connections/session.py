@@ -8,14 +8,8 @@ from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.redis.connections.blocked import Blocked
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.tracking import Tracked
-from cachesim.protocols.resp import (
-    UNAUTHENTICATED,
-    Error,
-    Limits,
-    Push,
-    RequestParser,
-    encode,
-)
+from cachesim.protocols.resp import Error, Push, encode
+from cachesim.protocols.resp_parser import UNAUTHENTICATED, Limits, RequestParser
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.dispatch.acl import User

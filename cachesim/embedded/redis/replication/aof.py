@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cachesim.aio.scheduler import Scheduler
-from cachesim.protocols.resp import Limits, RequestParser
+from cachesim.protocols.resp_parser import Limits, RequestParser
 
 _PIECE = 64 * 1024
 _LARGE = 1 << 20  # bytes that are written at once at most

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 from cachesim.embedded.redis.cluster.nodes import Member
 from cachesim.embedded.redis.connections.client import Client
 from cachesim.embedded.redis.replication.aof import Draft, requests_in
-from cachesim.protocols.resp import Limits, RequestParser, request
+from cachesim.protocols.resp import request
+from cachesim.protocols.resp_parser import Limits, RequestParser
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server

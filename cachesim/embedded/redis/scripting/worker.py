@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import cast
 
 from cachesim.embedded.redis.admin.versions import version_of
-from cachesim.protocols.resp import Error, Limits, Reply, RequestParser, encode
+from cachesim.protocols.resp import Error, Reply, encode
+from cachesim.protocols.resp_parser import Limits, RequestParser
 
 LONGEST = 64 << 20
 """Bytes of a reply of a script, or of a request by it, at most."""
