@@ -1,1 +1,1 @@
-"""What the emulated servers run on: event loop, timers, pipes, TLS."""
+"""The base of emulated servers: event loop, scheduler, in-process pipes, TLS and HTTP."""

@@ -1,4 +1,4 @@
-"""The one asyncio loop of a topology, in a thread of its own."""
+"""An asyncio loop in a thread of its own, called from other threads."""
 
 import asyncio
 import contextlib
@@ -16,21 +16,21 @@ from cachesim.errors import CachesimError
 
 _T = TypeVar("_T")
 _PATIENCE = 30.0
-"""Seconds until a call into the loop is given up: what runs there never waits for anybody."""
+"""Seconds until a call into the loop raises: nothing that runs there waits for long."""
 
 
 class LoopThread:
-    """Runs a loop from `start` to `stop`. All methods are for other threads than the loop's.
+    """Runs a loop from `start` to `stop`. Call its methods from other threads than the loop's.
 
     Args:
-        name: the thread's.
+        name: the thread's name.
 
     Attributes:
-        loop: once it was started.
+        loop: the loop, set by `start`.
     """
 
     loop: asyncio.AbstractEventLoop
-    _made: Future[None]  # the loop, by a start
+    _started: Future[None]  # done when the loop is there
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -41,22 +41,22 @@ class LoopThread:
         """Start the thread.
 
         Returns:
-            The loop, which runs.
+            The running loop.
 
         Raises:
-            OSError: the loop can't be made, for want of files say.
+            OSError: the loop can't be made, for example for want of file descriptors.
         """
-        self._made = Future()
-        # A daemon: the interpreter waits for other threads before it lets anyone stop them.
+        self._started = Future()
+        # A daemon thread: for others the interpreter waits before its exit handlers can stop them.
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
-        self._made.result(_PATIENCE)
+        self._started.result(_PATIENCE)
         if sys.platform != "win32":
             _leave_to_parent_in_forks(self)
         return self.loop
 
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a function in the loop's thread, and wait for what it returns.
+        """Call a function in the loop's thread, and wait for its result.
 
         Raises:
             CachesimError: the loop does not run.
@@ -68,7 +68,7 @@ class LoopThread:
         def call() -> None:
             try:
                 done.set_result(function(*arguments))
-            except BaseException as error:  # the caller's
+            except BaseException as error:  # raised in the caller's thread
                 done.set_exception(error)
 
         self._check()
@@ -76,7 +76,7 @@ class LoopThread:
         return self._await(done)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Run a coroutine in the loop, and wait for what it returns.
+        """Run a coroutine in the loop, and wait for its result.
 
         Raises:
             CachesimError: the loop does not run.
@@ -85,12 +85,12 @@ class LoopThread:
         return self._await(asyncio.run_coroutine_threadsafe(work(), self.loop))
 
     def stop(self) -> None:
-        """Cancel what runs there, and end the thread. Repeating it is harmless."""
+        """Cancel all tasks, and end the thread. Idempotent."""
         thread, self._thread = self._thread, None
         if thread is None or self._is_foreign:
             return
-        # An interrupt in the middle of `start` may have come before the thread began.
-        if self._made.cancel() or self._made.exception(_PATIENCE) is not None:
+        # An interrupt during `start` may have come before the thread began.
+        if self._started.cancel() or self._started.exception(_PATIENCE) is not None:
             return
         self.loop.call_soon_threadsafe(self.loop.stop)
         thread.join()
@@ -98,47 +98,48 @@ class LoopThread:
     def _check(self) -> None:
         if self._is_foreign:
             raise CachesimError(
-                "the topology belongs to the process that this one was forked from: use its "
-                "clients and variables here, and its verbs there"
+                "the topology belongs to the process that this one was forked from: call its "
+                "methods there, and use only clients and environment variables here"
             )
         if self._thread is None or not self._thread.is_alive():
             raise CachesimError("the topology has been stopped")
-        self._made.result(_PATIENCE)  # not there yet in the middle of `start` only
+        self._started.result(_PATIENCE)  # it is not there yet only during `start`
 
     def _await(self, done: "Future[_T]") -> _T:
         try:
             return done.result(_PATIENCE)
         except TimeoutError:
             if done.done():
-                raise  # the function's own
+                raise  # by the function itself
             raise CachesimError(f"{self._name} did not answer for {_PATIENCE:g} s") from None
 
     def _run(self) -> None:
-        if not self._made.set_running_or_notify_cancel():
+        if not self._started.set_running_or_notify_cancel():
             return
         try:
-            # Here, where no interrupt can leave half a loop: those come in the main thread.
+            # In this thread no interrupt can leave half a loop: those reach the main thread.
             self.loop = loop = new_event_loop()
         except Exception as error:
-            self._made.set_exception(error)
+            self._started.set_exception(error)
             return
-        self._made.set_result(None)
+        self._started.set_result(None)
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
         finally:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
-            # Once for the cancellations, once for what is closed by them.
+            # Once for the cancellations, once for what they close.
             for _ in range(2):
                 loop.run_until_complete(asyncio.sleep(0))
             loop.close()
 
     def _leave_to_parent(self) -> None:
-        """After a fork: the sockets are the parent's alone.
+        """Give up the sockets after a fork, in the child.
 
-        Otherwise a client would never see a connection end that this process still has. They are
-        not closed, as the number of a closed file may soon be another's when its owner closes it.
+        Otherwise a client would not see a connection end that the child still has open. The file
+        descriptors are not closed but redirected: a closed number may be reused, and its owner
+        would later close another file.
         """
         self._is_foreign = True
         selector = self.loop._selector  # type: ignore[attr-defined]
@@ -149,6 +150,7 @@ class LoopThread:
 
 
 def _leave_to_parent_in_forks(thread: LoopThread) -> None:
+    """Call `_leave_to_parent` after each fork, in the child."""
     reference = weakref.ref(thread)
 
     def forked() -> None:

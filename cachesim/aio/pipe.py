@@ -1,4 +1,4 @@
-"""Connections inside the process: two asyncio transports that are each other's other end."""
+"""In-process connections: two asyncio transports, each the other end of the other."""
 
 import asyncio
 from collections import deque
@@ -8,8 +8,8 @@ from typing import Any
 
 Address = tuple[str, int]
 
-_SLICE = 0.003  # seconds that data is handed over before the loop goes round
-_HIGH = 64 * 1024  # bytes, as asyncio's socket transports have it
+_SLICE = 0.003  # seconds of deliveries before the loop goes round
+_HIGH = 64 * 1024  # bytes; the default of asyncio's socket transports
 
 
 def pipe(
@@ -20,14 +20,14 @@ def pipe(
     left_address: Address | None = None,
     right_address: Address | None = None,
 ) -> tuple["PipeTransport", "PipeTransport"]:
-    """Connect two protocols. Both have been told so (`connection_made`) when this returns.
+    """Connect two protocols. `connection_made` of both has been called when this returns.
 
-    Data comes when the loop goes round, so that no protocol is called in the middle of another's
-    `write()`. Only one with a true attribute `reentrant` says that this is fine, and gets it then.
+    Data is delivered when the loop goes round, so that no protocol is called within another's
+    `write()`. A protocol with a true attribute `reentrant` allows that, and gets its data at once.
 
     Args:
-        left_address: what `right` is told as `peername`, and `left` as `sockname`.
-        right_address: the other way round.
+        left_address: the `sockname` of `left` and the `peername` of `right`.
+        right_address: the `sockname` of `right` and the `peername` of `left`.
 
     Returns:
         The transport of `left` and that of `right`.
@@ -43,7 +43,7 @@ def pipe(
 
 
 class PipeTransport(asyncio.Transport):
-    """One end of a pipe. Made by `pipe()`."""
+    """One end of a pipe. `pipe()` makes it."""
 
     _peer: "PipeTransport"
     _protocol: asyncio.Protocol
@@ -51,16 +51,16 @@ class PipeTransport(asyncio.Transport):
     def __init__(self, loop: asyncio.AbstractEventLoop, extra: dict[str, Any]) -> None:
         super().__init__({key: value for key, value in extra.items() if value is not None})
         self._loop = loop
-        # What has come for the protocol, and how it ends.
+        # Data for the protocol that is not delivered yet, and how it ends.
         self._inbox: deque[bytes] = deque()
         self._waiting = 0  # bytes in the inbox
         self._eof_in = False
         self._reset_in = False
-        self._ready = False  # the protocol is there and reads
-        self._direct = False  # and may be called at any time
+        self._ready = False  # the protocol reads, and nothing waits for it
+        self._direct = False  # the protocol is reentrant
         self._scheduled = False
         self._paused = False
-        # What it sends.
+        # The protocol's own output.
         self._eof_out = False
         self._closing = False
         self._lost = False
@@ -68,12 +68,12 @@ class PipeTransport(asyncio.Transport):
         self._held = False  # the protocol has been told to pause writing
 
     def join(self, peer: "PipeTransport") -> None:
-        """Be the other end of another."""
+        """Become the other end of another transport."""
         self._peer = peer
         peer._peer = self
 
     def begin(self, protocol: asyncio.Protocol) -> None:
-        """Tell a protocol that it is connected."""
+        """Connect a protocol."""
         self.set_protocol(protocol)
         protocol.connection_made(self)
         self._wake()
@@ -81,7 +81,7 @@ class PipeTransport(asyncio.Transport):
     # Sending.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send data: in the same breath to a reentrant receiver, soon to any other."""
+        """Send data: at once to a reentrant receiver, in the loop's next round to any other."""
         if not isinstance(data, bytes):
             data = bytes(data)
         peer = self._peer
@@ -91,10 +91,10 @@ class PipeTransport(asyncio.Transport):
             self._send(data)
 
     def deliver(self, data: bytes) -> None:
-        """Send data and let the receiver have it now, whatever it is.
+        """Send data, and deliver it at once to any receiver.
 
-        For callers that the loop has called, so that the receiver can't be in the middle of
-        something. It saves a turn of the loop.
+        For callers that the loop has called directly, so that the receiver is not already running.
+        It saves a round of the loop.
         """
         peer = self._peer
         if peer._ready and not peer._inbox and not self._eof_out:
@@ -103,18 +103,18 @@ class PipeTransport(asyncio.Transport):
             self._send(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Send several pieces as one."""
+        """Send several pieces of data as one."""
         self.write(b"".join(list_of_data))
 
     def write_eof(self) -> None:
-        """Send no more; the other direction goes on."""
+        """Send the end. The other direction stays open."""
         if not self._eof_out:
             self._eof_out = True
             self._peer._eof_in = True
             self._peer._wake()
 
     def can_write_eof(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def _send(self, data: bytes) -> None:
@@ -124,7 +124,7 @@ class PipeTransport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         peer = self._peer
         if peer._closing:
-            # Nobody is there any more, and this is how a network tells.
+            # The other end has closed. A network answers with a reset.
             self._reset_in = True
             self._wake()
             return
@@ -138,21 +138,21 @@ class PipeTransport(asyncio.Transport):
     # Receiving.
 
     def pause_reading(self) -> None:
-        """Deliver nothing more for now, not even that the other end is gone."""
+        """Deliver nothing for now, not even that the other end is gone."""
         self._paused = True
         self._ready = False
 
     def resume_reading(self) -> None:
-        """Go on delivering."""
+        """Deliver again."""
         self._paused = False
         self._wake()
 
     def is_reading(self) -> bool:
-        """Whether data is delivered."""
+        """Return whether data is delivered."""
         return not self._paused and not self._closing
 
     def _wake(self) -> None:
-        """Deliver what is there when the loop goes round."""
+        """Deliver what waits in the loop's next round."""
         if self._scheduled or self._paused or self._lost:
             return
         self._ready = not (self._inbox or self._eof_in or self._reset_in or self._closing)
@@ -165,7 +165,7 @@ class PipeTransport(asyncio.Transport):
         if self._lost:
             return
         inbox = self._inbox
-        # No more than is there now: who sends and receives for ever must not keep the loop.
+        # Only what waits now: two ends that answer each other for ever must not block the loop.
         until = monotonic() + _SLICE
         for _ in range(len(inbox)):
             if self._paused or self._closing or monotonic() >= until:
@@ -191,7 +191,7 @@ class PipeTransport(asyncio.Transport):
         try:
             self._protocol.data_received(data)
         except Exception as error:
-            # As a socket transport does it: it must not hit the sender.
+            # Like a socket transport: the error must not reach the sender.
             self._loop.call_exception_handler(
                 {
                     "message": "Fatal error: protocol.data_received() call failed.",
@@ -205,18 +205,18 @@ class PipeTransport(asyncio.Transport):
     # Ending.
 
     def close(self) -> None:
-        """Send what was written, then the end; receive no more."""
+        """Send what was written, then the end. Receive nothing more."""
         if not self._closing:
             self.write_eof()
             self._stop()
             self._loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
-        """End at once. The other end loses its connection with a `ConnectionResetError`."""
+        """Close at once. The other end loses its connection with a `ConnectionResetError`."""
         self._cut(None)
 
     def is_closing(self) -> bool:
-        """Whether it is closed or about to be."""
+        """Return whether it is closed or about to be."""
         return self._closing
 
     def _cut(self, error: Exception | None) -> None:
@@ -255,25 +255,25 @@ class PipeTransport(asyncio.Transport):
     # The rest of asyncio's interface.
 
     def get_protocol(self) -> asyncio.Protocol:
-        """Who receives."""
+        """Return the protocol."""
         return self._protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Let another receive from now on."""
+        """Replace the protocol."""
         if not isinstance(protocol, asyncio.Protocol):
             raise TypeError(f"a pipe needs an asyncio.Protocol, not {protocol!r}")
         self._protocol = protocol
         self._direct = bool(getattr(protocol, "reentrant", False))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """When to ask the protocol to pause and to resume, in bytes that are not received yet."""
+        """Set when the protocol is paused and resumed, in bytes that are not received yet."""
         self._high = high if high is not None else 4 * low if low is not None else _HIGH
         self._low = low if low is not None else self._high // 4
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The low and the high mark, in bytes."""
+        """Return the low and the high mark, in bytes."""
         return self._low, self._high
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes the other end has not received yet."""
+        """Return the bytes that the other end has not received yet."""
         return self._peer._waiting

@@ -1,6 +1,6 @@
-"""An event loop whose timers are exact to a tenth of a millisecond where the system lets them be.
+"""An event loop whose timers are exact to a tenth of a millisecond, where the system allows it.
 
-On Linux asyncio's own waits whole milliseconds, rounded up, because `epoll_wait` does: a latency of
+On Linux asyncio's own loop waits whole milliseconds, rounded up, as `epoll_wait` does: a latency of
 1 ms would be 1.5 ms on average.
 """
 
@@ -11,7 +11,7 @@ import sys
 
 
 def new_event_loop() -> asyncio.SelectorEventLoop:
-    """A loop for what runs in this process: a selector loop, on Windows too."""
+    """Return a new selector loop, on Windows too."""
     if sys.platform == "linux":
         return asyncio.SelectorEventLoop(_FineSelector())
     return asyncio.SelectorEventLoop(selectors.DefaultSelector())
@@ -20,7 +20,7 @@ def new_event_loop() -> asyncio.SelectorEventLoop:
 if sys.platform == "linux":
 
     class _FineSelector(selectors.EpollSelector):
-        """Waits for epoll by `select`, whose timeout is in microseconds."""
+        """Waits for epoll with `select`, whose timeout is in microseconds."""
 
         _COARSE = 0.01  # seconds
 
@@ -28,10 +28,10 @@ if sys.platform == "linux":
             if timeout is None or timeout <= 0:
                 return super().select(timeout)
             if timeout > self._COARSE:
-                # The rest is waited for when the loop comes round again.
+                # The loop waits for the rest in its next round.
                 return super().select(timeout - self._COARSE / 2)
             try:
                 select.select((self.fileno(),), (), (), timeout)
-            except ValueError:  # more than 1024 files are open: milliseconds have to do
+            except ValueError:  # more than 1024 files are open: milliseconds must do
                 return super().select(timeout)
             return super().select(0)

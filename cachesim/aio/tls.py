@@ -1,7 +1,6 @@
-"""TLS inside a connection, on either side: a protocol that wraps another.
+"""TLS for either side of a connection: a protocol that wraps another.
 
-asyncio's own TLS begins at sockets. Here a connection may be a pipe within the process, and TLS
-ends at the node all the same.
+asyncio's own TLS needs sockets. Here a connection may be an in-process pipe.
 """
 
 import asyncio
@@ -13,24 +12,24 @@ from typing import Any, cast
 
 from cachesim.aio.scheduler import SLICE, Scheduler
 
-_READ = 256 * 1024  # bytes at once; more than a record has
+_READ = 256 * 1024  # bytes that are asked for at once; more than a record has
 _RECORD = 16 * 1024  # bytes
 _WRITE = 256 * 1024  # bytes that are encrypted at once
 
 
 class TlsProtocol(asyncio.Protocol):
-    """Speaks TLS on its transport, and gives what is inside to an application's protocol.
+    """Speaks TLS on its transport, and passes the plain data to an application's protocol.
 
-    The application gets its `connection_made` when the handshake is done. Where it fails, the
-    application never hears of the connection.
+    The application's `connection_made` is called when the handshake is done. If that fails, the
+    application never learns of the connection.
 
-    Both directions are worked on in slices. What the application has to wait for is not read from
-    the transport meanwhile, and what the transport does not take is not encrypted.
+    Both directions work in time slices. While the application has undelivered data, nothing is read
+    from the transport; while the transport takes no more, nothing is encrypted.
 
     Args:
-        scheduler: those of the process that the application belongs to.
-        server_hostname: whose certificate is wanted; given on the client's side alone.
-        failed: called with the reason when there will be no connection.
+        scheduler: that of the process that the application belongs to.
+        server_hostname: the name that the certificate must have; on the client's side alone.
+        failed: called with the reason when the connection fails before it is made.
     """
 
     def __init__(
@@ -55,42 +54,42 @@ class TlsProtocol(asyncio.Protocol):
         self._now = scheduler.now
         self._failed = failed
         self._is_open = False
-        # Receiving: the application wants nothing for now; it has not got all that has come.
+        # Receiving: the application has paused reading; received data waits for a slice.
         self._is_paused = self._is_behind = False
-        # Sending: what is not encrypted yet, in bytes; the transport takes no more for now; so the
-        # application was told; and it wants to close when all is sent.
+        # Sending: data that is not encrypted yet, and its bytes; the transport has paused writing;
+        # the application's writing is paused; the application has closed, with data unsent.
         self._unsent: deque[memoryview] = deque()
         self._unsent_size = 0
-        self._is_held = self._is_told = self.is_ending = False
+        self._is_blocked = self._is_writing_paused = self.is_ending = False
         self._inner: _TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
 
     # --- asyncio's side -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; a client says hello."""
+        """Begin. A client sends its hello."""
         self._transport = cast(asyncio.Transport, transport)
         if not self._tls.server_side:
             self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the other side has sent."""
+        """Decrypt received data."""
         self._incoming.write(data)
         if not self._is_open:
             self._shake_hands()
             if not self._is_open:
                 return
-        # Others have waited for longer.
+        # Other work has waited for longer.
         if self._is_behind or (self._incoming.pending > _RECORD and self._scheduler.is_busy):
             self._fall_behind()
         else:
             self._receive()
 
     def _receive(self, until: float | None = None) -> None:
-        """Give the application what has come, until it is others' turn."""
+        """Pass received data to the application, until the slice ends."""
         receive, read, incoming = self._application.data_received, self._tls.read, self._incoming
         try:
-            # Asking for more than there is would raise, which takes as long as the rest.
+            # Reading when nothing is left would raise, which takes as long as all the rest.
             while (incoming.pending or self._tls.pending()) and not self._is_paused:
                 inside = read(_READ)
                 if not inside:
@@ -115,7 +114,7 @@ class TlsProtocol(asyncio.Protocol):
             self._flush()
 
     def _fall_behind(self) -> None:
-        """Give the rest when it is this connection's turn."""
+        """Leave the rest for another slice, and read nothing from the transport until then."""
         if not self._is_behind and self._transport is not None:
             self._is_behind = True
             self._transport.pause_reading()
@@ -130,13 +129,13 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def pause_reading(self) -> None:
-        """Give the application nothing for now."""
+        """Pass nothing to the application for now."""
         self._is_paused = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Give it what has come, and more."""
+        """Pass data to the application again."""
         self._is_paused = False
         if self._is_behind or self._transport is None:
             return
@@ -147,12 +146,12 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> None:
-        """The other side has closed; TLS has no half-closed connections."""
+        """The other side has closed. TLS has no half-closed connections."""
         if self._is_open:
             self._application.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone."""
+        """Tell the application, or `failed`."""
         if self._is_open:
             self._is_open = False
             self._application.connection_lost(error)
@@ -163,22 +162,22 @@ class TlsProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        self._is_held = True
-        self._tell()
+        self._is_blocked = True
+        self._update_writing()
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        self._is_held = False
+        self._is_blocked = False
         if self._unsent:
             self._scheduler.add(self._send)
-        self._tell()
+        self._update_writing()
 
-    def _tell(self) -> None:
-        """Tell the application whether to write."""
-        is_held = self._is_held or bool(self._unsent)
-        if is_held is not self._is_told and self._is_open:
-            self._is_told = is_held
-            (self._application.pause_writing if is_held else self._application.resume_writing)()
+    def _update_writing(self) -> None:
+        """Pause or resume the application's writing."""
+        pause = self._is_blocked or bool(self._unsent)
+        if pause is not self._is_writing_paused and self._is_open:
+            self._is_writing_paused = pause
+            (self._application.pause_writing if pause else self._application.resume_writing)()
 
     # --- the handshake ------------------------------------------------------------------------
 
@@ -219,20 +218,20 @@ class TlsProtocol(asyncio.Protocol):
 
     @property
     def tls(self) -> ssl.SSLObject:
-        """What the TLS connection knows of itself."""
+        """The TLS connection's own object."""
         return self._tls
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send something."""
-        # asyncio complains of what is written to a broken connection.
+        """Send plain data."""
+        # asyncio warns about data that is written to a broken connection.
         if self._transport is None or not data or self._transport.is_closing() or self.is_ending:
             return
-        if self._unsent or self._is_held or len(data) > _WRITE:
-            if not (self._unsent or self._is_held):
+        if self._unsent or self._is_blocked or len(data) > _WRITE:
+            if not (self._unsent or self._is_blocked):
                 self._scheduler.add(self._send)
             self._unsent.append(memoryview(bytes(data)))
             self._unsent_size += len(data)
-            self._tell()
+            self._update_writing()
         else:
             self._encrypt(memoryview(data))
 
@@ -244,10 +243,10 @@ class TlsProtocol(asyncio.Protocol):
         self._transport.write(self._outgoing.read())  # type: ignore[union-attr]
 
     def _send(self, until: float) -> None:
-        """Send what waits, as far as the transport takes it."""
+        """Send waiting data, as far as the transport takes it."""
         unsent = self._unsent
         while unsent and self._transport is not None and not self._transport.is_closing():
-            if self._is_held:
+            if self._is_blocked:
                 return
             if self._now() >= until:
                 self._scheduler.add(self._send)
@@ -261,22 +260,22 @@ class TlsProtocol(asyncio.Protocol):
         self._unsent_size = 0
         if self.is_ending:
             self.close()
-        self._tell()
+        self._update_writing()
 
     @property
     def write_buffer_size(self) -> int:
-        """Bytes that are not sent yet."""
+        """The bytes that are not sent yet."""
         there = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return there + self._unsent_size
 
     def close(self) -> None:
-        """Say that nothing follows, and close when all is sent."""
+        """Close when all data is sent, after a TLS close notification."""
         if self._transport is None or self._transport.is_closing():
             return
         if self._unsent:
             self.is_ending = True
             return
-        with contextlib.suppress(ssl.SSLError):  # the other side's answer is not waited for
+        with contextlib.suppress(ssl.SSLError):  # it does not wait for the other side's answer
             self._tls.unwrap()
         self._flush()
         self._transport.close()
@@ -287,7 +286,7 @@ class TlsProtocol(asyncio.Protocol):
 
 
 class _TlsTransport(asyncio.Transport):
-    """What the application writes to."""
+    """The transport of the application."""
 
     def __init__(self, protocol: TlsProtocol, outer: asyncio.Transport) -> None:
         super().__init__()

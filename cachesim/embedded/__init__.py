@@ -1,1 +1,1 @@
-"""The servers that run inside this process, and what they run on."""
+"""Emulated servers, which run inside the process: Redis, Memcached and Toxiproxy."""

@@ -1,4 +1,4 @@
-"""Where a node's connections can be held: a process that stands still reads nothing."""
+"""Holds a node's connections while its process is paused, as such a process reads nothing."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,33 +6,33 @@ from typing import cast
 
 
 class Gate:
-    """All connections of a node, those it was asked for and those it has made."""
+    """All connections of a node, incoming and outgoing. While it is shut, it holds their events."""
 
     def __init__(self) -> None:
         self.is_shut = self.is_over = False
         self._all: set[_Held] = set()
 
     def wrap(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
-        """A protocol that hears nothing while the gate is shut."""
+        """Wrap a protocol, so that its events are held while the gate is shut."""
         return _Held(self, protocol)
 
     def shut(self) -> None:
-        """Let nothing through any more."""
+        """Hold all events from now on."""
         self.is_shut = True
         for held in self._all:
             held.hold()
 
     def open(self) -> None:
-        """Let everything through that has come meanwhile."""
+        """Pass on all held events, and hold no more."""
         self.is_shut = False
         for held in list(self._all):
             held.release()
 
     def end(self) -> None:
-        """Let through what has come, and reset what nobody closes: there is no process any more.
+        """Pass on all held events, then reset connections that are still open: the process is gone.
 
-        A connection that is about to be made, or in the middle of its TLS handshake, is known to
-        nobody yet. It would be one to a process that is gone, and would be answered.
+        The process does not know connections that are being made or in their TLS handshake, so it
+        has not closed them. Left open, they would be answered.
         """
         self.is_over = True
         self.open()
@@ -41,14 +41,14 @@ class Gate:
                 held.abort()
 
     def abort(self) -> None:
-        """Reset all connections, also those that are about to be made."""
+        """Reset all connections, and those that are about to be made."""
         self.is_over = True
         for held in list(self._all):
             held.abort()
 
 
 class _Held(asyncio.Protocol):
-    """One connection."""
+    """One connection. Held events are kept as calls."""
 
     def __init__(self, gate: Gate, protocol: asyncio.Protocol) -> None:
         self._gate = gate
@@ -59,7 +59,7 @@ class _Held(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if self._gate.is_over:
-            self._protocol = asyncio.Protocol()  # the one that was meant never hears of it
+            self._protocol = asyncio.Protocol()  # the wrapped one never learns of it
             self._transport.abort()
             return
         self._gate._all.add(self)
@@ -78,7 +78,7 @@ class _Held(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         if self._gate.is_shut:
             self._kept.append(self._late_eof)
-            return True  # a process that stands still closes nothing
+            return True  # a paused process closes nothing
         return self._protocol.eof_received()
 
     def _late_eof(self) -> None:

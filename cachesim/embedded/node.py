@@ -1,4 +1,4 @@
-"""What every emulated node is: a process that can be started, killed, frozen, and started again."""
+"""The base of emulated nodes: an emulated process that is started, killed, paused and restarted."""
 
 import asyncio
 import ssl
@@ -11,20 +11,20 @@ from cachesim.embedded.gate import Gate
 
 
 class Process(Protocol):
-    """What is gone when a node is killed."""
+    """The emulated process of a node: everything that is lost when it is killed."""
 
     is_paused: bool
 
     def stop(self, *, orderly: bool) -> None:
-        """End. Connections are reset, or closed when everything is sent."""
+        """End. Connections are reset; after an orderly end they are closed when all is sent."""
         ...
 
     def pause(self) -> None:
-        """Stand still."""
+        """Stop timers and work, as SIGSTOP does."""
         ...
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue after `pause`."""
         ...
 
 
@@ -32,10 +32,10 @@ ProcessT = TypeVar("ProcessT", bound=Process)
 
 
 class EmulatedNode(ABC, Generic[ProcessT]):
-    """One node. All methods are for the loop's thread.
+    """One node. Call its methods in the loop's thread.
 
     Args:
-        server_tls: for connections to the node; None for plain ones.
+        server_tls: for connections to the node; None for plain connections.
     """
 
     def __init__(
@@ -53,34 +53,34 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     @abstractmethod
     def _new_server(self) -> ProcessT:
-        """A process, which `_begin` lets begin."""
+        """Return a new process, not begun yet."""
 
     @abstractmethod
     def _begin(self, server: ProcessT) -> None:
-        """Let a new process begin."""
+        """Begin the work of a new process."""
 
     @abstractmethod
     def logs(self, lines: int = 50) -> str:
-        """The tail of its log, across processes."""
+        """Return the last lines of its log, across restarts."""
 
     @abstractmethod
     def accept(self) -> asyncio.Protocol:
-        """The server's side of a new connection.
+        """Return the server's side of a new connection.
 
         Raises:
-            ConnectionRefusedError: it is not running.
+            ConnectionRefusedError: the node is not running.
         """
 
-    # --- what it does -------------------------------------------------------------------------
+    # --- state and connections ----------------------------------------------------------------
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process, frozen or not."""
+        """Whether the node has a process, paused or not."""
         return self._server is not None
 
     @property
     def is_paused(self) -> bool:
-        """Whether its process stands still."""
+        """Whether its process is paused."""
         return self._server is not None and self._server.is_paused
 
     @property
@@ -88,16 +88,17 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         """The process.
 
         Raises:
-            ConnectionRefusedError: there is none.
+            ConnectionRefusedError: the node is not running.
         """
         if self._server is None:
             raise ConnectionRefusedError(f"{self.name} is not running")
         return self._server
 
     def accept_from_listener(self) -> asyncio.Protocol:
-        """As `accept`, for a listener that outlives the process: without one, it closes at once.
+        """Accept a connection; without a process, reset it at once.
 
-        An exception would let asyncio leak the socket.
+        For a listener that outlives the process. There an exception would make asyncio leak the
+        socket.
         """
         return self.accept() if self._server is not None else Refusal()
 
@@ -106,10 +107,10 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             protocol = TlsProtocol(self._server_tls, protocol, self._scheduler)
         return self._gate.wrap(protocol)
 
-    # --- life ---------------------------------------------------------------------------------
+    # --- starting and ending ------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the process. Harmless if it runs."""
+        """Start the process. Idempotent."""
         if self._server is not None:
             return
         self._gate = Gate()
@@ -118,7 +119,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         self._begin(self._server)
 
     def kill(self) -> None:
-        """SIGKILL: connections are reset. Harmless if it is dead."""
+        """Kill the process, as SIGKILL does: connections are reset. Idempotent."""
         server, self._server = self._server, None
         if server is not None:
             server.stop(orderly=False)
@@ -126,7 +127,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             self._scheduler.close()
 
     def shut_down(self) -> None:
-        """An orderly end. Harmless if it is dead."""
+        """End the process orderly, as SIGTERM does. Idempotent."""
         server, self._server = self._server, None
         if server is not None:
             server.stop(orderly=True)
@@ -134,27 +135,27 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             self._scheduler.resume()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay, new ones hang, nothing is answered."""
+        """Pause, as SIGSTOP does: connections stay, new ones hang, nothing is answered."""
         if self._server is not None and not self._server.is_paused:
             self._server.pause()
             self._gate.shut()
             self._scheduler.pause()
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Continue, as SIGCONT does."""
         if self._server is not None and self._server.is_paused:
             self._server.resume()
             self._gate.open()
             self._scheduler.resume()
 
     def close(self) -> None:
-        """End for good."""
+        """Kill the process, and release what the node holds."""
         self.kill()
 
 
 class Refusal(asyncio.Protocol):
-    """Nobody is there."""
+    """Resets a connection to a node without a process."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Reset it."""
+        """Reset the connection."""
         cast(asyncio.Transport, transport).abort()

@@ -16,7 +16,7 @@ from cachesim.errors import CachesimError
 
 @pytest.fixture
 def thread() -> Iterator[LoopThread]:
-    """One that runs."""
+    """A running loop."""
     thread = LoopThread("test-loop")
     thread.start()
     yield thread
@@ -35,13 +35,13 @@ def test_calls_run_in_the_loop(thread: LoopThread) -> None:
     assert thread.run(name) == "test-loop"
 
 
-def test_a_call_within_a_call(thread: LoopThread) -> None:
-    """What runs in the loop may use what calls into it."""
+def test_call_within_a_call(thread: LoopThread) -> None:
+    """Code that runs in the loop may use functions that call into it."""
     assert thread.call(lambda: thread.call(divmod, 7, 2)) == (3, 1)
 
 
-def test_errors_are_the_callers(thread: LoopThread) -> None:
-    """An exception is raised where the call was made, and the loop goes on."""
+def test_errors_reach_the_caller(thread: LoopThread) -> None:
+    """An exception is raised in the caller's thread, and the loop goes on."""
     with pytest.raises(ZeroDivisionError):
         thread.call(lambda: 1 / 0)
 
@@ -53,8 +53,8 @@ def test_errors_are_the_callers(thread: LoopThread) -> None:
     assert thread.call(lambda: 1) == 1
 
 
-def test_the_end() -> None:
-    """The end waits for nothing, cancels what runs, and can be repeated."""
+def test_stop() -> None:
+    """`stop` waits for nothing, cancels all tasks, and is idempotent."""
     thread = LoopThread("test-loop")
     loop = thread.start()
     ended = threading.Event()
@@ -77,13 +77,13 @@ def test_the_end() -> None:
 
 
 def test_never_started() -> None:
-    """One that was not started can be stopped."""
+    """A loop that was not started can be stopped."""
     LoopThread("test-loop").stop()
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_interrupted_start(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose start was interrupted can be stopped, whether its thread has begun or not."""
+    """A loop whose start was interrupted can be stopped, whether its thread has begun or not."""
     begin = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
@@ -102,7 +102,7 @@ def test_interrupted_start(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why there can be no loop is the caller's to know."""
+    """`start` raises the reason why there can be no loop."""
 
     def new_event_loop() -> asyncio.SelectorEventLoop:
         raise OSError(errno.EMFILE, "too many open files")
@@ -117,7 +117,7 @@ def test_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_forks(thread: LoopThread) -> None:
-    """A forked process can't use it, and is told; the sockets stay the parent's alone."""
+    """In a forked process calls raise an error, and only the parent keeps the sockets."""
     said, say = os.pipe()
     done, end = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -132,7 +132,7 @@ def test_forks(thread: LoopThread) -> None:
             os._exit(0)
         assert "forked from" in os.read(said, 1000).decode()
         thread.call(thread.loop.remove_reader, listener)
-    # If the child had it too, it would still be listened to.
+    # If the child had the listener too, it would still accept.
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=5)
     os.write(end, b".")

@@ -1,4 +1,4 @@
-"""Where a node's connections can be held."""
+"""The gate that holds a node's connections."""
 
 import asyncio
 
@@ -7,23 +7,23 @@ from cachesim.embedded.gate import Gate
 
 
 class Noting(asyncio.Protocol):
-    """Notes what comes and how it ends."""
+    """Notes data and the end."""
 
     def __init__(self) -> None:
         self.data = b""
         self.is_lost = False
 
     def data_received(self, data: bytes) -> None:
-        """Keep it."""
+        """Note the data."""
         self.data += data
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Note it."""
+        """Note the end."""
         self.is_lost = True
 
 
 def test_end_leaves_no_connection() -> None:
-    """What has come is let through, then whatever nobody has closed is reset."""
+    """At the end held data is passed on, then connections that are still open are reset."""
 
     async def main() -> None:
         gate, inside, outside = Gate(), Noting(), Noting()
