@@ -1,1 +1,1 @@
-"""A Toxiproxy in this process: proxies, toxic chains, and the HTTP API."""
+"""An emulated Toxiproxy: proxies, toxic chains, and the HTTP API."""

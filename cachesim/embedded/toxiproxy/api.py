@@ -1,4 +1,4 @@
-"""Toxiproxy's HTTP API over the proxies in this process.
+"""The requests of Toxiproxy's HTTP API, carried out by an embedded Toxiproxy's proxies.
 
 Paths, JSON, statuses and texts are those of Toxiproxy 2.12, down to the errors of its JSON library.
 """
@@ -40,13 +40,13 @@ from cachesim.toxiproxy.toxics import (
 )
 
 VERSION = "2.12.0"
-"""The Toxiproxy whose API this is."""
+"""The version of Toxiproxy whose API this is."""
 
-_PATH_SAFE = "/$&+,:;=@"  # what Go leaves as it is in a path
+_PATH_SAFE = "/$&+,:;=@"  # characters that Go does not quote in a path
 _JSON = {"Content-Type": "application/json"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
-# What Go calls the types, in its errors.
+# Go's names of the types, for its errors.
 _GO_NAMES: dict[type[Toxic], str] = {
     Latency: "LatencyToxic",
     Bandwidth: "BandwidthToxic",
@@ -103,12 +103,12 @@ class ProxyApi:
         try:
             return handlers[request.method]()
         except ToxiproxyError as error:
-            return _refusal(str(error), error.status or 500)
+            return _error(str(error), error.status or 500)
         except JsonError as error:
-            return _refusal(f"bad request body: {error}", 400)
+            return _error(f"bad request body: {error}", 400)
 
     def _handlers(self, path: Sequence[str], body: bytes) -> Mapping[str, Callable[[], Response]]:
-        """What a path can do, by method."""
+        """Return the handlers of a path by method."""
         match path:
             case ["", "proxies"]:
                 return {"GET": self._index, "POST": lambda: self._create(body)}
@@ -120,19 +120,19 @@ class ProxyApi:
                 return {"GET": self._version}
             case ["", "proxies", name] if name:
                 return {
-                    "GET": lambda: _json(200, _shown(self._proxies.find(name))),
+                    "GET": lambda: _json(200, _proxy_json(self._proxies.find(name))),
                     "POST": lambda: self._update(name, body),
                     "PATCH": lambda: self._update(name, body),
                     "DELETE": lambda: self._delete(name),
                 }
             case ["", "proxies", name, "toxics"] if name:
                 return {
-                    "GET": lambda: _json(200, _shown_toxics(self._proxies.find(name))),
+                    "GET": lambda: _json(200, _toxics_json(self._proxies.find(name))),
                     "POST": lambda: self._add_toxic(name, body),
                 }
             case ["", "proxies", name, "toxics", toxic] if name and toxic:
                 return {
-                    "GET": lambda: _json(200, _shown_toxic(self._find_toxic(name, toxic))),
+                    "GET": lambda: _json(200, _toxic_json(self._find_toxic(name, toxic))),
                     "POST": lambda: self._update_toxic(name, toxic, body),
                     "PATCH": lambda: self._update_toxic(name, toxic, body),
                     "DELETE": lambda: self._remove_toxic(name, toxic),
@@ -144,13 +144,15 @@ class ProxyApi:
         return Response(200, {"Content-Type": "application/json;charset=utf-8"}, text.encode())
 
     def _index(self) -> Response:
-        return _json(200, {name: _shown(proxy) for name, proxy in sorted(self._proxies.items())})
+        return _json(
+            200, {name: _proxy_json(proxy) for name, proxy in sorted(self._proxies.items())}
+        )
 
     def _create(self, body: bytes) -> Response:
         decoder = Decoder()
         found = decoder.struct(decode(body), _SPEC, "Go value of type toxiproxy.Proxy")
         decoder.check()
-        return _json(201, _shown(self._proxies.create(_spec(found))))
+        return _json(201, _proxy_json(self._proxies.create(_spec(found))))
 
     def _populate(self, body: bytes) -> Response:
         made: Sequence[Proxy] = ()
@@ -165,7 +167,7 @@ class ProxyApi:
             if isinstance(error, PopulateError):
                 made = error.made
             failed = {"error": text, "status": status}
-        return _json(status, failed | {"proxies": [_shown(proxy) for proxy in made] or None})
+        return _json(status, failed | {"proxies": [_proxy_json(proxy) for proxy in made] or None})
 
     def _update(self, name: str, body: bytes) -> Response:
         self._proxies.find(name)
@@ -178,7 +180,7 @@ class ProxyApi:
             upstream=_text_of(found, "upstream"),
             enabled=bool(found["enabled"]) if "enabled" in found else None,
         )
-        return _json(200, _shown(proxy))
+        return _json(200, _proxy_json(proxy))
 
     def _delete(self, name: str) -> Response:
         self._proxies.delete(name)
@@ -203,7 +205,7 @@ class ProxyApi:
         name = _text_of(found, "name") or f"{kind.type}_{stream}"
         if self._proxies[proxy].toxic(name) is not None:
             raise ToxiproxyError("toxic already exists", 409)
-        # Only now it is known which attributes there may be.
+        # Only with the type the attributes are known.
         wrapper = {"attributes": _attributes(kind)}
         found |= decoder.struct(value, wrapper, "")
         decoder.check()
@@ -211,7 +213,7 @@ class ProxyApi:
         toxic = _toxic(kind, zero | _numbers(found))
         toxicity = as_float(found["toxicity"]) if "toxicity" in found else 1.0
         return _json(
-            200, _shown_toxic(self._proxies.add_toxic(proxy, name, toxic, stream, toxicity))
+            200, _toxic_json(self._proxies.add_toxic(proxy, name, toxic, stream, toxicity))
         )
 
     def _update_toxic(self, proxy: str, name: str, body: bytes) -> Response:
@@ -225,7 +227,7 @@ class ProxyApi:
         decoder.check()
         toxic = _toxic(type(before), before.attributes | _numbers(found))
         toxicity = as_float(found["toxicity"]) if "toxicity" in found else None
-        return _json(200, _shown_toxic(self._proxies.update_toxic(proxy, name, toxic, toxicity)))
+        return _json(200, _toxic_json(self._proxies.update_toxic(proxy, name, toxic, toxicity)))
 
     def _remove_toxic(self, proxy: str, name: str) -> Response:
         self._proxies.remove_toxic(proxy, name)
@@ -239,13 +241,13 @@ class ProxyApi:
 
 
 def _clean(path: str) -> str:
-    """A path without empty parts, `.` and `..`; a slash at its end stays."""
+    """Return a path without empty parts, `.` and `..`. A slash at its end stays."""
     clean = normpath("/" + path.lstrip("/"))
     return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 
 def _specs(value: Value) -> list[ProxySpec]:
-    """What is to be populated.
+    """Return the proxies of a `populate` request.
 
     Raises:
         JsonError: it is no list of proxies.
@@ -271,7 +273,7 @@ def _text_of(found: Mapping[str, Value], name: str) -> str | None:
 
 
 def _attributes(kind: type[Toxic], outer: str = "ToxicWrapper") -> Field:
-    """The field of a toxic's attributes."""
+    """Return the field of a toxic's attributes."""
     go_name = _GO_NAMES[kind]
     number = "int" if kind is Slicer else "int64"
     inner = {
@@ -290,26 +292,26 @@ def _toxic(kind: type[Toxic], attributes: Mapping[str, int]) -> Toxic:
     try:
         return kind(**attributes)
     except ValueError as error:
-        # Toxiproxy takes them, and does as if they were 0, or crashes.
+        # Toxiproxy accepts them and treats them as 0, or crashes.
         raise ToxiproxyError(f"bad request body: {error}", 400) from error
 
 
-def _shown(proxy: Proxy) -> dict[str, Encodable]:
+def _proxy_json(proxy: Proxy) -> dict[str, Encodable]:
     return {
         "name": proxy.name,
         "listen": proxy.listen,
         "upstream": proxy.upstream,
         "enabled": proxy.enabled,
         "Logger": {},
-        "toxics": _shown_toxics(proxy),
+        "toxics": _toxics_json(proxy),
     }
 
 
-def _shown_toxics(proxy: Proxy) -> list[Encodable]:
-    return [_shown_toxic(toxic) for stream in BOTH for toxic in proxy.toxics[stream]]
+def _toxics_json(proxy: Proxy) -> list[Encodable]:
+    return [_toxic_json(toxic) for stream in BOTH for toxic in proxy.toxics[stream]]
 
 
-def _shown_toxic(applied: AppliedToxic) -> dict[str, Encodable]:
+def _toxic_json(applied: AppliedToxic) -> dict[str, Encodable]:
     return {
         "attributes": applied.toxic.attributes,
         "name": applied.name,
@@ -327,5 +329,5 @@ def _text(status: int, text: str) -> Response:
     return Response(status, _TEXT, f"{text}\n".encode())
 
 
-def _refusal(message: str, status: int) -> Response:
+def _error(message: str, status: int) -> Response:
     return _text(HTTPStatus(status), encode({"error": message, "status": status}))

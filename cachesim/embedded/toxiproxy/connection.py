@@ -1,4 +1,4 @@
-"""A connection through a proxy: two transports, and a toxic chain each way between them."""
+"""A connection through a proxy: two transports, and a toxic chain for each direction."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from cachesim.embedded.toxiproxy.chain import AppliedToxic, Chain
 from cachesim.embedded.toxiproxy.stages import Ending
 
 HELD_MAX = 4 * 1024 * 1024
-"""Bytes that a stream holds back before it stops reading, much as a network's window does."""
+"""Bytes that a stream holds before it stops reading, as a network's window does."""
 
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -23,11 +23,11 @@ _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 class Connection:
     """One client's connection.
 
-    Both sides are protocols that wait to be connected. Nothing is read before `start()`.
+    Both sides are protocols that are not connected yet. Nothing is read before `start`.
 
     Args:
-        rng: what its toxics draw from.
-        on_end: called when both sides are gone.
+        rng: the source of its toxics' draws.
+        on_end: called when both sides are lost.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Connection:
         self._gone = False
 
     def start(self, upstream: Sequence[AppliedToxic], downstream: Sequence[AppliedToxic]) -> None:
-        """Let data flow; both sides have been connected."""
+        """Let data flow, once both sides are connected."""
         if self.client.is_lost or self.server.is_lost:
             self.drop()
             return
@@ -56,31 +56,31 @@ class Connection:
     def set_toxics(
         self, upstream: Sequence[AppliedToxic], downstream: Sequence[AppliedToxic]
     ) -> None:
-        """Change the chains. What comes of it flows when the loop goes round."""
+        """Replace the toxics. Data that they release flows in the loop's next round."""
         for side, toxics in ((self.client, upstream), (self.server, downstream)):
             side.set_toxics(toxics, self._rng)
 
     def drop(self) -> None:
-        """Close both sides at once; what is on the way is lost."""
+        """Close both sides at once. Data on its way is lost."""
         for side in (self.client, self.server):
             side.stop()
             if side.is_socket:
-                # Closing would wait for a receiver that reads no more.
+                # `close` would wait for a receiver that does not read.
                 side.transport.abort()
             else:
                 side.transport.close()
 
     def reset(self) -> None:
-        """Reset both sides, as a network does with RST."""
+        """Reset both sides, sockets with a RST."""
         for side in (self.client, self.server):
             side.stop()
             if (sock := side.transport.get_extra_info("socket")) is not None:
-                with contextlib.suppress(OSError):  # it is gone already
+                with contextlib.suppress(OSError):  # it is closed already
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             side.transport.abort()
 
     def side_lost(self) -> None:
-        """A side is gone."""
+        """Take note that a side is lost."""
         if self.client.is_lost and self.server.is_lost and not self._gone:
             self._gone = True
             # A stall's timer would keep what it holds, and all that is behind it, for days.
@@ -90,9 +90,9 @@ class Connection:
 
 
 class Side(asyncio.Protocol):
-    """One side of a connection. What it receives goes through its chain to the other side.
+    """One side of a connection. It sends what it receives through its chain to the other side.
 
-    Without a chain data goes straight from transport to transport.
+    Without toxics there is no chain, and data goes straight from transport to transport.
     """
 
     reentrant = True  # for pipes
@@ -109,21 +109,21 @@ class Side(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._stopped = False
-        self._blocked = False  # the other side takes no more for now
+        self._blocked = False  # the other side's transport has paused writing
         self._input_ended = False
-        self._was_reset = False  # that is how its input ended
-        self._output_ended = False  # so did what goes from here to the other side
+        self._was_reset = False  # the input ended with a reset
+        self._output_ended = False  # the other side has been sent the end
 
     def join(self, other: "Side") -> None:
-        """Send to another side."""
+        """Use another side as the receiver."""
         self._other = other
-        # Both of a pipe's ends may be in the middle of something. A socket's data comes from the
-        # loop itself, so what is behind a pipe can have it at once.
+        # Data from a socket comes from the loop itself, so a pipe can deliver it at once. Data from
+        # a pipe may come while the receiver is running.
         deliver = getattr(other.transport, "deliver", None) if self.is_socket else None
         self._send = deliver or partial(_write, other.transport)
 
     def set_toxics(self, toxics: Sequence[AppliedToxic], rng: Random) -> None:
-        """Change the chain."""
+        """Replace the toxics of the chain."""
         if self._stopped or self._output_ended or not (toxics or self._chain):
             return
         if self._chain is None:
@@ -132,13 +132,13 @@ class Side(asyncio.Protocol):
         self._loop.call_soon(self._pump)
 
     def stop(self) -> None:
-        """Neither receive nor send any more."""
+        """Neither receive nor send from now on."""
         self._stopped = True
         self._send = _discard
         self._chain = None
         self._arm(math.inf)
 
-    # What its transport says.
+    # Called by its transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the other side."""
@@ -151,7 +151,7 @@ class Side(asyncio.Protocol):
             self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Send it on, now or when the chain lets it."""
+        """Send data on, now or when the chain releases it."""
         if self._chain is None:
             self._send(data)
         else:
@@ -159,12 +159,12 @@ class Side(asyncio.Protocol):
             self._pump()
 
     def eof_received(self) -> bool:
-        """Send this on too. The other direction stays open."""
+        """Send the end on. The other direction stays open."""
         self._end_input()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take no more from the other side, and let it know in its turn."""
+        """Take no more from the other side, and send the end through the chain."""
         self.is_lost = True
         if not self._stopped and self._other is not self:
             self._was_reset = exc is not None
@@ -175,14 +175,14 @@ class Side(asyncio.Protocol):
         self._connection.side_lost()
 
     def pause_writing(self) -> None:
-        """Let the other side wait."""
+        """Block the other side."""
         self._other.block()
 
     def resume_writing(self) -> None:
-        """Let the other side go on."""
+        """Unblock the other side."""
         self._other.unblock()
 
-    # What the other side says.
+    # Called by the other side.
 
     def block(self) -> None:
         """Send nothing for now."""
@@ -192,15 +192,15 @@ class Side(asyncio.Protocol):
     def unblock(self) -> None:
         """Send again."""
         self._blocked = False
-        # The receiver may be in the middle of something.
+        # Not at once: the receiver may be running.
         self._loop.call_soon(self._pump)
 
     def receiver_lost(self) -> None:
-        """Read on, but throw it away: the source is to notice nothing before its time."""
+        """Read on, but drop the data: the source learns of it when the end has passed its chain."""
         self._send = _discard
         self.unblock()
 
-    # The stream from here to the other side.
+    # The stream to the other side.
 
     def _end_input(self) -> None:
         if self._input_ended or self._stopped:
@@ -213,14 +213,14 @@ class Side(asyncio.Protocol):
             self._pump()
 
     def _pump(self) -> None:
-        """Send what the chain lets go, and come back in time."""
+        """Send what the chain releases, and set a timer for its deadline."""
         chain = self._chain
         if chain is not None and not self._blocked:
             now = self._loop.time()
             for data in chain.poll(now):
                 self._send(data)
             if chain is not self._chain:
-                return  # sending has ended the connection
+                return  # sending ended the connection
             if chain.ending is not None:
                 self._chain = None
                 self._end_output(chain.ending)
@@ -245,7 +245,7 @@ class Side(asyncio.Protocol):
         self._pump()
 
     def _throttle(self) -> None:
-        """Read no faster than it can be sent or held."""
+        """Read no faster than data can be sent or held."""
         full = self._blocked if self._chain is None else self._chain.held > HELD_MAX
         if full:
             self.transport.pause_reading()
@@ -265,25 +265,25 @@ class Side(asyncio.Protocol):
             if other._output_ended:
                 self.transport.close()
         elif not other.is_lost:
-            with contextlib.suppress(OSError):  # it has been reset, and will be told so
+            with contextlib.suppress(OSError):  # it was reset, and `connection_lost` will follow
                 other.transport.write_eof()
 
 
 class _Nowhere(asyncio.Transport):
-    """Stands for a transport that is not there yet."""
+    """Stands in for the transport until there is one."""
 
     def abort(self) -> None:
-        """Nothing to abort."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 def _write(transport: asyncio.Transport, data: bytes) -> None:
-    """Send it, unless the connection is broken already, which asyncio would complain of."""
+    """Send data, unless the connection is already broken, which asyncio would warn about."""
     if not transport.is_closing():
         transport.write(data)
 
 
 def _discard(data: bytes) -> None:
-    """Send it nowhere."""
+    """Drop data."""

@@ -1,7 +1,7 @@
-"""JSON as Go's `encoding/json` reads and writes it: its error texts are part of Toxiproxy's API.
+"""JSON as Go's `encoding/json` reads and writes it, as its error texts are in Toxiproxy's API.
 
-It reads the first value of a text and ignores what follows; names of fields match in upper and
-lower case; null leaves a field as it is; bytes that are no UTF-8 become U+FFFD.
+It reads the first value of a text and ignores the rest. Field names match in upper and lower case,
+null leaves a field as it is, and bytes that are no UTF-8 become U+FFFD.
 """
 
 import contextlib
@@ -31,34 +31,34 @@ _WORDS = {"t": ("true", True), "f": ("false", False), "n": ("null", None)}
 
 
 class Number(str):
-    """A number as it was written."""
+    """A number, as the text that it was written as."""
 
     __slots__ = ()
 
 
 class Object(list[tuple[str, "Value"]]):
-    """An object, with its names in order; some may be there twice."""
+    """An object, as its names and values in order. A name may be there twice."""
 
 
 Value = None | bool | str | Number | Object | list["Value"]
 
 
 class JsonError(ValueError):
-    """A text is no JSON, or not of the type that is wanted."""
+    """A text is no JSON, or not of the expected type."""
 
 
 def decode(body: bytes) -> Value:
     """Read the first value of a text.
 
     Raises:
-        JsonError: it is none.
+        JsonError: it is no JSON.
     """
-    # Python's own decoder is several times as quick. What it does not take, or not in Go's way, is
-    # read again for Go's error.
+    # Python's own decoder is several times as fast. What it refuses, or reads in another way than
+    # Go, is read again here.
     if b"\\u" not in body:
         with contextlib.suppress(ValueError, RecursionError):
             value: Value = _PYTHON.raw_decode(body.decode().lstrip(" \t\r\n"))[0]
-            if isinstance(value, list):  # of `1.` it would take the 1
+            if isinstance(value, list):  # from `1.` it would read 1
                 return value
     return _Reader(body).read()
 
@@ -73,15 +73,17 @@ _PYTHON = json.JSONDecoder(
 
 
 class _Reader:
+    """Reads values with Go's rules and errors."""
+
     def __init__(self, body: bytes) -> None:
-        self._text = body.decode("latin-1")  # Go tells wrong characters byte by byte
+        self._text = body.decode("latin-1")  # Go reports wrong characters byte by byte
         self._at = 0
 
     def read(self) -> Value:
         if not self._peek():
             raise JsonError("EOF")
         top: list[Value] = []
-        # What is not complete yet: an array, or an object with the name that waits for its value.
+        # Arrays and objects that are not complete yet, an object with the name of the next value.
         todo: list[tuple[list[Value] | Object, str | None]] = [(top, None)]
         while todo:
             value = self._value(len(todo))
@@ -89,7 +91,7 @@ class _Reader:
                 name = self._name() if isinstance(value, Object) else None
                 todo.append((value, name))
                 continue
-            # A value is complete, and with it those that end here.
+            # The value is complete, and so are the containers that end with it.
             while True:
                 holder, name = todo.pop()
                 _append(holder, name, value)
@@ -102,13 +104,13 @@ class _Reader:
         raise AssertionError  # the loop ends with the top
 
     def _peek(self) -> str:
-        """The next character that is no blank, or nothing at the end."""
+        """Return the next character that is no blank, or an empty text at the end."""
         match = _BLANK.match(self._text, self._at)
         self._at = match.end() if match else self._at
         return self._text[self._at : self._at + 1]
 
     def _value(self, depth: int) -> Value:
-        """A value; of an object or an array the beginning only."""
+        """Read a value; of an object or an array only its beginning."""
         first = self._peek()
         if first in ("{", "["):
             if depth > _MAX_DEPTH:
@@ -124,14 +126,14 @@ class _Reader:
         raise self._wrong("looking for beginning of value")
 
     def _closes(self, value: list[Value] | Object) -> bool:
-        """Whether what has begun is empty."""
+        """Return whether a container that has just begun is empty."""
         if self._peek() != ("}" if isinstance(value, Object) else "]"):
             return False
         self._at += 1
         return True
 
     def _goes_on(self, holder: list[Value] | Object) -> bool:
-        """Whether another value follows, after one."""
+        """Return whether another value follows in a container."""
         end, where = "]", "array element"
         if isinstance(holder, Object):
             end, where = "}", "object key:value pair"
@@ -177,7 +179,7 @@ class _Reader:
     def _number(self) -> Number:
         match = _NUMBER.match(self._text, self._at)
         if not match:
-            self._at += 1  # of the minus
+            self._at += 1  # the minus
             raise self._wrong("in numeric literal")
         number, self._at = Number(match[0]), match.end()
         if "e" in number.lower():
@@ -216,7 +218,7 @@ def _unquote(text: str) -> str:
 
 
 def _quoted(char: str) -> str:
-    """A character as Go's errors quote it."""
+    """Return a character as Go's errors quote it."""
     special = {"'": r"'\''", '"': "'\"'", "\\": r"'\\'", "\a": r"'\a'", "\b": r"'\b'"}
     special |= {"\f": r"'\f'", "\n": r"'\n'", "\r": r"'\r'", "\t": r"'\t'", "\v": r"'\v'"}
     if char in special:
@@ -227,10 +229,10 @@ def _quoted(char: str) -> str:
 
 
 class Field(NamedTuple):
-    """A field of one of Go's structs.
+    """A field of a Go struct.
 
     Attributes:
-        label: what an error calls it.
+        label: its name in errors.
         type: Go's name of its type.
         fields: its own fields, if it is a struct.
     """
@@ -241,9 +243,9 @@ class Field(NamedTuple):
 
 
 class Decoder:
-    """Finds the fields of Go's structs in a value.
+    """Finds the fields of Go structs in values.
 
-    As there, a value of a wrong type does not stop it: the first error is raised at the end.
+    As in Go, a value of a wrong type does not stop it: `check` raises the first error.
     """
 
     def __init__(self) -> None:
@@ -259,11 +261,11 @@ class Decoder:
             raise JsonError(self._error)
 
     def struct(self, value: Value, fields: Mapping[str, Field], where: str) -> dict[str, Value]:
-        """The fields that an object has, those of structs in it as objects of known fields.
+        """Return the known fields of an object; inner structs are objects of known fields, too.
 
         Args:
             fields: by their names in lower case.
-            where: what an error says if it is no object.
+            where: the target in the error if the value is no object.
         """
         found: dict[str, Value] = {}
         if value is None:
@@ -287,7 +289,7 @@ class Decoder:
         return found
 
     def fail(self, value: Value, where: str) -> None:
-        """Note that a value has a wrong type."""
+        """Record that a value has a wrong type."""
         self._note(f"{_kind(value)} into {where}")
 
     def _fits(self, value: Value, kind: str, where: str) -> bool:
@@ -318,7 +320,7 @@ def _kind(value: Value) -> str:
 
 
 def _int64(number: str) -> int | None:
-    """The number if it is a whole one, written as such, and in range."""
+    """Parse a whole number of 64 bits; None if it is none, or not written as one."""
     if len(number) > 20 or not number.removeprefix("-").isdigit():
         return None
     value = int(number)
@@ -326,7 +328,7 @@ def _int64(number: str) -> int | None:
 
 
 def _float32(number: str) -> float | None:
-    """The nearest number of single precision, if there is one."""
+    """Return the nearest number of single precision; None if it is out of range."""
     try:
         value: float = struct.unpack("<f", struct.pack("<f", float(number)))[0]
     except OverflowError:
@@ -342,12 +344,12 @@ _NUMBERS: Mapping[str, Callable[[str], float | None]] = {
 
 
 def as_int(value: Value) -> int:
-    """What `Decoder` has found to be a whole number."""
+    """Convert a value that `Decoder` accepted as a whole number."""
     return int(str(value))
 
 
 def as_float(value: Value) -> float:
-    """What `Decoder` has found to be a number of single precision."""
+    """Convert a value that `Decoder` accepted as a number of single precision."""
     return _float32(str(value)) or 0.0
 
 
@@ -355,7 +357,7 @@ Encodable = None | bool | int | float | str | Sequence["Encodable"] | Mapping[st
 
 
 def encode(value: Encodable) -> str:
-    """Write a value. Floats are of single precision."""
+    """Write a value as JSON. Floats have single precision."""
     match value:
         case None:
             return "null"
@@ -381,7 +383,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _number_text(value: float) -> str:
-    """The shortest text that is this number in single precision."""
+    """Return the shortest text that is this number in single precision."""
     digits = next(
         (text for n in range(9) if _float32(text := f"{value:.{n}e}") == value), f"{value:.8e}"
     )

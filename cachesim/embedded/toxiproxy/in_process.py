@@ -1,4 +1,4 @@
-"""Toxiproxy's API without HTTP, for a server in this process."""
+"""A client of an embedded Toxiproxy in this process, which needs no HTTP."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,14 +8,14 @@ from cachesim.embedded.toxiproxy.server import ProxyServer
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 Call = Callable[..., Any]
-"""Calls a function with arguments in the loop's thread, and returns what it returns."""
+"""Calls a function with arguments in the loop's thread, and returns its result."""
 
 
 class LocalToxiproxy(ToxiproxyClient):
-    """One embedded Toxiproxy, as its HTTP clients see it.
+    """A client of one embedded Toxiproxy.
 
     Args:
-        call: of the one loop that all of a topology's servers run on.
+        call: `LoopThread.call` of the loop that the Toxiproxy runs on.
     """
 
     may_block = False
@@ -33,7 +33,7 @@ class LocalToxiproxy(ToxiproxyClient):
             for change in changes:
                 try:
                     change()
-                except Exception as error:  # the caller's
+                except Exception as error:  # returned to the caller
                     errors.append(error)
                 else:
                     errors.append(None)

@@ -1,4 +1,4 @@
-"""Listening sockets: their new connections can be let hang, and their ports kept while refusing."""
+"""Listening sockets that can let new connections hang, and keep their port while refusing."""
 
 import asyncio
 import contextlib
@@ -11,27 +11,25 @@ from collections.abc import Callable
 from cachesim.errors import ToxiproxyError
 
 _BACKLOG = 128
-_PAUSE = 0.2  # seconds to wait when the process has no file left for a new connection
+_PAUSE = 0.2  # seconds to wait when the process has no file descriptor left for a new connection
 
 
 Accepted = Callable[[socket.socket], None]
-"""Is given each new connection, non-blocking."""
+"""Called with each new connection, a non-blocking socket."""
 
 
 class Listener:
-    """Listens on a TCP address from the start.
-
-    Needs a loop with `add_reader`, as asyncio's selector loops are, also on Windows.
+    """Listens on a TCP address. It needs a selector loop, also on Windows.
 
     Args:
-        address: `host:port`. Host is an IP address or `localhost`, and this machine alone
-            (127.0.0.1) if there is none; port 0 or none is a free one.
+        address: `host:port`. The host is an IP address or `localhost`, by default 127.0.0.1; port 0
+            or none is a free one.
 
     Raises:
-        ToxiproxyError: it can't be listened there; status 500, in Toxiproxy's words.
+        ToxiproxyError: it can't listen there; status 500, with Toxiproxy's text.
 
     Attributes:
-        address: as `canonical` has it, with the port that was free.
+        address: the address as `canonical` returns it, with the chosen port.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: str, accepted: Accepted) -> None:
@@ -46,7 +44,7 @@ class Listener:
             raise ToxiproxyError(f"listen tcp: {error}", error.status) from None
         self._socket = self._bound(host, port)
         if port == 0:
-            # Linux takes a port that it has chosen itself back when the socket is shut.
+            # Linux takes back a port that it has chosen itself when the socket is shut down.
             chosen = self._socket
             with chosen:
                 self._socket = self._bound(*chosen.getsockname()[:2])
@@ -57,7 +55,7 @@ class Listener:
         """Listen again.
 
         Raises:
-            ToxiproxyError: somebody has the port, which can't be on Linux.
+            ToxiproxyError: the port is taken, which can't happen on Linux.
         """
         self._accepted = accepted
         if self._socket.fileno() < 0:
@@ -73,7 +71,7 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def shut(self) -> None:
-        """Refuse connections, and keep the port. Those that were accepted go on."""
+        """Refuse new connections, and keep the port. Accepted connections go on."""
         self._pause()
         self._drop_filler()
         self._hangs = False
@@ -81,16 +79,16 @@ class Listener:
             self._share(False)
             self._socket.shutdown(socket.SHUT_RDWR)
             return
-        # Elsewhere no socket stops listening: the next one takes its place as soon as can be.
+        # On other systems no socket can stop listening: a new one takes the port at once.
         self._socket.close()
         with contextlib.suppress(ToxiproxyError):
             self._socket = self._bound(*split(self.address))
 
     def hang(self) -> None:
-        """Let new connections hang: neither accepted nor refused.
+        """Let new connections hang, neither accepted nor refused. Linux only; no effect elsewhere.
 
-        Linux drops what asks for a connection while the queue of those to be accepted is full, and
-        a queue can be so short that one fills it. Elsewhere they are accepted as ever.
+        Linux drops connection requests while the accept queue is full. The queue is made so short
+        that one connection of our own, the filler, fills it.
         """
         if self._hangs or sys.platform != "linux":
             return
@@ -99,12 +97,12 @@ class Listener:
         self._socket.listen(0)
         self._filler = socket.socket(self._socket.family, socket.SOCK_STREAM)
         self._filler.setblocking(False)
-        # It gets no answer if there is one in the queue already, which is as good.
+        # If another connection is in the queue already, the filler gets no answer, which will do.
         self._filler.connect_ex(self._socket.getsockname())
         self._filler_name = self._filler.getsockname()
 
     def resume(self) -> None:
-        """Accept again, also those that have asked meanwhile and ask again."""
+        """Accept again, also connections that were requested meanwhile and are retried."""
         if self._hangs:
             self._hangs = False
             self._drop_filler()
@@ -117,16 +115,16 @@ class Listener:
         """Give up the port."""
         self._pause()
         self._drop_filler()
-        with contextlib.suppress(OSError):  # nobody listens
-            # A child that was forked meanwhile may have the socket too.
+        with contextlib.suppress(OSError):  # it is not listening
+            # A child that was forked meanwhile may have the socket, too.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _bound(self, host: str, port: int | str) -> socket.socket:
-        # asyncio turns Nagle's algorithm off only where the protocol is named.
+        # asyncio turns Nagle's algorithm off only if the protocol is given.
         sock = socket.socket(self._family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            if sys.platform != "win32":  # where it lets others take the port
+            if sys.platform != "win32":  # there it lets other processes take the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, int(port)))
         except OSError as error:
@@ -135,10 +133,10 @@ class Listener:
         return sock
 
     def _share(self, shared: bool) -> None:
-        """Whether the port may be shared with what has this option too.
+        """Set whether the port can be shared with sockets that have this option, too.
 
-        With it a socket may listen beside the connections that it has accepted before, and without
-        it nobody else can take the port while nobody listens.
+        With it, a socket can listen beside connections that were accepted before. Without it, no
+        other socket can take the port while this one does not listen.
         """
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(shared))
 
@@ -161,7 +159,7 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
-                # Of no use to ask again at once: some connection has to end first.
+                # It is no use trying again at once: a connection has to end first.
                 self._loop.remove_reader(self._socket)
                 self._retry = self._loop.call_later(_PAUSE, self._accept_again)
                 return
@@ -176,7 +174,7 @@ class Listener:
 
 
 class Ports:
-    """The ports of one Toxiproxy. Those that it keeps stay its own while nobody listens there."""
+    """The ports of one Toxiproxy. It holds kept ports also while it does not listen there."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -184,12 +182,12 @@ class Ports:
         self._shut: dict[str, Listener] = {}
 
     def keep(self, address: str) -> None:
-        """Give the port of a listener's address up only at the end."""
+        """Hold the port of a listener's address until `close`."""
         self._kept.add(address)
 
     def listen(self, address: str, accepted: Accepted) -> Listener:
-        """A listener. See `Listener`."""
-        with contextlib.suppress(ToxiproxyError):  # the listener says it
+        """Return a new listener, or the one of a kept port. See `Listener`."""
+        with contextlib.suppress(ToxiproxyError):  # the listener raises it
             address = canonical(address)
         if (listener := self._shut.pop(address, None)) is None:
             return Listener(self._loop, address, accepted)
@@ -197,7 +195,7 @@ class Ports:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if listener.address in self._kept:
             listener.shut()
             self._shut[listener.address] = listener
@@ -205,7 +203,7 @@ class Ports:
             listener.close()
 
     def close(self) -> None:
-        """Give up all ports where nobody listens."""
+        """Give up the kept ports."""
         for listener in self._shut.values():
             listener.close()
         self._shut.clear()
@@ -213,20 +211,20 @@ class Ports:
 
 
 def canonical(address: str) -> str:
-    """An address as a listener on it tells it.
+    """Return an address in the form that a listener on it has.
 
     Raises:
-        ToxiproxyError: it is none; status 500, in Toxiproxy's words.
+        ToxiproxyError: it is no address; status 500, with Toxiproxy's text.
     """
     _, host, port = _resolve(address)
     return _join(host, port)
 
 
 def split(address: str) -> tuple[str, str]:
-    """Host and port of `host:port` or `[host]:port`.
+    """Split `host:port` or `[host]:port` into host and port.
 
     Raises:
-        ToxiproxyError: it is none; status 500, in Toxiproxy's words (those of Go's `net`).
+        ToxiproxyError: it is no address; status 500, with Toxiproxy's text (that of Go's `net`).
     """
 
     def wrong(reason: str) -> ToxiproxyError:
@@ -253,7 +251,7 @@ def split(address: str) -> tuple[str, str]:
 
 
 def _resolve(address: str) -> tuple[socket.AddressFamily, str, int]:
-    """Without asking anybody: the loop must not wait for a name server."""
+    """Resolve an address without a name server, as the loop must not wait for one."""
     host, port_text = split(address) if address else ("", "")
     if not re.fullmatch("[+-]?[0-9]+|", port_text):
         raise ToxiproxyError(f"lookup tcp/{port_text}: unknown port", 500)
