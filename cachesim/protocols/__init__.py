@@ -1,1 +1,1 @@
-"""Protocols, without I/O: bytes in, commands or replies out."""
+"""The protocols of Redis and Memcached, without I/O."""

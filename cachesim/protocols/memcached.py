@@ -1,6 +1,6 @@
-"""Memcached's text and meta protocols, as a server reads them.
+"""Parses requests of Memcached's text and meta protocols, as a server reads them.
 
-Limits are those of Memcached 1.6.18, but for the line of a `get`, which it lets grow for ever.
+Limits are those of Memcached 1.6.18, but for the line of a `get`, which has none there.
 """
 
 import re
@@ -9,23 +9,23 @@ from typing import Final
 MAX_KEY: Final = 250
 """Bytes."""
 _LINE = 2048
-"""Bytes that may come without a line's end; whoever sends more is not a client."""
+"""Bytes of an unfinished line. More of them come from no Memcached client."""
 _READ = 16 * 1024
-"""Bytes that Memcached looks at to find a line's end."""
+"""Bytes within which Memcached looks for a line's end."""
 _GET_LINE = 4 * 1024 * 1024
-"""Bytes of a line of `get`."""
+"""Bytes of the line of a `get`."""
 _PIECE = 2048
 """Bytes of such a line that are taken at once."""
 _KEYS = 24
-"""How many keys of a `get` are taken at once."""
+"""Keys in a part of a `get`."""
 _META_WORDS = 19
-_MOST = 200
-"""How many requests are given at once, about."""
+_BATCH = 200
+"""Requests that are returned at once, roughly."""
 
 Request = tuple[list[bytes], bytes | None]
-"""The words of a line, and the value that came after it with its line's end, if there is one.
+"""The words of a line, and the value that follows it, with its line end, or None.
 
-The line of a `get` with many keys is given in parts, all but the last with the value `PART`.
+A `get` with many keys is returned in parts. All but the last have the value `PART`.
 """
 
 PART: Final = b"part"
@@ -34,14 +34,14 @@ _LONG_KEY = re.compile(rb"[^ ]{%d}" % (MAX_KEY + 1))
 # Possessive throughout: values are megabytes, and clients choose them.
 _NUMBER = re.compile(rb"[ \t-\r]*+([+-]?+)(?=[0-9])0*+([0-9]{0,20}+)(?=[ \t-\r\0]|\Z)")
 _STORING = dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend"), 5) | {b"cas": 6}
-"""How many words the line of a command has that a value follows."""
+"""Commands with a value, and the number of words in their lines."""
 _WITH_VALUE = frozenset((*_STORING, b"ms"))
 _GETTING = {b"get": 1, b"gets": 1, b"bget": 1, b"gat": 2, b"gats": 2}
-"""How many words come before the keys."""
+"""Commands with many keys, and the number of words before the keys."""
 
 
 def unsigned(text: bytes) -> int | None:
-    """A number of 64 bits without a sign as C reads it: a blank may end it; None if it is none."""
+    """Parse an unsigned number of 64 bits as C does: a blank may end it. None if it is none."""
     if text.isdigit() and len(text) < 20:
         return int(text)
     match = _NUMBER.match(text)
@@ -57,13 +57,13 @@ def unsigned(text: bytes) -> int | None:
 
 
 def unsigned32(text: bytes) -> int | None:
-    """As `unsigned`, but only its lower 32 bits, as Memcached does it."""
+    """Parse a number like `unsigned`, and return its lower 32 bits, as Memcached does."""
     number = unsigned(text)
     return None if number is None else number & 0xFFFFFFFF
 
 
 def signed32(text: bytes) -> int | None:
-    """A number of 64 bits with a sign as C reads it, and of that the lower 32 bits."""
+    """Parse a signed number of 64 bits as C does, and return its lower 32 bits."""
     if text.isdigit() and len(text) < 10:
         return int(text)
     match = _NUMBER.match(text)
@@ -78,9 +78,9 @@ def signed32(text: bytes) -> int | None:
 
 
 def value_size(words: list[bytes]) -> int:
-    """How many bytes of a value follow a line of words, -1 if none does.
+    """Return the bytes of the value that follows a line, or -1 if the line is wrong.
 
-    None follows a line that is wrong: what comes then is the next line.
+    No value follows a wrong line. The data after it is the next line.
     """
     count = len(words)
     if words[0] == b"ms":
@@ -100,14 +100,14 @@ def value_size(words: list[bytes]) -> int:
 
 
 class RequestParser:
-    """Takes bytes as they come, gives requests.
+    """Parses requests from bytes in pieces of any size.
 
     Args:
-        largest: bytes of a value. A request with a larger one is given at once, without it, and
-            the value is dropped when it comes.
+        largest: bytes of the largest value. A request with a larger one is returned at once without
+            it, and the value is dropped when it comes.
 
     Attributes:
-        is_broken: no more requests can be made out; the connection has to be closed.
+        is_broken: no more requests can be parsed, and the connection must be closed.
     """
 
     def __init__(self, largest: int = 1024 * 1024) -> None:
@@ -115,24 +115,24 @@ class RequestParser:
         self.is_broken = False
         self._buffer = b""
         self._at = 0
-        # The line whose value has not come yet, and the value's size.
+        # The line whose value is incomplete, and the value's size.
         self._words: list[bytes] | None = None
         self._size = 0
-        # What waits for more: a value until it has `_awaited` bytes, a line until it ends.
+        # Incomplete data: a value that needs `_awaited` bytes, or a line.
         self._partial = bytearray()
         self._awaited = 0
         self._to_drop = 0
-        # A long line of `get`, and how far it was taken.
+        # The long line of a `get`, and the position up to which it was taken.
         self._long = b""
         self._long_at = 0
 
     @property
     def buffered(self) -> int:
-        """Bytes that were fed and not given out as requests yet."""
+        """Bytes that were fed and not returned as requests yet."""
         return len(self._buffer) - self._at + len(self._partial) + len(self._long)
 
     def feed(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Add received data."""
         if self.is_broken:
             return
         if self._to_drop:
@@ -153,7 +153,7 @@ class RequestParser:
         self._buffer, self._at = data, 0
 
     def take(self) -> list[Request]:
-        """Requests that are complete. None only if none is: ask until then."""
+        """Return complete requests, not always all of them: call it until it returns none."""
         found: list[Request] = []
         if self._long:
             self._take_piece(found)
@@ -164,8 +164,8 @@ class RequestParser:
         length, find = len(buffer), buffer.find
         words = self._words
         is_cut = False
-        while at < length and len(found) < _MOST:
-            if words is not None:  # and its value
+        while at < length and len(found) < _BATCH:
+            if words is not None:  # its value comes next
                 end = at + self._size + 2
                 if end > length:
                     self._awaited = self._size + 2
@@ -216,7 +216,7 @@ class RequestParser:
         return found
 
     def _take_piece(self, found: list[Request]) -> None:
-        """Take some keys of a long line of `get`."""
+        """Take the next keys of the long line of a `get`."""
         line, at = self._long, self._long_at
         name = line[:4].rstrip(b" ")
         while not found:
@@ -230,11 +230,11 @@ class RequestParser:
                 found[-1] = (found[-1][0], None)
 
     def _begin_long(self, line: bytes, found: list[Request]) -> None:
-        """Begin to take a long line of `get`."""
+        """Begin to take the long line of a `get`."""
         line = line.strip(b" ")
         name = line[:4].rstrip(b" ")
         bad_key = _LONG_KEY.search(line)
-        if line == name or bad_key is not None:  # its reply is an error, and nothing else
+        if line == name or bad_key is not None:  # the whole reply is an error
             start = bad_key.start() if bad_key and bad_key.start() < _READ else len(name)
             words = [word for word in line[:start].split(b" ") if word]
             found.append((words if bad_key is None else [*words, bad_key[0]], None))
@@ -243,10 +243,10 @@ class RequestParser:
             self._take_piece(found)
 
     def _keep(self, is_cut: bool) -> None:
-        """Keep what is left, in a way that more can be added to without copying it each time.
+        """Keep the rest of the data so that more can be added without copying it each time.
 
         Args:
-            is_cut: whether it is a line without its end.
+            is_cut: whether the rest is a line without its end.
         """
         rest = len(self._buffer) - self._at
         if rest == 0:
@@ -264,7 +264,7 @@ class RequestParser:
         self._buffer, self._at = b"", 0
 
     def _is_get(self, at: int) -> bool:
-        """Whether a line is one that may be long."""
+        """Return whether a line may be long."""
         start = self._buffer[at : at + 106]
         line = start.lstrip(b" ")
         return len(start) - len(line) <= 100 and line.startswith((b"get ", b"gets "))
@@ -276,10 +276,10 @@ class RequestParser:
 
 
 def _split(words: list[bytes], found: list[Request]) -> None:
-    """Give a `get` of many keys in parts, so that its replies need not be made all at once."""
+    """Split a `get` of many keys into parts, so that its replies are not made all at once."""
     start = _GETTING[words[0]]
     if max(map(len, words)) > MAX_KEY or (start == 2 and signed32(words[1]) is None):
-        found.append((words, None))  # its reply is an error, and nothing else
+        found.append((words, None))  # the whole reply is an error
         return
     head = words[:start]
     last = (len(words) - start - 1) // _KEYS * _KEYS + start

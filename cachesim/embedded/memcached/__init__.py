@@ -1,1 +1,1 @@
-"""Memcached nodes in this process: see `node.MemcachedNode` and `config.MemcachedNodeConfig`."""
+"""Emulated Memcached nodes: see `node.MemcachedNode` and `config.MemcachedNodeConfig`."""

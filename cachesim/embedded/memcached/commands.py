@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from cachesim.embedded.memcached import conditional, stats_report
-from cachesim.embedded.memcached.meta_commands import Meta
+from cachesim.embedded.memcached.meta_commands import MetaCommands
 from cachesim.embedded.memcached.replies import (
     BAD_CHUNK,
     BAD_EXPIRY,
@@ -28,20 +28,20 @@ from cachesim.protocols.memcached import (
 _STORED = (b"STORED\r\n", b"EXISTS\r\n", NOT_FOUND, b"NOT_STORED\r\n")
 _DELETE_USAGE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
 _FIRST_OF_KNOWN = frozenset(b"gsacidt")
-"""What begins a line that is just an error if it is no command; others may be a web browser's."""
-_MOST_WORDS = 23
+"""First letters of commands. A line with another one may be a web browser's."""
+_MAX_WORDS = 23
 _LAST_SLAB_CLASS = 63
 
 
 class Commands:
-    """The commands, for one server."""
+    """The commands of one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._items = server.items
         self._counters = server.counters
         self._details = server.details
-        meta = Meta(server)
+        meta = MetaCommands(server)
         self._handlers: dict[bytes, Execute] = {
             b"get": self._get, b"bget": self._get, b"gets": self._get,
             b"gat": self._gat, b"gats": self._gat,
@@ -57,17 +57,13 @@ class Commands:
         }  # fmt: skip
 
     def execute(self, words: list[bytes], value: bytes | None) -> bytes | None:
-        """Execute a request.
-
-        Returns:
-            The reply, None to close the connection.
-        """
+        """Execute a request. See `server.Execute`."""
         handler = self._handlers.get(words[0]) if words else None
         if handler is not None:
             return handler(words, value)
         if words and len(words[0]) >= 2 and words[0][0] not in _FIRST_OF_KNOWN:
             is_meta = words[0][0] == 0x6D and len(words[0]) == 2
-            if not is_meta and words[:_MOST_WORDS][-1].startswith(b"HTTP/"):
+            if not is_meta and words[:_MAX_WORDS][-1].startswith(b"HTTP/"):
                 return None
         return ERROR
 
@@ -94,10 +90,11 @@ class Commands:
         with_cas: bool,
         expires: int | None = None,
     ) -> bytes:
-        """The values of some keys.
+        """Return the reply with the values of some keys.
 
         Args:
-            expires: what they get as their new one.
+            part: None if the reply ends with them; see `protocols.memcached.PART`.
+            expires: their new expiry time.
         """
         items, counters, details = self._items, self._counters, self._details
         lookup = items.by_key.get
@@ -166,7 +163,7 @@ class Commands:
         return _STORED[conditional.store(items, item, mode)]
 
     def _not_made(self, words: list[bytes]) -> bytes:
-        """The reply to a line without a value, or with one that does not fit."""
+        """Return the reply to a store without a value, or with one that does not fit."""
         least = 6 if words[0] == b"cas" else 5
         if not least <= len(words) <= least + 1:
             return ERROR
@@ -320,7 +317,7 @@ class Commands:
         if kind == b"sizes_enable":
             if server.sizes_from is None:
                 server.sizes_from = server.items.new_cas()
-            return b"STAT sizes_status enabled\r\n"  # Memcached ends it with nothing else
+            return b"STAT sizes_status enabled\r\n"  # like Memcached, without an END
         if kind == b"sizes_disable":
             server.sizes_from = None
             return b"STAT sizes_status disabled\r\n"

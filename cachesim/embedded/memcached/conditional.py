@@ -1,4 +1,4 @@
-"""Changes that depend on what is there: conditions, concatenations, counters."""
+"""Changes that depend on the item that is there: conditional stores, concatenations, counters."""
 
 from typing import Final
 
@@ -15,12 +15,12 @@ NO_MEMORY: Final = 5
 
 
 def store(items: Items, item: Item, mode: bytes, *, stale: bool = False) -> int:
-    """Store an item that was made, or give it up.
+    """Store an item that was made, or drop it.
 
     Args:
-        item: its `cas` is the one that is wanted, 0 for any.
-        mode: a command's name.
-        stale: with an older `cas` than that of the item that is there, store it as stale.
+        item: the new item. Its `cas` is the expected one of the old item, 0 for any.
+        mode: the command's name.
+        stale: store it as stale if its `cas` is lower than that of the old item.
 
     Returns:
         STORED, EXISTS, MISSING or NOT_STORED.
@@ -38,11 +38,11 @@ def store(items: Items, item: Item, mode: bytes, *, stale: bool = False) -> int:
     if mode == b"set" or mode == b"replace":
         items.replace(old, item)
         return STORED
-    wanted = item.cas
+    expected = item.cas
     if mode == b"cas":
-        if wanted and wanted == old.cas:
+        if expected and expected == old.cas:
             old.slab.cas_hits += 1
-        elif wanted and stale and wanted < old.cas:
+        elif expected and stale and expected < old.cas:
             item.expires = old.expires
             item.is_stale = True
             item.is_won = old.is_won
@@ -57,7 +57,7 @@ def store(items: Items, item: Item, mode: bytes, *, stale: bool = False) -> int:
     if mode == b"add":
         old.time = items.now
         return NOT_STORED
-    if wanted and wanted != old.cas:
+    if expected and expected != old.cas:
         return EXISTS
     data = old.data[:-2] + item.data if mode == b"append" else item.data[:-2] + old.data
     new = items.make(item.key, data, old.flags, old.expires)
@@ -71,7 +71,7 @@ def store(items: Items, item: Item, mode: bytes, *, stale: bool = False) -> int:
 def add(
     items: Items, key: bytes, delta: int, *, up: bool, cas: int = 0
 ) -> tuple[int, Item | None, int]:
-    """Add to a number, or subtract from it. It has 64 bits and no sign.
+    """Add to an unsigned number of 64 bits, or subtract from it.
 
     Returns:
         STORED, EXISTS, MISSING, NON_NUMERIC or NO_MEMORY; the item as it was found, with its new

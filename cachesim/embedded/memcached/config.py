@@ -1,4 +1,4 @@
-"""What a Memcached node is started with."""
+"""The settings of a Memcached node."""
 
 import ssl
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ MEGABYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class MemcachedNodeConfig:
-    """A node, as it is at every start: it keeps nothing.
+    """The settings of a node.
 
     Attributes:
         max_memory: bytes for items (`-m`).
-        server_tls: for connections to the node; None for plain ones.
-        max_item_size: bytes of an item with its key and all else (`-I`).
+        server_tls: for connections to the node; None for plain connections.
+        max_item_size: bytes of an item, with its key and header (`-I`).
         max_connections: as `-c`; some of them are for the process itself.
-        version: what it says of itself.
-        port: what it says of itself.
+        version: the version that it reports.
+        port: the port that it reports.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The items of a node: what is stored, for how long, and what has to go when memory is full."""
+"""The items of a Memcached node: storage, expiry and eviction."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -7,21 +7,21 @@ from cachesim.embedded.memcached.counters import Counters
 from cachesim.embedded.memcached.slabs import HEADER, MAX_CHUNK, SlabClass, Slabs
 
 _MAX_DELTA = 60 * 60 * 24 * 30
-"""Seconds; longer ones are moments since the epoch."""
+"""Seconds. Larger expiry times are absolute, in seconds since the epoch."""
 _HEAD_START = 62
-"""Seconds that the process seems to be older than it is, so that no moment in its life is 0."""
+"""Seconds that the process seems older than it is, so that its clock is never 0."""
 _CAS_SIZE = 8
-_MOST_SPARED = 100
-"""How many items an eviction passes over because they are in use."""
+_MAX_SPARED = 100
+"""How many active items an eviction passes over."""
 _FLAGS_SIZE = 4
 
 
 def item_size(key: int, flags: int, data: int) -> int:
-    """How many bytes an item takes, as Memcached counts them.
+    """Return the bytes that an item takes, as Memcached counts them.
 
     Args:
-        key: its length.
-        data: the value's length with its line's end.
+        key: length of the key.
+        data: length of the value with its line end.
     """
     return HEADER + key + 1 + data + _CAS_SIZE + (_FLAGS_SIZE if flags else 0)
 
@@ -30,16 +30,16 @@ class Item:
     """A key with its value.
 
     Attributes:
-        data: the value with its line's end, as it came and will be sent.
-        expires: by the clock of `Items`; 0 for never.
-        time: when it was last used, by that clock.
-        slab: the class it counts to, and the one of its first chunk.
-        chunks: those of further chunks.
+        data: the value with its line end, as it was received.
+        expires: expiry time by the clock of `Items`; 0 for never.
+        time: last use by that clock.
+        slab: the class that it counts to, which is the class of its first chunk.
+        chunks: the classes of all chunks, if there are several.
         size: bytes.
         is_binary: its key was sent in base64.
-        is_fetched: it was read, or `touch`ed.
-        is_active: more than once.
-        is_stale, is_won: see `ms` and `mg` with their flags I and R.
+        is_fetched: it was read or touched.
+        is_active: it was read or touched more than once.
+        is_stale, is_won: see the flags I of `ms` and R of `mg`.
     """
 
     __slots__ = (
@@ -62,20 +62,20 @@ class Item:
 
 
 class Items:
-    """All items.
+    """All items of a node.
 
     Args:
-        max_size: bytes of one.
-        started: when the process did, in seconds since the epoch.
-        discard: empties dictionaries that may be large.
+        max_size: bytes of the largest item.
+        started: start of the process, in seconds since the epoch.
+        discard: empties large dictionaries.
 
     Attributes:
-        now: seconds by the node's clock; whoever calls sets it first.
-        by_key: all items, also those that have expired and were not asked for since.
-        bytes: of all items.
-        flush_at: items last used until then are gone when it has come; 0 for none.
+        now: seconds by the node's clock. The caller of a method sets it first.
+        by_key: all items, also expired ones that were not looked up since.
+        bytes: bytes of all items.
+        flush_at: the time of a delayed flush, which removes items last used up to it; 0 for none.
         started: when `now` was 0, in seconds since the epoch.
-        last_cas: the number of the last change.
+        last_cas: the `cas` of the last change.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Items:
     # --- time -------------------------------------------------------------------------------
 
     def at_age(self, seconds: float) -> int:
-        """What `now` is when the process has run for some time."""
+        """Return the `now` of a process that has run for some seconds."""
         return int(seconds) + _HEAD_START
 
     def moment(self, seconds: int) -> int:
-        """When something expires, from what clients send: negative is at once, 0 never."""
+        """Convert a client's expiry time to one of `now`. Negative is at once, 0 never."""
         if seconds == 0:
             return 0
         if 0 < seconds <= _MAX_DELTA:
@@ -112,7 +112,7 @@ class Items:
         return max(1, seconds - self.started)
 
     def flush(self, delay: int) -> None:
-        """Forget everything, now or after a delay as clients send it."""
+        """Remove all items, at once or after a client's delay."""
         if delay <= 0:
             self.flush_at = 0
             self.last_cas += 1
@@ -132,7 +132,7 @@ class Items:
         self.bytes = 0
 
     def close(self) -> None:
-        """Forget all items."""
+        """Drop all items."""
         self._discard(self.by_key, *(slab.items for slab in self.slabs.classes))
         self.by_key = {}
         for slab in self.slabs.classes:
@@ -141,14 +141,14 @@ class Items:
     # --- looking up -------------------------------------------------------------------------
 
     def find(self, key: bytes) -> Item | None:
-        """An item, if it is there."""
+        """Return the item of a key, or None."""
         item = self.by_key.get(key)
         if item is None or not (item.expires or self.flush_at):
             return item
         return self.alive(item)
 
     def alive(self, item: Item) -> Item | None:
-        """An item that may have expired, unless it has; then it is removed."""
+        """Return an item unless it has expired; then remove it."""
         if self._is_flushed(item):
             self.counters.get_flushed += 1
         elif item.expires and item.expires <= self.now:
@@ -162,7 +162,7 @@ class Items:
         return item.time <= self.flush_at <= self.now
 
     def used(self, item: Item) -> None:
-        """Note that an item was read. Whoever is read twice is spared once by an eviction."""
+        """Note that an item was read. An item that was read twice is spared by one eviction."""
         if item.is_fetched:
             item.is_active = True
             item.time = self.now
@@ -172,16 +172,16 @@ class Items:
     # --- changing ---------------------------------------------------------------------------
 
     def new_cas(self) -> int:
-        """The number of a change."""
+        """Return a new `cas`."""
         self.last_cas += 1
         return self.last_cas
 
     def fits(self, key: bytes, flags: int, data: int) -> bool:
-        """Whether an item may be so large. See `item_size`."""
+        """Return whether an item is small enough. See `item_size`."""
         return item_size(len(key), flags, data) <= self.max_size
 
     def make(self, key: bytes, data: bytes, flags: int, expires: int) -> Item | None:
-        """An item that is not linked yet; None if there is no memory for it, nor may be made."""
+        """Make an item without linking it; None if it is too large or memory is full."""
         size = item_size(len(key), flags, len(data))
         if size > self.max_size:
             return None
@@ -197,14 +197,14 @@ class Items:
         return item
 
     def _take(self, slab: SlabClass[Item]) -> bool:
-        """Use a chunk of a class; whether there was one."""
+        """Use a chunk of a class. Return False if there is none."""
         if slab.used < slab.pages * slab.per_page or self.slabs.get_page(slab) or self._evict(slab):
             slab.used += 1
             return True
         return False
 
     def _take_chunks(self, item: Item) -> bool:
-        """Use several chunks for a large item, the first of which has no value."""
+        """Use several chunks for a large item. The first one holds no part of the value."""
         of = self.slabs.of
         wanted = [of(item_size(len(item.key), item.flags, HEADER))]
         rest = len(item.data)
@@ -214,7 +214,7 @@ class Items:
             rest -= size - HEADER
         taken: list[SlabClass[Item]] = []
         for slab in wanted:
-            # The end of a value may be in a chunk that is too large, if there is no other.
+            # The end of a value may take a chunk that is too large, if there is no other.
             for candidate in (slab, item.slab) if taken else (slab,):
                 if self._take(candidate):
                     taken.append(candidate)
@@ -227,7 +227,7 @@ class Items:
         return True
 
     def _evict(self, slab: SlabClass[Item]) -> bool:
-        """Remove the least recently used item of a class; whether there was one."""
+        """Remove the least recently used items until a chunk is free. Return False if none is."""
         items = slab.items
         used, spared = slab.used, 0
         while items:
@@ -235,7 +235,7 @@ class Items:
             if (item.expires and item.expires < self.now) or self._is_flushed(item):
                 slab.reclaimed += 1
                 slab.expired_unfetched += not item.is_fetched
-            elif item.is_active and spared < _MOST_SPARED:
+            elif item.is_active and spared < _MAX_SPARED:
                 spared += 1
                 item.is_active = False
                 items.move_to_end(item.key)
@@ -252,7 +252,7 @@ class Items:
         return False
 
     def drop(self, item: Item) -> None:
-        """Give up an item that was made and is not linked."""
+        """Free the chunks of an item that is not linked."""
         if item.chunks:
             for further in item.chunks:
                 further.used -= 1
@@ -260,7 +260,7 @@ class Items:
             item.slab.used -= 1
 
     def link(self, item: Item) -> None:
-        """Let an item be found."""
+        """Add an item that was made."""
         slab = item.slab
         item.time = self.now
         item.cas = self.new_cas()
@@ -279,7 +279,7 @@ class Items:
         self.drop(item)
 
     def replace(self, old: Item, new: Item) -> None:
-        """Let another item be found instead."""
+        """Replace an item by another one."""
         if self.by_key.get(old.key) is old:  # not evicted to make room for the new one
             self.unlink(old)
         self.link(new)

@@ -17,7 +17,7 @@ from cachesim.embedded.memcached.replies import (
 from cachesim.embedded.memcached.server import Server
 from cachesim.protocols.memcached import MAX_KEY, signed32
 
-_MOST_WORDS = 19
+_MAX_WORDS = 19
 _MAX_OPAQUE = 32
 _OPAQUE_TOO_LONG = b"CLIENT_ERROR opaque token too long\r\n"
 _TOO_MANY_FLAGS = b"CLIENT_ERROR options flags too long\r\n"
@@ -29,17 +29,17 @@ _MODES: Final = {
 _UP: Final = {b"": True, b"I": True, b"+": True, b"D": False, b"-": False}
 
 
-class _Wrong(Exception):
-    """A line that can't be executed; the reply is its argument."""
+class _LineError(Exception):
+    """A line that can't be executed. Its argument is the reply."""
 
 
 _VALUE, _QUIET, _CREATES, _EXPIRES, _NO_UPDATE, _STALE, _HAS_CAS = b"vqNTuIC"
 _NEED_OLD_STATE = frozenset(b"NTRlh")
-"""With these `mg` notes only at its end that an item was read."""
+"""Flags of `mg` that need the item's state from before this read."""
 
 
-class Meta:
-    """The commands, for one server."""
+class MetaCommands:
+    """The meta commands of one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -47,12 +47,12 @@ class Meta:
         self._counters = server.counters
 
     def get(self, words: list[bytes], _value: bytes | None) -> bytes:
-        """`mg`."""
+        """Execute `mg`."""
         if len(words) < 2:
             return ERROR
         if len(words[1]) > MAX_KEY:
             return BAD_FORMAT
-        if len(words) > _MOST_WORDS:
+        if len(words) > _MAX_WORDS:
             return b"CLIENT_ERROR options flags are too long\r\n"
         items, counters = self._items, self._counters
         flags = Flags(words[1], words, 2, items.moment)
@@ -124,17 +124,17 @@ class Meta:
     def _miss(self, words: list[bytes], flags: Flags) -> bytes:
         try:
             echo = _echo(words, flags)
-        except _Wrong as wrong:
-            return bytes(wrong.args[0])
+        except _LineError as error:
+            return bytes(error.args[0])
         return b"" if _QUIET in flags.names else b"EN%b\r\n" % echo
 
     def set(self, words: list[bytes], value: bytes | None) -> bytes:
-        """`ms`."""
+        """Execute `ms`."""
         if len(words) < 2:
             return ERROR
         if len(words[1]) > MAX_KEY or len(words) == 2:
             return BAD_FORMAT
-        if len(words) > _MOST_WORDS:
+        if len(words) > _MAX_WORDS:
             return _TOO_MANY_FLAGS
         size = signed32(words[2])
         if size is None or not 0 <= size <= 2**31 - 3:
@@ -190,14 +190,14 @@ class Meta:
         return NO_MEMORY
 
     def delete(self, words: list[bytes], _value: bytes | None) -> bytes:
-        """`md`."""
+        """Execute `md`."""
         flags = self._parsed(words)
         if isinstance(flags, bytes):
             return flags
         try:
             echo = _echo(words, flags)
-        except _Wrong as wrong:
-            return bytes(wrong.args[0])
+        except _LineError as error:
+            return bytes(error.args[0])
         items, names = self._items, flags.names
         item = items.find(flags.key)
         if item is None:
@@ -218,7 +218,7 @@ class Meta:
         return b"" if _QUIET in names else b"HD%b\r\n" % echo
 
     def add(self, words: list[bytes], _value: bytes | None) -> bytes:
-        """`ma`."""
+        """Execute `ma`."""
         flags = self._parsed(words)
         if isinstance(flags, bytes):
             return flags
@@ -247,8 +247,8 @@ class Meta:
                     self._counters.decr_misses += 1
             try:
                 return _STORES[result] + _echo(words, flags) + b"\r\n"
-            except _Wrong as wrong:
-                return bytes(wrong.args[0])
+            except _LineError as error:
+                return bytes(error.args[0])
         digits = b"%d" % number
         out = [b"VA %d" % len(digits) if _VALUE in names else b"HD"]
         for word in words[2:]:
@@ -274,12 +274,12 @@ class Meta:
         return b"%b\r\n%b\r\n" % (line, digits) if _VALUE in names else line + b"\r\n"
 
     def _parsed(self, words: list[bytes]) -> Flags | bytes:
-        """The flags of `md` and `ma`, or the reply if they are wrong."""
+        """Return the flags of `md` or `ma`, or the reply if they are wrong."""
         if len(words) < 2:
             return ERROR
         if len(words[1]) > MAX_KEY:
             return BAD_FORMAT
-        if len(words) > _MOST_WORDS:
+        if len(words) > _MAX_WORDS:
             return _TOO_MANY_FLAGS
         flags = Flags(words[1], words, 2, self._items.moment)
         return flags if flags.error is None else _BAD_FLAGS
@@ -290,7 +290,7 @@ class Meta:
         return b"t%d" % ((item.expires - self._items.now) & 0xFFFFFFFF)
 
     def debug(self, words: list[bytes], _value: bytes | None) -> bytes:
-        """`me`: what is known of an item."""
+        """Execute `me`, which reports an item's state."""
         if len(words) < 2 or len(words[1]) > MAX_KEY:
             return BAD_FORMAT
         key: bytes | None = words[1]
@@ -314,7 +314,7 @@ class Meta:
         )
 
     def nothing(self, _words: list[bytes], _value: bytes | None) -> bytes:
-        """`mn`: tells that everything before was done."""
+        """Execute `mn`, whose reply tells that all requests before it were executed."""
         return b"MN\r\n"
 
 
@@ -323,12 +323,12 @@ def _key(key: bytes, binary: bool) -> bytes:
 
 
 def _echo(words: list[bytes], flags: Flags) -> bytes:
-    """What a reply repeats of a line: its opaque word and its key."""
+    """Return the words that a reply repeats: the opaque word and the key."""
     out = b""
     for word in words[2:]:
         if word[0] == 0x4F:  # O
             if len(word) > _MAX_OPAQUE:
-                raise _Wrong(_OPAQUE_TOO_LONG)
+                raise _LineError(_OPAQUE_TOO_LONG)
             out += b" " + word
         elif word[0] == 0x6B:  # k
             out += b" " + _key(flags.key, flags.binary)

@@ -7,19 +7,20 @@ from cachesim.embedded.memcached.replies import BAD_FORMAT
 from cachesim.protocols.memcached import signed32, unsigned, unsigned32
 
 _BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
-_PLAIN = frozenset(b"lOPLkstcfvhuqI")
+_NOT_PARSED = frozenset(b"lOPLkstcfvhuqI")
+"""Flags without a value, or whose value is used as it is."""
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
 
 def decode_key(text: bytes) -> bytes | None:
-    """A key that was sent in base64, as Memcached takes it; None if it takes it not at all."""
+    """Decode a key that was sent in base64, as Memcached does; None if Memcached refuses it."""
     digits = bytes(digit for digit in text if digit in _BASE64)
     if not digits or len(digits) % 4:
         return None
     end = digits.find(b"=")
     if end < 0:
         return base64.b64decode(digits)
-    # Nothing counts after the four digits with the first padding.
+    # Everything after the four digits with the first padding is ignored.
     digits = digits[: end // 4 * 4 + 4]
     padding = digits[-4:].count(b"=")
     if padding > 2:
@@ -28,11 +29,11 @@ def decode_key(text: bytes) -> bytes | None:
 
 
 class Flags:
-    """What the flags of a line say, wherever they stand.
+    """The flags of a line, in any order.
 
     Attributes:
         names: their first characters.
-        error: the reply, if one of them was wrong.
+        error: the reply if one of them is wrong.
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class Flags:
                 self.error = b"CLIENT_ERROR duplicate flag\r\n"
                 return
             seen.add(name)
-            if name in _PLAIN:
+            if name in _NOT_PARSED:
                 continue
             rest = word[1:]
             number: int | None = 0

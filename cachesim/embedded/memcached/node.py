@@ -1,4 +1,4 @@
-"""A Memcached node: a process that can be started, killed, frozen, and started again, empty."""
+"""A Memcached node: an emulated process that is started, killed, paused, and restarted empty."""
 
 import asyncio
 import time
@@ -16,11 +16,11 @@ _LOG_LINES = 1000
 
 
 class MemcachedNode(EmulatedNode[Server]):
-    """One node. All methods are for the loop's thread.
+    """One node. Call its methods in the loop's thread.
 
     Args:
-        clock: for everything that is measured in durations.
-        wall: seconds since the epoch, for what expires at a moment.
+        clock: measures durations.
+        wall: returns the time of day, in seconds since the epoch, for absolute expiry times.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class MemcachedNode(EmulatedNode[Server]):
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
 
     def logs(self, lines: int = 50) -> str:
-        """The tail of its log, across processes."""
+        """Return the last lines of its log, across restarts."""
         return "\n".join(list(self._log)[-lines:])
 
     def accept(self) -> asyncio.Protocol:
-        """The server's side of a new connection.
+        """Return the server's side of a new connection.
 
         Raises:
-            ConnectionRefusedError: it is not running.
+            ConnectionRefusedError: the node is not running.
         """
         return self._accept(Session(self.server))
 

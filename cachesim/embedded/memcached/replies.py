@@ -1,4 +1,4 @@
-"""What Memcached answers when there is nothing to tell."""
+"""Memcached's constant replies."""
 
 from typing import Final
 

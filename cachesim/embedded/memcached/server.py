@@ -1,4 +1,4 @@
-"""A running Memcached process: everything that is gone when it is killed."""
+"""An emulated Memcached process: everything that is lost when it is killed."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.session import Session
 
 _OWN_FILES = 25
-"""The configured connections that are for the process's own files."""
+"""How many of the configured connections are for the process's own files."""
 
 Execute = Callable[[list[bytes], bytes | None], bytes | None]
 """Executes a request, given its words and its value. Returns the reply, None to close."""
@@ -25,12 +25,14 @@ class Server:
     """The process of a node.
 
     Args:
-        scheduler: for whatever takes long.
-        clock: monotonic seconds.
-        wall: seconds since the epoch.
+        executor: makes `execute` for the server.
+        scheduler: runs long work.
+        clock: returns monotonic seconds.
+        wall: returns seconds since the epoch.
 
     Attributes:
-        is_paused: whether the process stands still.
+        execute: executes a request.
+        is_paused: whether the process is paused.
         sessions: the connections, by number.
         sizes_from: the `cas` of the first item that `stats sizes` counts; None if it is off.
     """
@@ -70,21 +72,21 @@ class Server:
         self.execute = executor(self)
 
     def tick(self) -> int:
-        """Let what follows see the present time; gives it."""
+        """Update the time of the items, and return it."""
         self.items.now = now = self.items.at_age(self._clock() - self._born)
         return now
 
     def reset_stats(self) -> None:
-        """`stats reset`."""
+        """Set all counters to 0."""
         self.counters.reset()
         self.details.clear()
         for slab in self.items.slabs.classes:
             slab.reset()
 
-    # --- life -------------------------------------------------------------------------------
+    # --- the process ------------------------------------------------------------------------
 
     def stop(self, *, orderly: bool) -> None:
-        """End. Connections are reset, or closed when everything is sent."""
+        """End. Connections are reset; after an orderly end they are closed when all is sent."""
         self.is_stopped = True
         if orderly:
             self.log("Signal handled: Terminated.")
@@ -93,17 +95,17 @@ class Server:
         self.items.close()
 
     def pause(self) -> None:
-        """Stand still."""
+        """Note that the process is paused."""
         self.is_paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Note that the process goes on."""
         self.is_paused = False
 
     # --- clients ----------------------------------------------------------------------------
 
     def join(self, session: "Session") -> bool:
-        """A client has connected; whether it may."""
+        """Add a client. Return False if there are too many."""
         if len(self.sessions) >= max(1, self.config.max_connections - _OWN_FILES):
             self.counters.rejected_connections += 1
             return False
@@ -114,5 +116,5 @@ class Server:
         return True
 
     def leave(self, session: "Session") -> None:
-        """A client is gone."""
+        """Remove a client."""
         self.sessions.pop(session.number, None)

@@ -1,4 +1,4 @@
-"""A client's connection: bytes in, replies out."""
+"""The connection of a Memcached client: requests in, replies out."""
 
 import asyncio
 from collections import deque
@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.server import Server
 
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
-_BINARY = b"\x80"
+_BINARY = b"\x80"  # the first byte of the binary protocol
 
 
 class Session(asyncio.Protocol):
-    """A client.
+    """A client's connection.
 
     Attributes:
-        address: where it comes from, as `stats conns` tells it.
-        last_used: when it last sent something, by the server's clock.
+        number: its number, set by the server.
+        address: the client's address, for `stats conns`.
+        last_used: when the client last sent data, by the server's clock.
     """
 
     transport: asyncio.Transport
@@ -30,10 +31,10 @@ class Session(asyncio.Protocol):
         self.number = 0
         self.address = ""
         self.last_used = 0
-        # Requests that are not executed yet, in the order they came.
+        # Requests that are not executed yet, in order.
         self._backlog: deque[Request] = deque()
         self._is_new = True
-        self._is_closing = self._is_stalled = self._is_pumping = self._is_waiting = False
+        self._is_closing = self._is_stalled = self._is_processing = self._is_waiting = False
         self._has_ended = False
 
     # --- asyncio's side -----------------------------------------------------------------------
@@ -49,7 +50,7 @@ class Session(asyncio.Protocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client has sent."""
+        """Process the requests in received data."""
         if self._is_closing:
             return
         self._server.counters.bytes_read += len(data)
@@ -60,55 +61,55 @@ class Session(asyncio.Protocol):
                 self._close()
                 return
         self._parser.feed(data)
-        self._pump()
+        self._process_requests()
 
     def pause_writing(self) -> None:
-        """The client does not read: take nothing more from it."""
+        """Read no more requests while the client does not read its replies."""
         self._is_stalled = True
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Read requests again."""
         self._is_stalled = False
-        self._go_on()
+        self._continue_later()
 
     def eof_received(self) -> bool:
-        """The client has said all; it may still wait for replies."""
+        """Note the client's end. It may still wait for replies."""
         self._has_ended = True
         return self._is_waiting or self._is_stalled
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Forget the client."""
+        """Remove the client."""
         self._is_closing = True
         self._backlog.clear()
         self._server.leave(self)
 
     # --- requests -----------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        """Execute what is left when the loop comes round, and take nothing before that is done."""
+    def _continue_later(self) -> None:
+        """Queue a slice for the backlog."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._server.scheduler.add(self._take_turn)
+            self._server.scheduler.add(self._run_slice)
 
-    def _take_turn(self, until: float) -> None:
+    def _run_slice(self, until: float) -> None:
         self._is_waiting = False
         if self._is_closing or self._server.is_stopped:
             return
-        self._pump(until)
+        self._process_requests(until)
         if not (self._is_waiting or self._is_stalled or self._is_closing):
             self.transport.resume_reading()
 
-    def _pump(self, until: float | None = None) -> None:
-        """Execute the requests that have come, as far as the client reads the replies.
+    def _process_requests(self, until: float | None = None) -> None:
+        """Execute received requests, as long as the client reads the replies.
 
         Args:
-            until: when it is others' turn.
+            until: the end of the time slice; by default a slice begins now.
         """
         server = self._server
-        if self._is_pumping or self._is_closing or self._is_waiting:
+        if self._is_processing or self._is_closing or self._is_waiting:
             return
-        self._is_pumping = True
+        self._is_processing = True
         self.last_used = server.tick()
         now = server.scheduler.now
         if until is None:
@@ -120,7 +121,7 @@ class Session(asyncio.Protocol):
             while not (self._is_stalled or self._is_closing):
                 if now() >= until:
                     self.transport.pause_reading()
-                    self._go_on()
+                    self._continue_later()
                     break
                 if not backlog:
                     backlog.extend(self._parser.take())
@@ -133,11 +134,11 @@ class Session(asyncio.Protocol):
                     out.append(reply)
                     size += len(reply)
                     if size > _CHUNK:
-                        # Not more than a client reads: it may ask for much at once.
+                        # In parts, so that a client that does not read stops the work.
                         self._send(out)
                         size = 0
         finally:
-            self._is_pumping = False
+            self._is_processing = False
         self._send(out)
         is_idle = not (self._is_waiting or self._is_stalled)
         if self._is_closing or (is_idle and (self._parser.is_broken or self._has_ended)):
@@ -151,6 +152,6 @@ class Session(asyncio.Protocol):
             self.transport.write(data)
 
     def _close(self) -> None:
-        """Close the connection when everything that was answered is sent."""
+        """Close the connection when all replies are sent."""
         self._is_closing = True
         self.transport.close()

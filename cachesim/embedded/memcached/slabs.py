@@ -1,7 +1,7 @@
-"""Where items would be in memory: pages of 1 MB, cut into chunks of the same size for each class.
+"""Memcached's slab allocator: pages of 1 MB, cut into chunks of one size for each slab class.
 
-Nothing is stored here. It is counted as Memcached 1.6 does it, so that evictions begin where they
-would.
+Nothing is stored here. Pages and chunks are counted as Memcached 1.6 does, so that evictions begin
+at the same item.
 """
 
 from bisect import bisect_left
@@ -11,24 +11,25 @@ from typing import Generic, TypeVar
 PAGE = 1024 * 1024
 """Bytes."""
 MAX_CHUNK = PAGE // 2
-"""Bytes. Larger items are in several chunks."""
+"""Bytes. Larger items take several chunks."""
 HEADER = 48
-"""Bytes of an item besides its key and value, and of a further chunk."""
+"""Bytes that an item takes beside its key and value, and that each further chunk takes."""
 _SMALLEST = HEADER + 48
 _FACTOR = 1.25
-_SPARE_PAGES = 2
+_SPARE_PAGES = 2  # a class gives up a page if more than so many are free
 
 ItemT = TypeVar("ItemT")
 
 
 class SlabClass(Generic[ItemT]):
-    """Chunks of one size.
+    """The chunks of one size.
+
+    All further attributes are counters of `stats items` and `stats slabs`, which `reset` sets to 0.
 
     Attributes:
-        items: those that are in its chunks, from the least recently used on.
-        requested: bytes of them.
-        used: how many chunks are.
-        counts: what `stats items` and `stats slabs` tell, and is reset by `stats reset`.
+        items: the items in its chunks, the least recently used first.
+        requested: bytes of these items.
+        used: number of chunks in use.
     """
 
     __slots__ = (
@@ -48,7 +49,7 @@ class SlabClass(Generic[ItemT]):
         self.reset()
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Set the counters to 0."""
         self.get_hits = self.cmd_set = self.delete_hits = self.incr_hits = self.decr_hits = 0
         self.cas_hits = self.cas_badval = self.touch_hits = 0
         self.evicted = self.evicted_nonzero = self.evicted_unfetched = 0
@@ -57,19 +58,19 @@ class SlabClass(Generic[ItemT]):
 
     @property
     def free(self) -> int:
-        """How many chunks are not used."""
+        """The number of free chunks."""
         return self.pages * self.per_page - self.used
 
 
 class Slabs(Generic[ItemT]):
-    """All classes, and the pages that they have.
+    """All slab classes and their pages.
 
     Args:
-        limit: bytes for pages; a class gets its first page whatever the limit is.
+        limit: bytes for pages. The first page of a class is beyond the limit.
 
     Attributes:
         allocated: bytes of all pages.
-        moved: how many pages went from one class to another.
+        moved: number of pages that were moved from one class to another.
     """
 
     def __init__(self, limit: int) -> None:
@@ -87,11 +88,11 @@ class Slabs(Generic[ItemT]):
         ]
 
     def of(self, size: int) -> SlabClass[ItemT]:
-        """The class for something of a size in bytes; the last one for what is too large."""
+        """Return the class for a size in bytes; the last class for a larger one."""
         return self.classes[min(bisect_left(self._sizes, size), len(self.classes) - 1)]
 
     def get_page(self, slab: SlabClass[ItemT]) -> bool:
-        """Give a class one more page; whether there was one."""
+        """Add a page to a class. Return False if there is none."""
         if self.allocated + PAGE > self.limit and slab.pages:
             for other in self.classes:
                 if other is not slab and other.free > _SPARE_PAGES * other.per_page:

@@ -1,4 +1,4 @@
-"""What the `stats` commands tell."""
+"""The reports of the `stats` commands, as pairs of name and value."""
 
 import os
 import sys
@@ -13,12 +13,12 @@ Lines = Iterable[tuple[str, object]]
 
 
 def encode(lines: Lines) -> bytes:
-    """Lines of statistics as a reply."""
+    """Encode lines as a reply."""
     return "".join([*(f"STAT {name} {value}\r\n" for name, value in lines), "END\r\n"]).encode()
 
 
 def general(server: Server) -> Lines:
-    """`stats`. What only a real process has is 0."""
+    """Report of `stats`. Values that only a real process has are 0."""
     items, counters = server.items, server.counters
     classes = items.slabs.classes
 
@@ -110,7 +110,7 @@ def general(server: Server) -> Lines:
 
 
 def settings(server: Server) -> Lines:
-    """`stats settings`: the defaults, but for what a node is configured with."""
+    """Report of `stats settings`: the defaults, but for the settings of the node."""
     config, tls = server.config, server.config.server_tls is not None
     yield "maxbytes", server.items.slabs.limit
     yield "maxconns", config.max_connections
@@ -155,7 +155,7 @@ def settings(server: Server) -> Lines:
 
 
 def items(server: Server) -> Lines:
-    """`stats items`. There is one list for each class; its items count as cold ones."""
+    """Report of `stats items`. A class has one list, whose items count as cold."""
     now = server.items.now
     for slab in server.items.slabs.classes:
         if not slab.items:
@@ -179,7 +179,7 @@ def items(server: Server) -> Lines:
 
 
 def slabs(server: Server) -> Lines:
-    """`stats slabs`."""
+    """Report of `stats slabs`."""
     active = [slab for slab in server.items.slabs.classes if slab.pages]
     for slab in active:
         for name, value in (
@@ -197,7 +197,7 @@ def slabs(server: Server) -> Lines:
 
 
 def sizes(server: Server) -> Lines:
-    """`stats sizes`: how many items there are of each size, in steps of 32 bytes."""
+    """Report of `stats sizes`: the number of items by size, in steps of 32 bytes."""
     if server.sizes_from is None:
         return [("sizes_status", "disabled")]
     counts: dict[int, int] = {}
@@ -209,10 +209,10 @@ def sizes(server: Server) -> Lines:
 
 
 def dump(items: Items, slab: SlabClass[Item], limit: int) -> bytes:
-    """`stats cachedump`: the keys of a class, the latest first.
+    """Return the reply to `stats cachedump`: the keys of a class, the latest first.
 
     Args:
-        limit: how many at most, 0 for as many as fit 2 MB.
+        limit: the largest number of keys, 0 for as many as fit 2 MB.
     """
     out: list[bytes] = []
     size = 0
@@ -232,7 +232,7 @@ def dump(items: Items, slab: SlabClass[Item], limit: int) -> bytes:
 
 
 def connections(server: Server) -> Lines:
-    """`stats conns`."""
+    """Report of `stats conns`."""
     now = server.items.now
     here = f"tcp:127.0.0.1:{server.config.port}"
     for number, session in server.sessions.items():
