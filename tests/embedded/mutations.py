@@ -1,4 +1,4 @@
-"""What the tests with broken requests share: how to break them, and where replies go."""
+"""Shared by the tests with broken requests: breaking them, and a sink for replies."""
 
 import asyncio
 import random
@@ -8,10 +8,10 @@ HANG = 0.1  # seconds
 
 
 def broken(data: bytearray, tokens: Sequence[bytes], r: random.Random) -> bytes:
-    """Requests with a few things wrong.
+    """Return requests with a few errors.
 
     Args:
-        tokens: what may be put in anywhere.
+        tokens: texts to insert anywhere.
     """
     for _ in range(r.choice((0, 1, 1, 2, 3, 8))):
         at = r.randrange(len(data) + 1)
@@ -33,12 +33,12 @@ def broken(data: bytearray, tokens: Sequence[bytes], r: random.Random) -> bytes:
 
 
 class Sink(asyncio.Transport):
-    """Takes what a server sends, and keeps nothing of it."""
+    """A transport that drops what a server sends."""
 
     is_closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Nobody reads it."""
+        """Drop data."""
 
     def close(self) -> None:
         """Close."""
@@ -47,14 +47,14 @@ class Sink(asyncio.Transport):
     abort = close
 
     def pause_reading(self) -> None:
-        """Nothing comes that was not given."""
+        """Do nothing."""
 
     resume_reading = pause_reading
 
     def is_closing(self) -> bool:
-        """Whether it is closed."""
+        """Return whether it is closed."""
         return self.is_closed
 
     def get_write_buffer_size(self) -> int:
-        """Nothing waits."""
+        """Return 0."""
         return 0

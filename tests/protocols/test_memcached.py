@@ -1,4 +1,4 @@
-"""Memcached's protocols, byte by byte."""
+"""Requests of Memcached's protocols, parsed from pieces."""
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ LINES = st.lists(WORD, min_size=1, max_size=5).map(lambda words: [b"x", *words])
 
 
 def parsed(data: bytes, size: int = 1 << 20) -> list[Request]:
-    """The requests in some bytes that come in pieces."""
+    """Parse bytes that come in pieces."""
     parser, found = RequestParser(), []
     for at in range(0, len(data), size):
         parser.feed(data[at : at + size])
@@ -29,7 +29,7 @@ def parsed(data: bytes, size: int = 1 << 20) -> list[Request]:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 20])
 def test_requests(size: int) -> None:
-    """Words, and a value where one belongs, however it is split."""
+    """Requests are words and perhaps a value, however the input is split."""
     data = (
         b"get a\r\nset a 1 0 3\r\nabc\r\n  get  b \nset b 0 0 0\r\n\r\nms k 2 T0\r\n\r\n\r\n"
         b"cas a 0 0 1 7 noreply\r\nz\r\n\r\nmn\r\n"
@@ -55,12 +55,12 @@ def test_requests(size: int) -> None:
     ],
 )  # fmt: skip
 def test_no_value_follows_a_wrong_line(line: bytes) -> None:
-    """What comes then is the next line."""
+    """After a wrong line the next line follows, not a value."""
     assert parsed(line + b"\r\nz\r\n") == [(line.split(b" "), None), ([b"z"], None)]
 
 
 def test_value_is_taken_by_its_size() -> None:
-    """Whatever is in it; whether a line ends after it is not looked at here."""
+    """A value may contain anything. Its line end is not checked here."""
     assert parsed(b"set k 0 0 2\r\nabcdef\r\n") == [
         ([b"set", b"k", b"0", b"0", b"2"], b"abcd"),
         ([b"ef"], None),
@@ -69,7 +69,7 @@ def test_value_is_taken_by_its_size() -> None:
 
 @pytest.mark.parametrize("size", [100, 4096, 1 << 20])
 def test_large_values_are_dropped(size: int) -> None:
-    """The request is given without it, and nothing is kept of it."""
+    """The request is returned without a large value, which is not kept."""
     words = [b"set", b"k", b"0", b"0", b"3000000"]
     parser = RequestParser()
     parser.feed(b" ".join(words) + b"\r\n")
@@ -83,7 +83,7 @@ def test_large_values_are_dropped(size: int) -> None:
 
 @pytest.mark.parametrize("data", [b"x" * 2049, b"gets" + b"x" * 2049, b" " * 101 + b"get a" * 500])
 def test_long_lines_break(data: bytes) -> None:
-    """As in Memcached, unless they are of `get`."""
+    """Long lines break the connection as in Memcached, unless they are of `get`."""
     parser = RequestParser()
     parser.feed(b"mn\r\n" + data)
     assert parser.take() == [([b"mn"], None)]
@@ -96,7 +96,7 @@ def test_long_lines_break(data: bytes) -> None:
 @pytest.mark.parametrize("count", [25, 700, 40_000])
 @pytest.mark.parametrize("name", [b"get", b"gets", b"gat 0"])
 def test_many_keys(name: bytes, count: int, size: int) -> None:
-    """They are given in parts, the last of which is marked."""
+    """A `get` of many keys is returned in parts, all but the last with a mark."""
     if name == b"gat 0":  # which has no long lines
         count, size = min(count, 700), 1 << 20
     keys = [b"%d" % number for number in range(count)]
@@ -110,14 +110,14 @@ def test_many_keys(name: bytes, count: int, size: int) -> None:
 
 @pytest.mark.parametrize("before", [b"", b"a " * 100, b"a " * 10_000])
 def test_long_key_among_many(before: bytes) -> None:
-    """It is given at once, as there is but an error to answer."""
+    """A line with a key that is too long is returned whole, as its only reply is an error."""
     found = parsed(b"get " + before + b"k" * 251 + b" b" * 2000 + b"\r\nmn\r\n")
     assert len(found) == 2
     assert found[0][0][-1] == b"k" * 251 or b"k" * 251 in found[0][0]
 
 
 def test_endless_get() -> None:
-    """There is an end to patience."""
+    """The line of a `get` has a limit."""
     parser = RequestParser()
     for _ in range(100):
         parser.feed(b"get " + b"a " * 50_000)
@@ -137,12 +137,12 @@ def test_endless_get() -> None:
     ],
 )  # fmt: skip
 def test_unsigned(text: bytes, number: int | None) -> None:
-    """As C reads numbers."""
+    """Numbers are parsed as in C."""
     assert unsigned(text) == number
 
 
 def test_numbers_of_32_bits() -> None:
-    """Memcached takes their lower bits."""
+    """Of larger numbers Memcached takes the lower 32 bits."""
     assert unsigned32(b"4294967296") == 0
     assert signed32(b"4294967295") == -1
     assert signed32(b"-1") == -1
@@ -152,7 +152,7 @@ def test_numbers_of_32_bits() -> None:
 
 @given(st.lists(LINES, max_size=10), st.integers(1, 50))
 def test_pieces_make_no_difference(lines: list[list[bytes]], size: int) -> None:
-    """What comes in pieces is what comes at once."""
+    """Input in pieces gives the same requests as at once."""
     data = b"".join(b" ".join(line) + b"\r\n" for line in lines)
     assert parsed(data, size) == parsed(data) == [(line, None) for line in lines]
 
@@ -163,7 +163,7 @@ def test_pieces_make_no_difference(lines: list[list[bytes]], size: int) -> None:
     st.integers(1, 100),
 )
 def test_mutated_input_is_no_crash(changes: list[tuple[int, int]], size: int) -> None:
-    """Whatever comes, nothing is kept but what came."""
+    """Any input gives requests, and no more is kept than came."""
     data = bytearray(
         b"set a 0 0 20\r\n01234567890123456789\r\nget a b c\r\nms k 3 O1\r\nabc\r\n" * 2
     )

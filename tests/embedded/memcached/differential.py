@@ -1,8 +1,8 @@
-"""The same requests to a real Memcached 1.6 and to an embedded node, and whether replies differ.
+"""Compares the replies of a real Memcached 1.6 and of an emulated node to the same requests.
 
-`python -m tests.embedded.memcached.differential --steps 10000` starts a real one for each run, and
-a node in this process. Every reply is compared to the byte, errors and `cas` numbers too, in the
-text and in the meta protocol. What is known to differ is in `KNOWN`.
+`python -m tests.embedded.memcached.differential --steps 10000` starts both for each run. Every
+reply is compared to the byte, errors and `cas` numbers too, in the text and in the meta protocol.
+`KNOWN` lists the known differences.
 """
 
 import argparse
@@ -28,23 +28,23 @@ from cachesim.protocols.memcached import unsigned
 KNOWN: tuple[tuple[str, str], ...] = (
     ("binary protocol, UDP, SASL", "not served; the connection is closed"),
     ("watch, lru_crawler, lru, slabs, extstore, refresh_certs", "ERROR"),
-    ("stats cachedump", "all items of a class; 1.6 shows those on its cold list"),
-    ("stats", "what only a process has (threads, buffers, CPU, logger) is 0 or constant"),
-    ("stats items", "one list for each class; all of it counts as cold"),
-    ("evictions", "an item that was read twice is spared once; 1.6 has lists for hot, warm, cold"),
-    ("pages", "go to another class when 2 pages' worth are free; 1.6 takes half a minute for it"),
-    ("stats sizes", "counts what is there; 1.6 counts wrongly what `md` has made stale"),
-    ("expired items", "stay until they are asked for or evicted; 1.6 also looks for them"),
-    ("flush_all", "removes at once; a later one with a delay does not bring items back"),
-    ("a key of over 250 bytes in a get", "does not take away replies to requests before it"),
-    ("decr", "pads with blanks; 1.6 does unless the item is in use: a reply waits, or an LRU move"),
-    ("values too large", "the error comes with the line, if it is over 1 MB, or with the value"),
-    ("errors in ms", "come after the value; 1.6 sends them before it has come"),
-    ("lines over 2048 bytes", "close the connection, however the network splits them: over 16 KB"),
+    ("stats cachedump", "all items of a class; 1.6 lists only the cold ones"),
+    ("stats", "values of a real process (threads, buffers, CPU, logger) are 0 or constant"),
+    ("stats items", "a class has one list, whose items count as cold"),
+    ("evictions", "an item that was read twice is spared once; 1.6 has hot, warm and cold lists"),
+    ("pages", "move to another class at 2 pages' worth free; 1.6 takes half a minute for it"),
+    ("stats sizes", "counts stored items; 1.6 miscounts those that `md` has made stale"),
+    ("expired items", "stay until they are read or evicted; 1.6 also searches for them"),
+    ("flush_all", "removes items at once; a later one with a delay does not bring them back"),
+    ("a key of over 250 bytes in a get", "does not drop replies to requests before it"),
+    ("decr", "always pads with blanks; 1.6 does not while a reply or the LRU uses the item"),
+    ("values too large", "the error is sent after the line if over 1 MB, otherwise after the value"),
+    ("errors in ms", "are sent after the value; 1.6 sends them before it arrives"),
+    ("lines over 2048 bytes", "can close the connection if split by the network; over 16 KB always do"),
     ("get", "a line of at most 4 MB"),
-    ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads on in what is there by chance"),
+    ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads beyond the value"),
 )  # fmt: skip
-"""What differs, and how. What the fuzzer leaves out or takes for equal is here."""
+"""The known differences, which the fuzzer avoids or allows. The documentation has them, too."""
 
 Draw = Callable[[random.Random], bytes]
 
@@ -60,7 +60,7 @@ _NUMBERS = (
     b"18446744073709551616", b"4294967296", b"9223372036854775807", b"+3", b"\t4", b"1_0", b"5\t",
     b"-9223372036854775809", b"99999999999999999999999",
 )  # fmt: skip
-# Nothing that expires while requests are compared, but what has at once.
+# Nothing expires during a run, but some items do at once.
 _EXPIRIES = (b"0", b"0", b"0", b"0", b"100000", b"500000", b"-1", b"4000000000", b"2592001", b"x")
 _FLAGS = (b"0", b"0", b"1", b"4294967295", b"4294967296", b"-1", b"x", b"18446744073709551615")
 _CAS = (b"{cas}", b"{cas}", b"{cas}", b"{older}", b"0", b"1", b"5", b"x", b"-1")
@@ -76,12 +76,12 @@ def key(r: random.Random) -> bytes:
 
 
 def noreply(r: random.Random) -> bytes:
-    """Maybe `noreply`, or something in its place."""
+    """Nothing, `noreply`, or another word in its place."""
     return b" " + r.choice((b"noreply", b"noreply", b"foo")) if r.random() < 0.12 else b""
 
 
 def _block(r: random.Random, value: bytes) -> tuple[bytes, bytes]:
-    """The size of a value and what follows the line: mostly just it."""
+    """The size of a value and the value, with some errors."""
     chance = r.random()
     if chance < 0.93:
         return b"%d" % len(value), value + b"\r\n"
@@ -108,7 +108,7 @@ def storing(r: random.Random) -> bytes:
 
 
 def reading(r: random.Random) -> bytes:
-    """A command that gets values."""
+    """A command that reads values."""
     name = r.choice((b"get", b"get", b"gets", b"gat", b"gats", b"bget"))
     many = r.choice((0, 1, 1, 1, 2, 3, 30))
     words = [name, *([r.choice(_EXPIRIES)] if name.startswith(b"gat") else [])]
@@ -116,7 +116,7 @@ def reading(r: random.Random) -> bytes:
 
 
 def changing(r: random.Random) -> bytes:
-    """A command that changes without a value."""
+    """A command that changes an item without a value."""
     name = r.choice((b"delete", b"incr", b"incr", b"decr", b"decr", b"touch"))
     if name == b"delete":
         rest = b" 0" if r.random() < 0.1 else b""
@@ -149,7 +149,7 @@ def serving(r: random.Random) -> bytes:
 
 
 def _meta_key(r: random.Random) -> tuple[bytes, bytes]:
-    """A key and the flag that says how it is encoded."""
+    """A key, and the flag for its encoding."""
     if r.random() < 0.8:
         return key(r), b""
     text = base64.b64encode(r.choice((*_KEYS, b"\x00\x01\xff", b"a b")))
@@ -227,7 +227,7 @@ def drawn(r: random.Random, protocol: str) -> bytes:
 
 
 class Real:
-    """A real Memcached process of its own, and a connection to it."""
+    """A real Memcached process, and a connection to it."""
 
     def __init__(self, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -256,7 +256,7 @@ class Real:
             raise
 
     def ask(self, request: bytes, end: bytes) -> bytes:
-        """The reply to a request, up to an end or the connection's."""
+        """Return the reply to a request, up to a given end or the end of the connection."""
         reply = b""
         try:
             self._socket.sendall(request)
@@ -304,7 +304,7 @@ class Client(asyncio.Protocol):
 
 
 class Ours:
-    """An embedded node of its own, and a connection to it."""
+    """An emulated node, and a connection to it."""
 
     def __init__(self, max_memory: int = 64 * MEGABYTE) -> None:
         self._loop = asyncio.new_event_loop()
@@ -319,7 +319,7 @@ class Ours:
         self._client.transport, _ = pipe(self._loop, self._client, self.node.accept())
 
     def ask(self, request: bytes, end: bytes) -> bytes:
-        """The reply to a request, up to an end or the connection's."""
+        """Return the reply to a request, up to a given end or the end of the connection."""
         client = self._client
 
         async def ask() -> bytes:
@@ -338,12 +338,12 @@ class Ours:
         return reply
 
     def cas_of(self, name: bytes) -> int:
-        """The `cas` of an item, or any number."""
+        """Return the `cas` of an item, or any number."""
         item = self.node.server.items.by_key.get(name)
         return item.cas if item is not None else 7
 
     def has_large_number(self, request: bytes) -> bool:
-        """Whether a request may be about a number of 2**63 or more."""
+        """Return whether a request may be about a number of 2**63 or more."""
         words = request.split()
         for name, item in self.node.server.items.by_key.items():
             number = unsigned(item.data)
@@ -362,7 +362,7 @@ class Pair:
     """Both, empty."""
 
     def __init__(self) -> None:
-        # Without the thread that holds items for a moment, whenever it comes to it.
+        # Without the thread that holds items for a moment now and then.
         self.real, self.ours = Real("-o", "no_lru_maintainer,no_lru_crawler"), Ours()
         self._number = 0
         self._was_flushed = False
@@ -384,14 +384,14 @@ class Pair:
         self.ours.close()
 
     def differ(self, request: bytes) -> tuple[bytes, bytes, bytes] | None:
-        """A request and both replies to it, if they are not the same."""
+        """Return a request and both replies if they differ."""
         if self._is_excluded(request):
             return None
         words = request.split(maxsplit=2)
         cas = self.ours.cas_of(words[1]) if len(words) > 1 else 7
         request = request.replace(b"{cas}", b"%d" % cas).replace(b"{older}", b"%d" % (cas - 1))
         self._number += 1
-        # Whatever a wrong size has swallowed, this ends it.
+        # This ends a value that a wrong size has made too long.
         end = b"EN O%d\r\n" % self._number
         whole = request + b"\n\nmg ~ O%d\r\n" % self._number
         if re.match(rb"(ms|set|add|replace|append|prepend|cas) ", request):
@@ -407,7 +407,7 @@ class Pair:
         return request, real, ours
 
     def _is_excluded(self, request: bytes) -> bool:
-        """Whether a reply, or what comes later, can't be the same by `KNOWN`."""
+        """Return whether this reply or later ones may differ, according to `KNOWN`."""
         if b"2147483646" in request:
             return True  # there is no end to it
         if request.split() == [b"stats", b"sizes"]:
@@ -432,7 +432,7 @@ _UNSTABLE = re.compile(
 
 
 def same(name: bytes, real: bytes, ours: bytes) -> bool:
-    """Whether two replies are the same, but for what `KNOWN` allows, and a second."""
+    """Return whether two replies are equal, but for differences of `KNOWN`, and a second."""
     if real == ours:
         return True
     if name == b"stats" and b"STAT " in (real[:5], ours[:5]):
@@ -448,20 +448,20 @@ def same(name: bytes, real: bytes, ours: bytes) -> bool:
 
 
 def _stable(reply: bytes) -> list[str]:
-    """The lines of statistics that can be compared."""
+    """Return the lines of statistics that can be compared."""
     lines = [line.removeprefix("STAT ") for line in reply.decode("latin-1").splitlines()]
     return [line for line in lines if not _UNSTABLE.match(line)]
 
 
 def _short(request: bytes, real: bytes, ours: bytes) -> tuple[bytes, bytes, bytes]:
-    """A difference without the lines that are the same."""
+    """Return a difference without the equal lines."""
     both = set(real.splitlines()) & set(ours.splitlines())
     left = [[line for line in text.splitlines() if line not in both] for text in (real, ours)]
     return request, b"\n".join(left[0]), b"\n".join(left[1])
 
 
 def main() -> None:
-    """Compare many replies, and show each kind of difference once."""
+    """Compare many replies, and print each kind of difference once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10_000, help="requests in each protocol")
     parser.add_argument("--run", type=int, default=200, help="requests to the same process")

@@ -1,7 +1,7 @@
-"""Requests that are broken in many ways, to a node in this process: it must not mind.
+"""Sends requests that are broken in many ways to an emulated node.
 
-`python -m tests.embedded.memcached.mutations --inputs 100000` gives each input to a connection of
-its own, cut into pieces anywhere, and looks for exceptions, hangs, and memory that grows.
+`python -m tests.embedded.memcached.mutations --inputs 100000` sends each input over a new
+connection, cut into pieces anywhere, and looks for exceptions, hangs, and growing memory.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _TOKENS = (
 
 
 def mutated(r: random.Random) -> bytes:
-    """A few requests, with a few things wrong."""
+    """Return a few requests with a few errors."""
     data = bytearray()
     for _ in range(r.randint(1, 6)):
         data += r.choice((*TEXT, *META))(r)
@@ -36,13 +36,13 @@ def mutated(r: random.Random) -> bytes:
 
 
 class GoRound:
-    """As much of a loop as a session needs."""
+    """The part of a loop that a session needs."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
 
     def call_soon(self, act: Callable[..., object], *arguments: Any) -> None:
-        """Call something later."""
+        """Queue a call."""
         self._waiting.append(partial(act, *arguments))
 
     def time(self) -> float:
@@ -50,7 +50,7 @@ class GoRound:
         return time.monotonic()
 
     def go_round(self) -> float:
-        """Call everything; the seconds that the longest took."""
+        """Make all queued calls; return the seconds that the longest took."""
         worst = 0.0
         while self._waiting:
             begun = time.thread_time()
@@ -60,7 +60,7 @@ class GoRound:
 
 
 def give(server: Server, data: bytes, r: random.Random) -> float:
-    """Give an input to a new connection; the seconds that the worst piece took."""
+    """Send an input over a new connection; return the seconds that the slowest piece took."""
     session, sink = Session(server), Sink()
     session.connection_made(sink)
     worst = 0.0
@@ -81,7 +81,7 @@ def give(server: Server, data: bytes, r: random.Random) -> float:
 
 
 def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
-    """A server of its own."""
+    """Return a new server."""
     config = MemcachedNodeConfig("memcached-a", max_memory)
     loop = cast(Any, GoRound())
     return Server(
@@ -96,14 +96,14 @@ def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
 
 
 def try_many(count: int, seed: int) -> tuple[int, float]:
-    """Give many inputs; how many hung, and the longest time in seconds."""
+    """Send many inputs; return how many hung, and the longest time in seconds."""
     r = random.Random(seed)
     server = new_server()
     hung, longest = 0, 0.0
     for _ in range(count):
         data = mutated(r)
         took = give(server, data, r)
-        if took > HANG:  # once more, in case that something else ran
+        if took > HANG:  # once more, in case that another process was running
             took = min(took, give(server, data, r))
             hung += took > HANG
         longest = max(longest, took)
@@ -112,7 +112,7 @@ def try_many(count: int, seed: int) -> tuple[int, float]:
 
 
 def check(server: Server) -> None:
-    """What is counted must be what is there."""
+    """Check that the counters agree with the items."""
     items = server.items
     if items.counters.total_items % 50 == 0:
         assert items.bytes == sum(item.size for item in items.by_key.values())
@@ -123,7 +123,7 @@ def check(server: Server) -> None:
 
 
 def main() -> None:
-    """Give many inputs, and tell how it went."""
+    """Send many inputs, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""An embedded node beside a real Memcached 1.6, where there is one."""
+"""Compares an emulated node with a real Memcached 1.6, if that is installed."""
 
 import random
 import re
@@ -19,13 +19,13 @@ more."""
 
 @pytest.fixture(scope="module", autouse=True)
 def _memcached(require_server: Callable[[str, str], str]) -> None:
-    """Needs a real one."""
+    """Skip without a real Memcached."""
     require_server("memcached", "1.6.18")
 
 
 @pytest.mark.parametrize("protocol", ["text", "meta"])
 def test_no_reply_differs(protocol: str) -> None:
-    """Any requests in any order have the same replies, errors included."""
+    """Any requests in any order get the same replies, errors included."""
 
     class Machine(RuleBasedStateMachine):
         pair: Pair
@@ -59,7 +59,7 @@ def _names(reply: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", [b"", b" settings", b" items", b" slabs", b" sizes"])
 def test_stats_have_the_same_names(kind: bytes) -> None:
-    """In the same order, with the defaults of 1.6."""
+    """Statistics have the names of 1.6 with its defaults, in the same order."""
     real, ours = Real(), Ours()
     try:
         for server in (real, ours):
@@ -79,7 +79,7 @@ def test_stats_have_the_same_names(kind: bytes) -> None:
 
 @pytest.mark.parametrize("size", [100, 2048, 50 * 1024, 400_000, 600_000, 1_000_000])
 def test_evictions_begin_at_the_same_item(size: int) -> None:
-    """Slab classes, pages and chunks are counted alike."""
+    """Slab classes, pages and chunks are counted as in 1.6."""
     real, ours = Real("-m", "8"), Ours(8 * MEGABYTE)
     value = bytes(size)
     batch = max(1, 4000 // size)

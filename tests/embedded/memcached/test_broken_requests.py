@@ -1,4 +1,4 @@
-"""Broken requests in great number; `tests.embedded.memcached.mutations` gives more."""
+"""Many broken requests. `python -m tests.embedded.memcached.mutations` sends more."""
 
 import random
 
@@ -11,13 +11,13 @@ pytestmark = pytest.mark.usefixtures("_small_heap")
 
 
 def test_nothing_crashes_or_hangs() -> None:
-    """Whatever comes is answered or refused, in no time."""
+    """Any input is answered or refused quickly."""
     hung, _ = try_many(3000, seed=random.randrange(2**32))
     assert not hung
 
 
 def test_many_bytes_of_a_kind() -> None:
-    """What would be much work for a naive server is little."""
+    """Input that would be much work for a naive server is quick."""
     server, r = new_server(), random.Random(1)
     zeros = b"0" * 400_000
     for data in (

@@ -1,4 +1,4 @@
-"""Real clients, over TLS and real sockets."""
+"""Real clients (pymemcache) over TLS and sockets."""
 
 import asyncio
 import socket
@@ -30,14 +30,14 @@ KEYS = [f"api:products:list:{number}" for number in range(60)]
 
 @dataclass
 class Running:
-    """Three nodes in a thread."""
+    """Three running nodes in a thread."""
 
     nodes: dict[int, MemcachedNode]
     tls: ssl.SSLContext
     loop: asyncio.AbstractEventLoop
 
     def do(self, verb: Callable[[], object]) -> None:
-        """Call a node's verb in the loop's thread."""
+        """Call a node's method in the loop's thread."""
 
         async def call() -> None:
             verb()
@@ -45,13 +45,13 @@ class Running:
         asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
 
     def hash_client(self, **options: Any) -> HashClient:
-        """A client for all of them."""
+        """Return a client of all nodes."""
         return memcached_client(
             [Endpoint("127.0.0.1", port) for port in self.nodes], self.tls, **options
         )
 
     def client(self) -> Client:
-        """A client for one of them."""
+        """Return a client of one node."""
         address = ("127.0.0.1", next(iter(self.nodes)))
         return Client(address, tls_context=self.tls, timeout=10, default_noreply=False)
 
@@ -93,7 +93,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_hash_client(running: Running) -> None:
-    """Keys on all nodes, whatever a client does with them."""
+    """A client stores, reads and changes keys on all nodes."""
     client = running.hash_client(default_noreply=False)
     assert client.set_many(dict.fromkeys(KEYS, b"1")) == []
     assert client.get_many(KEYS) == dict.fromkeys(KEYS, b"1")
@@ -117,7 +117,7 @@ def test_hash_client(running: Running) -> None:
 
 
 def test_without_replies(running: Running) -> None:
-    """What is stored without a reply is there for the next request."""
+    """A value stored without a reply is there for the next request."""
     client = running.hash_client()
     client.set_many({f"k{number}": b"v" * 500 for number in range(5000)})
     assert len(client.get_many([f"k{number}" for number in range(5000)])) == 5000
@@ -125,7 +125,7 @@ def test_without_replies(running: Running) -> None:
 
 
 def test_one_node(running: Running) -> None:
-    """Commands about the server, large values, errors."""
+    """Server commands, large values and errors work with one node."""
     client = running.client()
     assert client.version() == b"1.6.18"
     before = client.stats()
@@ -149,7 +149,7 @@ def test_one_node(running: Running) -> None:
 
 
 def test_killed_node(running: Running) -> None:
-    """Its keys go to the others, and it comes back empty."""
+    """The keys of a killed node go to the others, and it restarts empty."""
     client = running.hash_client(dead_timeout=0.1, retry_timeout=0.1, ignore_exc=True)
     client.set_many(dict.fromkeys(KEYS, b"1"), noreply=False)
     port, node = next(iter(running.nodes.items()))
@@ -167,7 +167,7 @@ def test_killed_node(running: Running) -> None:
 
 
 def test_paused_node(running: Running) -> None:
-    """It answers when it goes on, also those who have come meanwhile."""
+    """A paused node answers when it is resumed, also new connections."""
     node = next(iter(running.nodes.values()))
     client = running.client()
     client.set("a", b"b")
@@ -183,7 +183,7 @@ def test_paused_node(running: Running) -> None:
 
 
 def test_no_plain_text(running: Running) -> None:
-    """Who does not speak TLS is closed."""
+    """A client without TLS is closed."""
     with socket.create_connection(("127.0.0.1", next(iter(running.nodes))), timeout=10) as plain:
         plain.sendall(b"get a\r\n")
         assert b"END" not in plain.recv(100)

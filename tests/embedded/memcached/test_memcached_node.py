@@ -15,11 +15,11 @@ BORN = 1_700_000_000  # seconds since the epoch
 
 
 class Client(asyncio.Protocol):
-    """Sends, and collects what comes.
+    """A client that collects replies.
 
     Attributes:
-        received: all of it.
-        lost: how the connection has ended, if it has.
+        received: all replies.
+        lost: how the connection ended, if it has.
     """
 
     transport: PipeTransport
@@ -38,11 +38,11 @@ class Client(asyncio.Protocol):
         self.lost.append(error)
 
     def send(self, data: bytes) -> None:
-        """Send, and wait for nothing."""
+        """Send without waiting."""
         self.transport.write(data)
 
     async def ask(self, data: bytes) -> bytes:
-        """Send, and give all that comes until the server has nothing more to do."""
+        """Send requests, and return all their replies."""
         self.received.clear()
         self.send(data + b"mn\r\n")
         await until(lambda: self.received.endswith(b"MN\r\n") or self.lost)
@@ -50,7 +50,7 @@ class Client(asyncio.Protocol):
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Let the loop go round until something is so."""
+    """Let the loop go round until a condition holds."""
     deadline = Deadline(10)
     while not condition():
         assert not deadline.expired, condition
@@ -58,7 +58,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def rounds() -> None:
-    """Let the loop go round often enough for anything that would happen."""
+    """Let the loop go round often enough for anything pending."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -76,7 +76,7 @@ class Rig:
         self.node.start()
 
     def client(self) -> Client:
-        """A new connection."""
+        """Return a new connection."""
         return Client(self.node.accept())
 
 
@@ -93,18 +93,18 @@ def run(test: Callable[[Rig], Coroutine[Any, Any, None]], **settings: Any) -> No
 
 
 def stat(reply: bytes, name: str) -> int:
-    """A number of a `stats` reply."""
+    """Return a number of a `stats` reply."""
     lines = dict(line.split()[1:3] for line in reply.decode().splitlines() if line != "END")
     return int(lines[name])
 
 
 def put(key: str, value: bytes, options: str = "0 0") -> bytes:
-    """A `set` without a reply."""
+    """Return a `set` without a reply."""
     return b"set %b %b %d noreply\r\n%b\r\n" % (key.encode(), options.encode(), len(value), value)
 
 
 def test_kill_resets() -> None:
-    """Connections are reset, new ones refused, and it comes back empty."""
+    """A killed node resets connections, refuses new ones, and restarts empty."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -123,7 +123,7 @@ def test_kill_resets() -> None:
 
 
 def test_orderly_end() -> None:
-    """Connections are closed, and the log says why."""
+    """A node that is shut down closes its connections, and logs why."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -137,7 +137,7 @@ def test_orderly_end() -> None:
 
 
 def test_listener_outlives_the_process() -> None:
-    """Without a process a connection ends at once."""
+    """Without a process a new connection ends at once."""
 
     async def test(rig: Rig) -> None:
         rig.node.kill()
@@ -149,7 +149,7 @@ def test_listener_outlives_the_process() -> None:
 
 
 def test_pause_holds_everything() -> None:
-    """Old and new connections hang and are served afterwards."""
+    """Old and new connections hang during a pause, and are served afterwards."""
 
     async def test(rig: Rig) -> None:
         old = rig.client()
@@ -171,7 +171,7 @@ def test_pause_holds_everything() -> None:
 
 
 def test_pause_amid_much_work() -> None:
-    """What was begun stands still too."""
+    """A pause also stops work that has begun."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -190,7 +190,7 @@ def test_pause_amid_much_work() -> None:
 
 
 def test_too_many_connections() -> None:
-    """The rest is told so and closed."""
+    """A connection too many gets an error and is closed."""
 
     async def test(rig: Rig) -> None:
         first, second = rig.client(), rig.client()
@@ -210,7 +210,7 @@ def test_too_many_connections() -> None:
     "data", [b"\x80" + bytes(23), b"x" * 5000, b"quit\r\n", b"GET / HTTP/1.1\r\n"]
 )
 def test_connection_is_closed(data: bytes) -> None:
-    """For the binary protocol, endless lines, web browsers, and whoever asks for it."""
+    """The binary protocol, endless lines, web browsers and `quit` close the connection."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -222,7 +222,7 @@ def test_connection_is_closed(data: bytes) -> None:
 
 
 def test_much_at_once_and_the_end() -> None:
-    """All of it is answered, in order, though nothing follows."""
+    """All requests are answered in order, also after the client's end."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -234,8 +234,8 @@ def test_much_at_once_and_the_end() -> None:
     run(test)
 
 
-def test_one_who_does_not_read() -> None:
-    """What waits for a client is bounded, and sent when it reads."""
+def test_client_that_does_not_read() -> None:
+    """Waiting replies are bounded, and sent when the client reads."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -261,7 +261,7 @@ def test_one_who_does_not_read() -> None:
 
 
 def test_expiry() -> None:
-    """In seconds, or at a moment, or at once."""
+    """Expiry times are in seconds, absolute, or negative for at once."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -289,7 +289,7 @@ def test_expiry() -> None:
 
 
 def test_delayed_flush() -> None:
-    """What was stored until then is gone when the time has come."""
+    """A delayed flush removes the items that were stored before its time."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -306,7 +306,7 @@ def test_delayed_flush() -> None:
 
 
 def test_least_recently_used_goes() -> None:
-    """Memory is full at 1 MB of pages; who is read is spared."""
+    """With 1 MB of memory full, the least recently used item is evicted, not one that is read."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -326,7 +326,7 @@ def test_least_recently_used_goes() -> None:
 
 
 def test_free_pages_go_where_they_are_needed() -> None:
-    """A class gives pages that it has no use for."""
+    """A slab class gives up pages that it does not use."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -343,7 +343,7 @@ def test_free_pages_go_where_they_are_needed() -> None:
 
 @pytest.mark.parametrize("size", [600_000, MEGABYTE - 100])
 def test_large_items(size: int) -> None:
-    """They are in several chunks, all of which are free again afterwards."""
+    """Large items take several chunks, all of which are freed again."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -362,7 +362,7 @@ def test_large_items(size: int) -> None:
 
 
 def test_too_large() -> None:
-    """An error at once, the old value gone, and the value dropped when it comes."""
+    """A too large value is an error at once. The old value is removed, the new one dropped."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -383,7 +383,7 @@ def test_too_large() -> None:
 
 
 def test_stale_items() -> None:
-    """One client is told to renew what another has declared stale."""
+    """One client alone is told to renew an item that another has made stale."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -403,7 +403,7 @@ def test_stale_items() -> None:
 
 
 def test_quiet_and_opaque() -> None:
-    """What is not said, and what is said back."""
+    """Quiet commands omit replies, and opaque words are repeated."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -421,7 +421,7 @@ def test_quiet_and_opaque() -> None:
 
 
 def test_cachedump() -> None:
-    """The keys of a class, the latest first."""
+    """A cachedump lists the keys of a class, the latest first."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -435,7 +435,7 @@ def test_cachedump() -> None:
 
 
 def test_counters() -> None:
-    """They have 64 bits and no sign, and keep their place."""
+    """Counters are unsigned, have 64 bits, and keep their length."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
@@ -457,7 +457,7 @@ def test_counters() -> None:
 
 
 def test_reset_of_stats() -> None:
-    """What was counted is 0 again; what there is, is not."""
+    """`stats reset` sets counters to 0, but not the current state."""
 
     async def test(rig: Rig) -> None:
         client = rig.client()
