@@ -38,9 +38,9 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("flush_all", "removes items at once; a later one with a delay does not bring them back"),
     ("a key of over 250 bytes in a get", "does not drop replies to requests before it"),
     ("decr", "always pads with blanks; 1.6 does not while a reply or the LRU uses the item"),
-    ("values too large", "the error is sent after the line if over 1 MB, otherwise after the value"),
+    ("values too large", "the error follows the line if over 1 MB, otherwise the value"),
     ("errors in ms", "are sent after the value; 1.6 sends them before it arrives"),
-    ("lines over 2048 bytes", "can close the connection if split by the network; over 16 KB always do"),
+    ("lines over 2048 bytes", "may close the connection if split by the network, over 16 KB always"),
     ("get", "a line of at most 4 MB"),
     ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads beyond the value"),
 )  # fmt: skip
