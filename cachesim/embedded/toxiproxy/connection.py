@@ -83,7 +83,7 @@ class Connection:
         """Take note that a side is lost."""
         if self.client.is_lost and self.server.is_lost and not self._gone:
             self._gone = True
-            # A stall's timer would keep what it holds, and all that is behind it, for days.
+            # The timer of a stall would keep the connection, and all that it refers to, for days.
             self.client.stop()
             self.server.stop()
             self._on_end(self)

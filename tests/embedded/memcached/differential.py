@@ -40,7 +40,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("decr", "always pads with blanks; 1.6 does not while a reply or the LRU uses the item"),
     ("values too large", "the error follows the line if over 1 MB, otherwise the value"),
     ("errors in ms", "are sent after the value; 1.6 sends them before it arrives"),
-    ("lines over 2048 bytes", "may close the connection if split by the network, over 16 KB always"),
+    ("lines over 2048 bytes", "may close the connection if split by the network; over 16 KB do"),
     ("get", "a line of at most 4 MB"),
     ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads beyond the value"),
 )  # fmt: skip
