@@ -1,4 +1,4 @@
-"""Connections inside the process."""
+"""In-process connections."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,12 +9,12 @@ from cachesim.aio.pipe import PipeTransport, pipe
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told.
+    """A protocol that logs its calls.
 
     Attributes:
-        stays_open: what it answers to an end.
-        on_data: what it does with data.
-        inside: whether one of its own calls is still running.
+        stays_open: the result of `eof_received`.
+        on_data: called with received data.
+        inside: whether one of its own calls is running.
     """
 
     transport: PipeTransport
@@ -26,13 +26,13 @@ class Recorder(asyncio.Protocol):
         self.inside = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note it."""
+        """Log the call."""
         assert isinstance(transport, PipeTransport)
         self.transport = transport
         self.log.append("made")
 
     def data_received(self, data: bytes) -> None:
-        """Note it, and whether it comes in the middle of something."""
+        """Log data. It must not come while another call is running."""
         assert not self.inside
         self.log.append(data)
         if self.on_data:
@@ -41,31 +41,31 @@ class Recorder(asyncio.Protocol):
             self.inside = False
 
     def eof_received(self) -> bool:
-        """Note it."""
+        """Log the call."""
         self.log.append("eof")
         return self.stays_open
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note it."""
+        """Log the call."""
         self.log.append(type(exc) if exc else "lost")
 
     def pause_writing(self) -> None:
-        """Note it."""
+        """Log the call."""
         self.log.append("pause")
 
     def resume_writing(self) -> None:
-        """Note it."""
+        """Log the call."""
         self.log.append("resume")
 
     def send(self, data: bytes) -> None:
-        """Send data, and be busy with it."""
+        """Send data, as a running call."""
         self.inside = True
         self.transport.write(data)
         self.inside = False
 
 
 class Reentrant(Recorder):
-    """May be called at any time."""
+    """Allows calls at any time."""
 
     reentrant = True
 
@@ -74,7 +74,7 @@ Test = Callable[[Recorder, Recorder], Awaitable[None]]
 
 
 def play(test: Test, left: Recorder | None = None, right: Recorder | None = None) -> None:
-    """Run a test with two protocols that are connected."""
+    """Run a test with two connected protocols."""
 
     async def main() -> None:
         one, other = left or Recorder(), right or Recorder()
@@ -87,21 +87,21 @@ def play(test: Test, left: Recorder | None = None, right: Recorder | None = None
     asyncio.run(main())
 
 
-async def turns(count: int = 3) -> None:
+async def rounds(count: int = 3) -> None:
     """Let the loop go round."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def test_data() -> None:
-    """Data comes both ways, whole and in order, but not in the middle of the sender's call."""
+    """Data arrives both ways, whole and in order, but not within the sender's call."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"a")
         left.transport.writelines([b"b", b"c"])
         right.send(b"d")
         assert right.log == left.log == []
-        await turns()
+        await rounds()
         assert right.log == [b"a", b"bc"]
         assert left.log == [b"d"]
 
@@ -109,34 +109,34 @@ def test_data() -> None:
 
 
 def test_buffers_are_copied() -> None:
-    """A buffer that is written may be used again."""
+    """A written buffer can be reused."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         buffer = bytearray(b"abc")
         left.transport.write(memoryview(buffer)[:2])
         left.transport.write(buffer)
         buffer[:] = b"xyz"
-        await turns()
+        await rounds()
         assert right.log == [b"ab", b"abc"]
 
     play(test)
 
 
 def test_reentrant() -> None:
-    """Who may be called at any time has data at once; the answer waits for the sender's call."""
+    """A reentrant receiver gets data at once; its answer waits for the end of the sender's call."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"ping")
         assert right.log == [b"ping"]
         assert left.log == []
-        await turns()
+        await rounds()
         assert left.log == [b"pong"]
 
     play(test, right=Reentrant(lambda self, _: self.send(b"pong")))
 
 
 def test_deliver() -> None:
-    """A caller that the loop has called can have data received at once, in order all the same."""
+    """A caller that the loop has called can deliver data at once, and still in order."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.transport.deliver(b"a")
@@ -144,18 +144,18 @@ def test_deliver() -> None:
         left.transport.write(b"b")
         left.transport.deliver(b"c")
         assert right.log == [b"a"]
-        await turns()
+        await rounds()
         assert right.log == [b"a", b"b", b"c"]
 
     play(test)
 
 
-def test_endless_talk_does_not_keep_the_loop() -> None:
-    """Two that answer each other for ever leave the loop time for others."""
+def test_endless_talk_does_not_block_the_loop() -> None:
+    """Two ends that answer each other for ever leave the loop time for other work."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"x")
-        await turns(100)
+        await rounds(100)
         assert 10 < len(right.log) <= 110
         left.transport.abort()
 
@@ -166,18 +166,18 @@ def test_endless_talk_does_not_keep_the_loop() -> None:
 
 
 def test_half_close() -> None:
-    """An end comes after the data; the other direction goes on until it ends too."""
+    """An end arrives after the data; the other direction goes on until it ends, too."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"question")
         left.transport.write_eof()
-        await turns()
+        await rounds()
         assert right.log == [b"question", "eof"]
         with pytest.raises(RuntimeError):
             left.transport.write(b"more")
         right.send(b"answer")
         right.transport.close()
-        await turns()
+        await rounds()
         assert left.log == [b"answer", "eof", "lost"]
         assert right.log[2:] == ["lost"]
 
@@ -191,14 +191,14 @@ def _open() -> Recorder:
 
 
 def test_close() -> None:
-    """What was written arrives before the end; who does not keep it open is closed too."""
+    """Written data arrives before the end; a receiver that does not stay open is closed, too."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"last")
         left.transport.close()
         left.transport.write(b"too late")
         assert left.transport.is_closing()
-        await turns()
+        await rounds()
         assert right.log == [b"last", "eof", "lost"]
         assert left.log == ["lost"]
 
@@ -206,39 +206,39 @@ def test_close() -> None:
 
 
 def test_nothing_comes_after_close() -> None:
-    """Who has closed receives nothing any more."""
+    """A closed end receives nothing."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         right.send(b"on its way")
         left.transport.close()
-        await turns()
+        await rounds()
         assert left.log == ["lost"]
 
     play(test)
 
 
 def test_write_to_a_closed_end() -> None:
-    """Who writes to an end that is closed altogether is told by a reset."""
+    """A write to a closed end is answered by a reset."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.transport.close()
-        await turns()
+        await rounds()
         right.send(b"anybody there?")
-        await turns()
+        await rounds()
         assert right.log == ["eof", ConnectionResetError]
 
     play(test, right=_open())
 
 
 def test_abort() -> None:
-    """The other end loses its connection with an error, and what was on the way is lost."""
+    """The other end loses its connection with an error, and data on its way is lost."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"lost")
         right.send(b"lost")
         left.transport.abort()
         left.transport.abort()
-        await turns()
+        await rounds()
         assert right.log == [ConnectionResetError]
         assert left.log == ["lost"]
 
@@ -246,54 +246,54 @@ def test_abort() -> None:
 
 
 def test_paused() -> None:
-    """Who does not read gets nothing until it reads again, in order."""
+    """A paused receiver gets its data when it resumes, in order."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         right.transport.pause_reading()
         assert not right.transport.is_reading()
         left.send(b"a")
         left.transport.close()
-        await turns()
+        await rounds()
         assert right.log == []
         right.transport.resume_reading()
-        await turns()
+        await rounds()
         assert right.log == [b"a", "eof", "lost"]
 
     play(test, right=Reentrant())
 
 
 def test_paused_does_not_notice_a_reset() -> None:
-    """Who does not read does not notice that the other end is gone either, as with a socket."""
+    """A paused receiver does not notice a reset, as with a socket."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         right.transport.pause_reading()
         left.transport.abort()
-        await turns()
+        await rounds()
         assert right.log == []
         right.transport.resume_reading()
-        await turns()
+        await rounds()
         assert right.log == [ConnectionResetError]
 
     play(test)
 
 
 def test_pausing_in_the_middle() -> None:
-    """A receiver can pause from within; what comes after waits."""
+    """A receiver can pause within a call; later data waits."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.send(b"a")
         left.send(b"b")
-        await turns()
+        await rounds()
         assert right.log == [b"a"]
         right.transport.resume_reading()
-        await turns()
+        await rounds()
         assert right.log == [b"a", b"b"]
 
     play(test, right=Recorder(lambda self, _: self.transport.pause_reading()))
 
 
 def test_flow_control() -> None:
-    """A sender is asked to pause when too much waits, once, and to resume when little does."""
+    """A sender is paused once when too much waits, and resumed when little does."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         left.transport.set_write_buffer_limits(100, 10)
@@ -306,7 +306,7 @@ def test_flow_control() -> None:
         assert left.log == ["pause"]
         assert left.transport.get_write_buffer_size() == 102
         right.transport.resume_reading()
-        await turns()
+        await rounds()
         assert left.log == ["pause", "resume"]
         assert left.transport.get_write_buffer_size() == 0
 
@@ -314,13 +314,13 @@ def test_flow_control() -> None:
 
 
 def test_sender_resumes_when_the_receiver_is_gone() -> None:
-    """A sender that waits for a receiver is let go when that one closes."""
+    """A paused sender is resumed when the receiver closes."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         right.transport.pause_reading()
         left.send(b"x" * 100_000)
         right.transport.close()
-        await turns()
+        await rounds()
         assert left.log == ["pause", "eof", "resume", "lost"]
 
     play(test)
@@ -338,7 +338,7 @@ def test_receiver_fails() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: reports.append(context))
         left.transport.deliver(b"a")
-        await turns()
+        await rounds()
         assert right.log == [b"a", ZeroDivisionError]
         assert left.log == [ConnectionResetError]
         assert isinstance(reports[0]["exception"], ZeroDivisionError)
@@ -347,7 +347,7 @@ def test_receiver_fails() -> None:
 
 
 def test_protocol_is_exchanged() -> None:
-    """Another protocol can take over."""
+    """The protocol can be replaced."""
 
     async def test(left: Recorder, right: Recorder) -> None:
         other = Reentrant()
@@ -362,7 +362,7 @@ def test_protocol_is_exchanged() -> None:
 
 
 def test_greeting() -> None:
-    """What a protocol sends as soon as it is connected arrives, whichever side it is on."""
+    """Data sent in `connection_made` arrives, whichever side sends it."""
 
     class Greeter(Reentrant):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -372,14 +372,14 @@ def test_greeting() -> None:
     async def main() -> None:
         left, right = Greeter(), Greeter()
         pipe(asyncio.get_running_loop(), left, right)
-        await turns()
+        await rounds()
         assert left.log == right.log == ["made", b"hello"]
 
     asyncio.run(main())
 
 
 def test_addresses() -> None:
-    """Each end knows both ends' addresses, if there are any."""
+    """Each end knows both addresses, if they are given."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

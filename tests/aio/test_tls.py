@@ -1,4 +1,4 @@
-"""TLS within the process: large amounts in slices, either way, and the end after all of it."""
+"""TLS in the process: large data in slices in both directions, and the end after it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ _MUCH = 8 << 20  # bytes
 
 
 class End(asyncio.Protocol):
-    """One end of a connection, which notes what comes."""
+    """One end of a connection, which notes data and calls."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -26,25 +26,25 @@ class End(asyncio.Protocol):
         self.pauses_at = 1 << 40
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Note the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Keep it, and want no more if it is enough."""
+        """Note data, and pause reading if it is enough."""
         self.received += data
         if len(self.received) >= self.pauses_at and self.transport is not None:
             self.transport.pause_reading()
 
     def pause_writing(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.is_held = True
 
     def resume_writing(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.is_held = False
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Note it."""
+        """Note the call."""
         self.is_lost = True
 
 
@@ -78,7 +78,7 @@ def run(authority: CertificateAuthority, folder: Path, test: Test) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> int:
-    """Let the loop go round until a condition holds; gives how often it did."""
+    """Let the loop go round until a condition holds; return the number of rounds."""
     deadline = asyncio.get_running_loop().time() + 10
     rounds = 0
     while not condition():
@@ -89,7 +89,7 @@ async def until(condition: Callable[[], bool]) -> int:
 
 
 def test_much_is_sent_in_slices(authority: CertificateAuthority, tmp_path: Path) -> None:
-    """The loop goes round meanwhile, whoever writes is told, and all of it comes in order."""
+    """Large data is sent in slices and arrives in order; the writer is paused meanwhile."""
 
     async def test(client: End, server: End) -> None:
         assert client.transport is not None
@@ -106,10 +106,8 @@ def test_much_is_sent_in_slices(authority: CertificateAuthority, tmp_path: Path)
     run(authority, tmp_path, test)
 
 
-def test_a_close_comes_after_what_was_written(
-    authority: CertificateAuthority, tmp_path: Path
-) -> None:
-    """Nothing is lost, and nothing can be written any more."""
+def test_close_comes_after_written_data(authority: CertificateAuthority, tmp_path: Path) -> None:
+    """Written data is not lost by a close, and nothing can be written after it."""
 
     async def test(client: End, server: End) -> None:
         assert client.transport is not None
@@ -123,8 +121,8 @@ def test_a_close_comes_after_what_was_written(
     run(authority, tmp_path, test)
 
 
-def test_who_reads_nothing_gets_nothing(authority: CertificateAuthority, tmp_path: Path) -> None:
-    """Reading can be paused in the middle of much, and goes on where it was."""
+def test_paused_reader_gets_nothing(authority: CertificateAuthority, tmp_path: Path) -> None:
+    """Reading can be paused within large data, and resumes where it stopped."""
 
     async def test(client: End, server: End) -> None:
         assert client.transport is not None

@@ -1,4 +1,4 @@
-"""Calls of Toxiproxy's API as nobody should make them, from a seed."""
+"""Wrong requests of Toxiproxy's API, drawn from a seed."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from cachesim.toxiproxy.toxics import (
 )
 
 UPSTREAM = "127.0.0.3:1"
-"""Nothing listens there: the calls are about the API alone."""
+"""Nothing listens there, as the calls test the API alone."""
 
 HOST = "127.0.0.9"
-"""Stands for the one that proxies are to listen on."""
+"""Placeholder for the host that proxies listen on."""
 
 _TOXICS: Sequence[Toxic] = (
     *(Latency(5, 1), Bandwidth(64), SlowClose(10), Timeout(10), ResetPeer(10)),
@@ -63,7 +63,7 @@ class Call(NamedTuple):
 
 
 def calls(seed: int, count: int, listen: Sequence[str]) -> Iterator[Call]:
-    """Calls to be made one after the other: right ones, and wrong ones.
+    """Yield right and wrong calls, to be made one after the other.
 
     Args:
         listen: addresses that proxies may listen on.
@@ -118,7 +118,7 @@ class _Calls:
         return Call(method, self._toxic_path(), self._body(fields))
 
     def _plain(self) -> Call:
-        """One without a body, which may not exist."""
+        """A call without a body, perhaps of an unknown path."""
         path = self._rng.choice(
             (
                 *("/proxies", "/version", "/reset", "/populate", "/", "/metrics", "/proxies/"),
@@ -156,7 +156,7 @@ class _Calls:
         return attributes
 
     def _body(self, value: object) -> bytes:
-        """The value, or what has become of it."""
+        """Return the value, or a changed one."""
         if self._once_in(3):
             value = self._with_something_odd(value)
         text = json.dumps(value, ensure_ascii=self._once_in(2))
@@ -168,7 +168,7 @@ class _Calls:
         return body
 
     def _with_something_odd(self, value: object) -> object:
-        """One value somewhere in it is replaced."""
+        """Replace one value somewhere in it."""
         if isinstance(value, dict) and value and not self._once_in(10):
             key = self._rng.choice(sorted(value))
             if key == "listen":  # an odd one asks a name server, or listens for everybody
@@ -180,7 +180,7 @@ class _Calls:
         return self._rng.choice(_ODD)
 
     def _mutated(self, body: bytes) -> bytes:
-        """Its syntax is damaged, or what stands in it is."""
+        """Damage its syntax or its content."""
         for _ in range(self._rng.randrange(1, 3)):
             at = self._rng.randrange(len(body) + 1)
             match self._rng.randrange(4):
@@ -203,7 +203,7 @@ def _quoted(name: str) -> str:
 
 
 def hostile(seed: int, count: int) -> Iterator[Call]:
-    """Calls whose bodies are made to be slow or large to read."""
+    """Yield calls with bodies that are slow to read or take much memory."""
     rng = Random(seed)
     paths = ("/proxies", "/populate", "/proxies/p", "/proxies/p/toxics", "/proxies/p/toxics/t")
     for _ in range(count):
@@ -227,14 +227,14 @@ def _nested(rng: Random, size: int) -> bytes:
 
 
 def _repeated(rng: Random, size: int) -> bytes:
-    """A string, a number or rubbish, of one thing again and again."""
+    """Return a string, a number or rubbish that repeats one thing."""
     piece = rng.choice((*_SNIPPETS, b"9", b"\\\\", b"\\n", b"\\ud83d\\ude00", b"\xf0\x9f\x98\x80"))
     text = piece * (size // len(piece))
     return rng.choice((b"%b", b'"%b"', b'"%b', b"1%be5", b"-0.%b", b"1e%b")) % text
 
 
 def _many(rng: Random, size: int) -> bytes:
-    """An array or an object of many things."""
+    """Return an array or an object of many values."""
     item = rng.choice(
         (
             *(b"0", b'""', b"null", b"{}", b'"name":"p"', b'"latency":1', b'"toxicity":1e-9'),
@@ -283,7 +283,7 @@ _WORDS = (
 
 
 def conversations(seed: int, count: int) -> Iterator[list[bytes]]:
-    """What clients send over a connection, in pieces: requests, and what has become of them."""
+    """Yield input for connections, in pieces: requests, some of them damaged."""
     rng = Random(seed)
     for _ in range(count):
         data = b"".join(rng.choices(_REQUESTS, k=rng.randrange(1, 4)))

@@ -1,4 +1,4 @@
-"""Toxiproxies to compare: an embedded one on a port, and a real one as a process of its own."""
+"""Toxiproxies to compare: an embedded one on a port, and a real one in a process."""
 
 import io
 import socket
@@ -42,14 +42,14 @@ def embedded() -> Iterator[Embedded]:
 
 
 class Response(NamedTuple):
-    """What the API has answered."""
+    """The API's response."""
 
     status: int
     body: bytes
 
 
 class Api:
-    """Calls the API as it is told, be it right or wrong."""
+    """A raw client of the API, for wrong requests too."""
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(url.removeprefix("http://"), timeout=_PATIENCE)
@@ -58,7 +58,7 @@ class Api:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __call__(self, method: str, path: str, body: bytes = b"", agent: str = "test") -> Response:
-        """Make a call, over the one connection that it has."""
+        """Make a request over the connection."""
         self._connection.request(method, path, body, {"User-Agent": agent})
         response = self._connection.getresponse()
         return Response(response.status, response.read())
@@ -69,7 +69,7 @@ class Api:
 
 
 def binary(folder: Path) -> Path:
-    """The program in the image of the real Toxiproxy, which needs nothing beside it.
+    """Extract the program from the image of the real Toxiproxy. It needs nothing else to run.
 
     Args:
         folder: where to put it.
@@ -103,7 +103,7 @@ def binary(folder: Path) -> Path:
 
 @contextmanager
 def real(program: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """A real Toxiproxy; its API's URL."""
+    """Run a real Toxiproxy; yield its API's URL."""
     port = free_port(host)
     with subprocess.Popen(
         [program, "-host", host, "-port", str(port)],
@@ -122,7 +122,7 @@ def real(program: Path, host: str = "127.0.0.1") -> Iterator[str]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free now."""
+    """Return a port that is free now."""
     with socket.socket() as sock:
         sock.bind((host, 0))
         return int(sock.getsockname()[1])

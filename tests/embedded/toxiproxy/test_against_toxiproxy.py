@@ -1,4 +1,4 @@
-"""The embedded Toxiproxy beside a real one: calls of the API, and what traffic meets."""
+"""Compares the embedded Toxiproxy with a real one: calls of the API, and traffic through toxics."""
 
 import json
 import os
@@ -40,17 +40,17 @@ pytestmark = [
 ]
 
 CALLS = int(os.environ.get("CACHESIM_TEST_BODIES", "2000"))
-"""How many calls each sequence has."""
+"""The number of calls in a sequence."""
 
 REAL, EMBEDDED = "127.0.0.2", "127.0.0.4"
-"""The host that each listens on, so that both can have the same ports. Nobody else uses them."""
+"""Their hosts, which no other program uses, so that both can listen on the same ports."""
 
 UP, DOWN = Stream.UPSTREAM, Stream.DOWNSTREAM
 
 
 @pytest.fixture(scope="session")
 def program(require_docker: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """The real one's program."""
+    """The program of the real one."""
     return binary(tmp_path_factory.mktemp("toxiproxy"))
 
 
@@ -63,7 +63,7 @@ def urls(program: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """What is closed when the test ends."""
+    """A stack that is closed when the test ends."""
     with ExitStack() as stack:
         yield stack
 
@@ -80,7 +80,7 @@ _LISTEN = re.compile(rb'"listen":"%b:(\d+)"' % HOST.encode())
 
 
 class Pair(NamedTuple):
-    """A call, and what either one has answered."""
+    """A call, and both responses."""
 
     call: Call
     real: Response
@@ -105,26 +105,26 @@ DIFFERENCES: dict[str, Callable[[Pair], bool]] = {
         and p.real.status == p.ours.status == HTTPStatus.INTERNAL_SERVER_ERROR
     ),
 }
-"""All that is not the same, by what the embedded one does."""
+"""The known differences, by the behaviour of the embedded one."""
 
 
 def _at(host: str) -> re.Pattern[bytes]:
-    """A host in an address, not a part of another."""
+    """Return a pattern for a host in an address, not for a part of another host."""
     return re.compile(rb'(?<=[" ])%b(?=:)' % re.escape(host.encode()))
 
 
 def changes_part(pair: Pair) -> bool:
-    """Whether the real one may have done a part of what it has refused.
+    """Return whether the real one may have carried out a part of what it refused.
 
-    An update of a toxic with one wrong value takes its other values, and a reset that fails stops
-    at a proxy that chance has picked.
+    An update of a toxic with one wrong value applies its other values, and a reset that fails stops
+    at a random proxy.
     """
     refused = pair.real.status >= HTTPStatus.BAD_REQUEST
     return refused and (pair.call.path.count("/") == 4 or pair.call.path == "/reset")
 
 
 def unused_ports() -> list[int]:
-    """Ports that are free on either host, and that nobody is given who asks for a free one."""
+    """Return ports that are free on both hosts, and that the system gives to no other program."""
     ports: list[int] = []
     while len(ports) < 3:
         port = random.randrange(10_000, 32_000)
@@ -136,7 +136,7 @@ def unused_ports() -> list[int]:
 
 
 def wipe(*apis: Api) -> None:
-    """Remove all proxies."""
+    """Delete all proxies."""
     for api in apis:
         for name in json.loads(api("GET", "/proxies").body):
             api("DELETE", f"/proxies/{quote(name, safe='')}")
@@ -144,7 +144,7 @@ def wipe(*apis: Api) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_calls(urls: tuple[str, str], stack: ExitStack, seed: int) -> None:
-    """Calls, right and wrong ones, are answered to the byte as by a real one."""
+    """Right and wrong calls are answered to the byte as by a real one."""
     apis = [stack.enter_context(closing(Api(url))) for url in urls]
     ports = unused_ports()
     shown = {b"0", *(b"%d" % port for port in ports)}
@@ -191,14 +191,15 @@ LASTS = {
     (ResetPeer(100), UP): 0.1,
     (ResetPeer(100), DOWN): 0.1,
 }
-"""Seconds that a request and its reply take at least."""
+"""The least seconds that a request and its reply take."""
 
 
 class Seen(NamedTuple):
-    """What an end of a connection has seen.
+    """The input of one end of a connection.
 
     Attributes:
-        intact: whether what it has received is how that begins which was sent to it.
+        received: bytes.
+        intact: whether the input is the beginning of the data that was sent to it.
         ending: `EOF`, `reset`, or `open` if it has not ended.
     """
 
@@ -208,7 +209,7 @@ class Seen(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What both ends have seen, and the seconds that a request and its reply have taken."""
+    """The input of both ends, and the seconds that a request and its reply took."""
 
     client: Seen
     server: Seen
@@ -216,7 +217,7 @@ class Outcome(NamedTuple):
 
 
 class End:
-    """An end of a connection, that notes what it sees."""
+    """An end of a connection, which notes what it receives."""
 
     def __init__(self, sock: socket.socket, expected: bytes) -> None:
         self._sock = sock
@@ -226,12 +227,12 @@ class End:
         sock.settimeout(SILENCE)
 
     def send(self, data: bytes) -> None:
-        """Send; there may be nobody any more."""
+        """Send data. The other end may be closed."""
         with suppress(OSError):
             self._sock.sendall(data)
 
     def read(self, size: int = 2**30) -> None:
-        """Read until there were so many bytes, or it has ended, or for a while nothing comes."""
+        """Read up to a number of bytes, the end, or a while without data."""
         try:
             while self._ending == "open" and len(self._received) < size:
                 data = self._sock.recv(65536)
@@ -246,7 +247,7 @@ class End:
             assert self._sock.fileno() < 0
 
     def half_close(self) -> None:
-        """Send no more."""
+        """Send the end."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
@@ -256,13 +257,13 @@ class End:
 
     @property
     def seen(self) -> Seen:
-        """What it has seen until now."""
+        """Return what it has received until now."""
         received = bytes(self._received)
         return Seen(len(received), self._expected.startswith(received), self._ending)
 
 
 class Link:
-    """A Toxiproxy's proxy of its own, and what listens behind it."""
+    """A proxy of a Toxiproxy, and the server behind it."""
 
     def __init__(self, url: str, name: str) -> None:
         self._api = ToxiproxyClient(url, PATIENCE)
@@ -273,11 +274,11 @@ class Link:
         self._api.populate([{"name": name, "listen": "127.0.0.1:0", "upstream": upstream}])
 
     def connect(self) -> tuple[End, End]:
-        """A client's end of a connection, and the server's."""
+        """Return the client's end of a new connection, and the server's."""
         return End(self.dial(), REPLY), End(self._server.accept()[0], REQUEST)
 
     def dial(self) -> socket.socket:
-        """A client's connection."""
+        """Return a client's connection."""
         host, port = self._api.proxy(self._name)["listen"].split(":")
         return socket.create_connection((host, int(port)), timeout=SILENCE)
 
@@ -294,17 +295,17 @@ class Link:
         self._api.set_enabled(self._name, False)
 
     def refuse(self) -> None:
-        """Have nobody listen behind it."""
+        """Stop the server behind it."""
         self._server.close()
 
     def close(self) -> None:
-        """Close what is here of it."""
+        """Close the server and all connections."""
         self._api.close()
         self._server.close()
 
 
 class Scenario(NamedTuple):
-    """A request and its reply, and what is done then.
+    """A request, its reply, and an action afterwards.
 
     Attributes:
         late: whether the toxic comes when the connection is there already.
@@ -316,7 +317,7 @@ class Scenario(NamedTuple):
     then: Callable[[Link, End, End], None]
 
     def play(self, url: str) -> Outcome:
-        """Play it on a Toxiproxy."""
+        """Run it on a Toxiproxy."""
         with closing(Link(url, f"{self.toxic} {self.stream} {self.late}")) as link:
             if not self.late:
                 link.add(self.toxic, self.stream)
@@ -336,16 +337,16 @@ class Scenario(NamedTuple):
                 return Outcome(client.seen, server.seen, lasted)
 
     def is_matched(self, theirs: Outcome, ours: Outcome) -> bool:
-        """Whether an outcome is that of a real one, but for the documented differences."""
+        """Return whether an outcome is that of a real one, but for the documented differences."""
         pairs = list(zip(theirs[:2], ours[:2], strict=True))
         if any(one[:2] != other[:2] for one, other in pairs):
             return False
         endings = [(one.ending, other.ending) for one, other in pairs]
         if isinstance(self.toxic, ResetPeer) and self.late:
-            # A real one closes a connection that was there before the toxic.
+            # A real one closes a connection that is older than the toxic.
             endings = [("reset" if o == "reset" else t, o) for t, o in endings]
         if isinstance(self.toxic, LimitData):
-            # Who sends more than is let through is reset or not, as chance has it.
+            # An end that sends more than gets through is reset or not, at random.
             sender = 0 if self.stream is UP else 1
             if endings[sender] in (("EOF", "reset"), ("reset", "EOF")):
                 del endings[sender]
@@ -353,26 +354,26 @@ class Scenario(NamedTuple):
 
 
 def nothing(link: Link, client: End, server: End) -> None:
-    """Wait for what comes."""
+    """Wait for data."""
 
 
 def client_closes(link: Link, client: End, server: End) -> None:  # noqa: ARG001
-    """The client goes."""
+    """Close the client."""
     client.close()
 
 
 def server_closes(link: Link, client: End, server: End) -> None:  # noqa: ARG001
-    """The server goes."""
+    """Close the server."""
     server.close()
 
 
 def disable(link: Link, client: End, server: End) -> None:  # noqa: ARG001
-    """The proxy is disabled."""
+    """Disable the proxy."""
     link.disable()
 
 
 def remove(link: Link, client: End, server: End) -> None:  # noqa: ARG001
-    """The toxic is removed."""
+    """Remove the toxic."""
     link.remove()
 
 
@@ -385,7 +386,7 @@ def both(program: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("then", [nothing, client_closes, server_closes, disable, remove])
 def test_traffic(both: tuple[str, str], then: Callable[[Link, End, End], None]) -> None:
-    """What arrives, and how a connection ends, is as with a real one."""
+    """Data arrives and connections end as with a real one."""
     lates = (False, True) if then is nothing else (False,)
     scenarios = [Scenario(t, s, late, then) for t in TOXICS for s in BOTH for late in lates]
     with ThreadPoolExecutor(len(scenarios)) as pool:
@@ -398,7 +399,7 @@ def test_traffic(both: tuple[str, str], then: Callable[[Link, End, End], None]) 
 
 @pytest.fixture
 def links(both: tuple[str, str], stack: ExitStack, request: pytest.FixtureRequest) -> list[Link]:
-    """A link of the real one and one of the embedded one."""
+    """Links of the real one and of the embedded one."""
     return [stack.enter_context(closing(Link(url, request.node.name))) for url in both]
 
 
@@ -411,7 +412,7 @@ def ends(links: Sequence[Link], stack: ExitStack) -> list[tuple[End, End]]:
 
 
 def test_slow_close(links: list[Link], stack: ExitStack) -> None:
-    """A close comes as late."""
+    """A close is delayed as with a real one."""
     for link in links:
         link.add(SlowClose(200), DOWN)
     for client, server in ends(links, stack):
@@ -423,7 +424,7 @@ def test_slow_close(links: list[Link], stack: ExitStack) -> None:
 
 
 def test_refused_upstream(links: list[Link]) -> None:
-    """A client is let in, and let go."""
+    """A client is accepted, then closed."""
     for link in links:
         link.refuse()
         with closing(End(link.dial(), b"")) as client:
@@ -432,7 +433,7 @@ def test_refused_upstream(links: list[Link]) -> None:
 
 
 def test_held_back(links: list[Link], stack: ExitStack) -> None:
-    """What a rate of 0 has held back comes when it is removed."""
+    """Data that a rate of 0 held arrives when the toxic is removed."""
     for link, (client, server) in zip(links, ends(links, stack), strict=True):
         link.add(Bandwidth(0), UP)
         client.send(REQUEST)
@@ -444,7 +445,7 @@ def test_held_back(links: list[Link], stack: ExitStack) -> None:
 
 
 def test_half_close(links: list[Link], stack: ExitStack) -> None:
-    """The real one then closes the other direction too; the embedded one lets it go on."""
+    """The real one then closes the other direction, too; the embedded one lets it go on."""
     outcomes = []
     for client, server in ends(links, stack):
         client.send(REQUEST)

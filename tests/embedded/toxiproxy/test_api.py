@@ -31,7 +31,7 @@ def toxiproxy() -> Iterator[Embedded]:
 
 @pytest.fixture
 def api(toxiproxy: Embedded) -> Iterator[Api]:
-    """A connection to its API."""
+    """A client of its API."""
     api = Api(toxiproxy.url)
     yield api
     api.close()
@@ -81,17 +81,17 @@ def _listens(address: str) -> bool:
 
 
 def test_version(api: Api) -> None:
-    """As a real one tells it, with its newline."""
+    """The version has the form of a real one, with its newline."""
     assert api("GET", "/version") == (200, b'{"version": "2.12.0"}\n')
 
 
 def test_no_proxies(api: Api) -> None:
-    """An empty object."""
+    """Without proxies the index is an empty object."""
     assert api("GET", "/proxies") == (200, b"{}")
 
 
 def test_create(api: Api) -> None:
-    """A proxy listens when it has been made, on a free port if it was not told which."""
+    """A created proxy listens, on a free port by default."""
     status, body = api("POST", "/proxies", _body(name="p", upstream=NOWHERE))
     listen = json.loads(body)["listen"]
     assert (status, json.loads(body)) == (201, _proxy(listen))
@@ -99,7 +99,7 @@ def test_create(api: Api) -> None:
 
 
 def test_create_disabled(api: Api) -> None:
-    """It has the address that it will listen on."""
+    """A proxy that is created disabled has the address that it will listen on."""
     fields = {"name": "p", "upstream": NOWHERE, "listen": "127.0.0.1:0", "enabled": False}
     assert json.loads(api("POST", "/proxies", _body(**fields)).body) == _proxy(
         "127.0.0.1:0", enabled=False
@@ -107,13 +107,13 @@ def test_create_disabled(api: Api) -> None:
 
 
 def test_index(api: Api, listen: str) -> None:
-    """All proxies by name, with their toxics."""
+    """The index has all proxies by name, with their toxics."""
     status, body = api("GET", "/proxies")
     assert (status, json.loads(body)) == (200, {"p": _proxy(listen, _toxic())})
 
 
 def test_show(api: Api, listen: str) -> None:
-    """One proxy, to the byte: names in this order, and no blanks."""
+    """A proxy is shown to the byte: names in this order, and no blanks."""
     assert api("GET", "/proxies/p") == (
         200,
         b'{"name":"p","listen":"%b","upstream":"127.0.0.1:1","enabled":true,"Logger":{},"toxics":['
@@ -124,7 +124,7 @@ def test_show(api: Api, listen: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_update(api: Api, listen: str, method: str) -> None:
-    """What is not told stays."""
+    """Fields that are not given stay."""
     status, body = api(method, "/proxies/p", _body(enabled=False))
     assert (status, json.loads(body)) == (200, _proxy(listen, _toxic(), enabled=False))
     assert not _listens(listen)
@@ -134,14 +134,14 @@ def test_update(api: Api, listen: str, method: str) -> None:
 
 
 def test_delete(api: Api, listen: str) -> None:
-    """Its port refuses."""
+    """The port of a deleted proxy refuses."""
     assert api("DELETE", "/proxies/p") == (204, b"")
     assert api("GET", "/proxies/p").status == HTTPStatus.NOT_FOUND
     assert not _listens(listen)
 
 
 def test_toxics(api: Api, listen: str) -> None:  # noqa: ARG001
-    """Those of a proxy, and one of them."""
+    """All toxics of a proxy can be read, and a single one."""
     status, body = api("GET", "/proxies/p/toxics")
     assert (status, json.loads(body)) == (200, [_toxic()])
     status, body = api("GET", "/proxies/p/toxics/t")
@@ -149,7 +149,7 @@ def test_toxics(api: Api, listen: str) -> None:  # noqa: ARG001
 
 
 def test_add_toxic(api: Api, listen: str) -> None:  # noqa: ARG001
-    """It works downstream on all connections and is named after it, if nothing else is told."""
+    """By default a toxic works downstream on all connections, and is named after its type."""
     status, body = api("POST", "/proxies/p/toxics", _body(type="bandwidth"))
     assert (status, json.loads(body)) == (
         200,
@@ -165,7 +165,7 @@ def test_add_toxic(api: Api, listen: str) -> None:  # noqa: ARG001
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_update_toxic(api: Api, listen: str, method: str) -> None:  # noqa: ARG001
-    """What is not told stays."""
+    """Fields that are not given stay."""
     status, body = api(method, "/proxies/p/toxics/t", _body(attributes={"jitter": 2}))
     assert (status, json.loads(body)) == (200, _toxic(5, 2))
     status, body = api(method, "/proxies/p/toxics/t", _body(toxicity=0.25))
@@ -173,13 +173,13 @@ def test_update_toxic(api: Api, listen: str, method: str) -> None:  # noqa: ARG0
 
 
 def test_remove_toxic(api: Api, listen: str) -> None:  # noqa: ARG001
-    """It is gone."""
+    """A removed toxic is gone."""
     assert api("DELETE", "/proxies/p/toxics/t") == (204, b"")
     assert api("GET", "/proxies/p/toxics") == (200, b"[]")
 
 
 def test_reset(api: Api, listen: str) -> None:
-    """All proxies are enabled, and all toxics gone."""
+    """A reset enables all proxies and removes all toxics."""
     api("POST", "/proxies/p", _body(enabled=False))
     assert api("POST", "/reset") == (204, b"")
     assert json.loads(api("GET", "/proxies/p").body) == _proxy(listen)
@@ -187,7 +187,7 @@ def test_reset(api: Api, listen: str) -> None:
 
 
 def test_populate(api: Api, listen: str) -> None:
-    """A proxy that is there already is left alone."""
+    """`populate` leaves a proxy alone that is the same."""
     specs = [
         {"name": "p", "upstream": NOWHERE, "listen": listen},
         {"name": "q", "upstream": NOWHERE, "enabled": False},
@@ -254,7 +254,7 @@ def test_errors(
     status: int,
     error: str,
 ) -> None:
-    """An error has the status and the text of a real one."""
+    """Errors have the status and the text of a real Toxiproxy."""
     answer = api(method, path, body)
     assert answer.status == status
     assert json.loads(answer.body) == {"error": error, "status": status}
@@ -262,7 +262,7 @@ def test_errors(
 
 
 def test_port_is_taken(api: Api, listen: str) -> None:
-    """It is the system's own error, and there is no such proxy."""
+    """A taken port is the system's own error, and no proxy is created."""
     answer = api("POST", "/proxies", _body(name="q", upstream=NOWHERE, listen=listen))
     assert answer.status == HTTPStatus.INTERNAL_SERVER_ERROR
     error = f"listen tcp {listen}: bind: address already in use"
@@ -275,7 +275,7 @@ def test_port_is_taken(api: Api, listen: str) -> None:
     [[{"name": "q", "upstream": NOWHERE}, {"name": "r"}], [{}], [{"name": "q", "upstream": ""}]],
 )
 def test_populate_with_something_missing(api: Api, populated: object) -> None:
-    """Nothing is made."""
+    """With a field missing, `populate` creates nothing."""
     answer = api("POST", "/populate", json.dumps(populated).encode())
     assert answer.status == HTTPStatus.BAD_REQUEST
     assert json.loads(answer.body)["error"].startswith("missing required field: ")
@@ -294,7 +294,7 @@ def test_populate_with_something_missing(api: Api, populated: object) -> None:
     ],
 )
 def test_no_route(api: Api, method: str, path: str, answer: tuple[int, bytes]) -> None:
-    """What the API does not know is told without JSON."""
+    """Unknown paths and methods are answered without JSON."""
     assert api(method, path) == answer
 
 
@@ -308,7 +308,7 @@ def test_no_route(api: Api, method: str, path: str, answer: tuple[int, bytes]) -
     ],
 )
 def test_paths_that_are_not_clean(toxiproxy: Embedded, path: str, location: str) -> None:
-    """They lead to the clean one, as from a base URL with a slash too many."""
+    """They redirect to the clean path, for example from a base URL with a slash too many."""
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = _exchange(toxiproxy, request.encode())
     assert answer.startswith(b"HTTP/1.1 301 ")
@@ -316,7 +316,7 @@ def test_paths_that_are_not_clean(toxiproxy: Embedded, path: str, location: str)
 
 
 def test_browsers_are_refused(api: Api) -> None:
-    """A page that somebody looks at must not change proxies."""
+    """A web page must not change proxies."""
     assert api("GET", "/proxies", agent="Mozilla/5.0").status == HTTPStatus.FORBIDDEN
 
 
@@ -325,13 +325,13 @@ def test_browsers_are_refused(api: Api) -> None:
 
 @pytest.mark.parametrize(("path", "status"), [("/nothing", 404), ("/version", 405)])
 def test_head(api: Api, path: str, status: int) -> None:
-    """The answer has no body, and the connection goes on."""
+    """The response to HEAD has no body, and the connection goes on."""
     assert api("HEAD", path) == (status, b"")
     assert api("GET", "/version").status == HTTPStatus.OK
 
 
 def test_head_of_a_wrong_path(toxiproxy: Embedded) -> None:
-    """It is refused, without a body too."""
+    """HEAD of a wrong path is refused, without a body too."""
     request = b"HEAD /%zz HTTP/1.1\r\nHost: x\r\n\r\n"
     assert _exchange(toxiproxy, request).startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert _exchange(toxiproxy, request).endswith(b"\r\n\r\n")
@@ -352,7 +352,7 @@ def test_head_of_a_wrong_path(toxiproxy: Embedded) -> None:
     ids=["no-http", "no-host", "no-length", "long-head", "long-body"],
 )
 def test_wrong_requests(toxiproxy: Embedded, request_: bytes, status: int) -> None:
-    """They are refused and the connection is closed; others go on."""
+    """Wrong requests are refused and their connection closed; others go on."""
     assert _exchange(toxiproxy, request_).startswith(b"HTTP/1.1 %d " % status)
     api = Api(toxiproxy.url)
     assert api("GET", "/version").status == HTTPStatus.OK
@@ -360,7 +360,7 @@ def test_wrong_requests(toxiproxy: Embedded, request_: bytes, status: int) -> No
 
 
 def test_pipelined(toxiproxy: Embedded) -> None:
-    """Requests that come together are answered in order."""
+    """Pipelined requests are answered in order."""
     get = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = _exchange(toxiproxy, get % b"proxies" + get % b"nothing" + last)
@@ -369,7 +369,7 @@ def test_pipelined(toxiproxy: Embedded) -> None:
 
 
 def test_continue(toxiproxy: Embedded) -> None:
-    """Who waits to be asked for the body is asked."""
+    """A client that waits for `100 Continue` gets it."""
     head = b"POST /reset HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     with _connected(toxiproxy) as sock:
         sock.sendall(head)
@@ -384,7 +384,7 @@ def _connected(toxiproxy: Embedded) -> socket.socket:
 
 
 def _exchange(toxiproxy: Embedded, request: bytes) -> bytes:
-    """Everything that is answered until the connection is closed."""
+    """Return everything that is received until the connection is closed."""
     answer = b""
     with _connected(toxiproxy) as sock:
         sock.sendall(request)
@@ -416,7 +416,7 @@ def client(toxiproxy: Embedded, request: pytest.FixtureRequest) -> Iterator[Toxi
 
 
 def test_own_client(client: ToxiproxyClient) -> None:
-    """All it can do."""
+    """All its methods work."""
     assert client.version() == "2.12.0"
     client.populate([{"name": "p 1", "listen": "127.0.0.1:0", "upstream": NOWHERE}])
     assert client.proxies().keys() == {"p 1"}
@@ -452,19 +452,19 @@ def test_own_client_errors(
     error: str,
     status: int,
 ) -> None:
-    """They have the API's text and status."""
+    """Its errors have the API's text and status."""
     with pytest.raises(ToxiproxyError, match=error) as caught:
         call(client)
     assert caught.value.status == status
 
 
 def test_local_changes_at_once(toxiproxy: Embedded, listen: str) -> None:  # noqa: ARG001
-    """Changes are made in one turn of the loop, in order; those after a wrong one too."""
+    """Changes are made in one round of the loop, in order; those after a wrong one, too."""
     client = _local(toxiproxy)
-    turns: list[list[str]] = []
+    seen: list[list[str]] = []
 
     def note() -> None:
-        turns.append([toxic.name for toxic in toxiproxy.server.proxies["p"].toxics[UP]])
+        seen.append([toxic.name for toxic in toxiproxy.server.proxies["p"].toxics[UP]])
 
     def look_next_turn() -> None:
         asyncio.get_running_loop().call_soon(note)
@@ -480,12 +480,12 @@ def test_local_changes_at_once(toxiproxy: Embedded, listen: str) -> None:  # noq
     assert errors is not None
     assert [type(error) for error in errors] == [type(None), type(None), ToxiproxyError, type(None)]
     toxiproxy.thread.call(lambda: None)  # another turn
-    assert turns == [["a", "b"]]
+    assert seen == [["a", "b"]]
     assert not client.may_block
 
 
 def test_others_change_nothing_at_once(toxiproxy: Embedded) -> None:
-    """Over HTTP there is always something in between."""
+    """Over HTTP changes are never made at once."""
     done: list[int] = []
     assert _http(toxiproxy).at_once([lambda: done.append(1)]) is None
     assert not done
@@ -501,7 +501,7 @@ def their_client(toxiproxy: Embedded, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_toxiproxy_python(their_client: Any) -> None:
-    """All it can do."""
+    """All its methods work."""
     assert their_client.running()
     assert json.loads(their_client.version()) == {"version": "2.12.0"}
     proxy = their_client.create(upstream=NOWHERE, name="p")
@@ -528,7 +528,7 @@ def test_toxiproxy_python(their_client: Any) -> None:
 
 
 def test_toxiproxy_python_errors(their_client: Any) -> None:
-    """It knows them by their status."""
+    """It recognizes errors by their status."""
     proxy = their_client.create(upstream=NOWHERE, name="p")
     with pytest.raises(InvalidToxic):
         proxy.add_toxic(type="nothing")

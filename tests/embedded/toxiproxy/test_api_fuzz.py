@@ -1,4 +1,4 @@
-"""Nothing that a client of the API sends makes the embedded Toxiproxy fail, hang or grow."""
+"""No request makes the embedded Toxiproxy fail, hang or grow."""
 
 import asyncio
 import contextlib
@@ -23,20 +23,20 @@ from tests.embedded.toxiproxy.bodies import Call, calls, conversations, hostile
 pytestmark = pytest.mark.usefixtures("_small_heap")
 
 BODIES = int(os.environ.get("CACHESIM_TEST_BODIES", "2000"))
-"""How many calls there are."""
+"""The number of calls."""
 
 SECONDS = 0.1
-"""What an answer may take of the processor: everything else in the loop waits meanwhile."""
+"""Processor time that a response may take, as everything else in the loop waits meanwhile."""
 
 GROWTH = 16 * 1024 * 1024
 """Bytes by which the process may grow after the first tenth of the calls."""
 
 ROUND = 500
-"""Calls after which all proxies are removed: those that were asked for may take memory."""
+"""Calls after which all proxies are deleted: proxies may take memory."""
 
 
 def test_bodies() -> None:
-    """Each is answered, and quickly; nothing remains of it."""
+    """Each request is answered quickly, and leaves nothing in memory."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         slowest, grown, statuses = runner.run(_answer_all(Random().randrange(2**32)))
     print(
@@ -77,7 +77,7 @@ async def _answer_all(seed: int) -> tuple[tuple[float, Call], int, Counter[int]]
 
 
 class _Transport(asyncio.Transport):
-    """Notes what is written, until it is closed."""
+    """Notes written data, until it is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Transport(asyncio.Transport):
 
 
 def test_requests() -> None:
-    """Whatever is sent over a connection, it is answered in HTTP or closed."""
+    """Any input over a connection is answered in HTTP, or the connection closed."""
     seed = Random().randrange(2**32)
     with contextlib.closing(new_event_loop()) as loop:
         server = ProxyServer(loop, Proxies(loop, rng=Random(0)))
