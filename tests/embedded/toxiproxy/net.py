@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -147,6 +148,15 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def buffered() -> int:
+    """Return the bytes that a connection through a proxy may hold, most of them in the kernel."""
+    limits = Path("/proc/sys/net/ipv4")
+    if not limits.exists():
+        return 30_000_000
+    kernel = sum(int((limits / f"tcp_{it}mem").read_text().split()[2]) for it in "rw")
+    return 2 * kernel + 10_000_000
 
 
 async def fill(transport: asyncio.WriteTransport) -> int:
