@@ -1,4 +1,4 @@
-"""What a server counts for its `stats` commands."""
+"""The counters behind the `stats` commands of a server."""
 
 
 class Counters:

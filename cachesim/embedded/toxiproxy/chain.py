@@ -123,7 +123,7 @@ class Chain:
 
     @property
     def ending(self) -> Ending | None:
-        """How the stream has ended, or None while it goes on. Nothing comes after it."""
+        """The way the stream ended, or None while it goes on. Nothing comes after it."""
         return self._output.ending
 
     @property

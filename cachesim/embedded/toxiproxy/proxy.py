@@ -81,7 +81,7 @@ class Proxy:
         return next((t for toxics in self.toxics.values() for t in toxics if t.name == name), None)
 
     def differs(self, spec: ProxySpec) -> bool:
-        """Whether it listens or leads elsewhere than the spec says.
+        """Return whether it listens or leads elsewhere than the spec says.
 
         Raises:
             ToxiproxyError: the spec's address is none, with status 500.

@@ -1,4 +1,4 @@
-"""The stages of a toxic chain: what each type of toxic does to data. No I/O.
+"""The stages of a toxic chain, one class for each type of toxic. No I/O.
 
 Each stage holds data in a queue until it is due. What leaves a stage carries the time at which it
 was due, not the time of the look that found it due: a late timer does not add up over the stages.
