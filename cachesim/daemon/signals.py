@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Scheduler SIGINT, SIGTERM and SIGHUP into an orderly end that a second one does not cut short.
+    """Turn SIGINT, SIGTERM and SIGHUP into an orderly end that a second one does not cut short.
 
     A context manager, for the main thread. After it the process is about to end with an exit code
     of its own, so interrupts are ignored from then on.

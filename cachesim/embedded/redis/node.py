@@ -113,7 +113,7 @@ class RedisNode(EmulatedNode[Server]):
             self.config,
             handlers(),
             loop=self._loop,
-            turns=self._scheduler,
+            scheduler=self._scheduler,
             connect=self._connect,
             clock=self._clock,
             wall=self._wall,

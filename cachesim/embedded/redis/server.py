@@ -48,7 +48,7 @@ class Server:
 
     Args:
         handlers: runs each command, by its name.
-        turns: for work that takes long.
+        scheduler: for work that takes long.
         connect: connects a protocol to a peer, with TLS if the peers use it.
         clock: monotonic seconds.
         wall: seconds since the epoch.
@@ -67,7 +67,7 @@ class Server:
         handlers: Mapping[str, Handler],
         *,
         loop: asyncio.AbstractEventLoop,
-        turns: Scheduler,
+        scheduler: Scheduler,
         connect: Connect,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -77,7 +77,7 @@ class Server:
 
         self.config = config
         self.loop = loop
-        self.turns = turns
+        self.scheduler = scheduler
         self.connect = connect
         self.clock = clock
         self.wall = wall
@@ -102,14 +102,16 @@ class Server:
         self.store = Keyspace()
         self.memory = Memory(self.store, self.settings.number("maxmemory"))
         defer = self.script_runner.defer
-        self.expiry = ExpiryCycle(self.store, turns, self._keys_expired, defer)
+        self.expiry = ExpiryCycle(self.store, scheduler, self._keys_expired, defer)
         self.stream = Stream(self.settings.number("repl-backlog-size"))
         self.stream.wants_flush = self._flush_soon
         self.executor = Executor(self, handlers)
         replay = partial(self.executor.replay, Client(self, None, is_replaying=True))
-        self.loader = Loader(turns, replay, wall, self.update_guards)
-        self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, clock, turns)
-        self.snapshots = Snapshots(self.store, self.stream, turns, self.functions.requests, defer)
+        self.loader = Loader(scheduler, replay, wall, self.update_guards)
+        self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, clock, scheduler)
+        self.snapshots = Snapshots(
+            self.store, self.stream, scheduler, self.functions.requests, defer
+        )
         self.aof_rewrite = AofRewrite(self.aof, self.snapshots, self.loader, self.settings, log)
 
         self.clients = Clients(self)

@@ -120,7 +120,7 @@ class Session(Client, asyncio.Protocol):
             return
         server = self.server
         server.update_time()
-        now = server.turns.now
+        now = server.scheduler.now
         execute = server.executor.execute
         self._is_processing = True
         size = 0
@@ -184,7 +184,7 @@ class Session(Client, asyncio.Protocol):
         if not self._awaits_turn:
             self._awaits_turn = True
             self.transport.pause_reading()
-            self.server.turns.add(self._take_turn)
+            self.server.scheduler.add(self._take_turn)
 
     def _take_turn(self, until: float) -> None:
         self._awaits_turn = False

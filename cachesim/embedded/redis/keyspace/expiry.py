@@ -1,4 +1,4 @@
-"""The expiry cycle: removes the keys that have expired, before requests and in turns of its own."""
+"""The expiry cycle: removes the keys that have expired, before requests and in time slices."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -25,22 +25,22 @@ class ExpiryCycle:
     def __init__(
         self,
         store: "Keyspace",
-        turns: Scheduler,
+        scheduler: Scheduler,
         removed: Callable[[Sequence[bytes]], None],
         defer: Callable[..., bool],
     ) -> None:
         self._store = store
-        self._turns = turns
+        self._scheduler = scheduler
         self._removed = removed
         self._defer = defer
         self.has_backlog = False
 
     def run(self) -> None:
-        """Remove some expired keys now, and the others in turns."""
+        """Remove some expired keys now, and the others in time slices."""
         self._remove(self._store.expired(_AT_ONCE))
         if not self.has_backlog and self._store.has_expired:
             self.has_backlog = True
-            self._turns.add(self._take_turn, background=True)
+            self._scheduler.add(self._take_turn, background=True)
 
     def expire(self, keys: Iterable[bytes]) -> None:
         """Remove the keys among some that have expired."""
@@ -53,11 +53,11 @@ class ExpiryCycle:
     def _take_turn(self, until: float) -> None:
         if self._defer(self._take_turn, 0.0):
             return
-        while self.has_backlog and self._turns.now() < until:
+        while self.has_backlog and self._scheduler.now() < until:
             self._remove(self._store.expired(_AT_ONCE))
             self.has_backlog = self._store.has_expired
         if self.has_backlog:
-            self._turns.add(self._take_turn, background=True)
+            self._scheduler.add(self._take_turn, background=True)
 
     def _remove(self, keys: Sequence[bytes]) -> None:
         if keys:

@@ -49,7 +49,7 @@ class AppendOnlyFile:
     """The append-only file of a node.
 
     Args:
-        turns: used to write large pieces.
+        scheduler: used to write large pieces.
 
     Attributes:
         size: its size in bytes, with what is not written yet.
@@ -59,12 +59,12 @@ class AppendOnlyFile:
     """
 
     def __init__(
-        self, path: Path, log: Callable[..., None], clock: Callable[[], float], turns: Scheduler
+        self, path: Path, log: Callable[..., None], clock: Callable[[], float], scheduler: Scheduler
     ) -> None:
         self._path = path
         self._log = log
         self._clock = clock
-        self._turns = turns
+        self._scheduler = scheduler
         self._unwritten: deque[memoryview] = deque()
         self._drafts = 0
         for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # of a process that was killed
@@ -109,7 +109,7 @@ class AppendOnlyFile:
         self.size += len(data)
         if self._unwritten or len(data) > _LARGE:
             if not self._unwritten:
-                self._turns.run(self._write_rest(), lambda: None)
+                self._scheduler.run(self._write_rest(), lambda: None)
             self._unwritten.append(memoryview(data))
         else:
             self._write(data)

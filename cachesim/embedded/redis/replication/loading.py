@@ -1,4 +1,4 @@
-"""Loading: the requests that make a node's data are run again, in turns."""
+"""Loading: the requests that make a node's data are run again, in time slices."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -21,12 +21,12 @@ class Loader:
 
     def __init__(
         self,
-        turns: Scheduler,
+        scheduler: Scheduler,
         replay: Callable[[list[bytes]], None],
         wall: Callable[[], float],
         changed: Callable[[], None],
     ) -> None:
-        self._turns = turns
+        self._scheduler = scheduler
         self._replay = replay
         self._wall = wall
         self._changed = changed
@@ -53,4 +53,4 @@ class Loader:
             done()
             self._changed()
 
-        self._turns.run(steps(), end, self._turns.now() + SLICE)
+        self._scheduler.run(steps(), end, self._scheduler.now() + SLICE)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Snapshots:
-    """Takes snapshots of the data in turns, while requests go on.
+    """Takes snapshots of the data in time slices, while requests go on.
 
     Args:
         function_requests: returns the encoded requests that load the functions.
@@ -26,13 +26,13 @@ class Snapshots:
         self,
         store: "Keyspace",
         stream: Stream,
-        turns: Scheduler,
+        scheduler: Scheduler,
         function_requests: Callable[[], Iterable[bytes]],
         defer: Callable[[Callable[[], None]], bool],
     ) -> None:
         self._store = store
         self._stream = stream
-        self._turns = turns
+        self._scheduler = scheduler
         self._function_requests = function_requests
         self._defer = defer
         self.running: list[Snapshot] = []
@@ -64,7 +64,7 @@ class Snapshots:
             self._stream.select_again()
             done()
 
-        self._turns.run(steps(), end)
+        self._scheduler.run(steps(), end)
 
     def changed(self, keys: Sequence[bytes]) -> None:
         """Note that keys have changed."""
