@@ -48,6 +48,16 @@ def test_restart_forgets(play: Play) -> None:
     assert drawn(play) == first
 
 
+def test_conditions_after_a_restart(play: Play) -> None:
+    """A condition that lasts over a restart is reported again."""
+    play.shard.unpowered.add("c")
+    for _ in range(2):
+        play.down("memcached-c")
+        play.run(DETECTION[1] + REPLACEMENT[1] + 1)
+        play.plane.restart("redis-a", "7")
+    assert [event.source for event in play.events.of("waiting")] == ["memcached-c"] * 2
+
+
 def test_restart_during_a_failover(play: Play) -> None:
     """A failover that was under way is given up."""
     play.plane.failover()

@@ -3,6 +3,7 @@
 import pytest
 
 from cachesim.control_plane.timing import Timing
+from cachesim.settings import Settings
 from tests.control_plane.play import DETECTION, PROMOTION, REPLACEMENT, Play
 
 
@@ -25,3 +26,22 @@ def test_detection_at_speed() -> None:
     for phase in ("detection", "promotion"):
         slow = play.detecting().data[phase]
         assert fast.detecting().data[phase] == pytest.approx(slow / 30)
+
+
+@pytest.mark.parametrize(("speed", "interval"), [(1, 0.25), (10, 0.15), (20, 0.075), (100, 0.05)])
+def test_probe_interval(speed: float, interval: float) -> None:
+    """Nodes are probed ten times in the shortest failover, within bounds."""
+    timing = Timing(DETECTION, PROMOTION, REPLACEMENT, 15.0, speed)
+    assert timing.probe_interval == pytest.approx(interval)
+
+
+def test_timing_of_settings() -> None:
+    """Each duration is that of its setting."""
+    settings = Settings(
+        detection_seconds=(1, 2),
+        promotion_seconds=(3, 4),
+        replacement_seconds=(5, 6),
+        node_timeout_seconds=7,
+        speed=8,
+    )
+    assert Timing.of(settings) == Timing((1, 2), (3, 4), (5, 6), 7, 8)
