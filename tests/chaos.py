@@ -207,7 +207,7 @@ class Storm:
         fault.heal()
 
 
-def ailment(sim: Simulator) -> str | None:
+def problem(sim: Simulator) -> str | None:
     """What keeps a topology without faults from being well, under whichever primary it has."""
     plane = sim.control_plane
     if plane.state is not State.AVAILABLE:
@@ -247,7 +247,7 @@ def wait_until_well(sim: Simulator, limit: float = LATEST) -> float:
         AssertionError: it is not in time.
     """
     begun = time.monotonic()
-    while (reason := ailment(sim)) is not None:
+    while (reason := problem(sim)) is not None:
         took = time.monotonic() - begun
         assert took < limit, f"not well after {took:.1f} s: {reason}\n{_tail(sim)}"
         time.sleep(_POLL)
@@ -269,7 +269,7 @@ def assert_as_new(sim: Simulator) -> None:
         for node in sim.topology.memcached:
             with closing(clients.new_memcached(node.name)) as client:
                 assert client.get_many(["load:0", "load:1", "chaos"]) == {}
-        assert ailment(sim) is None, _tail(sim)
+        assert problem(sim) is None, _tail(sim)
         with closing(sim.redis_cluster()) as client:
             client.set("chaos", "as new")
             assert client.get("chaos") == "as new"

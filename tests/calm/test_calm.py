@@ -17,7 +17,7 @@ PATIENCE = 60.0  # seconds: silence counts only for the time that a starved proc
 
 
 def test_nothing_injected(run: Run) -> None:
-    """No healthy node is held for dead."""
+    """No healthy node is considered dead."""
     with Simulator(backend=run.backend, speed=run.speed, seed=7) as sim:
         with LOADS[run.load](sim):
             time.sleep(SECONDS)
