@@ -74,7 +74,7 @@ class Operations:
         self._life.close()
 
     def _start_prober(self, life: contextlib.ExitStack) -> Prober:
-        # By the network, also to emulated servers: a witness takes the ways that an answer takes.
+        # Over the network, to emulated servers too: a witness takes the same way as an answer.
         zones = [zone.name for zone in self.topology.zones]
         witnesses = [ToxiproxyClient(self.backend.toxiproxy(zone)) for zone in zones]
         for witness in witnesses:

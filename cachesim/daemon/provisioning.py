@@ -1,6 +1,6 @@
 """Starts the servers of a topology, or takes over servers that run already.
 
-Each function registers on the stack `life` what takes the servers down again, or gives them back.
+Each function registers on the stack `life` how the servers are taken down, or returned.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ class Provision:
 
 
 Provider = Callable[[Progress, contextlib.ExitStack], Provision]
-"""One of the functions below, with its first arguments."""
+"""One of the functions below, bound to its first arguments."""
 
 
 def start(
@@ -122,7 +122,7 @@ def take_over_composed(
     progress: Progress,
     life: contextlib.ExitStack,
 ) -> Provision:
-    """Take over the containers that docker compose runs, and keeps.
+    """Take over containers that docker compose has started, and keeps.
 
     Raises:
         StartError: they are not up, or not ready in time.
@@ -146,9 +146,9 @@ def _start(
 ) -> Provision:
     def remove() -> None:
         backend.stop()
-        files.remove()  # not if containers are left: then they tell whose those are
+        files.remove()  # not reached if containers are left: the files tell whose they are
 
-    # Before the start: an interrupt may come between the two.
+    # Before the start, as an interrupt may come right after it.
     life.callback(remove)
     backend.start(progress)
     return Provision(
@@ -176,13 +176,13 @@ def lease(
 
     Args:
         asked: the settings that the caller wants, by key.
-        seed: for a topology whose settings have none.
+        seed: used if the settings of the topology have none.
 
     Raises:
         CachesimError: another process has the lease.
         SettingsError: a setting must be as the owner has it.
     """
-    progress(f"leasing {run.name} from process {run.owner.pid}")
+    progress(f"attaching to {run.name} of process {run.owner.pid}")
     backend = RemoteBackend(run)
     life.callback(backend.stop)
     backend.start(progress)

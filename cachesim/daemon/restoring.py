@@ -1,4 +1,4 @@
-"""Brings a topology back to health: as new between two tests, or well with the data it has."""
+"""Resets a topology between two tests, and repairs it."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _PATIENCE = 8.0  # seconds until a node that stays unhealthy is replaced
 
 
 class Restorer:
-    """Heals, repairs and empties the topology that some operations work on."""
+    """Heals, repairs and empties a topology by means of its operations."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -27,24 +27,20 @@ class Restorer:
     def reset(
         self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
     ) -> None:
-        """Make it as new: healed, all nodes up, the first primary's role restored, flushed.
+        """Make the topology as new: healed, all nodes up, the first primary is primary, empty.
 
-        Args:
-            draws: a name for the draws that follow; the same seed and name draw the same.
-            timing: the control plane's until the next reset; None: that of the settings.
-            seed: another one until the next reset; None: the topology's own.
+        See `Simulator.reset` for the arguments.
 
         Raises:
-            FaultError: it could not be brought to health; the message names the node and has its
-                log.
+            FaultError: a node stayed unhealthy; the message names it and has its log.
         """
         faults, control_plane = self._operations.faults, self._operations.control_plane
         primaries = {shard.id: shard.first_primary for shard in self._topology.shards}
-        # What others break meanwhile would be healed by nobody: they wait.
+        # Others wait: nobody would heal what they break meanwhile.
         with control_plane.suspended(), faults.suspended():
             faults.heal_all()
             try:
-                if not self._is_well(primaries):
+                if not self._is_healthy(primaries):
                     self._repair(primaries)
                 self._flush(primaries, Deadline(_RESET_LIMIT))
             except NotReady as error:
@@ -56,7 +52,7 @@ class Restorer:
             control_plane.restart(primaries.values(), name)
             self._operations.events.record("reset", self._provision.name, "healed and flushed")
 
-    def make_well(self) -> list[str]:
+    def make_healthy(self) -> list[str]:
         """Heal all faults and bring all nodes up; the data and the primaries stay.
 
         Returns:
@@ -65,21 +61,21 @@ class Restorer:
         Raises:
             NotReady: a node stays unhealthy.
         """
-        # First the nodes: a link to one that stands still can't be changed.
+        # The nodes first: a link to a paused node can't be changed.
         self.start_nodes()
         self._operations.faults.heal_all()
         primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
-        if not self._is_well(primaries):
+        if not self._is_healthy(primaries):
             self._repair(primaries)
         return list(primaries.values())
 
     def start_nodes(self) -> None:
-        """Give every node that does not run a new process."""
+        """Give a new process to every node that is not running."""
         for node in self._topology.nodes:
             if self._operations.backend.state(node.name) is not NodeState.RUNNING:
                 self._operations.nodes.replace(node.name)
 
-    def _is_well(self, primaries: Mapping[str, str]) -> bool:
+    def _is_healthy(self, primaries: Mapping[str, str]) -> bool:
         """Return whether all nodes are healthy.
 
         Args:
@@ -117,12 +113,12 @@ class Restorer:
         self._converge(primaries, Deadline(_RESET_LIMIT))
 
     def _replace(self, _primaries: Mapping[str, str], error: NotReady) -> None:
-        """Give the node at fault a new process."""
+        """Give a new process to the node that the error names."""
         self._operations.events.record("replaced", error.node, f"gets a new process: {error}")
         self._operations.nodes.replace(error.node)
 
     def _renew(self, primaries: Mapping[str, str], error: NotReady) -> None:
-        """Start the Redis nodes anew with empty disks, or the Memcached node at fault."""
+        """Start all Redis nodes anew with empty disks; or only the Memcached node that is named."""
         if self._topology.node(error.node).service is Service.MEMCACHED:
             self._replace(primaries, error)
             return

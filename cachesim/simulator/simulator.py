@@ -200,7 +200,7 @@ class Simulator:
         self.settings, self.topology, self.seed = it.settings, it.topology, it.seed
         self.backend_reason = it.reason
         if it.folder is not None:
-            life.callback(self._leave_well)
+            life.callback(self._leave_healthy)
         if it.files is not None:  # the owner of a leased one has waited already
             progress("waiting until all is ready through the links")
             wait_through_links(it, Deadline(self.settings.start_timeout_seconds))
@@ -296,7 +296,7 @@ class Simulator:
                     self._restorer.start_nodes()
                     self.reset()
                     return
-                primaries = self._restorer.make_well()
+                primaries = self._restorer.make_healthy()
                 self.control_plane.restart(primaries, str(self.seed))
 
     def _leave_healed(self) -> None:
@@ -304,7 +304,7 @@ class Simulator:
         with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
             self.heal()
 
-    def _leave_well(self) -> None:
+    def _leave_healthy(self) -> None:
         """Leave servers that docker compose keeps healthy. If that fails, the next attach does."""
         # docker compose may have taken them down before.
         with contextlib.suppress(Exception):
@@ -313,7 +313,7 @@ class Simulator:
             with contextlib.closing(operations):
                 # For good: it must not replace a node for something that it has seen before.
                 operations.control_plane.stop()
-                Restorer(operations).make_well()
+                Restorer(operations).make_healthy()
 
     # --- between tests ----------------------------------------------------------------------
 

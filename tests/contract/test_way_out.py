@@ -38,7 +38,7 @@ def ill(sim: Simulator, monkeypatch: pytest.MonkeyPatch, node: str, times: int) 
 
     with monkeypatch.context() as patch:
         patch.setattr(_cluster(sim), "converge", fails)
-        patch.setattr(sim._restorer, "_is_well", lambda _primary: False)
+        patch.setattr(sim._restorer, "_is_healthy", lambda _primary: False)
         yield
 
 

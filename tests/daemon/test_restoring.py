@@ -124,7 +124,7 @@ class Rig:
 FLUSHED = [("flush", node) for node in ("redis-a", "memcached-a", "memcached-b", "memcached-c")]
 
 
-def test_reset_of_what_is_well() -> None:
+def test_reset_of_healthy_nodes() -> None:
     """Healthy nodes are flushed, and nothing else is done to them."""
     rig = Rig()
     rig.restorer.reset()
@@ -216,11 +216,11 @@ def test_reset_that_fails() -> None:
     assert rig.events.of("reset") == []
 
 
-def test_make_well() -> None:
+def test_make_healthy() -> None:
     """Nodes that do not run are started, faults are healed; the data and the primary stay."""
     rig = Rig()
     rig.faults.kill("redis-a")
     rig.did()
-    assert rig.restorer.make_well() == ["redis-b"]
+    assert rig.restorer.make_healthy() == ["redis-b"]
     assert rig.did() == [("start_node", "redis-a")]
     assert rig.faults.active == []
