@@ -161,7 +161,7 @@ def test_imports_downwards(module: str) -> None:
 
 @pytest.mark.parametrize("folder", ["aio", "protocols"])
 def test_imports_the_root_alone(folder: str) -> None:
-    """What is of use to any server knows nothing of ours."""
+    """`aio` and `protocols` import nothing but themselves and the modules at the root."""
     modules = [module for module in sources("cachesim") if folder_of(module) == folder]
     assert modules
     assert {folder_of(other) for module in modules for other in imported(module)} <= {folder, ""}
