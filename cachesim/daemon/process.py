@@ -56,8 +56,8 @@ def launch(
         ) as process,
     ):
         try:
-            # After the start of the process, which imports meanwhile; here, so that the settings
-            # file is the caller's.
+            # Here, so that the settings file is the caller's. After the start of the process, as it
+            # takes as long to import its modules.
             from cachesim.settings import load_settings
 
             order = {

@@ -36,7 +36,7 @@ class Restorer:
         """
         faults, control_plane = self._operations.faults, self._operations.control_plane
         primaries = {shard.id: shard.first_primary for shard in self._topology.shards}
-        # Others wait: nobody would heal what they break meanwhile.
+        # Others wait: nobody would heal what they break during a reset.
         with control_plane.suspended(), faults.suspended():
             faults.heal_all()
             try:

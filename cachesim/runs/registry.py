@@ -105,7 +105,7 @@ def starting(run: Run) -> str:
     """Return what to do about a run that is not up yet."""
     return (
         f"topology {run.name!r} is not up: process {run.owner.pid} is still starting it, or taking "
-        "it down. `cachesim status` tells when it is."
+        "it down. `cachesim status` shows when it is."
     )
 
 

@@ -305,7 +305,7 @@ class Simulator:
             self.heal()
 
     def _leave_healthy(self) -> None:
-        """Leave servers that docker compose keeps healthy. If that fails, the next attach does."""
+        """Restore the servers that docker compose keeps. If that fails, the next attach does it."""
         # docker compose may have taken them down before.
         with contextlib.suppress(Exception):
             # New ones: the others are closed, and another process may have had the topology.
