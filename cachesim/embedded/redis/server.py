@@ -108,7 +108,7 @@ class Server:
         self.executor = Executor(self, handlers)
         replay = partial(self.executor.replay, Client(self, None, is_replaying=True))
         self.loader = Loader(scheduler, replay, wall, self.update_guards)
-        self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, clock, scheduler)
+        self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, scheduler)
         self.snapshots = Snapshots(
             self.store, self.stream, scheduler, self.functions.requests, defer
         )
@@ -174,7 +174,6 @@ class Server:
         if orderly:
             self.log("User requested shutdown...", "#")
             self.stream.flush()
-            self.aof.sync()
             self.log("Redis is now ready to exit, bye bye...", "#")
         else:
             # Replicas get nothing any more, but what was answered is in the file.
@@ -246,7 +245,6 @@ class Server:
         if self.replica_link is not None:
             self.replica_link.tick()
         self.replicas.tick()
-        self.aof.tick()
         self.aof_rewrite.start_if_grown()
         self.clients.tick()
 

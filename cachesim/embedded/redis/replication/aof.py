@@ -1,8 +1,9 @@
-"""The append-only file: the replication stream on disk, and how much of it a power loss keeps.
+"""The append-only file: the replication stream on disk.
 
 Nothing is really fsynced: the data is worthless after the run, and an fsync would block the loop
 for as long as the disk takes. A killed node loses nothing that it has written, as the system has
-that. A power loss is emulated by truncating the file; see `AppendOnlyFile.synced`.
+that. After a power loss the file is truncated before the node starts: the control plane's prober
+knows how long it was, see `cachesim.faults.appliers`.
 """
 
 import os
@@ -16,7 +17,6 @@ from cachesim.protocols.resp_parser import Limits, RequestParser
 _PIECE = 64 * 1024
 _LARGE = 1 << 20  # bytes that are written at once at most
 _DRAFT = ".draft"
-_EVERYSEC = 1.0  # seconds
 _LIMITS = Limits(bulk=512 * 1024 * 1024, query=1 << 40)
 
 
@@ -55,24 +55,19 @@ class AppendOnlyFile:
         size: its size in bytes, with what is not written yet.
         base_size: its size in bytes after the last rewrite.
         loaded: bytes that `load` has read.
-        synced: bytes that would survive a power loss, by `appendfsync everysec`.
     """
 
-    def __init__(
-        self, path: Path, log: Callable[..., None], clock: Callable[[], float], scheduler: Scheduler
-    ) -> None:
+    def __init__(self, path: Path, log: Callable[..., None], scheduler: Scheduler) -> None:
         self._path = path
         self._log = log
-        self._clock = clock
         self._scheduler = scheduler
         self._unwritten: deque[memoryview] = deque()
         self._drafts = 0
         for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # of a process that was killed
             left.unlink()
         self.size = path.stat().st_size if path.exists() else 0
-        self.base_size = self.synced = self.size
+        self.base_size = self.size
         self.loaded = 0
-        self._synced_at = clock()
         self._file: int | None = None
 
     def load(self) -> Iterator[list[bytes]]:
@@ -102,7 +97,7 @@ class AppendOnlyFile:
             self._log("AOF loaded anyway because aof-load-truncated is enabled", "#")
             os.truncate(self._path, valid)
             self.size = valid
-        self.base_size = self.synced = self.size
+        self.base_size = self.size
 
     def append(self, data: bytes) -> None:
         """Append data of the stream."""
@@ -131,17 +126,6 @@ class AppendOnlyFile:
             self._write(data[:_LARGE])
             yield
 
-    def tick(self) -> None:
-        """Sync if that is due. Called several times a second."""
-        now = self._clock()
-        if now - self._synced_at >= _EVERYSEC:
-            self.sync()
-
-    def sync(self) -> None:
-        """Count all data as fsynced."""
-        self._synced_at = self._clock()
-        self.synced = self.size
-
     def draft(self) -> Draft:
         """Begin a file that may replace this one."""
         self._drafts += 1
@@ -155,7 +139,6 @@ class AppendOnlyFile:
         draft.path.replace(self._path)
         self.size = self._path.stat().st_size
         self.base_size = self.size
-        self.sync()
 
     def close(self) -> None:
         """Write what is not written yet, and close the file."""
