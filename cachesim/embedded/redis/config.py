@@ -1,6 +1,5 @@
 """The configuration that a Redis node is started with."""
 
-import hashlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,11 +23,6 @@ class NodeAddress:
     port: int
     bus_port: int
     hostname: str | None = None
-
-
-def node_id(run: str, name: str) -> str:
-    """Return the id of a node. It depends on the names of the run and the node alone."""
-    return hashlib.sha1(f"{run} {name}".encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cachesim.aio.tls import TlsProtocol
 from cachesim.clock import Clock, SystemClock
-from cachesim.embedded.node import EmulatedNode, Refusal
+from cachesim.embedded.node import EmulatedNode
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.cluster.bus import Inbound
 from cachesim.embedded.redis.commands import handlers
@@ -68,10 +68,6 @@ class RedisNode(EmulatedNode[Server]):
             ConnectionRefusedError: the node is not running.
         """
         return self._accept(Inbound(self.server))
-
-    def accept_bus_from_listener(self) -> asyncio.Protocol:
-        """As `accept_bus`, for a listener that outlives the process: without one, it resets."""
-        return self.accept_bus() if self.is_running else Refusal()
 
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol], peer: str, service: str

@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from cachesim.aio.pipe import pipe
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
-from tests.embedded.redis.shard import Caller, ReplyError, _read
+from tests.embedded.redis.shard import Caller, ReplyError, _read, node_id
 
 Words = tuple[bytes, ...]
 

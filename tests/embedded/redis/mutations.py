@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
 from tests.embedded.mutations import HANG, Sink, broken
 from tests.embedded.redis.differential import drawn
+from tests.embedded.redis.shard import node_id
 
 _MEMORY = 64 << 20
 _READ = 256 * 1024  # bytes at most that asyncio reads at once

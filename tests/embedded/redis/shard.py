@@ -1,6 +1,7 @@
 """Three nodes in the test's own loop, and a client that sends exact bytes."""
 
 import asyncio
+import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from cachesim.aio.pipe import PipeTransport, pipe
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
 from cachesim.servers.credentials import acl_hash
@@ -124,6 +125,11 @@ def _read(data: bytes) -> tuple[Any, bytes]:
 
 def _key(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def node_id(run: str, name: str) -> str:
+    """Return the id of a node. It depends on the names of the run and the node alone."""
+    return hashlib.sha1(f"{run} {name}".encode(), usedforsecurity=False).hexdigest()
 
 
 class Shard:

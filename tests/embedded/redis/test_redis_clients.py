@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from redis.cluster import RedisCluster
 
 from cachesim.clock import Deadline
 from cachesim.elasticache import FORBIDDEN_COMMANDS
-from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig, node_id
+from cachesim.embedded.node import Refusal
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.topology import Endpoint, production
+from tests.embedded.redis.shard import node_id
 
 
 @dataclass
@@ -85,7 +88,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             )
             node = nodes[name] = RedisNode(config, dial_peer=dial, loop=loop)
             await loop.create_server(node.accept_from_listener, sock=listeners[name, "redis"])
-            await loop.create_server(node.accept_bus_from_listener, sock=listeners[name, "bus"])
+            # Without a process, the listener resets.
+            accept = partial(lambda n: n.accept_bus() if n.is_running else Refusal(), node)
+            await loop.create_server(accept, sock=listeners[name, "bus"])
         for node in nodes.values():
             node.start()
 
