@@ -243,6 +243,17 @@ def test_stuck_server(rig: LinksRig, verb: str) -> None:
     assert rig.is_whole()
 
 
+def test_stuck_server_is_replaced_once(rig: LinksRig) -> None:
+    """A server that was replaced is not replaced again for the next error."""
+    rig.server.stuck.add(rig.link.name)
+    rig.server.is_lost = True
+    rig.slow("f")
+    rig.servers["a"].broken["a-to-redis-b"] = 500
+    with pytest.raises(FaultError):
+        rig.slow("g", rig.links["a-to-redis-b"])
+    assert rig.renewed == ["b"]
+
+
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_stuck_by_hand(rig: LinksRig, is_lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reset frees a server that does not answer because of a change by hand."""
@@ -395,6 +406,18 @@ def test_postponed_release(rig: LinksRig) -> None:
     rig.frozen.clear()
     rig.links.settle()
     assert rig.is_whole()
+
+
+def test_postponed_again(rig: LinksRig) -> None:
+    """A change that was postponed and taken back is forgotten when the node runs again."""
+    for _ in range(2):
+        rig.frozen.add("redis-a")
+        rig.slow("f")
+        rig.links.release("f")
+        rig.frozen.clear()
+        rig.links.settle()
+    assert [event.kind for event in rig.events] == ["postponed", "postponed"]
+    assert rig.did() == []
 
 
 def test_other_links_are_not_postponed(rig: LinksRig) -> None:
