@@ -1,7 +1,6 @@
-"""The kinds of fields that a fault can have: what each may hold, and how it is written.
+"""The kinds of fields that a fault can have.
 
-Every field says in one place what the catalogue's users need of it: the check of a value, its form
-in JSON, the JSON Schema, unit, bounds and help.
+Each kind checks a value and has its JSON form, its JSON Schema, its unit, its bounds and its help.
 """
 
 import fnmatch
@@ -76,7 +75,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Field(ABC):
-    """What a field of a fault may hold.
+    """A kind of field, and the values that it may have.
 
     Attributes:
         help: one line for people.
@@ -99,7 +98,7 @@ class Field(ABC):
 
     @abstractmethod
     def check(self, value: Any, where: str) -> Any:
-        """Return a value, from Python or from JSON, as the fault keeps it.
+        """Check a value, from Python or from JSON, and return it as the fault keeps it.
 
         Args:
             where: the names of fault and field, for the error.
@@ -109,15 +108,15 @@ class Field(ABC):
         """
 
     def resolve(self, value: Any, topology: Topology, where: str) -> Any:  # noqa: ARG002
-        """Return a value with each name as the topology has it.
+        """Return a value with the full names of a topology.
 
         Raises:
-            UnknownName: the topology does not have it.
+            UnknownName: the topology lacks a name.
         """
         return value
 
     def as_json(self, value: Any) -> Any:
-        """Return a value as JSON has it."""
+        """Return the JSON form of a value."""
         return value
 
     @abstractmethod
@@ -167,7 +166,7 @@ class Whole(Number):
     """A whole number within bounds.
 
     Attributes:
-        instead: what to do if a smaller value is wanted.
+        instead: the advice to those who want a smaller value.
     """
 
     _type = "whole number"
@@ -342,10 +341,10 @@ class OneToxic(Field):
 
 
 def members(data: Any, cls: type[Any], where: str) -> dict[str, Any]:
-    """Return the arguments for a dataclass that an object of JSON has.
+    """Return the arguments for a dataclass from a JSON object.
 
     Raises:
-        InvalidFault: it is no object, a field is unknown, or one is missing.
+        InvalidFault: it is not an object, a field is unknown, or one is missing.
     """
     if not isinstance(data, Mapping):
         raise InvalidFault(f"{where} must be an object, got {data!r}")

@@ -36,7 +36,7 @@ class Chain:
 
     Attributes:
         desired: toxics with their toxicity, by key.
-        holders: the holders that desire a toxic, by its key.
+        holders: who desires a toxic, by its key.
         actual: slots that carry the desired toxics out, by key.
         idle: slots that let everything through.
         doubtful: slots that may or may not be there, as the call that was to add them failed.
@@ -51,12 +51,12 @@ class Chain:
     count: int = 0
 
     def hold(self, holder: Hashable, key: Hashable, toxic: Toxic, toxicity: float = 1.0) -> None:
-        """Desire a toxic for a holder."""
+        """Add a toxic to the desired ones, for a holder."""
         self.desired[key] = toxic, toxicity
         self.holders.setdefault(key, set()).add(holder)
 
     def release(self, holder: Hashable) -> bool:
-        """Drop the toxics that no other holder desires; return whether the holder had any."""
+        """Drop the toxics that only this holder desires; return whether it desired any."""
         held = [key for key, holders in self.holders.items() if holder in holders]
         for key in held:
             self.holders[key].discard(holder)
@@ -75,7 +75,7 @@ class Chain:
         return self.desired.keys() == self.actual.keys() and not self.doubtful
 
     def forget(self) -> None:
-        """Take note that the proxy is a new one, without toxics."""
+        """Record that the proxy is a new one, without toxics."""
         for slots in (self.actual, self.idle, self.doubtful):
             slots.clear()
 
@@ -105,7 +105,7 @@ class Lane:
     """One link's proxy. Not thread-safe: its owner makes one call at a time.
 
     Args:
-        server: the Toxiproxy that has the proxy.
+        server: the Toxiproxy with the proxy.
         spec: the proxy's `name`, `listen` and `upstream`, as they were at the start.
     """
 
@@ -122,27 +122,27 @@ class Lane:
     def hold_toxic(
         self, holder: Hashable, key: Hashable, toxic: Toxic, stream: Stream, toxicity: float
     ) -> None:
-        """Desire a toxic on a stream for a holder."""
+        """Add a toxic of a stream to the desired state, for a holder."""
         self._chains[stream].hold(holder, key, toxic, toxicity)
 
     def hold_stall(self, holder: Hashable, streams: Iterable[Stream]) -> None:
-        """Desire for a holder that streams are held back."""
+        """Add a stall of streams to the desired state, for a holder."""
         for stream in streams:
             self._chains[stream].hold(holder, _STALL, Latency(_FOR_EVER_MS))
 
     def hold_refused(self, holder: Hashable) -> None:
-        """Desire for a holder that connections are closed and refused."""
+        """Add the refusal of connections to the desired state, for a holder."""
         self._refused_by.add(holder)
 
     def release(self, holder: Hashable) -> bool:
-        """Drop the desires that no other holder has; return whether the holder had any."""
+        """Drop what only this holder desires; return whether it desired anything."""
         held = [chain.release(holder) for chain in self._chains.values()]
         held.append(holder in self._refused_by)
         self._refused_by.discard(holder)
         return any(held)
 
     def release_all(self) -> None:
-        """Drop all desires."""
+        """Desire an enabled proxy without toxics."""
         for chain in self._chains.values():
             chain.desired.clear()
             chain.holders.clear()
@@ -167,7 +167,7 @@ class Lane:
         return [toxic for toxic in toxics if toxic["name"] not in idle]
 
     def forget(self) -> None:
-        """Take note that the proxy is a new one: enabled, and without toxics."""
+        """Record that the proxy is a new one: enabled, and without toxics."""
         for chain in self._chains.values():
             chain.forget()
         self._is_disabled = False
@@ -282,7 +282,7 @@ class Lane:
 
 @contextlib.contextmanager
 def _ignored(status: int) -> Iterator[None]:
-    """Take one status for success: what was to be done is done already."""
+    """Treat an error status as success: the change is made already."""
     try:
         yield
     except ToxiproxyError as error:

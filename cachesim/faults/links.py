@@ -1,4 +1,4 @@
-"""All links: the toxics that faults hold on them, and Toxiproxy's servers that carry them out.
+"""All links of a topology: the faults' holds on them, and the Toxiproxy servers that carry them.
 
 Faults overlap, so none of them adds or removes anything directly. Each fault is a holder of the
 state that it desires of a link. A link has the state that at least one holder desires, and a
@@ -187,7 +187,7 @@ class Links(Mapping[str, Link]):
     # --- from desired to actual -------------------------------------------------------------
 
     def _let_go(self, holder: Hashable) -> set[Link]:
-        """Drop what a holder desires; return the links that it held."""
+        """Drop what only a holder desires; return the links on which it desired anything."""
         return {link for link, lane in self._lanes.items() if lane.release(holder)}
 
     def _apply(self, holder: Hashable, links: Collection[Link]) -> None:
