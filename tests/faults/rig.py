@@ -27,9 +27,9 @@ class Rig:
         self.links = Links(
             self.topology, self.servers, self.events, lambda _: False, lambda _: None
         )
-        nodes = Nodes(self.topology, self.backend, self.links, self.events)
+        self.nodes = Nodes(self.topology, self.backend, self.links, self.events)
         self.faults = Faults(
-            self.topology, self.links, nodes, self.sizes, self.events, seed, functions
+            self.topology, self.links, self.nodes, self.sizes, self.events, seed, functions
         )
 
     def toxics(self) -> dict[tuple[str, Stream], list[str]]:

@@ -308,6 +308,17 @@ def test_on_nodes(rig: Rig, begin: Callable[..., Fault], state: NodeState) -> No
     assert rig.is_whole()
 
 
+@pytest.mark.parametrize("begin", [Faults.kill, Faults.stop, Faults.pause])
+def test_fault_on_a_node_that_was_replaced(rig: Rig, begin: Callable[..., Fault]) -> None:
+    """A node with a new process has no fault any more; the other nodes of the fault have."""
+    fault = begin(rig.faults, "redis-a", "redis-b")
+    rig.nodes.replace("redis-a")
+    assert rig.faults.active == [fault]
+    rig.nodes.replace("redis-b")
+    assert rig.faults.active == []
+    assert rig.is_whole()
+
+
 def test_unknown_node(rig: Rig) -> None:
     """An unknown node is an error that lists the nodes there are, and no node is hit."""
     with pytest.raises(ValueError, match="no node 'redis-d': there are redis-a"):

@@ -429,3 +429,25 @@ def test_release_all(rig: Rig) -> None:
 def test_nodes_of_a_zone(rig: Rig) -> None:
     """A zone has one Redis and one Memcached node."""
     assert sorted(rig.nodes.in_zone("a")) == list(ZONE_A)
+
+
+def test_power_back_ends_a_pause(rig: Rig) -> None:
+    """A paused node runs when the power is back, as it has a new process then."""
+    rig.nodes.pause("pause", ["redis-a"])
+    rig.nodes.cut_power("power", "a", unknown)
+    rig.nodes.release("power")
+    assert rig.backend.state("redis-a") is RUNNING
+    assert not rig.nodes.holds("pause")
+    assert not rig.nodes.is_frozen("redis-a")
+
+
+def test_release_that_fails_can_be_repeated(rig: Rig) -> None:
+    """A node that could not be started is still held down, and starts when it can."""
+    rig.nodes.kill("kill", ["redis-a"])
+    rig.backend.failing.add("start_node")
+    with pytest.raises(FaultError):
+        rig.nodes.release("kill")
+    assert not rig.nodes.is_up("redis-a")
+    rig.backend.failing.clear()
+    rig.nodes.release("kill")
+    assert rig.backend.state("redis-a") is RUNNING
