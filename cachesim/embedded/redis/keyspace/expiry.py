@@ -37,14 +37,14 @@ class ExpiryCycle:
 
     def run(self) -> None:
         """Remove some expired keys now, and the others in time slices."""
-        self._remove(self._store.expired(_AT_ONCE))
+        self._remove(self._store.delete_expired(_AT_ONCE))
         if not self.has_backlog and self._store.has_expired:
             self.has_backlog = True
             self._scheduler.add(self._take_turn, background=True)
 
     def expire(self, keys: Iterable[bytes]) -> None:
         """Remove the keys among some that have expired."""
-        self._remove(self._store.lapsed(keys))
+        self._remove(self._store.delete_expired_among(keys))
 
     def stop(self) -> None:
         """Leave the removal to the primary: this node has become a replica."""
@@ -54,7 +54,7 @@ class ExpiryCycle:
         if self._defer(self._take_turn, 0.0):
             return
         while self.has_backlog and self._scheduler.now() < until:
-            self._remove(self._store.expired(_AT_ONCE))
+            self._remove(self._store.delete_expired(_AT_ONCE))
             self.has_backlog = self._store.has_expired
         if self.has_backlog:
             self._scheduler.add(self._take_turn, background=True)

@@ -63,7 +63,7 @@ class _Place:
 class _Database(Database):
     """fakeredis's database. It reports which keys have changed, and removes no expired keys itself.
 
-    Expired keys are hidden until `Keyspace.expired` removes them, which only a primary does.
+    Expired keys are hidden until `Keyspace.delete_expired` deletes them, which only a primary does.
 
     Values and expiries are in separate dicts, without an object for each key. Python's garbage
     collector does not track dicts of bytes; otherwise it would go through all keys now and then
@@ -230,7 +230,7 @@ class Keyspace:
         self.dirty.clear()
         return gone
 
-    def expired(self, most: int) -> list[bytes]:
+    def delete_expired(self, most: int) -> list[bytes]:
         """Delete at most so many keys that have expired. Return their names."""
         database, now = self._database, self.now
         heap = database._expiry_heap
@@ -251,7 +251,7 @@ class Keyspace:
         heap = database._expiry_heap
         return bool(heap) and heap[0][0] < database.time
 
-    def lapsed(self, keys: Iterable[bytes]) -> list[bytes]:
+    def delete_expired_among(self, keys: Iterable[bytes]) -> list[bytes]:
         """Delete those of some keys that have expired. Return their names."""
         database, now = self._database, self.now
         gone = []
