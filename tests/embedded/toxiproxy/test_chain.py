@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cachesim.embedded.toxiproxy.chain import Chain
 from cachesim.embedded.toxiproxy.stages import Ending, Noop
 from cachesim.toxiproxy.toxics import (
     Bandwidth,
@@ -103,6 +105,19 @@ def test_toxicity() -> None:
     assert 240 < sum(map(works, range(1000))) < 360
 
 
+def test_toxicity_zero() -> None:
+    """A toxic of toxicity 0 works on no connection, whatever is drawn."""
+
+    class Lowest(Random):
+        def random(self) -> float:
+            return 0.0
+
+    chain = Chain(Lowest())
+    chain.set(0, [applied(FOR_EVER, toxicity=0)])
+    chain.feed(0, b"a")
+    assert chain.poll(0) == [b"a"]
+
+
 def test_toxicity_is_changed() -> None:
     """A toxic that begins to work holds new data; one that ceases to passes on what it held."""
     rig = Rig(applied(FOR_EVER, toxicity=0))
@@ -133,6 +148,8 @@ def test_raised_toxicity_only_adds() -> None:
         (FOR_EVER, 1.0, True),
         (Bandwidth(0), 1.0, True),
         (FOR_EVER, 0.5, False),
+        (Latency(24 * 3600 * 1000), 1.0, True),
+        (Latency(24 * 3600 * 1000 - 1), 1.0, False),
         (Latency(60_000), 1.0, False),
         (Latency(10**9, 10**9), 1.0, False),
         (Bandwidth(1), 1.0, False),
@@ -146,6 +163,22 @@ def test_stalls(toxic: Toxic, toxicity: float, stalls: bool) -> None:
 
 
 # --- memory, and everything at once -----------------------------------------------------------
+
+
+def test_idle() -> None:
+    """A chain is idle without toxics, data and an ending."""
+    chain = Chain(Random(0))
+    assert chain.is_idle
+    chain.set(0, [applied(Latency(0))])
+    assert not chain.is_idle
+    chain.set(0, [])
+    assert chain.is_idle
+    chain.feed(0, b"a")
+    assert not chain.is_idle
+    chain.poll(0)
+    assert chain.is_idle
+    chain.end(0)
+    assert not chain.is_idle
 
 
 def test_held() -> None:
