@@ -55,6 +55,20 @@ def test_jitter() -> None:
     assert rig.data == b"".join(b"%d," % number for number in range(100))
 
 
+@pytest.mark.parametrize(("draw", "delay"), [(-1.0, 0.05), (1.0, 0.15)])
+def test_jitter_is_added(draw: float, delay: float) -> None:
+    """A draw of 1 delays by the latency plus the jitter, -1 by the latency minus the jitter."""
+
+    class Fixed(Random):
+        def uniform(self, a: float, b: float) -> float:
+            return min(max(draw, a), b)
+
+    chain = Chain(Fixed())
+    chain.set(0, [applied(Latency(100, 50))])
+    chain.feed(0, b"a")
+    assert chain.deadline == pytest.approx(delay)
+
+
 def test_jitter_is_from_the_seed() -> None:
     """The same seed draws the same delays, another seed draws others."""
 
@@ -321,6 +335,15 @@ def test_limit_data_is_reached_exactly() -> None:
     rig.feed(b"abc")
     assert rig.data == b"abc"
     assert rig.chain.ending is Ending.CLOSE
+
+
+def test_limit_data_is_not_reached() -> None:
+    """The end passes."""
+    rig = Rig(LimitData(3))
+    rig.feed(b"ab")
+    rig.end()
+    assert rig.data == b"ab"
+    assert rig.chain.ending is Ending.EOF
 
 
 def test_limit_data_zero() -> None:
