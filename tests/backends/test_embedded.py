@@ -267,7 +267,7 @@ print(threading.active_count())
 def test_started_twice() -> None:
     """A running topology can't be started again."""
     with new(name="one") as sim:
-        with pytest.raises(StartError, match="runs already"):
+        with pytest.raises(StartError, match="is running already"):
             sim.start()
         with pytest.raises(CachesimError, match="running already"):
             new(name="one").start()

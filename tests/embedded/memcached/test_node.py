@@ -79,16 +79,16 @@ def test_pause_amid_much_work() -> None:
 
     async def test(rig: Rig) -> None:
         client = rig.client()
-        client.send(b"version\r\n" * 5000)
+        client.send(b"version\r\n" * 50_000)
         await until(lambda: client.received)
         rig.node.pause()
         await rounds()
         so_far = len(client.received)
-        assert so_far < 5000 * len(b"VERSION 1.6.18\r\n")
+        assert so_far < 50_000 * len(b"VERSION 1.6.18\r\n")
         await rounds()
         assert len(client.received) == so_far
         rig.node.resume()
-        await until(lambda: client.received == b"VERSION 1.6.18\r\n" * 5000)
+        await until(lambda: client.received == b"VERSION 1.6.18\r\n" * 50_000)
 
     run(test)
 

@@ -402,9 +402,10 @@ def test_stall_hides_an_end() -> None:
     run(test)
 
 
-def instances(kind: type) -> list[object]:
-    """Return the objects of a class that are alive."""
-    return [it for it in gc.get_objects() if isinstance(it, kind)]
+def connections(loop: asyncio.AbstractEventLoop) -> list[Connection]:
+    """Return the connections of a loop that are still in memory."""
+    found = [it for it in gc.get_objects() if isinstance(it, Connection)]
+    return [it for it in found if it.client._loop is loop]
 
 
 def test_receiver_leaves_during_a_stall() -> None:
@@ -436,7 +437,7 @@ def test_both_leave_during_a_stall() -> None:
             client.reset()
             server.reset()
             await eventually(lambda: r.proxy.connections == 0)
-            await eventually(lambda: gc.collect() >= 0 and not instances(Connection))
+            await eventually(lambda: gc.collect() >= 0 and not connections(r.loop))
 
     run(test)
 
