@@ -119,11 +119,9 @@ class Stage(Sink):
         self._free = max(self._free, now)
 
     def flush(self, now: float, sink: Sink) -> None:
-        """Pass on everything that is held, as the stage is removed."""
+        """Pass on everything that is held. The stage must not be used afterwards."""
         for item in self.queue:
             sink.put(now, item[1])
-        self.queue.clear()
-        self.held = 0
 
 
 class LatencyStage(Stage):
