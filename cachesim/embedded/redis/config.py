@@ -15,7 +15,7 @@ class NodeAddress:
 
     Attributes:
         id: 40 hexadecimal digits.
-        hostname: announced to clients instead of the host, if there is one.
+        hostname: the hostname announced to clients; None announces the host.
     """
 
     id: str
@@ -27,20 +27,20 @@ class NodeAddress:
 
 @dataclass(frozen=True)
 class RedisNodeConfig:
-    """A node of a shard at its first start.
+    """The configuration of a node at its first start.
 
     Attributes:
-        directory: for its files. It must exist.
+        directory: the existing folder for the node's files.
         engine: `redis` or `valkey`.
         nodes: the addresses of all nodes of the shard by name, this node included.
         primary: the name of the first primary.
         users: ACL rules by user name, as in a configuration file: `on #<hash> ~* &* +@all`.
         replication_user: the user that replicas authenticate as.
         replication_password: that user's password; it also authenticates the cluster bus.
-        server_tls: for connections to the node; None for plain ones.
-        peer_tls: for connections to other nodes; None for plain ones.
+        server_tls: the TLS of connections to the node; None: plain TCP.
+        peer_tls: the TLS of connections to other nodes; None: plain TCP.
         peer_hostname: the name in the peers' certificates.
-        settings: those that are not Redis's defaults, by name, in the units of `redis.conf`.
+        settings: the changed settings by name, in the units of `redis.conf`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class RedisNodeConfig:
 
 
 def initial_settings(config: RedisNodeConfig) -> dict[str, str]:
-    """Return the settings of a node, with those that are true of emulated nodes alone."""
+    """Return the settings of a node, with the values that an emulated node sets itself."""
     return {
         **config.settings,
         "bind": "127.0.0.1",

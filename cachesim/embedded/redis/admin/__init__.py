@@ -1,1 +1,1 @@
-"""What operators see and set: INFO, statistics, settings, the log, versions."""
+"""The operator's view of a node: INFO, statistics, settings, the log, versions."""

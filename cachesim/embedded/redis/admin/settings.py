@@ -81,7 +81,7 @@ class Settings:
         }
 
     def set(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Change all given settings, or none.
+        """Change all given settings; on an error, none of them.
 
         Raises:
             Error: a name or value is wrong.
@@ -132,7 +132,7 @@ class Settings:
 
 
 def _memory(value: str) -> int | None:
-    """Read bytes from `100mb` and the like; None if it is malformed."""
+    """Return the bytes of a text such as `100mb`; None if it is malformed."""
     digits = value.rstrip("kmgbKMGB")
     unit = _UNITS.get(value[len(digits) :].lower())
     return int(digits) * unit if digits.isdigit() and unit is not None else None

@@ -9,7 +9,7 @@ class Stats:
     """The counters of INFO.
 
     Attributes:
-        errors: how often each code of an error was returned.
+        errors: the number of error replies by error code.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class SlowLog:
     """The last requests that took longer than a threshold.
 
     Attributes:
-        limit: how many are kept.
+        limit: the largest number of entries.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class SlowLog:
     def add(
         self, command: str, arguments: Sequence[bytes], taken: int, address: str, name: bytes
     ) -> None:
-        """Keep a request.
+        """Add a request.
 
         Args:
-            taken: microseconds.
-            address: of the client.
-            name: of the client.
+            taken: the duration in microseconds.
+            address: the client's address.
+            name: the client's name.
         """
         if command == "exec" or not self.limit:
             return
@@ -65,7 +65,7 @@ class SlowLog:
             self._entries.pop()
 
     def last(self, count: int) -> list[object]:
-        """Return the newest entries, newest first; all of them for -1."""
+        """Return the newest entries, newest first. A count of -1 returns all."""
         entries = list(self._entries)
         return list(entries if count < 0 else entries[:count])
 
@@ -87,7 +87,7 @@ class AclLog:
     """The last logins and requests that were refused.
 
     Args:
-        limit: how many are kept.
+        limit: the largest number of entries.
     """
 
     def __init__(self, limit: int = 128) -> None:
@@ -95,14 +95,14 @@ class AclLog:
         self._entries: list[tuple[tuple[str, str, bytes, bytes], list[float], str]] = []
 
     def add(self, reason: str, context: str, thing: bytes, user: bytes, client: str) -> None:
-        """Keep a refusal. The same one within a minute is only counted.
+        """Add a refusal. If the same one came within a minute, only count it.
 
         Args:
             reason: `auth`, `command`, `key` or `channel`.
             context: `toplevel`, `multi` or `lua`.
             thing: the command, key or channel that was refused.
-            user: the name that the client has given.
-            client: its line of CLIENT LIST.
+            user: the user name that the client has given.
+            client: the client's line in CLIENT LIST.
         """
         key = reason, context, thing, user
         now = time.time()

@@ -8,7 +8,7 @@ class Version:
     """The version of a server.
 
     Attributes:
-        name: of the server.
+        name: the server's name.
         number: the server's own version.
         redis: the version of Redis that it claims to be compatible with.
     """
