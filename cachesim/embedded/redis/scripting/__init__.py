@@ -1,1 +1,1 @@
-"""Scripts and functions in Lua. Each node runs its own in a process of their own."""
+"""Scripts and functions in Lua. Each node runs them in a separate process."""

@@ -32,9 +32,9 @@ class _Library:
     """A library.
 
     Attributes:
-        id: its id in the process for scripts.
-        functions: its functions; None until its code was run.
-        worker: the process that has run its code.
+        id: the library's id in the process for scripts.
+        functions: the library's functions; None before its code has run.
+        worker: the process that has run the library's code.
     """
 
     name: bytes
@@ -45,7 +45,7 @@ class _Library:
 
 
 class Functions:
-    """The libraries of a node. They are data: replicated, and kept on disk."""
+    """The libraries of a node, which are replicated and kept on disk like keys."""
 
     def __init__(self, runner: ScriptRunner, log: Callable[..., None]) -> None:
         self._runner = runner
@@ -54,12 +54,12 @@ class Functions:
         self._next_id = 0
 
     def restore(self, code: bytes) -> bytes:
-        """Add a library that was loaded elsewhere or before; return its name.
+        """Add a library from the primary or from the disk; return its name.
 
-        Its code is run when it is needed.
+        The library's code is run later, when it is needed.
 
         Raises:
-            Error: it has no name.
+            Error: the code names no library.
         """
         library = self._new(code)
         self._forget(self._libraries.get(library.name))
@@ -70,7 +70,7 @@ class Functions:
         """Add a library; return its name.
 
         Args:
-            replaces: whether it may replace one of the same name.
+            replaces: whether a library of the same name is replaced.
 
         Raises:
             Error: the library is wrong.
@@ -122,10 +122,10 @@ class Functions:
         """Call a function; return its reply.
 
         Args:
-            reads: whether the function must be one that does not write.
+            reads: whether the function must have the flag `no-writes`.
 
         Raises:
-            Error: it failed.
+            Error: the function failed, or may not be called.
         """
         library, function = self.find(name)
         running.name = name
@@ -155,7 +155,7 @@ class Functions:
 
     @property
     def are_inspected(self) -> bool:
-        """Whether the functions of all libraries are known; if not, `inspect` them first."""
+        """Whether the functions of all libraries are known. If not, call `inspect` first."""
         return all(library.functions is not None for library in self._libraries.values())
 
     async def inspect(self) -> None:
@@ -190,7 +190,7 @@ class Functions:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The number of libraries and of functions."""
+        """The number of libraries, and the number of functions."""
         return len(self._libraries), sum(len(_all(it)) for it in self._libraries.values())
 
     def requests(self) -> Iterator[bytes]:

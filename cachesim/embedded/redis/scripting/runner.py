@@ -1,8 +1,8 @@
-"""Running scripts: one at a time, in a process of their own, while the node does nothing else.
+"""Running scripts: one at a time, in a separate process, while the node does nothing else.
 
-All other nodes go on meanwhile. The node's other clients wait, and are answered BUSY when the
-script is slow, as by Redis. fakeredis's own scripting is not used: its scripts can evaluate Python,
-see each other's globals, and run for ever.
+The other nodes keep running. The node's other clients wait; when the script is slow, they get BUSY,
+as with Redis. fakeredis's own scripting is not used: its scripts can evaluate Python, see each
+other's globals, and run for ever.
 """
 
 from collections.abc import Callable, Coroutine
@@ -28,10 +28,10 @@ _UNKILLABLE = (
 
 
 class ScriptRunner:
-    """Runs the scripts and functions of a node, and keeps their process.
+    """Runs the scripts and functions of a node, and owns the process for them.
 
     Attributes:
-        running: what runs now; None if nothing does.
+        running: the script or function that runs now, or None.
     """
 
     def __init__(self, server: "Server") -> None:
@@ -41,17 +41,17 @@ class ScriptRunner:
         self._postponed: list[Session] = []
         self._deferred: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
-    # --- what has to wait for a script ----------------------------------------------------------
+    # --- waiting for a script -------------------------------------------------------------------
 
     def defer(self, act: Callable[..., None], *arguments: Any) -> bool:
-        """Call something when no script runs any more; return False if none runs now."""
+        """Postpone a call until no script runs. Return False, and call nothing, if none runs."""
         if self.running is None:
             return False
         self._deferred.append((act, arguments))
         return True
 
     def postpone(self, client: Client) -> None:
-        """Let a client's next request wait until the other clients have had their turn."""
+        """Postpone a client's next request until the other clients have had their turn."""
         if client.postpone():
             self._postponed.append(cast("Session", client))
 
@@ -70,7 +70,7 @@ class ScriptRunner:
         arguments: list[bytes],
         work: Callable[[Running], Coroutine[Any, Any, Reply]],
     ) -> Answer:
-        """Start work with the process for scripts. The caller is answered when it is done.
+        """Start work with the process for scripts. The caller is answered at its end.
 
         Raises:
             Error: the caller can't wait.
@@ -137,8 +137,8 @@ class ScriptRunner:
         if server.defer_while_paused(self._become_slow, running) or self.running is not running:
             return
         if running.name is None:
-            # Code that is compiled may take half a second of Lua's own time, and no more than this
-            # threshold where Lua does not check its time.
+            # While compiling, Lua limits its own time to half a second, but does not check it
+            # everywhere. So this threshold ends the process too.
             if self._worker is not None and self._worker.is_ready:
                 self.end_worker()
             self._start_timer(running)
@@ -152,13 +152,13 @@ class ScriptRunner:
         self._resume_postponed()
 
     def kill(self, *, function: bool) -> None:
-        """Kill what runs.
+        """Kill the running script or function.
 
         Args:
-            function: whether a function is meant, rather than a script.
+            function: True to kill a function, False to kill a script.
 
         Raises:
-            Error: nothing runs, or it has written, or it is of the other kind.
+            Error: nothing runs, it has already written, or it is of the other kind.
         """
         running = self.running
         if running is None:
@@ -171,7 +171,7 @@ class ScriptRunner:
         self.end_worker()
 
     def close(self) -> None:
-        """End with the node."""
+        """End the process, as the node ends."""
         if self.running is not None and self.running.timer is not None:
             self.running.timer.cancel()
         self.end_worker()
@@ -179,10 +179,10 @@ class ScriptRunner:
     # --- the process --------------------------------------------------------------------------
 
     async def worker(self) -> Worker:
-        """Return the process for scripts. One is started if there is none.
+        """Return the process for scripts. Start one if there is none.
 
         Raises:
-            Error: it can't be started.
+            Error: the process can't be started.
         """
         if self._worker is None or self._worker.has_ended:
             server = self._server
@@ -193,7 +193,7 @@ class ScriptRunner:
             running = self.running
             if running is not None and running.timer is not None and not running.is_slow:
                 running.timer.cancel()
-                self._start_timer(running)  # it begins now
+                self._start_timer(running)  # the threshold counts from now
         return self._worker
 
     def end_worker(self) -> None:
@@ -202,7 +202,7 @@ class ScriptRunner:
             self._worker.end()
 
     def _called(self, words: list[bytes]) -> None:
-        """Answer a call of the script that runs."""
+        """Answer a call that the running script has made."""
         running, worker = self.running, self._worker
         if running is None or worker is None:
             return

@@ -1,4 +1,4 @@
-"""A script or function that runs, and its outcome."""
+"""A running script or function, and its outcome."""
 
 from asyncio import TimerHandle
 from collections.abc import Callable
@@ -9,21 +9,21 @@ from cachesim.protocols.resp import Error, Raw, Reply
 
 
 class Running:
-    """A script or function that runs, or code that is compiled. It keeps the node busy.
+    """A running script or function, or code that is being compiled. It keeps the node busy.
 
     Attributes:
-        caller: the client that has asked for it, with `arguments`.
-        client: the client that runs its commands.
-        name: the function, or the digest of the script. None for code that is only compiled.
-        is_function: whether FUNCTION KILL kills it, rather than SCRIPT KILL.
-        reads: whether it may not write.
+        caller: the client that has sent the request; `arguments` are the request's.
+        client: the client that runs the script's commands.
+        name: the function's name or the script's digest; None for code that is only compiled.
+        is_function: whether FUNCTION KILL kills it; otherwise SCRIPT KILL does.
+        reads: whether it must not write.
         is_slow: whether other clients are answered BUSY.
         is_killed: whether it was killed.
-        has_written: whether it has written, so that it can't be killed any more.
-        done: takes its answer.
-        begun: when it began, by `perf_counter_ns`.
-        is_outermost: whether its effects are a batch of their own, and not part of a transaction's.
-        timer: makes it slow.
+        has_written: whether it has written; then it can't be killed any more.
+        done: called with the answer.
+        begun: the time of its start, by `perf_counter_ns`.
+        is_outermost: whether its effects are a batch of their own, not part of a transaction.
+        timer: sets `is_slow` after `busy-reply-threshold`.
     """
 
     def __init__(self, caller: Client, arguments: list[bytes]) -> None:
@@ -42,7 +42,7 @@ class Running:
 
     @property
     def kind(self) -> str:
-        """The command that kills it: SCRIPT or FUNCTION."""
+        """The first word of the command that kills it, SCRIPT or FUNCTION."""
         return "FUNCTION" if self.is_function else "SCRIPT"
 
     @property
@@ -55,15 +55,15 @@ class Running:
 
     @property
     def milliseconds(self) -> int:
-        """How long it has run, in milliseconds."""
+        """The time since it began, in milliseconds."""
         return (perf_counter_ns() - self.begun) // 1_000_000
 
 
 def outcome(running: Running, kind: bytes, rest: list[bytes]) -> Reply:
-    """Return the reply of a script or function, as its process has reported the end.
+    """Return the reply of a script or function from the answer of its process.
 
     Raises:
-        Error: it failed.
+        Error: the script or function failed.
     """
     if kind == b"ok":
         return Raw(rest[0])

@@ -13,7 +13,7 @@ class Scripts:
     """The scripts that a node knows.
 
     Attributes:
-        known: the texts by digest.
+        known: the scripts' texts by digest.
     """
 
     def __init__(self, runner: ScriptRunner) -> None:
@@ -21,10 +21,10 @@ class Scripts:
         self.known: dict[bytes, bytes] = {}
 
     async def load(self, text: bytes) -> bytes:
-        """Compile and keep a script; return its digest.
+        """Compile a script and add it to the cache; return its digest.
 
         Raises:
-            Error: it can't be compiled.
+            Error: the script can't be compiled.
         """
         digest = digest_of(text)
         if digest not in self.known:
@@ -48,10 +48,10 @@ class Scripts:
         """Run a script; return its reply.
 
         Args:
-            reads: whether it may not write.
+            reads: whether the script must not write.
 
         Raises:
-            Error: it failed.
+            Error: the script failed.
         """
         running.name = digest = digest_of(text)
         body, flags = _without_shebang(text)
@@ -66,7 +66,7 @@ class Scripts:
 
 
 def digest_of(text: bytes) -> bytes:
-    """Return the name of a script: its SHA-1, 40 hex digits."""
+    """Return the SHA-1 of a script, 40 hex digits."""
     return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
 
 

@@ -16,27 +16,27 @@ from cachesim.protocols.resp import Error, Reply, encode
 from cachesim.protocols.resp_parser import Limits, RequestParser
 
 LONGEST = 64 << 20
-"""Bytes of a reply of a script, or of a request by it, at most."""
-_LONGEST_REQUEST = 128 << 20  # bytes, which are copied at once while the other nodes wait
+"""The most bytes of a script's reply, or of a request that a script makes."""
+_LONGEST_REQUEST = 128 << 20  # bytes; copying them blocks the other nodes
 _PATIENCE = 30.0  # seconds for the process to start
 
 
 class WorkerEnded(Exception):
-    """The process has ended, and with it the script that ran there."""
+    """The process for scripts has ended, so the running script is lost."""
 
 
 class Worker(asyncio.Protocol):
-    """A process for scripts. Nothing that a script does reaches beyond it.
+    """A process for scripts, which can't affect any other process.
 
     Args:
         engine: `redis` or `valkey`.
-        defer: calls something when the node is no longer paused, and returns False if it is not
-            paused now.
-        called: takes the calls of a script that runs.
+        defer: postpones a call until the node is resumed. Returns False, and calls nothing, if
+            the node is not paused.
+        called: called with each call that the running script makes.
 
     Attributes:
-        is_ready: whether it takes scripts.
-        has_ended: whether it takes no scripts any more.
+        is_ready: whether the process has started and can run scripts.
+        has_ended: whether the process has ended.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Worker(asyncio.Protocol):
         self.is_ready = self.has_ended = False
 
     async def start(self) -> None:
-        """Start it, and wait until it is ready.
+        """Start the process, and wait until it is ready.
 
         Raises:
-            Error: it can't be started. The text says what it needs.
+            Error: the process can't be started. The text says what is needed.
         """
         try:
             ready = self._expect()
@@ -110,7 +110,7 @@ class Worker(asyncio.Protocol):
             raise
 
     def end(self) -> None:
-        """Kill it. Repeating it is harmless."""
+        """Kill the process. Idempotent."""
         if self.has_ended:
             return
         self.has_ended = True
@@ -118,16 +118,16 @@ class Worker(asyncio.Protocol):
             self._transport.abort()
         if self._process is not None:
             self._process.kill()
-            # The system takes a while to clear up after a process: the loop does not wait for it.
+            # Waiting for the end of a process would block the loop.
             threading.Thread(target=self._process.wait, daemon=True).start()
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(WorkerEnded("it ended"))
-            self._answer.exception()  # marked as retrieved: perhaps nobody awaits it
+            self._answer.set_exception(WorkerEnded("the process has ended"))
+            self._answer.exception()  # else asyncio warns if nobody awaits it
 
     # --- messages -----------------------------------------------------------------------------
 
     async def ask(self, *message: Reply) -> list[bytes]:
-        """Send a message; return the answer that ends it.
+        """Send a message; return the answer to it.
 
         Raises:
             Error: the message is too long.
@@ -143,7 +143,7 @@ class Worker(asyncio.Protocol):
         return await answer
 
     def tell(self, reply: Reply, resp: int = 2) -> None:
-        """Send something that gets no answer, such as the answer to a call of the script."""
+        """Send a message that gets no answer, such as the result of a script's call."""
         self._write(encode(reply, resp))
 
     def _expect(self) -> "asyncio.Future[list[bytes]]":
@@ -193,6 +193,6 @@ class Worker(asyncio.Protocol):
 
 def _not_started(reason: str) -> Error:
     return Error(
-        f"ERR no process for scripts could be started with {sys.executable!r}: {reason}. Scripts "
-        "need that interpreter, the package lupa, and memory for one more process"
+        f"ERR the process for scripts can't be started with {sys.executable!r}: {reason}. It "
+        "needs this interpreter, the package lupa, and free memory"
     )

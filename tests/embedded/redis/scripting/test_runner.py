@@ -316,7 +316,7 @@ def test_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             for broken in (str(tmp_path / "nothing"), "/bin/false"):
                 monkeypatch.setattr(sys, "executable", broken)
                 told = await error_of(client, "EVAL", "return 1", 0)
-                assert "no process for scripts could be started" in told
+                assert "the process for scripts can't be started" in told
                 assert broken in told
             monkeypatch.undo()
             assert await client("EVAL", "return 1", 0) == 1
