@@ -1,1 +1,1 @@
-"""Keys, their values and their memory; snapshots and dumps of them."""
+"""Keys with their values, their memory, snapshots and dumps."""

@@ -1,6 +1,7 @@
-"""Redis's serialization of values, for DUMP and RESTORE. Streams and packed forms are left out.
+"""Redis's serialization of values, for DUMP and RESTORE, without streams and packed forms.
 
-fakeredis pickles values, so its RESTORE would let a client run any code. This one reads data only.
+fakeredis pickles values, so its RESTORE would let a client run any code. This module
+reads only data.
 """
 
 import struct
@@ -50,10 +51,10 @@ def dumped(kind: str, value: Any) -> bytes:
     """Return a value in Redis's serialization.
 
     Args:
-        kind: the type of the value, as `TYPE` says it.
+        kind: the type of the value, as `TYPE` returns it.
 
     Raises:
-        Error: values of that type can't be dumped here.
+        Error: an embedded node can't dump values of that type.
     """
     if kind not in _KINDS:
         raise Error(f"ERR DUMP of a {kind} is not supported by an embedded node")
@@ -76,10 +77,10 @@ def dumped(kind: str, value: Any) -> bytes:
 
 
 def restored(payload: bytes) -> Any:
-    """Return the value that was dumped.
+    """Return the value of a payload of DUMP.
 
     Raises:
-        Error: the payload is damaged, or in a form that is not plain.
+        Error: the payload is damaged, or uses a packed or compressed form.
     """
     if len(payload) < 11:
         raise Error(BAD)
@@ -99,7 +100,7 @@ def restored(payload: bytes) -> Any:
 
 
 def _value(code: int, parts: list[Any]) -> Any:
-    """Make a value of its elements, of its fields and contents, or of its members and scores."""
+    """Return the value with these elements, fields and contents, or members and scores."""
     from fakeredis.model import ExpiringMembersSet, ZSet
 
     if code == _STRING:

@@ -1,4 +1,4 @@
-"""The expiry cycle: removes the keys that have expired, before requests and in time slices."""
+"""The expiry cycle, which removes expired keys before requests and in time slices."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ class ExpiryCycle:
     """Removes expired keys on a primary.
 
     Args:
-        removed: called with keys that were removed.
-        defer: calls something when no script runs, as `ScriptRunner.defer`.
+        removed: called with the removed keys.
+        defer: postpones a call while a script runs; see `ScriptRunner.defer`.
 
     Attributes:
-        has_backlog: whether there are keys that have expired and are not removed yet.
+        has_backlog: whether expired keys are left for later time slices.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class ExpiryCycle:
         self.has_backlog = False
 
     def run(self) -> None:
-        """Remove some expired keys now, and the others in time slices."""
+        """Remove up to 100 expired keys now, and the others in time slices."""
         self._remove(self._store.delete_expired(_AT_ONCE))
         if not self.has_backlog and self._store.has_expired:
             self.has_backlog = True
             self._scheduler.add(self._take_turn, background=True)
 
     def expire(self, keys: Iterable[bytes]) -> None:
-        """Remove the keys among some that have expired."""
+        """Remove those of the given keys that have expired."""
         self._remove(self._store.delete_expired_among(keys))
 
     def stop(self) -> None:
-        """Leave the removal to the primary: this node has become a replica."""
+        """Stop removing keys, as this node has become a replica."""
         self.has_backlog = False
 
     def _take_turn(self, until: float) -> None:

@@ -1,4 +1,4 @@
-"""Redis's glob patterns, matched in time that is not exponential in the pattern."""
+"""Redis's glob patterns, matched without exponential backtracking."""
 
 import functools
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from collections.abc import Callable
 _ANY = 0
 _ONE = 1
 _Part = tuple[int, frozenset[int], bool]
-"""A part of a pattern: `_ANY` or `_ONE`, the bytes that match, and whether all others match."""
+"""A part of a pattern: `_ANY` or `_ONE`, its bytes, and whether they are negated."""
 
 
 @functools.lru_cache(maxsize=1024)
 def matcher(pattern: bytes) -> Callable[[bytes], bool]:
-    """Return a test whether a whole string matches a pattern.
+    """Return a function that tells whether a whole string matches a pattern.
 
-    A regular expression would try all ways to split the string between several `*`. To go back to
-    the last `*` alone is enough.
+    A regular expression would try all ways to split the string between several `*`. Going back
+    to the last `*` is enough.
     """
     if pattern == b"*":
         return lambda _: True
@@ -49,7 +49,7 @@ def _parts(pattern: bytes) -> list[_Part]:
 
 
 def _class(pattern: bytes, at: int) -> tuple[int, frozenset[int], bool]:
-    """Read `abc]` or `^a-z]`. Return its end, its bytes, and whether it is negated."""
+    """Return the end of a class such as `abc]` or `^a-z]`, its bytes, and whether it is negated."""
     end = len(pattern)
     negated = at < end and pattern[at] == 0x5E
     if negated:
@@ -76,7 +76,7 @@ def _class(pattern: bytes, at: int) -> tuple[int, frozenset[int], bool]:
 
 def _matches(parts: list[_Part], text: bytes) -> bool:
     at = part = 0
-    # Where the last * was, and how much of the text it has taken so far.
+    # The index of the last *, and the end of the text that it has matched so far.
     star, taken = -1, 0
     while at < len(text):
         if part < len(parts):

@@ -1,12 +1,11 @@
 """The keys of a node, and fakeredis's commands on them.
 
-fakeredis has the values of all types but strings and hashes, and runs most commands on lists, sets,
-sorted sets, streams, bitmaps and geo data. Everything around the data is ours: connections,
+fakeredis stores the values of all types but strings and hashes, and runs most commands on lists,
+sets, sorted sets, streams, bitmaps and geo data. cachesim implements all the rest: connections,
 transactions, blocking, expiry, pub/sub, scripts, replication. So fakeredis has no connections here,
 only one socket object that is never connected, and its commands are called directly.
 
-Internals of fakeredis are used here, so pyproject.toml allows a narrow range of versions. This was
-written against fakeredis 2.40.
+This module uses internals of fakeredis 2.40, so pyproject.toml allows a narrow range of versions.
 """
 
 import heapq
@@ -42,7 +41,7 @@ class Item:
 
 
 class _Place:
-    """A key as fakeredis sees it: it sets the value and the expiry there."""
+    """A key for fakeredis, which sets the key's value and expiry through it."""
 
     __slots__ = ("_database", "_key")
 
@@ -61,13 +60,13 @@ class _Place:
 
 
 class _Database(Database):
-    """fakeredis's database. It reports which keys have changed, and removes no expired keys itself.
+    """fakeredis's database. It reports changed keys, and does not remove expired keys itself.
 
-    Expired keys are hidden until `Keyspace.delete_expired` deletes them, which only a primary does.
+    Expired keys are hidden until `Keyspace` deletes them, which it does only on a primary.
 
     Values and expiries are in separate dicts, without an object for each key. Python's garbage
-    collector does not track dicts of bytes; otherwise it would go through all keys now and then
-    (0.1 s for 100,000 of them).
+    collector does not track dicts of bytes; otherwise it would sometimes go through all keys
+    (0.1 s for 100,000 keys).
 
     Args:
         note: called with each key that has changed.
@@ -134,10 +133,10 @@ class Keyspace:
 
     Attributes:
         now: the time that commands see, in seconds since the epoch. With 0 nothing expires.
-        values: of all keys, hidden ones too. `bytes` are strings.
-        expiries: when keys expire, in seconds since the epoch.
-        dirty: the keys that have changed since this was last emptied, in order.
-        scanned: all keys in the order of SCAN, as they were when a scan began; None without one.
+        values: the values of all keys, including hidden ones. Strings are `bytes`.
+        expiries: the times at which keys expire, in seconds since the epoch.
+        dirty: the keys that have changed since `dirty` was last emptied, in order.
+        scanned: all keys in the order of SCAN, as of the start of a scan; None if there is no scan.
         get: returns the `Item` of a key, or None if the key is missing or has expired.
     """
 
@@ -155,7 +154,7 @@ class Keyspace:
 
     @property
     def now(self) -> float:
-        """Return the time that commands see, in seconds since the epoch."""
+        """The time that commands see, in seconds since the epoch."""
         return self._database.time
 
     @now.setter
@@ -174,7 +173,7 @@ class Keyspace:
         """Return the value of a key, or None if it is missing.
 
         Raises:
-            Error: it has another type.
+            Error: the value has another type.
         """
         value = self.values.get(key)
         if value is None:
@@ -188,7 +187,7 @@ class Keyspace:
         return value
 
     def put(self, key: bytes, value: object, expires: float | None = None) -> None:
-        """Set a key, whatever it held.
+        """Set a key, or replace its value and expiry.
 
         Args:
             expires: seconds since the epoch; None for never.
@@ -210,7 +209,7 @@ class Keyspace:
         return expires is None or expires >= self.now
 
     def set_expiry(self, key: bytes, expires: float | None) -> None:
-        """Set when an existing key expires, in seconds since the epoch; None for never."""
+        """Set the expiry of an existing key, in seconds since the epoch; None for never."""
         self._database.set_expiry(key, expires)
         self._database.schedule_expiry(key, expires)
         self.dirty.append(key)
@@ -219,8 +218,8 @@ class Keyspace:
         """Delete all keys. `dirty` is empty afterwards.
 
         Returns:
-            The former data: the values, their expiries and more. Freeing it may take long; see
-            `discard`.
+            The former data: the values, their expiries and the heap of expiries. Freeing it may
+            take long; see `discard`.
         """
         database = self._database
         gone = self.values, self.expiries, database._expiry_heap
@@ -231,7 +230,7 @@ class Keyspace:
         return gone
 
     def delete_expired(self, most: int) -> list[bytes]:
-        """Delete at most so many keys that have expired. Return their names."""
+        """Delete expired keys, looking at `most` expiries. Return the deleted keys."""
         database, now = self._database, self.now
         heap = database._expiry_heap
         gone: list[bytes] = []
@@ -246,13 +245,13 @@ class Keyspace:
 
     @property
     def has_expired(self) -> bool:
-        """Return whether there may be keys that have expired."""
+        """Whether there may be expired keys."""
         database = self._database
         heap = database._expiry_heap
         return bool(heap) and heap[0][0] < database.time
 
     def delete_expired_among(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Delete those of some keys that have expired. Return their names."""
+        """Delete those of the given keys that have expired. Return the deleted keys."""
         database, now = self._database, self.now
         gone = []
         for key in keys:
@@ -264,12 +263,12 @@ class Keyspace:
 
     @property
     def volatile(self) -> int:
-        """Return how many keys have an expiry."""
+        """The number of keys with an expiry."""
         return len(self.expiries)
 
     @staticmethod
     def type_name(value: object) -> str:
-        """Return what `TYPE` says of a value."""
+        """Return the type of a value, as `TYPE` returns it."""
         return _TYPE_NAMES.get(type(value), "none")
 
     # --- fakeredis's commands -----------------------------------------------------------------
@@ -278,8 +277,8 @@ class Keyspace:
         """Run one of fakeredis's commands.
 
         Args:
-            name: in lower case; both words of a subcommand.
-            arguments: without the name.
+            name: the name in lower case, with both words of a subcommand.
+            arguments: the arguments without the name.
             resp: the version of the protocol, as the form of some replies depends on it.
 
         Raises:
@@ -310,7 +309,7 @@ class Keyspace:
         return _reply(result)
 
     def refusal(self, name: str, arguments: list[bytes], resp: int) -> Error | None:
-        """Return the error of a command if all keys were missing, or None if there is none."""
+        """Return the error that a command would raise on an empty keyspace, or None."""
         database = self._database
         values, expiries = database._dict, database.expiries
         database._dict, database.expiries = {}, {}
@@ -325,7 +324,7 @@ class Keyspace:
 
 
 def _error(text: str) -> Error:
-    """Return an error in Redis's own words."""
+    """Return an error with Redis's text."""
     if text.partition(" ")[0] not in _CODES:
         text = f"ERR {text}"
     return Error(_CORRECTED.get(text, text))

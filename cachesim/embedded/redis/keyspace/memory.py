@@ -1,6 +1,6 @@
-"""How much memory Redis would need for the data.
+"""An estimate of the memory that Redis would need for the data.
 
-It is estimated by Redis 7.0's structures in cluster mode on 64 bits, with jemalloc's size classes.
+It follows Redis 7.0's structures in cluster mode on 64 bits, with jemalloc's size classes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -123,9 +123,9 @@ class Memory:
 
     Attributes:
         limit: `maxmemory` in bytes; 0 for none.
-        is_full: whether more than `limit` is used.
-        peak: the most bytes that were used.
-        backlog: bytes of the replication backlog, which count as used.
+        is_full: whether more bytes than `limit` are used.
+        peak: the largest number of bytes used so far.
+        backlog: the bytes of the replication backlog, which count as used.
     """
 
     def __init__(self, store: "Keyspace", limit: int) -> None:
@@ -138,13 +138,13 @@ class Memory:
 
     @property
     def used(self) -> int:
-        """Return all bytes in use."""
+        """All bytes in use."""
         tables = 8 << (len(self._sizes) - 1).bit_length() if self._sizes else 0
         return _EMPTY + self._data + tables + self.backlog
 
     @property
     def dataset(self) -> int:
-        """Return the bytes of all keys."""
+        """The bytes of all keys."""
         return self._data
 
     def size(self, key: bytes) -> int | None:
@@ -178,7 +178,7 @@ class Memory:
         return before is not self.is_full
 
     def clear(self) -> dict[bytes, int]:
-        """Forget all keys. Return their sizes, as freeing them may take long; see `discard`."""
+        """Forget all keys. Return the former sizes; freeing them may take long, see `discard`."""
         sizes, self._sizes = self._sizes, {}
         self._data = 0
         self.check()

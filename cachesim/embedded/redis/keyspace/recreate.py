@@ -1,4 +1,4 @@
-"""Requests that make a value again, for replicas and the append-only file."""
+"""Requests that recreate a value, for replicas and the append-only file."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -14,7 +14,7 @@ def recreate(key: bytes, value: Any, kind: str) -> Iterator[list[bytes]]:
     """Yield the requests that give a key its value, but not its expiry.
 
     Args:
-        kind: the type of the value, as `TYPE` says it.
+        kind: the type of the value, as `TYPE` returns it.
     """
     if kind == "string":
         yield [b"SET", key, value]

@@ -1,4 +1,4 @@
-"""All data of a node, written as the requests that make it again."""
+"""All data of a node, written as the requests that recreate it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ _ROUNDS = 12
 
 
 class Snapshot:
-    """The data as it is when `finish` is called. Most of it is written before, little by little.
+    """The data as of the call of `finish`. Most of it is written before, little by little.
 
-    Keys that change after they were written are written again, in rounds that become shorter.
+    Keys that change after being written are written again, in ever shorter rounds.
 
     Args:
         function_requests: returns the encoded requests that load the functions.
-        write: called with encoded requests, some at a time.
+        write: called repeatedly with encoded requests.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Snapshot:
         self._is_flushed = True
 
     def steps(self) -> Iterator[None]:
-        """Write the data little by little, until few keys are missing."""
+        """Write the data little by little, until few changed keys are left."""
         keys = list(self._store.values)
         for _ in range(_ROUNDS):
             for key in keys:

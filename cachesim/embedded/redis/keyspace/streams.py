@@ -1,4 +1,4 @@
-"""Streams: their ids, and the requests that make them again. fakeredis has no commands for this."""
+"""Streams: their ids, and the requests that recreate them. fakeredis has no commands for this."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -7,15 +7,15 @@ from cachesim.protocols.resp import Error
 
 
 def last_id(stream: Any) -> bytes:
-    """Return the newest id that a stream has given out."""
+    """Return the last id that a stream has generated."""
     return cast(bytes, stream.last_id.encode())
 
 
 def set_stream_id(stream: Any, last: bytes, added: int | None, deleted: bytes | None) -> None:
-    """Set the ids and the count of a stream, as XSETID does.
+    """Set the last id, the entries added and the largest deleted id, as XSETID does.
 
     Raises:
-        Error: an id is malformed, or smaller than what is in the stream.
+        Error: an id is malformed, or an id or the count is less than the stream's own.
     """
     from fakeredis._helpers import SimpleError
     from fakeredis.model import StreamEntryKey
@@ -44,7 +44,7 @@ def set_stream_id(stream: Any, last: bytes, added: int | None, deleted: bytes | 
 
 
 def recreate_stream(key: bytes, stream: Any) -> Iterator[list[bytes]]:
-    """Yield the requests that give a key a stream, with its groups and what is pending there."""
+    """Yield the requests that recreate a stream with its groups and their pending entries."""
     if not len(stream):
         yield [b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]
     for entry, fields in stream:

@@ -14,20 +14,20 @@ SYNTAX = "ERR syntax error"
 NO_KEY = "ERR no such key"
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 LONGEST_STRING = 64 * 1024 * 1024
-"""Bytes of a string; Redis allows 512 MB."""
+"""The most bytes of a string. Redis allows 512 MB."""
 MOST_RANDOM = 1_000_000
-"""How many random elements are given with repetitions; Redis gives any number."""
+"""The limit of random elements with repetitions. Redis has no such limit."""
 TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
-_LONGEST_PACKED = 64  # bytes of a field or content of a hash, `hash-max-listpack-value`
-_MOST_PACKED = 512  # fields of a hash, `hash-max-listpack-entries`
+_LONGEST_PACKED = 64  # `hash-max-listpack-value`, bytes
+_MOST_PACKED = 512  # `hash-max-listpack-entries`
 
 
 class Hash(dict[bytes, bytes]):
-    """A hash: contents by field. Change it with `put` and `remove` alone.
+    """A hash: contents by field. Only `put` and `remove` may change it.
 
     Attributes:
-        payload: bytes of all fields and contents.
-        is_table: whether Redis would have it as a hash table; it stays one for ever.
+        payload: the bytes of all fields and contents.
+        is_table: whether Redis would store it as a hash table. It never changes back.
     """
 
     __slots__ = ("is_table", "payload")
@@ -71,7 +71,7 @@ def copied(value: Any) -> Any:
 
 
 def encoding_of(value: Any, kind: str) -> str:
-    """Return what `OBJECT ENCODING` says of a value, by the sizes at which Redis changes it."""
+    """Return the `OBJECT ENCODING` of a value, by Redis's default limits."""
     if kind == "string":
         return "int" if is_integer(value) else "embstr" if len(value) <= 44 else "raw"
     if kind == "hash":
@@ -88,10 +88,10 @@ def encoding_of(value: Any, kind: str) -> str:
 
 
 def integer(text: bytes, refusal: str = NOT_INTEGER) -> int:
-    """Read an integer of 64 bits as Redis does: no blanks, no plus, no leading zeros.
+    """Parse an integer of 64 bits as Redis does: no blanks, no plus, no leading zeros.
 
     Raises:
-        Error: it is not one.
+        Error: the text is not such an integer.
     """
     try:
         if len(text) <= 20:
@@ -104,10 +104,10 @@ def integer(text: bytes, refusal: str = NOT_INTEGER) -> int:
 
 
 def decimal(text: bytes, refusal: str = NOT_FLOAT) -> Decimal:
-    """Read a decimal fraction as INCRBYFLOAT does. It may be infinite.
+    """Parse a decimal fraction as INCRBYFLOAT does. It may be infinite.
 
     Raises:
-        Error: it is not a number.
+        Error: the text is not a number.
     """
     try:
         shown = text.decode("ascii")
@@ -124,14 +124,14 @@ def decimal(text: bytes, refusal: str = NOT_FLOAT) -> Decimal:
 
 
 def shown_decimal(number: Decimal) -> bytes:
-    """Write a number as Redis writes a long double: 17 digits, no zeros at the end."""
+    """Format a number as Redis formats a long double: 17 digits, no zeros at the end."""
     text = f"{number:.17f}"
     text = text.rstrip("0").rstrip(".")
     return b"0" if text in ("-0", "") else text.encode()
 
 
 def is_integer(text: bytes) -> bool:
-    """Return whether Redis would keep a string as an integer."""
+    """Return whether Redis would store a string as an integer."""
     digits = text[1:] if text[:1] == b"-" else text
     if not 0 < len(digits) <= 19 or not digits.isdigit() or digits[:1] == b"0":
         return text == b"0"
