@@ -1,1 +1,1 @@
-"""Clients of a node: connections, and what Redis keeps for each of them."""
+"""Clients of a node: their connections and state."""

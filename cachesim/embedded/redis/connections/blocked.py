@@ -1,4 +1,4 @@
-"""Blocked clients: those that wait for keys, for replicas, or until a time."""
+"""Blocked clients, which wait for keys, for replicas or for a script."""
 
 from asyncio import TimerHandle
 from collections.abc import Callable, Iterable
@@ -13,10 +13,10 @@ class Blocked:
 
     Attributes:
         keys: the keys whose change may end the wait; none if it waits for replicas.
-        retry: answers the request if that is possible now.
-        unblock: answers with an error; with None as if the time were up.
+        retry: answers the request if it can be answered now.
+        unblock: answers with an error; None: answers as after a timeout.
         disconnect: answers with an error, and closes the connection.
-        timer: ends the wait; None if it has no end.
+        timer: the timer of the timeout; None if there is no timeout.
     """
 
     keys: tuple[bytes, ...]
@@ -27,10 +27,10 @@ class Blocked:
 
 
 class BlockedClients:
-    """All blocked clients by key, in the order in which they came.
+    """All blocked clients by key, in the order in which they were blocked.
 
     Args:
-        may_serve: whether they may be answered now; not while a script runs.
+        may_serve: returns whether clients may be answered now; False while a script runs.
     """
 
     def __init__(self, may_serve: Callable[[], bool]) -> None:
@@ -46,7 +46,7 @@ class BlockedClients:
             self._by_key.setdefault(key, {})[blocked] = None
 
     def remove(self, blocked: Blocked) -> None:
-        """Remove a client. Repeating it is harmless."""
+        """Remove a client. Idempotent."""
         self.everyone.pop(blocked, None)
         if blocked.timer is not None:
             blocked.timer.cancel()
@@ -68,7 +68,7 @@ class BlockedClients:
                 self._ready[key] = None
 
     def serve(self) -> None:
-        """Answer the clients whose keys have changed, as far as that is possible."""
+        """Answer those clients whose changed keys allow it."""
         while self._ready and self._may_serve():
             key = next(iter(self._ready))
             del self._ready[key]
@@ -77,7 +77,7 @@ class BlockedClients:
                     blocked.retry()
 
     def replicas_acknowledged(self) -> None:
-        """Answer the clients that wait for replicas, as far as that is possible."""
+        """Answer those clients for which enough replicas have acknowledged."""
         for blocked in list(self.everyone):
             if not blocked.keys:
                 blocked.retry()

@@ -1,4 +1,4 @@
-"""A client: a connection, a script, or the primary whose stream a replica repeats."""
+"""A client: a connection, a script, or the stream that a node replays."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,7 @@ class _NoReply:
 
 
 NO_REPLY: Final = _NoReply()
-"""The answer of a command that is answered later, or not at all."""
+"""Returned by a command that is answered later or never."""
 Answer = Reply | _NoReply
 
 
@@ -28,7 +28,7 @@ class Transaction:
 
     Attributes:
         bits: the flags of all queued commands.
-        broken: whether a request could not be queued, so that EXEC fails.
+        broken: whether a request was refused, so that EXEC fails.
     """
 
     queue: list[tuple["Entry", list[bytes]]] = field(default_factory=list)
@@ -40,19 +40,19 @@ class Client:
     """The state of a client. `Session` is a client with a connection.
 
     Attributes:
-        user: the ACL user; None before authentication.
-        allowed: the commands that the user may run with any keys and channels.
+        user: the ACL user; None if authentication is still needed.
+        allowed: the commands that need no permission check, whatever their arguments.
         guarded_flags: the flags of commands that are checked before they run, because of the state
             of this client; see `guards`.
         resp: the version of the protocol, 2 or 3.
         address: `host:port`; empty without a connection.
-        is_replaying: whether it repeats requests that were run elsewhere or before, which may do
-            what clients may not.
-        is_readonly: whether READONLY was sent, so that a replica serves reads.
-        may_block: whether a command may answer later.
-        in_script: whether it runs the commands of a script.
-        watched: the keys that it watches.
-        watch_failed: whether one of these has changed, so that EXEC fails.
+        is_replaying: whether it replays requests of the primary or of the append-only file, which
+            are not checked.
+        is_readonly: whether it has sent READONLY, so that a replica serves its reads.
+        may_block: whether its commands may be answered later.
+        in_script: whether it is a script.
+        watched: the watched keys.
+        watch_failed: whether a watched key has changed, so that EXEC fails.
         written_offset: the offset in the replication stream after its last write.
     """
 
@@ -80,7 +80,7 @@ class Client:
         self.shard_channels: dict[bytes, None] = {}
 
     def authenticate_as(self, user: "User | None") -> None:
-        """Make it a user's client, or one that has to authenticate."""
+        """Set the user; None: the client has to authenticate."""
         self.user = user
         self.allowed: frozenset[Command] = frozenset() if user is None else user.allowed
 
@@ -95,34 +95,34 @@ class Client:
         self.update_guards()
 
     def discard_transaction(self) -> None:
-        """Forget the queued requests, and watch no keys any more."""
+        """Drop the queued requests, and stop watching keys."""
         self.transaction = None
         self.update_guards()
         self.server.watched_keys.remove(self)
 
     @property
     def subscriptions(self) -> int:
-        """The number of channels and patterns that it has subscribed to."""
+        """The number of subscribed channels and patterns."""
         return len(self.channels) + len(self.patterns)
 
     def push(self, message: Push) -> None:
-        """Send a message that is no answer."""
+        """Send a push message, which answers no request."""
 
     def postpone(self) -> bool:
-        """Keep the present request for later; return whether that is possible."""
+        """Postpone the present request. Return whether the client can do that."""
         return False
 
     def wait_for_script(self) -> None:
-        """Take the answer to the present request later, by `answer`.
+        """Block the client until `answer` is called.
 
         Raises:
-            Error: it can't wait.
+            Error: the client can't wait.
         """
         raise Error("ERR This Redis command is not allowed here")
 
     def answer(self, answer: Answer) -> None:
-        """Send the answer of a script; see `wait_for_script`."""
+        """Send the answer that `wait_for_script` waits for."""
 
     def describe(self) -> str:
-        """Return its line of CLIENT LIST."""
+        """Return the client's line in CLIENT LIST."""
         return ""

@@ -12,8 +12,8 @@ class Clients:
 
     Attributes:
         sessions: the connections by id.
-        paused_until: when CLIENT PAUSE ends, by the node's clock; 0 without one.
-        pauses_all: whether all requests are paused, and not only those that write.
+        paused_until: when CLIENT PAUSE ends, by the node's clock; 0 if no pause is on.
+        pauses_all: whether all requests are paused; otherwise only writes are.
     """
 
     def __init__(self, server: "Server") -> None:
@@ -24,7 +24,7 @@ class Clients:
         self.pauses_all = False
 
     def join(self, session: "Session") -> None:
-        """Add a connection, or refuse it if there are `maxclients` already."""
+        """Add a connection; refuse it if there are already `maxclients`."""
         server = self._server
         session.id = self._next_id
         self._next_id += 1
@@ -38,7 +38,7 @@ class Clients:
         self.sessions[session.id] = session
 
     def leave(self, session: "Session") -> None:
-        """Remove a connection that was closed, from everywhere."""
+        """Forget a closed connection and all its subscriptions, watches and the like."""
         server = self._server
         self.sessions.pop(session.id, None)
         server.monitors.remove(session.id)
@@ -48,13 +48,13 @@ class Clients:
         server.tracking.stop(session)
 
     def pause(self, seconds: float, *, everything: bool) -> None:
-        """Let requests wait, or only those that write: `CLIENT PAUSE`."""
+        """Pause all requests or only writes: `CLIENT PAUSE`."""
         self.paused_until = max(self.paused_until, self._server.clock() + seconds)
         self.pauses_all = everything or (self.pauses_all and bool(self.paused_until))
         self._server.update_guards()
 
     def unpause(self) -> None:
-        """Run the requests that wait: `CLIENT UNPAUSE`."""
+        """End the pause and run the postponed requests: `CLIENT UNPAUSE`."""
         self.paused_until = 0.0
         self._server.update_guards()
         for session in list(self.sessions.values()):

@@ -9,7 +9,7 @@ class Monitors:
     """All connections that have sent MONITOR.
 
     Attributes:
-        by_id: how to send to each connection, by its client's id.
+        by_id: the functions that send to the connections, by client id.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Monitors:
         self.by_id[client_id] = send
 
     def remove(self, client_id: int) -> None:
-        """Remove a connection. Repeating it is harmless."""
+        """Remove a connection. Idempotent."""
         self.by_id.pop(client_id, None)
 
     def feed(self, now: float, source: str, arguments: list[bytes]) -> None:
@@ -28,7 +28,7 @@ class Monitors:
 
         Args:
             now: seconds since the epoch.
-            source: the address that it came from; empty for a script's.
+            source: the address of the client; empty for a script.
         """
         shown = " ".join(_quoted(word) for word in arguments)
         line = f"+{int(now)}.{int(now % 1 * 1_000_000):06} [0 {source or 'lua'}] {shown}\r\n"

@@ -1,4 +1,4 @@
-"""Publish and subscribe: the channels and patterns of a node, and who has subscribed to them."""
+"""Publish and subscribe: the channels and patterns of a node, with their subscribers."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -23,7 +23,7 @@ Subscribers = dict[bytes, dict[Subscriber, None]]
 
 
 class PubSub:
-    """Channels, patterns and shard channels with their subscribers, in order."""
+    """Channels, patterns and shard channels, with their subscribers in order of subscription."""
 
     def __init__(self) -> None:
         self.channels: Subscribers = {}
@@ -36,7 +36,7 @@ class PubSub:
         """Subscribe a client.
 
         Args:
-            subscribers: of this node: `channels`, `patterns` or `shard_channels`.
+            subscribers: `channels`, `patterns` or `shard_channels` of this object.
             mine: the client's own subscriptions of that kind.
         """
         mine[name] = None
@@ -45,7 +45,7 @@ class PubSub:
     def remove(
         self, subscribers: Subscribers, mine: dict[bytes, None], name: bytes, client: Subscriber
     ) -> None:
-        """Unsubscribe a client; see `add`. Repeating it is harmless."""
+        """Unsubscribe a client. The arguments are those of `add`. Idempotent."""
         mine.pop(name, None)
         if (present := subscribers.get(name)) is not None:
             present.pop(client, None)

@@ -1,4 +1,4 @@
-"""A connection: bytes in, replies out, and the order of both."""
+"""A connection: reads requests, runs them in order, and sends the replies in the same order."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
 _LIMITS = Limits()
-_PUSH_LIMIT = 32 << 20  # bytes that may wait to be sent to a client that gets messages
+_PUSH_LIMIT = 32 << 20  # bytes that may wait to be sent to a subscriber
 _MOST = 500  # requests that are parsed at once
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
 
@@ -25,16 +25,16 @@ class Session(Client, asyncio.Protocol):
     """A client with a connection.
 
     Attributes:
-        local_address: `host:port` that it has connected to.
-        created: when it was opened, by the node's clock.
-        blocked: what it waits for, if a request has blocked it.
-        is_postponed: whether its next request has to wait: CLIENT PAUSE, or a script that runs.
-        is_closing: whether it serves no more requests.
-        mutes: the number of replies to leave out; -1 for all (CLIENT REPLY).
-        mutes_next: whether to leave out the reply to the next request.
+        local_address: the node's `host:port`, to which the client has connected.
+        created: when the connection was opened, by the node's clock.
+        blocked: the wait that blocks the client, or None.
+        is_postponed: whether the next request has to wait, for CLIENT PAUSE or a running script.
+        is_closing: whether the connection is closing or closed, so no more requests are served.
+        mutes: the number of replies not to send; -1 for all (CLIENT REPLY).
+        mutes_next: whether not to send the reply to the next request.
         is_monitor: whether it has sent MONITOR.
-        is_replica: whether it gets the replication stream, and stays open however slowly it reads.
-        tracking: its options of CLIENT TRACKING, if that is on.
+        is_replica: whether it gets the replication stream.
+        tracking: the options of CLIENT TRACKING; None if tracking is off.
     """
 
     transport: asyncio.Transport
@@ -81,7 +81,7 @@ class Session(Client, asyncio.Protocol):
             self.process_requests()
 
     def pause_writing(self) -> None:
-        """Read no more requests: the client does not read its replies."""
+        """Stop reading requests, as the client does not read its replies."""
         if not self.is_replica:
             self._is_stalled = True
             self.transport.pause_reading()
@@ -93,7 +93,7 @@ class Session(Client, asyncio.Protocol):
             self._yield_turn()
 
     def eof_received(self) -> None:
-        """Close the connection, as Redis does when a client has closed its half."""
+        """Close the connection, as Redis does when a client ends its half."""
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client."""
@@ -141,7 +141,7 @@ class Session(Client, asyncio.Protocol):
                         if self.mutes:
                             self._mute()
                         elif type(answer) is bytes and len(answer) > _CHUNK:
-                            # Sent without a copy.
+                            # Large answers are sent without a copy.
                             self._out += (b"$%d\r\n" % len(answer), answer, b"\r\n")
                             self.flush()
                         else:
@@ -149,7 +149,7 @@ class Session(Client, asyncio.Protocol):
                             self._out.append(encoded)
                             size += len(encoded)
                             if size > _CHUNK:
-                                # So that a client that does not read stalls soon.
+                                # Flush, to notice early if the client does not read.
                                 self.flush()
                                 size = 0
                     elif self.mutes > 0 and self.blocked is None:
@@ -180,7 +180,7 @@ class Session(Client, asyncio.Protocol):
             self.transport.close()
 
     def _yield_turn(self) -> None:
-        """Stop reading, and go on at the next turn of this client."""
+        """Stop reading until the next turn of this client."""
         if not self._awaits_turn:
             self._awaits_turn = True
             self.transport.pause_reading()
@@ -294,7 +294,7 @@ class Session(Client, asyncio.Protocol):
             self._mute()
         else:
             self._out.append(encode(answer, self.resp))  # type: ignore[arg-type]
-        # Not at once: the command that changed the key has not ended yet.
+        # Not now: the command that changed the key has not ended yet.
         self.server.loop.call_soon(self.resume_requests)
 
     def wait_for_script(self) -> None:
@@ -302,9 +302,9 @@ class Session(Client, asyncio.Protocol):
         self.blocked = Blocked((), lambda: None, lambda _: None, self._disconnect)
 
     def answer(self, answer: Answer) -> None:
-        """See `Client.answer`. Other clients have their turn before its next request."""
+        """See `Client.answer`. Other clients get a turn before this client's next request."""
         if self.blocked is None:
-            self.server.clients.leave(self)  # again: its transaction may have subscribed
+            self.server.clients.leave(self)  # again, as its transaction may have subscribed
             return
         self.blocked = None
         if self.mutes:
@@ -314,7 +314,7 @@ class Session(Client, asyncio.Protocol):
         self.server.script_runner.postpone(self)
 
     def resume_requests(self) -> None:
-        """Run the requests that had to wait."""
+        """Run the requests that have waited."""
         if not (self.transport.is_closing() or self._awaits_turn):
             self.process_requests()
 

@@ -1,4 +1,4 @@
-"""Client-side caching (CLIENT TRACKING): clients are notified of changed keys that they cache."""
+"""Client-side caching (CLIENT TRACKING): clients are notified when keys that they cache change."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ class Tracked:
     """The options of a client that has tracking on.
 
     Attributes:
-        redirect: the id of the client that is notified in its place; 0 for itself.
+        redirect: the id of the client that gets the messages; 0: this client.
         broadcasts: whether it is notified of all keys, read or not (BCAST).
-        prefixes: with `broadcasts`, the prefixes of those keys; none for all.
-        mode: `optin`, `optout`, or neither.
+        prefixes: with `broadcasts`, the key prefixes; empty: all keys.
+        mode: `optin`, `optout` or empty.
         noloop: whether it is not notified of its own changes.
-        caching: what CLIENT CACHING said about the next command.
+        caching: whether CLIENT CACHING said YES; None: it was not sent.
         is_broken: whether the client to redirect to has disconnected.
     """
 
@@ -41,7 +41,7 @@ class TrackingClient(Protocol):
     tracking: Tracked | None
 
     def push(self, message: Push) -> None:
-        """Send a message of RESP3."""
+        """Send a push message of RESP3."""
         ...
 
     def send(self, data: bytes) -> None:
@@ -66,7 +66,7 @@ class Tracking:
         self.clients[client] = client.tracking = tracked
 
     def stop(self, client: TrackingClient) -> None:
-        """Turn tracking off for a client. Repeating it is harmless."""
+        """Turn tracking off for a client. Idempotent."""
         if self.clients.pop(client, None) is not None:
             client.tracking = None
             self._readers = {
@@ -94,10 +94,10 @@ class Tracking:
             self.changed([oldest], None)
 
     def changed(self, keys: Sequence[bytes], by: object) -> None:
-        """Notify the clients that have read keys, or broadcast, that the keys have changed.
+        """Notify the clients that have read changed keys, or that use BCAST.
 
         Args:
-            by: the client that has changed them, or None.
+            by: the client that has changed the keys, or None.
         """
         for key in dict.fromkeys(keys):
             for client in self._readers.pop(key, {}):

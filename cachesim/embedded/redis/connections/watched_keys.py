@@ -8,7 +8,7 @@ class Watcher(Protocol):
     """A client that watches keys.
 
     Attributes:
-        watch_failed: whether one of them has changed.
+        watch_failed: whether a watched key has changed.
     """
 
     watched: set[bytes]
@@ -26,12 +26,12 @@ class WatchedKeys:
         self.by_key: dict[bytes, dict[Watcher, None]] = {}
 
     def add(self, client: Watcher, key: bytes) -> None:
-        """Let a client watch a key."""
+        """Make a client watch a key."""
         client.watched.add(key)
         self.by_key.setdefault(key, {})[client] = None
 
     def remove(self, client: Watcher) -> None:
-        """Let a client watch no keys any more (UNWATCH)."""
+        """Make a client watch no keys any more (UNWATCH)."""
         for key in client.watched:
             if (watchers := self.by_key.get(key)) is not None:
                 watchers.pop(client, None)
