@@ -1,1 +1,1 @@
-"""From a request to its handler: the command table, ACLs, the executor."""
+"""Running requests: the command table, ACLs, checks, and the executor."""

@@ -41,13 +41,13 @@ def in_category(category: str) -> list[Command]:
 
 @dataclass
 class Selector:
-    """A set of permissions: commands, keys and channels. A user has at least one.
+    """A set of permissions for commands, keys and channels. A user has at least one selector.
 
     Attributes:
         rules: the rules about commands, as in an ACL file.
         allowed: the commands that these rules allow.
-        keys: patterns, each with whether keys may be read and whether they may be written.
-        channels: patterns.
+        keys: key patterns, each with two flags: whether it allows reads, and writes.
+        channels: channel patterns.
     """
 
     rules: list[str] = field(default_factory=lambda: ["-@all"])
@@ -56,7 +56,7 @@ class Selector:
     channels: list[bytes] = field(default_factory=list)
 
     def apply(self, rule: bytes) -> bool:
-        """Apply a rule. Return whether it is a rule that a selector has.
+        """Apply a rule. Return False if it is not a rule of selectors.
 
         Raises:
             ValueError: there is no such command or category.
@@ -115,16 +115,16 @@ class Selector:
 
     @property
     def all_keys(self) -> bool:
-        """Return whether every key may be read and written."""
+        """Whether every key may be read and written."""
         return (b"*", True, True) in self.keys
 
     @property
     def all_channels(self) -> bool:
-        """Return whether every channel may be used."""
+        """Whether every channel may be used."""
         return b"*" in self.channels
 
     def allows_key(self, key: bytes, use: KeyUse) -> bool:
-        """Return whether a key may be used like that."""
+        """Return whether a key may be used in this way."""
         reads = bool({"access"} & use.flags)
         writes = bool({"insert", "delete", "update"} & use.flags)
         return any(
@@ -160,12 +160,12 @@ class Selector:
 
 
 class User:
-    """A user. `rule` changes it.
+    """An ACL user. Change it with `rule`.
 
     Attributes:
-        hashes: of its passwords, SHA-256 as hexadecimal digits.
+        hashes: the SHA-256 of each password, as hexadecimal digits.
         root: the permissions outside selectors.
-        is_simple: whether commands alone are restricted.
+        is_simple: whether only commands are restricted, not keys or channels.
         allowed: the commands that need no further check; empty unless `is_simple`.
     """
 
@@ -179,7 +179,7 @@ class User:
         self.settle()
 
     def settle(self) -> None:
-        """Update `is_simple` and `allowed`, which decide most requests."""
+        """Update `is_simple` and `allowed`, which are enough to check most requests."""
         self.is_simple = not self.selectors and self.root.all_keys and self.root.all_channels
         self.allowed = frozenset(self.root.allowed) if self.is_simple else frozenset()
 
@@ -246,7 +246,7 @@ class User:
 
         Returns:
             `command`, `key` or `channel`; the error; and the command, key or channel. If several
-            selectors deny the request, it is the one that came furthest in its checks.
+            selectors deny the request, the result of the one that passed the most checks.
         """
         if command in self.allowed:
             return None
@@ -292,7 +292,7 @@ class AccessControl:
     """The users of a node.
 
     Args:
-        rules: names, each with a line of rules.
+        rules: the lines of rules by user name.
     """
 
     def __init__(self, rules: Iterable[tuple[str, str]]) -> None:
@@ -318,17 +318,17 @@ class AccessControl:
         if present is None:
             self.users[name] = draft
         else:
-            # Connections keep this object, and get the new permissions with it.
+            # Connections refer to this object, so they get the new permissions.
             present.__dict__.update(draft.__dict__)
 
     def authenticate(self, name: bytes, password: bytes) -> User | None:
-        """Return the user of a name, or None if there is none or the password is wrong."""
+        """Return the user of a name; None if there is no such user or the password is wrong."""
         user = self.users.get(name)
         return user if user is not None and user.accepts(password) else None
 
     @property
     def everyone(self) -> User | None:
-        """Return the user of connections that have not authenticated, or None if they must."""
+        """The user of new connections; None if they must authenticate."""
         default = self.users[b"default"]
         return default if default.enabled and default.nopass else None
 

@@ -38,11 +38,11 @@ class Flag(IntFlag):
     NO_ASYNC_LOADING = 65536
     MOVABLEKEYS = 131072
     SKIP_SLOWLOG = 262144
-    # Not among Redis's flags:
+    # Flags that Redis does not have:
     KEYS = 524288
     SEVERAL_KEYS = 1048576
     MAY_WRITE = 2097152
-    """Scripts, PFCOUNT and PUBLISH: Redis may replicate them, but has no `write` flag on them."""
+    """Scripts, PFCOUNT and PUBLISH: Redis may replicate them, but does not flag them `write`."""
 
 
 ANY = (1 << 22) - 1
@@ -54,8 +54,8 @@ class KeyUse:
     """A key among a command's arguments.
 
     Attributes:
-        at: its position; the command's name is at 0.
-        flags: how it is used, such as `RW`, `access`, `delete`.
+        at: the key's position; the command's name is at 0.
+        flags: the uses of the key, such as `RW`, `access`, `delete`.
     """
 
     at: int
@@ -70,11 +70,11 @@ class Command:
     """A command or subcommand.
 
     Attributes:
-        name: in lower case; `config|get` for a subcommand.
-        arity: the number of arguments, the name included; a minimum if it is negative.
+        name: the name in lower case; `config|get` for a subcommand.
+        arity: the number of arguments with the name; -n: at least n.
         bits: all flags as one number.
-        row: its reply in `COMMAND`, as a list in RESP2.
-        subcommands: by name, without the container's.
+        row: the command's entry in the reply of `COMMAND`, as a list in RESP2.
+        subcommands: the subcommands by name, without the command's own name.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Command:
     first_key: int = 0
 
     def takes(self, count: int) -> bool:
-        """Return whether it takes so many arguments, the name included."""
+        """Return whether a number of arguments, the name included, is allowed."""
         return count == self.arity if self.arity > 0 else count >= -self.arity
 
     def key_uses(self, arguments: Sequence[bytes], *, channels: bool = False) -> list[KeyUse]:
@@ -108,7 +108,7 @@ class Command:
         ]
 
     def keys(self, arguments: Sequence[bytes]) -> list[bytes]:
-        """Return the keys of a request, and its channels of sharded pub/sub: all that has a slot.
+        """Return the keys and the sharded pub/sub channels of a request, as both have a slot.
 
         Raises:
             Error: they can't be found, because the arguments are wrong.
@@ -122,7 +122,7 @@ def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
     """Return the keys for `COMMAND GETKEYS`.
 
     Raises:
-        Error: there are none.
+        Error: there are no keys.
     """
     if not command.finders:
         raise Error(_NO_KEYS)
@@ -138,7 +138,7 @@ def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
 
 
 def _finder(spec: Mapping[str, Any]) -> Finder | None:
-    """Return what finds keys by one of Redis's key specifications, or None if it says `unknown`."""
+    """Return a function that finds keys by a key specification of Redis; None for `unknown`."""
     begin, find = _mapping(spec["begin_search"]), _mapping(spec["find_keys"])
     where, how = _mapping(begin["spec"]), _mapping(find["spec"])
     if "unknown" in (begin["type"], find["type"]):
@@ -244,7 +244,7 @@ def _command(row: Sequence[Any]) -> Command:
 
 
 def data(name: str) -> list[Any]:
-    """Read a file of captured data."""
+    """Read a file of data that was captured from Redis."""
     text = (
         resources.files("cachesim.embedded.redis")
         .joinpath("data")

@@ -1,4 +1,4 @@
-"""The commands of a node: what runs each of them, how it is found, and how often it was run."""
+"""The commands of a node: their handlers, how to find them, and their counters."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from cachesim.embedded.redis.keyspace.values import printed
 from cachesim.protocols.resp import Error
 
 Handler = Callable[[Client, list[bytes]], Answer]
-"""Runs a command, given all arguments with the command's name. It raises `Error` to answer one."""
+"""Runs a command, given all arguments with the command's name. Raises an error reply as `Error`."""
 
 
 class Entry:
@@ -16,9 +16,10 @@ class Entry:
 
     Attributes:
         subentries: the subcommands by name in lower case, as entries.
-        calls: how often it was run, since the start or CONFIG RESETSTAT; `nanoseconds` in total.
-        rejected: how often it was refused before it ran.
-        failed: how often it answered with an error.
+        calls: the number of runs since the start or CONFIG RESETSTAT.
+        nanoseconds: the total duration of these runs.
+        rejected: the number of requests refused before the command ran.
+        failed: the number of runs that ended with an error.
     """
 
     __slots__ = (
@@ -46,11 +47,11 @@ class Entries:
     """All commands of a node.
 
     Args:
-        handlers: runs each command, by its name: `get`, `client|id`.
+        handlers: the handlers by command name: `get`, `client|id`.
 
     Attributes:
         by_name: the commands by name, in lower case and in upper case.
-        by_command: the commands and subcommands.
+        by_command: the commands and subcommands by `Command`.
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:

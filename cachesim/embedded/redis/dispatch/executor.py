@@ -1,6 +1,6 @@
-"""From a request to its answer: finds the command, checks it, runs it, and propagates its effects.
+"""Runs requests: finds the command, checks it, runs it, and propagates its effects.
 
-Entries are in `entry`, checks in `guards`.
+The commands are in `entry`, the checks in `guards`.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ class Executor:
         entries: the commands.
         guarded_flags: the flags of commands that are checked before they run, because of the state
             of the node; see `guards`.
-        effects: the requests for the replication stream that the present command has made; None to
-            repeat the command as it was sent.
+        effects: the requests that the present command appends to the replication stream; None: the
+            command as it was sent.
     """
 
     def __init__(self, server: "Server", handlers: Mapping[str, Handler]) -> None:
@@ -74,7 +74,7 @@ class Executor:
         begun = perf_counter_ns()
         try:
             if server.expiry.has_backlog:
-                # The command must not see expired keys, nor its effects meet them on a replica.
+                # Neither the command nor its effects on a replica may find expired keys.
                 server.expiry.expire(entry.command.keys(arguments))
             answer = entry.handler(client, arguments)  # type: ignore[misc]  # it has one
         except Error as error:
@@ -96,10 +96,10 @@ class Executor:
         return answer
 
     def replay(self, client: Client, arguments: list[bytes]) -> None:
-        """Run a request that was run elsewhere or before: by the primary, or by an earlier process.
+        """Run a request again that the primary or an earlier process has run.
 
         Args:
-            client: one that `is_replaying`.
+            client: a client with `is_replaying`.
         """
         entry = self._by_name.get(arguments[0])
         if entry is None or entry.handler is None or entry.subentries:
@@ -109,14 +109,14 @@ class Executor:
                 self._server.log(f"== CRITICAL == can't repeat {arguments[0]!r}: {error}", "#")
                 return
         store = self._server.store
-        before, store.now = store.now, 0.0  # the primary alone decides what has expired
+        before, store.now = store.now, 0.0  # only the primary decides what has expired
         try:
             self.call(client, entry, arguments)
         finally:
             store.now = before
 
     def _refused(self, client: Client, entry: Entry, error: Error) -> Error:
-        """Return the error to answer for a request that was refused."""
+        """Break the transaction of a refused request, and return the reply."""
         if entry.name == "exec":
             client.discard_transaction()
             code, _, rest = error.text.partition(" ")
@@ -128,7 +128,7 @@ class Executor:
         return error
 
     def count_error(self, error: Error) -> Error:
-        """Count an error that is answered; return it."""
+        """Count an error reply, and return it."""
         self._server.stats.error(error.text)
         return error
 
@@ -148,7 +148,7 @@ class Executor:
     # --- effects ------------------------------------------------------------------------------
 
     def propagate(self, client: Client, arguments: list[bytes]) -> None:
-        """Append the effects of a command to the stream, and note the keys that it has changed."""
+        """Append the effects of a command to the stream, and report the changed keys."""
         server = self._server
         dirty = server.store.dirty
         keys = dirty[:]
@@ -167,14 +167,14 @@ class Executor:
         server.keys_changed(keys, client)
 
     def begin_batch(self) -> bool:
-        """Collect effects until `end_batch`; return False if they are collected already."""
+        """Collect effects until `end_batch`. Return False if a batch has already begun."""
         if self._batch is not None:
             return False
         self._batch = []
         return True
 
     def end_batch(self, client: Client) -> None:
-        """Append the effects since `begin_batch`, which are a client's, as one transaction."""
+        """Append the effects since `begin_batch` as one transaction of a client."""
         effects, self._batch = self._batch, None
         if not effects:
             return

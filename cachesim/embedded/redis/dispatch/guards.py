@@ -1,7 +1,7 @@
-"""Guards: what Redis checks before a command runs, in its order and words.
+"""Guards: the checks that Redis makes before a command runs, with its order and texts.
 
-Most commands need no check most of the time. The executor checks only those that have one of the
-`guarded_flags`: of the node (`guarded_flags` here) or of the client (`Client.update_guards`).
+Usually most commands need no check. The executor checks only commands with one of the guarded
+flags: the node's (`guarded_flags`) or the client's (`Client.update_guards`).
 """
 
 from typing import TYPE_CHECKING
@@ -23,9 +23,9 @@ _WITH_SUBSCRIPTIONS = {
 
 
 def guarded_flags(server: "Server") -> int:
-    """Return the flags of the commands that have to be checked in the present state of a node.
+    """Return the flags of the commands that must be checked in the present state of a node.
 
-    On a replica these are all commands with keys, on a full node all that take memory.
+    On a replica these are all commands with keys; if memory is full, all commands that need memory.
     """
     if server.clients.paused_until or server.loader.is_loading or server.script_runner.running:
         return ANY
@@ -85,7 +85,7 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
 
 
 def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> None:
-    """Refuse what the node can't do in its present state.
+    """Refuse a command that the node's present state does not allow.
 
     Raises:
         Error: OOM, NOREPLICAS, READONLY.
@@ -105,7 +105,7 @@ def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> 
 def _check_slots(
     server: "Server", client: Client, entry: "Entry", arguments: list[bytes], bits: int
 ) -> None:
-    """Redirect a request, or a transaction as a whole, that another node has to serve."""
+    """Redirect a request, or a whole transaction, that another node has to serve."""
     if entry.name != "exec":
         if not bits & Flag.KEYS:
             return
@@ -130,7 +130,7 @@ def _check_permission(
 
 
 def _waits(server: "Server", client: Client, bits: int) -> bool:
-    """Whether CLIENT PAUSE postpones a request, which the connection keeps then."""
+    """Postpone a request if CLIENT PAUSE says so. Return whether it is postponed."""
     if server.clients.pauses_all or bits & (Flag.WRITE | Flag.MAY_WRITE):
         return client.postpone()
     return False
