@@ -1,9 +1,8 @@
 """The append-only file: the replication stream on disk.
 
-Nothing is really fsynced: the data is worthless after the run, and an fsync would block the loop
-for as long as the disk takes. A killed node loses nothing that it has written, as the system has
-that. After a power loss the file is truncated before the node starts: the control plane's prober
-knows how long it was, see `cachesim.faults.appliers`.
+Nothing is really fsynced, as nobody needs the data after the run, and an fsync would block the
+loop. A killed node loses nothing that it has written, as the system keeps it. After a power loss
+the file is truncated to an earlier size before the node starts; see `cachesim.faults.appliers`.
 """
 
 import os
@@ -15,7 +14,7 @@ from cachesim.aio.scheduler import Scheduler
 from cachesim.protocols.resp_parser import Limits, RequestParser
 
 _PIECE = 64 * 1024
-_LARGE = 1 << 20  # bytes that are written at once at most
+_LARGE = 1 << 20  # the most bytes that are written at once
 _DRAFT = ".draft"
 _LIMITS = Limits(bulk=512 * 1024 * 1024, query=1 << 40)
 
@@ -24,7 +23,7 @@ class Draft:
     """A file that replaces another one when all of it is written.
 
     Attributes:
-        path: its path until then.
+        path: its path until it replaces the other file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,9 +51,9 @@ class AppendOnlyFile:
         scheduler: used to write large pieces.
 
     Attributes:
-        size: its size in bytes, with what is not written yet.
+        size: its size in bytes, including data that is not written yet.
         base_size: its size in bytes after the last rewrite.
-        loaded: bytes that `load` has read.
+        loaded: the bytes that `load` has read so far.
     """
 
     def __init__(self, path: Path, log: Callable[..., None], scheduler: Scheduler) -> None:
@@ -63,7 +62,7 @@ class AppendOnlyFile:
         self._scheduler = scheduler
         self._unwritten: deque[memoryview] = deque()
         self._drafts = 0
-        for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # of a process that was killed
+        for left in path.parent.glob(f"{path.stem}{_DRAFT}*"):  # left by a killed process
             left.unlink()
         self.size = path.stat().st_size if path.exists() else 0
         self.base_size = self.size
@@ -71,7 +70,7 @@ class AppendOnlyFile:
         self._file: int | None = None
 
     def load(self) -> Iterator[list[bytes]]:
-        """Yield the requests of the file. An end that a power loss has torn is cut off."""
+        """Yield the requests of the file. Cut off an incomplete last request or transaction."""
         if not self._path.exists():
             return
         valid = at = 0
@@ -111,7 +110,7 @@ class AppendOnlyFile:
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._file is None:
-            # Not the path's own open: an unbuffered file object would add a layer to each write.
+            # `os.open`, as even an unbuffered file object makes each write slower.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
             self._file = os.open(self._path, flags, 0o600)
         written = os.write(self._file, data)
@@ -127,12 +126,12 @@ class AppendOnlyFile:
             yield
 
     def draft(self) -> Draft:
-        """Begin a file that may replace this one."""
+        """Create a draft that may replace the file later."""
         self._drafts += 1
         return Draft(self._path.with_suffix(f"{_DRAFT}{self._drafts}"))
 
     def replace(self, draft: Draft) -> None:
-        """Replace the file by a draft."""
+        """Replace the file with a complete draft."""
         self._unwritten.clear()
         self.close()
         draft.end()
@@ -141,7 +140,7 @@ class AppendOnlyFile:
         self.base_size = self.size
 
     def close(self) -> None:
-        """Write what is not written yet, and close the file."""
+        """Write the remaining data, and close the file."""
         for _ in self._write_rest():
             pass
         if self._file is not None:

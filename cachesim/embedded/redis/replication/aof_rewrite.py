@@ -1,4 +1,4 @@
-"""Rewriting the append-only file (BGREWRITEAOF), so that it is no longer than its data needs."""
+"""Rewriting the append-only file (BGREWRITEAOF), to make it as short as the data allows."""
 
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.settings import Settings
@@ -8,16 +8,16 @@ from cachesim.embedded.redis.replication.snapshots import Snapshots
 from cachesim.protocols.resp import request
 
 _SOON_LOADED = 8 << 20
-"""Bytes of a file that loads in a second. A file of `auto-aof-rewrite-min-size`, 64 MB, takes
-ten times as long, which a real node does in half a second."""
-_WORTHLESS = 1 << 20  # bytes of a file that is rewritten when all keys are deleted
+"""Bytes of a file that loads in a second. A file of 64 MB, the `auto-aof-rewrite-min-size`, would
+take ten times as long; a real node loads it in half a second."""
+_WORTHLESS = 1 << 20  # larger files are rewritten when all keys are deleted
 
 
 class AofRewrite:
     """Rewrites the append-only file from a snapshot.
 
     Args:
-        loader: while it loads, nothing is rewritten.
+        loader: while it loads data, no rewrite starts.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class AofRewrite:
         return self._draft is not None
 
     def start(self) -> None:
-        """Begin to rewrite the file. Harmless if that has begun."""
+        """Start a rewrite, unless one is running or data is being loaded."""
         if self._draft is not None or self._loader.is_loading:
             return
         self._log("Background append only file rewriting started")
@@ -58,7 +58,7 @@ class AofRewrite:
     def start_if_grown(self) -> None:
         """Rewrite the file if it has grown by `auto-aof-rewrite-percentage`.
 
-        Earlier than `auto-aof-rewrite-min-size` has it, so that a killed node is soon back.
+        This starts at 8 MB, not at `auto-aof-rewrite-min-size`, so that a killed node is soon back.
         """
         percentage = self._settings.number("auto-aof-rewrite-percentage")
         smallest = min(_SOON_LOADED, self._settings.number("auto-aof-rewrite-min-size"))
@@ -69,12 +69,12 @@ class AofRewrite:
             self.start()
 
     def flushed(self) -> None:
-        """Rewrite a large file now that all keys are gone."""
+        """Rewrite a large file, as all keys are deleted."""
         if self._aof.size > _WORTHLESS:
             self.start()
 
     def cancel(self) -> None:
-        """Forget the file begun. Its snapshot has to be cancelled too."""
+        """Cancel the rewrite. The caller must also cancel the snapshots."""
         if self._draft is not None:
             self._draft.discard()
             self._draft = None

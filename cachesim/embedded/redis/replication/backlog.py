@@ -1,6 +1,7 @@
 """The replication stream and its backlog: all changes of the data, as requests in their order.
 
-A primary appends to it, a replica copies it byte by byte. Offsets count its bytes, as in Redis.
+A primary appends to the stream; a replica copies it byte by byte. Offsets count the stream's bytes,
+as in Redis.
 """
 
 import secrets
@@ -10,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from cachesim.protocols.resp import request
 
 NO_ID = "0" * 40
-_PIECE = 64 * 1024  # bytes of a piece of the backlog, at least
-_LARGE = 256 * 1024  # bytes of an argument that is not copied
-_MOST = 2 << 20  # bytes that are passed to the sinks in one piece
+_PIECE = 64 * 1024  # the fewest bytes of a piece of the backlog
+_LARGE = 256 * 1024  # arguments with more bytes are not copied
+_MOST = 2 << 20  # bytes that are joined to one piece for the sinks
 
 Sink = Callable[[bytes], None]
 
@@ -23,14 +24,14 @@ def new_id() -> str:
 
 
 class Stream:
-    """A history of changes. Its end is kept as a backlog, for partial resyncs.
+    """A history of changes. The last part is kept as the backlog, for partial resyncs.
 
     Attributes:
         id: the id of the history (`master_replid`).
-        offset: bytes since its beginning.
+        offset: the bytes since the history's beginning.
         former_id: the id of the history that this one continues (`master_replid2`).
-        former_end: the first offset that the two do not share; -1 if there is no former one.
-        sinks: called with the data that was appended, when it is flushed.
+        former_end: the first offset that the two do not share; -1: there is no former history.
+        sinks: called with the appended data when it is flushed.
         is_active: whether a backlog is kept.
         wants_flush: called when there is data to flush.
     """
@@ -43,7 +44,7 @@ class Stream:
         self.sinks: list[Sink] = []
         self.is_active = False
         self._backlog_size = backlog_size
-        # Complete pieces, and a last one that grows.
+        # Complete pieces, and the last piece, which grows.
         self._backlog: deque[bytes] = deque()
         self._tail = bytearray()
         self._kept = 0
@@ -113,7 +114,7 @@ class Stream:
             self._kept -= len(backlog.popleft())
 
     def select_again(self) -> None:
-        """Append a SELECT before the next change: a replica begins here."""
+        """Append a SELECT before the next change, as a replica begins here."""
         self._is_selected = False
 
     # --- partial resync -----------------------------------------------------------------------
@@ -131,19 +132,19 @@ class Stream:
 
     @property
     def first_offset(self) -> int:
-        """The offset before the backlog; `offset` if the backlog is empty."""
+        """The offset at which the backlog begins."""
         return self.offset - self._pending_size - self._kept
 
     @property
     def backlog_length(self) -> int:
-        """Bytes in the backlog."""
+        """The bytes in the backlog."""
         return self._kept
 
     def since(self, id_: str, offset: int) -> bytes | None:
-        """Return the data after an offset; None if the backlog or the history does not have it.
+        """Return the data after an offset; None if the backlog does not have it.
 
         Args:
-            id_: the history of the replica that asks.
+            id_: the id of the replica's history.
             offset: the last offset that the replica has.
         """
         self.flush()
@@ -171,17 +172,17 @@ class Stream:
         self._is_selected = False
 
     def forget_former(self) -> None:
-        """Forget which history this one continues."""
+        """Forget the former history."""
         self.former_id, self.former_end = NO_ID, -1
 
     def adopt(self, id_: str) -> None:
-        """Take the history of the primary, which continues the present one."""
+        """Continue the present history as the primary's history."""
         if id_ != self.id:
             self.former_id, self.former_end = self.id, self.offset + 1
             self.id = id_
 
     def restart(self, id_: str, offset: int) -> None:
-        """Start at an offset of another history, with an empty backlog."""
+        """Switch to another history, at an offset, with an empty backlog."""
         self.flush()
         self.id, self.offset = id_, offset
         self.forget_former()
@@ -192,7 +193,7 @@ class Stream:
 
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
-    """Yield the same data in fewer pieces."""
+    """Yield the same data in fewer, larger pieces."""
     begin = size = 0
     for at, piece in enumerate(pieces):
         size += len(piece)

@@ -1,4 +1,4 @@
-"""Loading: the requests that make a node's data are run again, in time slices."""
+"""Loading a node's data: the requests that recreate it are run in time slices."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,17 +6,17 @@ from cachesim.aio.scheduler import SLICE, Scheduler
 
 
 class Loader:
-    """Loads data from requests: of the append-only file, or of a full resync.
+    """Loads data from the requests of the append-only file or of a full resync.
 
     Args:
-        replay: runs a request again.
-        wall: seconds since the epoch.
+        replay: runs a request.
+        wall: returns seconds since the epoch.
         changed: called when loading has begun or ended.
 
     Attributes:
-        is_loading: whether data is being loaded. The node talks to other nodes then, but answers
-            LOADING to clients.
-        since: when it began, in seconds since the epoch.
+        is_loading: whether data is being loaded. Meanwhile the node gossips with other nodes, but
+            answers LOADING to clients.
+        since: when the last loading began, in seconds since the epoch.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Loader:
         self.since = 0.0
 
     def load(self, requests: Iterable[list[bytes]], done: Callable[[], None]) -> None:
-        """Run requests again.
+        """Run requests in time slices.
 
         Args:
-            done: called when all have run.
+            done: called when all requests have run.
         """
         self.is_loading = True
         self.since = self._wall()

@@ -1,4 +1,4 @@
-"""A primary's side of replication: its replicas."""
+"""The primary's side of replication: the connected replicas."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Replica:
 
     Attributes:
         state: `handshake` before it has sent PSYNC, `wait_bgsave` while its snapshot is taken,
-            `send_bulk` until it has loaded that, then `online`.
-        acknowledged: the offset that it has acknowledged last.
-        acknowledged_at: when that was, by the node's clock.
-        sink: sends it the stream; None before its place in the stream is known.
+            `send_bulk` until it has loaded the snapshot, then `online`.
+        acknowledged: the last offset that it has acknowledged.
+        acknowledged_at: the time of the last acknowledgement, by the node's clock.
+        sink: sends it the stream; None before it gets the stream.
     """
 
     session: "Session"
@@ -38,13 +38,13 @@ class Replica:
 
 
 class Replicas:
-    """All replicas of a node, in the order in which they came."""
+    """All connected replicas of a node, in the order in which they connected."""
 
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._all: dict[Session, Replica] = {}
         self._pinged_at = server.clock()
-        self._snapshot: list[bytes] | None = None  # the pieces so far, while one is taken
+        self._snapshot: list[bytes] | None = None  # its pieces so far; None: none is being taken
 
     def __iter__(self) -> Iterator[Replica]:
         return (replica for replica in self._all.values() if replica.state != "handshake")
@@ -53,7 +53,7 @@ class Replicas:
         return sum(1 for _ in self)
 
     def of(self, session: "Session") -> Replica:
-        """Return the replica at the other end of a connection, which becomes one if it was none."""
+        """Return the replica of a connection; add it if it is new."""
         if (replica := self._all.get(session)) is None:
             replica = self._all[session] = Replica(session)
         return replica
@@ -62,8 +62,8 @@ class Replicas:
         """Send a replica the stream from an offset, or a snapshot if that is not possible.
 
         Args:
-            history: the id of the history that it has, or `?`.
-            offset: the last offset that it has.
+            history: the id of the replica's history, or `?`.
+            offset: the last offset that the replica has.
         """
         server, stream, replica = self._server, self._server.stream, self.of(session)
         stream.activate()
@@ -95,7 +95,7 @@ class Replicas:
         self._server.stream.sinks.append(replica.sink)
 
     def _prepare(self) -> None:
-        """Take a snapshot for all replicas that wait for one, or ask for one meanwhile."""
+        """Take a snapshot for all replicas that wait for one when it is complete."""
         if self._snapshot is None:
             self._snapshot = []
             self._server.snapshots.take(
@@ -104,7 +104,7 @@ class Replicas:
 
     def _deliver(self, pieces: list[bytes]) -> None:
         if pieces is not self._snapshot:
-            return  # it was dropped
+            return  # the snapshot was dropped
         self._snapshot = None
         stream = self._server.stream
         head = b"+FULLRESYNC %b %d\r\n$%d\r\n" % (
@@ -142,7 +142,7 @@ class Replicas:
         return sum(r.state == "online" and r.acknowledged >= offset for r in self)
 
     def healthy(self, longest_lag: float) -> int:
-        """Return how many replicas have acknowledged anything within some seconds."""
+        """Return how many replicas have acknowledged within the last `longest_lag` seconds."""
         now = self._server.clock()
         return sum(r.state == "online" and now - r.acknowledged_at <= longest_lag for r in self)
 
@@ -168,7 +168,7 @@ class Replicas:
                 replica.session.abort()
 
     def leave(self, session: "Session") -> None:
-        """Forget the replica of a connection that was closed, if it has one."""
+        """Forget the replica of a closed connection, if it was a replica's."""
         replica = self._all.pop(session, None)
         if replica is not None and replica.state != "handshake":
             if self._server.is_stopped:

@@ -1,4 +1,4 @@
-"""A replica's side of replication: its link to the primary."""
+"""The replica's side of replication: the link to the primary."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ _ACKNOWLEDGE = 1.0  # seconds
 
 
 class _Connection(asyncio.Protocol):
-    """A connection to the primary: the handshake, all data if needed, then the stream.
+    """A connection to the primary: the handshake, a full resync if needed, then the stream.
 
     Attributes:
         state: `handshake`, `sync` while the data is received, `loading`, or `connected`.
@@ -44,7 +44,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if self._link.is_stopped:  # while it was being connected
+        if self._link.is_stopped:  # stopped while connecting
             self.transport.abort()
             return
         self._link.connection = self
@@ -68,7 +68,7 @@ class _Connection(asyncio.Protocol):
             server.log(
                 f"Trying a partial resynchronization (request {stream.id}:{stream.offset + 1})."
             )
-        # All at once: one round trip instead of five.
+        # All requests at once: one round trip instead of five.
         self.transport.write(b"".join(map(request, [*hello, sync])))
         server.log(f"MASTER <-> REPLICA sync started: {self._link.primary.name}")
 
@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
     def _take_late(self, data: bytes) -> None:
-        """Handle what has arrived while a script was running."""
+        """Handle data that has arrived while a script was running."""
         if not self.transport.is_closing():
             self.transport.resume_reading()
             self.data_received(data)
@@ -113,7 +113,7 @@ class _Connection(asyncio.Protocol):
 
     def _take_line(self, line: bytes) -> None:
         server = self._server
-        if not line:  # a primary that takes a snapshot sends empty lines as a sign of life
+        if not line:  # a primary that takes a snapshot sends empty lines as keepalives
             return
         if self._awaited_oks:
             self._awaited_oks -= 1
@@ -152,7 +152,7 @@ class _Connection(asyncio.Protocol):
         self._take_payload(rest)
 
     def _take_payload(self, data: bytes) -> None:
-        """Write the data to a file, and keep what follows it until the data is loaded."""
+        """Write the snapshot to a file; keep the stream after it until the snapshot is loaded."""
         payload = self._payload
         if payload is None:
             return
@@ -166,7 +166,7 @@ class _Connection(asyncio.Protocol):
             self._load(payload)
 
     def _load(self, payload: Draft) -> None:
-        """Replace all data of this node by the primary's."""
+        """Replace all data of this node with the primary's."""
         server = self._server
         server.log("MASTER <-> REPLICA sync: Loading DB in memory")
         server.cancel_snapshots()
@@ -227,7 +227,7 @@ class _Connection(asyncio.Protocol):
             else:
                 server.executor.replay(self._client, arguments)
         if self._transaction is None:
-            # All but the beginning of the next request, which came with the end of the last one.
+            # All but the beginning of the next request, which arrived with the last one's end.
             raw, left = self._raw, self._parser.buffered
             last = raw.pop()
             for piece in raw:
@@ -239,20 +239,19 @@ class _Connection(asyncio.Protocol):
         server.stream.flush()
 
     def acknowledge(self) -> None:
-        """Acknowledge to the primary the offset that this replica has reached."""
+        """Send the primary the offset that this replica has reached."""
         offset = b"%d" % self._server.stream.offset
         self.transport.write(request([b"REPLCONF", b"ACK", offset]))
 
 
 class ReplicaLink:
-    """A replica's link to its primary: connects, and connects again, until `stop`.
+    """A replica's link to its primary: connects and reconnects until `stop`.
 
     Attributes:
-        connection: the connection, while there is one.
-        down_since: since when the data is not kept up to date, by the node's clock; None while it
-            is.
-        last_heard: when anything came from the primary, by the node's clock.
-        is_stopped: whether the node replicates another primary, or none, now.
+        connection: the present connection, or None.
+        down_since: when the link went down, by the node's clock; None: it is up.
+        last_heard: when the last data came from the primary, by the node's clock.
+        is_stopped: whether `stop` was called, as the node now replicates another primary or none.
     """
 
     def __init__(self, server: "Server", primary: Member) -> None:
@@ -268,18 +267,18 @@ class ReplicaLink:
 
     @property
     def state(self) -> str:
-        """Its state as ROLE reports it."""
+        """The link's state, as ROLE reports it."""
         if self.connection is not None:
             return "sync" if self.connection.state == "loading" else self.connection.state
         return "connecting" if self._task is not None else "connect"
 
     @property
     def is_up(self) -> bool:
-        """Whether the data is kept up to date."""
+        """Whether the replica receives the stream, with all data loaded."""
         return self.state == "connected"
 
     def tick(self) -> None:
-        """Connect, time out, or acknowledge, if that is due. Called several times a second."""
+        """Connect, time out, or acknowledge, when due. Called several times a second."""
         now = self.server.clock()
         if self.connection is None:
             if self._task is None and now - self._tried_at >= _RETRY:
@@ -293,7 +292,7 @@ class ReplicaLink:
             self.connection.acknowledge()
 
     def connect(self) -> None:
-        """Try to connect, unless the data of a former connection is still being loaded."""
+        """Try to connect, unless data is still being loaded."""
         if self.server.loader.is_loading:
             return
         self._tried_at = self.server.clock()
@@ -309,7 +308,7 @@ class ReplicaLink:
             self._task = None
 
     def lost(self, connection: _Connection) -> None:
-        """Forget a connection that was lost, and connect again."""
+        """Forget a lost connection. Reconnect at once if the link was up."""
         if self.connection is not connection:
             return
         self.connection = None
@@ -320,7 +319,7 @@ class ReplicaLink:
                 self.connect()
 
     def stop(self) -> None:
-        """Close the connection, and open no other one."""
+        """Close the connection, and do not reconnect."""
         self.is_stopped = True
         if self._task is not None:
             self._task.cancel()

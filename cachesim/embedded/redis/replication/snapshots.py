@@ -1,4 +1,4 @@
-"""The snapshots that are being taken, for replicas and for the append-only file."""
+"""Taking snapshots for replicas and for the append-only file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Snapshots:
-    """Takes snapshots of the data in time slices, while requests go on.
+    """Takes snapshots of the data in time slices, while the node serves requests.
 
     Args:
         function_requests: returns the encoded requests that load the functions.
-        defer: calls something when no script runs, as `ScriptRunner.defer`.
+        defer: postpones a call while a script runs; see `ScriptRunner.defer`.
 
     Attributes:
         running: the snapshots that are being taken.
@@ -41,8 +41,9 @@ class Snapshots:
         """Take a snapshot.
 
         Args:
-            write: takes encoded requests, some at a time.
-            done: called at the moment whose data was written; not if the snapshot is cancelled.
+            write: called repeatedly with encoded requests.
+            done: called when the snapshot is complete, before the data changes again; not called
+                if the snapshot is cancelled.
         """
         snapshot = Snapshot(self._store, self._function_requests, write)
         self.running.append(snapshot)
@@ -72,7 +73,7 @@ class Snapshots:
             snapshot.changed(keys)
 
     def flushed(self) -> None:
-        """Note that all keys are gone."""
+        """Note that all keys were deleted."""
         for snapshot in self.running:
             snapshot.flushed()
 
