@@ -15,11 +15,11 @@ FORBIDDEN_COMMANDS = (
 """The commands that clients may not use, as ACL rules name them."""
 
 MAX_CONNECTIONS = 65_000
-"""How many connections a node accepts."""
+"""The connection limit of a Redis node."""
 
 
 def test_failover_called(shard: str) -> str:
-    """Return the event at the beginning of a test failover.
+    """Return the text of the event that begins a test failover.
 
     Args:
         shard: the id of the node group, such as `0001`.
@@ -28,15 +28,15 @@ def test_failover_called(shard: str) -> str:
 
 
 def failover_completed(primary: str, replica: str) -> str:
-    """Return the event at the end of a failover."""
+    """Return the text of the event that ends a failover."""
     return f"Failover from primary node {primary} to replica node {replica} completed"
 
 
 def recovering(node: str) -> str:
-    """Return the event when a node's recovery begins."""
+    """Return the text of the event that begins a node's recovery."""
     return f"Recovering cache nodes {node}"
 
 
 def recovered(node: str) -> str:
-    """Return the event when a node has recovered."""
+    """Return the text of the event that ends a node's recovery."""
     return f"Finished recovery for cache nodes {node}"

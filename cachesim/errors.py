@@ -5,8 +5,8 @@
     CachesimError
     ├── SettingsError           a setting is unknown, malformed or contradictory
     ├── StartError              the topology did not come up
-    │   ├── BackendUnavailable  no container engine answers
-    │   ├── ImageMissing        a container image is not here and cannot be pulled
+    │   ├── BackendUnavailable  no Docker engine answers
+    │   ├── ImageMissing        a container image is missing and cannot be pulled
     │   ├── NameInUse           another running topology has this name
     │   ├── PortTaken           a port is in use
     │   └── NotReady            a node was not ready in time
@@ -14,7 +14,7 @@
     │   └── ToxiproxyTimeout    it did not answer in time
     ├── FaultError              a fault could not be applied or healed
     │   ├── InvalidFault        a fault, or a field of it, is wrong (also a ValueError)
-    │   │   └── UnknownName     it names what the topology does not have (also a KeyError)
+    │   │   └── UnknownName     a link, node or zone is unknown (also a KeyError)
     │   └── NoPower             the node's zone has no power
     └── FailoverTimeout         no failover completed in time (also a TimeoutError)
 """
@@ -33,11 +33,11 @@ class StartError(CachesimError):
 
 
 class BackendUnavailable(StartError):
-    """No container engine answers."""
+    """No Docker engine answers."""
 
 
 class ImageMissing(StartError):
-    """A container image is not here and cannot be pulled."""
+    """A container image is missing and cannot be pulled."""
 
 
 class NameInUse(StartError):
@@ -81,13 +81,13 @@ class FaultError(CachesimError):
 
 
 class InvalidFault(FaultError, ValueError):
-    """A fault that nobody could apply: its name, a field or a field's value is wrong."""
+    """A fault is invalid: its name, a field or a field's value is wrong."""
 
 
 class UnknownName(InvalidFault, KeyError):
     """A fault names a link, a node or a zone that the topology does not have."""
 
-    __str__ = Exception.__str__  # KeyError's is the message's repr
+    __str__ = Exception.__str__  # KeyError's returns the message's repr
 
 
 class NoPower(FaultError):
@@ -99,7 +99,7 @@ class FailoverTimeout(CachesimError, TimeoutError):
 
 
 def revived(kind: str, text: str) -> CachesimError:
-    """Return an error that another process has raised.
+    """Rebuild an error that another process raised.
 
     Args:
         kind: the name of its class.
@@ -108,5 +108,5 @@ def revived(kind: str, text: str) -> CachesimError:
     cls = globals().get(kind, CachesimError)
     if not (isinstance(cls, type) and issubclass(cls, CachesimError)):
         cls = CachesimError
-    error: CachesimError = cls.__new__(cls, text)  # some take more than a message
+    error: CachesimError = cls.__new__(cls, text)  # some constructors take more than a message
     return error

@@ -1,4 +1,4 @@
-"""The event log: what was done to the topology and what happened to it, in one order."""
+"""The event log: what was done to the topology and what happened to it, in order."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class Event:
 
 
 class EventLog:
-    """An append-only log that can be waited for. Thread-safe.
+    """An append-only log that threads can wait on. Thread-safe.
 
     A mark is a position in the log: `mark = log.mark()`, later `log.since(mark)`.
     """

@@ -33,10 +33,10 @@ CHANGEABLE = (
 """The settings that can be changed while a topology runs: only its control plane uses them."""
 _PREFIX = "CACHESIM_"
 
-# Variables that look like misspelt ones of settings and are not. `cachesim.runs.env` has the names
+# Variables that only look like misspelt settings. `cachesim.runs.env` has the names
 # of all variables; those that `cachesim env` prints may be in the environment of the next call.
 _OTHER_VARIABLES = re.compile(_PREFIX + r"(TOXIPROXY_[A-Z]|CI_.*)")
-_NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # printed by `cachesim env`, but not a choice
+_NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # `cachesim env` prints it; nobody can choose it
 
 
 def _matching(pattern: str, rule: str) -> AfterValidator:
@@ -90,21 +90,22 @@ _Image = Annotated[str, _matching(r"\S+", "should be an image reference without 
 class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """All settings. `load_settings` collects their values and makes them.
 
-    Durations are in seconds. From a range, a duration is drawn and divided by `speed`. The default
+    Durations are in seconds. A duration is drawn from its range and divided by `speed`. The default
     ranges are production's.
     """
 
     backend: Literal["auto", "docker", "embedded"] = Field(
         default="auto",
         description="Where the nodes run: in containers (`docker`) or emulated in this process "
-        "(`embedded`). `auto` is Docker if an engine answers and has the images, else embedded.",
+        "(`embedded`). `auto` is `docker` if a Docker engine answers and has the images or may "
+        "pull them, else `embedded`.",
     )
     engine: Literal["redis", "valkey"] = Field(
         default="redis", description="The server of the Redis nodes: `redis` or `valkey`."
     )
     name: _Name | None = Field(
         default=None,
-        description="The topology's name, part of its containers' names. By default it is drawn.",
+        description="The topology's name, part of its containers' names. By default it is random.",
     )
     speed: float = Field(
         default=1.0,
@@ -115,7 +116,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     seed: int | None = Field(
         default=None,
         ge=0,
-        description="All draws depend on it alone. By default it is drawn, and shown.",
+        description="The seed of all random draws. By default it is random, and shown.",
     )
     memory_scale: float = Field(
         default=0.01,
@@ -134,8 +135,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     replacement_seconds: _Span = Field(
         default=(30.0, 60.0),
-        description="Seconds, at speed 1, until a dead node gets a new process: from its detection "
-        "on, or for a primary from the promotion of another on.",
+        description="Seconds, at speed 1, until a dead node gets a new process, counted from its "
+        "detection, or for a primary from the promotion of another.",
     )
     node_timeout_seconds: float = Field(
         default=15.0, ge=1, le=_DAY, description="Redis's `cluster-node-timeout`, in seconds."
@@ -143,7 +144,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     advertise_host: _Host | None = Field(
         default=None,
         description="Host name or IP that nodes announce to clients instead of 127.0.0.1, also in "
-        "the certificates. It must lead to this machine; ports are published on its 127.0.0.1.",
+        "the certificates. It must lead to this machine's 127.0.0.1, where ports are published.",
     )
     start_timeout_seconds: float = Field(
         default=60.0, gt=0, le=_DAY, description="Seconds after which a start fails."
@@ -221,7 +222,7 @@ def load_settings(
     Args:
         arguments: values by key; None means not given, while 0 and "" are given.
         environ: has CACHESIM_<KEY> variables; `os.environ` if None. A blank variable counts as not
-            set: Windows makes no difference between the two.
+            set, as on Windows.
         directory: the folder where the search for the file begins; the current one if None.
 
     Raises:
@@ -256,7 +257,9 @@ def load_settings(
             rule = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
             mistakes.append(f"{key} = {given[key].value!r} ({given[key]}): {rule}")
     if mistakes:
-        raise SettingsError("\n".join(dict.fromkeys(mistakes)))  # both ends of a range err alike
+        raise SettingsError(
+            "\n".join(dict.fromkeys(mistakes))
+        )  # both ends of a range give the same message
     sources = {k: given[k].source if k in given else "default" for k in Settings.model_fields}
     return LoadedSettings(settings, sources)
 
@@ -273,9 +276,9 @@ def _misspelt(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[
     for name in sorted(environ.keys() - variables.keys()):
         if not name.startswith(_PREFIX) or _OTHER_VARIABLES.fullmatch(name):
             continue
-        # Compared without the prefix, or all short names are near each other (CACHESIM_HOME and
-        # .._NAME). Other programs' variables are not refused. 0.75 allows two swapped letters in
-        # a word of four.
+        # Compared without the prefix: with it, all short names look alike (CACHESIM_HOME and
+        # .._NAME). Names that look like no setting may be another program's. 0.75 allows two
+        # swapped letters in a word of four.
         if near := get_close_matches(name.removeprefix(_PREFIX), endings, 1, 0.75):
             mistakes.append(f"environment {name}: unknown; did you mean {_PREFIX}{near[0]}?")
     return mistakes
@@ -304,11 +307,11 @@ def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
         text = path.read_text(encoding="utf-8-sig")  # Windows editors may put a byte order mark
         table: object = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(
-            f'{path}: not TOML: {error}. Correct it there. Text needs quotes: engine = "valkey"'
-        ) from error
+        unquoted = str(error).startswith("Invalid value")
+        hint = '; strings need quotes: engine = "valkey"' if unquoted else "."
+        raise SettingsError(f"{path}: invalid TOML: {error}. Fix it{hint}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+        raise SettingsError(f"{path}: {error}. Make it readable UTF-8 text.") from error
     for name in names:
         if not isinstance(table, dict) or name not in table:
             return None
@@ -321,7 +324,7 @@ def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
 
 
 def _key_lines(text: str, header: str | None) -> dict[str, int]:
-    """Return the line of each key below `header`, as tomllib does not."""
+    """Return the line number of each key below `header`, which tomllib does not give."""
     lines: dict[str, int] = {}
     inside = header is None
     for number, line in enumerate(text.split("\n"), 1):

@@ -1,7 +1,7 @@
 """The topology: zones, nodes and the links between them, as data.
 
-The numbers are the production architecture's: one Redis shard of one primary and two replicas with
-10 GB each, three Memcached nodes with 12 GB each, one of either in each of three zones.
+The numbers are production's: one Redis shard of one primary and two replicas with 10 GB each, three
+Memcached nodes with 12 GB each. Each of the three zones has one Redis node and one Memcached node.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Service(StrEnum):
 
 
 class Role(StrEnum):
-    """The present role of a Redis node. Roles move, node names do not."""
+    """The role of a Redis node now. A failover changes it."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
@@ -70,7 +70,7 @@ class Shard:
     """A group of Redis nodes with the same data: ElastiCache's node group.
 
     Attributes:
-        id: ElastiCache's name for it, such as `0001`.
+        id: the id, as ElastiCache has it, such as `0001`.
         nodes: in the order of their zones.
         slots: the hash slots that it serves.
         first_primary: the name of the node that is the primary at the start.
@@ -113,18 +113,18 @@ class Link:
 
     @property
     def name(self) -> str:
-        """The proxy's name in Toxiproxy: `client-to-redis-a`, `b-to-redis-a-bus`."""
+        """The proxy's name in Toxiproxy, such as `b-to-redis-a-bus`."""
         suffix = "-bus" if self.service is Service.BUS else ""
         return f"{self.source}-to-{self.target}{suffix}"
 
     @property
     def home(self) -> str:
-        """The zone whose Toxiproxy has the proxy: the source's, or for clients the target's."""
+        """The zone whose Toxiproxy has it, the source or for clients the target's."""
         return self.target_zone if self.source == CLIENT else self.source
 
     @property
     def is_replication(self) -> bool:
-        """Whether replication can use it: it leads from zone to zone, to a Redis node."""
+        """Whether replication can use it (from another zone to a Redis node)."""
         return self.service is Service.REDIS and self.source != CLIENT
 
     def joins(self, one: str, other: str) -> bool:
@@ -173,7 +173,7 @@ class Topology:
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes in a fixed order: by zone, Redis before Memcached."""
+        """All nodes, by zone, Redis before Memcached."""
         both = (*self.redis, *self.memcached)
         return tuple(node for zone in self.zones for node in both if node.zone == zone.name)
 
@@ -228,7 +228,7 @@ class Topology:
 
 
 def production(memory_scale: float = 1.0) -> Topology:
-    """Return the topology of the production architecture.
+    """Return production's topology.
 
     Args:
         memory_scale: the share of production's memory that each node gets, above 0.

@@ -362,7 +362,9 @@ def test_file_in_another_encoding(folder: Path) -> None:
     """A file that is not UTF-8 is named."""
     file = folder / "cachesim.toml"
     file.write_bytes("seed = 1".encode("utf-16"))
-    assert mistakes(folder).startswith(f"{file}: cannot be read as UTF-8")
+    message = mistakes(folder)
+    assert message.startswith(f"{file}: ")
+    assert message.endswith(". Make it readable UTF-8 text.")
 
 
 def test_mistakes_come_together(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The interface between a topology and the servers that carry it."""
+"""The interface to the servers of a topology."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -49,7 +49,7 @@ class Backend(Protocol):
         ...
 
     def endpoint(self, node: str) -> Endpoint:
-        """Return the one address that a node announces to clients and peers, which is a link's."""
+        """Return the address that a node announces to clients and peers. Links listen on it."""
         ...
 
     def admin(self, node: str) -> Endpoint:
@@ -65,7 +65,7 @@ class Backend(Protocol):
         ...
 
     def renew_toxiproxy(self, zone: str) -> None:
-        """Replace a zone's Toxiproxy, whose API blocks, by one as at the start.
+        """Replace a zone's Toxiproxy, whose API blocks, by a new one without toxics.
 
         Raises:
             CachesimError: it failed.
@@ -77,7 +77,7 @@ class Backend(Protocol):
         ...
 
     def kill(self, *nodes: str) -> None:
-        """Send SIGKILL, to all nodes at once. The machine lives on: written data is not lost."""
+        """Send SIGKILL, to all nodes at once. Written data is kept, as the machine still runs."""
         ...
 
     def shut_down(self, node: str) -> None:
@@ -105,7 +105,7 @@ class Backend(Protocol):
         ...
 
     def renew_redis(self) -> None:
-        """Give the Redis nodes, all of which are stopped, the disks of a first start.
+        """Empty the disks of the Redis nodes, as for a first start. All must be stopped.
 
         Afterwards they have to be formed into a cluster: see `cachesim.servers.redis_cluster`.
         """

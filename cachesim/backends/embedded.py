@@ -37,9 +37,9 @@ class EmbeddedBackend:
     """Emulated nodes behind embedded Toxiproxies. See `Backend` for the methods.
 
     Args:
-        directory: for the nodes' files; nobody else may use it. They are not removed.
+        directory: for the nodes' files, which are not removed; nothing else may use it.
         ca: must certify the settings' `advertise_host`.
-        seed: of the random draws of the proxies.
+        seed: the seed of the proxies' random draws.
     """
 
     name = "embedded"
@@ -209,7 +209,7 @@ class EmbeddedBackend:
         return await self._servers[dialer.zone].proxies.connect(link.name, factory)
 
     def _announced(self, node: str, service: Service) -> Endpoint:
-        """Return where the link to a node listens that the node announces."""
+        """Return the address that a node announces, on which a link to it listens."""
         spec = self._topology.node(node)
         # Clients do not use the bus. Any zone's link to it will do, as peers go by the node's name.
         others = (z.name for z in self._topology.zones if z.name != spec.zone)

@@ -30,7 +30,7 @@ class RemoteBackend:
 
     @property
     def name(self) -> str:
-        """The owner's."""
+        """The name of the owner's backend."""
         return str(self.loan["backend"])
 
     def start(self, progress: Progress) -> None:  # noqa: ARG002  # it is one step

@@ -7,27 +7,27 @@ from pathlib import Path
 
 from cachesim.settings import Settings
 
-_ENGINE_TIMEOUT = 0.2  # seconds; with more, users without an engine would notice it at every start
+_ENGINE_TIMEOUT = 0.2  # seconds; users without a Docker engine would notice more at every start
 _SOCKET = Path("/var/run/docker.sock")
 
 
 def choose(settings: Settings) -> tuple[str, str]:
     """Return the backend for these settings, and the reason.
 
-    It is Docker if an engine answers within 0.2 s and has the images or may pull them, else
-    embedded.
+    It is `docker` if a Docker engine answers within 0.2 s and has the images or may pull them, else
+    `embedded`.
     """
     if settings.backend != "auto":
         return settings.backend, "as the settings say"
     if reason := no_engine_configured() or _reason_against_docker(settings):
         return "embedded", reason
-    return "docker", "a container engine answers"
+    return "docker", "a Docker engine answers"
 
 
 def no_engine_configured() -> str | None:
-    """Return a message if nothing on this machine names an engine, else None.
+    """Return a message if nothing on this machine names a Docker engine, else None.
 
-    It spares those who have no engine the imports that asking for one takes.
+    Without an engine, this avoids the slow imports that are needed to ask it.
     """
     files = (_SOCKET, Path("~/.docker/config.json"), Path("~/.testcontainers.properties"))
     named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")

@@ -1,4 +1,4 @@
-"""What the control plane can do to the nodes of a shard, as a protocol."""
+"""The control plane's actions on the nodes of a shard, as a protocol."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +20,7 @@ class Branch:
 
 
 class ShardActions(Protocol):
-    """What the control plane does to the nodes of a shard. Nodes are given by name."""
+    """The control plane's actions on a shard's nodes. Nodes are given by name."""
 
     def fence(self, node: str) -> int | None:
         """Make a primary refuse writes.
@@ -61,7 +61,7 @@ class ShardActions(Protocol):
     def psync_offset(self, node: str, history: str) -> int | None:
         """Return the offset from which a node asked a new primary to continue a history (PSYNC).
 
-        Up to there the node had come itself, as a primary. None if it never asked.
+        The node itself had come so far, as a primary. None if it never asked.
         """
         ...
 

@@ -16,7 +16,7 @@ class Loss:
 
     Attributes:
         since: when it was lost, in monotonic seconds.
-        until: up to when the evidence shows that, in monotonic seconds.
+        until: the last moment for which the evidence shows it, in monotonic seconds.
         why: a text for the event log.
     """
 

@@ -1,8 +1,7 @@
 """The evidence on the nodes, and how long a node may be silent before it counts as unreachable.
 
-A connection that is refused, reset or closed is certain at once. Silence is not: it counts only for
-time in which the metronome beat, and only beyond several times the slowest answer of the last
-seconds.
+A connection that is refused, reset or closed counts at once. Silence counts only for time in which
+the metronome beat, and only beyond several times the slowest answer of the last seconds.
 """
 
 import threading
@@ -68,7 +67,7 @@ class Silence:
 
     Attributes:
         since: when it last heard it, in monotonic seconds.
-        until: when it would have heard it last, in monotonic seconds.
+        until: the last moment when it would have heard it, in monotonic seconds.
     """
 
     since: float
@@ -76,7 +75,7 @@ class Silence:
 
 
 class Evidence(Protocol):
-    """What the control plane decides by.
+    """The evidence for the control plane's decisions.
 
     Attributes:
         interval: seconds between two probes of a node, and between two of its heartbeats.
@@ -91,7 +90,7 @@ class Evidence(Protocol):
         ...
 
     def silence(self, listener: str, speaker: str) -> Silence | None:
-        """Return for how long a Redis node has not heard another over the cluster bus, if so."""
+        """Return for how long a Redis node has not heard another over the cluster bus, or None."""
         ...
 
 
@@ -108,7 +107,7 @@ def redis_answer(evidence: Evidence, node: str) -> RedisProbe | None:
 
 
 class Answers:
-    """How long the nodes took to answer in the last seconds."""
+    """The answer times of the nodes in the last 5 s."""
 
     def __init__(self) -> None:
         # Each slower than all after it, so that the first is the slowest.
@@ -125,7 +124,7 @@ class Answers:
     def slowest(self, now: float) -> float:
         """Return how long the slowest answer of the last 5 s took, in seconds.
 
-        Without one, that of the last answer; 0 if there was none.
+        If there was none in that time, the last answer counts; 0 if there was no answer at all.
         """
         with self._lock:
             while len(self._slowest) > 1 and self._slowest[0][0] < now - _PERIOD:
@@ -245,7 +244,7 @@ class Observations:
     def _took(self, begun: float, now: float) -> float:
         """Return how long an answer took, in seconds, less the longest standstill.
 
-        Only one is subtracted: if standstills follow each other, an answer takes as long as all.
+        Only the longest is subtracted: when standstills follow each other, answers do take long.
         """
         return now - begun - max(self._standstills(begun, now), default=0.0)
 

@@ -127,7 +127,9 @@ class ShardFailover:
         # Right after the start it may not have been probed yet.
         was_probed = self._evidence.probe(node) is not None
         if was_probed and (answer is None or answer.role is not Role.REPLICA):
-            raise FaultError(f"{node} can't be promoted: it does not answer as a replica")
+            raise FaultError(
+                f"{node} can't be promoted: it does not answer as a replica. Choose another zone."
+            )
         return node
 
     def tick(self, now: float) -> None:
@@ -177,7 +179,7 @@ class ShardFailover:
         primaries = [node for node, probe in probes.items() if probe.role is Role.PRIMARY]
         if len(primaries) != 1:
             return
-        # A former one refuses writes.
+        # A former primary refuses writes until it is unfenced.
         if primaries[0] in self._old and not self._unfence(primaries[0]):
             return
         self._old.remove(primaries[0], self.primary)

@@ -1,8 +1,8 @@
-"""Measures for how much of a time this process and its surroundings worked at all.
+"""Measures in which time this process and its surroundings worked at all.
 
 A node that does not answer may be dead, or nothing may have run: a computation holds the
 interpreter, the machine is busy, the process was stopped. Silence counts only for time in which
-this process kept its schedule and a witness answered, which is not a node.
+this process kept its schedule and a witness answered. A witness is not a node.
 """
 
 import contextlib

@@ -22,10 +22,10 @@ class ControlPlane:
     """Watches the nodes, fails over shards and replaces dead nodes.
 
     Args:
-        actions: what it can do to the nodes of each shard, by the shard's id.
+        actions: the actions on the nodes of each shard, by the shard's id.
         replace: gives a dead node a new process. Raises NoPower if its zone has no power, or
             another FaultError if it could not be started.
-        seed: the durations of all phases are drawn from it alone.
+        seed: the seed of the durations of all phases.
         group: the replication group's name, for events.
 
     Attributes:
@@ -77,7 +77,7 @@ class ControlPlane:
 
     @property
     def timing(self) -> Timing:
-        """How long the phases take. The interval of the probes follows it."""
+        """The durations of the phases. Setting it also adapts the probes."""
         return self._timing
 
     @timing.setter
@@ -100,7 +100,7 @@ class ControlPlane:
 
     @property
     def failovers(self) -> int:
-        """How many failovers of the only shard were completed since the last `restart`."""
+        """The number of completed failovers of the only shard since the start or last reset."""
         return self._shard().failovers
 
     def _shard(self, id_: str | None = None) -> ShardFailover:
@@ -193,6 +193,6 @@ class ControlPlane:
             try:
                 self.tick()
             except Exception as error:
-                # If it died unnoticed, a run would wait for nothing.
+                # If the thread died unnoticed, tests would wait in vain.
                 message = f"control plane: {error!r}"
                 self._reporter.record_once("error", self._reporter.group, message)

@@ -84,7 +84,7 @@ class Prober:
         self._stopping.set()
         for node in self._redis:
             if (probe := self.evidence.probe(node)) is None or probe.answered:
-                with contextlib.suppress(*errors()):  # without it, its listener ends later
+                with contextlib.suppress(*errors()):  # without the message, the listener ends later
                     self._admin.redis(node).publish(CHANNEL, node)
         for client in self._memcached:
             # Otherwise its thread would wait for the answer of a paused node.
@@ -97,13 +97,13 @@ class Prober:
     def aof_size(self, node: str, ago: float) -> int | None:
         """Return the size of a node's append-only file some seconds ago or later, in bytes.
 
-        It holds all that the node had acknowledged by then. None if it is not known.
+        The file then held all that the node had acknowledged. None if the size is unknown.
         """
         moment = self._clock.monotonic() - ago
         return next((size for at, size in tuple(self._aof_sizes[node]) if at >= moment), None)
 
     def _note_size(self, node: str, begun: float, size: int) -> None:
-        """Note a size by when it was asked for: it holds all that was acknowledged before."""
+        """Note a size under the time of the request: all acknowledged before is in it."""
         sizes = self._aof_sizes[node]
         sizes.append((begun, size))
         while sizes[0][0] < begun - _HISTORY:
@@ -125,7 +125,7 @@ class Prober:
             TimeoutError,
         )
 
-        # Without a client, which would give up a slow connection.
+        # A bare connection: a client would give up a slow one.
         client = self._admin.new_redis(node, _CONNECTING)
         connection = client.connection_pool.make_connection()
         while not self._stopping.wait(self.evidence.interval):

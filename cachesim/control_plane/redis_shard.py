@@ -1,4 +1,4 @@
-"""What the control plane does to the nodes of a Redis shard, over their admin addresses."""
+"""The control plane's actions on the nodes of a Redis shard, over their admin addresses."""
 
 import contextlib
 import re

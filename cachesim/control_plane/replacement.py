@@ -12,10 +12,10 @@ from cachesim.errors import FaultError, NoPower
 
 
 class Replacement:
-    """Replaces the dead ones of some nodes.
+    """Replaces dead nodes.
 
     Args:
-        nodes: their names.
+        nodes: the names of the nodes to watch.
         replace: gives a node a new process; see `ControlPlane`.
         timing: returns the present timing.
     """
@@ -64,7 +64,7 @@ class Replacement:
             probe = self._evidence.probe(node)
             new_at = self._new_at[node]
             if probe is not None and not probe.answered and probe.at <= new_at:
-                continue  # that was the process before
+                continue  # the probe was of the previous process
             if probe is None or probe.answered or is_spared(node):
                 self._planned.pop(node, None)
                 continue
@@ -101,7 +101,7 @@ class Replacement:
         """Report the nodes that have recovered.
 
         Args:
-            is_recovered: tells that of a node; without it, a node that answers has.
+            is_recovered: whether a node has recovered; None: a node that answers has.
         """
         for node in list(self._recovering):
             if is_recovered(node) if is_recovered else answers(self._evidence, node):

@@ -1,4 +1,4 @@
-"""Records the control plane's events, each standing condition once."""
+"""Records the control plane's events, each lasting condition once."""
 
 from cachesim.events import EventLog
 

@@ -1,4 +1,4 @@
-"""How long the phases of a failover take."""
+"""The durations of a failover's phases."""
 
 import random
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long the phases take: ranges in seconds at speed 1, and the speed."""
+    """The durations of the phases, in seconds at speed 1, and the speed."""
 
     detection: tuple[float, float]
     promotion: tuple[float, float]
@@ -22,7 +22,7 @@ class Timing:
 
     @classmethod
     def of(cls, settings: "Settings") -> "Timing":
-        """Return the timing that the settings ask for."""
+        """Return the timing that the settings describe."""
         return cls(
             settings.detection_seconds,
             settings.promotion_seconds,
@@ -33,7 +33,7 @@ class Timing:
 
     @property
     def probe_interval(self) -> float:
-        """Seconds between two probes: a tenth of the shortest failover, from 0.05 to 0.25.
+        """Seconds between probes, a tenth of the shortest failover, from 0.05 to 0.25.
 
         More frequent probes than needed keep a laptop's processor busy.
         """
@@ -42,7 +42,7 @@ class Timing:
 
     @property
     def probe_timeout(self) -> float:
-        """Seconds until a silent node counts as unreachable: less than the shortest detection."""
+        """Seconds until a silent node counts as unreachable, below the shortest detection."""
         return min(PROBE_TIMEOUT, self.detection[0] / self.speed / 2)
 
     @property

@@ -1,4 +1,4 @@
-"""How each fault is applied: a function for each, and the table `APPLY` of these functions."""
+"""The functions that apply the faults, one for each, and `APPLY`, the table of them."""
 
 import itertools
 import random
@@ -22,9 +22,9 @@ class AofSizes(Protocol):
     """Knows the sizes of the append-only files."""
 
     def aof_size(self, node: str, ago: float) -> int | None:
-        """Return the bytes that a node's append-only file had `ago` seconds ago or less.
+        """Return the size of a node's append-only file `ago` seconds ago or later, in bytes.
 
-        None if that is not known.
+        None if it is unknown.
         """
         ...
 
@@ -48,7 +48,7 @@ class Controls:
         return [self.links[name] for name in names]
 
     def around(self, zone: str) -> dict[Link, tuple[Stream, ...]]:
-        """Return both streams of the links that join a zone with the others and with clients."""
+        """Return the links between a zone and the others or clients, each with both streams."""
         places = [CLIENT, *(it.name for it in self.topology.zones if it.name != zone)]
         pairs = itertools.product([zone], places)
         cut = [k for one, other in pairs for k in self.links.values() if k.joins(one, other)]
@@ -56,7 +56,7 @@ class Controls:
 
 
 Holder = Hashable
-"""Keeps toxics and node states in place until it is released: the fault that applied them."""
+"""The fault that applied toxics or node states. They stay until it is released."""
 
 
 def _latency(on: Controls, holder: Holder, fault: catalogue.Latency) -> None:
@@ -148,4 +148,4 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Stop: _stop,
     catalogue.Pause: _pause,
 }
-"""How each fault is applied."""
+"""The function that applies each fault, by the fault's class."""

@@ -50,7 +50,7 @@ class Latency(FaultSpec):
 
     links: LinkNames
     ms: Annotated[int, Whole("Milliseconds, added once to each round trip.", "ms", most=MS_MAX)]
-    jitter: Annotated[int, Whole("Milliseconds more or less, drawn.", "ms", most=MS_MAX)] = 0
+    jitter: Annotated[int, Whole("Random milliseconds more or less.", "ms", most=MS_MAX)] = 0
 
     def check(self) -> None:
         """See `FaultSpec.check`."""
@@ -92,7 +92,7 @@ class Bandwidth(FaultSpec):
 
 @dataclass(frozen=True)
 class Blackhole(FaultSpec):
-    """Let packets vanish: connections hang, nothing is refused or closed."""
+    """Hold all data back: connections hang, nothing is refused or closed."""
 
     name = "blackhole"
     effect = (
@@ -151,7 +151,9 @@ class ReplicationLag(FaultSpec):
     """Delay everything that replicas receive by SECONDS."""
 
     name = "replication-lag"
-    effect = "replicas answer with old data. A failover meanwhile loses what they don't have"
+    effect = (
+        "replicas answer with old data. A failover then loses the data that they don't have yet"
+    )
 
     seconds: Annotated[
         float, Seconds("The delay, rounded to milliseconds.", least=0.001, most=_SECONDS_MAX)
@@ -159,7 +161,7 @@ class ReplicationLag(FaultSpec):
     replicas: Annotated[
         tuple[str, ...] | None,
         Names(
-            "Redis nodes that lag while they are replicas. Without it, all.", part=Part.REDIS_NODE
+            "Redis nodes that lag while they are replicas; by default all.", part=Part.REDIS_NODE
         ),
     ] = None
 
@@ -191,7 +193,7 @@ class Partition(FaultSpec):
 
     a: ZoneName
     b: ZoneName
-    one_way: Annotated[bool, Flag("Only what goes from the first zone to the second vanishes.")] = (
+    one_way: Annotated[bool, Flag("Cut only the direction from the first zone to the second.")] = (
         False
     )
 
@@ -250,7 +252,7 @@ class Kill(FaultSpec):
 
 @dataclass(frozen=True)
 class Stop(FaultSpec):
-    """Shut nodes down in order; healing starts them."""
+    """Shut nodes down cleanly; healing starts them."""
 
     name = "stop"
     effect = "as `kill`, after an orderly shutdown"
@@ -281,7 +283,7 @@ class Catalogue:
         return iter(self._faults.values())
 
     def read(self, data: object) -> FaultSpec:
-        """Return a fault, given as such or as JSON has it.
+        """Return a fault that is given as a value or in its JSON form.
 
         Raises:
             InvalidFault: there is no such fault, or a field is wrong.
@@ -294,7 +296,7 @@ class Catalogue:
             raise InvalidFault(f"a fault must be an object with the field `{KEY}`, got {data!r}")
         if KEY not in data:
             raise InvalidFault(
-                f"the field `{KEY}` is missing, the fault's name: {', '.join(self._faults)}"
+                f"the field `{KEY}` is missing. It has the fault's name: {', '.join(self._faults)}"
             )
         name = data[KEY]
         if not isinstance(name, str) or name not in self._faults:
@@ -307,18 +309,18 @@ class Catalogue:
         return cls(**values)
 
     def read_list(self, data: object, topology: Topology | None = None) -> list[FaultSpec]:
-        """Return the faults of a list. An error tells the position in it, from 1.
+        """Return the faults of a list. An error has the fault's position in it, from 1.
 
         Args:
             topology: with it, the faults are resolved.
 
         Raises:
-            InvalidFault: it is no list, it is empty, or a fault of it is wrong.
+            InvalidFault: it is not a list, is empty, or has an invalid fault.
         """
         if not isinstance(data, list | tuple):
             raise InvalidFault(f"faults must be a list, got {data!r}")
         if not data:
-            raise InvalidFault("the list has no faults: nothing would be done")
+            raise InvalidFault("the list has no faults: give at least one")
         found = []
         for number, item in enumerate(data, 1):
             try:

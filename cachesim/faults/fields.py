@@ -17,7 +17,7 @@ from cachesim.toxiproxy.toxics import BOTH, TOXICS, Stream, Toxic
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """Return the message for an unknown name, with the nearest known one and the list of all."""
-    from difflib import get_close_matches  # slow to import, and needed for mistakes alone
+    from difflib import get_close_matches  # slow to import, and only mistakes need it
 
     names = list(known)
     near = get_close_matches(str(name), names, 1)
@@ -57,7 +57,7 @@ class Part(StrEnum):
             where: the names of fault and field, for the error.
 
         Raises:
-            UnknownName: a name stands for nothing.
+            UnknownName: a name matches nothing.
         """
         known, found = self.names(topology), list[str]()
         for name in names:
@@ -166,7 +166,7 @@ class Whole(Number):
     """A whole number within bounds.
 
     Attributes:
-        instead: the advice to those who want a smaller value.
+        instead: the hint for a value that is too small.
     """
 
     _type = "whole number"
@@ -193,7 +193,7 @@ class Whole(Number):
 
 @dataclass(frozen=True)
 class Flag(Field):
-    """Yes or no."""
+    """True or false."""
 
     _type = "true or false"
 
@@ -216,8 +216,10 @@ class Text(Field):
 
     def check(self, value: Any, where: str) -> str:
         """See `Field.check`."""
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
             raise InvalidFault(f"{where} must be {self.type}, got {value!r}")
+        if not value:
+            raise InvalidFault(f"{where} must not be empty")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -256,7 +258,7 @@ class Names(Field):
         """See `Field.check`."""
         items = _list(value, f"{where} must be a list with the names of {self.part}s")
         if not items:
-            raise InvalidFault(f"{where}: no {self.part}s were chosen: the fault would do nothing")
+            raise InvalidFault(f"{where}: no {self.part}s were chosen: name at least one")
         for item in items:
             if not isinstance(item, str) or not item:
                 raise InvalidFault(f"{where} must have the names of {self.part}s, got {item!r}")
@@ -285,7 +287,7 @@ class Streams(Field):
         """See `Field.check`."""
         items = _list(value, f"{where} must be a list")
         if not items:
-            raise InvalidFault(f"{where}: at least one of {', '.join(BOTH)}")
+            raise InvalidFault(f"{where} must have at least one of {', '.join(BOTH)}")
         for item in items:
             if item not in BOTH:
                 raise InvalidFault(f"{where}: {unknown('stream', item, BOTH)}")
@@ -387,5 +389,5 @@ def _list(value: Any, problem: str) -> list[Any]:
 
 
 def _digits(number: float) -> str:
-    """A number without an exponent."""
+    """Return a number as text without an exponent."""
     return str(number) if isinstance(number, int) else f"{number:f}".rstrip("0").rstrip(".")

@@ -49,7 +49,7 @@ class Fault:
         """End the fault. Repeating it is harmless.
 
         Raises:
-            FaultError: it could not be healed; it may be tried again.
+            FaultError: it could not be healed; call `heal` again.
         """
         self._heal(self)
 
@@ -75,8 +75,8 @@ class Faults:
     """Applies faults to a running topology. Thread-safe.
 
     Args:
-        seed: what a loss of power costs is drawn from it.
-        functions: the faults that there are, and how each is applied.
+        seed: determines how many writes a loss of power loses.
+        functions: the function that applies each fault, by the fault's class.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Faults:
     def active(self) -> list[Fault]:
         """The faults that were applied and are not healed.
 
-        A node that was given a new process, or resumed, meanwhile has no fault any more.
+        A fault on a node ends when the node is resumed or gets a new process.
         """
         with self._lock:
             on_nodes = (catalogue.Kill, catalogue.Stop, catalogue.Pause)
@@ -184,17 +184,17 @@ class Faults:
 
         Args:
             toxicity: the share of connections that it works on, 0.000001 to 1.
-            kind: the fault's name in the event log; without it, the toxic's type.
+            kind: the fault's name in the event log; None: the toxic's type.
 
         Raises:
-            ValueError: it would do nothing.
+            ValueError: it would have no effect.
         """
         return self.apply(catalogue.Toxic(_names(links), toxic, tuple(streams), toxicity, kind))
 
     def blackhole(self, links: LinkSelection) -> Fault:
-        """Let packets vanish: connections hang, nothing is refused or closed.
+        """Hold all data back: connections hang, nothing is refused or closed.
 
-        Data in flight is held back, and on heal the same sockets go on.
+        On heal, the same connections go on, and the data arrives.
         """
         return self.apply(catalogue.Blackhole(_names(links)))
 
@@ -208,11 +208,11 @@ class Faults:
         The delay is on all links that replication may use, so it stays when roles move.
 
         Args:
-            seconds: in whole milliseconds.
-            replicas: the names of the nodes that lag; without it, all.
+            seconds: the delay, rounded to milliseconds.
+            replicas: the names of the nodes that lag; None: all.
 
         Raises:
-            ValueError: a node is unknown, or the time is none or too much for Toxiproxy.
+            ValueError: a node is unknown, or the delay is below 1 ms or too long for Toxiproxy.
         """
         names = None if replicas is None else tuple(replicas)
         return self.apply(catalogue.ReplicationLag(seconds, names))
@@ -223,7 +223,7 @@ class Faults:
         """Blackhole every link between two zones.
 
         Args:
-            one_way: only what goes from `a` to `b` vanishes.
+            one_way: cut only the direction from `a` to `b`.
         """
         return self.apply(catalogue.Partition(a, b, one_way))
 
@@ -247,7 +247,7 @@ class Faults:
         return self.apply(catalogue.Kill(self._some("kill", nodes)))
 
     def stop(self, *nodes: str) -> Fault:
-        """Shut nodes down in order; healing starts them again."""
+        """Shut nodes down cleanly; healing starts them again."""
         return self.apply(catalogue.Stop(self._some("stop", nodes)))
 
     def pause(self, *nodes: str) -> Fault:
@@ -258,7 +258,7 @@ class Faults:
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """Make the faults and node verbs of other threads wait while it is entered."""
+        """Make the faults and node verbs of other threads wait inside the context."""
         with self._lock, self._nodes.suspended():
             yield
 
@@ -294,7 +294,7 @@ class Faults:
                 self._ended(fault)
 
     def _release(self, fault: Fault) -> None:
-        # In this order: a toxic changed on a link whose receiver is stuck freezes its Toxiproxy.
+        # Nodes first: changing a toxic while the link's receiver is stuck freezes Toxiproxy.
         try:
             self._nodes.release(fault)
         finally:

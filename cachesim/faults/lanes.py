@@ -1,6 +1,6 @@
 """One link's proxy: the state that faults desire of it, and the state that it actually has.
 
-A `Lane` brings its proxy from the one to the other. It has a `Chain` for each of the two streams,
+A `Lane` brings its proxy to the desired state. It has a `Chain` for each of the two streams,
 as Toxiproxy has.
 """
 
@@ -36,7 +36,7 @@ class Chain:
 
     Attributes:
         desired: toxics with their toxicity, by key.
-        holders: who desires a toxic, by its key.
+        holders: the holders that desire a toxic, by its key.
         actual: slots that carry the desired toxics out, by key.
         idle: slots that let everything through.
         doubtful: slots that may or may not be there, as the call that was to add them failed.
@@ -142,7 +142,7 @@ class Lane:
         return any(held)
 
     def release_all(self) -> None:
-        """Desire an enabled proxy without toxics."""
+        """Drop all that is desired: the proxy is to be enabled, without toxics."""
         for chain in self._chains.values():
             chain.desired.clear()
             chain.holders.clear()
@@ -161,7 +161,7 @@ class Lane:
         return all(chain.is_settled for chain in self._chains.values())
 
     def toxics(self) -> list[dict[str, Any]]:
-        """Return the toxics as Toxiproxy has them, but for those that let everything through."""
+        """Return the toxics as Toxiproxy has them, except those that let everything through."""
         idle = {slot.name for chain in self._chains.values() for slot in chain.idle}
         toxics = self.server.proxy(self.link.name)["toxics"]
         return [toxic for toxic in toxics if toxic["name"] not in idle]
@@ -178,7 +178,7 @@ class Lane:
         """Disable or enable the proxy as desired."""
         refused = bool(self._refused_by)
         if refused != self._is_disabled:
-            with _ignored(404):  # somebody has deleted it, and nothing refuses better
+            with _ignored(404):  # deleted by hand: it refuses anyway
                 self.server.set_enabled(self.link.name, not refused)
             self._is_disabled = refused
 
@@ -190,12 +190,12 @@ class Lane:
     def _reconcile(self, chain: Chain) -> None:
         """Give a stream the desired toxics.
 
-        While it is stalled, nothing else of it is touched: nothing flows, so nobody could tell, but
-        Toxiproxy would let go of data that it holds back, or block.
+        While it is stalled, its other toxics stay as they are. They have no effect then, and a
+        change would make Toxiproxy release data that it holds back, or block.
 
-        A toxic is not removed if it can be set to let everything through. For a removal, a real
-        Toxiproxy (2.12) flushes what the toxic holds back while its API is locked, 5 s for each
-        chunk whose receiver has gone away meanwhile.
+        A toxic is not removed if it can be set to let everything through. To remove one, a real
+        Toxiproxy (2.12) flushes the data that the toxic holds back while its API is locked, 5 s for
+        each chunk whose receiver has gone away.
         """
         if chain.is_settled or (chain.is_stalled and _STALL in chain.desired):
             return
@@ -224,7 +224,7 @@ class Lane:
         if neutral is None:
             self._remove(slot.name)
             return
-        with _ignored(404):  # somebody has removed it by hand
+        with _ignored(404):  # removed by hand
             self.server.update_toxic(self.link.name, slot.name, neutral)
             chain.idle.append(slot)
 
@@ -258,7 +258,7 @@ class Lane:
     # --- by hand ----------------------------------------------------------------------------
 
     def make_anew(self) -> None:
-        """Make the proxy anew, as it was at the start."""
+        """Create the proxy again, as it was at the start."""
         self.server.populate([self.spec])
 
     def undo_by_hand(self, proxy: Mapping[str, Any] | None) -> None:

@@ -21,6 +21,7 @@ from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
 _Item = TypeVar("_Item")
+_START_AGAIN = "Take the topology down, and start it again."
 
 
 class Links(Mapping[str, Link]):
@@ -29,8 +30,8 @@ class Links(Mapping[str, Link]):
     Args:
         servers: the Toxiproxy of each zone.
         is_frozen: whether a node's process is stopped (SIGSTOP), so that its links may be stuck.
-        renew: gives a zone a new Toxiproxy with the proxies that it had at the start, for one that
-            no longer answers.
+        renew: replaces a zone's Toxiproxy that no longer answers by a new one with the same
+            proxies.
 
     Raises:
         FaultError: a Toxiproxy lacks a proxy.
@@ -66,7 +67,9 @@ class Links(Mapping[str, Link]):
             for name, proxy in self._proxies_at_start(zone).items()
         }
         if missing := self._links.keys() - specs.keys():
-            raise FaultError(f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}")
+            raise FaultError(
+                f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}. {_START_AGAIN}"
+            )
         self._lanes = {
             link: Lane(link, servers[link.home], specs[name]) for name, link in self._links.items()
         }
@@ -112,10 +115,10 @@ class Links(Mapping[str, Link]):
             self._apply(holder, links)
 
     def hold_stall(self, holder: Hashable, streams: Mapping[Link, Iterable[Stream]]) -> None:
-        """Let packets vanish: connections stay, and data is held back until the release.
+        """Hold data back until the release; connections stay.
 
-        A latency without an end does it. Unlike a bandwidth of 0, it can be lifted by setting it to
-        0, which lets Toxiproxy's API go at once.
+        It is an endless latency. Setting it to 0 releases the data at once; ending a bandwidth of 0
+        would block Toxiproxy's API.
 
         Raises:
             FaultError: it could not be done; nothing of it remains.
@@ -174,7 +177,7 @@ class Links(Mapping[str, Link]):
                 raise FaultError(f"the links could not be reset: {error}") from error
 
     def toxics(self, link: Link) -> list[dict[str, Any]]:
-        """Return a link's toxics as Toxiproxy has them, but for those that change nothing."""
+        """Return a link's toxics as Toxiproxy has them, except those that change nothing."""
         with self._lock:
             return self._lanes[link].toxics()
 
@@ -239,8 +242,8 @@ class Links(Mapping[str, Link]):
             lane.reconcile_toxics()
             self._postponed.discard(link)
         elif link not in self._postponed:
-            # Nothing flows, so nobody can tell. But a change would block Toxiproxy's API while the
-            # receiver is stuck, and for ever if it dies meanwhile.
+            # Nothing flows, so a later change makes no difference. Now, it would block Toxiproxy's
+            # API while the receiver is stuck, and for ever if the receiver dies.
             self._postponed.add(link)
             self._events.record("postponed", link, "until the node that is frozen runs again")
         lane.reconcile_refusal()
@@ -258,12 +261,12 @@ class Links(Mapping[str, Link]):
     # --- a Toxiproxy that does not answer ---------------------------------------------------
 
     def _free(self, link: Link) -> None:
-        """Make a proxy anew if it no longer answers.
+        """Delete and create a proxy that no longer answers.
 
         A change of a toxic waits, in a real Toxiproxy 2.12, until the data on the link is read.
-        When the receiver reads no more, no call about the proxy is ever answered again, but for its
-        deletion. That one waits too, and with it all calls about the others, if a client has
-        connected meanwhile: then nothing helps but another Toxiproxy.
+        When the receiver reads no more, no call about the proxy is ever answered again, except its
+        deletion. If a client has connected meanwhile, the deletion hangs too, and with it all calls
+        about other proxies: then only a new Toxiproxy helps.
 
         Raises:
             ToxiproxyTimeout: the Toxiproxy as a whole does not answer, or is too slow.
@@ -285,11 +288,11 @@ class Links(Mapping[str, Link]):
         )
 
     def _proxies_at_start(self, zone: str) -> dict[str, dict[str, Any]]:
-        """Return a zone's proxies, before anything is known of them."""
+        """Return a zone's proxies as they are at the start."""
         try:
             return self._servers[zone].proxies()
         except ToxiproxyTimeout:
-            # The one who used the topology before has left it like that.
+            # The previous user of the topology left it like that.
             self._replace_server(zone)
             return self._servers[zone].proxies()
 
@@ -297,15 +300,15 @@ class Links(Mapping[str, Link]):
         self._events.record(
             "replaced",
             f"az-{zone}",
-            "its Toxiproxy does not answer, as a receiver on one of its links does not read: "
-            "its connections are closed and its nodes start again",
+            "its Toxiproxy does not answer, as a receiver on a link does not read: the zone's "
+            "connections are closed and its nodes start again",
         )
         try:
             self._renew(zone)
         except CachesimError as error:
             raise FaultError(
                 f"the Toxiproxy of az-{zone} does not answer and could not be replaced: {error}. "
-                "Take the topology down, and start it again."
+                f"{_START_AGAIN}"
             ) from error
 
     def _replace_lost(self) -> set[Link]:
@@ -328,7 +331,7 @@ class Links(Mapping[str, Link]):
         try:
             proxies = server.proxies()
         except ToxiproxyTimeout:
-            # A proxy does not answer that nobody here has touched.
+            # A proxy that was not changed here does not answer.
             for link in self._at_home(zone):
                 self._free(link)
             try:

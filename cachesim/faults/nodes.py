@@ -18,7 +18,7 @@ from cachesim.topology import Topology
 class Nodes:
     """The processes of all nodes. Thread-safe.
 
-    A holder is a fault, or whoever else wants a node down or paused, until it is released.
+    A holder, such as a fault, keeps nodes down or paused until it is released.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Nodes:
         self._take_down(holder, nodes, orderly=False)
 
     def stop(self, holder: Hashable, nodes: Collection[str]) -> None:
-        """Shut nodes down in order. Their machines keep running, so their ports refuse."""
+        """Shut nodes down cleanly. Their machines keep running, so their ports refuse."""
         self._take_down(holder, nodes, orderly=True)
 
     def _take_down(self, holder: Hashable, nodes: Collection[str], *, orderly: bool) -> None:
@@ -50,7 +50,7 @@ class Nodes:
                 self._down[node].add(holder)
             if orderly:
                 _side_by_side(self._backend.shut_down, up)
-            # Before the kill, which takes the engine a tenth of a second: data on its way to the
+            # Before the kill, which takes Docker a tenth of a second: data on its way to the
             # replicas is lost with the node, and clients and replicas lose it at the same moment.
             for node in up:
                 self._refuse(node)
@@ -69,7 +69,7 @@ class Nodes:
         with self._lock:
             for node in nodes:
                 if not self.is_up(node):
-                    raise FaultError(f"{node} can't be paused: it is not running")
+                    raise FaultError(f"{node} can't be paused: it is not running. Start it first.")
             for node in nodes:
                 self._paused[node].add(holder)
             self._backend.pause(*nodes)
@@ -121,7 +121,7 @@ class Nodes:
                 raise
 
     def _bring_back(self, zones: list[str], down: list[str], paused: list[str]) -> None:
-        """Start and resume those nodes of these that nobody holds any more."""
+        """Start and resume the nodes that no holder holds any more."""
         for node in paused:
             if not self._paused[node] and self.is_up(node):
                 self._backend.resume(node)
@@ -136,12 +136,12 @@ class Nodes:
         self._links.settle()
 
     def resume(self, node: str) -> None:
-        """Resume a node, whoever paused it."""
+        """Resume a node, whatever paused it."""
         for holder in tuple(self._paused[node]):
             self.release(holder)
 
     def replace(self, node: str) -> None:
-        """Give a node a new process, whoever holds it down or paused.
+        """Give a node a new process, whatever holds it down or paused.
 
         Raises:
             NoPower: its zone has no power.
@@ -158,7 +158,7 @@ class Nodes:
             self._links.settle()
 
     def renew_redis(self) -> None:
-        """Give all Redis nodes new processes with the disks of a first start.
+        """Give all Redis nodes new processes with empty disks, as at a first start.
 
         Raises:
             NoPower: a zone has no power.
@@ -181,7 +181,7 @@ class Nodes:
         return self._lock
 
     def release_all(self) -> None:
-        """Resume and start every node, whoever holds it.
+        """Resume and start every node, whatever holds it.
 
         Raises:
             FaultError: a node could not be resumed or started. The others were.
@@ -208,7 +208,7 @@ class Nodes:
         return any(holder in holders for holders in held)
 
     def is_up(self, node: str) -> bool:
-        """Return whether nobody holds the node down and its zone has power."""
+        """Return whether no holder holds the node down and its zone has power."""
         return not self._down[node] and not self._unpowered[self._topology.node(node).zone]
 
     def is_frozen(self, node: str) -> bool:
@@ -234,8 +234,8 @@ class Nodes:
             self._links.release(("down", node))
 
     def _refuse(self, node: str) -> None:
-        # The engine accepts connections to a published port whatever is behind it. A disabled
-        # proxy is the nearest to a port that nobody listens on.
+        # The Docker engine accepts connections to a published port whatever is behind it. A
+        # disabled proxy is the nearest to a port that nobody listens on.
         links = [link for link in self._links.values() if link.target == node]
         self._links.hold_refused(("down", node), links)
 

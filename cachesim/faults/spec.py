@@ -81,7 +81,7 @@ class FaultSpec:
         return dataclasses.replace(self, **found)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fault in its JSON form: `fault` is its name. Fields not given are left out."""
+        """Return the fault's JSON form, with its name as `fault`. Fields not given are left out."""
         given = {name: getattr(self, name) for name in self.fields()}
         values = {k: self.fields()[k].as_json(v) for k, v in given.items() if v is not None}
         return {KEY: self.name, **values}

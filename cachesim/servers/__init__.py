@@ -1,1 +1,1 @@
-"""What real and emulated servers have in common, and clients for them."""
+"""Common parts of real and emulated servers, and clients for them."""

@@ -1,4 +1,4 @@
-"""What a Memcached server, real or emulated, is started with.
+"""The options of a Memcached server, real or emulated.
 
 The limit of connections and the largest item are Memcached's own defaults.
 """
@@ -19,7 +19,7 @@ def memcached_command(node: Node, directory: str) -> list[str]:
     Args:
         directory: where the certificate is.
     """
-    # The limit of connections is left alone: if it exceeds the engine's limit of open files, the
-    # server does not start.
+    # The limit of connections is left alone: if it exceeds the container's limit of open files,
+    # the server does not start.
     tls = f"ssl_chain_cert={directory}/cert.pem,ssl_key={directory}/key.pem"
     return ["memcached", "-m", str(megabytes_for(node)), "-Z", "-o", tls]

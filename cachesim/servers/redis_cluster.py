@@ -147,8 +147,8 @@ class Cluster:
     def take_over(self, node: str) -> None:
         """Make a replica the primary, without an election.
 
-        It takes over the slots of the node that it follows. If another node has got those, it has
-        to follow that one first.
+        It takes over the slots of the node that it follows. If another node has the slots, it
+        follows that node first.
         """
         client = self._admin.redis(node)
         me, others = cluster_nodes(client)
@@ -164,7 +164,7 @@ class Cluster:
     # --- back to health ---------------------------------------------------------------------
 
     def converge(self, primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
-        """Make a cluster whose servers all run healthy under that primary, whatever its state.
+        """Make a cluster healthy under that primary, whatever its state. All servers must run.
 
         Raises:
             NotReady: it was not healthy at the deadline.
@@ -234,7 +234,7 @@ class Cluster:
         """End the script or the function that a node runs, if it runs one.
 
         Returns:
-            Whether it runs none any more. One that has written something ends only with the node.
+            Whether no script runs any more. One that has written data ends only with the node.
         """
         from redis.exceptions import ResponseError, TimeoutError
 

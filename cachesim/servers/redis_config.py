@@ -1,4 +1,4 @@
-"""What a Redis or Valkey server, real or emulated, is started with: settings, users, the cluster.
+"""The configuration of Redis and Valkey servers, real or emulated: settings, users, the cluster.
 
 Real nodes do not find each other by themselves, as that takes Redis 2 to 11 s. Each one is started
 with a `nodes.conf` in which it knows all nodes of its shard, as replicas of a placeholder primary
@@ -7,8 +7,8 @@ that owns the slots and never existed. So the wanted primary is `ok` at once and
 Redis 7.0.15, 8.0.2 and Valkey 8.1.1.
 
 If the placeholder were one of the three nodes, it would become a replica of its own replica. A
-third node that hears of that from the one before it hears from the other may hang (Valkey 8.1, see
-`cachesim.servers.redis_cluster`) or follow the wrong one (Redis 8.0).
+third node may hear of that from only one of the two at first, and then hang (Valkey 8.1, see
+`cachesim.servers.redis_health`) or follow the wrong one (Redis 8.0).
 """
 
 import secrets
@@ -37,11 +37,11 @@ def redis_settings(
 ) -> dict[str, str]:
     """Return the settings of production for a node, by name, in the units of `redis.conf`.
 
-    Real servers get them in their `redis.conf`, emulated ones directly. What depends on where a
-    server has its files is not among them.
+    Real servers get them in their `redis.conf`, emulated ones directly. Paths are not
+    among them.
 
     Args:
-        hostname: what clients are told instead of the announced IP; peers go on using the IP.
+        hostname: the name that clients are told instead of the announced IP; peers use the IP.
         node_timeout_ms: `cluster-node-timeout`.
     """
     settings = {

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from redis import Redis
 
 POLL = 0.005
-"""Seconds between two looks at what is waited for."""
+"""Seconds between two checks while waiting."""
 
 Problem = str | None
-"""What is wrong with a node, as the end of a sentence about it. None if nothing is."""
+"""A problem of a node, to be shown after its name; None if there is none."""
 
 
 class RedisHealth:
@@ -53,15 +53,15 @@ class RedisHealth:
         )
 
     def state(self, node: str) -> Problem:
-        """Return the problem with a node's `cluster_state`."""
+        """Return a problem if `cluster_state` is not ok."""
         return _state_in(self._admin.redis(node).execute_command("CLUSTER INFO"))
 
     def slots(self, node: str) -> Problem:
-        """Return the problem with a node's CLUSTER SLOTS."""
+        """Return a problem if CLUSTER SLOTS does not list all nodes."""
         return self._slots_in(self._admin.redis(node).execute_command("CLUSTER SLOTS"))
 
     def connections(self, node: str, primary: str) -> Problem:
-        """Return the problem with a primary's connected replicas; other nodes have none."""
+        """Return a problem if the primary lacks replicas."""
         if node != primary:
             return None
         connected = self._admin.redis(node).info("replication")["connected_slaves"]
@@ -70,7 +70,7 @@ class RedisHealth:
         return f"has {connected} of {len(self._nodes) - 1} replicas"
 
     def replication(self, node: str, primary: str) -> Problem:
-        """Return the problem with a node's replication under that primary."""
+        """Return a problem if a node's replication under that primary is not ok."""
         info: dict[str, Any] = self._admin.redis(node).info("replication")
         return self._replication_in(info, is_primary=node == primary)
 
@@ -119,7 +119,7 @@ class RedisHealth:
         for node in self._nodes:
             problem = _problem_or_error(partial(self.problem, node, primary))
             if problem is not None:
-                return NotReady(f"{node} {problem}", node)
+                return NotReady(f"{node}: {problem}", node)
         return None
 
     def wait(self, node: str, problem: Callable[[], Problem], deadline: Deadline) -> None:
@@ -130,7 +130,7 @@ class RedisHealth:
         """
         while (reason := _problem_or_error(problem)) is not None:
             if deadline.expired:
-                raise NotReady(f"{node} {reason}", node)
+                raise NotReady(f"{node}: {reason}", node)
             time.sleep(POLL)
 
     def wait_healthy(self, primary: str, deadline: Deadline) -> None:
@@ -160,7 +160,7 @@ class RedisHealth:
 
 
 def cluster_nodes(client: "Redis") -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what a node reports in CLUSTER NODES of itself, and of each other node."""
+    """Return a node's own entry in CLUSTER NODES, and the entries of the others."""
     reported = client.execute_command("CLUSTER NODES").values()
     me = next(other for other in reported if "myself" in other["flags"])
     return me, [other for other in reported if other is not me]

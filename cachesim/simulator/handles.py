@@ -21,7 +21,7 @@ class NodeHandle:
 
     @property
     def name(self) -> str:
-        """`redis-a`."""
+        """The name, such as `redis-a`."""
         return self._node.name
 
     @property
@@ -31,7 +31,7 @@ class NodeHandle:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Its one address, for clients and nodes alike. It leads over the caller's link."""
+        """Its address, the same for all; each caller reaches it over its own link."""
         return self._operations.backend.endpoint(self.name)
 
     @property
@@ -52,11 +52,11 @@ class NodeHandle:
         return self._operations.faults.pause(self.name)
 
     def resume(self) -> None:
-        """End every pause of it. If there is none, nothing happens."""
+        """End every pause of it, if there is one."""
         self._operations.nodes.resume(self.name)
 
     def restart(self) -> None:
-        """Give it a new process, whatever state it is in.
+        """Replace its process, whatever its state.
 
         Raises:
             NoPower: its zone has no power.
@@ -80,7 +80,7 @@ class RedisHandle(NodeHandle):
 
     @property
     def role(self) -> Role:
-        """Its role, as the control plane knows it. Dead nodes have one too."""
+        """Its role according to the control plane. Dead nodes have one too."""
         shard = self._operations.topology.shard_of(self.name)
         is_primary = self.name == self._operations.control_plane.shards[shard.id].primary
         return Role.PRIMARY if is_primary else Role.REPLICA
@@ -98,17 +98,17 @@ class RedisShardHandle:
 
     @property
     def id(self) -> str:
-        """ElastiCache's name for it: `0001`."""
+        """The id, as ElastiCache has it."""
         return self._shard.id
 
     @property
     def state(self) -> State:
-        """The control plane's state for it, such as `available`."""
+        """The state of its control plane, such as `available`."""
         return self._failover.state
 
     @property
     def primary(self) -> RedisHandle:
-        """The node that is the primary now, as the control plane knows it."""
+        """The present primary according to the control plane."""
         return self._nodes[self._failover.primary]
 
     @property
@@ -120,15 +120,15 @@ class RedisShardHandle:
         return iter(self._nodes.values())
 
     def __getitem__(self, zone: str) -> RedisHandle:
-        """The node in a zone, given by its name, such as `a`."""
+        """Return the node in a zone, such as `a`."""
         return {node.zone: node for node in self}[zone]
 
     def wait_for_failover(self, timeout: float | None = None) -> RedisHandle:
-        """Wait until a failover is completed that no earlier call has returned.
+        """Wait for a failover. One that completed since the last call counts too.
 
         Args:
-            timeout: seconds; without it, the longest a failover takes at the present speed, and
-                10 s for a slow machine.
+            timeout: seconds; by default the longest possible failover at the present speed, plus
+                10 s.
 
         Returns:
             The new primary.
@@ -176,7 +176,7 @@ class ZoneHandle:
 
     @property
     def name(self) -> str:
-        """`a`."""
+        """The name, such as `a`."""
         return self._zone.name
 
     def lose_power(self) -> Fault:
@@ -195,7 +195,7 @@ class ZoneHandle:
 
 
 class LinkHandle:
-    """One link: a proxy of a Toxiproxy."""
+    """One link, which is a proxy of a zone's Toxiproxy."""
 
     def __init__(self, link: Link, operations: Operations) -> None:
         self.link = link
@@ -208,7 +208,7 @@ class LinkHandle:
 
     @property
     def listen(self) -> Endpoint:
-        """Where it listens. A link of a zone listens inside that zone's pod."""
+        """The address it listens on; in containers, inside the zone's network."""
         return Endpoint.parse(str(self._proxy()["listen"]))
 
     @property
@@ -230,7 +230,7 @@ class LinkHandle:
         return self._operations.faults.toxic(self.link, toxic, [stream])
 
     def blackhole(self) -> Fault:
-        """Drop all packets: connections hang, and nothing is refused or closed."""
+        """Hold all data back: connections hang; none is refused or closed."""
         return self._operations.faults.blackhole(self.link)
 
     def refuse(self) -> Fault:
@@ -247,7 +247,7 @@ class LinkHandle:
 class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
     """All links by (source, target, service), such as `("client", "redis-a", "redis")`.
 
-    Without a service it is the target's own, so `("client", "redis-a")` does too.
+    The service defaults to the target's: `("client", "redis-a")` works too.
     """
 
     def __init__(self, handles: list[LinkHandle]) -> None:

@@ -53,7 +53,7 @@ class Simulator:
     thread-safe.
 
     Args:
-        settings: all settings at once. Without it they are loaded: `arguments` first, then
+        settings: all settings at once; None: they are loaded, from `arguments` first, then from
             environment, file and defaults.
         arguments: single settings by name, such as `engine="valkey"`, `speed=30`, `seed=7`.
 
@@ -62,9 +62,9 @@ class Simulator:
 
     Attributes:
         name: the topology's name.
-        seed: all draws depend on it alone.
+        seed: the seed of all random draws.
         events: the event log.
-        backend_reason: why this backend was chosen, once it was started.
+        backend_reason: why this backend was chosen; empty before the start.
         shards: the Redis shards.
         nodes: every node, by its name.
         memcached: the Memcached nodes, by zone.
@@ -98,17 +98,17 @@ class Simulator:
     def attach(cls, name: str | None = None, **arguments: Any) -> Self:
         """Return a simulator that leases a topology of `cachesim up`, from `start` to `stop`.
 
-        Meanwhile faults, failovers, events and clients are this process's own, and the owner's
-        control plane is suspended. At the end all faults are healed; data and primary stay. If this
-        process dies, the owner resets the topology.
+        Meanwhile this process applies the faults and has a control plane of its own; the owner's is
+        suspended. At the end all faults are healed; the data and the primary stay. If this process
+        dies, the owner resets the topology.
 
         Args:
-            name: the topology's name; without it the one that the settings name, or the only one.
+            name: the topology's name; None: the one in the settings, or else the only one.
             arguments: settings by name for the time of the lease, such as `speed=30`.
 
         Raises:
             CachesimError: no topology is up, or several are.
-            SettingsError: a setting is wrong, or must be as the owner has it.
+            SettingsError: a setting is wrong.
         """
         run = find_run(name)
         sim = cls(load_settings({**arguments, "name": run.name}).settings)
@@ -122,7 +122,7 @@ class Simulator:
     ) -> Self:
         """Return a simulator for containers that `docker compose` has brought up.
 
-        At the end all faults are healed; the containers go on with their data and their primary.
+        At the end all faults are healed; the containers keep their data and their primary.
 
         Args:
             folder: a folder that `cachesim compose` has written. Its name and the settings that it
@@ -132,7 +132,7 @@ class Simulator:
 
         Raises:
             StartError: `cachesim compose` has not written this folder, or it has no secrets.
-            BackendUnavailable: no engine answers.
+            BackendUnavailable: no Docker engine answers.
             SettingsError: a setting is wrong.
         """
         from cachesim.backends.compose.backend import ComposeBackend
@@ -155,10 +155,12 @@ class Simulator:
 
         Raises:
             StartError: it did not start; nothing is left behind.
+            SettingsError: attached, a setting differs from the owner's.
+            CachesimError: attached, the owner did not lend the topology.
         """
         with self._lock:
             if self._life is not None:
-                raise StartError(f"the topology {self.name!r} is running already")
+                raise StartError(f"the topology {self.name!r} is running already: stop it first")
             self._pid = os.getpid()
             with contextlib.ExitStack() as life:
                 self._bring_up(progress, life)
@@ -170,9 +172,10 @@ class Simulator:
         return self
 
     def stop(self) -> None:
-        """Take everything down, whatever state it is in. Repeating it is harmless.
+        """Stop the topology, whatever its state. Repeating it is harmless.
 
-        In a forked child, which does not own the topology, this does nothing.
+        After `attach` and `attach_composed` it is healed and goes on running. In a forked child,
+        which does not own the topology, nothing happens.
         """
         if os.getpid() != self._pid:
             return
@@ -201,7 +204,7 @@ class Simulator:
         self.backend_reason = it.reason
         if it.folder is not None:
             life.callback(self._leave_healthy)
-        if it.files is not None:  # the owner of a leased one has waited already
+        if it.files is not None:  # the owner of a leased topology has waited already
             progress("waiting until all is ready through the links")
             wait_through_links(it, Deadline(self.settings.start_timeout_seconds))
         self._operate()
@@ -249,10 +252,10 @@ class Simulator:
         """Stop operating the topology: another process does so until `take_back`.
 
         Returns:
-            What `attach` needs in that process, secrets included.
+            The data that `attach` needs in that process, secrets included.
 
         Raises:
-            FaultError: faults are active, which nobody could heal then, or a failover is.
+            FaultError: a fault or a failover is active.
         """
         with self._lock, self.control_plane.suspended():
             if active := self.faults.active:
@@ -285,7 +288,7 @@ class Simulator:
         """Operate the topology again.
 
         Args:
-            reset: reset it, as the process that leased it has died.
+            reset: whether to reset it, because the process that leased it died.
         """
         with self._lock:
             if self._life is None:
@@ -308,10 +311,10 @@ class Simulator:
         """Restore the servers that docker compose keeps. If that fails, the next attach does it."""
         # docker compose may have taken them down before.
         with contextlib.suppress(Exception):
-            # New ones: the others are closed, and another process may have had the topology.
+            # The old operations are closed, and another process may have had the topology since.
             operations = Operations(self._provision, self.events)
             with contextlib.closing(operations):
-                # For good: it must not replace a node for something that it has seen before.
+                # For good, or it might replace a node because of an old failure.
                 operations.control_plane.stop()
                 Restorer(operations).make_healthy()
 
@@ -327,9 +330,9 @@ class Simulator:
         """Make the topology as new: healed, all nodes up, the first primary is primary, empty.
 
         Args:
-            draws: a name for the draws that follow; the same seed and name draw the same.
-            timing: of the control plane, until the next reset; None: as the settings say.
-            seed: until the next reset; None: the topology's own.
+            draws: with the seed, determines all random draws until the next reset.
+            timing: the control plane's timing until the next reset; None: the settings'.
+            seed: used until the next reset; None: the topology's.
 
         Raises:
             FaultError: a node stayed unhealthy; the message names it and has its log.
@@ -342,20 +345,20 @@ class Simulator:
     # --- for clients ------------------------------------------------------------------------
 
     def redis_cluster(self, **overrides: Any) -> "RedisCluster":
-        """Return a RedisCluster that is configured as the architecture says.
+        """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s.
 
         Args:
-            overrides: further keyword arguments of RedisCluster.
+            overrides: keyword arguments of RedisCluster; they win.
         """
         it = self._provision
         nodes = it.endpoints(self.topology.redis)
         return clients.redis_cluster(nodes, it.credentials.token, it.ca_file, **overrides)
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
-        """Return a HashClient that is configured as the architecture says.
+        """Return a HashClient with TLS, pools and timeouts of 0.5 s.
 
         Args:
-            overrides: further keyword arguments of HashClient.
+            overrides: keyword arguments of HashClient; they win.
         """
         nodes = self._provision.endpoints(self.topology.memcached)
         return clients.memcached_client(nodes, self._provision.tls, **overrides)

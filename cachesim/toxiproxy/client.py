@@ -105,10 +105,10 @@ class ToxiproxyClient:
         self._call("DELETE", f"/proxies/{_part(proxy)}/toxics/{_part(name)}")
 
     def at_once(self, changes: Sequence[Callable[[], None]]) -> list[Exception | None] | None:
-        """Make changes to this server, and to others of its kind, with nothing in between.
+        """Make changes to this server, and to others of its kind, at the same moment.
 
         Returns:
-            The error of each change, or None if that is not possible: then nothing was done.
+            The error of each change. None if that is not possible; then nothing was done.
         """
 
     def close(self) -> None:
@@ -174,5 +174,5 @@ def _message(status: int, data: bytes) -> str:
     try:
         return str(json.loads(data)["error"])
     except (ValueError, KeyError, TypeError):
-        # Its handler limit answers 503 in HTML.
+        # Beyond its limit of handlers, Toxiproxy answers 503 in HTML.
         return f"status {status}: {data[:200]!r}"

@@ -16,12 +16,12 @@ class Stream(StrEnum):
 
 
 MS_MAX = (2**63 - 1) // 10**6
-"""The most milliseconds that Toxiproxy can count: it counts nanoseconds in 64 bits.
+"""The most milliseconds that Toxiproxy can count, with nanoseconds in 64 bits.
 
-A longer latency becomes negative there, which is none. A longer jitter crashes it.
+A longer latency becomes negative there and has no effect. A longer jitter crashes Toxiproxy.
 """
 TOXICITY_MIN = 1e-6
-"""The smallest share of connections. Less than one in a million is none."""
+"""The smallest share of connections, one in a million."""
 _CHUNK = 32 * 1024
 """Bytes that a real Toxiproxy takes at a time, and the slicer cuts."""
 
@@ -52,7 +52,7 @@ class Toxic:
         Toxiproxy's own API does not check it.
 
         Raises:
-            ValueError: an attribute is out of bounds; the message has them.
+            ValueError: an attribute is out of bounds; the message has the bounds.
         """
         for name, value in self.attributes.items():
             if value > self.largest:
@@ -90,7 +90,7 @@ class Latency(Toxic):
                 f"got {self.latency} and {self.jitter}"
             )
         if self.latency == self.jitter == 0:
-            raise ValueError("latency: latency, or else jitter, must be at least 1 ms, got 0")
+            raise ValueError("latency: latency or jitter must be at least 1 ms, both are 0")
 
     @property
     def neutral(self) -> "Latency":
@@ -157,8 +157,9 @@ class Slicer(Toxic):
         super().check_effect()
         if self.delay == 0 and self.average_size + self.size_variation >= _CHUNK:
             raise ValueError(
-                f"slicer: average_size and size_variation must be below {_CHUNK} together, which "
-                f"is as much as comes at a time, got {self.average_size} and {self.size_variation}"
+                f"slicer: without delay, average_size and size_variation must be below {_CHUNK} "
+                f"together (data comes in chunks of that size), got {self.average_size} and "
+                f"{self.size_variation}"
             )
 
     def __post_init__(self) -> None:
@@ -167,7 +168,10 @@ class Slicer(Toxic):
             # A real Toxiproxy 2.12 recurses for ever.
             raise ValueError("slicer: average_size must be above 0")
         if self.size_variation >= self.average_size:
-            raise ValueError("slicer: size_variation must be below average_size")
+            raise ValueError(
+                f"slicer: size_variation must be below average_size, got {self.size_variation} "
+                f"and {self.average_size}"
+            )
 
 
 @dataclass(frozen=True)

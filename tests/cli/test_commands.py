@@ -430,10 +430,13 @@ def test_fault_apply_from_stdin(up: Detached) -> None:
         ("", r"Expecting value: line 1 column 1 \(char 0\)"),
         ('{"fault": "kill"', r"Expecting ',' delimiter: line 1 column 17 \(char 16\)"),
         ('{"fault": "kill", "nodes": [], "nodes": []}', "the field `nodes` is there twice"),
-        ("[]", "the list has no faults: nothing would be done"),
+        ("[]", "the list has no faults: give at least one"),
         ('{"fault": "kil"}', r"no fault 'kil': there are latency, .*\. Did you mean kill\?"),
         ('{"fault": "kill"}', "kill: nodes is missing"),
-        (json.dumps([_PAUSE, {}]), "fault 2 of 2: the field `fault` is missing, the fault's name"),
+        (
+            json.dumps([_PAUSE, {}]),
+            "fault 2 of 2: the field `fault` is missing. It has the fault's name",
+        ),
         (
             json.dumps([_PAUSE, {"fault": "kill", "nodes": ["redis-d"]}]),
             "fault 2 of 2: kill: nodes: no node 'redis-d': there are redis-a, ",
@@ -573,7 +576,7 @@ def test_fault_that_cannot_be_applied(up: Detached) -> None:
     up.ok("kill", "redis-b")
     result = up.run("fault", "pause", "redis-b")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: redis-b can't be paused: it is not running\n"
+    assert result.stderr == "Error: redis-b can't be paused: it is not running. Start it first.\n"
     assert [it["kind"] for it in up.json("fault", "list")] == ["kill"]
 
 

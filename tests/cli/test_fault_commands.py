@@ -84,7 +84,7 @@ def test_shared_options(calls: Calls, duration: str, seconds: float) -> None:
         ("latency x", 2, "Missing option '--ms'"),
         ("latency --ms 5", 2, "Missing argument 'LINK...'"),
         ("latency x --ms 5.5", 2, "'5.5' is not a valid integer range"),
-        ("latency x --ms 0", 1, "latency: latency, or else jitter, must be at least 1 ms, got 0"),
+        ("latency x --ms 0", 1, "latency: latency or jitter must be at least 1 ms, both are 0"),
         ("bandwidth x --kb-s 10000001", 1, "bandwidth: kb_s must be at most 10000000 KB/s, got 1"),
         ("replication-lag", 2, "Missing argument 'SECONDS'"),
         ("replication-lag soon", 2, "'soon' should be a number with ms, s, m or h, such as 10s"),

@@ -66,7 +66,7 @@ class Nodes:
         """See `RedisHealth.wait_writable`."""
         self._do("wait_writable", node)
         if not self.takes_writes:
-            raise NotReady(f"{node} has no slots", node)
+            raise NotReady(f"{node}: has no slots", node)
 
     def follows(self, node: str, primary: str) -> bool:
         """See `Cluster.follows`."""
@@ -116,7 +116,7 @@ def test_promote(nodes: Nodes) -> None:
 def test_promote_to_no_primary(nodes: Nodes) -> None:
     """A replica that does not accept writes after its takeover was not promoted."""
     nodes.takes_writes = False
-    with pytest.raises(FaultError, match="redis-b has no slots"):
+    with pytest.raises(FaultError, match="redis-b: has no slots"):
         nodes.shard.promote("redis-b")
 
 

@@ -70,7 +70,7 @@ def test_toxics_without_effect(rig: Rig) -> None:
         rig.faults.latency("client-to-redis-a", 0)
     with pytest.raises(ValueError, match="must be at least 1 ms"):
         rig.faults.toxic("client-to-redis-a", SlowClose(0))
-    with pytest.raises(ValueError, match="streams: at least one of upstream, downstream"):
+    with pytest.raises(ValueError, match="streams must have at least one of upstream, downstream"):
         rig.faults.toxic("client-to-redis-a", Latency(5), [])
     assert rig.is_whole()
 
@@ -158,7 +158,7 @@ def test_replication_lag_of_an_unknown_replica(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("replicas", "message"),
     [
-        ([], "replicas: no Redis nodes were chosen: the fault would do nothing"),
+        ([], "replicas: no Redis nodes were chosen: name at least one"),
         (["memcached-b"], "replicas: no Redis node 'memcached-b': there are redis-a, redis-b, r"),
         (["redis-b", "memcached-b"], "replicas: no Redis node 'memcached-b': there are redis-a, "),
     ],

@@ -132,9 +132,9 @@ def test_connections(shard: Shard, connected: int, problem: str | None) -> None:
     ("flags", "slots", "state", "problem"),
     [
         ("myself,master", [["0", "16383"]], "ok", None),
-        ("myself,slave", [], "ok", "redis-b is not the primary"),
-        ("myself,master", [], "ok", "redis-b has no slots"),
-        ("myself,master", [["0", "16383"]], "fail", "redis-b cluster_state is fail"),
+        ("myself,slave", [], "ok", "redis-b: is not the primary"),
+        ("myself,master", [], "ok", "redis-b: has no slots"),
+        ("myself,master", [["0", "16383"]], "fail", "redis-b: cluster_state is fail"),
     ],
 )
 def test_writable(

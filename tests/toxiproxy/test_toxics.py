@@ -96,7 +96,7 @@ def test_more_than_toxiproxy_counts(toxic: Toxic, message: str) -> None:
 @pytest.mark.parametrize(
     ("toxic", "message"),
     [
-        (Latency(0), "latency: latency, or else jitter, must be at least 1 ms, got 0"),
+        (Latency(0), "latency: latency or jitter must be at least 1 ms, both are 0"),
         (SlowClose(0), "slow_close: delay must be at least 1 ms, got 0"),
         (Slicer(32_768), "slicer: average_size and size_variation must be below 32768 together"),
         (Slicer(20_000, 12_768), "must be below 32768 together.*got 20000 and 12768"),

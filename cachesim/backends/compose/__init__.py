@@ -1,1 +1,1 @@
-"""The topology in containers that `docker compose` owns: its folder, and attaching to it."""
+"""The compose backend: writes the compose folder, and attaches to its containers."""

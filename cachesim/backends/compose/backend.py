@@ -1,4 +1,4 @@
-"""The topology in containers that `docker compose` made from a folder, and goes on to own.
+"""The topology in containers that `docker compose` created from a folder and owns.
 
 `cachesim.backends.compose.folder` writes the folder.
 """
@@ -29,7 +29,7 @@ _NOT_BY_RUN = "com.docker.compose.oneoff=False"
 
 
 class ComposeBackend(ContainerNodes):
-    """Containers that `docker compose` created and goes on to own. This never removes them.
+    """Containers that `docker compose` created and owns. cachesim never removes them.
 
     Args:
         folder: the one that `cachesim compose` wrote.
@@ -37,10 +37,10 @@ class ComposeBackend(ContainerNodes):
 
     Raises:
         StartError: `cachesim compose` did not write the folder, or it has no secrets.
-        BackendUnavailable: no engine answers.
+        BackendUnavailable: no Docker engine answers.
 
     Attributes:
-        composed: what the folder holds.
+        composed: the contents of the folder.
     """
 
     name = "compose"
@@ -56,16 +56,16 @@ class ComposeBackend(ContainerNodes):
     def start(self, progress: Progress) -> None:
         """Find the containers, heal their links and their cluster. See `Backend.start`.
 
-        What a control plane that died has left is undone: toxics, disabled proxies, and a primary
-        that is not the first one.
+        This undoes what a dead control plane left: toxics, disabled proxies, and a primary that is
+        not the first one.
 
         Raises:
             StartError: containers are missing or not running, or could not be healed.
         """
         if self.host != "127.0.0.1":
             raise StartError(
-                f"the Docker engine is remote ({self.host}), and a composed topology is published "
-                "on its own 127.0.0.1. Run this command there."
+                f"the Docker engine is remote ({self.host}) and publishes a composed topology on "
+                "that machine's 127.0.0.1. Run this command there."
             )
         progress("looking for the composed containers")
         self._containers = self._find()

@@ -1,7 +1,7 @@
 """The folder of a composed topology: writing it for `docker compose`, and reading what it holds.
 
-Everything but `secrets/` is public, the same each time it is written, and meant to be checked in:
-`cachesim.backends.compose.render` makes those files. The secrets are drawn once and kept.
+All but `secrets/` is public, the same each time it is written, and meant to be checked in;
+`cachesim.backends.compose.render` makes these files. The secrets are drawn once and kept.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ BASE_PORT = 17000
 
 _PORTS_PER_ZONE = 10
 _MANIFEST = "cachesim.json"
-"""The file that tells the settings and the first port that the folder was written for."""
+"""The file with the settings and the first port that the folder was written for."""
 _KEPT_SETTINGS = {"name", "engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
 _SECRETS = "secrets"
 _TOKEN, _ADMIN_PASSWORD, _CA = "token", "admin-password", "ca.pem"  # files of `_SECRETS`
@@ -38,10 +38,10 @@ _PUBLIC_MODE, _SECRET_MODE = 0o644, 0o600
 
 @dataclass(frozen=True)
 class ComposedFolder:
-    """What a folder of `cachesim compose` holds.
+    """The contents of a folder of `cachesim compose`.
 
     Attributes:
-        settings: those that it was written for, by key; the topology's name among them.
+        settings: those that it was written for, by key, with the topology's name.
         ca: the CA of its certificates, PEM.
     """
 
@@ -58,7 +58,7 @@ def compose_command(folder: Path) -> str:
 
 
 def fixed_plan(topology: Topology, base_port: int) -> Plan:
-    """Return the address plan from a port on: ten ports for each zone, of which six are used."""
+    """Return the plan whose ports begin at `base_port`: ten for each zone, six of them used."""
     zones = [zone.name for zone in topology.zones]
     starts = range(base_port, base_port + _PORTS_PER_ZONE * len(zones), _PORTS_PER_ZONE)
     return Plan(
@@ -78,7 +78,7 @@ def fixed_plan(topology: Topology, base_port: int) -> Plan:
 
 
 def _default_name(folder: Path) -> str:
-    """Return the name of a topology that was given none: its folder's, without odd characters."""
+    """Return the default name of a topology: its folder's, without special characters."""
     name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower())[:40].strip("-_")
     return name or "compose"
 
@@ -142,12 +142,12 @@ def kept_settings(
 ) -> tuple[Settings, int]:
     """Return the settings and the first port to write a folder for.
 
-    A folder that was written before keeps those that are not given now, so that everybody who
-    clones it gets the same.
+    A folder that was written before keeps the settings that are not given now, so that all who
+    clone it get the same.
 
     Args:
-        arguments: settings by name; None is not given.
-        base_port: None is not given.
+        arguments: settings by name; None means not given.
+        base_port: None means not given.
     """
     kept: Mapping[str, object] = {}
     port = BASE_PORT
@@ -172,8 +172,8 @@ def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -
         The files, the secrets among them.
 
     Raises:
-        SettingsError: there are no such ports.
-        CachesimError: the folder has files of others or can't be written, or its secrets don't fit
+        SettingsError: `base_port` is out of range.
+        CachesimError: the folder has other files or can't be written, or its secrets don't fit
             the settings.
     """
     topology = production(settings.memory_scale)
@@ -196,13 +196,13 @@ def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -
         secrets = _write_secrets(folder, topology, settings.advertise_host)
     except OSError as error:
         raise CachesimError(
-            f"{folder} can't be written: {error}. Choose another folder, or get the right to it."
+            f"{folder} can't be written: {error}. Fix that, or choose another folder."
         ) from error
     return [*(folder / path for path in public), *secrets]
 
 
 def _claim(folder: Path) -> None:
-    """Make the folder, unless it has files of somebody else."""
+    """Create the folder, unless it has files that `cachesim compose` did not write."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(path.name for path in folder.iterdir())
     if others and _MANIFEST not in others:

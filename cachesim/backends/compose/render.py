@@ -51,8 +51,8 @@ def render(plan: Plan, settings: Settings, name: str) -> dict[str, str]:
     redis_files = plan.redis_files(
         hostname=settings.advertise_host,
         node_timeout_ms=_milliseconds(settings),
-        # The same each time, so that the files are. Nodes of other topologies are kept away by the
-        # CA, not by their ids.
+        # The same each time, so that the files stay the same. The CA, not the ids, keeps the nodes
+        # of other topologies away.
         ids={node.name: _sha1(node.name) for node in plan.topology.redis},
     )
     return files | {f"nodes/{path}": text for path, text in redis_files.items()}
@@ -131,7 +131,7 @@ def _template(name: str) -> _Template:
 
 
 def _yaml(value: str | list[str] | dict[str, str]) -> str:
-    # JSON is YAML too. To compose a dollar is the beginning of a variable.
+    # JSON is YAML too. In a compose file a dollar begins a variable.
     return json.dumps(value).replace("$", "$$")
 
 

@@ -28,7 +28,7 @@ def remove_run(client: "DockerClient", run_id: str) -> None:
     """Remove all containers, networks and volumes of a run, also those created meanwhile.
 
     Raises:
-        CachesimError: others use some of it.
+        CachesimError: some of it is still in use.
     """
     from docker.errors import APIError
 
@@ -97,7 +97,7 @@ def start_reaper(client: "DockerClient") -> None:
 
 
 def with_reaper_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Return labels and those by which the reaper finds what it removes."""
+    """Return `labels` plus those that the reaper looks for."""
     from testcontainers.core.labels import create_labels
 
     return create_labels("", labels)

@@ -66,7 +66,7 @@ _ATTEMPTS = 3  # a port that was free when it was chosen may be taken when it is
 
 
 class DockerBackend(ContainerNodes):
-    """Nine containers, a network and a volume on a Docker engine, labelled with their owner.
+    """Nine containers, a network and a volume, labelled with the process that owns them.
 
     Args:
         name: the topology's name, part of each container's name.
@@ -109,13 +109,13 @@ class DockerBackend(ContainerNodes):
         if self._host != "127.0.0.1":
             warnings.warn(
                 f"the Docker engine is remote: nodes are published on every interface of "
-                f"{self._host}, protected by TLS and the AUTH token, Toxiproxy's API by nothing",
+                f"{self._host}, protected by TLS and the AUTH token, Toxiproxy's API unprotected",
                 stacklevel=2,
             )
         try:
             progress("checking images")
             self._check_images()
-            with contextlib.suppress(CachesimError):  # orphans are no reason not to start
+            with contextlib.suppress(CachesimError):  # a failed clean-up does not stop the start
                 remove_orphans(self._client)
             # In the background, as it takes more than a second. The process waits for it at exit.
             threading.Thread(target=start_reaper, args=[self._client]).start()
@@ -222,7 +222,7 @@ class DockerBackend(ContainerNodes):
     def _creation(self) -> Iterator[None]:
         """Let `stop` wait for the end of a creation, and allow none after that.
 
-        An interrupt can come while a pool starts a worker thread, for which it then does not wait.
+        If an interrupt comes while a pool starts a worker thread, the pool does not wait for it.
         """
         with self._creations:
             if self._is_stopping:
@@ -323,18 +323,19 @@ class DockerBackend(ContainerNodes):
             admin.close()
 
     def _translated(self, error: BaseException) -> BaseException:
-        """Return the engine's error as one of ours, with the next step if there is one."""
+        """Return a Docker error as a cachesim error, with a next step if known."""
         text = str(getattr(error, "explanation", None) or error)
         if "port is already allocated" in text or "address already in use" in text:
             return PortTaken(f"{text}. Stop what uses the port, or start again for other ports.")
         if "is already in use" in text or "already exists" in text:
+            name = self._prefix.removeprefix("cachesim-")
             return NameInUse(
-                f"a topology named {self._prefix.removeprefix('cachesim-')!r} is running already. "
-                "Choose another name, or take it down first."
+                f"a topology named {name!r} is running already. Choose another name, or take it "
+                f"down first: `cachesim down --name {name}`."
             )
         if isinstance(error, StartError) or not isinstance(error, Exception):
             return error
-        return StartError(f"the engine refused: {text}")
+        return StartError(f"the Docker engine refused: {text}. `cachesim doctor` checks it.")
 
 
 def _free_ports(topology: Topology) -> dict[str, ZonePorts]:

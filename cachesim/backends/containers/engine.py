@@ -1,4 +1,4 @@
-"""The container engine: connecting to it, and helpers for its API."""
+"""The Docker engine: connecting to it, and helpers for its API."""
 
 import io
 import socket
@@ -18,13 +18,13 @@ _CONNECT_TIMEOUT = 5.0  # seconds
 
 
 def connect(timeout: float | None = None) -> "DockerClient":
-    """Connect to the engine that the environment or the current Docker context names.
+    """Connect to the Docker engine that the environment or the current Docker context names.
 
     Args:
         timeout: seconds for each of its answers, now and later; None: the Docker SDK's default.
 
     Raises:
-        BackendUnavailable: no engine answers.
+        BackendUnavailable: no Docker engine answers.
     """
     from docker.errors import DockerException
     from testcontainers.core.docker_client import DockerClient, get_docker_host
@@ -45,7 +45,7 @@ def connect(timeout: float | None = None) -> "DockerClient":
 
 
 def _check_listening(host: str, timeout: float) -> None:
-    """Connect to the engine's socket once: if nobody listens, the Docker SDK leaks its own socket.
+    """Connect once to the socket: if nobody listens, the Docker SDK would leak its own.
 
     Raises:
         OSError: nobody listens there.
@@ -61,7 +61,7 @@ def _check_listening(host: str, timeout: float) -> None:
 
 
 def published_host(client: "DockerClient") -> str:
-    """Return the host that an engine publishes ports on: 127.0.0.1 if it is local."""
+    """Return the host that a Docker engine publishes ports on: 127.0.0.1 if it is local."""
     host = client.host()
     return "127.0.0.1" if host in ("localhost", "127.0.0.1", "::1") else host
 
@@ -73,7 +73,7 @@ def in_parallel(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
         with ThreadPoolExecutor(max(1, len(todo))) as pool:
             list(pool.map(verb, todo))
     except RuntimeError:
-        # An interpreter that shuts down starts no threads any more.
+        # Python starts no more threads when it shuts down.
         for item in todo:
             verb(item)
 

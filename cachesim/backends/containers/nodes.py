@@ -32,7 +32,7 @@ class ContainerNodes:
     Subclasses set `_plan`, and fill `_containers`, which has nodes and pods by name.
 
     Args:
-        client: the engine that the containers are on.
+        client: the Docker engine that runs the containers.
     """
 
     def __init__(self, client: "DockerClient") -> None:
@@ -45,7 +45,7 @@ class ContainerNodes:
 
     @property
     def host(self) -> str:
-        """The host of published ports: 127.0.0.1, or a remote engine's address."""
+        """The host of published ports: 127.0.0.1, or a remote Docker engine's address."""
         return self._host
 
     def endpoint(self, node: str) -> Endpoint:
@@ -67,11 +67,11 @@ class ContainerNodes:
     def renew_toxiproxy(self, zone: str) -> None:
         """Restart a zone's Toxiproxy and its nodes, which would lose their network without it.
 
-        Redis nodes keep what is on their disks, Memcached nodes come back empty. Nodes that were
-        stopped or paused are so again.
+        Redis nodes keep what is on their disks, Memcached nodes come back empty. Stopped and paused
+        nodes stay so.
 
         Raises:
-            CachesimError: the engine refused.
+            CachesimError: the Docker engine refused.
         """
         from docker.errors import APIError
 
@@ -85,7 +85,10 @@ class ContainerNodes:
             in_parallel(self.start_node, up)
             self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
         except APIError as error:
-            raise CachesimError(f"the engine refused: {error.explanation or error}") from error
+            raise CachesimError(
+                f"the Docker engine refused: {error.explanation or error}. `cachesim doctor` "
+                "checks it."
+            ) from error
 
     def _create_proxies(self, zone: str) -> None:
         """Create the proxies of a zone's Toxiproxy as soon as it answers."""
@@ -98,14 +101,15 @@ class ContainerNodes:
                 except ToxiproxyError as error:
                     if error.status or deadline.expired:
                         raise StartError(
-                            f"the proxies of zone {zone} can't be created: {error}"
+                            f"the proxies of zone {zone} can't be created: {error}. Start again; "
+                            "`cachesim doctor` checks the Docker engine."
                         ) from error
                     time.sleep(_POLL)
 
     # --- node verbs -------------------------------------------------------------------------
 
     def state(self, node: str) -> NodeState:
-        """Return the state of the container, as the engine reports it."""
+        """Return the state of the container, as the Docker engine reports it."""
         container = self._containers[node]
         container.reload()
         if container.status == "paused":
@@ -180,7 +184,7 @@ class ContainerNodes:
 
 
 def _ignoring(message: str, verb: Callable[[], object]) -> None:
-    """Call a verb of a container; the engine's error with that message says that it was done."""
+    """Call a verb of a container. Ignore a Docker error with this message: it was done before."""
     from docker.errors import APIError
 
     try:
