@@ -35,7 +35,7 @@ FILES = "/cachesim"
 NETWORK_OPTIONS = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 """Without address translation: published ports work, but connections to the outside do not."""
 LOG_OPTIONS = {"max-size": "16m"}
-"""For the engine's `json-file` logs."""
+"""For Docker's `json-file` logs."""
 PART_LABEL = "cachesim.part"
 """The label with the name of the node or the pod that a container is."""
 REDIS_UID = 999
@@ -89,7 +89,7 @@ class Plan:
         return f"http://{Endpoint(self.host, self.ports[zone].toxiproxy)}"
 
     def published(self, zone: str) -> dict[int, int]:
-        """Return what a pod publishes: the host's ports, by the pod's."""
+        """Return the ports that a pod publishes: the host's port, by the pod's port."""
         ports = self.ports[zone]
         return {
             ports.redis: ports.redis,
@@ -134,7 +134,7 @@ class Plan:
         """Return the Redis nodes' files without secrets, by path in `FILES`.
 
         Args:
-            hostname: what clients are told instead of the announced IP.
+            hostname: the name that clients are told instead of the announced IP.
             node_timeout_ms: `cluster-node-timeout`.
             ids: the id of each Redis node, 40 hexadecimal digits, by its name.
         """
@@ -148,7 +148,7 @@ class Plan:
         return files
 
     def _listen(self, link: Link) -> str:
-        # The engine forwards a published port to the pod's address on the network.
+        # Docker forwards a published port to the pod's address on the network.
         host = "0.0.0.0" if link.source == CLIENT else "127.0.0.1"  # noqa: S104
         return f"{host}:{self._link_port(link.target_zone, link.service)}"
 

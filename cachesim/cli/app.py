@@ -31,7 +31,7 @@ class _Group(click.Group):
 
 
 class _FaultGroup(click.Group):
-    """Has a command for each fault. Making them takes time, so it is done when one is needed."""
+    """Has a command for each fault, created on first use, as creating them is slow."""
 
     _commands: MutableMapping[str, click.Command]
 
@@ -82,7 +82,10 @@ def main() -> None:
 @main.command()
 @options.settings
 @click.option(
-    "-d", "--detach", is_flag=True, help="Keep it running after this command, until `down`."
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Keep the topology running after this command, until `down`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With -d: print JSON, for programs.")
 @click.pass_context
@@ -110,7 +113,7 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
 def down(name: str | None, as_json: bool) -> None:
     """Take a topology down, or detach from one that `docker compose` runs.
 
-    The latter is healed, and its containers keep running.
+    Detaching heals the topology. Its containers keep running.
     """
     from cachesim.cli import commands
 
@@ -129,8 +132,8 @@ def down(name: str | None, as_json: bool) -> None:
 def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: object) -> None:
     """Write the topology to DIR, as files for `docker compose`.
 
-    DIR is new, empty, or was written by this command before. Then it keeps its secrets, and the
-    settings that are given neither here, nor in variables CACHESIM_*, nor in a file.
+    DIR is new, empty, or was written by this command before. A DIR that was written before keeps
+    its secrets, and the settings that options, variables CACHESIM_* and files do not give.
     """
     from cachesim.cli import commands
 
@@ -146,7 +149,7 @@ def attach(folder: Path, as_json: bool, **arguments: object) -> None:
     """Attach to a topology that `docker compose` runs, until `down`.
 
     DIR was written by `cachesim compose`. This starts a process that heals the topology, is its
-    control plane, and carries out the other commands.
+    control plane, and executes the other commands.
     """
     from cachesim.cli import commands
 
@@ -247,7 +250,7 @@ def config(as_json: bool, **arguments: object) -> None:
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check this machine: what a topology needs, what is wrong, and what to do."""
+    """Check what a topology needs on this machine, and say what to do."""
     from cachesim.cli import commands
 
     ctx.exit(0 if commands.doctor(as_json=as_json) else _NOT_WELL)
@@ -284,7 +287,7 @@ def fault() -> None:
 @options.name
 @options.as_json
 def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
-    """Heal one fault, or all faults and what others did to the proxies by hand."""
+    """Heal one fault; or all, and undo changes made to the proxies by hand."""
     from cachesim.cli import commands
 
     commands.heal(name, fault_id, as_json=as_json)
@@ -312,7 +315,7 @@ def _verb(verb: str, summary: str) -> None:
 
 
 _verb("kill", "SIGKILL a node. `restart` or `heal` starts it again.")
-_verb("stop", "Shut a node down in order. `restart` or `heal` starts it again.")
+_verb("stop", "Shut a node down cleanly. `restart` or `heal` starts it again.")
 _verb("pause", "SIGSTOP a node: it answers nothing until `resume` or `heal`.")
 _verb("resume", "Resume a paused node.")
 _verb("restart", "Give a node a new process, whatever its state.")

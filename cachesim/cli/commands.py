@@ -59,8 +59,8 @@ def down(name: str | None, *, as_json: bool) -> None:
     except TakenDown:
         pass
     except CachesimError:
-        # It does not answer. A signal ends it, unless it has ended already or takes no commands, as
-        # pytest.
+        # It does not answer. A signal ends it. A process that takes no commands, such as pytest, is
+        # left alone.
         if run.owner.is_gone or not takes_calls(run):
             raise
         _end(run.owner.pid)
@@ -82,7 +82,7 @@ def down(name: str | None, *, as_json: bool) -> None:
 
     _tell(
         {"name": run.name, "state": "detached"},
-        f"Nothing is attached to {run.name} any more. Its containers go on running: "
+        f"Nothing is attached to {run.name} any more. Its containers keep running: "
         f"`{compose_command(Path(left))} down` takes them down.",
         as_json,
     )
@@ -237,7 +237,7 @@ def fault(name: str | None, fault: "FaultSpec", heal_after: float | None, *, as_
     """Apply a fault.
 
     Args:
-        heal_after: seconds after which it is healed; None for no such time.
+        heal_after: seconds after which the fault is healed; None: never.
     """
     it = call(find_run(name), "fault", fault=fault.as_dict(), seconds=heal_after)
     _tell(it, _applied(it), as_json)
@@ -255,7 +255,7 @@ def apply_faults(
 
     Args:
         file: one fault as JSON, or a list; `-` for stdin.
-        heal_after: seconds after which they are healed; None for no such time.
+        heal_after: seconds after which the faults are healed; None: never.
 
     Raises:
         CachesimError: the message names the file, the position in the list and the field.
@@ -304,21 +304,21 @@ def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
 
 
 def reset(name: str | None, *, as_json: bool) -> None:
-    """Make a topology as new."""
+    """Reset a topology."""
     run = find_run(name)
     call(run, "reset")
     _tell({"name": run.name}, f"The topology {run.name} is as new.", as_json)
 
 
 def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
-    """Do something to a node."""
+    """Kill, stop, pause, resume or restart a node."""
     it = call(find_run(name), "node", verb=verb, node=node)
     _tell(it, f"{it['name']} is {it['state']}.", as_json)
 
 
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
-    # Without a timeout here: the other side has one, from its settings.
+    # No timeout here: the other process has one, from its settings.
     it = call(find_run(name), "failover", timeout=None, to=to, wait=wait)
     text = f"{it['primary']} is the primary." if wait else "A failover has begun."
     _tell(it, text, as_json)
@@ -344,7 +344,7 @@ def _read_json(file: str) -> Any:
     if file != "-":
         text = Path(file).read_bytes()
     elif sys.stdin is None:
-        raise ValueError("it is closed")
+        raise ValueError("it is closed. Give a file instead.")
     else:
         text = sys.stdin.buffer.read()
 
@@ -353,7 +353,7 @@ def _read_json(file: str) -> Any:
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the field `{twice}` is there twice")
+            raise ValueError(f"the field `{twice}` occurs twice")
         return found
 
     return json.loads(text, object_pairs_hook=unique)

@@ -52,7 +52,7 @@ class Check:
         return self.level is not Level.WRONG
 
     def as_json(self) -> dict[str, str]:
-        """Return it for JSON."""
+        """Return the check for JSON."""
         return {
             "subject": self.subject,
             "level": str(self.level),
@@ -62,7 +62,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Check everything. What can't be checked is a finding too."""
+    """Check everything. A failed check is a finding too."""
     checks = [*_versions(), *_state(), _ports()]
     settings, check = _settings()
     checks.append(check)
@@ -122,7 +122,7 @@ def _ports() -> Check:
             address = listener.getsockname()
             socket.create_connection(address, timeout=2).close()
     except OSError as error:
-        advice = "allow listening on 127.0.0.1: a firewall or a sandbox forbids it"
+        advice = "allow programs to listen on 127.0.0.1: a firewall or a sandbox forbids it"
         return Check("ports", Level.WRONG, f"127.0.0.1: {error.strerror}", advice)
     return Check("ports", Level.OK, "127.0.0.1 can be listened on")
 
@@ -148,7 +148,7 @@ def _engine(settings: "Settings") -> Iterator[Check]:
         if settings.backend == "docker":
             yield Check("engine", Level.WRONG, str(error), "`docker info` should work first")
         else:
-            advice = "without an engine, topologies run on the embedded backend"
+            advice = "without a Docker engine, topologies run on the embedded backend"
             yield Check("engine", Level.NOTE, str(error), advice)
         return
     with contextlib.closing(client.client):
@@ -164,7 +164,7 @@ def _engine(settings: "Settings") -> Iterator[Check]:
                 "engine's place",
                 Level.NOTE,
                 f"remote: {host}",
-                "Toxiproxy's API is open to everybody who reaches that host: keep it in a trusted "
+                "anyone who reaches that host can use Toxiproxy's API: keep the host in a trusted "
                 "network",
             )
         yield from _images(client, settings)
@@ -179,7 +179,7 @@ def _images(client: "DockerClient", settings: "Settings") -> Iterator[Check]:
             client.client.images.get(image)
         except ImageNotFound:
             advice = f"the first start pulls it; `docker pull {image}` does it now"
-            yield Check(key, Level.NOTE, f"{image} is not here", advice)
+            yield Check(key, Level.NOTE, f"{image} is missing", advice)
         else:
             yield Check(key, Level.OK, image)
 

@@ -1,7 +1,7 @@
-"""The commands of `cachesim fault`: one for each fault of the catalogue, and those on all of them.
+"""The commands of `cachesim fault`: one for each fault of the catalogue, and those for all.
 
-A fault's required fields are arguments, in their order. A list takes all words that are left, so
-what comes after it, and every other field, is an option.
+A fault's required fields are arguments, in their order. A list takes all remaining words, so fields
+after it are options, like all other fields.
 """
 
 from collections.abc import Callable, Iterator
@@ -131,7 +131,7 @@ def _type(field: Field) -> "click.ParamType[Any] | None":
         case Seconds():
             return options.Duration()
         case Whole():
-            # The fault itself checks the largest, which is seldom of interest in a help text.
+            # The fault checks the largest value, which is seldom of interest in a help text.
             return click.IntRange(int(field.least))
         case Number():
             return click.FLOAT

@@ -31,7 +31,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
 
 Completion = Callable[..., list[str]]
-"""Returns the words that complete one that is begun, as click calls it."""
+"""Returns the words that begin with the given text. click calls it."""
 
 
 def complete(words: Callable[[], Iterable[str]]) -> Completion:
@@ -69,20 +69,24 @@ heal_after = click.option(
     "heal_after",
     type=Duration(),
     metavar="DURATION",
-    help="Heal it after this time: 10s, 2m.",
+    help="Heal it after this time, such as 10s or 2m.",
 )
 node = click.argument("node", shell_complete=complete_parts(lambda topology: topology.nodes))
 folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 
 engine = click.option(
-    "--engine", type=click.Choice(["redis", "valkey"]), help="The engine of the Redis nodes."
+    "--engine", type=click.Choice(["redis", "valkey"]), help="The server of the Redis nodes."
 )
 speed = click.option(
-    "--speed", type=float, help="How many times faster than production it runs.  [default: 1]"
+    "--speed",
+    type=float,
+    help="How many times faster than in production failovers are.  [default: 1]",
 )
-seed = click.option("--seed", type=int, help="The seed of all random draws.  [default: drawn]")
+seed = click.option("--seed", type=int, help="The seed of all random draws.  [default: random]")
 advertise_host = click.option(
-    "--advertise-host", metavar="HOST", help="The host name for containers outside the zones."
+    "--advertise-host",
+    metavar="HOST",
+    help="The host name that containers outside the zones connect to.",
 )
 
 
@@ -90,7 +94,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that are settings to a command."""
     # The choices are those of cachesim.settings, which takes too long to import for `--help`.
     options = (
-        click.option("--name", help="The topology's name.  [default: drawn]"),
+        click.option("--name", help="The topology's name.  [default: random]"),
         click.option(
             "--backend",
             type=click.Choice(["auto", "docker", "embedded"]),

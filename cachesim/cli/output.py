@@ -50,7 +50,7 @@ def progress() -> "Iterator[Progress]":
 
 
 def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
-    """Print what a person needs to use a topology, without its secrets."""
+    """Print what a user needs to know of a topology, without its secrets."""
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = f"auto: {sim.backend_reason}"
@@ -157,7 +157,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _table(columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")  # part of an address is of no use
+        table.add_column(column, overflow="fold")  # a cut address is useless
     return table
 
 

@@ -28,7 +28,7 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
     """Open a prompt for a node, or send it one command.
 
     Args:
-        name: the topology's name; None for the only one.
+        name: the topology's name; None: the only one.
         command: a command with its arguments; empty for a prompt.
 
     Returns:

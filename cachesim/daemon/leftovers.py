@@ -1,4 +1,4 @@
-"""Removes what the processes of topologies have left behind that were killed."""
+"""Removes what killed processes of topologies left behind."""
 
 from cachesim.backends.selection import no_engine_configured
 
@@ -10,7 +10,7 @@ def remove_orphans() -> list[str]:
         The names of their topologies.
 
     Raises:
-        BackendUnavailable: the engine does not answer.
+        BackendUnavailable: the Docker engine does not answer.
     """
     if no_engine_configured():
         return []

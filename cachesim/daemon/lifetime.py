@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
 
 LOOK = 0.2
-"""Seconds after which a request to end is noticed."""
+"""Seconds within which a request to end is noticed."""
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     try:
         with Interrupts() as interrupts, contextlib.ExitStack() as life:
             with interrupts.breaking():
-                # Imported here: an interrupt may come while it is.
+                # Imported here, where an interrupt may come.
                 from cachesim.daemon.service import serving
 
                 sim = make()
@@ -49,8 +49,8 @@ def run(
                     steps = itertools.count(1)
 
                     def step(line: str) -> None:
-                        # The first step finds the images, and may take minutes. The others create
-                        # things: interrupted there, nobody knew what was created.
+                        # The first step pulls the images, which may take minutes. The others
+                        # create things; an interrupt there would leave unknown things behind.
                         if next(steps) > 1:
                             interrupts.hold()
                         show_step(line)
@@ -76,5 +76,5 @@ def _take_down(sim: "Simulator") -> None:
         raise CachesimError(
             f"not everything of the topology {sim.name!r} could be taken down: {error}. "
             "`cachesim gc`, or the next start of a topology, removes what is left as soon as the "
-            "engine answers."
+            "Docker engine answers."
         ) from error

@@ -1,4 +1,4 @@
-"""Everything that watches and breaks a running topology, set up and closed together."""
+"""The parts that watch and break a running topology, set up and closed together."""
 
 import contextlib
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ class Operations:
         memcached: a client for each Memcached node at its admin address, by the node's name.
         faults: applies and heals faults.
         control_plane: fails over and replaces nodes, as ElastiCache does.
-        events: where all of them record what happens.
+        events: the log in which all of them record what happens.
     """
 
     def __init__(self, provision: "Provision", events: EventLog) -> None:
@@ -74,7 +74,7 @@ class Operations:
         self._life.close()
 
     def _start_prober(self, life: contextlib.ExitStack) -> Prober:
-        # Over the network, to emulated servers too: a witness takes the same way as an answer.
+        # Over the network, to emulated servers too: a witness must take the same way as a node.
         zones = [zone.name for zone in self.topology.zones]
         witnesses = [ToxiproxyClient(self.backend.toxiproxy(zone)) for zone in zones]
         for witness in witnesses:

@@ -40,7 +40,7 @@ def launch(
     Args:
         arguments: settings by name; None means not given.
         progress: shows the steps of the start.
-        folder: a folder of `cachesim compose`, whose containers are attached to; None: start one.
+        folder: the folder of `cachesim compose` to attach to; None: start a topology.
 
     Raises:
         CachesimError: the topology did not start, and nothing is left behind.
@@ -52,12 +52,12 @@ def launch(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C and closing the terminal are not for it
+            start_new_session=True,  # so Ctrl-C and closing the terminal do not reach it
         ) as process,
     ):
         try:
-            # Here, so that the settings file is the caller's. After the start of the process, as it
-            # takes as long to import its modules.
+            # Read here, so that the settings file is the caller's; and now, while the new process
+            # imports its modules.
             from cachesim.settings import load_settings
 
             order = {
@@ -70,7 +70,7 @@ def launch(
             if isinstance(error, KeyboardInterrupt):
                 done = "Taking everything down." if folder is None else "Detaching from it."
                 print(done, file=sys.stderr, flush=True)
-            process.terminate()  # it takes everything down, or detaches
+            process.terminate()  # it then takes everything down, or detaches
             process.wait()
             raise
         if name is None:
@@ -78,7 +78,7 @@ def launch(
             stderr.seek(max(0, stderr.tell() - _TAIL))
             tail = stderr.read().decode(errors="replace").strip()
             raise StartError(
-                f"the topology's process ended with {process.returncode} while it was starting"
+                f"the topology's process ended with exit code {process.returncode} during the start"
                 f"{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
                 "left."
             )
@@ -116,7 +116,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def main() -> int:
     """Run the topology that stdin describes."""
-    # Imported before stdin is read: the caller takes as long to read the settings.
+    # Imported before stdin is read, while the caller reads the settings.
     from cachesim.daemon.lifetime import run, wait
     from cachesim.settings import Settings
     from cachesim.simulator.simulator import Simulator

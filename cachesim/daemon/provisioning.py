@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
 
 _LEASE_SETTINGS = (*CHANGEABLE, "start_timeout_seconds")
-"""The settings that the holder of a lease may choose. All others describe servers that run."""
+"""The settings that the holder of a lease may choose. The others describe running servers."""
 
 
 @dataclass(frozen=True)
 class Provision:
-    """The running servers of a topology, and what it takes to talk to them.
+    """The running servers of a topology, and what is needed to connect to them.
 
     Attributes:
         name: the topology's name.
-        seed: all draws depend on it.
+        seed: the seed of all random draws.
         tls: the context of clients that connect to the servers.
         ca_file: the CA's certificate, PEM.
         token_file: the AUTH token.
         files: the run's files; None if another process owns the servers.
         folder: the folder of `cachesim compose`, if docker compose keeps the servers.
-        reason: why it is this backend, if it was chosen here.
+        reason: why this backend was chosen; empty if it was not chosen here.
     """
 
     name: str
@@ -84,7 +84,7 @@ Provider = Callable[[Progress, contextlib.ExitStack], Provision]
 def start(
     name: str, settings: Settings, seed: int, progress: Progress, life: contextlib.ExitStack
 ) -> Provision:
-    """Start servers of our own, on the backend that the settings choose.
+    """Start new servers, on the backend that the settings choose.
 
     Raises:
         StartError: they did not start; nothing is left behind.
@@ -146,7 +146,7 @@ def _start(
 ) -> Provision:
     def remove() -> None:
         backend.stop()
-        files.remove()  # not reached if containers are left: the files tell whose they are
+        files.remove()  # not reached if containers are left: their owner is in the files
 
     # Before the start, as an interrupt may come right after it.
     life.callback(remove)
@@ -180,7 +180,7 @@ def lease(
 
     Raises:
         CachesimError: another process has the lease.
-        SettingsError: a setting must be as the owner has it.
+        SettingsError: a setting differs from the owner's.
     """
     progress(f"attaching to {run.name} of process {run.owner.pid}")
     backend = RemoteBackend(run)

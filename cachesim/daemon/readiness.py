@@ -36,7 +36,7 @@ def wait_through_links(provision: "Provision", deadline: Deadline) -> None:
     except NotReady as error:
         log = provision.backend.logs(error.node)
         raise NotReady(
-            f"{error} through its link. The tail of its log:\n{log}", error.node
+            f"{error} (through its link). The tail of its log:\n{log}", error.node
         ) from error
     finally:
         through.close()
@@ -46,7 +46,7 @@ def wait_for_memcached(node: str, at: NodeClients, deadline: Deadline) -> None:
     """Wait until a Memcached node answers.
 
     Args:
-        at: connect to the node: at its admin address, or through its link.
+        at: connects to the node, at its admin address or through its link.
 
     Raises:
         NotReady: it did not answer in time.
@@ -60,5 +60,5 @@ def wait_for_memcached(node: str, at: NodeClients, deadline: Deadline) -> None:
             except errors() as error:
                 client.close()
                 if deadline.expired:
-                    raise NotReady(f"{node} does not answer: {error}", node) from error
+                    raise NotReady(f"{node}: does not answer: {error}", node) from error
                 time.sleep(_POLL)

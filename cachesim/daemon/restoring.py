@@ -36,7 +36,7 @@ class Restorer:
         """
         faults, control_plane = self._operations.faults, self._operations.control_plane
         primaries = {shard.id: shard.first_primary for shard in self._topology.shards}
-        # Others wait: nobody would heal what they break during a reset.
+        # Other threads wait: a fault that they apply during a reset would stay.
         with control_plane.suspended(), faults.suspended():
             faults.heal_all()
             try:
@@ -93,10 +93,10 @@ class Restorer:
             return False
 
     def _repair(self, primaries: Mapping[str, str]) -> None:
-        """Bring all nodes up and to health under these primaries, whatever state they are in.
+        """Start all nodes and make them healthy under these primaries, whatever their state.
 
         Raises:
-            NotReady: nothing helped.
+            NotReady: a node stays unhealthy.
         """
         self.start_nodes()
         for shard in self._topology.shards:
@@ -118,7 +118,7 @@ class Restorer:
         self._operations.nodes.replace(error.node)
 
     def _renew(self, primaries: Mapping[str, str], error: NotReady) -> None:
-        """Start all Redis nodes anew with empty disks; or only the Memcached node that is named."""
+        """Start all Redis nodes with empty disks; or, if the error names one, a Memcached node."""
         if self._topology.node(error.node).service is Service.MEMCACHED:
             self._replace(primaries, error)
             return

@@ -22,7 +22,7 @@ from cachesim.simulator.simulator import Simulator
 
 _LOOK = 0.5  # seconds between two reads of a node's log
 _WINDOW = 1000  # lines that may be added between two reads
-_HEARTBEAT = 5.0  # seconds after which the end of a caller that follows is noticed
+_HEARTBEAT = 5.0  # seconds within which the end of a caller that follows is noticed
 _ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
 
 
@@ -36,13 +36,13 @@ class Life(Protocol):
     requested: bool
 
     def request(self) -> None:
-        """Let the process end."""
+        """Make the process end soon."""
         ...
 
 
 @contextlib.contextmanager
 def serving(sim: Simulator, life: Life) -> Iterator[None]:
-    """Answer calls while it is entered."""
+    """Answer calls inside the context."""
     server = Server(sim.files.folder, Service(sim, life))
     try:
         yield
@@ -73,19 +73,19 @@ class Service:
             )
         if self._holder is not None and operation not in _ALWAYS:
             raise CachesimError(
-                f"the topology {self._sim.name!r} is leased by {self._holder}: wait until that ends"
+                f"the topology {self._sim.name!r} is leased by {self._holder}: wait until it ends"
             )
         try:
             return method(caller, **arguments)
         except Exception as error:
             if self._life.requested:
-                raise Hangup from error  # it failed because all is being taken down
+                raise Hangup from error  # it failed because the topology is being taken down
             raise
 
     # --- looking ----------------------------------------------------------------------------
 
     def do_status(self, _caller: Caller) -> dict[str, Any]:
-        """Return what runs, in which state."""
+        """Return what runs, and its state."""
         sim = self._sim
         states = ", ".join(str(shard.state) for shard in sim.shards)
         return {
@@ -142,7 +142,7 @@ class Service:
 
         Args:
             fault: as `Faults.apply` takes it in JSON.
-            seconds: the time after which they are healed.
+            seconds: the time after which the faults are healed.
         """
         is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if seconds is not None and not (is_time and seconds > 0):
@@ -225,13 +225,13 @@ class Service:
     # --- leases and the end -----------------------------------------------------------------
 
     def do_borrow(self, caller: Caller, pid: int) -> None:
-        """Lease the topology to the caller until it returns it or ends."""
+        """Lease the topology to the caller until the caller returns it or ends."""
         lease = secrets.token_hex(8)
         with self._lock:
             if self._holder is not None:
                 raise CachesimError(
                     f"the topology {self._sim.name!r} is leased by {self._holder} already. "
-                    "Wait until that ends, or start another with `cachesim up -d --name ...`."
+                    "Wait until it ends, or start another with `cachesim up -d --name ...`."
                 )
             loan = self._sim.lend()
             self._holder, self._lease = f"process {pid}", lease
@@ -271,14 +271,14 @@ class Service:
             "renew_toxiproxy": backend.renew_toxiproxy,
         }
         if lease != self._lease or verb not in verbs:
-            raise CachesimError("the lease of the topology has ended")
+            raise CachesimError("the lease of the topology has ended. Attach again.")
         return verbs[verb](*arguments)
 
     def do_down(self, _caller: Caller) -> str | None:
         """End the process of the topology.
 
         Returns:
-            The folder of `cachesim compose`, if its containers go on running.
+            The folder of `cachesim compose`, if its containers keep running.
         """
         self._life.request()
         return self._folder
@@ -342,8 +342,8 @@ def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
     """Return the lines that a log has gained.
 
     Args:
-        before: its last lines, some time ago.
-        now: its last lines.
+        before: the last lines of the log, some time ago.
+        now: the last lines now.
     """
     for start in range(len(before) + 1):
         rest = len(before) - start

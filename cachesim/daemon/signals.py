@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, while there is something to take down."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP while a topology runs."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ INTERRUPTED = 130
 class Interrupted(KeyboardInterrupt):
     """Raised by an interrupt.
 
-    It is not KeyboardInterrupt itself: once that has passed through an `exec` of text, which
+    A class of its own: after a KeyboardInterrupt that has passed through an `exec` of text, which
     dataclasses use, CPython ends the process by SIGINT, whatever its exit code.
     """
 
@@ -30,8 +30,8 @@ class Interrupted(KeyboardInterrupt):
 class Interrupts:
     """Turn SIGINT, SIGTERM and SIGHUP into an orderly end that a second one does not cut short.
 
-    A context manager, for the main thread. After it the process is about to end with an exit code
-    of its own, so interrupts are ignored from then on.
+    A context manager, for the main thread. After it, the process ends with its own exit code, so
+    interrupts are ignored.
 
     Attributes:
         requested: whether the process is to end.
@@ -58,7 +58,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def breaking(self) -> Iterator[None]:
-        """Let an interrupt raise `Interrupted`, once. Elsewhere it is only noted."""
+        """Let an interrupt raise `Interrupted`, once. Outside, it only sets `requested`."""
         self._breakable = True
         try:
             yield
@@ -68,11 +68,11 @@ class Interrupts:
             raise Interrupted
 
     def request(self) -> None:
-        """Let the process end, as a signal does."""
+        """Make the process end, as a signal does."""
         self.requested = True
 
     def hold(self) -> None:
-        """Raise only at the end of `breaking` from now on."""
+        """From now on, raise only at the end of `breaking`."""
         self._breakable = False
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:

@@ -17,12 +17,14 @@ from cachesim.errors import StartError
 OWNER, TOKEN, ENV, CA, LOG = "owner", "token", "env.json", "ca.pem", "log"
 """The files of a run's folder."""
 ADDRESS = "address.json"
-"""The file that tells commands how to call the run's process. It is there before the socket is."""
-_SOCKET_FOLDER = "cachesim-"  # the prefix of a folder that has the socket if the run's has not
+"""The file with the address of the run's process. It is written before the socket exists."""
+_SOCKET_FOLDER = (
+    "cachesim-"  # the prefix of a folder for the socket, if its path in the run's is too long
+)
 
 
 def roots() -> tuple[Path, Path]:
-    """Return where runs may be: the user's state folder, and the temporary one to fall back to."""
+    """Return the folders for runs: in the user's state folder, or else in the temporary one."""
     import platformdirs
 
     # Not the user's name: a container may run as a user who has none.
@@ -41,11 +43,11 @@ def make_root(root: Path) -> None:
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not is_ours(root):
-        raise PermissionError(errno.EPERM, "is not a folder of this user alone")
+        raise PermissionError(errno.EPERM, "not a folder that only this user can write to")
 
 
 def folders() -> Iterator[Path]:
-    """Yield every run's folder, of this user alone."""
+    """Yield the folders of this user's runs."""
     for root in roots():
         yield from folders_in(root)
 
@@ -58,7 +60,7 @@ def folders_in(root: Path) -> Iterator[Path]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Return whether this is a folder that this user alone can write to."""
+    """Return whether this is a folder that only this user can write to."""
     try:
         status = folder.lstat()
     except OSError:
@@ -71,10 +73,10 @@ def is_ours(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[bool]:
-    """Let one process at a time in; a killed process leaves.
+    """Let one process at a time in. The lock of a killed process ends.
 
     Yields:
-        Whether there is a lock: not every file system has them.
+        Whether it is locked: not every file system has locks.
     """
     if sys.platform == "win32":
         yield False

@@ -40,41 +40,41 @@ def toxiproxy(zone: str) -> str:
 
 SERVICE: Mapping[str, str] = {
     NAME: "the topology's name",
-    BACKEND: "what it runs on: `docker`, `embedded`, or `compose` if it is attached",
-    ENGINE: "what the Redis nodes run: `redis` or `valkey`",
-    REDIS_HOST: "the host of one node, to begin with",
-    REDIS_PORT: "its port",
+    BACKEND: "the backend: `docker`, `embedded`, or `compose` after `cachesim attach`",
+    ENGINE: "the server of the Redis nodes: `redis` or `valkey`",
+    REDIS_HOST: "the host of one node",
+    REDIS_PORT: "the port of that node",
     REDIS_NODES: "all nodes: `host:port,host:port,...`",
     REDIS_USERNAME: "`default`",
     REDIS_PASSWORD: "the AUTH token; printed with `--show-secrets` only",
-    REDIS_PASSWORD_FILE: "a file that holds it",
+    REDIS_PASSWORD_FILE: "the file with the AUTH token",
     REDIS_URL: "`rediss://...`, with the token; printed with `--show-secrets` only",
     REDIS_TLS: "`1`",
     MEMCACHED_NODES: "all nodes: `host:port,host:port,...`",
     MEMCACHED_TLS: "`1`",
-    CA_FILE: "the CA certificate that signed all others, PEM",
+    CA_FILE: "the certificate of the CA that signed the nodes' certificates, PEM",
     **{
         toxiproxy(zone.name): f"the URL of the API of {zone}'s Toxiproxy"
         for zone in production().zones
     },
 }
-"""Each variable that a service gets and what it holds, in the order of `service_variables`."""
+"""Each variable that a service gets, and its value, in the order of `service_variables`."""
 
 SECRETS = (REDIS_PASSWORD, REDIS_URL)
-"""Those of `SERVICE` that are secret. They are in no file but the token's."""
+"""The secret variables of `SERVICE`. No file but the token's has them."""
 
 REQUIRE_DOCKER = "CACHESIM_REQUIRE_DOCKER"
 SWITCHES: Mapping[str, str] = {
     "CACHESIM": "`1`: pytest starts a topology, as `--cachesim` does",
     "CACHESIM_KEEP": "`1`: as pytest's `--cachesim-keep`",
     "CACHESIM_ATTACH": "`1` or a name: as pytest's `--cachesim-attach`",
-    REQUIRE_DOCKER: "`1`: without an engine, tests that need one fail instead of skipping",
+    REQUIRE_DOCKER: "`1`: without a Docker engine, tests that need it fail instead of skipping",
 }
 """Each variable that pytest's plugin reads besides the settings, and what it does."""
 
 
 def settings() -> dict[str, str]:
-    """Return each variable that a setting is read from, and what the setting is."""
+    """Return each variable that a setting is read from, and the setting's description."""
     from cachesim.settings import Settings, variable  # slow to import
 
     return {variable(k): f.description or "" for k, f in Settings.model_fields.items()}
@@ -138,7 +138,7 @@ def render(variables: Mapping[str, str], style: str) -> str:
 
 
 def _dotenv_quote(value: str) -> str:
-    # `docker run --env-file` knows no quotes, so there are none but where others need them.
+    # `docker run --env-file` knows no quotes, so they are used only where others need them.
     if re.fullmatch(r"[\w./:\\@,+=~-]*", value):
         return value
     return "'" + value.replace("\\", r"\\").replace("'", r"\'") + "'"

@@ -16,7 +16,7 @@ from cachesim.runs.registry import living_runs, remove_dead_runs
 class RunFiles:
     """The folder of one run, which this user alone can read.
 
-    It is in the user's state folder, or in the temporary one where that can't be written to.
+    It is in the user's state folder, or in the temporary one if that is not writable.
 
     Attributes:
         ca: the CA's certificate, PEM.
@@ -42,7 +42,7 @@ class RunFiles:
     def _create(self, root: Path, name: str, ca: bytes, token: str) -> None:
         directory.make_root(root)
         with directory.locked(root):
-            # Of two that start at one moment, one sees the other.
+            # Of two that start at the same moment, one sees the other.
             if any(run.name == name for run in living_runs()):
                 raise NameInUse(
                     f"a topology named {name!r} is running already. Choose another name, or "
@@ -70,7 +70,7 @@ class RunFiles:
         unfinished = self.folder / f"{directory.ENV}.new"
         try:
             write_private(unfinished, json.dumps(public).encode())
-            unfinished.replace(self.folder / directory.ENV)  # at once: nobody reads half of it
+            unfinished.replace(self.folder / directory.ENV)  # atomic: nobody reads half of it
         except OSError as error:
             raise not_writable(f"{self.folder}: {error.strerror or error}") from error
 

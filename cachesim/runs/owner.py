@@ -1,4 +1,4 @@
-"""Tells the process that owns a run from others, so that only what a dead one left is removed."""
+"""Identifies the process that owns a run, so that only what a dead one left is removed."""
 
 import os
 import platform
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import psutil
 
-_TOLERANCE = 2.0  # seconds: both times are derived from a clock that may be set
+_TOLERANCE = 2.0  # seconds: both times come from a clock that may be set
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, told from a later one with the same pid, and from one on another host.
+    """A process, distinct from a later one with the same pid and from one on another host.
 
     Attributes:
         host: the host's name and, on Linux, its pid namespace: a container has pids of its own.
-        pid: its pid there.
+        pid: its pid in that namespace.
         started: when the process began, in seconds of the epoch.
     """
 
@@ -43,7 +43,7 @@ class Owner:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process has certainly ended. Of another host's process this is unknown."""
+        """Whether the process has certainly ended; False for a process of another host."""
         if self.host != _host():
             return False
         try:

@@ -1,4 +1,4 @@
-"""Which topologies this user runs on this machine, and which one is meant."""
+"""The topologies of this user on this machine, and finding one by name."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ class Run:
 
     Attributes:
         name: the topology's name.
-        folder: where its files are.
+        folder: the folder with its files.
         owner: the process that owns the topology.
     """
 
@@ -29,7 +29,7 @@ class Run:
         """Return the variables that a service reads; None if the topology is not up.
 
         Args:
-            secrets: whether the password is among them, and the URL that holds it.
+            secrets: whether to include the password, and the URL that has it.
         """
         try:
             variables: dict[str, str] = json.loads((self.folder / directory.ENV).read_bytes())
@@ -49,7 +49,7 @@ def living_runs() -> list[Run]:
 
 
 def dead_runs() -> list[Run]:
-    """Return the runs whose process has ended without taking them down, by name."""
+    """Return the runs whose process ended without taking them down, by name."""
     return [run for run in _runs() if run.owner.is_gone]
 
 
@@ -57,14 +57,14 @@ def find_run(name: str | None) -> Run:
     """Return the run of a topology that is up.
 
     Args:
-        name: the topology's name; None for the one that the settings name, or else the only one.
+        name: the topology's name; None: the one in the settings, or else the only one.
 
     Raises:
-        CachesimError: none is up, not the named one, or several.
+        CachesimError: none is up, the named one is not up, or several are.
     """
     source = "argument"
     if name is None:
-        from cachesim.settings import load_settings  # takes long, and mostly isn't needed
+        from cachesim.settings import load_settings  # slow to import, and seldom needed
 
         loaded = load_settings()
         name, source = loaded.settings.name, loaded.sources["name"]
@@ -93,11 +93,11 @@ def ended(run: Run) -> str:
     if (run.env() or {}).get(env.BACKEND) == "compose":
         return (
             f"the process that was attached to topology {run.name!r} (pid {run.owner.pid}) has "
-            "ended without healing it. `cachesim attach`, with the same folder, does so."
+            "ended without healing it. `cachesim attach`, with the same folder, heals it."
         )
     return (
         f"the process of topology {run.name!r} (pid {run.owner.pid}) has ended without taking it "
-        "down. `cachesim gc` removes what it left; `cachesim up` starts another."
+        "down. `cachesim gc` removes what it left; `cachesim up` starts another topology."
     )
 
 
@@ -105,7 +105,7 @@ def starting(run: Run) -> str:
     """Return what to do about a run that is not up yet."""
     return (
         f"topology {run.name!r} is not up: process {run.owner.pid} is still starting it, or taking "
-        "it down. `cachesim status` shows when it is."
+        "it down. `cachesim status` shows when it is up."
     )
 
 
@@ -121,7 +121,7 @@ def remove_dead_runs() -> list[str]:
     for root in filter(directory.is_ours, directory.roots()):
         with contextlib.suppress(OSError), directory.locked(root) as is_locked:
             for folder in directory.folders_in(root) if is_locked else ():
-                # Who makes one holds the lock until there is an owner in it: this one was killed.
+                # Its creator writes the owner before it unlocks. So this creator was killed.
                 if _owner(folder) is None:
                     directory.remove(folder)
     return [run.name for run in dead]
@@ -138,7 +138,7 @@ def _runs() -> list[Run]:
 
 
 def _owner(folder: Path) -> Owner | None:
-    """Return a run's owner; None if it is no run, or just removed."""
+    """Return a run's owner; None if it is not a run, or is just being removed."""
     try:
         return Owner.parse((folder / directory.OWNER).read_text())
     except (OSError, UnicodeDecodeError):

@@ -30,10 +30,10 @@ _POLL = 0.01  # seconds
 
 
 class TakenDown(CachesimError):
-    """The topology was taken down in order, so nobody answers."""
+    """The topology was taken down, so nobody answers."""
 
 
-class Hangup(Exception):  # not an error: the other side is done
+class Hangup(Exception):  # not an error: the caller is done
     """The caller has hung up."""
 
 
@@ -87,7 +87,7 @@ class Server:
         self._folder = folder
         self._key = secrets.token_hex(32)
         try:
-            # The file first: if the process is killed here, it leads to the socket.
+            # The file first: if the process is killed here, the file leads to the socket.
             address = {"address": self._address, "key": self._key}
             write_private(folder / ADDRESS, json.dumps(address).encode())
             if sys.platform != "win32":
@@ -113,8 +113,8 @@ class Server:
             try:
                 connection = self._listener.accept()
             except OSError:
-                continue  # it is closed, or the caller has left at once
-            # The call is read there, so that a silent caller does not block others.
+                continue  # the listener is closed, or the caller hung up at once
+            # The thread reads the call, so that a silent caller does not block others.
             threading.Thread(
                 target=self._answer, args=[connection], name="cachesim-call", daemon=True
             ).start()
@@ -223,7 +223,7 @@ def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **argume
 
 
 def unreachable(run: Run) -> CachesimError:
-    """Return the error for a run that can't be called: why, and what to do."""
+    """Return the error for a run that can't be called, with the reason and what to do."""
     pid = run.owner.pid
     if not run.folder.exists():
         return TakenDown(f"the topology {run.name!r} was taken down. `cachesim up` starts another.")
@@ -231,7 +231,7 @@ def unreachable(run: Run) -> CachesimError:
         return CachesimError(ended(run))
     return CachesimError(
         f"topology {run.name!r} belongs to process {pid}, which takes no commands: it is still "
-        "starting, is ending, or is no `cachesim up` (but pytest, say). End that process to take "
+        "starting, is ending, or is not `cachesim up` (but pytest, say). End that process to take "
         "the topology down."
     )
 
@@ -242,7 +242,7 @@ def takes_calls(run: Run) -> bool:
 
 
 def _wait_for_end(run: Run) -> None:
-    """Wait until a process that hung up has ended: killed, or after it took all down."""
+    """Wait until a process that hung up has ended."""
     deadline = time.monotonic() + _DYING
     while run.folder.exists() and not run.owner.is_gone:
         if takes_calls(run) and time.monotonic() > deadline:

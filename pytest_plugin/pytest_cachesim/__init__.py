@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from pytest_cachesim._run import Run
 
 SETTINGS = {
-    "backend": "what the topology runs on: auto, docker or embedded",
-    "engine": "what the Redis nodes run: redis or valkey",
-    "speed": "how much faster than production time it runs (default: 30)",
-    "seed": "seed of every draw (default: drawn, and shown in the header)",
+    "backend": "the backend: auto, docker or embedded",
+    "engine": "the server of the Redis nodes: redis or valkey",
+    "speed": "how many times faster than in production failovers are (default: 30)",
+    "seed": "the random seed (default: a new one, shown in the header)",
 }
 """The settings that have an option, and its help."""
 MARKER = (
     "cachesim(**settings): other settings for one test, such as speed=60, seed=7 or "
-    "engine='valkey'. If the running topology can't change it, the test gets another topology"
+    "engine='valkey'. If the running topology can't adopt them, the test gets another one"
 )
 
 _RUN: "pytest.StashKey[Run]" = pytest.StashKey()
@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the settings and add the other hooks, if tests are to have a topology."""
+    """Load the settings and add the other hooks, if `--cachesim` is on."""
     config.addinivalue_line("markers", MARKER)
     if switch(config, "cachesim"):
         from pytest_cachesim._run import Run
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def chosen(config: pytest.Config, name: str) -> object:
-    """Return the value of an option: of the command line, else of the environment, else of an ini.
+    """Return an option's value: from the command line, else the environment, else the ini file.
 
     Args:
         name: the ini option's name, such as `cachesim_keep`.
@@ -106,7 +106,7 @@ def switch(config: pytest.Config, name: str) -> bool:
 
 @pytest.fixture(scope="session")
 def cachesim_session(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
-    """The topology, in the state that earlier tests have left it in."""
+    """The topology, in the state in which earlier tests left it."""
     run = request.config.stash.get(_RUN, None)
     if run is None:
         pytest.skip("needs a cache topology: run pytest with --cachesim")
@@ -125,14 +125,14 @@ def cachesim(
 
 @pytest.fixture
 def redis_cluster(cachesim: "Simulator") -> "Iterator[RedisCluster]":
-    """A client of the Redis shard, configured as the architecture says."""
+    """A RedisCluster with AUTH, TLS and timeouts of 0.5 s."""
     with closing(cachesim.redis_cluster()) as client:
         yield client
 
 
 @pytest.fixture
 def memcached(cachesim: "Simulator") -> "Iterator[HashClient]":
-    """A client of the Memcached nodes, configured as the architecture says."""
+    """A HashClient with TLS, pools and timeouts of 0.5 s."""
     with closing(cachesim.memcached_client()) as client:
         yield client
 

@@ -35,14 +35,14 @@ class Run:
         pytest.UsageError: a setting is wrong.
 
     Attributes:
-        seed: for the whole run, including its workers.
+        seed: the seed of the whole run, including its workers.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         loaded = _settings.load(config)
         settings = loaded.settings
-        # The controller of xdist has drawn the seed for its workers.
+        # xdist's controller chooses the seed of its workers.
         shared: dict[str, int] = getattr(config, "workerinput", {})
         seed = shared.get(_SEED, settings.seed)
         self.seed = secrets.randbits(32) if seed is None else seed
@@ -96,7 +96,7 @@ class Run:
         If it does not start, the tests that need it are skipped or fail.
 
         Args:
-            request: its parameter, if any, is the settings of tests that need their own topology.
+            request: its parameter, if any, has the settings of tests that need their own topology.
         """
         own: Settings | None = getattr(request, "param", None)
         with ExitStack() as life:
@@ -144,8 +144,8 @@ class Run:
 
                 def step(_line: str) -> None:
                     quiet.close()
-                    # The first step finds the images, and may take minutes. The second one creates
-                    # containers: interrupted there, nobody knew what was created.
+                    # The first step pulls the images, which may take minutes. The second creates
+                    # containers; an interrupt there would leave unknown ones behind.
                     if next(steps) == 2:
                         quiet.enter_context(held())
 
@@ -158,7 +158,7 @@ class Run:
             pytest.fail(f"cachesim: the topology did not start: {error}", pytrace=False)
         self._told.append(
             f"Ran on {sim.backend}, engine {sim.settings.engine}. "
-            f"--cachesim-seed={self.seed} draws the same again."
+            f"--cachesim-seed={self.seed} repeats the random draws."
         )
         return sim
 
@@ -181,7 +181,7 @@ class Run:
 
     @contextmanager
     def test(self, item: pytest.Item, sim: "Simulator") -> Iterator["Simulator"]:
-        """Enter the topology for one test: it is reset before it and healed after it."""
+        """Reset the topology before a test, and heal it after the test."""
         from cachesim.control_plane.timing import Timing
 
         self._user = item
@@ -197,7 +197,7 @@ class Run:
                 if mine != theirs:
                     _fail(
                         f"this test needs {key} = {mine!r}, but the attached topology has "
-                        f"{theirs!r}"
+                        f"{theirs!r}. Run it without --cachesim-attach."
                     )
         timing = Timing.of(sim.settings.model_copy(update=_settings.changeable(wanted)))
         # Not the item's id: xdist may add the name of a group to it.
@@ -236,8 +236,8 @@ class Run:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize tests whose markers need another topology with its settings.
 
-        So pytest sets up the topology and all fixtures on it anew for them, and tests with the same
-        settings share it.
+        So pytest sets up the topology and all fixtures on it again for them. Tests with the same
+        settings share a topology.
         """
         if metafunc.definition.get_closest_marker("cachesim") is None:
             return
@@ -326,7 +326,7 @@ class Run:
 
 
 def _changes(item: pytest.Item) -> dict[str, Any]:
-    """Return the settings of a test's markers by name; the closest marker counts most."""
+    """Return the settings of a test's markers by name; the closest marker wins."""
     marks = list(item.iter_markers("cachesim"))
     if any(mark.args for mark in marks):
         _fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
@@ -338,7 +338,7 @@ def _changes(item: pytest.Item) -> dict[str, Any]:
 
 def _pid(node: Any) -> int | None:
     """Return the pid of a worker on this machine; None if it is unknown."""
-    # execnet has no public name for it. Without it, the worker ends some seconds later.
+    # execnet has no public name for this. Without the pid, the worker ends some seconds later.
     process = getattr(getattr(node.gateway, "_io", None), "popen", None)
     return getattr(process, "pid", None) if node.gateway.spec.popen else None
 

@@ -51,13 +51,13 @@ def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) 
         changes: the settings of the test's markers, by name.
 
     Raises:
-        SettingsError: one of them is wrong.
+        SettingsError: a setting is wrong.
     """
     from cachesim.errors import SettingsError
     from cachesim.settings import load_settings
 
     if "name" in changes:
-        raise SettingsError(f"name ({_MARKER}): is drawn for each topology and can't be chosen")
+        raise SettingsError(f"name ({_MARKER}): it is random for each topology. Leave it out.")
     try:
         loaded = load_settings({**base.model_dump(), **changes}, directory=config.rootpath)
     except SettingsError as error:
@@ -89,8 +89,8 @@ def attached(config: pytest.Config) -> tuple[bool, str | None]:
         return answer, None
     if _is_path(name, config.invocation_params.dir):
         raise pytest.UsageError(
-            f"--cachesim-attach took {name!r} for the name of a topology: write paths before it, "
-            f"or --cachesim-attach=1 {name} for the only topology that is up"
+            f"--cachesim-attach took {name!r} for the name of a topology: write paths before the "
+            f"option, or --cachesim-attach=1 {name} for the only topology that is up"
         )
     return True, name
 

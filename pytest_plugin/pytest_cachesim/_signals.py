@@ -1,4 +1,4 @@
-"""Signals end a pytest run in order, and never in the middle of a start or a stop."""
+"""Signals end a pytest run with teardown, and never in the middle of a start or a stop."""
 
 import contextlib
 import os
@@ -16,17 +16,17 @@ _ALL = [signal.SIGINT, *_ENDING]
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal is to end pytest, which handles it as Ctrl-C: it ends the run in order."""
+    """Raised by a signal. pytest handles it like Ctrl-C: it tears down and ends the run."""
 
 
 class Signals:
-    """Ends the run in order on SIGTERM and SIGHUP, while it is installed.
+    """Ends the run with teardown on SIGTERM and SIGHUP, while it is installed.
 
-    By default they end the process at once, and what it has started stays. pytest handles SIGINT.
+    By default they end the process at once, and what it started stays. pytest handles SIGINT.
 
     Attributes:
         workers: the pids of xdist's workers, which get the signal too. Otherwise they would notice
-            the end of the controller only later, with a few seconds less for their own end.
+            the controller's end seconds later, and have less time for their own teardown.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Signals:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Delay signals while it is entered: at its end the first one is raised again."""
+    """Delay signals inside the context. At its end, raise the first one again."""
     if not _is_main_thread():
         yield
         return

@@ -68,7 +68,7 @@ def attach(folder: Folder) -> Any:
 def detach(folder: Folder) -> None:
     """Detach from it."""
     assert ok("down") == (
-        f"Nothing is attached to {folder.path.name} any more. Its containers go on running: "
+        f"Nothing is attached to {folder.path.name} any more. Its containers keep running: "
         f"`docker compose -f {folder.path}/docker-compose.yml down` takes them down.\n"
     )
     assert living_runs() == []
@@ -274,7 +274,7 @@ def test_killed(folder: Folder, name: str) -> None:
     until(lambda: find_run_fails(name))
     said = (
         f"process that was attached to topology {name!r} (pid {pid}) has ended without healing it. "
-        "`cachesim attach`, with the same folder, does so.\n"
+        "`cachesim attach`, with the same folder, heals it.\n"
     )
     result = run("status")
     assert (result.exit_code, result.stderr) == (3, f"The {said}")

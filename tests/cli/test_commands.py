@@ -429,7 +429,7 @@ def test_fault_apply_from_stdin(up: Detached) -> None:
     [
         ("", r"Expecting value: line 1 column 1 \(char 0\)"),
         ('{"fault": "kill"', r"Expecting ',' delimiter: line 1 column 17 \(char 16\)"),
-        ('{"fault": "kill", "nodes": [], "nodes": []}', "the field `nodes` is there twice"),
+        ('{"fault": "kill", "nodes": [], "nodes": []}', "the field `nodes` occurs twice"),
         ("[]", "the list has no faults: give at least one"),
         ('{"fault": "kil"}', r"no fault 'kil': there are latency, .*\. Did you mean kill\?"),
         ('{"fault": "kill"}', "kill: nodes is missing"),

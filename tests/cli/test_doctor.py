@@ -81,7 +81,7 @@ def test_state_folder_of_others(alone: Path) -> None:
     (alone / "cachesim" / "runs").mkdir(parents=True)
     (alone / "cachesim" / "runs").chmod(0o777)
     first, second = found("state folder")
-    assert first.finding.endswith("runs: is not a folder of this user alone")
+    assert first.finding.endswith("runs: not a folder that only this user can write to")
     assert second.level is Level.OK
 
 
@@ -153,7 +153,7 @@ def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHESIM_ENGINE", "valkey")
     monkeypatch.setenv("CACHESIM_VALKEY_IMAGE", "no-such-image:1")
     (check,) = found("valkey_image")
-    assert (check.level, check.finding) == (Level.NOTE, "no-such-image:1 is not here")
+    assert (check.level, check.finding) == (Level.NOTE, "no-such-image:1 is missing")
     assert "`docker pull no-such-image:1` does it now" in check.advice
     assert found("redis_image") == []
 

@@ -122,7 +122,8 @@ def test_daemon_is_killed_while_it_starts(folder: Path, name: str) -> None:
         daemon.kill()
         assert process.end() == 1
     assert process.err.splitlines()[-1] == (
-        "Error: the topology's process ended with -9 while it was starting. `cachesim gc` removes "
+        "Error: the topology's process ended with exit code -9 during the start. `cachesim gc` "
+        "removes "
         "what it may have left."
     )
     gc(folder, name)
@@ -237,7 +238,7 @@ def test_killed_beside_another(folder: Path, name: str) -> None:
     done = run(folder, "status", "--name", name)
     told = (
         f"process of topology {name!r} (pid {pid}) has ended without taking it down. `cachesim gc` "
-        "removes what it left; `cachesim up` starts another.\n"
+        "removes what it left; `cachesim up` starts another topology.\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (3, "", f"The {told}")
     done = run(folder, "status")

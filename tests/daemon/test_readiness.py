@@ -45,6 +45,6 @@ def test_node_that_comes_up() -> None:
 
 def test_node_that_does_not_answer() -> None:
     """At the deadline the error names it, and says what its last answer was."""
-    with pytest.raises(NotReady, match="memcached-a does not answer: refused") as caught:
+    with pytest.raises(NotReady, match="memcached-a: does not answer: refused") as caught:
         wait(Node(refusals=9), 0)
     assert caught.value.node == "memcached-a"

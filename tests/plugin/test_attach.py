@@ -119,7 +119,9 @@ def test_marker_of_an_attached_topology(
     )
     result = run_pytest("--cachesim", "--cachesim-attach=demo")
     result.assert_outcomes(passed=2, errors=1)
-    expected = "cachesim: this test needs engine = 'redis', but the attached topology has 'valkey'"
+    expected = (
+        "cachesim: this test needs engine = 'redis', but the attached topology has 'valkey'. "
+    )
     assert expected in result.outlines
     assert len(fake.attached) == 1
 

@@ -160,7 +160,7 @@ def test_fixtures_on_top(pytester: pytest.Pytester, run_pytest: RunPytest) -> No
     [
         ("sped=60", "sped (marker cachesim): unknown key; did you mean speed?"),
         ("speed='fast'", "speed = 'fast' (marker cachesim): should be a valid number*"),
-        ("name='mine'", "name (marker cachesim): is drawn for each topology*"),
+        ("name='mine'", "name (marker cachesim): it is random for each topology*"),
         ("60", "the marker cachesim takes settings by name, such as speed=60"),
     ],
 )

@@ -179,7 +179,7 @@ def test_seed_is_told_at_the_end(pytester: pytest.Pytester, run_pytest: RunPytes
     pytester.makepyfile("def test_it(cachesim): pass")
     lines = run_pytest("--cachesim", "--cachesim-seed=9").outlines
     assert re.fullmatch("=+ cachesim =+", lines[-3])
-    assert lines[-2] == "Ran on fake, engine redis. --cachesim-seed=9 draws the same again."
+    assert lines[-2] == "Ran on fake, engine redis. --cachesim-seed=9 repeats the random draws."
 
 
 def test_settings_reach_the_topology(

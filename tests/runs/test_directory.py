@@ -56,7 +56,7 @@ def test_state_folder_of_others(alone: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert RunFiles("one", b"", "").folder.parent == fallback(alone)
     monkeypatch.setattr(tempfile, "tempdir", str(alone / "nowhere"))
     (alone / "nowhere").touch()
-    with pytest.raises(StartError, match=r"runs: is not a folder of this user alone; .*nowhere"):
+    with pytest.raises(StartError, match=r"only this user can write to; .*nowhere"):
         RunFiles("two", b"", "")
 
 
