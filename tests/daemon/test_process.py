@@ -123,8 +123,7 @@ def test_daemon_is_killed_while_it_starts(folder: Path, name: str) -> None:
         assert process.end() == 1
     assert process.err.splitlines()[-1] == (
         "Error: the topology's process ended with exit code -9 during the start. `cachesim gc` "
-        "removes "
-        "what it may have left."
+        "removes what it may have left."
     )
     gc(folder, name)
 

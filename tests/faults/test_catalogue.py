@@ -209,7 +209,7 @@ MISTAKES: list[tuple[object, str]] = [
     (of("latency") | {"links": {LINK: 1}}, "links must be a list with the names of links, got {"),
     (of("latency") | {"links": [5]}, "latency: links must have the names of links, got 5"),
     (of("latency") | {"links": [""]}, "latency: links must have the names of links, got ''"),
-    (of("latency") | {"links": []}, "latency: links: no links were chosen: the fault would do no"),
+    (of("latency") | {"links": []}, "latency: links: no links were chosen: name at least one"),
     (of("kill") | {"nodes": []}, "kill: nodes: no nodes were chosen: name at least one"),
     (of("bandwidth") | {"kb_s": 0}, "at least 1 KB/s, got 0; `blackhole` stops all"),
     (of("bandwidth") | {"kb_s": 10**7 + 1}, "kb_s must be at most 10000000 KB/s, got 10000001"),

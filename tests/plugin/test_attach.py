@@ -121,6 +121,7 @@ def test_marker_of_an_attached_topology(
     result.assert_outcomes(passed=2, errors=1)
     expected = (
         "cachesim: this test needs engine = 'redis', but the attached topology has 'valkey'. "
+        "Run it without --cachesim-attach."
     )
     assert expected in result.outlines
     assert len(fake.attached) == 1

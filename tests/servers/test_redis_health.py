@@ -111,8 +111,8 @@ def test_problems(shard: Shard, node: str, command: str, answer: object, problem
     shard.nodes[node].answers[command] = answer
     found = shard.health.first_problem("redis-a")
     assert found is not None
-    assert (str(found), found.node) == (f"{node} {problem}", node)
-    with pytest.raises(NotReady, match=f"^{node} {problem}$") as raised:
+    assert (str(found), found.node) == (f"{node}: {problem}", node)
+    with pytest.raises(NotReady, match=f"^{node}: {problem}$") as raised:
         shard.health.wait_healthy("redis-a", Deadline(0))
     assert raised.value.node == node
 

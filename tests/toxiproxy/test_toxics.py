@@ -98,7 +98,10 @@ def test_more_than_toxiproxy_counts(toxic: Toxic, message: str) -> None:
     [
         (Latency(0), "latency: latency or jitter must be at least 1 ms, both are 0"),
         (SlowClose(0), "slow_close: delay must be at least 1 ms, got 0"),
-        (Slicer(32_768), "slicer: average_size and size_variation must be below 32768 together"),
+        (
+            Slicer(32_768),
+            "slicer: without delay, average_size and size_variation must be below 32768 together",
+        ),
         (Slicer(20_000, 12_768), "must be below 32768 together.*got 20000 and 12768"),
     ],
     ids=repr,

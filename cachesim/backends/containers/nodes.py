@@ -45,7 +45,7 @@ class ContainerNodes:
 
     @property
     def host(self) -> str:
-        """The host of published ports: 127.0.0.1, or a remote Docker engine's address."""
+        """The host of published ports, 127.0.0.1 or a remote Docker engine's address."""
         return self._host
 
     def endpoint(self, node: str) -> Endpoint:
