@@ -17,7 +17,7 @@ class Request(NamedTuple):
 
     Attributes:
         target: the path and the query, quoted as they came.
-        headers: by their names in lower case; of several with the same name the first.
+        headers: by their names in lower case. The first counts if a name occurs twice.
     """
 
     method: str

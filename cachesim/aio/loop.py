@@ -16,7 +16,7 @@ from cachesim.errors import CachesimError
 
 _T = TypeVar("_T")
 _PATIENCE = 30.0
-"""Seconds until a call into the loop raises: nothing that runs there waits for long."""
+"""Seconds until a call into the loop raises. No call into the loop waits for long."""
 
 
 class LoopThread:
@@ -44,10 +44,10 @@ class LoopThread:
             The running loop.
 
         Raises:
-            OSError: the loop can't be made, for example for want of file descriptors.
+            OSError: the loop can't be created, for example without free file descriptors.
         """
         self._started = Future()
-        # A daemon thread: for others the interpreter waits before its exit handlers can stop them.
+        # A daemon thread, as the interpreter waits for others before exit handlers can stop them.
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
         self._started.result(_PATIENCE)
@@ -102,8 +102,8 @@ class LoopThread:
                 "methods there, and use only clients and environment variables here"
             )
         if self._thread is None or not self._thread.is_alive():
-            raise CachesimError("the topology has been stopped")
-        self._started.result(_PATIENCE)  # it is not there yet only during `start`
+            raise CachesimError("the topology has been stopped. Start it again.")
+        self._started.result(_PATIENCE)  # only during `start` may it be missing
 
     def _await(self, done: "Future[_T]") -> _T:
         try:
@@ -117,7 +117,7 @@ class LoopThread:
         if not self._started.set_running_or_notify_cancel():
             return
         try:
-            # In this thread no interrupt can leave half a loop: those reach the main thread.
+            # Interrupts reach only the main thread, so none can leave half a loop here.
             self.loop = loop = new_event_loop()
         except Exception as error:
             self._started.set_exception(error)

@@ -93,8 +93,8 @@ class PipeTransport(asyncio.Transport):
     def deliver(self, data: bytes) -> None:
         """Send data, and deliver it at once to any receiver.
 
-        For callers that the loop has called directly, so that the receiver is not already running.
-        It saves a round of the loop.
+        This saves a round of the loop. Only for callers that the loop called directly, so that the
+        receiver is not running already.
         """
         peer = self._peer
         if peer._ready and not peer._inbox and not self._eof_out:

@@ -10,12 +10,12 @@ from typing import Any
 SLICE = 0.003
 """Seconds of work before the loop goes round."""
 _MIN_STEPS = 16
-"""Steps in a slice at least: other processes may use up all of its time."""
+"""The least number of steps in a slice, as other processes may use up its time."""
 
 _PIECE = 256  # entries removed between two looks at the clock
 
 Work = Callable[[float], None]
-"""Works until a time of `Scheduler.now`. It adds itself again if it is not done by then."""
+"""Works until the given time of `Scheduler.now`. If it is not done then, it adds itself again."""
 
 
 class Scheduler:
@@ -45,7 +45,7 @@ class Scheduler:
         """Queue work for the next rounds of the loop.
 
         Args:
-            background: it answers no requests, and must not fall behind however many there are.
+            background: whether it answers no request. Requests must not delay it for ever.
         """
         self._queues[background].append(work)
         self._wake()
@@ -97,7 +97,7 @@ class Scheduler:
         self._is_scheduled = False
         now = self.now
         until = now() + SLICE
-        # Only as much work as is queued now: what adds itself again waits for the next slice.
+        # Only the work that is queued now. Work that adds itself again waits for the next slice.
         for _ in range(sum(map(len, self._queues))):
             if self._is_paused or not self.is_busy or now() >= until:
                 break

@@ -27,7 +27,7 @@ class TlsProtocol(asyncio.Protocol):
     from the transport; while the transport takes no more, nothing is encrypted.
 
     Args:
-        scheduler: that of the process that the application belongs to.
+        scheduler: the scheduler of the application's emulated process.
         server_hostname: the name that the certificate must have; on the client's side alone.
         failed: called with the reason when the connection fails before it is made.
     """
@@ -79,7 +79,7 @@ class TlsProtocol(asyncio.Protocol):
             self._shake_hands()
             if not self._is_open:
                 return
-        # Other work has waited for longer.
+        # Other work has waited longer.
         if self._is_behind or (self._incoming.pending > _RECORD and self._scheduler.is_busy):
             self._fall_behind()
         else:
@@ -89,7 +89,7 @@ class TlsProtocol(asyncio.Protocol):
         """Pass received data to the application, until the slice ends."""
         receive, read, incoming = self._application.data_received, self._tls.read, self._incoming
         try:
-            # Reading when nothing is left would raise, which takes as long as all the rest.
+            # Reading when nothing is left would raise, which is as slow as all the rest.
             while (incoming.pending or self._tls.pending()) and not self._is_paused:
                 inside = read(_READ)
                 if not inside:
@@ -146,7 +146,7 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> None:
-        """The other side has closed. TLS has no half-closed connections."""
+        """Handle the other side's end. TLS has no half-closed connections."""
         if self._is_open:
             self._application.eof_received()
 
@@ -275,7 +275,7 @@ class TlsProtocol(asyncio.Protocol):
         if self._unsent:
             self.is_ending = True
             return
-        with contextlib.suppress(ssl.SSLError):  # it does not wait for the other side's answer
+        with contextlib.suppress(ssl.SSLError):  # the other side's answer is not waited for
             self._tls.unwrap()
         self._flush()
         self._transport.close()

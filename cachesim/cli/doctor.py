@@ -146,22 +146,22 @@ def _engine(settings: "Settings") -> Iterator[Check]:
         client = connect()
     except CachesimError as error:
         if settings.backend == "docker":
-            yield Check("engine", Level.WRONG, str(error), "`docker info` should work first")
+            yield Check("Docker engine", Level.WRONG, str(error), "`docker info` should work first")
         else:
             advice = "without a Docker engine, topologies run on the embedded backend"
-            yield Check("engine", Level.NOTE, str(error), advice)
+            yield Check("Docker engine", Level.NOTE, str(error), advice)
         return
     with contextlib.closing(client.client):
         info = client.client.info()
         yield Check(
-            "engine",
+            "Docker engine",
             Level.OK,
             f"{info['ServerVersion']} on {info['OperatingSystem']}, {info['NCPU']} CPUs, "
             f"{info['MemTotal'] // 2**20} MB",
         )
         if (host := published_host(client)) != "127.0.0.1":
             yield Check(
-                "engine's place",
+                "Docker host",
                 Level.NOTE,
                 f"remote: {host}",
                 "anyone who reaches that host can use Toxiproxy's API: keep the host in a trusted "

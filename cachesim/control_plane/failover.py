@@ -57,8 +57,8 @@ class ShardFailover:
     Attributes:
         id: the shard's id.
         state: the shard's state.
-        primary: the name of the node that is the primary, as far as the control plane knows.
-        failovers: how many were completed since the last `restart`.
+        primary: the name of the present primary, as far as the control plane knows.
+        failovers: the number of completed failovers since the last `restart`.
     """
 
     def __init__(

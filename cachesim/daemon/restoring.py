@@ -123,7 +123,9 @@ class Restorer:
             self._replace(primaries, error)
             return
         self._operations.events.record(
-            "replaced", self._provision.name, f"all Redis nodes begin anew, empty: {error}"
+            "replaced",
+            self._provision.name,
+            f"all Redis nodes start again with empty disks: {error}",
         )
         self._operations.nodes.renew_redis()
         deadline = Deadline(_RESET_LIMIT)

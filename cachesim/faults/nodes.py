@@ -149,7 +149,9 @@ class Nodes:
         with self._lock:
             zone = self._topology.node(node).zone
             if self._unpowered[zone]:
-                raise NoPower(f"{node} can't be started: az-{zone} has no power")
+                raise NoPower(
+                    f"{node} can't be started: az-{zone} has no power. Heal `az-power` first."
+                )
             if self._backend.state(node) is not NodeState.STOPPED:
                 self._backend.kill(node)
             self._down[node].clear()
@@ -166,7 +168,9 @@ class Nodes:
         with self._lock:
             nodes = [node.name for node in self._topology.redis]
             if zones := [zone for zone, holders in self._unpowered.items() if holders]:
-                raise NoPower(f"the shard can't begin anew: az-{zones[0]} has no power")
+                raise NoPower(
+                    f"the Redis nodes can't be renewed: az-{zones[0]} has no power. Heal `az-power` first."
+                )
             self._backend.kill(*nodes)
             for node in nodes:
                 self._down[node].clear()

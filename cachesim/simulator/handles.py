@@ -103,7 +103,7 @@ class RedisShardHandle:
 
     @property
     def state(self) -> State:
-        """The state of its control plane, such as `available`."""
+        """The shard's state, such as `available`."""
         return self._failover.state
 
     @property

@@ -125,9 +125,9 @@ class Simulator:
         At the end all faults are healed; the containers keep their data and their primary.
 
         Args:
-            folder: a folder that `cachesim compose` has written. Its name and the settings that it
+            folder: a folder that `cachesim compose` has written. The name and the settings that it
                 was written with override the other settings.
-            settings: all settings at once. Without it they are loaded, as for the class.
+            settings: all settings at once; None: they are loaded, as for the class.
             arguments: single settings by name, such as `speed=30`, `seed=7`.
 
         Raises:

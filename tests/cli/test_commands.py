@@ -468,7 +468,10 @@ def test_fault_az_power(up: Detached) -> None:
     up.ok("fault", "az-power", "az-a")
     result = up.run("restart", "redis-a")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: redis-a can't be started: az-a has no power\n"
+    assert (
+        result.stderr
+        == "Error: redis-a can't be started: az-a has no power. Heal `az-power` first.\n"
+    )
     until(lambda: "Failover from primary node redis-a" in up.ok("events"))
 
 

@@ -145,7 +145,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("engine", "require_docker")
 def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that answers is told with its version, and the images that are not here."""
-    (check,) = found("engine")
+    (check,) = found("Docker engine")
     assert check.level is Level.OK
     assert " CPUs, " in check.finding
     (check,) = found("redis_image")
@@ -162,16 +162,18 @@ def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the backend is docker this is wrong; the command says what to do, and ends with 3."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    (check,) = found("engine")
+    (check,) = found("Docker engine")
     assert (check.level, check.advice) == (
         Level.NOTE,
-        "without an engine, topologies run on the embedded backend",
+        "without a Docker engine, topologies run on the embedded backend",
     )
     monkeypatch.setenv("CACHESIM_BACKEND", "docker")
     result = CliRunner().invoke(main, ["doctor"])
     assert (result.exit_code, result.stderr) == (3, "")
-    assert re.search(r"^ wrong +engine +no Docker engine answers at tcp://127", result.stdout, re.M)
-    assert "\nengine: `docker info` should work first\n" in result.stdout
+    assert re.search(
+        r"^ wrong +Docker engine +no Docker engine answers at tcp://127", result.stdout, re.M
+    )
+    assert "\nDocker engine: `docker info` should work first\n" in result.stdout
 
 
 @pytest.mark.usefixtures("engine", "require_docker")

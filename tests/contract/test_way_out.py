@@ -89,7 +89,7 @@ def test_shard_that_stays_ill_begins_anew(sim: Simulator, monkeypatch: pytest.Mo
         sim.reset()
     first, second = sim.events.of("replaced", mark)
     assert (first.source, second.source) == ("redis-c", sim.name)
-    assert "begin anew" in second.message
+    assert "start again with empty disks" in second.message
     assert_as_new(sim)
     sim.control_plane.failover("c")
     until(lambda: sim.control_plane.failovers == 1)
