@@ -1,7 +1,7 @@
-"""The cluster bus: a node's links to all other nodes, and their links to it.
+"""The cluster bus: a node's links to all other nodes, and their links to this node.
 
 Messages are lines of JSON. A node sends on the links that it has opened, and gets the answers on
-them: to hear of another node takes both directions of one link.
+the same link. So both directions of one link must work for an answer.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from cachesim.embedded.redis.cluster.nodes import Member
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
-_LONGEST = 64 << 20  # bytes of a message
-_BUFFERED = 64 << 20  # bytes that may wait for a peer that reads nothing
+_LONGEST = 64 << 20  # the most bytes of a message
+_BUFFERED = 64 << 20  # bytes that may wait for a peer that does not read
 
 Connect = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[None]]
 """Connects a protocol, made by the factory, to a peer's `redis` or `bus` port. Raises OSError."""
 
 
 def secret(password: str, node: str) -> str:
-    """Return the proof that a node belongs to the cluster."""
+    """Return the secret that proves that a node belongs to the cluster."""
     return hmac.new(password.encode(), node.encode(), hashlib.sha256).hexdigest()
 
 
@@ -172,19 +172,19 @@ class Bus:
             self._dialing.pop(member.id, None)
 
     def opened(self, member: Member, link: Outbound) -> None:
-        """Use a link that is up now."""
+        """Use a link that has come up."""
         self.outbound[member.id] = link
         self.opened_at[member.id] = self._server.clock()
         self._server.gossip.link_up(member)
 
     def lost(self, member: Member, link: Outbound) -> None:
-        """Forget a link that was lost."""
+        """Forget a lost link."""
         if self.outbound.get(member.id) is link:
             del self.outbound[member.id]
             self._server.gossip.link_down(member)
 
     def send(self, node: str, message: Message) -> None:
-        """Send a message to a node, given by its id, if there is a link to it."""
+        """Send a message to a node, given by its id, if a link is up."""
         link = self.outbound.get(node)
         if link is None:
             return
@@ -194,7 +194,7 @@ class Bus:
         link.write(message)
 
     def receive(self, message: Message) -> Message | None:
-        """Handle a message; return the answer to it, if there is one."""
+        """Handle a message; return the answer, or None."""
         answer = self._server.gossip.receive(message)
         if message["t"] == "publish":
             channel = message["channel"].encode("latin-1")
@@ -204,7 +204,7 @@ class Bus:
         return answer
 
     def publish(self, channel: bytes, message: bytes, *, shard: bool) -> None:
-        """Send a published message to the subscribers of the other nodes."""
+        """Send a published message to the other nodes, for their subscribers."""
         if not self.outbound:
             return
         self._server.gossip.broadcast(

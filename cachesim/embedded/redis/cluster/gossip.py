@@ -1,8 +1,7 @@
-"""Gossip: how a node learns of the state of its cluster. A state machine without I/O.
+"""Gossip: a node's view of its cluster, as a state machine without I/O.
 
-A node's view of the cluster changes by messages from other nodes, by time that passes without any,
-and by commands. The rules are those of Redis 7.0's `cluster.c`, as far as a cluster of one shard
-needs them.
+Messages from other nodes, timeouts and commands change the view. The rules are those of Redis 7.0's
+`cluster.c`, as far as a cluster of one shard needs them.
 """
 
 from collections.abc import Callable
@@ -11,18 +10,18 @@ from typing import Any, Protocol
 from cachesim.embedded.redis.cluster.nodes import Member, NodeTable
 from cachesim.embedded.redis.cluster.slots import ALL_SLOTS
 
-_WRITABLE_DELAY = 2.0  # seconds after its start in which a primary refuses all requests
-_REJOIN_DELAY = (0.5, 5.0)  # seconds: the bounds of cluster-node-timeout as the delay of a rejoin
+_WRITABLE_DELAY = 2.0  # seconds for which a started primary refuses requests
+_REJOIN_DELAY = (0.5, 5.0)  # seconds: the bounds of the delay of a rejoin
 _PING_INTERVAL = 1.0  # seconds
 
 Message = dict[str, Any]
 
 
 class Actions(Protocol):
-    """The actions that a gossip asks of its node."""
+    """The actions that `Gossip` asks of its node."""
 
     def send(self, node: str, message: Message) -> None:
-        """Send a message to a node, given by its id, if there is a link to it."""
+        """Send a message to a node, given by its id, if a link is up."""
         ...
 
     def become_replica(self, primary: Member) -> None:
@@ -30,7 +29,7 @@ class Actions(Protocol):
         ...
 
     def become_primary(self) -> None:
-        """Become a primary, which takes writes."""
+        """Become a primary."""
         ...
 
     def offset(self) -> int:
@@ -51,15 +50,15 @@ class Gossip:
 
     Args:
         timeout: returns `cluster-node-timeout` in seconds.
-        clock: monotonic seconds.
-        is_formed: whether the cluster is known to be healthy already, so that nothing is waited
-            for.
+        clock: returns monotonic seconds.
+        is_formed: whether the cluster is healthy from the start, so the node does not wait for
+            answers of others.
 
     Attributes:
-        nodes: the nodes that it is about.
+        nodes: the cluster's nodes.
         is_ok: whether the cluster can be used: `cluster_state`.
-        sent: how many messages of each type were sent.
-        received: how many messages of each type were received.
+        sent: the number of sent messages by type.
+        received: the number of received messages by type.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Gossip:
         member.ping_sent = member.ping_sent or self._clock()
 
     def failure_reports(self, member: Member) -> int:
-        """Return how many primaries have lately reported a node as failing."""
+        """Return how many primaries reported a node as failing in the last 2 x node timeout."""
         oldest = self._clock() - 2 * self._timeout()
         member.reports = {who: at for who, at in member.reports.items() if at >= oldest}
         return len(member.reports)
@@ -135,7 +134,7 @@ class Gossip:
             self._fail_by_quorum(member)
 
     def _fail_by_quorum(self, member: Member) -> None:
-        """Mark a suspected node as failed if a majority of the primaries does not hear it."""
+        """Mark a suspected node as failed if a majority of the primaries can't reach it."""
         if member.failed_at is not None:
             return
         me, primaries = self.nodes.me, self.nodes.primaries
@@ -218,7 +217,7 @@ class Gossip:
         }
 
     def receive(self, message: Message) -> Message | None:
-        """Take a message; return the answer to send back on the same link, if there is one."""
+        """Handle a message; return the answer to send on the same link, or None."""
         kind = message["t"]
         self.received[kind] = self.received.get(kind, 0) + 1
         members, me = self.nodes.members, self.nodes.me
@@ -279,7 +278,7 @@ class Gossip:
         return self._heartbeat("pong") if message["t"] == "ping" else None
 
     def _note_reports(self, sender: Member, gossip: list[tuple[str, str]]) -> None:
-        """Note which nodes a primary reports as failing."""
+        """Note the nodes that a primary reports as failing."""
         for node, state in gossip:
             member = self.nodes.members.get(node)
             if member is None or member is self.nodes.me:
@@ -296,7 +295,7 @@ class Gossip:
     # --- configuration: who serves which slots --------------------------------------------------
 
     def _claim_slots(self, sender: Member, slots: int, epoch: int) -> None:
-        """Assign to a node the slots that it claims, except those that a newer epoch claims."""
+        """Assign a node the slots that it claims, except those whose owner has a newer epoch."""
         nodes = self.nodes
         me = nodes.me
         taken = 0
@@ -322,8 +321,8 @@ class Gossip:
             )
             self.replicate(sender)
             return
-        # The primary may have become a replica when it lost its last slot, before this node heard
-        # of the new owner. Two nodes that replicate each other stay as they are.
+        # The primary may have lost its slots and become a replica before this node learned of the
+        # new owner. Two nodes that replicate each other stay as they are.
         primary = nodes.members.get(me.primary or "")
         above = nodes.members.get((primary and primary.primary) or "")
         if primary is not None and above is not None and above is not me:
@@ -333,7 +332,7 @@ class Gossip:
             self.replicate(above)
 
     def _send_update(self, sender: Member, slots: int, epoch: int) -> None:
-        """Send the newer configuration to a node that claims slots by an old one."""
+        """Send the newer configuration to a node that claims slots with an old epoch."""
         for member in self.nodes.members.values():
             if member is not sender and member.slots & slots and member.epoch > epoch:
                 self.send(
@@ -344,7 +343,7 @@ class Gossip:
                 return
 
     def _resolve_epoch_collision(self, sender: Member) -> None:
-        """Take a new epoch if another primary has the same one and the greater id."""
+        """Take a new epoch if another primary has the same epoch and a greater id."""
         me = self.nodes.me
         same = me.is_primary and sender.is_primary and sender.epoch == me.epoch
         if same and me.id < sender.id:
@@ -355,7 +354,7 @@ class Gossip:
     # --- role changes -------------------------------------------------------------------------
 
     def replicate(self, primary: Member) -> None:
-        """Make this node a replica of another one."""
+        """Make this node a replica of another node."""
         self.nodes.me.primary = primary.id
         self.nodes.me.slots = 0
         self._actions.become_replica(primary)
@@ -363,7 +362,7 @@ class Gossip:
         self.update_state()
 
     def take_over(self) -> None:
-        """Make this node the primary in place of its own, without a vote."""
+        """Make this replica the primary of its shard, without a vote."""
         me, members = self.nodes.me, self.nodes.members
         old = members.get(me.primary or "")
         if old is None:

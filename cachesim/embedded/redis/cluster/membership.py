@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Membership:
-    """Carries out what the gossip of a node decides: `gossip.Actions`.
+    """A node's side of its gossip: implements `gossip.Actions`.
 
     Attributes:
-        is_first_start: whether there was no `nodes.conf`. The nodes start with the roles of the
-            configuration then.
-        nodes: the nodes that the cluster has.
-        gossip: how this node learns of the others.
+        is_first_start: whether there was no `nodes.conf`; then the nodes have the roles of the
+            configuration.
+        nodes: the table of the cluster's nodes.
+        gossip: this node's view of the cluster.
     """
 
     def __init__(self, server: "Server") -> None:
@@ -90,7 +90,7 @@ class Membership:
                 f"vars currentEpoch {self.gossip.current_epoch} lastVoteEpoch 0\n",
             ]
         )
-        with contextlib.suppress(FileNotFoundError):  # the run is being removed
+        with contextlib.suppress(FileNotFoundError):  # the run's folder is being removed
             self._path.write_text(text)
 
     def milliseconds(self, moment: float) -> int:

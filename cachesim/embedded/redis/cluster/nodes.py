@@ -1,4 +1,4 @@
-"""The table of the cluster's nodes, as one of them knows it: CLUSTER NODES and `nodes.conf`."""
+"""A node's table of all nodes of the cluster, as in CLUSTER NODES and `nodes.conf`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ class Member:
     """A node of the cluster.
 
     Attributes:
-        primary: the id of the node that it replicates; None for a primary.
+        primary: the id of its primary; None if it is a primary.
         slots: the slots that it serves, as a bit mask.
-        epoch: the epoch of its configuration; of two claims to a slot, the higher epoch wins.
+        epoch: its configuration epoch. If two nodes claim a slot, the higher epoch wins.
         offset: its offset in the replication stream, as of its last message.
         ping_sent: when the oldest unanswered ping was sent; 0 if there is none.
         pong_received: when it last answered a ping.
         heard: when its last message arrived.
-        linked: whether this node's link to it is up.
-        suspected: whether this node has not heard it for `cluster-node-timeout` (`fail?`).
-        failed_at: when a majority of the primaries agreed that it has failed; None if they do not.
-        reports: which primaries reported it as failing, and when.
+        linked: whether the link from `NodeTable.me` to it is up.
+        suspected: whether it has been silent for `cluster-node-timeout` (`fail?`).
+        failed_at: when a majority of the primaries agreed that it has failed, or None.
+        reports: the times at which primaries reported it as failing, by their ids.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Member:
 
     @property
     def is_primary(self) -> bool:
-        """Whether it is a primary, with or without slots."""
+        """Whether the node is a primary, with or without slots."""
         return self.primary is None
 
     @property
     def is_reachable(self) -> bool:
-        """Whether it is neither suspected nor failed."""
+        """Whether the node is neither suspected nor failed."""
         return not self.suspected and self.failed_at is None
 
 
@@ -77,7 +77,7 @@ class NodeTable:
 
     @property
     def assigned(self) -> int:
-        """The slots that any node serves, as a bit mask."""
+        """All slots that are assigned to a node, as a bit mask."""
         slots = 0
         for member in self.members.values():
             slots |= member.slots
@@ -89,7 +89,7 @@ class NodeTable:
         return next((m for m in self.members.values() if m.slots & bit), None)
 
     def primary_of(self, member: Member) -> Member:
-        """Return the node whose slots a node serves: its primary if that is known, or itself."""
+        """Return a replica's primary, or the node itself if it has no known primary."""
         return member if member.primary is None else self.members.get(member.primary, member)
 
     def replicas_of(self, primary: Member) -> list[Member]:
@@ -97,7 +97,7 @@ class NodeTable:
         return [m for m in self.members.values() if m.primary == primary.id]
 
     def flags(self, member: Member) -> str:
-        """Return a node's flags as CLUSTER NODES has them."""
+        """Return a node's flags as CLUSTER NODES shows them."""
         words = [
             "myself" if member is self.me else "",
             "master" if member.is_primary else "slave",
@@ -130,7 +130,7 @@ class NodeTable:
 
 
 def restore(members: Iterable[Member], nodes_conf: str) -> int:
-    """Give nodes the roles, epochs and slots of a `nodes.conf`; return its current epoch."""
+    """Set the nodes' roles, epochs and slots from a `nodes.conf`; return its current epoch."""
     lines = nodes_conf.splitlines()
     rows = [line.split() for line in lines if line and not line.startswith("vars ")]
     by_id = {row[0]: row for row in rows}

@@ -1,4 +1,4 @@
-"""Redirections: which node serves the keys of a request, and MOVED, CROSSSLOT or CLUSTERDOWN."""
+"""Redirections: the errors MOVED, CROSSSLOT and CLUSTERDOWN for keys that this node can't serve."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ CROSS_SLOT = "CROSSSLOT Keys in request don't hash to the same slot"
 
 
 class Redirects:
-    """Refuses the requests that another node has to serve."""
+    """Checks whether this node may serve the keys of requests."""
 
     def __init__(self, gossip: Gossip, settings: Settings) -> None:
         self._gossip = gossip
@@ -27,7 +27,7 @@ class Redirects:
         *,
         is_readonly: bool,
     ) -> None:
-        """Raise an error unless this node serves all keys of some requests.
+        """Raise an error unless this node serves all keys of the requests.
 
         Args:
             requests: commands with their arguments: one, or all of a transaction.
@@ -68,13 +68,13 @@ class Redirects:
             raise Error("CLUSTERDOWN The cluster is down and only accepts read commands")
 
     def is_local(self, keys: Iterable[bytes]) -> bool:
-        """Whether this node, or its primary, serves all of some keys."""
+        """Return whether this node, or its primary, serves all given keys."""
         mine = self._nodes.me.primary or self._nodes.me.id
         owners = (self._nodes.owner(slot_of(key)) for key in keys)
         return all(owner is not None and owner.id == mine for owner in owners)
 
     def endpoint(self, member: Member) -> str:
-        """Return the host of a node as clients get it: its IP or its hostname, by the settings."""
+        """Return the host of a node for clients: its IP or its hostname, as the settings say."""
         if self._settings["cluster-preferred-endpoint-type"] == "hostname":
             return member.hostname or "?"
         return member.host
@@ -84,4 +84,4 @@ def _keys_of(command: Command, arguments: Sequence[bytes]) -> Sequence[bytes]:
     try:
         return command.keys(arguments)
     except Error:
-        return ()  # the command itself says what is wrong
+        return ()  # the command itself reports the error

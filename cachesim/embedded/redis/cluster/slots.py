@@ -8,7 +8,7 @@ ALL_SLOTS = (1 << SLOTS) - 1
 
 
 def slot_of(key: bytes) -> int:
-    """Return the slot of a key. Of a key with `{...}`, only the part in the first braces counts."""
+    """Return the slot of a key. If the key has `{...}`, only the part in the first braces counts."""
     begin = key.find(b"{")
     if begin >= 0:
         end = key.find(b"}", begin + 1)
@@ -18,7 +18,7 @@ def slot_of(key: bytes) -> int:
 
 
 def slot_ranges(slots: int) -> list[tuple[int, int]]:
-    """Return the slots of a bit mask as ranges, both ends included."""
+    """Return the slots of a bit mask as ranges that include both ends."""
     if slots == ALL_SLOTS:
         return [(0, SLOTS - 1)]
     found: list[tuple[int, int]] = []
