@@ -1,7 +1,7 @@
 """The commands, in one module for each group of Redis's command table.
 
-A few commands with many subcommands have a module of their own, which their group includes:
-`acl`, `client`, `command`. What several groups share is in `common`.
+A few commands with many subcommands have their own module, whose handlers the group's module
+includes: `acl`, `client`, `command`. Code that several groups share is in `common`.
 """
 
 from collections.abc import Mapping
@@ -46,5 +46,5 @@ GROUPS: Mapping[str, Mapping[str, Handler]] = {
 
 
 def handlers() -> Mapping[str, Handler]:
-    """Return what runs each command, by its name."""
+    """Return the handlers of all commands by name."""
     return {name: run for group in GROUPS.values() for name, run in group.items()}

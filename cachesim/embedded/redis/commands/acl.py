@@ -1,4 +1,4 @@
-"""ACL, of the server commands: users and their permissions."""
+"""The ACL commands of the group `server`: users and their permissions."""
 
 import secrets
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The bitmap commands. fakeredis runs them; kept out are offsets beyond the longest string."""
+"""The bitmap commands. fakeredis runs them, after a check of the offsets."""
 
 from collections.abc import Mapping
 

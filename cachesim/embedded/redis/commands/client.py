@@ -1,4 +1,4 @@
-"""CLIENT, of the connection commands: list, kill, pause and unblock clients; tracking."""
+"""The CLIENT commands of the group `connection`: list, kill, pause, unblock and track clients."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,7 +18,7 @@ def check_name(name: bytes) -> None:
     """Check the name of a client.
 
     Raises:
-        Error: CLIENT LIST could not show it.
+        Error: CLIENT LIST can't show the name.
     """
     if any(not 0x21 <= char <= 0x7E for char in name):
         raise Error("ERR Client names cannot contain spaces, newlines or special characters.")
@@ -75,7 +75,7 @@ def list_(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _filter(client: Client, name: bytes, value: bytes) -> Callable[[Session], bool]:
-    """Return a test for one filter of CLIENT KILL.
+    """Return a function that tells whether a filter of CLIENT KILL matches.
 
     Raises:
         Error: there is no such filter, or its value is wrong.
@@ -224,7 +224,7 @@ def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
     """Read the options of CLIENT TRACKING.
 
     Raises:
-        Error: one is wrong, or two do not go together.
+        Error: an option is wrong, or two exclude each other.
     """
     tracked = Tracked()
     modes: set[str] = set()

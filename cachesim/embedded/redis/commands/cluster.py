@@ -14,7 +14,7 @@ from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
-_ONE_SHARD = "ERR the cluster's nodes and slots are fixed here"
+_ONE_SHARD = "ERR the nodes and slots of an emulated cluster are fixed"
 
 
 def _member(client: Client, word: bytes) -> Member:
@@ -68,7 +68,7 @@ def myid(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _by_name(server: "Server", member: Member) -> list[bytes]:
-    """Return the metadata of a node in CLUSTER SLOTS: what the preferred endpoint does not say."""
+    """Return the metadata of a node in CLUSTER SLOTS: the address that is not the preferred one."""
     by_hostname = server.settings["cluster-preferred-endpoint-type"] == "hostname"
     if by_hostname:
         return [b"ip", member.host.encode()]
@@ -179,7 +179,7 @@ def count_failure_reports(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def failover(client: Client, arguments: list[bytes]) -> Answer:
-    """CLUSTER FAILOVER [FORCE | TAKEOVER]: TAKEOVER alone works without a vote."""
+    """CLUSTER FAILOVER [FORCE | TAKEOVER]: only TAKEOVER promotes, as nobody votes."""
     server = client.server
     mode = arguments[2].lower() if len(arguments) == 3 else b""
     if len(arguments) > 3 or mode not in (b"", b"force", b"takeover"):
@@ -217,7 +217,7 @@ def saveconfig(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def fixed(client: Client, arguments: list[bytes]) -> Answer:
-    """Refuse a command that would change the nodes or slots."""
+    """Refuse a command that changes the nodes or slots."""
     raise Error(_ONE_SHARD)
 
 
@@ -237,7 +237,7 @@ def readwrite(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def asking(client: Client, arguments: list[bytes]) -> Answer:
-    """ASKING: no effect, as slots never migrate here."""
+    """ASKING: no effect, as slots never migrate."""
     return "OK"
 
 

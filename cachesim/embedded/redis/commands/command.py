@@ -1,4 +1,4 @@
-"""COMMAND, of the server commands: what the command table says."""
+"""The COMMAND commands of the group `server`: the command table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The connection commands: user, protocol, PING. CLIENT is in `client`."""
+"""The connection commands, such as AUTH, HELLO and PING. CLIENT is in `client`."""
 
 from collections.abc import Mapping
 
@@ -103,7 +103,7 @@ def quit_(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def reset(client: Client, arguments: list[bytes]) -> Answer:
-    """RESET: everything but the connection itself."""
+    """RESET: reset the client's state, but keep the connection."""
     session = session_of(client)
     server = client.server
     client.discard_transaction()

@@ -1,4 +1,4 @@
-"""The generic commands: on keys of any type, their expiry, and WAIT. fakeredis runs SORT alone."""
+"""The generic commands: for keys of any type, expiry, and WAIT. fakeredis runs only SORT."""
 
 import random
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from cachesim.protocols.resp import Error
 
 
 def del_(client: Client, arguments: list[bytes]) -> Answer:
-    """DEL key..., UNLINK key...: replicas repeat it for the keys that existed."""
+    """DEL key..., UNLINK key...: replicas run it for the keys that existed."""
     gone = [key for key in arguments[1:] if client.store.remove(key)]
     if gone and len(gone) < len(arguments) - 1:
         client.server.executor.effects = [[arguments[0], *gone]]
@@ -103,8 +103,8 @@ def scan(client: Client, arguments: list[bytes]) -> Answer:
     cursor = cursor_of(arguments[1])
     pattern, count, kind = scan_options(arguments[2:], with_type=True)
     if not cursor or store.scanned is None:
-        # Later calls go on in the same list. It has every key that exists from the beginning of
-        # their scan to its end, in the same order.
+        # Later calls of a scan use the same list. It has every key that exists during the whole
+        # scan, in the same order.
         store.scanned = hashed(store.values)
     next_cursor, found = page(store.scanned, cursor, count)
     if not next_cursor:
@@ -226,7 +226,7 @@ def persist(client: Client, arguments: list[bytes]) -> Answer:
     return 1
 
 
-# --- whole values ---------------------------------------------------------------------------
+# --- DUMP, RESTORE, SORT --------------------------------------------------------------------
 
 
 def dump(client: Client, arguments: list[bytes]) -> Answer:

@@ -1,4 +1,4 @@
-"""The geo commands. fakeredis runs them; errors in their arguments come before a wrong type."""
+"""The geo commands. fakeredis runs them, but the arguments are checked before the key's type."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The hash commands. None of them is run by fakeredis."""
+"""The hash commands, without fakeredis."""
 
 import random
 from collections.abc import Mapping
@@ -183,7 +183,7 @@ def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _picked(members: list[bytes], count: int) -> list[bytes]:
-    """Return random members: distinct ones, or with repetitions for a negative count.
+    """Return random members; with repetitions if the count is negative.
 
     Raises:
         Error: the count is too large.

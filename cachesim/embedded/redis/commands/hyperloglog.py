@@ -1,4 +1,4 @@
-"""The HyperLogLog commands. fakeredis runs them with sets, so their counts are exact."""
+"""The HyperLogLog commands. fakeredis runs them with sets, so the counts are exact."""
 
 from collections.abc import Mapping
 

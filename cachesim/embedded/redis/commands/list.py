@@ -1,4 +1,4 @@
-"""The list commands. fakeredis runs them; kept out is what it takes and Redis refuses."""
+"""The list commands. fakeredis runs them, after checks that fakeredis lacks."""
 
 from collections.abc import Mapping
 
@@ -61,7 +61,7 @@ def lpos(client: Client, arguments: list[bytes]) -> Answer:
             if integer(arguments[at + 1], refusal) < 0:
                 raise Error(refusal)
         elif option == b"RANK" and integer(arguments[at + 1]) == 0:
-            # Before a syntax error in what follows.
+            # This error comes before a syntax error in later options.
             return _lpos(client, arguments[: at + 2])
     return _lpos(client, arguments)
 
@@ -72,7 +72,7 @@ def lmpop(client: Client, arguments: list[bytes]) -> Answer:
     return NULL_ARRAY if answer is None else answer
 
 
-# --- those that wait ------------------------------------------------------------------------
+# --- blocking commands ----------------------------------------------------------------------
 
 
 def blpop(client: Client, arguments: list[bytes]) -> Answer:

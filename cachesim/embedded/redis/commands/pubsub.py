@@ -1,4 +1,4 @@
-"""The pub/sub commands: of the cluster, and of the shard."""
+"""The pub/sub commands, for the cluster and for the shard."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from cachesim.protocols.resp import Error, Push, Raw, Reply, encode
 
 
 def _kinds(client: Client, kind: bytes) -> tuple[Subscribers, dict[bytes, None]]:
-    """Return all listeners of a kind of channel, and the channels of that kind of the client."""
+    """Return all subscribers of a kind of channel, and the client's channels of that kind."""
     pubsub = client.server.pubsub
     if kind in (b"ssubscribe", b"sunsubscribe"):
         return pubsub.shard_channels, client.shard_channels
@@ -57,7 +57,7 @@ def unsubscribe(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def publish(client: Client, arguments: list[bytes]) -> Answer:
-    """PUBLISH channel message: to listeners here, and over the bus to all nodes."""
+    """PUBLISH channel message: to this node's subscribers, and over the bus to all nodes."""
     server, (_, channel, message) = client.server, arguments
     told = server.pubsub.publish(channel, message)
     server.bus.publish(channel, message, shard=False)
@@ -65,7 +65,7 @@ def publish(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def spublish(client: Client, arguments: list[bytes]) -> Answer:
-    """SPUBLISH channel message: to listeners here, and over the bus to the nodes of the shard."""
+    """SPUBLISH channel message: to this node's subscribers, and over the bus to its shard."""
     server, (_, channel, message) = client.server, arguments
     told = server.pubsub.publish_in_shard(channel, message)
     server.bus.publish(channel, message, shard=True)

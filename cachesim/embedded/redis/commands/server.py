@@ -161,7 +161,7 @@ def slowlog_reset(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def no_samples(client: Client, arguments: list[bytes]) -> Answer:
-    """LATENCY LATEST, LATENCY HISTORY: empty, as an emulated node's are not Redis's."""
+    """LATENCY LATEST, LATENCY HISTORY: empty, as an emulated node has no such data."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""The set commands. fakeredis runs them; SSCAN and what SPOP replicates are our own."""
+"""The set commands. fakeredis runs them, except SSCAN. SPOP replicates as SREM or DEL."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -60,7 +60,7 @@ def sintercard(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def spop(client: Client, arguments: list[bytes]) -> Answer:
-    """SPOP key [count]: replicas repeat the removal of what it took."""
+    """SPOP key [count]: replicas remove the same elements."""
     if len(arguments) > 3:
         raise Error(SYNTAX)
     key = arguments[1]

@@ -1,4 +1,4 @@
-"""The sorted set commands. fakeredis runs them; kept out is what it takes and Redis refuses."""
+"""The sorted set commands. fakeredis runs them, after checks that fakeredis lacks."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -50,13 +50,13 @@ _checked = {
         "zpopmax", "zpopmin", "zrange", "zrangebyscore", "zrevrange", "zrevrangebyscore"
     )
 }  # fmt: skip
-"""Those that run after checks of our own."""
+"""The commands that fakeredis runs after checks of our own."""
 
 
 def zrange(client: Client, arguments: list[bytes]) -> Answer:
     """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES].
 
-    ZREVRANGE key start stop [WITHSCORES], too. fakeredis takes ranks that are no integers.
+    Also ZREVRANGE key start stop [WITHSCORES]. fakeredis accepts ranks that are no integers.
     """
     name = arguments[0].lower()
     if (
@@ -108,7 +108,7 @@ def zscan(client: Client, arguments: list[bytes]) -> Answer:
     return [b"%d" % next_cursor, cast("list[Reply]", flat)]
 
 
-# --- those that wait ------------------------------------------------------------------------
+# --- blocking commands ----------------------------------------------------------------------
 
 
 def bzpopmin(client: Client, arguments: list[bytes]) -> Answer:

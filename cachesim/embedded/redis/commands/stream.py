@@ -1,4 +1,4 @@
-"""The stream commands. fakeredis runs them; it does not say which of them have changed a key."""
+"""The stream commands. fakeredis runs them, but does not report the keys that they change."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -35,7 +35,7 @@ _WRITES = (
 
 
 def _write(name: str) -> Handler:
-    """Return a handler that notes that the key has changed, unless nothing was done."""
+    """Return a handler that marks the key as changed, unless the command did nothing."""
     outer, _, inner = name.partition("|")
     known, at = (f"{outer} {inner}", 2) if inner else (outer, 1)
 
@@ -107,7 +107,7 @@ def _read(client: Client, arguments: list[bytes], name: str) -> Answer:
             if milliseconds < 0:
                 raise Error("ERR timeout is negative")
             seconds = milliseconds / 1000
-            del words[at : at + 2]  # the waiting is ours
+            del words[at : at + 2]  # fakeredis must not wait itself
             continue
         at += 2 if word == b"count" else 1
     names = words[at + 1 :]

@@ -1,4 +1,4 @@
-"""The string commands. fakeredis runs LCS alone."""
+"""The string commands. fakeredis runs only LCS."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ def _expiry_options(
     The unit and the amount are empty if there is no expiry.
 
     Raises:
-        Error: there is no such option, or two do not go together.
+        Error: there is no such option, or two exclude each other.
     """
     found: set[bytes] = set()
     unit, amount = b"", b""
@@ -314,7 +314,7 @@ def setrange(client: Client, arguments: list[bytes]) -> Answer:
     return len(changed)
 
 
-_LONGEST_LCS = 2_000_000  # of one length times the other
+_LONGEST_LCS = 2_000_000  # one length times the other
 
 
 def lcs(client: Client, arguments: list[bytes]) -> Answer:

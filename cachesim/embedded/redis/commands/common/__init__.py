@@ -1,1 +1,1 @@
-"""Code that commands of several groups share."""
+"""Code that several groups of commands share."""

@@ -1,4 +1,4 @@
-"""Commands that wait for a key: their timeouts, and answers that come later."""
+"""Commands that wait for a key: their timeouts and their later answers."""
 
 import math
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from cachesim.embedded.redis.keyspace.values import WRONG_TYPE
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
 
 Attempt = Callable[[bool], Answer]
-"""Returns the answer, or None if there is none yet. Its argument is True for the first attempt."""
+"""Returns the answer, or None if there is none yet. The argument is True at the first attempt."""
 
 _SINGLE_POPS = {b"LEFT": b"LPOP", b"RIGHT": b"RPOP", b"MIN": b"ZPOPMIN", b"MAX": b"ZPOPMAX"}
 
 
 def timeout(text: bytes) -> float:
-    """Read a timeout in seconds.
+    """Return a timeout in seconds.
 
     Raises:
-        Error: it is not a number, negative, or too large.
+        Error: the text is not a number, or the number is negative or too large.
     """
     try:
         seconds = float(text)
@@ -44,7 +44,7 @@ def answer_or_wait(
     """Answer now, or when a key has changed.
 
     Args:
-        seconds: how long to wait; 0 for ever.
+        seconds: the longest wait; 0: no limit.
         nothing: the answer when the time is up, or when the client may not wait.
     """
     answer = attempt(True)
@@ -59,7 +59,7 @@ def pop_or_wait(client: Client, arguments: list[bytes], pop: str, kind: str) -> 
     """Run BLPOP, BRPOP, BZPOPMIN or BZPOPMAX: `key... timeout`.
 
     Args:
-        pop: the command that takes one element; it is what replicas repeat.
+        pop: the command that takes one element. Replicas run this command.
         kind: the type of the keys.
     """
     keys, seconds = arguments[1:-1], timeout(arguments[-1])
@@ -83,7 +83,7 @@ def pop_or_wait(client: Client, arguments: list[bytes], pop: str, kind: str) -> 
 
 
 def pop_several(client: Client, arguments: list[bytes], name: str) -> Answer:
-    """Run LMPOP or ZMPOP: replicas repeat the LPOP, RPOP, ZPOPMIN or ZPOPMAX that it comes to.
+    """Run LMPOP or ZMPOP. Replicas run the equivalent LPOP, RPOP, ZPOPMIN or ZPOPMAX.
 
     Args:
         arguments: `numkeys key... LEFT|RIGHT|MIN|MAX [COUNT n]`.
@@ -98,7 +98,7 @@ def pop_several(client: Client, arguments: list[bytes], name: str) -> Answer:
 
 
 def pop_several_or_wait(client: Client, arguments: list[bytes], name: str, kind: str) -> Answer:
-    """Run BLMPOP or BZMPOP: as `pop_several`, with the timeout before the other arguments."""
+    """Run BLMPOP or BZMPOP: as `pop_several`, with the timeout as the first argument."""
     seconds = timeout(arguments[1])
     rest = arguments[2:]
     store = client.store
@@ -111,7 +111,7 @@ def pop_several_or_wait(client: Client, arguments: list[bytes], name: str, kind:
                 return None
         return pop_several(client, rest, name)
 
-    answer = attempt(True)  # checks the arguments, too
+    answer = attempt(True)  # also checks the arguments
     if answer is not None:
         return answer
     return answer_or_wait(client, rest[1 : 1 + int(rest[0])], seconds, attempt)

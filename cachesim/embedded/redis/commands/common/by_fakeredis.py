@@ -1,7 +1,7 @@
-"""Handlers of commands that fakeredis runs, with its defects kept out.
+"""Handlers of commands that fakeredis runs, with corrections of its replies.
 
 fakeredis checks the type of a key before the arguments. Redis checks the arguments first, except in
-a few commands. What is checked for one command alone is in the module of its group.
+a few commands. Checks of a single command are in the module of its group.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ from cachesim.protocols.resp import Error
 
 
 def plain(name: str, *, type_first: str | None = None) -> Handler:
-    """Return a handler that lets fakeredis run a command, as Redis would answer.
+    """Return a handler that runs a command with fakeredis, and returns Redis's errors.
 
     Args:
-        name: in lower case; `xinfo|stream` for a subcommand.
+        name: the name in lower case; `xinfo|stream` for a subcommand.
         type_first: the type of the key, for the few commands that check it before their arguments.
     """
     outer, _, inner = name.partition("|")
@@ -34,7 +34,7 @@ def plain(name: str, *, type_first: str | None = None) -> Handler:
             return client.store.run(known, arguments[skipped:], client.resp)
         except Error as error:
             if error.text == WRONG_TYPE and type_first is None:
-                # Redis reads the arguments first.
+                # Redis checks the arguments first.
                 refusal = client.store.refusal(known, arguments[skipped:], client.resp)
                 if refusal is not None and refusal.text != NO_KEY:
                     raise refusal from None
@@ -58,7 +58,7 @@ def value_of(client: Client, key: bytes, kind: str) -> Any:
     """Return the value of a key, or an empty dict if it is missing.
 
     Raises:
-        Error: it has another type.
+        Error: the value has another type.
     """
     item = client.store.get(key)
     if item is None:

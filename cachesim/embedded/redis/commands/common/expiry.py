@@ -1,4 +1,4 @@
-"""Moments at which keys expire, from the arguments of commands."""
+"""Arguments of commands that say when keys expire."""
 
 from cachesim.embedded.redis.connections.client import Client
 from cachesim.embedded.redis.keyspace.values import HIGHEST, printed
@@ -6,12 +6,12 @@ from cachesim.protocols.resp import Error
 
 
 def as_milliseconds(moment: float) -> bytes:
-    """Return a moment as the replication stream has it."""
+    """Return a time in seconds as whole milliseconds, as in the replication stream."""
     return b"%d" % round(moment * 1000)
 
 
 def is_past(client: Client, moment: float) -> bool:
-    """Return whether a key would have expired already, in whole milliseconds."""
+    """Return whether a time, in seconds since the epoch, is now or past in whole milliseconds."""
     return round(moment * 1000) <= int(client.store.now * 1000)
 
 
@@ -23,7 +23,7 @@ def moment_of(client: Client, amount: int, unit: bytes, name: str) -> float:
         name: the command, for the error.
 
     Raises:
-        Error: it is too far away.
+        Error: the time is too far away.
     """
     now = int(client.store.now * 1000)
     value = amount * 1000 if unit in (b"ex", b"exat") else amount
@@ -35,7 +35,7 @@ def moment_of(client: Client, amount: int, unit: bytes, name: str) -> float:
 
 
 def positive_moment_of(client: Client, amount: int, unit: bytes, name: str) -> float:
-    """As `moment_of`, for commands that refuse an amount of 0 or less.
+    """Do as `moment_of`, but refuse an amount of 0 or less.
 
     Raises:
         Error: the amount is not positive, or too large.
@@ -46,10 +46,10 @@ def positive_moment_of(client: Client, amount: int, unit: bytes, name: str) -> f
 
 
 def expire_conditions(options: list[bytes]) -> set[bytes]:
-    """Read the options of EXPIRE and the like: `nx`, `xx`, `gt`, `lt`.
+    """Return the options of EXPIRE and the like: `nx`, `xx`, `gt`, `lt`.
 
     Raises:
-        Error: there is no such option, or two do not go together.
+        Error: there is no such option, or two exclude each other.
     """
     flags: set[bytes] = set()
     for option in options:

@@ -1,4 +1,4 @@
-"""HELP of commands with subcommands: Redis 7.0's own texts."""
+"""HELP of commands with subcommands, with Redis 7.0's texts."""
 
 import functools
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """SCAN and its family.
 
 Elements are returned in the order of their hashes, and a cursor is such a hash. So a scan returns
-every element that exists from its beginning to its end, whatever is added and removed meanwhile.
+every element that exists during the whole scan, whatever else is added or removed.
 """
 
 import zlib
@@ -16,19 +16,19 @@ _DEFAULT_COUNT = 10
 
 
 def cursor_of(text: bytes) -> int:
-    """Read a cursor.
+    """Return the number of a cursor.
 
     Raises:
-        Error: it is not one.
+        Error: the text is no cursor.
     """
     digits = text[1:] if text[:1] in (b"-", b"+") else text
     if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
         raise Error("ERR invalid cursor")
-    return int(text) % 2**64  # as C reads unsigned numbers
+    return int(text) % 2**64  # as C parses unsigned numbers
 
 
 def scan_options(words: list[bytes], *, with_type: bool = False) -> tuple[bytes | None, int, bytes]:
-    """Return the pattern if there is one, the count, and the type or nothing.
+    """Return the pattern or None, the count, and the type or an empty text.
 
     Raises:
         Error: an option is malformed.
@@ -64,7 +64,7 @@ def page(ordered: list[Hashed], cursor: int, count: int) -> tuple[int, list[byte
     """Return the next cursor, and the elements from a cursor on."""
     begin = bisect_left(ordered, (cursor, b""))
     end = begin + count
-    # Elements with the same hash come together: a cursor can't stand between them.
+    # Elements with the same hash are returned together, as a cursor can't tell them apart.
     while 0 < end < len(ordered) and ordered[end][0] == ordered[end - 1][0]:
         end += 1
     found = [member for _, member in ordered[begin:end]]
@@ -78,7 +78,7 @@ def scan_members(
 
     Args:
         arguments: `name key cursor [MATCH pattern] [COUNT n]`.
-        whole: whether the collection is small, so that all of it is returned whatever the count.
+        whole: whether to return the whole collection whatever the count, as it is small.
     """
     cursor = cursor_of(arguments[2])
     pattern, count, _ = scan_options(arguments[3:])

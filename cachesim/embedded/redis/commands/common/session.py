@@ -9,7 +9,7 @@ def session_of(client: Client) -> Session:
     """Return a client's connection.
 
     Raises:
-        Error: it has none, such as a script.
+        Error: the client has no connection, as a script.
     """
     if not isinstance(client, Session):
         raise Error("ERR This Redis command is not allowed from script")
