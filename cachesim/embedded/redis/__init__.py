@@ -1,1 +1,1 @@
-"""Redis nodes in this process: see `node.RedisNode` and `config.RedisNodeConfig`."""
+"""Emulated Redis nodes: see `node.RedisNode` and `config.RedisNodeConfig`."""

@@ -1,4 +1,4 @@
-"""A Redis node: a process that can be started, killed, paused, and started again."""
+"""A Redis node: an emulated process that can be started, killed, paused and restarted."""
 
 import asyncio
 import time
@@ -17,18 +17,18 @@ from cachesim.embedded.redis.replication.aof import truncate
 from cachesim.embedded.redis.server import Server
 
 DialPeer = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[Any]]
-"""Connects a protocol, made by the factory, to a peer by its name and `redis` or `bus`.
+"""Connects a protocol, made by the factory, to a peer's service: its name, and `redis` or `bus`.
 
-It raises OSError."""
+Raises OSError."""
 
 
 class RedisNode(EmulatedNode[Server]):
-    """A Redis node. All methods are for the loop's thread.
+    """A Redis node. Call its methods in the loop's thread.
 
     Args:
-        dial_peer: connects without TLS, which is added here.
-        clock: measures durations.
-        wall: seconds since the epoch; keys expire by it.
+        dial_peer: connects to a peer without TLS; the node adds TLS.
+        clock: the clock for durations.
+        wall: returns seconds since the epoch; decides when keys expire.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RedisNode(EmulatedNode[Server]):
         self._log = Log(wall)
 
     def logs(self, lines: int = 50) -> str:
-        """Return the last lines of its log, across processes."""
+        """Return the last lines of the node's log, across restarts."""
         return self._log.tail(lines)
 
     # --- connections --------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class RedisNode(EmulatedNode[Server]):
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol], peer: str, service: str
     ) -> None:
-        """Connect a protocol to a peer; return when it has its transport."""
+        """Connect a protocol to a peer; return after its `connection_made`."""
         opened: asyncio.Future[None] = self._loop.create_future()
 
         def fail(error: Exception) -> None:
@@ -97,7 +97,7 @@ class RedisNode(EmulatedNode[Server]):
             await self._dial_peer(make, peer, service)
         except BaseException:
             if not opened.cancel() and not opened.cancelled():
-                opened.exception()  # marked as retrieved: the other error is raised
+                opened.exception()  # else asyncio warns; the other error is raised
             raise
         if self.config.peer_tls is not None:
             await opened
@@ -117,18 +117,18 @@ class RedisNode(EmulatedNode[Server]):
         )
 
     def _begin(self, server: Server) -> None:
-        """Start the process, which loads what is on its disk."""
+        """Start the process, which loads the data on its disk."""
         server.start()
 
     # --- disk -------------------------------------------------------------------------------
 
     def renew(self) -> None:
-        """Empty the disk of the stopped node, as before its first start."""
+        """Empty the disk of a stopped node, as before its first start."""
         for name in (AOF_NAME, NODES_NAME):
             (self.config.directory / name).unlink(missing_ok=True)
 
     def truncate_aof(self, size: int) -> None:
-        """Truncate the append-only file of the stopped node to some bytes, as a power loss does."""
+        """Truncate a stopped node's append-only file to a size in bytes, as a power loss does."""
         truncate(self.config.directory / AOF_NAME, size)
 
 

@@ -1,4 +1,4 @@
-"""A running Redis process: its parts, start and stop, pausing, time, changed keys, and role."""
+"""An emulated Redis process: its parts, start and stop, pausing, time, changed keys, and role."""
 
 import asyncio
 import hashlib
@@ -47,17 +47,17 @@ class Server:
     """The process of a node.
 
     Args:
-        handlers: runs each command, by its name.
-        scheduler: for work that takes long.
+        handlers: the handlers by command name.
+        scheduler: runs long work in time slices.
         connect: connects a protocol to a peer, with TLS if the peers use it.
-        clock: monotonic seconds.
-        wall: seconds since the epoch.
+        clock: returns monotonic seconds.
+        wall: returns seconds since the epoch.
 
     Attributes:
-        started: when it started, by `clock`.
+        started: the time of its start, by `clock`.
         is_paused: whether it is paused (SIGSTOP).
         is_stopped: whether it has ended.
-        slow_after: nanoseconds after which a request is slow.
+        slow_after: the nanoseconds after which a request goes into the slow log.
         replica_link: the link to the primary; None on a primary.
     """
 
@@ -132,7 +132,7 @@ class Server:
     # --- start and stop -----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start to load the data. It may take a while, and other nodes are served meanwhile."""
+        """Start the process. It loads the data in time slices, without blocking other nodes."""
         self.log(f"Running mode=cluster, port={self.config.nodes[self.config.name].port}.")
         self.cluster.save()
         begun = self.clock()
@@ -148,10 +148,10 @@ class Server:
 
     def _loaded(self) -> None:
         if self.cluster.is_first_start:
-            # All nodes start with the same data, none: the replicas need no full resync.
+            # All nodes start without data, so the replicas need no full resync.
             self.stream.id = _first_history(self.config)
             self.stream.activate()
-        # A file that is much longer than its data needs is rewritten as soon as it is large.
+        # So a large file that is much longer than its data needs is soon rewritten.
         self.aof.base_size = min(self.aof.size, self.memory.dataset)
         self.stream.sinks += (self._count_backlog, self.aof.append)
         self.log("Ready to accept connections")
@@ -166,7 +166,7 @@ class Server:
         """End the process.
 
         Args:
-            orderly: whether connections are closed after all replies are sent, and not reset.
+            orderly: whether connections are closed after all replies are sent; otherwise reset.
         """
         self.is_stopped = True
         if self._timer is not None:
@@ -176,7 +176,7 @@ class Server:
             self.stream.flush()
             self.log("Redis is now ready to exit, bye bye...", "#")
         else:
-            # Replicas get nothing any more, but what was answered is in the file.
+            # Replicas get nothing any more, but all answered writes are in the file.
             self.stream.sinks = [self.aof.append]
             self.stream.flush()
         self.script_runner.close()
@@ -201,21 +201,21 @@ class Server:
     # --- pausing ------------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Pause, as by SIGSTOP."""
+        """Pause the process, as SIGSTOP does."""
         self.is_paused = True
 
     def resume(self) -> None:
-        """Resume, as by SIGCONT."""
+        """Resume the process, as SIGCONT does."""
         self.is_paused = False
         deferred, self._deferred = self._deferred, []
         for act, arguments in deferred:
             act(*arguments)
 
     def defer_while_paused(self, act: Callable[..., None], *arguments: Any) -> bool:
-        """Call something when the process is resumed.
+        """Postpone a call until the process is resumed, if it is paused.
 
         Returns:
-            Whether the caller must not go on: the process is paused, or has ended.
+            True if the caller must stop, because the process is paused or has ended.
         """
         if self.is_paused and not self.is_stopped:
             self._deferred.append((act, arguments))
@@ -223,7 +223,7 @@ class Server:
         return self.is_stopped
 
     def defer_while_busy(self, act: Callable[..., None], *arguments: Any) -> bool:
-        """As `defer_while_paused`, and also until no script runs."""
+        """Do as `defer_while_paused`, also while a script runs."""
         return self.defer_while_paused(act, *arguments) or self.script_runner.defer(act, *arguments)
 
     # --- time ---------------------------------------------------------------------------------
@@ -249,18 +249,18 @@ class Server:
         self.clients.tick()
 
     def update_time(self) -> None:
-        """Set the time that commands see, and remove expired keys. Scripts see one time."""
+        """Set the time that commands see, and remove expired keys. No effect while a script runs."""
         if self.script_runner.running is not None:
             return
         store = self.store
         store.now = self.wall()
-        # The primary alone removes expired keys.
+        # Only a primary removes expired keys.
         if store.has_expired and self.replica_link is None and not self.loader.is_loading:
             self.expiry.run()
 
     def _flush_soon(self) -> None:
-        # After the answer, but at once, as Redis does: when a client has its answer, the write is
-        # on its way to the replicas, and few writes are lost with a primary that is killed.
+        # Right after the answer, as Redis does. So an answered write is on its way to the replicas,
+        # and few writes are lost if the primary is killed.
         if not self._has_flush:
             self._has_flush = True
             self.loop.call_soon(self._flush)
@@ -276,7 +276,7 @@ class Server:
         """React to changed keys.
 
         Args:
-            by: the client that has changed them; None if they have expired or were deleted.
+            by: the client that has changed the keys; None if they expired or all were deleted.
         """
         was_full = self.memory.is_full
         self.record_changes(keys)
@@ -290,7 +290,7 @@ class Server:
             self.tracking.changed(keys, by)
 
     def record_changes(self, keys: Sequence[bytes]) -> None:
-        """Account for changed keys, without telling any client."""
+        """Account for changed keys, without notifying clients."""
         self.memory.changed(keys)
         if self.snapshots.running:
             self.snapshots.changed(keys)
@@ -303,7 +303,7 @@ class Server:
             self.blocked_clients.serve()
 
     def _count_backlog(self, _data: bytes) -> None:
-        # Never more than the setting, as in Redis.
+        # At most the setting, as in Redis.
         limit = self.settings.number("repl-backlog-size")
         self.memory.backlog = min(self.stream.backlog_length, limit)
 
@@ -313,7 +313,7 @@ class Server:
         sizes = self.memory.clear()
         self.snapshots.flushed()
         self.tracking.flushed()
-        # No client hears of the other keys.
+        # No client waits for or watches the other keys.
         heard = (*self.watched_keys.by_key, *self.blocked_clients.keys)
         self.keys_changed([key for key in heard if key in gone[0]])
         discard(self.loop, *gone, sizes)
@@ -334,7 +334,7 @@ class Server:
 
     @property
     def is_replica(self) -> bool:
-        """Whether it replicates a primary."""
+        """Whether the node is a replica."""
         return self.replica_link is not None
 
     def become_replica(self, primary: Member) -> None:
@@ -377,7 +377,7 @@ class Server:
     # --- settings -----------------------------------------------------------------------------
 
     def update_guards(self) -> None:
-        """Set which commands are checked before they run, after a change of the node's state."""
+        """Update which commands are checked before they run, after a change of the node's state."""
         self.executor.guarded_flags = guarded_flags(self)
 
     def _apply_settings(self, _names: Sequence[str] = ()) -> None:

@@ -1,1 +1,1 @@
-"""Replication and persistence: the replication stream, the append-only file, primary and replica."""
+"""Replication and persistence: the stream, the append-only file, the primary and the replica."""
