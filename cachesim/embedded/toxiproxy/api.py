@@ -1,4 +1,4 @@
-"""The requests of Toxiproxy's HTTP API, carried out by an embedded Toxiproxy's proxies.
+"""Toxiproxy's HTTP API, for the proxies of an embedded Toxiproxy.
 
 Paths, JSON, statuses and texts are those of Toxiproxy 2.12, down to the errors of its JSON library.
 """
@@ -40,13 +40,13 @@ from cachesim.toxiproxy.toxics import (
 )
 
 VERSION = "2.12.0"
-"""The version of Toxiproxy whose API this is."""
+"""The version of Toxiproxy that has this API."""
 
-_PATH_SAFE = "/$&+,:;=@"  # characters that Go does not quote in a path
+_PATH_SAFE = "/$&+,:;=@"  # characters that Go does not escape in a path
 _JSON = {"Content-Type": "application/json"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
-# Go's names of the types, for its errors.
+# Go's names of the types, for errors.
 _GO_NAMES: dict[type[Toxic], str] = {
     Latency: "LatencyToxic",
     Bandwidth: "BandwidthToxic",
@@ -82,13 +82,13 @@ _TOXIC_CHANGE_GO = (
 
 
 class ProxyApi:
-    """Toxiproxy's API, without connections."""
+    """Toxiproxy's API without HTTP connections."""
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
 
     def handle(self, request: Request) -> Response:
-        """Carry out a request. Errors become responses, too."""
+        """Handle a request. Errors become responses too."""
         quoted, mark, query = request.target.partition("?")
         path = unquote_to_bytes(quoted).decode("utf-8", "replace")
         if (clean := _clean(path)) != path:
@@ -205,7 +205,7 @@ class ProxyApi:
         name = _text_of(found, "name") or f"{kind.type}_{stream}"
         if self._proxies[proxy].toxic(name) is not None:
             raise ToxiproxyError("toxic already exists", 409)
-        # Only with the type the attributes are known.
+        # The type decides which attributes there are.
         wrapper = {"attributes": _attributes(kind)}
         found |= decoder.struct(value, wrapper, "")
         decoder.check()
@@ -241,7 +241,7 @@ class ProxyApi:
 
 
 def _clean(path: str) -> str:
-    """Return a path without empty parts, `.` and `..`. A slash at its end stays."""
+    """Return a path without empty parts, `.` and `..`. A slash at the end stays."""
     clean = normpath("/" + path.lstrip("/"))
     return clean + "/" if path.endswith("/") and clean != "/" else clean
 
@@ -250,7 +250,7 @@ def _specs(value: Value) -> list[ProxySpec]:
     """Return the proxies of a `populate` request.
 
     Raises:
-        JsonError: it is no list of proxies.
+        JsonError: the value is no list of proxies.
     """
     decoder = Decoder()
     items: Sequence[Value] = ()
@@ -292,7 +292,7 @@ def _toxic(kind: type[Toxic], attributes: Mapping[str, int]) -> Toxic:
     try:
         return kind(**attributes)
     except ValueError as error:
-        # Toxiproxy accepts them and treats them as 0, or crashes.
+        # A real Toxiproxy accepts such values and treats them as 0, or crashes.
         raise ToxiproxyError(f"bad request body: {error}", 400) from error
 
 

@@ -1,7 +1,7 @@
 """The toxic chain of one stream of one connection: adding, changing and removing toxics. No I/O.
 
-As in Toxiproxy, a chain has a stage for each toxic; `stages` has what they do. Times are seconds of
-any monotonic clock.
+As in Toxiproxy, a chain has a stage for each toxic; `stages` has the classes of stages. Times are
+seconds of any monotonic clock.
 """
 
 import math
@@ -21,8 +21,8 @@ class AppliedToxic:
 
     Attributes:
         stream: `upstream` or `downstream`, spelled as it was when the toxic was added.
-        toxicity: the share of connections that it works on, 0 to 1.
-        key: its identity, which stays when it is changed with `dataclasses.replace`.
+        toxicity: the share of affected connections, 0 to 1.
+        key: the toxic's identity, which `dataclasses.replace` keeps.
     """
 
     name: str
@@ -33,7 +33,7 @@ class AppliedToxic:
 
     @property
     def stalls(self) -> bool:
-        """Whether nothing gets through on any connection, and nothing is lost either."""
+        """Whether the toxic holds all data on all connections, without dropping any."""
         if self.toxicity < 1:
             return False
         if isinstance(self.toxic, Bandwidth):
@@ -49,7 +49,7 @@ class _Entry:
     """A toxic in the chain of one connection.
 
     Attributes:
-        draw: drawn once for the connection; the toxic works if it is below the toxicity.
+        draw: a random number of the connection; the toxic works if it is below the toxicity.
     """
 
     applied: AppliedToxic
@@ -79,7 +79,7 @@ class Chain:
     """The toxics on one stream of one connection.
 
     Args:
-        rng: draws jitter, sizes of slices, and whether a toxic works on this connection.
+        rng: the source of jitter, slice sizes, and whether a toxic affects this connection.
     """
 
     def __init__(self, rng: Random) -> None:
@@ -90,8 +90,8 @@ class Chain:
     def set(self, now: float, toxics: Sequence[AppliedToxic]) -> None:
         """Replace the toxics.
 
-        A toxic with the key of one that was there keeps what it holds and counts, and gets the new
-        attributes. A toxic that is gone passes on what it holds. `poll` returns what comes of it.
+        A toxic with the key of a former toxic keeps its held data and counters, with the new
+        attributes. A removed toxic releases its held data. `poll` returns the released data.
         """
         keys = {applied.key for applied in toxics}
         for index in reversed(range(len(self._entries))):
@@ -111,11 +111,11 @@ class Chain:
         self._after(-1).put(now, data)
 
     def end(self, now: float) -> None:
-        """Take the source's end."""
+        """Take the end of the source."""
         self._after(-1).put(now, Ending.EOF)
 
     def poll(self, now: float) -> list[bytes]:
-        """Return what has come out by now, in order. `ending` tells whether that was all."""
+        """Return the data released by now, in order. `ending` tells whether more can come."""
         for index, entry in enumerate(self._entries):
             entry.stage.advance(now, self._after(index))
         data, self._output.data, self._output.held = self._output.data, [], 0
@@ -123,17 +123,17 @@ class Chain:
 
     @property
     def ending(self) -> Ending | None:
-        """The way the stream ended, or None while it goes on. Nothing comes after it."""
+        """The way in which the stream has ended; None while it goes on."""
         return self._output.ending
 
     @property
     def deadline(self) -> float:
-        """When to call `poll` again if nothing happens before; infinite for never."""
+        """The time for the next `poll` if nothing happens before; infinite for never."""
         return min((entry.stage.deadline for entry in self._entries), default=math.inf)
 
     @property
     def held(self) -> int:
-        """Bytes of memory that the held data takes, roughly."""
+        """Roughly the bytes of memory that the held data takes."""
         return self._output.held + sum(entry.stage.held for entry in self._entries)
 
     @property
@@ -155,7 +155,7 @@ class Chain:
         if type(entry.stage) is cls:
             entry.stage.change(applied.toxic, now)
         else:
-            # With its new toxicity it begins or ceases to work on this connection.
+            # With the new toxicity, the toxic starts or stops affecting this connection.
             before, entry.stage = entry.stage, cls(applied.toxic, now, self._rng)
             before.flush(now, entry.stage)
 

@@ -15,7 +15,7 @@ from cachesim.embedded.toxiproxy.chain import AppliedToxic, Chain
 from cachesim.embedded.toxiproxy.stages import Ending
 
 HELD_MAX = 4 * 1024 * 1024
-"""Bytes that a stream holds before it stops reading, as a network's window does."""
+"""Bytes that a stream holds before it stops reading, like a TCP window."""
 
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -26,7 +26,7 @@ class Connection:
     Both sides are protocols that are not connected yet. Nothing is read before `start`.
 
     Args:
-        rng: the source of its toxics' draws.
+        rng: the source of the toxics' random draws.
         on_end: called when both sides are lost.
     """
 
@@ -56,22 +56,22 @@ class Connection:
     def set_toxics(
         self, upstream: Sequence[AppliedToxic], downstream: Sequence[AppliedToxic]
     ) -> None:
-        """Replace the toxics. Data that they release flows in the loop's next round."""
+        """Replace the toxics. Released data flows in the loop's next round."""
         for side, toxics in ((self.client, upstream), (self.server, downstream)):
             side.set_toxics(toxics, self._rng)
 
     def drop(self) -> None:
-        """Close both sides at once. Data on its way is lost."""
+        """Close both sides at once. Data in transit is lost."""
         for side in (self.client, self.server):
             side.stop()
             if side.is_socket:
-                # `close` would wait for a receiver that does not read.
+                # `close` would wait until the receiver reads.
                 side.transport.abort()
             else:
                 side.transport.close()
 
     def reset(self) -> None:
-        """Reset both sides, sockets with a RST."""
+        """Reset both sides, with a RST if they are sockets."""
         for side in (self.client, self.server):
             side.stop()
             if (sock := side.transport.get_extra_info("socket")) is not None:
@@ -80,17 +80,17 @@ class Connection:
             side.transport.abort()
 
     def side_lost(self) -> None:
-        """Take note that a side is lost."""
+        """Note that a side is lost; end the connection if both are."""
         if self.client.is_lost and self.server.is_lost and not self._gone:
             self._gone = True
-            # The timer of a stall would keep the connection, and all that it refers to, for days.
+            # The timer of a stall would keep the connection in memory for days.
             self.client.stop()
             self.server.stop()
             self._on_end(self)
 
 
 class Side(asyncio.Protocol):
-    """One side of a connection. It sends what it receives through its chain to the other side.
+    """One side of a connection. It sends received data through its chain to the other side.
 
     Without toxics there is no chain, and data goes straight from transport to transport.
     """
@@ -99,7 +99,7 @@ class Side(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
         self.transport: asyncio.Transport = _Nowhere()
-        self.is_lost = True  # until it is connected
+        self.is_lost = True  # False once it is connected
         self.is_socket = False
         self._loop = loop
         self._connection = connection
@@ -112,13 +112,13 @@ class Side(asyncio.Protocol):
         self._blocked = False  # the other side's transport has paused writing
         self._input_ended = False
         self._was_reset = False  # the input ended with a reset
-        self._output_ended = False  # the other side has been sent the end
+        self._output_ended = False  # the end was sent to the other side
 
     def join(self, other: "Side") -> None:
         """Use another side as the receiver."""
         self._other = other
-        # Data from a socket comes from the loop itself, so a pipe can deliver it at once. Data from
-        # a pipe may come while the receiver is running.
+        # The loop itself delivers a socket's data, so a pipe can pass it on at once. A pipe's data
+        # may come while the receiver is running.
         deliver = getattr(other.transport, "deliver", None) if self.is_socket else None
         self._send = deliver or partial(_write, other.transport)
 
@@ -132,7 +132,7 @@ class Side(asyncio.Protocol):
         self._loop.call_soon(self._pump)
 
     def stop(self) -> None:
-        """Neither receive nor send from now on."""
+        """Stop receiving and sending."""
         self._stopped = True
         self._send = _discard
         self._chain = None
@@ -164,7 +164,7 @@ class Side(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take no more from the other side, and send the end through the chain."""
+        """Take no more data from the other side, and send the end through the chain."""
         self.is_lost = True
         if not self._stopped and self._other is not self:
             self._was_reset = exc is not None
@@ -192,11 +192,11 @@ class Side(asyncio.Protocol):
     def unblock(self) -> None:
         """Send again."""
         self._blocked = False
-        # Not at once: the receiver may be running.
+        # Later, as the receiver may be running.
         self._loop.call_soon(self._pump)
 
     def receiver_lost(self) -> None:
-        """Read on, but drop the data: the source learns of it when the end has passed its chain."""
+        """Read on, but drop the data. The source is closed when the end has passed the chain."""
         self._send = _discard
         self.unblock()
 
@@ -245,7 +245,7 @@ class Side(asyncio.Protocol):
         self._pump()
 
     def _throttle(self) -> None:
-        """Read no faster than data can be sent or held."""
+        """Stop reading while data can't be sent or held."""
         full = self._blocked if self._chain is None else self._chain.held > HELD_MAX
         if full:
             self.transport.pause_reading()
@@ -265,12 +265,12 @@ class Side(asyncio.Protocol):
             if other._output_ended:
                 self.transport.close()
         elif not other.is_lost:
-            with contextlib.suppress(OSError):  # it was reset, and `connection_lost` will follow
+            with contextlib.suppress(OSError):  # it was reset; `connection_lost` follows
                 other.transport.write_eof()
 
 
 class _Nowhere(asyncio.Transport):
-    """Stands in for the transport until there is one."""
+    """A placeholder until there is a transport."""
 
     def abort(self) -> None:
         """Do nothing."""

@@ -1,7 +1,7 @@
-"""JSON as Go's `encoding/json` reads and writes it, as its error texts are in Toxiproxy's API.
+"""JSON as Go's `encoding/json` reads and writes it, with the error texts of Toxiproxy's API.
 
-It reads the first value of a text and ignores the rest. Field names match in upper and lower case,
-null leaves a field as it is, and bytes that are no UTF-8 become U+FFFD.
+Only the first value of a text is read. Field names match in upper and lower case, null leaves a
+field unchanged, and bytes that are no UTF-8 become U+FFFD.
 """
 
 import contextlib
@@ -31,34 +31,34 @@ _WORDS = {"t": ("true", True), "f": ("false", False), "n": ("null", None)}
 
 
 class Number(str):
-    """A number, as the text that it was written as."""
+    """A number, as the text in the JSON."""
 
     __slots__ = ()
 
 
 class Object(list[tuple[str, "Value"]]):
-    """An object, as its names and values in order. A name may be there twice."""
+    """An object, as names with values in order. A name may appear twice."""
 
 
 Value = None | bool | str | Number | Object | list["Value"]
 
 
 class JsonError(ValueError):
-    """A text is no JSON, or not of the expected type."""
+    """A text that is no JSON, or a value of a wrong type."""
 
 
 def decode(body: bytes) -> Value:
     """Read the first value of a text.
 
     Raises:
-        JsonError: it is no JSON.
+        JsonError: the text is no JSON.
     """
-    # Python's own decoder is several times as fast. What it refuses, or reads in another way than
-    # Go, is read again here.
+    # Python's own decoder is several times faster. If it refuses the text, or differs from Go, the
+    # text is read again here.
     if b"\\u" not in body:
         with contextlib.suppress(ValueError, RecursionError):
             value: Value = _PYTHON.raw_decode(body.decode().lstrip(" \t\r\n"))[0]
-            if isinstance(value, list):  # from `1.` it would read 1
+            if isinstance(value, list):  # of `1.` it would read 1
                 return value
     return _Reader(body).read()
 
@@ -83,7 +83,7 @@ class _Reader:
         if not self._peek():
             raise JsonError("EOF")
         top: list[Value] = []
-        # Arrays and objects that are not complete yet, an object with the name of the next value.
+        # Incomplete arrays and objects; an object with the name of its next value.
         todo: list[tuple[list[Value] | Object, str | None]] = [(top, None)]
         while todo:
             value = self._value(len(todo))
@@ -101,16 +101,16 @@ class _Reader:
                     todo.append((holder, self._name() if isinstance(holder, Object) else None))
                     break
                 value = holder
-        raise AssertionError  # the loop ends with the top
+        raise AssertionError  # the loop returns when the top value is complete
 
     def _peek(self) -> str:
-        """Return the next character that is no blank, or an empty text at the end."""
+        """Return the next character that is not a blank; an empty text at the end."""
         match = _BLANK.match(self._text, self._at)
         self._at = match.end() if match else self._at
         return self._text[self._at : self._at + 1]
 
     def _value(self, depth: int) -> Value:
-        """Read a value; of an object or an array only its beginning."""
+        """Read a value, or the beginning of an object or an array."""
         first = self._peek()
         if first in ("{", "["):
             if depth > _MAX_DEPTH:
@@ -232,9 +232,9 @@ class Field(NamedTuple):
     """A field of a Go struct.
 
     Attributes:
-        label: its name in errors.
-        type: Go's name of its type.
-        fields: its own fields, if it is a struct.
+        label: the field's name in errors.
+        type: Go's name of the field's type.
+        fields: the inner fields, if it is a struct.
     """
 
     label: str
@@ -245,7 +245,7 @@ class Field(NamedTuple):
 class Decoder:
     """Finds the fields of Go structs in values.
 
-    As in Go, a value of a wrong type does not stop it: `check` raises the first error.
+    As in Go, decoding goes on after a value of a wrong type; `check` raises the first error.
     """
 
     def __init__(self) -> None:
@@ -261,10 +261,10 @@ class Decoder:
             raise JsonError(self._error)
 
     def struct(self, value: Value, fields: Mapping[str, Field], where: str) -> dict[str, Value]:
-        """Return the known fields of an object; inner structs are objects of known fields, too.
+        """Return the known fields of an object, also of inner structs.
 
         Args:
-            fields: by their names in lower case.
+            fields: the known fields by name in lower case.
             where: the target in the error if the value is no object.
         """
         found: dict[str, Value] = {}
@@ -320,7 +320,7 @@ def _kind(value: Value) -> str:
 
 
 def _int64(number: str) -> int | None:
-    """Parse a whole number of 64 bits; None if it is none, or not written as one."""
+    """Parse a whole number of 64 bits; None if the text is not one."""
     if len(number) > 20 or not number.removeprefix("-").isdigit():
         return None
     value = int(number)
@@ -383,7 +383,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _number_text(value: float) -> str:
-    """Return the shortest text that is this number in single precision."""
+    """Return the shortest text that equals this number in single precision."""
     digits = next(
         (text for n in range(9) if _float32(text := f"{value:.{n}e}") == value), f"{value:.8e}"
     )

@@ -1,4 +1,4 @@
-"""A client of an embedded Toxiproxy in this process, which needs no HTTP."""
+"""A client of an embedded Toxiproxy in this process, without HTTP."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from cachesim.errors import ToxiproxyError
 
 _BACKLOG = 128
-_PAUSE = 0.2  # seconds to wait when the process has no file descriptor left for a new connection
+_PAUSE = 0.2  # seconds to wait if no file descriptor is left for a new connection
 
 
 Accepted = Callable[[socket.socket], None]
@@ -19,11 +19,11 @@ Accepted = Callable[[socket.socket], None]
 
 
 class Listener:
-    """Listens on a TCP address. It needs a selector loop, also on Windows.
+    """A listening TCP socket. It needs a selector loop, also on Windows.
 
     Args:
-        address: `host:port`. The host is an IP address or `localhost`, by default 127.0.0.1; port 0
-            or none is a free one.
+        address: `host:port`. The host is an IP address or `localhost`, by default 127.0.0.1. With
+            port 0 or no port, a free port is chosen.
 
     Raises:
         ToxiproxyError: it can't listen there; status 500, with Toxiproxy's text.
@@ -44,7 +44,7 @@ class Listener:
             raise ToxiproxyError(f"listen tcp: {error}", error.status) from None
         self._socket = self._bound(host, port)
         if port == 0:
-            # Linux takes back a port that it has chosen itself when the socket is shut down.
+            # If Linux has chosen the port, it gives it up when the socket is shut down.
             chosen = self._socket
             with chosen:
                 self._socket = self._bound(*chosen.getsockname()[:2])
@@ -55,7 +55,7 @@ class Listener:
         """Listen again.
 
         Raises:
-            ToxiproxyError: the port is taken, which can't happen on Linux.
+            ToxiproxyError: the port is taken. This can't happen on Linux.
         """
         self._accepted = accepted
         if self._socket.fileno() < 0:
@@ -71,7 +71,7 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def shut(self) -> None:
-        """Refuse new connections, and keep the port. Accepted connections go on."""
+        """Refuse new connections, and keep the port. Accepted connections stay open."""
         self._pause()
         self._drop_filler()
         self._hangs = False
@@ -79,16 +79,16 @@ class Listener:
             self._share(False)
             self._socket.shutdown(socket.SHUT_RDWR)
             return
-        # On other systems no socket can stop listening: a new one takes the port at once.
+        # On other systems a socket can't stop listening: a new socket takes the port at once.
         self._socket.close()
         with contextlib.suppress(ToxiproxyError):
             self._socket = self._bound(*split(self.address))
 
     def hang(self) -> None:
-        """Let new connections hang, neither accepted nor refused. Linux only; no effect elsewhere.
+        """Let new connections hang, neither accepted nor refused. Works only on Linux.
 
         Linux drops connection requests while the accept queue is full. The queue is made so short
-        that one connection of our own, the filler, fills it.
+        that one connection of cachesim's own, the filler, fills it.
         """
         if self._hangs or sys.platform != "linux":
             return
@@ -97,12 +97,12 @@ class Listener:
         self._socket.listen(0)
         self._filler = socket.socket(self._socket.family, socket.SOCK_STREAM)
         self._filler.setblocking(False)
-        # If another connection is in the queue already, the filler gets no answer, which will do.
+        # If the queue is already full, the filler gets no answer. That does no harm.
         self._filler.connect_ex(self._socket.getsockname())
         self._filler_name = self._filler.getsockname()
 
     def resume(self) -> None:
-        """Accept again, also connections that were requested meanwhile and are retried."""
+        """Accept again, including connections that clients have requested meanwhile."""
         if self._hangs:
             self._hangs = False
             self._drop_filler()
@@ -115,8 +115,8 @@ class Listener:
         """Give up the port."""
         self._pause()
         self._drop_filler()
-        with contextlib.suppress(OSError):  # it is not listening
-            # A child that was forked meanwhile may have the socket, too.
+        with contextlib.suppress(OSError):  # it does not listen
+            # A forked child may also have the socket.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
@@ -124,7 +124,7 @@ class Listener:
         # asyncio turns Nagle's algorithm off only if the protocol is given.
         sock = socket.socket(self._family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            if sys.platform != "win32":  # there it lets other processes take the port
+            if sys.platform != "win32":  # on Windows it lets other processes take the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, int(port)))
         except OSError as error:
@@ -133,10 +133,10 @@ class Listener:
         return sock
 
     def _share(self, shared: bool) -> None:
-        """Set whether the port can be shared with sockets that have this option, too.
+        """Set whether other sockets with this option can share the port.
 
-        With it, a socket can listen beside connections that were accepted before. Without it, no
-        other socket can take the port while this one does not listen.
+        With it, a socket can listen while connections that were accepted before are open. Without
+        it, no other socket can take the port while this one does not listen.
         """
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(shared))
 
@@ -159,7 +159,7 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
-                # It is no use trying again at once: a connection has to end first.
+                # Trying again at once is useless: a connection has to end first.
                 self._loop.remove_reader(self._socket)
                 self._retry = self._loop.call_later(_PAUSE, self._accept_again)
                 return
@@ -174,7 +174,7 @@ class Listener:
 
 
 class Ports:
-    """The ports of one Toxiproxy. It holds kept ports also while it does not listen there."""
+    """The ports of one Toxiproxy. It holds kept ports even while nothing listens on them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -182,11 +182,11 @@ class Ports:
         self._shut: dict[str, Listener] = {}
 
     def keep(self, address: str) -> None:
-        """Hold the port of a listener's address until `close`."""
+        """Keep the port of a listener's address until `close`."""
         self._kept.add(address)
 
     def listen(self, address: str, accepted: Accepted) -> Listener:
-        """Return a new listener, or the one of a kept port. See `Listener`."""
+        """Return a new listener, or the listener of a kept port. See `Listener`."""
         with contextlib.suppress(ToxiproxyError):  # the listener raises it
             address = canonical(address)
         if (listener := self._shut.pop(address, None)) is None:
@@ -211,7 +211,7 @@ class Ports:
 
 
 def canonical(address: str) -> str:
-    """Return an address in the form that a listener on it has.
+    """Return an address in the form of `Listener.address`.
 
     Raises:
         ToxiproxyError: it is no address; status 500, with Toxiproxy's text.
@@ -251,7 +251,7 @@ def split(address: str) -> tuple[str, str]:
 
 
 def _resolve(address: str) -> tuple[socket.AddressFamily, str, int]:
-    """Resolve an address without a name server, as the loop must not wait for one."""
+    """Resolve an address without a name server, for which the loop would wait."""
     host, port_text = split(address) if address else ("", "")
     if not re.fullmatch("[+-]?[0-9]+|", port_text):
         raise ToxiproxyError(f"lookup tcp/{port_text}: unknown port", 500)

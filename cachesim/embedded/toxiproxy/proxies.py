@@ -1,8 +1,8 @@
 """The proxies of an embedded Toxiproxy: creating, changing and deleting them and their toxics.
 
-All of it belongs to one asyncio loop, and is called in that loop's thread. Nothing here waits for
-data, so whatever state a link is in, a change takes no time. What comes of it flows when the loop
-goes round; no byte moves between two changes that are made without an `await`.
+All proxies belong to one asyncio loop; call them in that loop's thread. Changes do not wait for
+data, so they take no time whatever the state of a link. Released data flows in the loop's next
+round, so no byte moves between two changes that are made without an `await`.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class PopulateError(ToxiproxyError):
     """Not all proxies could be created.
 
     Attributes:
-        made: the proxies that were created, or were there.
+        made: the proxies that were created or already existed.
     """
 
     def __init__(self, error: ToxiproxyError, made: Sequence[Proxy]) -> None:
@@ -38,12 +38,12 @@ class PopulateError(ToxiproxyError):
 
 
 class Proxies(Mapping[str, Proxy]):
-    """The proxies of one Toxiproxy, by name. Errors have the status and the text of its API.
+    """The proxies of one Toxiproxy, by name. Errors have the API's statuses and texts.
 
     Args:
-        loop: the loop that everything runs on, a selector loop.
+        loop: the proxies' loop, a selector loop.
         dial: connects to an upstream; over the network by default.
-        rng: the source of everything random. The same seed and the same traffic give the same
+        rng: the source of all random draws. The same seed and the same traffic give the same
             draws.
     """
 
@@ -84,11 +84,11 @@ class Proxies(Mapping[str, Proxy]):
         """Create a proxy.
 
         Args:
-            keep_port: whether to hold its port until `close`. A real Toxiproxy gives up the port of
-                a proxy that is disabled, deleted, or told to listen elsewhere.
+            keep_port: whether to keep the port until `close`. A real Toxiproxy gives up the port of
+                a proxy that is disabled, deleted, or made to listen elsewhere.
 
         Raises:
-            ToxiproxyError: there is one of that name, or it can't listen. No proxy is created.
+            ToxiproxyError: the name is taken, or the proxy can't listen. No proxy is created.
         """
         _check(spec)
         if spec.name in self._proxies:
@@ -102,11 +102,11 @@ class Proxies(Mapping[str, Proxy]):
         return proxy
 
     def populate(self, specs: Sequence[ProxySpec]) -> list[Proxy]:
-        """Create proxies, or replace those that listen or lead elsewhere. Others stay as they are.
+        """Create proxies; replace those with another listen address or upstream. Keep all others.
 
         Raises:
-            ToxiproxyError: a name or an upstream is missing. Nothing is done.
-            PopulateError: a proxy can't listen. Those before it have been created.
+            ToxiproxyError: a name or an upstream is missing. Nothing was changed.
+            PopulateError: a proxy can't listen. The proxies before it were created.
         """
         for number, spec in enumerate(specs, 1):
             _check(spec, f" at proxy {number}")
@@ -129,7 +129,7 @@ class Proxies(Mapping[str, Proxy]):
         """Change a proxy. None leaves a setting as it is.
 
         Raises:
-            ToxiproxyError: there is no such proxy, or it can't listen there; then it is disabled.
+            ToxiproxyError: there is no such proxy; or it can't listen, and is now disabled.
         """
         proxy = self.find(name)
         enable = proxy.enabled if enabled is None else enabled
@@ -160,7 +160,7 @@ class Proxies(Mapping[str, Proxy]):
         """Enable all proxies and remove all toxics.
 
         Raises:
-            ToxiproxyError: a proxy can't listen. All else is done.
+            ToxiproxyError: a proxy can't listen. All others were reset.
         """
         failed = None
         for proxy in self._proxies.values():
@@ -182,7 +182,7 @@ class Proxies(Mapping[str, Proxy]):
     async def connect(self, name: str, factory: Factory) -> Connected:
         """Connect to a proxy from within the process, without a socket.
 
-        On a stalled link it hangs until the stall ends, as over a network.
+        On a stalled link the call hangs until the stall ends, as over a network.
 
         Raises:
             ConnectionRefusedError: there is no such proxy, it is disabled, or its upstream refuses.
@@ -222,10 +222,10 @@ class Proxies(Mapping[str, Proxy]):
         Args:
             name: `<type>_<stream>` if empty.
             stream: in upper or lower case.
-            toxicity: the share of connections that it works on, 0 to 1.
+            toxicity: the share of affected connections, 0 to 1.
 
         Raises:
-            ToxiproxyError: no such proxy or stream, or there is a toxic of that name.
+            ToxiproxyError: no such proxy or stream, or the toxic's name is taken.
         """
         found = self.find(proxy)
         direction = parse_stream(stream)
@@ -241,7 +241,7 @@ class Proxies(Mapping[str, Proxy]):
     ) -> AppliedToxic:
         """Change a toxic's attributes or toxicity; None leaves them as they are.
 
-        Connections stay, and so does what the toxic holds.
+        Connections stay open, and the toxic keeps the data that it holds.
 
         Raises:
             ToxiproxyError: no such proxy or toxic.
@@ -258,7 +258,7 @@ class Proxies(Mapping[str, Proxy]):
         return applied
 
     def remove_toxic(self, proxy: str, name: str) -> None:
-        """Remove a toxic; what it held goes on. Connections stay, but for a `timeout`'s.
+        """Remove a toxic, and release its held data. Only a `timeout` closes connections then.
 
         Raises:
             ToxiproxyError: no such proxy or toxic.
@@ -276,10 +276,10 @@ class Proxies(Mapping[str, Proxy]):
 
 
 def parse_stream(text: str) -> Stream:
-    """Return the stream that a text names, in upper or lower case.
+    """Return the stream of a name in upper or lower case.
 
     Raises:
-        ToxiproxyError: it names none.
+        ToxiproxyError: there is no such stream.
     """
     try:
         return Stream(text.lower())

@@ -16,7 +16,7 @@ from cachesim.toxiproxy.toxics import BOTH, Stream
 Factory = Callable[[], asyncio.Protocol]
 Connected = tuple[asyncio.Transport, asyncio.Protocol]
 Dial = Callable[[Factory, str], Awaitable[Connected]]
-"""Connects to an address, as `loop.create_connection` does, but with host and port as one text."""
+"""Connects to an address `host:port`, as `loop.create_connection` does."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Proxy:
     """One proxy. Only `Proxies` changes it.
 
     Attributes:
-        toxics: those of each stream, in the order in which data meets them.
+        toxics: the toxics of each stream, in the order in which data passes them.
     """
 
     def __init__(
@@ -56,24 +56,24 @@ class Proxy:
         self._dial = dial
         self._rng = rng
         self._listener: Listener | None = None
-        self._connections: dict[Connection, None] = {}  # in order, for the sake of the seed
+        self._connections: dict[Connection, None] = {}  # in order, so that draws repeat
         self._tasks: set[asyncio.Task[Connected]] = set()
         # Calls of `connect` that wait for the end of a stall.
         self._hanging: set[asyncio.Future[None]] = set()
 
     @property
     def enabled(self) -> bool:
-        """Whether it listens."""
+        """Whether the proxy listens."""
         return self._listener is not None
 
     @property
     def connections(self) -> int:
-        """The number of its connections."""
+        """The number of the proxy's connections."""
         return len(self._connections)
 
     @property
     def is_stalled(self) -> bool:
-        """Whether nothing gets through in at least one direction, so that no client can connect."""
+        """Whether all data is held in at least one direction, so that no client can connect."""
         return any(applied.stalls for toxics in self.toxics.values() for applied in toxics)
 
     def toxic(self, name: str) -> AppliedToxic | None:
@@ -81,18 +81,18 @@ class Proxy:
         return next((t for toxics in self.toxics.values() for t in toxics if t.name == name), None)
 
     def differs(self, spec: ProxySpec) -> bool:
-        """Return whether it listens or leads elsewhere than the spec says.
+        """Return whether its listen address or its upstream differs from the spec.
 
         Raises:
-            ToxiproxyError: the spec's address is none, with status 500.
+            ToxiproxyError: the spec's `listen` is no address; status 500.
         """
         return self.listen != canonical(spec.listen) or self.upstream != spec.upstream
 
     def start(self) -> None:
-        """Listen. Harmless if it does.
+        """Start listening. Idempotent.
 
         Raises:
-            ToxiproxyError: it can't, with status 500.
+            ToxiproxyError: it can't listen; status 500.
         """
         if self._listener is None:
             self._listener = self._ports.listen(self.listen, self._accept)
@@ -100,7 +100,7 @@ class Proxy:
             self._update_stall()
 
     def stop(self) -> None:
-        """Stop listening, and close all connections. Harmless if it does not listen."""
+        """Stop listening, and close all connections. Idempotent."""
         if self._listener is None:
             return
         self._ports.leave(self._listener)
@@ -115,7 +115,7 @@ class Proxy:
                 waiter.set_exception(self._refusal())
 
     def set_toxics(self, stream: Stream, toxics: Sequence[AppliedToxic]) -> None:
-        """Replace the toxics of a stream. One with the key of one that was there replaces it."""
+        """Replace the toxics of a stream. See `Chain.set` for toxics with the same key."""
         self.toxics[stream] = list(toxics)
         for connection in self._connections:
             connection.set_toxics(*self.toxics.values())
@@ -160,7 +160,7 @@ class Proxy:
         def end(task: asyncio.Task[Connected]) -> None:
             error = None if task.cancelled() else task.exception()
             if task.cancelled() or error:
-                # The client sees it closed, or reset if it has sent something.
+                # The client sees a close, or a reset if it has sent something.
                 sock.close()
             if error and not isinstance(error, OSError):
                 self._loop.call_exception_handler(
@@ -192,7 +192,7 @@ class Proxy:
         self._connections.pop(connection, None)
 
     def _update_stall(self) -> None:
-        """Let new connections hang while nothing gets through, and go on afterwards."""
+        """Make new connections hang while the proxy is stalled, and let them go on afterwards."""
         if self.is_stalled:
             if self._listener is not None:
                 self._listener.hang()
@@ -210,10 +210,10 @@ class Proxy:
 async def dial_network(
     loop: asyncio.AbstractEventLoop, factory: Factory, address: str
 ) -> Connected:
-    """Connect to an address over the network. With a loop bound to it, it is a `Dial`.
+    """Connect to an address over the network. With a bound `loop`, it is a `Dial`.
 
     Raises:
-        OSError: the address is none, or can't be reached.
+        OSError: the text is no address, or the address can't be reached.
     """
     try:
         host, port = split(address)

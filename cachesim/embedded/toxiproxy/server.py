@@ -9,7 +9,7 @@ from cachesim.embedded.toxiproxy.listener import Listener
 from cachesim.embedded.toxiproxy.proxies import Proxies
 
 BODY_MAX = 24 * 1024
-"""Bytes of a request's body. Some hundreds of proxies fit, answered in hundredths of a second."""
+"""The most bytes of a request's body: some hundred proxies, handled in hundredths of a second."""
 
 
 class ProxyServer:
@@ -17,7 +17,7 @@ class ProxyServer:
 
     Attributes:
         proxies: the proxies. Use them in the loop's thread.
-        handle: the API without a connection. Use it in the loop's thread, too.
+        handle: handles an API request without a connection. Call it in the loop's thread.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, proxies: Proxies) -> None:

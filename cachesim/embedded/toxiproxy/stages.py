@@ -1,7 +1,7 @@
 """The stages of a toxic chain, one class for each type of toxic. No I/O.
 
-Each stage holds data in a queue until it is due. What leaves a stage carries the time at which it
-was due, not the time of the look that found it due: a late timer does not add up over the stages.
+Each stage holds data in a queue until it is due. Data leaves a stage with the time at which it was
+due, not the time at which a timer fired. So delays of late timers do not add up over the stages.
 Times are seconds of any monotonic clock.
 """
 
@@ -25,13 +25,13 @@ from cachesim.toxiproxy.toxics import (
     Toxic,
 )
 
-_OVERHEAD = 128  # bytes of memory that a piece of data takes beside its content
-_BURST = 256  # pieces that leave a stage in one go: slices of one byte must not block the loop
+_OVERHEAD = 128  # bytes of memory that a piece of data takes besides its content
+_BURST = 256  # pieces that leave a stage at once, so that many small ones do not block the loop
 _BANDWIDTH_SLICE = 0.1  # seconds of data that bandwidth passes on in one piece, as in Toxiproxy
 
 
 class Ending(Enum):
-    """How a stream ends."""
+    """A way in which a stream ends."""
 
     EOF = "the source sends no more; the other stream goes on"
     CLOSE = "the connection is to be closed"
@@ -40,7 +40,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Noop(Toxic):
-    """Let everything through. An undocumented toxic of Toxiproxy's."""
+    """The undocumented toxic `noop` of Toxiproxy, which lets everything through."""
 
     type: ClassVar[str] = "noop"
 
@@ -50,27 +50,27 @@ class Sink(ABC):
 
     @abstractmethod
     def put(self, at: float, data: bytes | Ending) -> None:
-        """Take what left the stage before, or the source, at a time."""
+        """Take data, or the end, that left the previous stage or the source at a time."""
 
 
 _Item = tuple[float, bytes | Ending, float]  # arrived, data, draw
 
 
 class Stage(Sink):
-    """Lets everything through at once. Base of the stages that do something.
+    """A stage that lets everything through at once; the base of the other stages.
 
     Args:
-        now: nothing leaves before.
+        now: the time before which nothing leaves.
 
     Attributes:
-        held: bytes of memory that the queue takes, roughly.
+        held: roughly the bytes of memory that the queue takes.
     """
 
     def __init__(self, toxic: Toxic, now: float, rng: Random) -> None:
         self.toxic = toxic
         self.queue: deque[_Item] = deque()
         self.held = 0
-        self._free = now  # when the last piece left; none overtakes it
+        self._free = now  # when the last piece left; later pieces do not overtake it
         self._ended = False
         self._rng = rng
 
@@ -83,7 +83,7 @@ class Stage(Sink):
         self.held += memory_size(data)
 
     def _draw(self) -> float:
-        """Return a random number that stays with a piece of data."""
+        """Return a random number that is kept with a piece of data."""
         return 0.0
 
     def _due(self) -> float:
@@ -103,7 +103,7 @@ class Stage(Sink):
 
     @property
     def deadline(self) -> float:
-        """When to call `advance` again if nothing is put in before; infinite for never."""
+        """The time for the next `advance` if nothing is put in before; infinite for never."""
         return self._due() if self.queue else math.inf
 
     def advance(self, now: float, sink: Sink) -> None:
@@ -114,7 +114,7 @@ class Stage(Sink):
             self._pass_on(due, sink)
 
     def change(self, toxic: Toxic, now: float) -> None:
-        """Use other attributes from now on, also for what is held."""
+        """Use a toxic's new attributes from now on, also for held data."""
         self.toxic = toxic
         self._free = max(self._free, now)
 
@@ -125,7 +125,7 @@ class Stage(Sink):
 
 
 class LatencyStage(Stage):
-    """Delays data, and the end too: a connection can't be closed faster than it carries data."""
+    """Delays data and the end alike, so that the end does not overtake data."""
 
     toxic: Latency
 
@@ -203,7 +203,7 @@ class SlicerStage(_PiecewiseStage):
         self._free = due + self.toxic.delay / 1e6
 
     def _cuts(self, size: int) -> Iterator[int]:
-        """Yield where the slices end, given a size in bytes: it is halved until small enough."""
+        """Yield the ends of the slices of some bytes, halved until they are small enough."""
         average, variation = self.toxic.average_size, self.toxic.size_variation
         todo = [(0, size)]
         while todo:
@@ -218,7 +218,7 @@ class SlicerStage(_PiecewiseStage):
 
 
 class SlowCloseStage(Stage):
-    """Delays the end of the stream alone."""
+    """Delays only the end of the stream."""
 
     toxic: SlowClose
 
@@ -228,7 +228,7 @@ class SlowCloseStage(Stage):
 
 
 class TimeoutStage(Stage):
-    """Drops all data, and closes the connection after a time without any; never at timeout 0."""
+    """Drops all data, and closes the connection after a time without data; timeout 0: never."""
 
     toxic: Timeout
 
@@ -252,11 +252,11 @@ class TimeoutStage(Stage):
 
     @property
     def deadline(self) -> float:
-        """When the queued ending is due, or the connection to be closed."""
+        """The time at which the queued ending is due or the timeout ends."""
         return min(super().deadline, self._closes_at)
 
     def advance(self, now: float, sink: Sink) -> None:
-        """Close the connection if it is time."""
+        """Close the connection if the timeout has ended."""
         super().advance(now, sink)
         if self._closes_at <= now:
             self._close(self._closes_at, sink)
@@ -267,7 +267,7 @@ class TimeoutStage(Stage):
         self._last = now
 
     def flush(self, now: float, sink: Sink) -> None:
-        """Close the connection, as the dropped data is missing in it."""
+        """Close the connection, as dropped data is missing in the stream."""
         self._close(now, sink)
 
     def _close(self, at: float, sink: Sink) -> None:
@@ -277,12 +277,12 @@ class TimeoutStage(Stage):
 
 
 class ResetPeerStage(Stage):
-    """Drops all data, and resets the connection a time after the first."""
+    """Drops all data, and resets the connection a time after the first data."""
 
     toxic: ResetPeer
 
     def put(self, at: float, data: bytes | Ending) -> None:  # noqa: ARG002
-        """Drop data, and queue the reset when the first comes."""
+        """Drop data, and queue the reset at the first data."""
         if not self.queue:
             super().put(at, Ending.RESET)
 
@@ -291,7 +291,7 @@ class ResetPeerStage(Stage):
 
 
 class LimitDataStage(Stage):
-    """Lets a number of bytes through, then closes the connection."""
+    """Lets a limited number of bytes through, then closes the connection."""
 
     toxic: LimitData
 
@@ -323,10 +323,10 @@ _STAGES: dict[type[Toxic], type[Stage]] = {
 
 
 def stage_class(toxic: Toxic) -> type[Stage]:
-    """Return the class of a toxic's stage."""
+    """Return the class of the stage for a toxic."""
     return _STAGES.get(type(toxic), Stage)
 
 
 def memory_size(data: bytes | Ending) -> int:
-    """Return how many bytes of memory a piece of data takes, roughly."""
+    """Return roughly the bytes of memory that a piece of data takes."""
     return _OVERHEAD if isinstance(data, Ending) else _OVERHEAD + len(data)
