@@ -28,7 +28,7 @@ from cachesim.protocols.memcached import (
 _STORED = (b"STORED\r\n", b"EXISTS\r\n", NOT_FOUND, b"NOT_STORED\r\n")
 _DELETE_USAGE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
 _FIRST_OF_KNOWN = frozenset(b"gsacidt")
-"""First letters of commands. A line with another one may be a web browser's."""
+"""The first letters of commands. Other lines may come from a web browser."""
 _MAX_WORDS = 23
 _LAST_SLAB_CLASS = 63
 
@@ -90,11 +90,11 @@ class Commands:
         with_cas: bool,
         expires: int | None = None,
     ) -> bytes:
-        """Return the reply with the values of some keys.
+        """Return the reply with the values of the keys.
 
         Args:
-            part: None if the reply ends with them; see `protocols.memcached.PART`.
-            expires: their new expiry time.
+            part: None if the reply ends after these keys; see `protocols.memcached.PART`.
+            expires: the items' new expiry time; None: keep it.
         """
         items, counters, details = self._items, self._counters, self._details
         lookup = items.by_key.get
@@ -115,7 +115,7 @@ class Commands:
                 else:
                     counters.touch_misses += 1
                 continue
-            if item.is_fetched:  # as `Items.used`
+            if item.is_fetched:  # inlined `Items.used`
                 item.is_active = True
                 item.time = items.now
             else:
@@ -163,7 +163,7 @@ class Commands:
         return _STORED[conditional.store(items, item, mode)]
 
     def _not_made(self, words: list[bytes]) -> bytes:
-        """Return the reply to a store without a value, or with one that does not fit."""
+        """Return the reply to a store without a value, or with a value that does not fit."""
         least = 6 if words[0] == b"cas" else 5
         if not least <= len(words) <= least + 1:
             return ERROR
@@ -317,7 +317,7 @@ class Commands:
         if kind == b"sizes_enable":
             if server.sizes_from is None:
                 server.sizes_from = server.items.new_cas()
-            return b"STAT sizes_status enabled\r\n"  # like Memcached, without an END
+            return b"STAT sizes_status enabled\r\n"  # without an END, as from Memcached
         if kind == b"sizes_disable":
             server.sizes_from = None
             return b"STAT sizes_status disabled\r\n"

@@ -1,4 +1,4 @@
-"""Changes that depend on the item that is there: conditional stores, concatenations, counters."""
+"""Changes that depend on the present item: conditional stores, concatenations, counters."""
 
 from typing import Final
 
@@ -15,12 +15,12 @@ NO_MEMORY: Final = 5
 
 
 def store(items: Items, item: Item, mode: bytes, *, stale: bool = False) -> int:
-    """Store an item that was made, or drop it.
+    """Store a new item, or drop it if the condition is not met.
 
     Args:
-        item: the new item. Its `cas` is the expected one of the old item, 0 for any.
+        item: the new item. Its `cas` is the expected `cas` of the old item; 0: any.
         mode: the command's name.
-        stale: store it as stale if its `cas` is lower than that of the old item.
+        stale: store the item as stale if its `cas` is lower than the old item's.
 
     Returns:
         STORED, EXISTS, MISSING or NOT_STORED.
@@ -71,11 +71,11 @@ def store(items: Items, item: Item, mode: bytes, *, stale: bool = False) -> int:
 def add(
     items: Items, key: bytes, delta: int, *, up: bool, cas: int = 0
 ) -> tuple[int, Item | None, int]:
-    """Add to an unsigned number of 64 bits, or subtract from it.
+    """Add `delta` to an unsigned number of 64 bits, or subtract it.
 
     Returns:
-        STORED, EXISTS, MISSING, NON_NUMERIC or NO_MEMORY; the item as it was found, with its new
-        `cas`; the new number.
+        STORED, EXISTS, MISSING, NON_NUMERIC or NO_MEMORY; the found item with its new `cas`; the
+        new number.
     """
     item = items.find(key)
     if item is None:

@@ -11,12 +11,12 @@ class MemcachedNodeConfig:
     """The settings of a node.
 
     Attributes:
-        max_memory: bytes for items (`-m`).
-        server_tls: for connections to the node; None for plain connections.
-        max_item_size: bytes of an item, with its key and header (`-I`).
-        max_connections: as `-c`; some of them are for the process itself.
-        version: the version that it reports.
-        port: the port that it reports.
+        max_memory: the bytes for items (`-m`).
+        server_tls: the TLS of connections to the node; None: plain TCP.
+        max_item_size: the most bytes of an item, including key and header (`-I`).
+        max_connections: as `-c`, including some for the process's own files.
+        version: the version that the node reports.
+        port: the port that the node reports.
     """
 
     name: str

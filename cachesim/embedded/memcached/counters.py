@@ -2,7 +2,7 @@
 
 
 class Counters:
-    """The counters of `stats` that `stats reset` sets to 0, but for those of the slab classes."""
+    """The counters of `stats` that `stats reset` sets to 0, except those of slab classes."""
 
     __slots__ = (
         "bytes_read", "bytes_written", "cas_misses", "cmd_flush", "cmd_meta", "cmd_touch",
@@ -25,10 +25,10 @@ class Counters:
 
 
 class Details:
-    """The counters of `stats detail`, by the prefix of keys up to a colon.
+    """The counters of `stats detail`, by the keys' prefix before the colon.
 
     Attributes:
-        is_on: whether `count` is to be called.
+        is_on: whether `stats detail` is on, so that the caller must call `count`.
     """
 
     _MAX_PREFIXES = 10_000

@@ -7,12 +7,12 @@ from cachesim.embedded.memcached.counters import Counters
 from cachesim.embedded.memcached.slabs import HEADER, MAX_CHUNK, SlabClass, Slabs
 
 _MAX_DELTA = 60 * 60 * 24 * 30
-"""Seconds. Larger expiry times are absolute, in seconds since the epoch."""
+"""Seconds. Larger expiry times of clients are absolute, in seconds since the epoch."""
 _HEAD_START = 62
-"""Seconds that the process seems older than it is, so that its clock is never 0."""
+"""Seconds that are added to the process's age, so that its clock is never 0."""
 _CAS_SIZE = 8
 _MAX_SPARED = 100
-"""How many active items an eviction passes over."""
+"""The largest number of active items that one eviction skips."""
 _FLAGS_SIZE = 4
 
 
@@ -30,15 +30,15 @@ class Item:
     """A key with its value.
 
     Attributes:
-        data: the value with its line end, as it was received.
+        data: the value with its line end, as received.
         expires: expiry time by the clock of `Items`; 0 for never.
         time: last use by that clock.
-        slab: the class that it counts to, which is the class of its first chunk.
+        slab: the slab class of its first chunk, to which it counts.
         chunks: the classes of all chunks, if there are several.
-        size: bytes.
-        is_binary: its key was sent in base64.
-        is_fetched: it was read or touched.
-        is_active: it was read or touched more than once.
+        size: its size in bytes; see `item_size`.
+        is_binary: whether its key was sent in base64.
+        is_fetched: whether it was read or touched.
+        is_active: whether it was read or touched more than once.
         is_stale, is_won: see the flags I of `ms` and R of `mg`.
     """
 
@@ -65,15 +65,15 @@ class Items:
     """All items of a node.
 
     Args:
-        max_size: bytes of the largest item.
+        max_size: the bytes of the largest item.
         started: start of the process, in seconds since the epoch.
-        discard: empties large dictionaries.
+        discard: empties large dictionaries in time slices.
 
     Attributes:
         now: seconds by the node's clock. The caller of a method sets it first.
-        by_key: all items, also expired ones that were not looked up since.
-        bytes: bytes of all items.
-        flush_at: the time of a delayed flush, which removes items last used up to it; 0 for none.
+        by_key: all items by key, including expired ones that nobody has looked up since.
+        bytes: the bytes of all items.
+        flush_at: the time of a delayed flush, which removes items last used until then; 0: none.
         started: when `now` was 0, in seconds since the epoch.
         last_cas: the `cas` of the last change.
     """
@@ -100,11 +100,11 @@ class Items:
     # --- time -------------------------------------------------------------------------------
 
     def at_age(self, seconds: float) -> int:
-        """Return the `now` of a process that has run for some seconds."""
+        """Return the value of `now` when the process has run for some seconds."""
         return int(seconds) + _HEAD_START
 
     def moment(self, seconds: int) -> int:
-        """Convert a client's expiry time to one of `now`. Negative is at once, 0 never."""
+        """Convert a client's expiry time to the clock of `now`. Negative: at once; 0: never."""
         if seconds == 0:
             return 0
         if 0 < seconds <= _MAX_DELTA:
@@ -112,7 +112,7 @@ class Items:
         return max(1, seconds - self.started)
 
     def flush(self, delay: int) -> None:
-        """Remove all items, at once or after a client's delay."""
+        """Remove all items, at once or at a client's `delay`; see `moment`."""
         if delay <= 0:
             self.flush_at = 0
             self.last_cas += 1
@@ -148,7 +148,7 @@ class Items:
         return self.alive(item)
 
     def alive(self, item: Item) -> Item | None:
-        """Return an item unless it has expired; then remove it."""
+        """Return the item; if it has expired, remove it and return None."""
         if self._is_flushed(item):
             self.counters.get_flushed += 1
         elif item.expires and item.expires <= self.now:
@@ -162,7 +162,7 @@ class Items:
         return item.time <= self.flush_at <= self.now
 
     def used(self, item: Item) -> None:
-        """Note that an item was read. An item that was read twice is spared by one eviction."""
+        """Note that an item was read. After two reads, an eviction spares the item once."""
         if item.is_fetched:
             item.is_active = True
             item.time = self.now
@@ -181,7 +181,7 @@ class Items:
         return item_size(len(key), flags, data) <= self.max_size
 
     def make(self, key: bytes, data: bytes, flags: int, expires: int) -> Item | None:
-        """Make an item without linking it; None if it is too large or memory is full."""
+        """Return a new item that is not linked; None if it is too large or memory is full."""
         size = item_size(len(key), flags, len(data))
         if size > self.max_size:
             return None
@@ -197,14 +197,14 @@ class Items:
         return item
 
     def _take(self, slab: SlabClass[Item]) -> bool:
-        """Use a chunk of a class. Return False if there is none."""
+        """Take a chunk of a class. Return False if none can be freed."""
         if slab.used < slab.pages * slab.per_page or self.slabs.get_page(slab) or self._evict(slab):
             slab.used += 1
             return True
         return False
 
     def _take_chunks(self, item: Item) -> bool:
-        """Use several chunks for a large item. The first one holds no part of the value."""
+        """Take several chunks for a large item. The first chunk holds no part of the value."""
         of = self.slabs.of
         wanted = [of(item_size(len(item.key), item.flags, HEADER))]
         rest = len(item.data)
@@ -214,7 +214,7 @@ class Items:
             rest -= size - HEADER
         taken: list[SlabClass[Item]] = []
         for slab in wanted:
-            # The end of a value may take a chunk that is too large, if there is no other.
+            # If no other chunk is free, the end of a value may take one that is too large.
             for candidate in (slab, item.slab) if taken else (slab,):
                 if self._take(candidate):
                     taken.append(candidate)
@@ -227,7 +227,7 @@ class Items:
         return True
 
     def _evict(self, slab: SlabClass[Item]) -> bool:
-        """Remove the least recently used items until a chunk is free. Return False if none is."""
+        """Remove least recently used items until a chunk is free. Return False if that fails."""
         items = slab.items
         used, spared = slab.used, 0
         while items:
@@ -260,7 +260,7 @@ class Items:
             item.slab.used -= 1
 
     def link(self, item: Item) -> None:
-        """Add an item that was made."""
+        """Add an item that `make` has returned."""
         slab = item.slab
         item.time = self.now
         item.cas = self.new_cas()
@@ -279,7 +279,7 @@ class Items:
         self.drop(item)
 
     def replace(self, old: Item, new: Item) -> None:
-        """Replace an item by another one."""
-        if self.by_key.get(old.key) is old:  # not evicted to make room for the new one
+        """Replace an item with another one."""
+        if self.by_key.get(old.key) is old:  # unless evicted to make room for the new item
             self.unlink(old)
         self.link(new)

@@ -30,12 +30,12 @@ _UP: Final = {b"": True, b"I": True, b"+": True, b"D": False, b"-": False}
 
 
 class _LineError(Exception):
-    """A line that can't be executed. Its argument is the reply."""
+    """A line that can't be executed. The exception's argument is the reply."""
 
 
 _VALUE, _QUIET, _CREATES, _EXPIRES, _NO_UPDATE, _STALE, _HAS_CAS = b"vqNTuIC"
 _NEED_OLD_STATE = frozenset(b"NTRlh")
-"""Flags of `mg` that need the item's state from before this read."""
+"""The flags of `mg` that need the item's state before this read."""
 
 
 class MetaCommands:
@@ -290,7 +290,7 @@ class MetaCommands:
         return b"t%d" % ((item.expires - self._items.now) & 0xFFFFFFFF)
 
     def debug(self, words: list[bytes], _value: bytes | None) -> bytes:
-        """Execute `me`, which reports an item's state."""
+        """Execute `me`: report an item's state."""
         if len(words) < 2 or len(words[1]) > MAX_KEY:
             return BAD_FORMAT
         key: bytes | None = words[1]
@@ -314,7 +314,7 @@ class MetaCommands:
         )
 
     def nothing(self, _words: list[bytes], _value: bytes | None) -> bytes:
-        """Execute `mn`, whose reply tells that all requests before it were executed."""
+        """Execute `mn`. The reply tells that all earlier requests were executed."""
         return b"MN\r\n"
 
 
@@ -323,7 +323,7 @@ def _key(key: bytes, binary: bool) -> bytes:
 
 
 def _echo(words: list[bytes], flags: Flags) -> bytes:
-    """Return the words that a reply repeats: the opaque word and the key."""
+    """Return the words that the reply repeats: the opaque word and the key."""
     out = b""
     for word in words[2:]:
         if word[0] == 0x4F:  # O

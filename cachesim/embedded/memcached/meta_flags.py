@@ -8,19 +8,19 @@ from cachesim.protocols.memcached import signed32, unsigned, unsigned32
 
 _BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
 _NOT_PARSED = frozenset(b"lOPLkstcfvhuqI")
-"""Flags without a value, or whose value is used as it is."""
+"""The flags without a value, or with a value that is not parsed."""
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
 
 def decode_key(text: bytes) -> bytes | None:
-    """Decode a key that was sent in base64, as Memcached does; None if Memcached refuses it."""
+    """Decode a base64 key as Memcached does; None if Memcached refuses the key."""
     digits = bytes(digit for digit in text if digit in _BASE64)
     if not digits or len(digits) % 4:
         return None
     end = digits.find(b"=")
     if end < 0:
         return base64.b64decode(digits)
-    # Everything after the four digits with the first padding is ignored.
+    # All after the first group of four digits with padding is ignored.
     digits = digits[: end // 4 * 4 + 4]
     padding = digits[-4:].count(b"=")
     if padding > 2:
@@ -32,8 +32,8 @@ class Flags:
     """The flags of a line, in any order.
 
     Attributes:
-        names: their first characters.
-        error: the reply if one of them is wrong.
+        names: the first characters of the flags.
+        error: the reply if a flag is wrong.
     """
 
     __slots__ = (

@@ -16,10 +16,10 @@ _LOG_LINES = 1000
 
 
 class MemcachedNode(EmulatedNode[Server]):
-    """One node. Call its methods in the loop's thread.
+    """A Memcached node. Call its methods in the loop's thread.
 
     Args:
-        clock: measures durations.
+        clock: the clock for durations.
         wall: returns the time of day, in seconds since the epoch, for absolute expiry times.
     """
 
@@ -38,7 +38,7 @@ class MemcachedNode(EmulatedNode[Server]):
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
 
     def logs(self, lines: int = 50) -> str:
-        """Return the last lines of its log, across restarts."""
+        """Return the last lines of the node's log, across restarts."""
         return "\n".join(list(self._log)[-lines:])
 
     def accept(self) -> asyncio.Protocol:

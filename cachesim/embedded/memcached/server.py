@@ -1,4 +1,4 @@
-"""An emulated Memcached process: everything that is lost when it is killed."""
+"""An emulated Memcached process, with all state that a kill loses."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.session import Session
 
 _OWN_FILES = 25
-"""How many of the configured connections are for the process's own files."""
+"""The number of configured connections that the process needs for its own files."""
 
 Execute = Callable[[list[bytes], bytes | None], bytes | None]
-"""Executes a request, given its words and its value. Returns the reply, None to close."""
+"""Executes a request, given its words and value. Returns the reply, or None to close."""
 
 
 class Server:
     """The process of a node.
 
     Args:
-        executor: makes `execute` for the server.
-        scheduler: runs long work.
+        executor: returns `execute` for the server.
+        scheduler: runs long work in time slices.
         clock: returns monotonic seconds.
         wall: returns seconds since the epoch.
 
@@ -86,7 +86,7 @@ class Server:
     # --- the process ------------------------------------------------------------------------
 
     def stop(self, *, orderly: bool) -> None:
-        """End. Connections are reset; after an orderly end they are closed when all is sent."""
+        """End the process. Connections are reset, or if orderly closed when all is sent."""
         self.is_stopped = True
         if orderly:
             self.log("Signal handled: Terminated.")
@@ -99,7 +99,7 @@ class Server:
         self.is_paused = True
 
     def resume(self) -> None:
-        """Note that the process goes on."""
+        """Note that the process is resumed."""
         self.is_paused = False
 
     # --- clients ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The connection of a Memcached client: requests in, replies out."""
+"""A client's connection: reads and executes requests, and sends the replies."""
 
 import asyncio
 from collections import deque
@@ -18,7 +18,7 @@ class Session(asyncio.Protocol):
     """A client's connection.
 
     Attributes:
-        number: its number, set by the server.
+        number: the connection's number, set by the server.
         address: the client's address, for `stats conns`.
         last_used: when the client last sent data, by the server's clock.
     """
@@ -31,7 +31,7 @@ class Session(asyncio.Protocol):
         self.number = 0
         self.address = ""
         self.last_used = 0
-        # Requests that are not executed yet, in order.
+        # The requests that are not executed yet, in order.
         self._backlog: deque[Request] = deque()
         self._is_new = True
         self._is_closing = self._is_stalled = self._is_processing = self._is_waiting = False
@@ -40,7 +40,7 @@ class Session(asyncio.Protocol):
     # --- asyncio's side -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve the client."""
+        """Start to serve the client."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = f"tcp:{peer[0]}:{peer[1]}" if peer else "unix:"
@@ -64,7 +64,7 @@ class Session(asyncio.Protocol):
         self._process_requests()
 
     def pause_writing(self) -> None:
-        """Read no more requests while the client does not read its replies."""
+        """Stop reading requests while the client does not read its replies."""
         self._is_stalled = True
         self.transport.pause_reading()
 
@@ -74,7 +74,7 @@ class Session(asyncio.Protocol):
         self._continue_later()
 
     def eof_received(self) -> bool:
-        """Note the client's end. It may still wait for replies."""
+        """Note that the client sends no more. It may still wait for replies."""
         self._has_ended = True
         return self._is_waiting or self._is_stalled
 
@@ -87,7 +87,7 @@ class Session(asyncio.Protocol):
     # --- requests -----------------------------------------------------------------------------
 
     def _continue_later(self) -> None:
-        """Queue a slice for the backlog."""
+        """Queue the backlog for another time slice."""
         if not self._is_waiting:
             self._is_waiting = True
             self._server.scheduler.add(self._run_slice)
@@ -134,7 +134,7 @@ class Session(asyncio.Protocol):
                     out.append(reply)
                     size += len(reply)
                     if size > _CHUNK:
-                        # In parts, so that a client that does not read stops the work.
+                        # Send in parts, so that work stops if the client does not read.
                         self._send(out)
                         size = 0
         finally:

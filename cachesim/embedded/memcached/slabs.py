@@ -1,7 +1,7 @@
 """Memcached's slab allocator: pages of 1 MB, cut into chunks of one size for each slab class.
 
-Nothing is stored here. Pages and chunks are counted as Memcached 1.6 does, so that evictions begin
-at the same item.
+This module stores no data. It counts pages and chunks as Memcached 1.6 does, so that
+evictions begin at the same item.
 """
 
 from bisect import bisect_left
@@ -9,27 +9,27 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 
 PAGE = 1024 * 1024
-"""Bytes."""
+"""The bytes of a page."""
 MAX_CHUNK = PAGE // 2
-"""Bytes. Larger items take several chunks."""
+"""The most bytes of a chunk. Larger items take several chunks."""
 HEADER = 48
-"""Bytes that an item takes beside its key and value, and that each further chunk takes."""
+"""The bytes of the header of an item, and of each further chunk of an item."""
 _SMALLEST = HEADER + 48
 _FACTOR = 1.25
-_SPARE_PAGES = 2  # a class gives up a page if more than so many are free
+_SPARE_PAGES = 2  # a class with more free pages gives up one
 
 ItemT = TypeVar("ItemT")
 
 
 class SlabClass(Generic[ItemT]):
-    """The chunks of one size.
+    """A slab class: all chunks of one size.
 
-    All further attributes are counters of `stats items` and `stats slabs`, which `reset` sets to 0.
+    All other attributes are counters of `stats items` and `stats slabs`, which `reset` sets to 0.
 
     Attributes:
-        items: the items in its chunks, the least recently used first.
-        requested: bytes of these items.
-        used: number of chunks in use.
+        items: the items in the class's chunks, the least recently used first.
+        requested: the bytes of these items.
+        used: the number of chunks in use.
     """
 
     __slots__ = (
@@ -66,11 +66,11 @@ class Slabs(Generic[ItemT]):
     """All slab classes and their pages.
 
     Args:
-        limit: bytes for pages. The first page of a class is beyond the limit.
+        limit: the most bytes for pages. A class gets its first page even beyond the limit.
 
     Attributes:
-        allocated: bytes of all pages.
-        moved: number of pages that were moved from one class to another.
+        allocated: the bytes of all pages.
+        moved: the number of pages that were moved from one class to another.
     """
 
     def __init__(self, limit: int) -> None:
@@ -88,11 +88,11 @@ class Slabs(Generic[ItemT]):
         ]
 
     def of(self, size: int) -> SlabClass[ItemT]:
-        """Return the class for a size in bytes; the last class for a larger one."""
+        """Return the class for a size in bytes; for larger sizes the last class."""
         return self.classes[min(bisect_left(self._sizes, size), len(self.classes) - 1)]
 
     def get_page(self, slab: SlabClass[ItemT]) -> bool:
-        """Add a page to a class. Return False if there is none."""
+        """Add a page to a class. Return False if no page is free."""
         if self.allocated + PAGE > self.limit and slab.pages:
             for other in self.classes:
                 if other is not slab and other.free > _SPARE_PAGES * other.per_page:

@@ -18,7 +18,7 @@ def encode(lines: Lines) -> bytes:
 
 
 def general(server: Server) -> Lines:
-    """Report of `stats`. Values that only a real process has are 0."""
+    """Return the report of `stats`. Values that only a real process has are 0."""
     items, counters = server.items, server.counters
     classes = items.slabs.classes
 
@@ -110,7 +110,7 @@ def general(server: Server) -> Lines:
 
 
 def settings(server: Server) -> Lines:
-    """Report of `stats settings`: the defaults, but for the settings of the node."""
+    """Return the report of `stats settings`: the node's settings, and defaults for the others."""
     config, tls = server.config, server.config.server_tls is not None
     yield "maxbytes", server.items.slabs.limit
     yield "maxconns", config.max_connections
@@ -155,7 +155,7 @@ def settings(server: Server) -> Lines:
 
 
 def items(server: Server) -> Lines:
-    """Report of `stats items`. A class has one list, whose items count as cold."""
+    """Return the report of `stats items`. A class has one list, whose items count as cold."""
     now = server.items.now
     for slab in server.items.slabs.classes:
         if not slab.items:
@@ -179,7 +179,7 @@ def items(server: Server) -> Lines:
 
 
 def slabs(server: Server) -> Lines:
-    """Report of `stats slabs`."""
+    """Return the report of `stats slabs`."""
     active = [slab for slab in server.items.slabs.classes if slab.pages]
     for slab in active:
         for name, value in (
@@ -197,7 +197,7 @@ def slabs(server: Server) -> Lines:
 
 
 def sizes(server: Server) -> Lines:
-    """Report of `stats sizes`: the number of items by size, in steps of 32 bytes."""
+    """Return the report of `stats sizes`: the number of items by size, in steps of 32 bytes."""
     if server.sizes_from is None:
         return [("sizes_status", "disabled")]
     counts: dict[int, int] = {}
@@ -212,7 +212,7 @@ def dump(items: Items, slab: SlabClass[Item], limit: int) -> bytes:
     """Return the reply to `stats cachedump`: the keys of a class, the latest first.
 
     Args:
-        limit: the largest number of keys, 0 for as many as fit 2 MB.
+        limit: the largest number of keys; 0: as many as fit into 2 MB.
     """
     out: list[bytes] = []
     size = 0
@@ -232,7 +232,7 @@ def dump(items: Items, slab: SlabClass[Item], limit: int) -> bytes:
 
 
 def connections(server: Server) -> Lines:
-    """Report of `stats conns`."""
+    """Return the report of `stats conns`."""
     now = server.items.now
     here = f"tcp:127.0.0.1:{server.config.port}"
     for number, session in server.sessions.items():
