@@ -1,1 +1,1 @@
-"""Emulated servers, which run inside the process: Redis, Memcached and Toxiproxy."""
+"""Emulated servers, which run inside this process: Redis, Memcached and Toxiproxy."""

@@ -1,4 +1,4 @@
-"""Holds a node's connections while its process is paused, as such a process reads nothing."""
+"""Holds the events of a node's connections while its process is paused."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import cast
 
 
 class Gate:
-    """All connections of a node, incoming and outgoing. While it is shut, it holds their events."""
+    """All connections of a node, incoming and outgoing. Holds their events while it is shut."""
 
     def __init__(self) -> None:
         self.is_shut = self.is_over = False
@@ -23,16 +23,16 @@ class Gate:
             held.hold()
 
     def open(self) -> None:
-        """Pass on all held events, and hold no more."""
+        """Pass on all held events, and hold no more events."""
         self.is_shut = False
         for held in list(self._all):
             held.release()
 
     def end(self) -> None:
-        """Pass on all held events, then reset connections that are still open: the process is gone.
+        """Pass on all held events, then reset the open connections, as the process has ended.
 
         The process does not know connections that are being made or in their TLS handshake, so it
-        has not closed them. Left open, they would be answered.
+        has not closed them. If they stayed open, they would be answered.
         """
         self.is_over = True
         self.open()
@@ -41,7 +41,7 @@ class Gate:
                 held.abort()
 
     def abort(self) -> None:
-        """Reset all connections, and those that are about to be made."""
+        """Reset all connections, and from now on each new one."""
         self.is_over = True
         for held in list(self._all):
             held.abort()
@@ -59,7 +59,7 @@ class _Held(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if self._gate.is_over:
-            self._protocol = asyncio.Protocol()  # the wrapped one never learns of it
+            self._protocol = asyncio.Protocol()  # the wrapped protocol is not told
             self._transport.abort()
             return
         self._gate._all.add(self)
@@ -78,7 +78,7 @@ class _Held(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         if self._gate.is_shut:
             self._kept.append(self._late_eof)
-            return True  # a paused process closes nothing
+            return True  # a paused process does not close it
         return self._protocol.eof_received()
 
     def _late_eof(self) -> None:

@@ -11,16 +11,16 @@ from cachesim.embedded.gate import Gate
 
 
 class Process(Protocol):
-    """The emulated process of a node: everything that is lost when it is killed."""
+    """The emulated process of a node, with all state that a kill loses."""
 
     is_paused: bool
 
     def stop(self, *, orderly: bool) -> None:
-        """End. Connections are reset; after an orderly end they are closed when all is sent."""
+        """End the process. Connections are reset, or if orderly closed when all is sent."""
         ...
 
     def pause(self) -> None:
-        """Stop timers and work, as SIGSTOP does."""
+        """Pause timers and work, as SIGSTOP does."""
         ...
 
     def resume(self) -> None:
@@ -35,7 +35,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
     """One node. Call its methods in the loop's thread.
 
     Args:
-        server_tls: for connections to the node; None for plain connections.
+        server_tls: the TLS of connections to the node; None: plain TCP.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     @abstractmethod
     def _new_server(self) -> ProcessT:
-        """Return a new process, not begun yet."""
+        """Return a new process that has not begun yet."""
 
     @abstractmethod
     def _begin(self, server: ProcessT) -> None:
@@ -61,7 +61,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     @abstractmethod
     def logs(self, lines: int = 50) -> str:
-        """Return the last lines of its log, across restarts."""
+        """Return the last lines of the node's log, across restarts."""
 
     @abstractmethod
     def accept(self) -> asyncio.Protocol:
@@ -80,7 +80,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     @property
     def is_paused(self) -> bool:
-        """Whether its process is paused."""
+        """Whether the node's process is paused."""
         return self._server is not None and self._server.is_paused
 
     @property
@@ -95,9 +95,9 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         return self._server
 
     def accept_from_listener(self) -> asyncio.Protocol:
-        """Accept a connection; without a process, reset it at once.
+        """Accept a connection; if there is no process, reset it at once.
 
-        For a listener that outlives the process. There an exception would make asyncio leak the
+        This is for a listener that outlives the process. An exception would make asyncio leak the
         socket.
         """
         return self.accept() if self._server is not None else Refusal()
@@ -127,7 +127,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             self._scheduler.close()
 
     def shut_down(self) -> None:
-        """End the process orderly, as SIGTERM does. Idempotent."""
+        """End the process in an orderly way, as SIGTERM does. Idempotent."""
         server, self._server = self._server, None
         if server is not None:
             server.stop(orderly=True)
@@ -135,7 +135,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             self._scheduler.resume()
 
     def pause(self) -> None:
-        """Pause, as SIGSTOP does: connections stay, new ones hang, nothing is answered."""
+        """Pause, as SIGSTOP does: connections stay open, new ones hang, nothing is answered."""
         if self._server is not None and not self._server.is_paused:
             self._server.pause()
             self._gate.shut()
@@ -149,7 +149,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             self._scheduler.resume()
 
     def close(self) -> None:
-        """Kill the process, and release what the node holds."""
+        """Kill the process, and release the node's resources."""
         self.kill()
 
 

@@ -249,7 +249,7 @@ class Server:
         self.clients.tick()
 
     def update_time(self) -> None:
-        """Set the time that commands see, and remove expired keys. No effect while a script runs."""
+        """Set the time that commands see, and remove expired keys; not while a script runs."""
         if self.script_runner.running is not None:
             return
         store = self.store

@@ -8,7 +8,7 @@ ALL_SLOTS = (1 << SLOTS) - 1
 
 
 def slot_of(key: bytes) -> int:
-    """Return the slot of a key. If the key has `{...}`, only the part in the first braces counts."""
+    """Return the slot of a key. Of a key with `{...}`, only the part in the first braces counts."""
     begin = key.find(b"{")
     if begin >= 0:
         end = key.find(b"}", begin + 1)

@@ -41,7 +41,7 @@ def exec_(client: Client, arguments: list[bytes]) -> Answer:
     answers: list[Answer] = []
 
     def go_on() -> Answer:
-        """Run the rest of the queue. Return NO_REPLY if a script begins; its end calls this again."""
+        """Run the rest of the queue. Return NO_REPLY if a script begins, whose end calls this."""
         for entry, queued in queue:
             answer = server.executor.call(client, entry, queued)
             if (script := server.script_runner.running) is not None:
