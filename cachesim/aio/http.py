@@ -13,11 +13,11 @@ _WRONG_ESCAPE = re.compile(b"%(?![0-9a-fA-F]{2})")
 
 
 class Request(NamedTuple):
-    """A complete request.
+    """A complete HTTP request.
 
     Attributes:
-        target: the path and the query, quoted as they came.
-        headers: by their names in lower case. The first counts if a name occurs twice.
+        target: the path and the query, quoted as received.
+        headers: the headers by name in lower case. Of several with the same name, the first counts.
     """
 
     method: str
@@ -27,7 +27,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A response. `Content-Length` is added to the headers."""
+    """An HTTP response. `Content-Length` is added to the headers."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,7 +35,7 @@ class Response(NamedTuple):
 
 
 class _RequestError(Exception):
-    """A request that is answered with an error and never reaches the handler."""
+    """A request that is answered with an error, without calling the handler."""
 
     def __init__(self, status: int) -> None:
         self.response = Response(
@@ -50,8 +50,8 @@ class HttpConnection(asyncio.Protocol):
 
     Args:
         handler: called with each request, in order. It must not take long.
-        connections: contains the connection from `connection_made` to `connection_lost`.
-        body_max: bytes of a request's body; more is answered with status 413.
+        connections: the open connections; this one adds and removes itself.
+        body_max: the most bytes of a request's body; more get status 413.
     """
 
     _transport: asyncio.Transport
@@ -84,7 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """Read no more requests while the client does not read the responses."""
+        """Stop reading requests while the client does not read the responses."""
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -92,12 +92,12 @@ class HttpConnection(asyncio.Protocol):
         self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Handle the requests that are complete."""
+        """Handle all complete requests."""
         self._http.receive_data(data)
         self._handle_events()
 
     def eof_received(self) -> None:
-        """Close when all requests are answered."""
+        """Close the connection when all requests are answered."""
         self._http.receive_data(b"")
         self._handle_events()
 

@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, called from other threads."""
+"""An asyncio loop in its own thread, called from other threads."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ from cachesim.errors import CachesimError
 
 _T = TypeVar("_T")
 _PATIENCE = 30.0
-"""Seconds until a call into the loop raises. No call into the loop waits for long."""
+"""Seconds until a call into the loop raises, as nothing that runs there waits for long."""
 
 
 class LoopThread:
-    """Runs a loop from `start` to `stop`. Call its methods from other threads than the loop's.
+    """Runs a loop in a thread from `start` to `stop`. Call its methods from other threads.
 
     Args:
         name: the thread's name.
@@ -30,7 +30,7 @@ class LoopThread:
     """
 
     loop: asyncio.AbstractEventLoop
-    _started: Future[None]  # done when the loop is there
+    _started: Future[None]  # done when the loop has started
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -44,10 +44,10 @@ class LoopThread:
             The running loop.
 
         Raises:
-            OSError: the loop can't be created, for example without free file descriptors.
+            OSError: the loop can't be created, for example because no file descriptor is left.
         """
         self._started = Future()
-        # A daemon thread, as the interpreter waits for others before exit handlers can stop them.
+        # A daemon thread, as the interpreter waits for other threads before it runs exit handlers.
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
         self._started.result(_PATIENCE)
@@ -89,7 +89,7 @@ class LoopThread:
         thread, self._thread = self._thread, None
         if thread is None or self._is_foreign:
             return
-        # An interrupt during `start` may have come before the thread began.
+        # Ctrl-C during `start` may have come before the thread began.
         if self._started.cancel() or self._started.exception(_PATIENCE) is not None:
             return
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -98,26 +98,26 @@ class LoopThread:
     def _check(self) -> None:
         if self._is_foreign:
             raise CachesimError(
-                "the topology belongs to the process that this one was forked from: call its "
-                "methods there, and use only clients and environment variables here"
+                "the topology belongs to the parent process: call its methods there, and use only "
+                "clients and environment variables in a forked process"
             )
         if self._thread is None or not self._thread.is_alive():
-            raise CachesimError("the topology has been stopped. Start it again.")
-        self._started.result(_PATIENCE)  # only during `start` may it be missing
+            raise CachesimError("the topology has been stopped")
+        self._started.result(_PATIENCE)  # waits only during `start`
 
     def _await(self, done: "Future[_T]") -> _T:
         try:
             return done.result(_PATIENCE)
         except TimeoutError:
             if done.done():
-                raise  # by the function itself
+                raise  # the function itself has raised it
             raise CachesimError(f"{self._name} did not answer for {_PATIENCE:g} s") from None
 
     def _run(self) -> None:
         if not self._started.set_running_or_notify_cancel():
             return
         try:
-            # Interrupts reach only the main thread, so none can leave half a loop here.
+            # Ctrl-C reaches only the main thread, so it can't leave an incomplete loop here.
             self.loop = loop = new_event_loop()
         except Exception as error:
             self._started.set_exception(error)
@@ -129,7 +129,7 @@ class LoopThread:
         finally:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
-            # Once for the cancellations, once for what they close.
+            # One round for the cancellations, one for the transports that they close.
             for _ in range(2):
                 loop.run_until_complete(asyncio.sleep(0))
             loop.close()
@@ -137,9 +137,9 @@ class LoopThread:
     def _leave_to_parent(self) -> None:
         """Give up the sockets after a fork, in the child.
 
-        Otherwise a client would not see a connection end that the child still has open. The file
-        descriptors are not closed but redirected: a closed number may be reused, and its owner
-        would later close another file.
+        While the child has a connection open, a client does not see its end. The file descriptors
+        are redirected, not closed: a closed number may be reused, and its former owner would later
+        close another file.
         """
         self._is_foreign = True
         selector = self.loop._selector  # type: ignore[attr-defined]

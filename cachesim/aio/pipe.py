@@ -1,4 +1,4 @@
-"""In-process connections: two asyncio transports, each the other end of the other."""
+"""In-process connections: pairs of connected asyncio transports."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from typing import Any
 
 Address = tuple[str, int]
 
-_SLICE = 0.003  # seconds of deliveries before the loop goes round
+_SLICE = 0.003  # seconds of deliveries in one round of the loop
 _HIGH = 64 * 1024  # bytes; the default of asyncio's socket transports
 
 
@@ -20,10 +20,10 @@ def pipe(
     left_address: Address | None = None,
     right_address: Address | None = None,
 ) -> tuple["PipeTransport", "PipeTransport"]:
-    """Connect two protocols. `connection_made` of both has been called when this returns.
+    """Connect two protocols, and call `connection_made` of both.
 
-    Data is delivered when the loop goes round, so that no protocol is called within another's
-    `write()`. A protocol with a true attribute `reentrant` allows that, and gets its data at once.
+    Data is delivered in the loop's next round, so that no protocol is called within another's
+    `write()`. A protocol with a true attribute `reentrant` gets its data at once.
 
     Args:
         left_address: the `sockname` of `left` and the `peername` of `right`.
@@ -43,7 +43,7 @@ def pipe(
 
 
 class PipeTransport(asyncio.Transport):
-    """One end of a pipe. `pipe()` makes it."""
+    """One end of a pipe, made by `pipe()`."""
 
     _peer: "PipeTransport"
     _protocol: asyncio.Protocol
@@ -51,12 +51,12 @@ class PipeTransport(asyncio.Transport):
     def __init__(self, loop: asyncio.AbstractEventLoop, extra: dict[str, Any]) -> None:
         super().__init__({key: value for key, value in extra.items() if value is not None})
         self._loop = loop
-        # Data for the protocol that is not delivered yet, and how it ends.
+        # Data that is not delivered to the protocol yet, and how it ends.
         self._inbox: deque[bytes] = deque()
         self._waiting = 0  # bytes in the inbox
         self._eof_in = False
         self._reset_in = False
-        self._ready = False  # the protocol reads, and nothing waits for it
+        self._ready = False  # the protocol reads, and no data waits for it
         self._direct = False  # the protocol is reentrant
         self._scheduled = False
         self._paused = False
@@ -68,12 +68,12 @@ class PipeTransport(asyncio.Transport):
         self._held = False  # the protocol has been told to pause writing
 
     def join(self, peer: "PipeTransport") -> None:
-        """Become the other end of another transport."""
+        """Connect this transport to its other end."""
         self._peer = peer
         peer._peer = self
 
     def begin(self, protocol: asyncio.Protocol) -> None:
-        """Connect a protocol."""
+        """Set the protocol, and call its `connection_made`."""
         self.set_protocol(protocol)
         protocol.connection_made(self)
         self._wake()
@@ -93,8 +93,8 @@ class PipeTransport(asyncio.Transport):
     def deliver(self, data: bytes) -> None:
         """Send data, and deliver it at once to any receiver.
 
-        This saves a round of the loop. Only for callers that the loop called directly, so that the
-        receiver is not running already.
+        Only for callers that the loop has called directly, as then the receiver is not running. It
+        saves a round of the loop.
         """
         peer = self._peer
         if peer._ready and not peer._inbox and not self._eof_out:
@@ -124,7 +124,7 @@ class PipeTransport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         peer = self._peer
         if peer._closing:
-            # The other end has closed. A network answers with a reset.
+            # The other end has closed. A network would answer with a reset.
             self._reset_in = True
             self._wake()
             return
@@ -138,7 +138,7 @@ class PipeTransport(asyncio.Transport):
     # Receiving.
 
     def pause_reading(self) -> None:
-        """Deliver nothing for now, not even that the other end is gone."""
+        """Deliver nothing for now, not even the loss of the connection."""
         self._paused = True
         self._ready = False
 
@@ -152,7 +152,7 @@ class PipeTransport(asyncio.Transport):
         return not self._paused and not self._closing
 
     def _wake(self) -> None:
-        """Deliver what waits in the loop's next round."""
+        """Deliver waiting data in the loop's next round."""
         if self._scheduled or self._paused or self._lost:
             return
         self._ready = not (self._inbox or self._eof_in or self._reset_in or self._closing)
@@ -165,7 +165,7 @@ class PipeTransport(asyncio.Transport):
         if self._lost:
             return
         inbox = self._inbox
-        # Only what waits now: two ends that answer each other for ever must not block the loop.
+        # Only data that waits now: two ends that keep answering each other must not block the loop.
         until = monotonic() + _SLICE
         for _ in range(len(inbox)):
             if self._paused or self._closing or monotonic() >= until:
@@ -191,7 +191,7 @@ class PipeTransport(asyncio.Transport):
         try:
             self._protocol.data_received(data)
         except Exception as error:
-            # Like a socket transport: the error must not reach the sender.
+            # As with a socket transport, the error must not reach the sender.
             self._loop.call_exception_handler(
                 {
                     "message": "Fatal error: protocol.data_received() call failed.",
@@ -205,7 +205,7 @@ class PipeTransport(asyncio.Transport):
     # Ending.
 
     def close(self) -> None:
-        """Send what was written, then the end. Receive nothing more."""
+        """Send all written data, then the end. Receive nothing more."""
         if not self._closing:
             self.write_eof()
             self._stop()
@@ -216,7 +216,7 @@ class PipeTransport(asyncio.Transport):
         self._cut(None)
 
     def is_closing(self) -> bool:
-        """Return whether it is closed or about to be."""
+        """Return whether the transport is closed or closing."""
         return self._closing
 
     def _cut(self, error: Exception | None) -> None:
@@ -266,7 +266,7 @@ class PipeTransport(asyncio.Transport):
         self._direct = bool(getattr(protocol, "reentrant", False))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set when the protocol is paused and resumed, in bytes that are not received yet."""
+        """Set at how many unreceived bytes the protocol's writing is paused and resumed."""
         self._high = high if high is not None else 4 * low if low is not None else _HIGH
         self._low = low if low is not None else self._high // 4
 
@@ -275,5 +275,5 @@ class PipeTransport(asyncio.Transport):
         return self._low, self._high
 
     def get_write_buffer_size(self) -> int:
-        """Return the bytes that the other end has not received yet."""
+        """Return the number of bytes that the other end has not received yet."""
         return self._peer._waiting

@@ -1,4 +1,4 @@
-"""Cooperative scheduling: long work on a shared event loop, one time slice after the other."""
+"""Cooperative scheduling: long work in time slices on a shared event loop."""
 
 import asyncio
 from collections import deque
@@ -8,14 +8,14 @@ from time import monotonic
 from typing import Any
 
 SLICE = 0.003
-"""Seconds of work before the loop goes round."""
+"""Seconds of work in one round of the loop."""
 _MIN_STEPS = 16
-"""The least number of steps in a slice, as other processes may use up its time."""
+"""The fewest steps in a slice, as other processes may use up the slice's time."""
 
 _PIECE = 256  # entries removed between two looks at the clock
 
 Work = Callable[[float], None]
-"""Works until the given time of `Scheduler.now`. If it is not done then, it adds itself again."""
+"""Works until a time by `Scheduler.now`; adds itself again if it is not done by then."""
 
 
 class Scheduler:
@@ -24,7 +24,7 @@ class Scheduler:
     There are two queues, requests and background work. While both have work, they alternate.
 
     Args:
-        now: the clock that slices are measured by, in seconds.
+        now: the clock for slices, in seconds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Scheduler:
         """Queue work for the next rounds of the loop.
 
         Args:
-            background: whether it answers no request. Requests must not delay it for ever.
+            background: whether it is background work, which goes on under any number of requests.
         """
         self._queues[background].append(work)
         self._wake()
@@ -53,7 +53,7 @@ class Scheduler:
     def run(
         self, steps: Iterator[object], done: Callable[[], None], until: float | None = None
     ) -> None:
-        """Go through an iterator in the background, a slice at a time.
+        """Run through an iterator in the background, in time slices.
 
         Args:
             done: called after the last step.
@@ -97,7 +97,7 @@ class Scheduler:
         self._is_scheduled = False
         now = self.now
         until = now() + SLICE
-        # Only the work that is queued now. Work that adds itself again waits for the next slice.
+        # Only work that is queued now: work that adds itself again waits for the next slice.
         for _ in range(sum(map(len, self._queues))):
             if self._is_paused or not self.is_busy or now() >= until:
                 break

@@ -28,10 +28,10 @@ if sys.platform == "linux":
             if timeout is None or timeout <= 0:
                 return super().select(timeout)
             if timeout > self._COARSE:
-                # The loop waits for the rest in its next round.
+                # The loop waits the remaining time in its next round.
                 return super().select(timeout - self._COARSE / 2)
             try:
                 select.select((self.fileno(),), (), (), timeout)
-            except ValueError:  # more than 1024 files are open: milliseconds must do
+            except ValueError:  # more than 1024 open files: fall back to milliseconds
                 return super().select(timeout)
             return super().select(0)

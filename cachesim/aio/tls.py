@@ -12,24 +12,24 @@ from typing import Any, cast
 
 from cachesim.aio.scheduler import SLICE, Scheduler
 
-_READ = 256 * 1024  # bytes that are asked for at once; more than a record has
+_READ = 256 * 1024  # bytes to read at once; more than a record has
 _RECORD = 16 * 1024  # bytes
 _WRITE = 256 * 1024  # bytes that are encrypted at once
 
 
 class TlsProtocol(asyncio.Protocol):
-    """Speaks TLS on its transport, and passes the plain data to an application's protocol.
+    """Speaks TLS on a transport, and passes the plain data to an application's protocol.
 
-    The application's `connection_made` is called when the handshake is done. If that fails, the
-    application never learns of the connection.
+    The application's `connection_made` is called after the handshake. If the handshake fails, the
+    application is not called.
 
-    Both directions work in time slices. While the application has undelivered data, nothing is read
-    from the transport; while the transport takes no more, nothing is encrypted.
+    Both directions work in time slices. While received data waits for the application, nothing is
+    read from the transport; while the transport has paused writing, nothing is encrypted.
 
     Args:
-        scheduler: the scheduler of the application's emulated process.
-        server_hostname: the name that the certificate must have; on the client's side alone.
-        failed: called with the reason when the connection fails before it is made.
+        scheduler: the scheduler of the application's process.
+        server_hostname: the name that the certificate must have; only on the client's side.
+        failed: called with the reason when the handshake fails.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class TlsProtocol(asyncio.Protocol):
         self._now = scheduler.now
         self._failed = failed
         self._is_open = False
-        # Receiving: the application has paused reading; received data waits for a slice.
+        # Receiving: whether the application has paused reading; whether data waits for a slice.
         self._is_paused = self._is_behind = False
-        # Sending: data that is not encrypted yet, and its bytes; the transport has paused writing;
-        # the application's writing is paused; the application has closed, with data unsent.
+        # Sending: data that is not encrypted yet, and its bytes; whether the transport has paused
+        # writing; the application's writing is paused; the application has closed with unsent data.
         self._unsent: deque[memoryview] = deque()
         self._unsent_size = 0
         self._is_blocked = self._is_writing_paused = self.is_ending = False
@@ -67,7 +67,7 @@ class TlsProtocol(asyncio.Protocol):
     # --- asyncio's side -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin. A client sends its hello."""
+        """Start the handshake on the client's side."""
         self._transport = cast(asyncio.Transport, transport)
         if not self._tls.server_side:
             self._shake_hands()
@@ -86,10 +86,10 @@ class TlsProtocol(asyncio.Protocol):
             self._receive()
 
     def _receive(self, until: float | None = None) -> None:
-        """Pass received data to the application, until the slice ends."""
+        """Pass received data to the application until the time slice ends."""
         receive, read, incoming = self._application.data_received, self._tls.read, self._incoming
         try:
-            # Reading when nothing is left would raise, which is as slow as all the rest.
+            # Reading when nothing is left would raise, which takes as long as all other work.
             while (incoming.pending or self._tls.pending()) and not self._is_paused:
                 inside = read(_READ)
                 if not inside:
@@ -114,7 +114,7 @@ class TlsProtocol(asyncio.Protocol):
             self._flush()
 
     def _fall_behind(self) -> None:
-        """Leave the rest for another slice, and read nothing from the transport until then."""
+        """Leave the rest for another slice, and stop reading from the transport until then."""
         if not self._is_behind and self._transport is not None:
             self._is_behind = True
             self._transport.pause_reading()
@@ -146,12 +146,12 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> None:
-        """Handle the other side's end. TLS has no half-closed connections."""
+        """Note that the other side has closed. TLS has no half-closed connections."""
         if self._is_open:
             self._application.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell the application, or `failed`."""
+        """Tell the application, or during the handshake call `failed`."""
         if self._is_open:
             self._is_open = False
             self._application.connection_lost(error)
@@ -188,7 +188,7 @@ class TlsProtocol(asyncio.Protocol):
             self._flush()
             return
         except (ssl.SSLError, ssl.CertificateError) as error:
-            self._flush()  # an alert
+            self._flush()  # send the alert
             self._fail(error)
             if self._transport is not None:
                 self._transport.close()
@@ -218,12 +218,12 @@ class TlsProtocol(asyncio.Protocol):
 
     @property
     def tls(self) -> ssl.SSLObject:
-        """The TLS connection's own object."""
+        """The `ssl` object of the connection."""
         return self._tls
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send plain data."""
-        # asyncio warns about data that is written to a broken connection.
+        # asyncio warns when data is written to a broken connection.
         if self._transport is None or not data or self._transport.is_closing() or self.is_ending:
             return
         if self._unsent or self._is_blocked or len(data) > _WRITE:
@@ -243,7 +243,7 @@ class TlsProtocol(asyncio.Protocol):
         self._transport.write(self._outgoing.read())  # type: ignore[union-attr]
 
     def _send(self, until: float) -> None:
-        """Send waiting data, as far as the transport takes it."""
+        """Send waiting data until the transport pauses writing or the time slice ends."""
         unsent = self._unsent
         while unsent and self._transport is not None and not self._transport.is_closing():
             if self._is_blocked:
@@ -264,18 +264,18 @@ class TlsProtocol(asyncio.Protocol):
 
     @property
     def write_buffer_size(self) -> int:
-        """The bytes that are not sent yet."""
+        """The number of bytes that are not sent yet."""
         there = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return there + self._unsent_size
 
     def close(self) -> None:
-        """Close when all data is sent, after a TLS close notification."""
+        """Close the connection when all data and a TLS close notification are sent."""
         if self._transport is None or self._transport.is_closing():
             return
         if self._unsent:
             self.is_ending = True
             return
-        with contextlib.suppress(ssl.SSLError):  # the other side's answer is not waited for
+        with contextlib.suppress(ssl.SSLError):  # raised, as the other side has not answered yet
             self._tls.unwrap()
         self._flush()
         self._transport.close()
@@ -286,7 +286,7 @@ class TlsProtocol(asyncio.Protocol):
 
 
 class _TlsTransport(asyncio.Transport):
-    """The transport of the application."""
+    """The transport that the application uses."""
 
     def __init__(self, protocol: TlsProtocol, outer: asyncio.Transport) -> None:
         super().__init__()
