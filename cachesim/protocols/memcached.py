@@ -1,29 +1,29 @@
-"""Parses requests of Memcached's text and meta protocols, as a server reads them.
+"""Parses requests of Memcached's text and meta protocols, as Memcached does.
 
-Limits are those of Memcached 1.6.18, but for the line of a `get`, which has none there.
+Limits are those of Memcached 1.6.18, which however does not limit the line of a `get`.
 """
 
 import re
 from typing import Final
 
 MAX_KEY: Final = 250
-"""Bytes."""
+"""The most bytes of a key."""
 _LINE = 2048
-"""Bytes of an unfinished line. More of them come from no Memcached client."""
+"""The most bytes of an unfinished line. No Memcached client sends more."""
 _READ = 16 * 1024
-"""Bytes within which Memcached looks for a line's end."""
+"""The bytes within which Memcached looks for a line's end."""
 _GET_LINE = 4 * 1024 * 1024
-"""Bytes of the line of a `get`."""
+"""The most bytes of the line of a `get`."""
 _PIECE = 2048
-"""Bytes of such a line that are taken at once."""
+"""The bytes of such a line that are taken at once."""
 _KEYS = 24
-"""Keys in a part of a `get`."""
+"""The number of keys in a part of a `get`."""
 _META_WORDS = 19
 _BATCH = 200
-"""Requests that are returned at once, roughly."""
+"""Roughly the number of requests that are returned at once."""
 
 Request = tuple[list[bytes], bytes | None]
-"""The words of a line, and the value that follows it, with its line end, or None.
+"""The words of a line, and the value after it with its line end, or None.
 
 A `get` with many keys is returned in parts. All but the last have the value `PART`.
 """
@@ -31,17 +31,17 @@ A `get` with many keys is returned in parts. All but the last have the value `PA
 PART: Final = b"part"
 
 _LONG_KEY = re.compile(rb"[^ ]{%d}" % (MAX_KEY + 1))
-# Possessive throughout: values are megabytes, and clients choose them.
+# Possessive quantifiers only, as clients may send megabytes.
 _NUMBER = re.compile(rb"[ \t-\r]*+([+-]?+)(?=[0-9])0*+([0-9]{0,20}+)(?=[ \t-\r\0]|\Z)")
 _STORING = dict.fromkeys((b"set", b"add", b"replace", b"append", b"prepend"), 5) | {b"cas": 6}
-"""Commands with a value, and the number of words in their lines."""
+"""The commands with a value, and the number of words in their lines."""
 _WITH_VALUE = frozenset((*_STORING, b"ms"))
 _GETTING = {b"get": 1, b"gets": 1, b"bget": 1, b"gat": 2, b"gats": 2}
-"""Commands with many keys, and the number of words before the keys."""
+"""The commands with many keys, and the number of words before the keys."""
 
 
 def unsigned(text: bytes) -> int | None:
-    """Parse an unsigned number of 64 bits as C does: a blank may end it. None if it is none."""
+    """Parse an unsigned number of 64 bits as C does: a blank may end it. None if there is none."""
     if text.isdigit() and len(text) < 20:
         return int(text)
     match = _NUMBER.match(text)
@@ -78,9 +78,9 @@ def signed32(text: bytes) -> int | None:
 
 
 def value_size(words: list[bytes]) -> int:
-    """Return the bytes of the value that follows a line, or -1 if the line is wrong.
+    """Return the size in bytes of the value after a line, or -1 if the line is wrong.
 
-    No value follows a wrong line. The data after it is the next line.
+    No value follows a wrong line; the data after it is the next line.
     """
     count = len(words)
     if words[0] == b"ms":
@@ -103,11 +103,11 @@ class RequestParser:
     """Parses requests from bytes in pieces of any size.
 
     Args:
-        largest: bytes of the largest value. A request with a larger one is returned at once without
-            it, and the value is dropped when it comes.
+        largest: the most bytes of a value. A request with a larger value is returned at once,
+            without the value, which is dropped when it comes.
 
     Attributes:
-        is_broken: no more requests can be parsed, and the connection must be closed.
+        is_broken: whether no more requests can be parsed. Then the connection must be closed.
     """
 
     def __init__(self, largest: int = 1024 * 1024) -> None:
@@ -115,14 +115,14 @@ class RequestParser:
         self.is_broken = False
         self._buffer = b""
         self._at = 0
-        # The line whose value is incomplete, and the value's size.
+        # The line with an incomplete value, and the value's size.
         self._words: list[bytes] | None = None
         self._size = 0
         # Incomplete data: a value that needs `_awaited` bytes, or a line.
         self._partial = bytearray()
         self._awaited = 0
         self._to_drop = 0
-        # The long line of a `get`, and the position up to which it was taken.
+        # The long line of a `get`, and the position up to which keys were taken.
         self._long = b""
         self._long_at = 0
 
@@ -153,7 +153,7 @@ class RequestParser:
         self._buffer, self._at = data, 0
 
     def take(self) -> list[Request]:
-        """Return complete requests, not always all of them: call it until it returns none."""
+        """Return some complete requests. Call it until it returns none."""
         found: list[Request] = []
         if self._long:
             self._take_piece(found)
@@ -165,7 +165,7 @@ class RequestParser:
         words = self._words
         is_cut = False
         while at < length and len(found) < _BATCH:
-            if words is not None:  # its value comes next
+            if words is not None:  # the value comes next
                 end = at + self._size + 2
                 if end > length:
                     self._awaited = self._size + 2
@@ -243,7 +243,7 @@ class RequestParser:
             self._take_piece(found)
 
     def _keep(self, is_cut: bool) -> None:
-        """Keep the rest of the data so that more can be added without copying it each time.
+        """Keep the rest of the data; more can be added without copying it each time.
 
         Args:
             is_cut: whether the rest is a line without its end.
@@ -276,7 +276,7 @@ class RequestParser:
 
 
 def _split(words: list[bytes], found: list[Request]) -> None:
-    """Split a `get` of many keys into parts, so that its replies are not made all at once."""
+    """Split a `get` of many keys into parts, so that the replies are not made all at once."""
     start = _GETTING[words[0]]
     if max(map(len, words)) > MAX_KEY or (start == 2 and signed32(words[1]) is None):
         found.append((words, None))  # the whole reply is an error

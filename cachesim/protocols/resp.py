@@ -1,4 +1,4 @@
-"""RESP2 and RESP3, the protocol of Redis and Valkey: the types of replies, and their encoding.
+"""RESP2 and RESP3, the protocol of Redis and Valkey: the types of replies and their encoding.
 
 `resp_parser` reads requests.
 """
@@ -12,8 +12,8 @@ class Error(Exception):
     """An error reply. Raise it, or put it into an array.
 
     Args:
-        text: with its code, such as `ERR syntax error`. Bytes that are no UTF-8 are escaped as
-            surrogates.
+        text: the code and the message, such as `ERR syntax error`. Bytes that are no UTF-8 are
+            escaped as surrogates.
     """
 
     def __init__(self, text: str) -> None:
@@ -28,20 +28,20 @@ class Error(Exception):
 
 
 class Push(list["Reply"]):
-    """A push message, which answers no request. In RESP2 an array."""
+    """A push message, which answers no request. An array in RESP2."""
 
 
 class Pairs(list["Reply"]):
-    """A map as keys and values in turn. In RESP2 an array."""
+    """A map, as alternating keys and values. An array in RESP2."""
 
 
 class Unordered(list["Reply"]):
-    """A set. In RESP2 an array."""
+    """A set. An array in RESP2."""
 
 
 @dataclass(frozen=True)
 class Verbatim:
-    """A verbatim string: text for people. In RESP2 a bulk string.
+    """A verbatim string, which is text for people. A bulk string in RESP2.
 
     Attributes:
         kind: `txt` or `mkd`.
@@ -59,7 +59,7 @@ class Raw:
 
 
 class _NullArray:
-    """The null array. In RESP3 the same as None."""
+    """The null array. The same as None in RESP3."""
 
     def __repr__(self) -> str:
         return "NULL_ARRAY"
@@ -169,7 +169,7 @@ def double(number: float) -> bytes:
 
 
 def request(arguments: Iterable[bytes]) -> bytes:
-    """Encode a request, as clients and the replication stream have it."""
+    """Encode a request, as clients and the replication stream send it."""
     words = list(arguments)
     parts = [b"*%d\r\n" % len(words)]
     parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]

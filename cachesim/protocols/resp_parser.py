@@ -1,7 +1,7 @@
-"""Parses RESP requests, inline ones included, as a server of Redis or Valkey reads them.
+"""Parses RESP requests, including inline requests, as Redis and Valkey do.
 
-Limits and texts of errors are those of Redis 7.0.15, unless a limit would let a client fill the
-memory: see `Limits`.
+Limits and error texts are those of Redis 7.0.15, but no limit lets a client fill the memory; see
+`Limits`.
 """
 
 import re
@@ -17,10 +17,10 @@ class Limits:
     """The largest request that a parser takes.
 
     Attributes:
-        inline: bytes of an inline request, and of the line of a count.
-        arguments: number of arguments.
-        bulk: bytes of one argument. Redis takes 512 MB.
-        query: bytes of one request.
+        inline: the most bytes of an inline request, and of the line of a count.
+        arguments: the largest number of arguments.
+        bulk: the most bytes of one argument. Redis takes 512 MB.
+        query: the most bytes of one request.
     """
 
     inline: int = 64 * 1024
@@ -30,13 +30,13 @@ class Limits:
 
 
 UNAUTHENTICATED: Final = Limits(arguments=10, bulk=16384)
-"""The limits of Redis for a client that has not authenticated yet."""
+"""Redis's limits for a client that has not authenticated yet."""
 _QUICK_SIZE = 64 * 1024
-"""Bytes that are split at once. Larger input has large arguments, which gain nothing."""
+"""The most bytes that are split at once. With larger arguments, splitting gains nothing."""
 
 
 class _Sizes(dict[bytes, int]):
-    """Sizes of arguments by their lines, such as `$5`; -1 for a line that is no size."""
+    """The sizes in lines such as `$5`; -1 for a line that is no size."""
 
     def __missing__(self, line: bytes) -> int:
         digits = line[1:]
@@ -52,11 +52,11 @@ _COUNTS = {b"*%d" % count: count for count in range(1, 64)}
 
 
 class RequestParser:
-    """Parses requests, which are lists of arguments, from bytes in pieces of any size.
+    """Parses requests (lists of arguments) from bytes in pieces of any size.
 
     Attributes:
-        error: the protocol error that ended the stream, without `ERR`. Nothing follows it.
-        limits: can be changed between requests.
+        error: the protocol error that ended the stream, without `ERR`; no request follows it.
+        limits: the limits; they can be changed between requests.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -65,24 +65,24 @@ class RequestParser:
         self._buffer = b""
         self._at = 0
         self._fed = 0
-        # The incomplete request: the position in the stream where it begins, its arguments so far,
-        # how many are missing, and the next one's size, -1 if its line has not come yet.
+        # The incomplete request: its position in the stream, its arguments so far, how many are
+        # missing, and the size of the next argument; -1 if that line has not come yet.
         self._begun = 0
         self._arguments: list[bytes] = []
         self._missing = 0
         self._size = -1
         self._held = 0
-        # An argument that is larger than the buffer: its beginning, and how many bytes are missing.
-        # It grows here without being copied for each piece.
+        # An argument larger than the buffer: its beginning, and how many bytes are missing. It
+        # grows without being copied for each piece.
         self._partial = BytesIO()
         self._awaited = 0
-        # A request that was completed by such an argument.
+        # A request that such an argument has completed.
         self._whole: list[list[bytes]] = []
         self._whole_size = 0
 
     @property
     def buffered(self) -> int:
-        """Bytes that were fed and not returned as requests yet."""
+        """The bytes that were fed and not returned as requests yet."""
         if self._missing:
             return self._fed - self._begun
         return self._whole_size + len(self._buffer) - self._at
@@ -118,7 +118,7 @@ class RequestParser:
         """Return the complete requests.
 
         Args:
-            most: the largest number to return. The rest is kept for the next call.
+            most: the largest number of requests. The rest is kept for the next call.
         """
         if self.error is not None or self._awaited:
             return []
@@ -134,7 +134,7 @@ class RequestParser:
         return found
 
     def _take_quickly(self, found: list[list[bytes]], most: int) -> None:
-        """Split everything at line ends, up to a request with a line end in an argument."""
+        """Take requests by splitting at line ends, up to one with a line end in an argument."""
         rest = self._buffer[self._at :] if self._at else self._buffer
         lines = rest.split(_CRLF)
         last = len(lines) - 1  # the data after the last line end
@@ -157,7 +157,7 @@ class RequestParser:
             self._at = len(self._buffer) - len(_CRLF.join(lines[at:]))
 
     def _awaits_line(self, what: str) -> bool:
-        """Return False, to wait for the end of a line. It is an error if the line is too long."""
+        """Return False, as the line is incomplete. Set the error if the line is too long."""
         if len(self._buffer) - self._at > self.limits.inline:
             self._fail(f"too big {what} count string")
         return False
@@ -175,7 +175,7 @@ class RequestParser:
         if count > self.limits.arguments:
             return self._fail("unauthenticated multibulk length")
         self._begun = self._fed - len(self._buffer) + self._at
-        self._at = end + 2  # like Redis, without a look at the second byte
+        self._at = end + 2  # like Redis, without checking the second byte
         self._missing = max(0, count)
         if not self._missing:
             self._at = cast(re.Match[bytes], _EMPTY_REQUESTS.match(self._buffer, self._at)).end()
@@ -231,7 +231,7 @@ class RequestParser:
         if len(line) > self.limits.inline:
             return self._fail("too big inline request")
         if line in (b"", b"\r"):
-            # All empty lines at once, as every byte may be one.
+            # All empty lines at once, as each byte may be such a line.
             self._at = cast(re.Match[bytes], _EMPTY_LINES.match(self._buffer, end)).end()
             return True
         self._at = end + 1
@@ -248,7 +248,7 @@ class RequestParser:
 
 
 def _integer(text: bytes) -> int | None:
-    """Parse an integer as Redis does: no blanks, no plus, no leading zeros, 64 bits."""
+    """Parse a 64-bit integer as Redis does: no blanks, no plus, no leading zeros."""
     if len(text) > 20:
         return None
     try:
@@ -264,7 +264,7 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 def split_words(line: bytes) -> list[bytes] | None:
-    """Split an inline request into words, quoted as in a shell. None if quotes are unbalanced."""
+    """Split an inline request into words, with quotes as in a shell; None if a quote is open."""
     words: list[bytes] = []
     at, end = 0, len(line)
     while True:
