@@ -28,7 +28,6 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("INCRBYFLOAT, HINCRBYFLOAT", "decimal fractions are exact, where a long double rounds"),
     ("OBJECT ENCODING", "of sets and sorted sets: goes back when a collection shrinks"),
     ("OBJECT REFCOUNT, IDLETIME", "always 1 and 0"),
-    ("PFCOUNT", "exact; TYPE of a HyperLogLog is `set`"),
     ("SCAN, HSCAN, SSCAN, ZSCAN", "other cursors and another order; the same guarantees"),
     ("sets, large hashes", "another order of the elements"),
     ("ZLEXCOUNT, ZRANGE BYLEX", "of members with different scores, where Redis promises nothing"),
@@ -158,6 +157,8 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "xadd": (key, _one((b"1-1", b"2-*", b"5", b"0-0", b"x", b"7-7")), many(field, value)),
     "xlen": (key,), "xrange": (key, _one((b"-", b"1", b"(1-1", b"x")), _one((b"+", b"5"))),
     "xdel": (key, _one((b"1-1", b"5-0", b"x"))),
+    "pfadd": (key, maybe(many(value), chance=0.9)), "pfcount": (many(key),),
+    "pfmerge": (many(key),),
     # transactions, scripts, the connection
     "multi": (), "exec": (), "discard": (), "watch": (many(key),), "unwatch": (),
     "eval": (
