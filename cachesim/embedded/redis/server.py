@@ -278,10 +278,7 @@ class Server:
         Args:
             by: the client that has changed the keys; None if they expired or all were deleted.
         """
-        was_full = self.memory.is_full
         self.record_changes(keys)
-        if self.memory.is_full is not was_full:
-            self.update_guards()
         if self.watched_keys.by_key:
             self.watched_keys.changed(keys)
         if self.blocked_clients.everyone:
@@ -290,10 +287,13 @@ class Server:
             self.tracking.changed(keys, by)
 
     def record_changes(self, keys: Sequence[bytes]) -> None:
-        """Account for changed keys, without notifying clients."""
+        """Account for changed keys, without telling any client."""
+        was_full = self.memory.is_full
         self.memory.changed(keys)
         if self.snapshots.running:
             self.snapshots.changed(keys)
+        if self.memory.is_full is not was_full:
+            self.update_guards()
 
     def _keys_expired(self, keys: Sequence[bytes]) -> None:
         self.stats.expired += len(keys)

@@ -106,6 +106,36 @@ _set_options = many(
 score = _one((b"0", b"1", b"1.5", b"-inf", b"+inf", b"(1", b"x", b"3", b"nan", b"2"))
 lex = _one((b"-", b"+", b"[a", b"(a", b"[x", b"y"))
 
+timeout = _one((b"0.001", b"0.001", b"-1", b"x", b"inf", b"1e400"))
+group = _one((b"g", b"h", b"i"))
+_IDS = (b"1-1", b"2-1", b"3-1", b"5", b"7-7", b"0-0")
+entry_id = _one((*_IDS, b"x", b"-", b"1--1", b"07", b"18446744073709551615-18446744073709551615"))
+new_id = _one((*_IDS, b"1-2", b"1-3", b"2-2", b"3-2", b"2-*", b"9-*", b"x", b"0-*", b"*-1"))
+from_id = _one((*_IDS[:4], b"0", b"0", b"$", b"x", b"-"))
+bound = _one((
+    *_IDS, b"-", b"+", b"-", b"+", b"(1-1", b"(2", b"(-", b"(+", b"(", b"x", b"(0-0",
+    b"(18446744073709551615-18446744073709551615",
+))  # fmt: skip
+idle = _one((b"0", b"0", b"0", b"100000", b"-1", b"x"))
+trimming = many(lambda r: r.choice((
+    [b"maxlen", *number(r)], [b"MAXLEN", b"~", *number(r)], [b"minid", b"=", *entry_id(r)],
+    [b"minid", *entry_id(r)], [b"limit", *number(r)],
+)), most=2)  # fmt: skip
+
+
+def several_keys(r: random.Random) -> list[bytes]:
+    """Draw a number of keys, mostly the right one, and keys."""
+    keys = many(key)(r)
+    return [b"%d" % len(keys) if r.random() < 0.9 else r.choice(_NUMBERS), *keys]
+
+
+def read_from(r: random.Random) -> list[bytes]:
+    """Draw keys, and as many ids."""
+    keys = many(key)(r)
+    ids = (*_IDS, b"0", b"$", b">", b">", b">", b"x")
+    return [*keys, *(r.choice(ids) for _ in keys)]
+
+
 COMMANDS: dict[str, tuple[Draw, ...]] = {
     # sessions and cached values: strings, expiries, hashes, counters
     "get": (key,), "set": (key, value, maybe(_set_options, chance=0.5)),
@@ -154,11 +184,45 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "zremrangebyrank": (key, number, number),
     "getbit": (key, number), "setbit": (key, _one((b"0", b"7", b"-1", b"x", b"100")), number),
     "bitcount": (key, maybe(number, number)), "bitpos": (key, number, maybe(number)),
-    "xadd": (key, _one((b"1-1", b"2-*", b"5", b"0-0", b"x", b"7-7")), many(field, value)),
-    "xlen": (key,), "xrange": (key, _one((b"-", b"1", b"(1-1", b"x")), _one((b"+", b"5"))),
-    "xdel": (key, _one((b"1-1", b"5-0", b"x"))),
-    "pfadd": (key, maybe(many(value), chance=0.9)), "pfcount": (many(key),),
-    "pfmerge": (many(key),),
+    "lmpop": (several_keys, word("left", "right", "x"), maybe(word("count", "x"), number)),
+    "blmpop": (timeout, several_keys, word("left", "right"), maybe(word("count"), number)),
+    "zmpop": (several_keys, word("min", "max", "x"), maybe(word("count", "x"), number)),
+    "bzmpop": (timeout, several_keys, word("min", "max"), maybe(word("count"), number)),
+    "blpop": (many(key), timeout), "brpop": (many(key), timeout),
+    "bzpopmin": (many(key), timeout), "bzpopmax": (many(key), timeout),
+    "brpoplpush": (key, key, timeout),
+    "blmove": (key, key, word("left", "right"), word("left", "right", "x"), timeout),
+    "spop": (key, maybe(_one((b"100", b"0", b"-1", b"x")), chance=1)),
+    # streams
+    "xadd": (key, maybe(word("nomkstream"), chance=0.1), maybe(trimming), new_id,
+             many(field, value)),
+    "xtrim": (key, trimming), "xlen": (key,), "xdel": (key, many(entry_id)),
+    "xrange": (key, bound, bound, maybe(word("count"), number)),
+    "xrevrange": (key, bound, bound, maybe(word("count"), number)),
+    "xread": (maybe(word("count"), number), maybe(word("block"), number, chance=0.1),
+              maybe(word("noack", "foo"), chance=0.05), word("streams"), read_from),
+    "xreadgroup": (word("group"), group, group, maybe(word("count"), number),
+                   maybe(word("noack"), chance=0.2), word("streams"), read_from),
+    "xsetid": (key, entry_id, maybe(word("entriesadded"), number),
+               maybe(word("maxdeletedid"), entry_id)),
+    "xgroup": (lambda r: r.choice((
+        [b"create", *key(r), *group(r), *from_id(r), *maybe(word("mkstream", "x"), chance=0.7)(r),
+         *maybe(word("entriesread"), number)(r)],
+        [b"setid", *key(r), *group(r), *from_id(r), *maybe(word("entriesread"), number)(r)],
+        [b"destroy", *key(r), *group(r)], [b"CreateConsumer", *key(r), *group(r), *group(r)],
+        [b"delconsumer", *key(r), *group(r), *group(r)], [b"foo", *key(r), *group(r)],
+    )),),
+    "xack": (key, group, many(entry_id)),
+    "xpending": (key, group, maybe(maybe(word("idle"), idle), bound, bound, number, maybe(group),
+                                   chance=0.7)),
+    "xclaim": (key, group, group, idle, many(entry_id), many(lambda r: r.choice((
+        [], [b"force"], [b"justid"], [b"retrycount", *number(r)], [b"LASTID", *entry_id(r)],
+        [b"idle", *idle(r)], [b"time", *idle(r)], [b"foo"],
+    )))),
+    "xautoclaim": (key, group, group, idle, bound, maybe(word("count"), number),
+                   maybe(word("justid", "foo"))),
+    "xinfo": (word("stream", "groups", "consumers", "stream"), key,
+              maybe(word("full", "g", "h"), maybe(word("count", "x"), number))),
     # transactions, scripts, the connection
     "multi": (), "exec": (), "discard": (), "watch": (many(key),), "unwatch": (),
     "eval": (

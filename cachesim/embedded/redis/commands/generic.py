@@ -334,7 +334,7 @@ def wait(client: Client, arguments: list[bytes]) -> Answer:
     offset = client.written_offset
     server.stream.flush()
 
-    def attempt() -> Answer:
+    def attempt(_key: bytes | None = None) -> Answer:
         count = server.replicas.with_offset(offset)
         return count if count >= wanted else None
 

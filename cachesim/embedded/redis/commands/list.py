@@ -13,7 +13,7 @@ from cachesim.embedded.redis.commands.common.by_fakeredis import plain
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer
-from cachesim.protocols.resp import NULL_ARRAY, Error
+from cachesim.protocols.resp import Error
 
 _PLAIN = (
     "llen",  # key
@@ -68,8 +68,7 @@ def lpos(client: Client, arguments: list[bytes]) -> Answer:
 
 def lmpop(client: Client, arguments: list[bytes]) -> Answer:
     """LMPOP numkeys key... LEFT|RIGHT [COUNT n]."""
-    answer = pop_several(client, arguments[1:], "lmpop")
-    return NULL_ARRAY if answer is None else answer
+    return pop_several(client, arguments, "list")
 
 
 # --- blocking commands ----------------------------------------------------------------------
@@ -87,7 +86,7 @@ def brpop(client: Client, arguments: list[bytes]) -> Answer:
 
 def blmpop(client: Client, arguments: list[bytes]) -> Answer:
     """BLMPOP timeout numkeys key... LEFT|RIGHT [COUNT n]."""
-    return pop_several_or_wait(client, arguments, "lmpop", "list")
+    return pop_several_or_wait(client, arguments, "list")
 
 
 def _move_or_wait(
@@ -95,15 +94,14 @@ def _move_or_wait(
 ) -> Answer:
     store = client.store
 
-    def attempt(first: bool) -> Answer:
-        item = store.get(source)
-        if item is None or (type(item.value) is not list and not first):
+    def attempt(_keys: list[bytes]) -> Answer:
+        if store.get(source) is None:
             return None
         value = store.run("lmove", [source, target, *ends], client.resp)
         client.server.executor.effects = [[b"LMOVE", source, target, *ends]]
         return value
 
-    return answer_or_wait(client, [source], seconds, attempt, None)
+    return answer_or_wait(client, [source], "list", seconds, attempt, nothing=None)
 
 
 def blmove(client: Client, arguments: list[bytes]) -> Answer:

@@ -50,10 +50,11 @@ def sintercard(client: Client, arguments: list[bytes]) -> Answer:
     if count > len(arguments) - 2:
         raise Error("ERR Number of keys can't be greater than number of args")
     options = arguments[2 + count :]
-    if options and (len(options) != 2 or options[0].lower() != b"limit"):
-        raise Error(SYNTAX)
-    if options and integer(options[1], _LIMIT) < 0:
-        raise Error(_LIMIT)
+    for at in range(0, len(options), 2):
+        if options[at].lower() != b"limit" or at + 1 == len(options):
+            raise Error(SYNTAX)
+        if integer(options[at + 1], _LIMIT) < 0:
+            raise Error(_LIMIT)
     if not min(len(value_of(client, key, "set")) for key in arguments[2 : 2 + count]):
         return 0
     return client.store.run("sintercard", arguments[1:], client.resp)

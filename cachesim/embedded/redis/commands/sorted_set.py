@@ -17,7 +17,7 @@ from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, integer
-from cachesim.protocols.resp import NULL_ARRAY, Error, Reply, double
+from cachesim.protocols.resp import Error, Reply, double
 
 _PLAIN = (
     "zadd",  # key [NX | XX] [GT | LT] [CH] [INCR] score member...
@@ -96,8 +96,7 @@ def zpop(client: Client, arguments: list[bytes]) -> Answer:
 
 def zmpop(client: Client, arguments: list[bytes]) -> Answer:
     """ZMPOP numkeys key... MIN|MAX [COUNT n]."""
-    answer = pop_several(client, arguments[1:], "zmpop")
-    return NULL_ARRAY if answer is None else answer
+    return pop_several(client, arguments, "zset")
 
 
 def zscan(client: Client, arguments: list[bytes]) -> Answer:
@@ -123,7 +122,7 @@ def bzpopmax(client: Client, arguments: list[bytes]) -> Answer:
 
 def bzmpop(client: Client, arguments: list[bytes]) -> Answer:
     """BZMPOP timeout numkeys key... MIN|MAX [COUNT n]."""
-    return pop_several_or_wait(client, arguments, "zmpop", "zset")
+    return pop_several_or_wait(client, arguments, "zset")
 
 
 HANDLERS: Mapping[str, Handler] = {

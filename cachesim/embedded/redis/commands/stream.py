@@ -1,85 +1,206 @@
-"""The stream commands. fakeredis runs them, but does not report the keys that they change."""
+"""The stream commands; see also `stream_read` and `stream_groups`."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
-from cachesim.embedded.redis.commands.common.blocking import answer_or_wait
-from cachesim.embedded.redis.commands.common.by_fakeredis import plain
+from cachesim.embedded.redis.commands.common.by_fakeredis import value_of
 from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.stream_groups import HANDLERS as GROUPS
+from cachesim.embedded.redis.commands.stream_groups import subcommand_error
+from cachesim.embedded.redis.commands.stream_read import HANDLERS as READS
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
-from cachesim.embedded.redis.keyspace.streams import last_id, set_stream_id
-from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, WRONG_TYPE, integer
-from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
-
-_PLAIN = (
-    "xinfo|consumers",  # key group
-    "xinfo|groups",  # key
-    "xinfo|stream",  # key [FULL [COUNT n]]
-    "xlen",  # key
-    "xpending",  # key group [[IDLE ms] start end count [consumer]]
-    "xrange",  # key start end [COUNT n]
-    "xrevrange",  # key end start [COUNT n]
-    "xtrim",  # key MAXLEN|MINID [= | ~] n [LIMIT n]
+from cachesim.embedded.redis.keyspace.streams import (
+    entries,
+    entry,
+    groups_of,
+    make_id,
+    new_stream,
+    next_id,
+    parse_bound,
+    parse_id,
+    radix_tree_nodes,
+    set_stream_id,
 )
-_WRITES = (
-    "xack",  # key group id...
-    "xautoclaim",  # key group consumer ms start [COUNT n] [JUSTID]
-    "xclaim",  # key group consumer ms id... [IDLE ms] [TIME ms] [RETRYCOUNT n] [FORCE] [JUSTID]
-    "xgroup|create",  # key group id|$ [MKSTREAM] [ENTRIESREAD n]
-    "xgroup|createconsumer",  # key group consumer
-    "xgroup|delconsumer",  # key group consumer
-    "xgroup|destroy",  # key group
-    "xgroup|setid",  # key group id|$ [ENTRIESREAD n]
-)
+from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, integer
+from cachesim.protocols.resp import NULL_ARRAY, Error
+
+_NODE_ENTRIES = 100  # `stream-node-max-entries`
 
 
-def _write(name: str) -> Handler:
-    """Return a handler that marks the key as changed, unless the command did nothing."""
-    outer, _, inner = name.partition("|")
-    known, at = (f"{outer} {inner}", 2) if inner else (outer, 1)
+@dataclass
+class _Trim:
+    """How XADD or XTRIM trims: `MAXLEN | MINID [= | ~] n [LIMIT n]`.
 
-    def run(client: Client, arguments: list[bytes]) -> Answer:
-        answer = client.store.run(known, arguments[at:], client.resp)
-        if answer != 0 and answer != [] and client.store.get(arguments[at]) is not None:
-            client.store.dirty.append(arguments[at])
-        return answer
+    Attributes:
+        at: the index of `n`; 0 without trimming.
+        is_exact: False for `~`.
+    """
 
-    return run
+    at: int = 0
+    maxlen: int | None = None
+    minid: Any = None
+    is_exact: bool = True
+    limit: int = 0
+
+    def run(self, stream: Any) -> int:
+        """Trim a stream. Return how many entries are gone."""
+        return int(
+            stream.trim(
+                maxlen=self.maxlen, minid=self.minid, approx=not self.is_exact, limit=self.limit
+            )
+        )
+
+    def effect(self, arguments: list[bytes], stream: Any) -> list[bytes]:
+        """Return the request for replicas: it names exactly what is left."""
+        if self.at and not self.is_exact:
+            left = b"%d" % len(stream) if self.maxlen is not None else stream.first_id.encode()
+            arguments = [*arguments]
+            arguments[self.at - 1 : self.at + 1] = [b"=", left]
+        return arguments
 
 
-_xdel = _write("xdel")
+def _parsed(client: Client, words: list[bytes], *, is_add: bool) -> tuple[_Trim, int, bool]:
+    """Read the options of XADD or XTRIM. Return them, the index of the id, and NOMKSTREAM."""
+    trim, limit, has_nomkstream = _Trim(), None, False
+    at = 2
+    while at < len(words):
+        word, more = words[at].lower(), len(words) - 1 - at
+        if is_add and word == b"*":
+            break
+        if word in (b"maxlen", b"minid") and more:
+            if trim.at:
+                raise Error(
+                    "ERR syntax error, MAXLEN and MINID options at the same time are not compatible"
+                )
+            if more > 1 and words[at + 1] in (b"~", b"="):
+                trim.is_exact = words[at + 1] == b"="
+                at += 1
+            trim.at = at + 1
+            if word == b"minid":
+                trim.minid = parse_id(words[at + 1])
+            else:
+                trim.maxlen = integer(words[at + 1])
+                if trim.maxlen < 0:
+                    raise Error("ERR The MAXLEN argument must be >= 0.")
+            at += 2
+        elif word == b"limit" and more:
+            limit = integer(words[at + 1])
+            if limit < 0:
+                raise Error("ERR The LIMIT argument must be >= 0.")
+            at += 2
+        elif is_add and word == b"nomkstream":
+            has_nomkstream = True
+            at += 1
+        elif is_add:
+            break
+        else:
+            raise Error(SYNTAX)
+    if is_add and at < len(words) and words[at] != b"*":
+        _added_id(words[at])
+    if limit and not trim.at:
+        raise Error("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
+    if not is_add and not trim.at:
+        raise Error("ERR syntax error, XTRIM must be called with a trimming strategy")
+    if not client.is_replaying:
+        if limit is not None and trim.is_exact:
+            raise Error("ERR syntax error, LIMIT cannot be used without the special ~ option")
+        trim.limit = limit if limit is not None else 0 if trim.is_exact else 100 * _NODE_ENTRIES
+    return trim, at, has_nomkstream
+
+
+def _added_id(text: bytes) -> tuple[Any, bool]:
+    """Read the id of a new entry. Return it, or None for `*`, and whether it has a sequence."""
+    if text == b"*":
+        return None, True
+    if text.endswith(b"-*") and text.count(b"-") == 1:
+        return parse_id(text[:-2]), False
+    return parse_id(text), True
 
 
 def xadd(client: Client, arguments: list[bytes]) -> Answer:
     """XADD key [NOMKSTREAM] [MAXLEN | MINID [= | ~] n [LIMIT n]] * | id field value..."""
-    id_ = client.store.run("xadd", arguments[1:], client.resp)
-    if isinstance(id_, bytes):
-        at = 2
-        while (word := arguments[at].lower()) in (b"nomkstream", b"maxlen", b"minid", b"limit"):
-            at += 1 if word == b"nomkstream" else 2
-            if arguments[at - 1] in (b"=", b"~"):
-                at += 1
-        client.server.executor.effects = [[*arguments[:at], id_, *arguments[at + 1 :]]]
-    return id_
+    trim, at, has_nomkstream = _parsed(client, arguments, is_add=True)
+    fields = arguments[at + 1 :]
+    if len(fields) < 2 or len(fields) % 2:
+        raise Error("ERR wrong number of arguments for 'xadd' command")
+    asked, has_sequence = _added_id(arguments[at])
+    if has_sequence and asked == (0, 0):
+        raise Error("ERR The ID specified in XADD must be greater than 0-0")
+    key, store = arguments[1], client.store
+    stream = value_of(client, key, "stream")
+    is_new = store.get(key) is None
+    if is_new:
+        if has_nomkstream:
+            return None
+        stream = new_stream()
+    now = int(client.server.wall() * 1000)
+    id_ = next_id(stream, asked, now, has_sequence=has_sequence)
+    if is_new:
+        store.put(key, stream)
+    else:
+        store.dirty.append(key)
+    stream.add(fields, id_)
+    if trim.at:
+        trim.run(stream)
+    effect = trim.effect(arguments, stream)
+    client.server.executor.effects = [[*effect[:at], id_.encode(), *fields]]
+    return id_.encode()
+
+
+def xtrim(client: Client, arguments: list[bytes]) -> Answer:
+    """XTRIM key MAXLEN | MINID [= | ~] n [LIMIT n]."""
+    trim, _, _ = _parsed(client, arguments, is_add=False)
+    stream = value_of(client, arguments[1], "stream")
+    gone = trim.run(stream) if stream else 0
+    if gone:
+        client.store.dirty.append(arguments[1])
+        client.server.executor.effects = [trim.effect(arguments, stream)]
+    return gone
 
 
 def xdel(client: Client, arguments: list[bytes]) -> Answer:
     """XDEL key id..."""
-    if client.store.get(arguments[1]) is None:
+    stream = value_of(client, arguments[1], "stream")
+    if not stream:
         return 0
-    return _xdel(client, arguments)
+    ids = [parse_id(text).encode() for text in arguments[2:]]
+    gone: int = stream.delete(ids)
+    if gone:
+        client.store.dirty.append(arguments[1])
+    return gone
+
+
+def xlen(client: Client, arguments: list[bytes]) -> Answer:
+    """XLEN key."""
+    return len(value_of(client, arguments[1], "stream"))
+
+
+def xrange(client: Client, arguments: list[bytes]) -> Answer:
+    """XRANGE key start end [COUNT n], XREVRANGE key end start [COUNT n]."""
+    reverse = arguments[0].lower() == b"xrevrange"
+    first, last = (arguments[3], arguments[2]) if reverse else arguments[2:4]
+    start, end = parse_bound(first, is_end=False), parse_bound(last, is_end=True)
+    count: int | None = None
+    for at in range(4, len(arguments), 2):
+        if arguments[at].lower() != b"count" or at + 1 == len(arguments):
+            raise Error(SYNTAX)
+        count = max(0, integer(arguments[at + 1]))
+    stream = value_of(client, arguments[1], "stream")
+    if not stream:
+        return []
+    if count == 0:
+        return NULL_ARRAY
+    ids = entries(stream, start, end, count or 0, reverse=reverse)
+    return [entry(stream, id_) for id_ in ids]
 
 
 def xsetid(client: Client, arguments: list[bytes]) -> Answer:
     """XSETID key last-id [ENTRIESADDED n] [MAXDELETEDID id]."""
-    item = client.store.get(arguments[1])
-    if item is None:
-        raise Error(NO_KEY)
-    if client.store.type_name(item.value) != "stream":
-        raise Error(WRONG_TYPE)
+    last = parse_id(arguments[2])
     added: int | None = None
-    deleted: bytes | None = None
+    deleted: Any = None
     for at in range(3, len(arguments), 2):
         word = arguments[at].lower()
         if word == b"entriesadded" and at + 1 < len(arguments):
@@ -87,73 +208,93 @@ def xsetid(client: Client, arguments: list[bytes]) -> Answer:
             if added < 0:
                 raise Error("ERR entries_added must be positive")
         elif word == b"maxdeletedid" and at + 1 < len(arguments):
-            deleted = arguments[at + 1]
+            deleted = parse_id(arguments[at + 1])
+            if last < deleted:
+                raise Error(
+                    "ERR The ID specified in XSETID is smaller than the provided "
+                    "max_deleted_entry_id"
+                )
         else:
             raise Error(SYNTAX)
-    set_stream_id(item.value, arguments[2], added, deleted)
-    client.store.dirty.append(arguments[1])
+    stream = value_of(client, arguments[1], "stream")
+    if not stream:
+        raise Error(NO_KEY)
+    set_stream_id(stream, last, added, deleted)
+    # Neither those that watch the key hear of it, nor those that wait for it.
+    client.server.record_changes([arguments[1]])
+    client.server.executor.effects = [arguments]
     return "OK"
 
 
-def _read(client: Client, arguments: list[bytes], name: str) -> Answer:
-    store = client.store
-    words = arguments[1:]
-    seconds: float | None = None
-    at = 3 if name == "xreadgroup" else 0
-    while at < len(words) and words[at].lower() != b"streams":
-        word = words[at].lower()
-        if word == b"block" and at + 1 < len(words):
-            milliseconds = integer(words[at + 1], "ERR timeout is not an integer or out of range")
-            if milliseconds < 0:
-                raise Error("ERR timeout is negative")
-            seconds = milliseconds / 1000
-            del words[at : at + 2]  # fakeredis must not wait itself
-            continue
-        at += 2 if word == b"count" else 1
-    names = words[at + 1 :]
-    keys = names[: len(names) // 2]
-    ids = names[len(names) // 2 :]
-    for index, (key, id_) in enumerate(zip(keys, ids, strict=False)):
-        if id_ == b"$" and name == "xread":
-            item = store.get(key)
-            if item is not None and store.type_name(item.value) != "stream":
-                raise Error(WRONG_TYPE)
-            words[at + 1 + len(keys) + index] = b"0-0" if item is None else last_id(item.value)
-
-    def attempt(first: bool) -> Answer:
-        found: Any = store.run(name, words, client.resp)
-        if not found:
-            return None
-        if name == "xreadgroup":
-            store.dirty.extend(keys)
-            client.server.executor.effects = [[arguments[0], *words]]
-        if client.resp == 2 and isinstance(found, dict):
-            return [[key, entries] for key, entries in found.items()]
-        return cast(Reply, found)
-
-    if seconds is None:
-        answer = attempt(True)
-        return NULL_ARRAY if answer is None else answer
-    return answer_or_wait(client, keys, seconds, attempt)
-
-
-def xread(client: Client, arguments: list[bytes]) -> Answer:
-    """XREAD [COUNT n] [BLOCK ms] STREAMS key... id..."""
-    return _read(client, arguments, "xread")
-
-
-def xreadgroup(client: Client, arguments: list[bytes]) -> Answer:
-    """XREADGROUP GROUP g consumer [COUNT n] [BLOCK ms] [NOACK] STREAMS key... id..."""
-    return _read(client, arguments, "xreadgroup")
+def xinfo_stream(client: Client, arguments: list[bytes]) -> Answer:
+    """XINFO STREAM key [FULL [COUNT n]]."""
+    stream = value_of(client, arguments[2], "stream")
+    if not stream:
+        raise Error(NO_KEY)
+    options = [word.lower() for word in arguments[3:]]
+    if options and (options[0] != b"full" or options[1:-1] not in ([], [b"count"])):
+        raise subcommand_error(arguments)
+    if len(options) == 2:
+        raise subcommand_error(arguments)
+    ids = entries(stream, make_id(0, 0))
+    told: dict[Any, Any] = {
+        b"length": len(stream),
+        b"radix-tree-keys": len(stream._nodes),
+        b"radix-tree-nodes": radix_tree_nodes(stream),
+        b"last-generated-id": stream.last_id.encode(),
+        b"max-deleted-entry-id": stream.max_deleted_id.encode(),
+        b"entries-added": stream.entries_added,
+        b"recorded-first-entry-id": stream.first_id.encode(),
+    }
+    if not options:
+        told[b"groups"] = len(groups_of(stream))
+        told[b"first-entry"] = entry(stream, ids[0]) if ids else None
+        told[b"last-entry"] = entry(stream, ids[-1]) if ids else None
+        return told
+    count = integer(options[2]) if len(options) == 3 else 10
+    most = count if count > 0 else None if count == 0 else 10
+    told[b"entries"] = [entry(stream, id_) for id_ in ids[:most]]
+    told[b"groups"] = [
+        {
+            b"name": name,
+            b"last-delivered-id": group.last.encode(),
+            b"entries-read": group.read,
+            b"lag": group.lag(stream),
+            b"pel-count": len(group.pending),
+            b"pending": [
+                [id_.encode(), held.consumer, held.delivered, held.count]
+                for id_ in group.pending_of(None)[:most]
+                for held in (group.pending[id_],)
+            ],
+            b"consumers": [
+                {
+                    b"name": consumer,
+                    b"seen-time": seen,
+                    b"pel-count": len(ids),
+                    b"pending": [
+                        [id_.encode(), group.pending[id_].delivered, group.pending[id_].count]
+                        for id_ in ids[:most]
+                    ],
+                }
+                for consumer, seen in sorted(group.consumers.items())
+                for ids in (group.pending_of(consumer),)
+            ],
+        }
+        for name, group in sorted(groups_of(stream).items())
+    ]
+    return told
 
 
 HANDLERS: Mapping[str, Handler] = {
-    **{name: plain(name) for name in _PLAIN},
-    **{name: _write(name) for name in _WRITES},
+    **GROUPS,
+    **READS,
     **help_of("xgroup", "xinfo"),
     "xadd": xadd,
     "xdel": xdel,
-    "xread": xread,
-    "xreadgroup": xreadgroup,
+    "xinfo|stream": xinfo_stream,
+    "xlen": xlen,
+    "xrange": xrange,
+    "xrevrange": xrange,
     "xsetid": xsetid,
+    "xtrim": xtrim,
 }

@@ -13,14 +13,15 @@ class Blocked:
 
     Attributes:
         keys: the keys whose change may end the wait; none if it waits for replicas.
-        retry: answers the request if it can be answered now.
-        unblock: answers with an error; None: answers as after a timeout.
+        retry: answers the request if that is possible now, by the key that has changed. It raises
+            nothing: it is called in the turn of another client.
+        unblock: answers with an error; with None as if the time were up.
         disconnect: answers with an error, and closes the connection.
         timer: the timer of the timeout; None if there is no timeout.
     """
 
     keys: tuple[bytes, ...]
-    retry: Callable[[], None]
+    retry: Callable[[bytes | None], None]
     unblock: Callable[[Error | None], None]
     disconnect: Callable[[Error], None]
     timer: TimerHandle | None = None
@@ -74,13 +75,13 @@ class BlockedClients:
             del self._ready[key]
             for blocked in list(self._by_key.get(key, ())):
                 if blocked in self.everyone:
-                    blocked.retry()
+                    blocked.retry(key)
 
     def replicas_acknowledged(self) -> None:
         """Answer those clients for which enough replicas have acknowledged."""
         for blocked in list(self.everyone):
             if not blocked.keys:
-                blocked.retry()
+                blocked.retry(None)
 
     def disconnect_all(self, error: Error) -> None:
         """Answer all clients with an error, and close their connections."""

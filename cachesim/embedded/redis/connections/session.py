@@ -247,7 +247,7 @@ class Session(Client, asyncio.Protocol):
     def wait(
         self,
         keys: tuple[bytes, ...],
-        retry: Callable[[], Answer],
+        retry: Callable[[bytes | None], Answer],
         timed_out: Callable[[], Answer],
         seconds: float,
     ) -> Answer:
@@ -255,13 +255,14 @@ class Session(Client, asyncio.Protocol):
 
         Args:
             keys: the keys whose change may end the wait; none to wait for replicas.
-            retry: returns the answer, or None if there is none yet.
+            retry: returns the answer, or None if there is none yet. Its argument is the key that
+                has changed, or None.
             timed_out: returns the answer when the time is up.
             seconds: the longest wait; 0 for no limit.
         """
         blocked = self.blocked = Blocked(
             keys,
-            retry=lambda: self._retry(retry),
+            retry=lambda key: self._retry(retry, key),
             unblock=lambda error: self.unblock(timed_out() if error is None else error),
             disconnect=self._disconnect,
         )
@@ -270,13 +271,18 @@ class Session(Client, asyncio.Protocol):
         self.server.blocked_clients.add(blocked)
         return NO_REPLY
 
-    def _retry(self, retry: Callable[[], Answer]) -> None:
+    def _retry(self, retry: Callable[[bytes | None], Answer], key: bytes | None) -> None:
+        executor = self.server.executor
         try:
-            answer = retry()
+            answer = retry(key)
         except Error as error:
-            answer = self.server.executor.count_error(error)
-        if self.server.store.dirty or self.server.executor.effects is not None:
-            self.server.executor.propagate(self, [])
+            answer = executor.count_error(error)
+        except Exception as error:  # the client that has changed the key must not suffer
+            self.server.log(f"A blocked client's request failed: {error!r}", "#")
+            answer = executor.count_error(Error("ERR internal error"))
+        if self.server.store.dirty or executor.effects is not None:
+            executor.effects = executor.effects or []  # a request that failed has none
+            executor.propagate(self, [])
         if answer is not None:
             self.unblock(answer)
 
@@ -299,7 +305,7 @@ class Session(Client, asyncio.Protocol):
 
     def wait_for_script(self) -> None:
         """See `Client.wait_for_script`."""
-        self.blocked = Blocked((), lambda: None, lambda _: None, self._disconnect)
+        self.blocked = Blocked((), lambda _: None, lambda _: None, self._disconnect)
 
     def answer(self, answer: Answer) -> None:
         """See `Client.answer`. Other clients get a turn before this client's next request."""

@@ -200,6 +200,18 @@ def _sort_store(arguments: Sequence[bytes]) -> Iterator[int]:
         yield found
 
 
+def _stream_keys(arguments: Sequence[bytes]) -> Iterator[int]:
+    """Find the keys of XREAD or XREADGROUP, after STREAMS. Wrong arguments have none."""
+    skipped = {b"block": 2, b"count": 2, b"group": 3, b"noack": 1}
+    at = 1
+    while at < len(arguments) and (width := skipped.get(arguments[at].lower())):
+        at += width
+    if at < len(arguments) and arguments[at].lower() == b"streams":
+        count = len(arguments) - at - 1
+        if count % 2 == 0:
+            yield from range(at + 1, at + 1 + count // 2)
+
+
 _UNKNOWN_TO_SPECS: Mapping[str, tuple[frozenset[str], Finder]] = {
     "sort": (frozenset({"OW", "update"}), _sort_store)
 }
@@ -221,6 +233,8 @@ def _command(row: Sequence[Any]) -> Command:
     ]
     if name in _UNKNOWN_TO_SPECS:
         finders.append(_UNKNOWN_TO_SPECS[name])
+    if name in ("xread", "xreadgroup"):  # their specifications take any STREAMS for the option
+        finders = [(flags, _stream_keys) for flags, _ in finders]
     bits = 0
     for flag in names:
         bits |= Flag[flag.upper()]

@@ -155,7 +155,7 @@ class Executor:
         dirty.clear()
         effects, self.effects = self.effects, None
         if client.is_replaying:
-            server.record_changes(keys)
+            server.keys_changed(keys, client)
             return
         if effects is None:
             effects = [arguments]

@@ -220,12 +220,14 @@ class _Connection(asyncio.Protocol):
                 for queued in self._transaction or ():
                     server.executor.replay(self._client, queued)
                 self._transaction = None
+                server.blocked_clients.serve()
             elif name == b"REPLCONF":
                 asked = True
             elif self._transaction is not None:
                 self._transaction.append(arguments)
             else:
                 server.executor.replay(self._client, arguments)
+                server.blocked_clients.serve()
         if self._transaction is None:
             # All but the beginning of the next request, which arrived with the last one's end.
             raw, left = self._raw, self._parser.buffered

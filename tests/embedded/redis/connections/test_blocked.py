@@ -1,12 +1,13 @@
 """Blocked clients, without connections."""
 
 from collections.abc import Callable
-from functools import partial
 
 from cachesim.embedded.redis.connections.blocked import Blocked, BlockedClients
 
 
-def waiting(clients: BlockedClients, *keys: bytes, retry: Callable[[], None]) -> Blocked:
+def waiting(
+    clients: BlockedClients, *keys: bytes, retry: Callable[[bytes | None], None]
+) -> Blocked:
     """Add a client that waits for keys."""
     blocked = Blocked(keys, retry, lambda _: None, lambda _: None)
     clients.add(blocked)
@@ -18,9 +19,9 @@ def test_served_in_order() -> None:
     retried: list[str] = []
     may_serve = False
     clients = BlockedClients(lambda: may_serve)
-    waiting(clients, b"a", b"b", retry=partial(retried.append, "first"))
-    waiting(clients, b"a", retry=partial(retried.append, "second"))
-    waiting(clients, b"c", retry=partial(retried.append, "other"))
+    waiting(clients, b"a", b"b", retry=lambda _: retried.append("first"))
+    waiting(clients, b"a", retry=lambda _: retried.append("second"))
+    waiting(clients, b"c", retry=lambda _: retried.append("other"))
     clients.changed([b"a", b"none"])
     clients.serve()
     assert not retried
@@ -34,8 +35,8 @@ def test_removed_meanwhile() -> None:
     """A client that is removed by the retry of another one is not retried."""
     retried: list[str] = []
     clients = BlockedClients(lambda: True)
-    first = waiting(clients, b"a", retry=lambda: clients.remove(second))
-    second = waiting(clients, b"a", retry=partial(retried.append, "second"))
+    first = waiting(clients, b"a", retry=lambda _: clients.remove(second))
+    second = waiting(clients, b"a", retry=lambda _: retried.append("second"))
     clients.changed([b"a"])
     clients.serve()
     assert not retried
@@ -48,7 +49,7 @@ def test_replicas_acknowledged() -> None:
     """Only clients that wait for no key wait for replicas."""
     retried: list[str] = []
     clients = BlockedClients(lambda: True)
-    waiting(clients, b"a", retry=partial(retried.append, "key"))
-    waiting(clients, retry=partial(retried.append, "replicas"))
+    waiting(clients, b"a", retry=lambda _: retried.append("key"))
+    waiting(clients, retry=lambda _: retried.append("replicas"))
     clients.replicas_acknowledged()
     assert retried == ["replicas"]

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.session import Session
-from cachesim.embedded.redis.keyspace.values import WRONG_TYPE
+from cachesim.embedded.redis.keyspace.values import SYNTAX, WRONG_TYPE, integer
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
 
-Attempt = Callable[[bool], Answer]
-"""Returns the answer, or None if there is none yet. The argument is True at the first attempt."""
+Attempt = Callable[[list[bytes]], Answer]
+"""Returns the answer that some keys give, or None if there is none yet."""
 
-_SINGLE_POPS = {b"LEFT": b"LPOP", b"RIGHT": b"RPOP", b"MIN": b"ZPOPMIN", b"MAX": b"ZPOPMAX"}
+_LIST_POPS = {b"LEFT": "lpop", b"RIGHT": "rpop"}
+_ZSET_POPS = {b"MIN": "zpopmin", b"MAX": "zpopmax"}
 
 
 def timeout(text: bytes) -> float:
@@ -22,37 +24,63 @@ def timeout(text: bytes) -> float:
         Error: the text is not a number, or the number is negative or too large.
     """
     try:
-        seconds = float(text)
-    except ValueError:
+        is_hexadecimal = b"x" in text.lower()
+        seconds = float.fromhex(text.decode()) if is_hexadecimal else float(text)
+    except (ValueError, OverflowError):
         seconds = math.nan
-    if not math.isfinite(seconds) or text != text.strip() or b"_" in text:
+    if math.isnan(seconds) or text != text.strip() or b"_" in text:
         raise Error("ERR timeout is not a float or out of range")
-    if seconds < 0:
+    if not 0 <= seconds * 1000 < 2**63:  # Redis's own words for both
         raise Error("ERR timeout is negative")
-    if seconds > 2**53:
-        raise Error("ERR timeout is out of range")
     return seconds
 
 
 def answer_or_wait(
     client: Client,
     keys: list[bytes],
+    kind: str,
     seconds: float,
     attempt: Attempt,
+    *,
+    again: Attempt | None = None,
     nothing: Reply = NULL_ARRAY,
+    lost: Error | None = None,
 ) -> Answer:
-    """Answer now, or when a key has changed.
+    """Answer now, or when a key has changed, from this key alone.
 
     Args:
-        seconds: the longest wait; 0: no limit.
+        kind: the type of the keys. While a key has another one, it does not end the wait.
+        seconds: how long to wait; 0 for ever.
+        again: what to do instead of `attempt` when a key has changed.
         nothing: the answer when the time is up, or when the client may not wait.
+        lost: the answer when a key is deleted or gets another type; None to wait on.
     """
-    answer = attempt(True)
+    answer = attempt(keys)
     if answer is not None:
         return answer
     if not client.may_block or not isinstance(client, Session):
         return nothing
-    return client.wait(tuple(dict.fromkeys(keys)), lambda: attempt(False), lambda: nothing, seconds)
+    store = client.store
+
+    def retry(key: bytes | None) -> Answer:
+        item = None if key is None else store.get(key)
+        if key is None or item is None or store.type_name(item.value) != kind:
+            return lost
+        return (again or attempt)([key])
+
+    return client.wait(tuple(dict.fromkeys(keys)), retry, lambda: nothing, seconds)
+
+
+def _has(client: Client, key: bytes, kind: str) -> bool:
+    """Return whether a key has a value.
+
+    Raises:
+        Error: it has another type.
+    """
+    item = client.store.get(key)
+    if item is not None and client.store.type_name(item.value) != kind:
+        raise Error(WRONG_TYPE)
+    return item is not None
 
 
 def pop_or_wait(client: Client, arguments: list[bytes], pop: str, kind: str) -> Answer:
@@ -62,56 +90,85 @@ def pop_or_wait(client: Client, arguments: list[bytes], pop: str, kind: str) -> 
         pop: the command that takes one element. Replicas run this command.
         kind: the type of the keys.
     """
-    keys, seconds = arguments[1:-1], timeout(arguments[-1])
-    store = client.store
+    seconds = timeout(arguments[-1])
 
-    def attempt(first: bool) -> Answer:
+    def attempt(keys: list[bytes]) -> Answer:
         for key in keys:
-            item = store.get(key)
-            if item is None:
-                continue
-            if store.type_name(item.value) != kind:
-                if first:
-                    raise Error(WRONG_TYPE)
-                continue
-            popped = store.run(pop, [key], client.resp)
-            client.server.executor.effects = [[pop.upper().encode(), key]]
-            return [key, *popped] if isinstance(popped, list) else [key, popped]
+            if _has(client, key, kind):
+                popped = client.store.run(pop, [key], client.resp)
+                client.server.executor.effects = [[pop.upper().encode(), key]]
+                return [key, *popped] if isinstance(popped, list) else [key, popped]
         return None
 
-    return answer_or_wait(client, keys, seconds, attempt)
+    return answer_or_wait(client, arguments[1:-1], kind, seconds, attempt)
 
 
-def pop_several(client: Client, arguments: list[bytes], name: str) -> Answer:
-    """Run LMPOP or ZMPOP. Replicas run the equivalent LPOP, RPOP, ZPOPMIN or ZPOPMAX.
+@dataclass
+class SeveralPops:
+    """LMPOP or ZMPOP: `numkeys key... LEFT|RIGHT|MIN|MAX [COUNT n]`.
 
-    Args:
-        arguments: `numkeys key... LEFT|RIGHT|MIN|MAX [COUNT n]`.
+    Attributes:
+        kind: the type of the keys.
+        pop: the command that takes elements; it is what replicas repeat.
     """
-    popped: Any = client.store.run(name, arguments, client.resp)
-    if popped is None:
+
+    client: Client
+    kind: str
+    keys: list[bytes]
+    pop: str
+    count: int
+
+    @classmethod
+    def parsed(cls, client: Client, words: list[bytes], kind: str) -> "SeveralPops":
+        """Read the arguments.
+
+        Raises:
+            Error: they are malformed.
+        """
+        number = _positive(words[0], "numkeys")
+        pops = _LIST_POPS if kind == "list" else _ZSET_POPS
+        end = words[1 + number].upper() if 1 + number < len(words) else b""
+        if end not in pops:
+            raise Error(SYNTAX)
+        count, options = 1, words[2 + number :]
+        if options:
+            if len(options) < 2 or options[0].upper() != b"COUNT":
+                raise Error(SYNTAX)
+            count = _positive(options[1], "count")
+            if len(options) > 2:
+                raise Error(SYNTAX)
+        return cls(client, kind, words[1 : 1 + number], pops[end], count)
+
+    def attempt(self, keys: list[bytes]) -> Answer:
+        """Take elements of the first key that has some; return None if none has."""
+        client = self.client
+        for key in keys:
+            if _has(client, key, self.kind):
+                # In RESP3 members and scores come in pairs, as they do here in RESP2, too.
+                popped = client.store.run(self.pop, [key, b"%d" % self.count], 3)
+                number = b"%d" % len(cast("list[Reply]", popped))
+                client.server.executor.effects = [[self.pop.upper().encode(), key, number]]
+                return [key, popped]
         return None
-    key, elements = popped
-    pop = _SINGLE_POPS[arguments[1 + int(arguments[0])].upper()]
-    client.server.executor.effects = [[pop, key, b"%d" % len(elements)]]
-    return [key, elements]
 
 
-def pop_several_or_wait(client: Client, arguments: list[bytes], name: str, kind: str) -> Answer:
-    """Run BLMPOP or BZMPOP: as `pop_several`, with the timeout as the first argument."""
+def _positive(text: bytes, name: str) -> int:
+    refusal = f"ERR {name} should be greater than 0"
+    number = integer(text, refusal)
+    if number < 1:
+        raise Error(refusal)
+    return number
+
+
+def pop_several(client: Client, arguments: list[bytes], kind: str) -> Answer:
+    """Run LMPOP or ZMPOP."""
+    pops = SeveralPops.parsed(client, arguments[1:], kind)
+    answer = pops.attempt(pops.keys)
+    return NULL_ARRAY if answer is None else answer
+
+
+def pop_several_or_wait(client: Client, arguments: list[bytes], kind: str) -> Answer:
+    """Run BLMPOP or BZMPOP: as `pop_several`, with the timeout before the other arguments."""
+    pops = SeveralPops.parsed(client, arguments[2:], kind)
     seconds = timeout(arguments[1])
-    rest = arguments[2:]
-    store = client.store
-
-    def attempt(first: bool) -> Answer:
-        if not first:
-            keys = rest[1 : 1 + int(rest[0])]
-            held = (store.get(key) for key in keys)
-            if any(i is not None and store.type_name(i.value) != kind for i in held):
-                return None
-        return pop_several(client, rest, name)
-
-    answer = attempt(True)  # also checks the arguments
-    if answer is not None:
-        return answer
-    return answer_or_wait(client, rest[1 : 1 + int(rest[0])], seconds, attempt)
+    return answer_or_wait(client, pops.keys, kind, seconds, pops.attempt)

@@ -1,0 +1,395 @@
+"""The commands of consumer groups, without XREADGROUP.
+
+Watched keys do not count as changed by them, as in Redis.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from cachesim.embedded.redis.commands.common.by_fakeredis import value_of
+from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.dispatch.entry import Handler
+from cachesim.embedded.redis.keyspace.streams import (
+    Group,
+    Pending,
+    claim,
+    entry,
+    groups_of,
+    make_id,
+    new_stream,
+    parse_bound,
+    parse_id,
+)
+from cachesim.embedded.redis.keyspace.values import HIGHEST, NO_KEY, SYNTAX, integer, printed
+from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
+
+_MOST_CLAIMED = HIGHEST // 16
+
+
+def now_of(client: Client) -> int:
+    """Return the time in milliseconds since the epoch."""
+    return int(client.server.wall() * 1000)
+
+
+def note(client: Client, key: bytes, effects: list[list[bytes]]) -> None:
+    """Note that groups of a stream have changed, and the requests for replicas."""
+    client.server.record_changes([key])
+    executor = client.server.executor
+    executor.effects = [*(executor.effects or ()), *effects]
+
+
+def touch_consumer(client: Client, key: bytes, name: bytes, group: Group, consumer: bytes) -> None:
+    """Note that a consumer is active; create it if it is new."""
+    if consumer not in group.consumers:
+        note(client, key, [[b"XGROUP", b"CREATECONSUMER", key, name, consumer]])
+    group.consumers[consumer] = now_of(client)
+
+
+def subcommand_error(arguments: list[bytes]) -> Error:
+    """Return the error for wrong arguments of a subcommand."""
+    return Error(
+        f"ERR unknown subcommand or wrong number of arguments for "
+        f"'{printed(arguments[1][:128])}'. Try {arguments[0].upper().decode()} HELP."
+    )
+
+
+def _group_of(client: Client, key: bytes, name: bytes) -> tuple[Any, Group]:
+    """Return a stream and a group of it.
+
+    Raises:
+        Error: one of them is missing.
+    """
+    stream = value_of(client, key, "stream")
+    if not stream or name not in groups_of(stream):
+        raise Error(f"NOGROUP No such key '{printed(key)}' or consumer group '{printed(name)}'")
+    return stream, groups_of(stream)[name]
+
+
+# --- XGROUP ---------------------------------------------------------------------------------
+
+
+def _entries_read(arguments: list[bytes], *, may_create: bool) -> tuple[int | None, bool]:
+    """Read `[MKSTREAM] [ENTRIESREAD n]`. Return the number, if it is known, and MKSTREAM."""
+    read, creates, at = -1, False, 5
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if may_create and word == b"mkstream":
+            creates = True
+            at += 1
+        elif word == b"entriesread" and at + 1 < len(arguments):
+            read = integer(arguments[at + 1])
+            if read < -1:
+                raise Error("ERR value for ENTRIESREAD must be positive or -1")
+            at += 2
+        else:
+            raise subcommand_error(arguments)
+    return (None if read < 0 else read), creates
+
+
+def _existing(client: Client, key: bytes) -> Any:
+    stream = value_of(client, key, "stream")
+    if not stream:
+        raise Error(
+            "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may "
+            "want to use the MKSTREAM option to create an empty stream automatically."
+        )
+    return stream
+
+
+def _existing_group(client: Client, arguments: list[bytes]) -> tuple[Any, Group]:
+    key, name = arguments[2:4]
+    stream = _existing(client, key)
+    if name not in groups_of(stream):
+        raise Error(
+            f"NOGROUP No such consumer group '{printed(name)}' for key name '{printed(key)}'"
+        )
+    return stream, groups_of(stream)[name]
+
+
+def xgroup_create(client: Client, arguments: list[bytes]) -> Answer:
+    """XGROUP CREATE key group id|$ [MKSTREAM] [ENTRIESREAD n]."""
+    key, name, text = arguments[2:5]
+    read, creates = _entries_read(arguments, may_create=True)
+    stream = value_of(client, key, "stream") if creates else _existing(client, key)
+    is_new = not stream
+    if len(arguments) > 8:
+        raise subcommand_error(arguments)
+    newest = make_id(0, 0) if is_new else stream.last_id
+    last = newest if text == b"$" else parse_id(text)
+    if is_new:
+        stream = new_stream()
+        client.store.put(key, stream)
+    groups = groups_of(stream)
+    if name in groups:
+        raise Error("BUSYGROUP Consumer Group name already exists")
+    groups[name] = Group(last, read)
+    note(client, key, [arguments])
+    return "OK"
+
+
+def xgroup_setid(client: Client, arguments: list[bytes]) -> Answer:
+    """XGROUP SETID key group id|$ [ENTRIESREAD n]."""
+    read, _ = _entries_read(arguments, may_create=False)
+    stream, group = _existing_group(client, arguments)
+    if len(arguments) > 7:
+        raise subcommand_error(arguments)
+    text = arguments[4]
+    if text in (b"-", b"+"):
+        group.last = parse_bound(text, is_end=False)
+    else:
+        group.last = stream.last_id if text == b"$" else parse_id(text)
+    group.read = read
+    note(client, arguments[2], [arguments])
+    return "OK"
+
+
+def xgroup_destroy(client: Client, arguments: list[bytes]) -> Answer:
+    """XGROUP DESTROY key group."""
+    key = arguments[2]
+    if groups_of(_existing(client, key)).pop(arguments[3], None) is None:
+        return 0
+    note(client, key, [arguments])
+    client.server.blocked_clients.changed([key])  # some may wait for it
+    return 1
+
+
+def xgroup_createconsumer(client: Client, arguments: list[bytes]) -> Answer:
+    """XGROUP CREATECONSUMER key group consumer."""
+    _, group = _existing_group(client, arguments)
+    key, name, consumer = arguments[2:5]
+    if consumer in group.consumers:
+        return 0
+    touch_consumer(client, key, name, group, consumer)
+    return 1
+
+
+def xgroup_delconsumer(client: Client, arguments: list[bytes]) -> Answer:
+    """XGROUP DELCONSUMER key group consumer."""
+    _, group = _existing_group(client, arguments)
+    if group.consumers.pop(arguments[4], None) is None:
+        return 0
+    ids = group.pending_of(arguments[4])
+    for id_ in ids:
+        del group.pending[id_]
+    note(client, arguments[2], [arguments])
+    return len(ids)
+
+
+# --- what is pending ------------------------------------------------------------------------
+
+
+def xack(client: Client, arguments: list[bytes]) -> Answer:
+    """XACK key group id..."""
+    stream = value_of(client, arguments[1], "stream")
+    group = None if not stream else groups_of(stream).get(arguments[2])
+    if group is None:
+        return 0
+    ids = [parse_id(text) for text in arguments[3:]]
+    count = sum(group.pending.pop(id_, None) is not None for id_ in ids)
+    if count:
+        note(client, arguments[1], [arguments])
+    return count
+
+
+def xpending(client: Client, arguments: list[bytes]) -> Answer:
+    """XPENDING key group [[IDLE ms] start end count [consumer]]."""
+    words = arguments[3:]
+    idle = 0
+    if words and not 3 <= len(words) <= 6:
+        raise Error(SYNTAX)
+    if words and words[0].lower() == b"idle":
+        idle = integer(words[1])
+        if len(words) < 5:
+            raise Error(SYNTAX)
+        words = words[2:]
+    if words:
+        most = max(0, integer(words[2]))
+        start, end = parse_bound(words[0], is_end=False), parse_bound(words[1], is_end=True)
+    _, group = _group_of(client, arguments[1], arguments[2])
+    if not words:
+        ids = group.pending_of(None)
+        if not ids:
+            return [0, None, None, NULL_ARRAY]
+        counts = [(name, len(group.pending_of(name))) for name in sorted(group.consumers)]
+        shown = [[name, b"%d" % count] for name, count in counts if count]
+        return [len(ids), ids[0].encode(), ids[-1].encode(), cast(Reply, shown)]
+    now = now_of(client)
+    chosen: list[Reply] = [
+        [id_.encode(), held.consumer, max(0, now - held.delivered), held.count]
+        for id_ in group.pending_of(words[3] if len(words) > 3 else None)
+        for held in (group.pending[id_],)
+        if start <= id_ <= end and (idle <= 0 or now - held.delivered >= idle)
+    ]
+    return chosen[:most]
+
+
+def xclaim(client: Client, arguments: list[bytes]) -> Answer:
+    """XCLAIM key group consumer ms id... [option...].
+
+    The options are IDLE ms, TIME ms, RETRYCOUNT n, FORCE, JUSTID, LASTID id.
+    """
+    key, name, consumer = arguments[1:4]
+    stream, group = _group_of(client, key, name)
+    least = integer(arguments[4], "ERR Invalid min-idle-time argument for XCLAIM")
+    ids, at = [], 5
+    while at < len(arguments):
+        try:
+            ids.append(parse_id(arguments[at]))
+        except Error:
+            break
+        at += 1
+    now = now_of(client)
+    numbers: dict[str, int] = {}
+    flags, last = set(), make_id(0, 0)
+    while at < len(arguments):
+        word = arguments[at].upper()
+        has_more = at + 1 < len(arguments)
+        if word in (b"FORCE", b"JUSTID"):
+            flags.add(word)
+        elif word in (b"IDLE", b"TIME", b"RETRYCOUNT") and has_more:
+            at += 1
+            option = word.decode()
+            refusal = f"ERR Invalid {option} option argument for XCLAIM"
+            numbers[option] = integer(arguments[at], refusal)
+            if option == "IDLE":
+                numbers["TIME"] = now - numbers[option]
+        elif word == b"LASTID" and has_more:
+            at += 1
+            last = parse_id(arguments[at])
+        else:
+            raise Error(f"ERR Unrecognized XCLAIM option '{printed(arguments[at])}'")
+        at += 1
+    effects: list[list[bytes]] = []
+    if last > group.last:
+        group.last = last
+        effects.append([b"XGROUP", b"SETID", key, name, last.encode()])
+    delivered = numbers.get("TIME", now)
+    if not 0 <= delivered <= now:
+        delivered = now
+    touch_consumer(client, key, name, group, consumer)
+    answer: list[Any] = []
+    for id_ in ids:
+        held = group.pending.get(id_)
+        if id_ not in stream:
+            if held is not None:
+                effects.append(claim(key, name, id_, group.pending.pop(id_)))
+            continue
+        if held is None:
+            if b"FORCE" not in flags:
+                continue
+            held = group.pending[id_] = Pending(consumer, now)
+        elif least > 0 and now - held.delivered < least:
+            continue
+        held.consumer, held.delivered = consumer, delivered
+        retries = numbers.get("RETRYCOUNT", -1)
+        if retries >= 0:
+            held.count = retries
+        elif b"JUSTID" not in flags:
+            held.count += 1
+        answer.append(id_.encode() if b"JUSTID" in flags else entry(stream, id_))
+        effects.append(claim(key, name, id_, held))
+    if effects:
+        note(client, key, effects)
+    return answer
+
+
+def xautoclaim(client: Client, arguments: list[bytes]) -> Answer:
+    """XAUTOCLAIM key group consumer ms start [COUNT n] [JUSTID]."""
+    key, name, consumer = arguments[1:4]
+    least = integer(arguments[4], "ERR Invalid min-idle-time argument for XAUTOCLAIM")
+    start = parse_bound(arguments[5], is_end=False)
+    most, is_just_id, at = 100, False, 6
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word == b"count" and at + 1 < len(arguments):
+            most = integer(arguments[at + 1], "ERR COUNT must be > 0")
+            if not 1 <= most <= _MOST_CLAIMED:
+                raise Error("ERR COUNT must be > 0")
+            at += 1
+        elif word == b"justid":
+            is_just_id = True
+        else:
+            raise Error(SYNTAX)
+        at += 1
+    stream, group = _group_of(client, key, name)
+    touch_consumer(client, key, name, group, consumer)
+    now, left = now_of(client), most
+    answer: list[Any] = []
+    gone: list[Any] = []
+    effects: list[list[bytes]] = []
+    following = (id_ for id_ in group.pending_of(None) if id_ >= start)
+    cursor = make_id(0, 0)
+    for number, id_ in enumerate(following):
+        if number >= 10 * most or not left:
+            cursor = id_
+            break
+        held = group.pending[id_]
+        if id_ not in stream:
+            effects.append(claim(key, name, id_, group.pending.pop(id_)))
+            gone.append(id_.encode())
+            left -= 1
+        elif least <= 0 or now - held.delivered >= least:
+            held.consumer, held.delivered = consumer, now
+            held.count += not is_just_id
+            answer.append(id_.encode() if is_just_id else entry(stream, id_))
+            effects.append(claim(key, name, id_, held))
+            left -= 1
+    if effects:
+        note(client, key, effects)
+    return [cursor.encode(), answer, gone]
+
+
+# --- XINFO ----------------------------------------------------------------------------------
+
+
+def xinfo_groups(client: Client, arguments: list[bytes]) -> Answer:
+    """XINFO GROUPS key."""
+    stream = value_of(client, arguments[2], "stream")
+    if not stream:
+        raise Error(NO_KEY)
+    return [
+        {
+            b"name": name,
+            b"consumers": len(group.consumers),
+            b"pending": len(group.pending),
+            b"last-delivered-id": group.last.encode(),
+            b"entries-read": group.read,
+            b"lag": group.lag(stream),
+        }
+        for name, group in sorted(groups_of(stream).items())
+    ]
+
+
+def xinfo_consumers(client: Client, arguments: list[bytes]) -> Answer:
+    """XINFO CONSUMERS key group."""
+    key, name = arguments[2:4]
+    stream = value_of(client, key, "stream")
+    if not stream:
+        raise Error(NO_KEY)
+    group = groups_of(stream).get(name)
+    if group is None:
+        raise Error(f"NOGROUP No such consumer group '{printed(name)}' for key '{printed(key)}'")
+    now = now_of(client)
+    return [
+        {
+            b"name": consumer,
+            b"pending": len(group.pending_of(consumer)),
+            b"idle": max(0, now - seen),
+        }
+        for consumer, seen in sorted(group.consumers.items())
+    ]
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "xack": xack,
+    "xautoclaim": xautoclaim,
+    "xclaim": xclaim,
+    "xgroup|create": xgroup_create,
+    "xgroup|createconsumer": xgroup_createconsumer,
+    "xgroup|delconsumer": xgroup_delconsumer,
+    "xgroup|destroy": xgroup_destroy,
+    "xgroup|setid": xgroup_setid,
+    "xinfo|consumers": xinfo_consumers,
+    "xinfo|groups": xinfo_groups,
+    "xpending": xpending,
+}
