@@ -169,7 +169,8 @@ class Nodes:
             nodes = [node.name for node in self._topology.redis]
             if zones := [zone for zone, holders in self._unpowered.items() if holders]:
                 raise NoPower(
-                    f"the Redis nodes can't be renewed: az-{zones[0]} has no power. Heal `az-power` first."
+                    f"the Redis nodes can't be renewed: az-{zones[0]} has no power. "
+                    "Heal `az-power` first."
                 )
             self._backend.kill(*nodes)
             for node in nodes:
