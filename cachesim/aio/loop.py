@@ -98,8 +98,8 @@ class LoopThread:
     def _check(self) -> None:
         if self._is_foreign:
             raise CachesimError(
-                "the topology belongs to the parent process: call its methods there, and use only "
-                "clients and environment variables in a forked process"
+                "this process was forked from the topology's owner: call the topology's methods "
+                "there, and use only clients and environment variables here"
             )
         if self._thread is None or not self._thread.is_alive():
             raise CachesimError("the topology has been stopped")
