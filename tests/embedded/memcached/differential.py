@@ -1,7 +1,7 @@
 """Compares the replies of a real Memcached 1.6 and of an emulated node to the same requests.
 
 `python -m tests.embedded.memcached.differential --steps 10000` starts both for each run. Every
-reply is compared to the byte, errors and `cas` numbers too, in the text and in the meta protocol.
+reply is compared byte by byte, including errors and `cas`, in the text and the meta protocol.
 `KNOWN` lists the known differences.
 """
 
@@ -28,23 +28,23 @@ from cachesim.protocols.memcached import unsigned
 KNOWN: tuple[tuple[str, str], ...] = (
     ("binary protocol, UDP, SASL", "not served; the connection is closed"),
     ("watch, lru_crawler, lru, slabs, extstore, refresh_certs", "ERROR"),
-    ("stats cachedump", "all items of a class; 1.6 lists only the cold ones"),
+    ("stats cachedump", "lists all items of a class; 1.6 lists only the cold items"),
     ("stats", "values of a real process (threads, buffers, CPU, logger) are 0 or constant"),
     ("stats items", "a class has one list, whose items count as cold"),
     ("evictions", "an item that was read twice is spared once; 1.6 has hot, warm and cold lists"),
-    ("pages", "move to another class at 2 pages' worth free; 1.6 takes half a minute for it"),
-    ("stats sizes", "counts stored items; 1.6 miscounts those that `md` has made stale"),
+    ("pages", "a class with over 2 pages free gives one up at once; 1.6 takes half a minute"),
+    ("stats sizes", "counts stored items; 1.6 miscounts items that `md` has made stale"),
     ("expired items", "stay until they are read or evicted; 1.6 also searches for them"),
-    ("flush_all", "removes items at once; a later one with a delay does not bring them back"),
-    ("a key of over 250 bytes in a get", "does not drop replies to requests before it"),
+    ("flush_all", "removes items at once; in 1.6 a later one with a delay brings them back"),
+    ("a key of over 250 bytes in a get", "earlier requests get replies; 1.6 drops them"),
     ("decr", "always pads with blanks; 1.6 does not while a reply or the LRU uses the item"),
-    ("values too large", "the error follows the line if over 1 MB, otherwise the value"),
-    ("errors in ms", "are sent after the value; 1.6 sends them before it arrives"),
-    ("lines over 2048 bytes", "may close the connection if split by the network; over 16 KB do"),
+    ("values too large", "over 1 MB, the error is sent after the line, otherwise after the value"),
+    ("errors in ms", "are sent after the value; 1.6 sends them before the value arrives"),
+    ("long lines", "over 16 KB close the connection; over 2 KB too if the network splits them"),
     ("get", "a line of at most 4 MB"),
-    ("incr, decr", "of blanks, or of 2**63 and more: 1.6 reads beyond the value"),
+    ("incr, decr", "if the value is blank, or 2**63 and more: 1.6 reads beyond the value"),
 )  # fmt: skip
-"""The known differences, which the fuzzer avoids or allows. The documentation has them, too."""
+"""The known differences, which the fuzzer avoids or allows. The documentation has them too."""
 
 Draw = Callable[[random.Random], bytes]
 

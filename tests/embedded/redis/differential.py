@@ -1,8 +1,8 @@
-"""Send the same requests to a real Redis 7.0 and to an embedded node, and compare the replies.
+"""Compares the replies of a real Redis 7.0 and of an embedded node to the same requests.
 
 `python -m tests.embedded.redis.differential PORT --steps 10000` asks the server at that port. It
 must run with `--cluster-enabled yes` and own all slots; the node runs in this process. Every reply
-is compared, errors and their texts too, in RESP2 and in RESP3. Known differences are in `KNOWN`.
+is compared, including the texts of errors, in RESP2 and in RESP3. Known differences are in `KNOWN`.
 """
 
 import argparse
@@ -25,23 +25,23 @@ from tests.embedded.redis.shard import Caller, ReplyError, _read, node_id
 Words = tuple[bytes, ...]
 
 KNOWN: tuple[tuple[str, str], ...] = (
-    ("INCRBYFLOAT, HINCRBYFLOAT", "decimal fractions are exact, where a long double rounds"),
-    ("OBJECT ENCODING", "of sets and sorted sets: goes back when a collection shrinks"),
+    ("INCRBYFLOAT, HINCRBYFLOAT", "decimal fractions are exact; Redis rounds them"),
+    ("OBJECT ENCODING", "for sets and sorted sets: changes back when a collection shrinks"),
     ("OBJECT REFCOUNT, IDLETIME", "always 1 and 0"),
     ("SCAN, HSCAN, SSCAN, ZSCAN", "other cursors and another order; the same guarantees"),
     ("sets, large hashes", "another order of the elements"),
-    ("ZLEXCOUNT, ZRANGE BYLEX", "of members with different scores, where Redis promises nothing"),
+    ("ZLEXCOUNT, ZRANGE BYLEX", "other results if scores differ; Redis promises nothing then"),
     ("COMMAND DOCS", "empty"),
     ("FUNCTION DUMP, FUNCTION RESTORE", "not supported; FUNCTION LIST WITHCODE is"),
-    ("scripts", "256 MB for Lua, 128 MB of arguments, 64 MB of an answer; else an error"),
-    ("scripts", "no coroutine, cmsgpack, struct; no line in some tail calls"),
-    ("SCRIPT KILL, FUNCTION KILL", "at once, in `pcall` too; what libraries have counted is lost"),
+    ("scripts", "an error beyond 256 MB for Lua, 128 MB of arguments, 64 MB of a reply"),
+    ("scripts", "no coroutine, cmsgpack, struct; errors in some tail calls have no line number"),
+    ("SCRIPT KILL, FUNCTION KILL", "work at once, even in `pcall`; libraries lose their variables"),
     ("strings", "at most 64 MB; Redis takes 512 MB"),
     ("SRANDMEMBER, HRANDFIELD, ZRANDMEMBER", "at most 1,000,000 elements with repetitions"),
     ("DUMP, RESTORE", "no streams, no compressed or packed forms"),
     ("DEBUG, SAVE, BGSAVE, SHUTDOWN, MIGRATE, CLUSTER MEET, CLUSTER RESET...", "not supported"),
 )
-"""Commands and how they differ. All that the fuzzer leaves out or takes for equal is here."""
+"""Commands and how they differ: all that the fuzzer leaves out or treats as equal."""
 
 _KEYS = (b"{t}a", b"{t}b", b"{t}c", b"{t}d", b"other")
 _FIELDS = (b"f", b"g", b"h", b"1", b"", b"x" * 70)
