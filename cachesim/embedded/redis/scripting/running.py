@@ -76,11 +76,11 @@ def outcome(running: Running, kind: bytes, rest: list[bytes]) -> Reply:
 def worker_lost(running: Running) -> Error:
     """Return the error for a script or function whose process has ended."""
     if running.name is None:
-        return Error("ERR the code took too long, or more memory than it may have")
+        return Error("ERR compiling the code took too long or too much memory")
     if running.is_killed:
         return Error("ERR Script killed by user with SCRIPT KILL..." + _place(running, "-1"))
     return Error(
-        "ERR the process for scripts has ended, out of memory it seems" + _place(running, "-1")
+        "ERR the process for scripts has ended, probably out of memory" + _place(running, "-1")
     )
 
 

@@ -135,7 +135,7 @@ class Worker(asyncio.Protocol):
         """
         data = encode(list(message))
         if len(data) > _LONGEST_REQUEST:
-            raise Error("ERR a script's arguments may have 128 MB here")
+            raise Error("ERR the arguments of a script are limited to 128 MB")
         if self.has_ended:
             raise WorkerEnded
         answer = self._expect()
