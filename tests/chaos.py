@@ -1,6 +1,6 @@
-"""Everything at once, from a seed: random verbs in many threads, and random faults in a row.
+"""Chaos from a seed: random calls in many threads, or a long sequence of random faults.
 
-In the suite there is a small dose of it. By hand, as long as one likes::
+The test suite runs it shortly. To run it longer::
 
     python -m tests.chaos storm --seed 1 --runs 100 --seconds 25
     python -m tests.chaos marathon --seed 1 --faults 3000 --backend docker

@@ -1,4 +1,4 @@
-"""A folder of `cachesim compose`, for the tests that bring it up."""
+"""A folder of `cachesim compose`, for tests that start its topology."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""Servers in memory, for tests that need no container engine."""
+"""Servers in memory, for tests without a Docker engine."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Commands as processes of their own, and what they leave behind."""
+"""Commands in separate processes, and what they leave behind."""
 
 import os
 import re

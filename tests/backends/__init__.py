@@ -1,1 +1,1 @@
-"""Tests of what carries a topology."""
+"""Tests of the backends."""

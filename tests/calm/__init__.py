@@ -1,1 +1,1 @@
-"""Topologies under load with nothing injected, and with what was injected alone."""
+"""Topologies under load, which must report injected faults and no others."""

@@ -1,4 +1,4 @@
-"""How many runs, and which."""
+"""The number of runs, and their combinations of load and fault."""
 
 import random
 from itertools import cycle, islice, product

@@ -1,6 +1,6 @@
-"""Loads beside a topology that take the processor or the interpreter, or keep its nodes busy.
+"""Loads that take the processor or the interpreter from a topology, or keep the nodes busy.
 
-Each begins when it is called and ends when its function is called, or before.
+A load begins when it is called, and ends at the latest when the returned function is called.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The programs of this folder: how they are built, run and listened to."""
+"""The programs of this folder: building them, running them, and reading their output."""
 
 import os
 import queue

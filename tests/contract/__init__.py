@@ -1,1 +1,1 @@
-"""One suite for every backend."""
+"""The contract suite, which runs on every backend."""

@@ -1,4 +1,4 @@
-"""One suite over a `Simulator`, on every backend."""
+"""Fixtures of the contract suite: a `Simulator` on every backend."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A control plane over made-up nodes, at a time that stands still."""
+"""A control plane over fake nodes, with a manual clock."""
 
 from cachesim.clock import ManualClock
 from cachesim.control_plane.evidence import INTERVAL

@@ -1,4 +1,4 @@
-"""Shared by the tests with broken requests: breaking them, and a sink for replies."""
+"""Helpers of the tests with broken requests: breaking requests, and a sink for replies."""
 
 import asyncio
 import random

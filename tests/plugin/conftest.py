@@ -1,4 +1,4 @@
-"""pytest runs within the tests."""
+"""Fixtures that run pytest inside a test."""
 
 import os
 import re

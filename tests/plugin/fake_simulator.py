@@ -1,4 +1,4 @@
-"""A topology that only records what was asked of it."""
+"""A fake topology that only records the calls."""
 
 from typing import Any, ClassVar, Self
 

@@ -1,4 +1,4 @@
-"""Changes of runs, for tests."""
+"""Helpers that change the files of a run."""
 
 from cachesim.runs.files import RunFiles
 

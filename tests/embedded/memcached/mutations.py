@@ -1,4 +1,4 @@
-"""Sends requests that are broken in many ways to an emulated node.
+"""Sends broken requests to an emulated node.
 
 `python -m tests.embedded.memcached.mutations --inputs 100000` sends each input over a new
 connection, cut into pieces anywhere, and looks for exceptions, hangs, and growing memory.

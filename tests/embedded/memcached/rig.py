@@ -1,4 +1,4 @@
-"""A node with clients and a clock of its own, without a network, for tests."""
+"""A node with its own clients and clock, without a network."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

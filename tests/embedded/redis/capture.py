@@ -1,8 +1,8 @@
-"""Capture what a real Redis 7.0 says of its commands and its configuration.
+"""Captures a real Redis 7.0's data about its commands and its configuration.
 
 `python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine. It
 must run with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes`, and
-with defaults otherwise. This writes the files in `cachesim/embedded/redis/data/` and
+otherwise with defaults. This writes the files in `cachesim/embedded/redis/data/` and
 `tests/embedded/redis/commands/groups.json` anew.
 """
 

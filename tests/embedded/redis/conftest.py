@@ -1,4 +1,4 @@
-"""A real Redis to compare with."""
+"""Fixtures: a real Redis to compare with."""
 
 import socket
 import subprocess

@@ -1,7 +1,7 @@
-"""Send requests that are broken in many ways to a node in this process, which must survive.
+"""Sends broken requests to a node in this process, which must survive them.
 
-`python -m tests.embedded.redis.mutations --inputs 100000` sends each input over a connection of
-its own, cut into pieces anywhere, and looks for exceptions, hangs, and memory that grows.
+`python -m tests.embedded.redis.mutations --inputs 100000` sends each input over a new connection,
+cut into pieces anywhere, and looks for exceptions, hangs, and growing memory.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Three nodes in the test's own loop, and a client that sends exact bytes."""
+"""Three nodes in the test's event loop, and a client that sends raw bytes."""
 
 import asyncio
 import hashlib

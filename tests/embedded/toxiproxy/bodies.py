@@ -1,4 +1,4 @@
-"""Wrong requests of Toxiproxy's API, drawn from a seed."""
+"""Random wrong requests for Toxiproxy's API, from a seed."""
 
 import json
 from collections.abc import Iterator, Sequence

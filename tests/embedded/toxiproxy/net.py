@@ -1,4 +1,4 @@
-"""Proxies with a server behind them and clients in front, on real sockets or inside the process."""
+"""Proxies between a server and clients, on real sockets or inside the process."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Toxiproxies to compare: an embedded one on a port, and a real one in a process."""
+"""Toxiproxies to compare: an embedded one on a port, and a real one in a separate process."""
 
 import io
 import socket

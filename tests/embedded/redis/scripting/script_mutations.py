@@ -1,9 +1,9 @@
-"""Sends broken scripts and bytecode to a node in this process, which has to survive them.
+"""Sends broken scripts and bytecode to a node in this process, which must survive them.
 
 `python -m tests.embedded.redis.scripting.script_mutations --inputs 100000` sends each input to the
-primary of three nodes on one loop, as EVAL, SCRIPT LOAD and FUNCTION LOAD; what does not end is
-killed. Another node is called all the time. Now and then a script checks that no input has changed
-anything for later ones.
+primary of three nodes on one loop, as EVAL, SCRIPT LOAD and FUNCTION LOAD; endless scripts are
+killed. Another node is called all the time. Sometimes a script checks that no input has changed
+anything for later scripts.
 """
 
 import argparse
