@@ -37,7 +37,7 @@ def pfadd(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def pfcount(client: Client, arguments: list[bytes]) -> Answer:
-    """PFCOUNT key...: the estimate for one key is kept in its string, on replicas too."""
+    """PFCOUNT key...: the estimate for a single key is stored in its string, also on replicas."""
     if len(arguments) > 2:
         return estimate(_merged(client, arguments[1:])[0])
     key = arguments[1]
@@ -56,7 +56,7 @@ def pfcount(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _merged(client: Client, keys: list[bytes]) -> tuple[bytearray, bool]:
-    """Return the highest values of registers of some keys, and whether one of them is dense."""
+    """Return the keys' highest values for all registers, and whether a key's encoding is dense."""
     highest, is_dense = bytearray(REGISTERS), False
     for key in keys:
         counted = _found(client, key)

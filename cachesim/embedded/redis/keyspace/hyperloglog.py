@@ -1,8 +1,8 @@
-"""HyperLogLogs: strings with the same bytes as Redis's, so that the estimates are the same too.
+"""HyperLogLogs: strings with the same bytes, and so the same estimates, as in Redis.
 
 A string begins with `HYLL`, the encoding, and the last estimate. There are 16,384 registers of 6
 bits. The sparse encoding is a run-length code: ZERO `00llllll`, XZERO `01llllll llllllll`, VAL
-`1vvvvvll`; lengths and values are one less than what they mean.
+`1vvvvvll`; lengths and values are stored minus one.
 """
 
 import math
@@ -15,7 +15,7 @@ CORRUPTED: Final = "INVALIDOBJ Corrupted HLL object detected"
 REGISTERS: Final = 1 << 14
 _HEADER = 16
 _DENSE_SIZE = _HEADER + REGISTERS * 6 // 8
-_RANKS = 50  # bits of a hash that are not its register
+_RANKS = 50  # bits of a hash besides the register's number
 _HIGHEST_SPARSE = 32
 _LONGEST_ZERO, _LONGEST_VALUE = 64, 4
 _DENSE, _SPARSE = 0, 1
@@ -25,7 +25,7 @@ _SEED = 0xADC83B19
 
 
 def murmur(data: bytes) -> int:
-    """Return the MurmurHash64A of an element, as Redis seeds it."""
+    """Return the MurmurHash64A of an element, with Redis's seed."""
     value = _SEED ^ (len(data) * _MULTIPLIER & _WORD)
     whole = len(data) & ~7
     for at in range(0, whole, 8):
@@ -42,11 +42,11 @@ class HyperLogLog:
     """A HyperLogLog that can be changed.
 
     Args:
-        data: the string; None for an empty one.
-        largest: bytes of the sparse encoding, `hll-sparse-max-bytes`.
+        data: the string; None for an empty HyperLogLog.
+        largest: the most bytes of the sparse encoding, `hll-sparse-max-bytes`.
 
     Raises:
-        Error: the string is none.
+        Error: the string is no HyperLogLog.
     """
 
     def __init__(self, data: bytes | None = None, largest: int = 3000) -> None:
@@ -61,7 +61,7 @@ class HyperLogLog:
             raise Error(WRONG)
         self._data = bytearray(data)
         self._largest = largest
-        # Where a search may begin: an opcode, its first register, and that of the next opcode.
+        # Where a search may begin: an opcode's position, its first register, the next one's first.
         self._near = _HEADER, 0, 0
 
     def __bytes__(self) -> bytes:
@@ -69,22 +69,22 @@ class HyperLogLog:
 
     @property
     def is_dense(self) -> bool:
-        """Return whether the encoding is the dense one."""
+        """Whether the encoding is dense."""
         return self._data[4] == _DENSE
 
     # --- the estimate -------------------------------------------------------------------------
 
     @property
     def cached(self) -> int | None:
-        """Return the estimate that the string has, or None if it is outdated."""
+        """The estimate that is stored in the string, or None if it is outdated."""
         return None if self._data[15] & 0x80 else int.from_bytes(self._data[8:16], "little")
 
     def cache(self, count: int) -> None:
-        """Keep an estimate."""
+        """Store an estimate in the string."""
         self._data[8:16] = count.to_bytes(8, "little")
 
     def outdate(self) -> None:
-        """Mark the kept estimate as outdated."""
+        """Mark the stored estimate as outdated."""
         self._data[15] |= 0x80
 
     # --- registers ----------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class HyperLogLog:
         return self.raise_to(value & REGISTERS - 1, (rank & -rank).bit_length())
 
     def raise_to(self, register: int, value: int) -> bool:
-        """Set a register unless its value is higher. Return whether it has changed.
+        """Raise a register to a value, if it is lower. Return whether it has changed.
 
         Raises:
             Error: the string is damaged.
@@ -206,7 +206,7 @@ class HyperLogLog:
         return True
 
     def _merge(self, at: int) -> None:
-        """Merge neighbours of the same value among the next five opcodes."""
+        """Merge adjacent opcodes with the same value among the next five."""
         data = self._data
         for _ in range(5):
             if at >= len(data):
@@ -231,7 +231,7 @@ def _zeros(_value: int, length: int) -> bytes:
 
 
 def estimate(registers: bytes | bytearray) -> int:
-    """Return how many different elements registers have counted, as Ertl's algorithm tells."""
+    """Return an estimate of the number of different elements, by Ertl's algorithm."""
     counts = [registers.count(value) for value in range(_RANKS + 2)]
     sum_ = REGISTERS * _tau((REGISTERS - counts[_RANKS + 1]) / REGISTERS)
     for count in counts[_RANKS:0:-1]:
