@@ -1,4 +1,4 @@
-"""The server commands: INFO, CONFIG, FLUSHALL, replication, logs. See `acl` and `command` too."""
+"""The server commands: INFO, CONFIG, FLUSHALL, replication, logs. See also `acl` and `command`."""
 
 from collections.abc import Mapping
 from typing import cast

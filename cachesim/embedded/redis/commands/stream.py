@@ -45,7 +45,7 @@ class _Trim:
     limit: int = 0
 
     def run(self, stream: Any) -> int:
-        """Trim a stream. Return how many entries are gone."""
+        """Trim a stream. Return the number of removed entries."""
         return int(
             stream.trim(
                 maxlen=self.maxlen, minid=self.minid, approx=not self.is_exact, limit=self.limit
@@ -53,7 +53,7 @@ class _Trim:
         )
 
     def effect(self, arguments: list[bytes], stream: Any) -> list[bytes]:
-        """Return the request for replicas: it names exactly what is left."""
+        """Return the request for replicas, which gives the exact result."""
         if self.at and not self.is_exact:
             left = b"%d" % len(stream) if self.maxlen is not None else stream.first_id.encode()
             arguments = [*arguments]
@@ -62,7 +62,7 @@ class _Trim:
 
 
 def _parsed(client: Client, words: list[bytes], *, is_add: bool) -> tuple[_Trim, int, bool]:
-    """Read the options of XADD or XTRIM. Return them, the index of the id, and NOMKSTREAM."""
+    """Return the trimming options of XADD or XTRIM, the index of the id, and NOMKSTREAM."""
     trim, limit, has_nomkstream = _Trim(), None, False
     at = 2
     while at < len(words):
@@ -111,7 +111,7 @@ def _parsed(client: Client, words: list[bytes], *, is_add: bool) -> tuple[_Trim,
 
 
 def _added_id(text: bytes) -> tuple[Any, bool]:
-    """Read the id of a new entry. Return it, or None for `*`, and whether it has a sequence."""
+    """Return the id of a new entry, or None for `*`, and whether it has a sequence."""
     if text == b"*":
         return None, True
     if text.endswith(b"-*") and text.count(b"-") == 1:
@@ -220,7 +220,7 @@ def xsetid(client: Client, arguments: list[bytes]) -> Answer:
     if not stream:
         raise Error(NO_KEY)
     set_stream_id(stream, last, added, deleted)
-    # Neither those that watch the key hear of it, nor those that wait for it.
+    # Clients that watch the key or wait for it are not notified.
     client.server.record_changes([arguments[1]])
     client.server.executor.effects = [arguments]
     return "OK"

@@ -1,6 +1,6 @@
 """The commands of consumer groups, without XREADGROUP.
 
-Watched keys do not count as changed by them, as in Redis.
+As in Redis, these commands do not change watched keys.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def now_of(client: Client) -> int:
 
 
 def note(client: Client, key: bytes, effects: list[list[bytes]]) -> None:
-    """Note that groups of a stream have changed, and the requests for replicas."""
+    """Note that groups of a stream have changed; `effects` are the requests for replicas."""
     client.server.record_changes([key])
     executor = client.server.executor
     executor.effects = [*(executor.effects or ()), *effects]
@@ -54,10 +54,10 @@ def subcommand_error(arguments: list[bytes]) -> Error:
 
 
 def _group_of(client: Client, key: bytes, name: bytes) -> tuple[Any, Group]:
-    """Return a stream and a group of it.
+    """Return a stream and one of its groups.
 
     Raises:
-        Error: one of them is missing.
+        Error: the stream or the group is missing.
     """
     stream = value_of(client, key, "stream")
     if not stream or name not in groups_of(stream):
@@ -69,7 +69,7 @@ def _group_of(client: Client, key: bytes, name: bytes) -> tuple[Any, Group]:
 
 
 def _entries_read(arguments: list[bytes], *, may_create: bool) -> tuple[int | None, bool]:
-    """Read `[MKSTREAM] [ENTRIESREAD n]`. Return the number, if it is known, and MKSTREAM."""
+    """Return the number of `[MKSTREAM] [ENTRIESREAD n]`, or None, and whether MKSTREAM is given."""
     read, creates, at = -1, False, 5
     while at < len(arguments):
         word = arguments[at].lower()
@@ -149,7 +149,7 @@ def xgroup_destroy(client: Client, arguments: list[bytes]) -> Answer:
     if groups_of(_existing(client, key)).pop(arguments[3], None) is None:
         return 0
     note(client, key, [arguments])
-    client.server.blocked_clients.changed([key])  # some may wait for it
+    client.server.blocked_clients.changed([key])  # clients may wait for the group
     return 1
 
 
@@ -175,7 +175,7 @@ def xgroup_delconsumer(client: Client, arguments: list[bytes]) -> Answer:
     return len(ids)
 
 
-# --- what is pending ------------------------------------------------------------------------
+# --- pending entries ------------------------------------------------------------------------
 
 
 def xack(client: Client, arguments: list[bytes]) -> Answer:

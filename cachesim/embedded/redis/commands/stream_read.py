@@ -21,7 +21,7 @@ from cachesim.embedded.redis.keyspace.streams import (
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import NULL_ARRAY, Error
 
-_MOST_AFTER_WAIT = 1000  # entries for a client that has waited and named no COUNT
+_MOST_AFTER_WAIT = 1000  # entries for a client that has waited without COUNT
 
 
 @dataclass
@@ -85,7 +85,7 @@ def _wanted(client: Client, words: list[bytes], name: str) -> _Wanted:
 
 
 def _answer(client: Client, found: list[list[Any]]) -> Answer:
-    """Return the answer with some keys and their entries; None if there are none."""
+    """Return the answer with the found keys and their entries; None if nothing was found."""
     if client.resp == 3 and found:
         return dict(found)
     return found or None
@@ -181,7 +181,7 @@ def xreadgroup(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def _deliver(client: Client, wanted: _Wanted, key: bytes, stream: Any, count: int) -> list[Any]:
-    """Give new entries to a consumer. Replicas repeat what has become of each entry."""
+    """Deliver new entries to a consumer. Replicas get the outcome for each entry."""
     name = wanted.group or b""
     group, now = groups_of(stream)[name], now_of(client)
     touch_consumer(client, key, name, group, wanted.consumer)
@@ -201,7 +201,7 @@ def _deliver(client: Client, wanted: _Wanted, key: bytes, stream: Any, count: in
 
 
 def _history(client: Client, wanted: _Wanted, key: bytes, stream: Any, after: Any) -> list[Any]:
-    """Return what is pending with a consumer. Replicas do not hear how often it was read."""
+    """Return a consumer's pending entries. Replicas do not get the number of reads."""
     name = wanted.group or b""
     group, now = groups_of(stream)[name], now_of(client)
     touch_consumer(client, key, name, group, wanted.consumer)

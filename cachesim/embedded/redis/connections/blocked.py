@@ -13,9 +13,9 @@ class Blocked:
 
     Attributes:
         keys: the keys whose change may end the wait; none if it waits for replicas.
-        retry: answers the request if that is possible now, by the key that has changed. It raises
-            nothing: it is called in the turn of another client.
-        unblock: answers with an error; with None as if the time were up.
+        retry: answers the request if the changed key allows it. It must not raise, as it is called
+            during the request of another client.
+        unblock: answers with an error; None: answers as after a timeout.
         disconnect: answers with an error, and closes the connection.
         timer: the timer of the timeout; None if there is no timeout.
     """

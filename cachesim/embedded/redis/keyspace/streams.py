@@ -1,7 +1,7 @@
-"""Streams: ids, consumer groups, and the requests that make them again.
+"""Streams: ids, consumer groups, and the requests that recreate them.
 
-The entries are in fakeredis's stream, which knows the nodes of Redis's radix tree: `XTRIM ~` trims
-whole nodes. The consumer groups in it are `Group`s.
+The entries are in fakeredis's stream, which models the nodes of Redis's radix tree: `XTRIM ~` trims
+whole nodes. The stream's consumer groups are `Group`s.
 """
 
 import re
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 INVALID_ID = "ERR Invalid stream ID specified as stream command argument"
 _MOST = 2**64 - 1
-_NUMBER = re.compile(rb"[ \t-\r]*[+-]?\d+")  # as strtoull() reads it
+_NUMBER = re.compile(rb"[ \t-\r]*[+-]?\d+")  # as strtoull() parses it
 
 
 @dataclass
 class Pending:
-    """An entry that was delivered and is not acknowledged.
+    """A delivered entry that is not acknowledged yet.
 
     Attributes:
-        delivered: when, in milliseconds since the epoch.
-        count: how often.
+        delivered: the time of the last delivery, in milliseconds since the epoch.
+        count: the number of deliveries.
     """
 
     consumer: bytes
@@ -38,10 +38,10 @@ class Group:
     """A consumer group.
 
     Attributes:
-        last: the id of the last entry that was delivered.
-        read: how many entries were; None if that is not known.
-        consumers: when each was active last, in milliseconds since the epoch.
-        pending: what was delivered and not acknowledged, by id.
+        last: the id of the last delivered entry.
+        read: the number of delivered entries; None if unknown.
+        consumers: when each consumer was last active, in milliseconds since the epoch.
+        pending: the pending entries by id.
     """
 
     last: "StreamEntryKey"
@@ -50,7 +50,7 @@ class Group:
     pending: "dict[StreamEntryKey, Pending]" = field(default_factory=dict)
 
     def pending_of(self, consumer: bytes | None) -> "list[StreamEntryKey]":
-        """Return the ids that are pending with one consumer, or with any, in order."""
+        """Return the ids that are pending with a consumer, in order; None: with any consumer."""
         return sorted(
             id_ for id_, held in self.pending.items() if consumer in (None, held.consumer)
         )
@@ -66,7 +66,7 @@ class Group:
         self.last = id_
 
     def lag(self, stream: "XStream") -> int | None:
-        """Return how many entries were not delivered yet; None if that is not known."""
+        """Return the number of entries not delivered yet; None if unknown."""
         if not stream.entries_added:
             return 0
         read = self.read
@@ -95,13 +95,13 @@ def make_id(milliseconds: int, sequence: int) -> "StreamEntryKey":
 
 
 def parse_id(text: bytes, missing: int = 0) -> "StreamEntryKey":
-    """Read an id, `ms` or `ms-sequence`.
+    """Parse an id, `ms` or `ms-sequence`.
 
     Args:
-        missing: the sequence of an id without one.
+        missing: the sequence for an id that has none.
 
     Raises:
-        Error: it is malformed.
+        Error: the id is malformed.
     """
     milliseconds, dash, sequence = text.partition(b"\0")[0].partition(b"-")
     if len(text) > 127:
@@ -110,10 +110,10 @@ def parse_id(text: bytes, missing: int = 0) -> "StreamEntryKey":
 
 
 def parse_bound(text: bytes, *, is_end: bool) -> "StreamEntryKey":
-    """Read an end of a range: an id, `(` and an id, `-`, or `+`. Return the id that is included.
+    """Parse an end of a range: an id, `(` and an id, `-`, or `+`. Return the id at this end.
 
     Raises:
-        Error: it is malformed, or excludes all ids.
+        Error: the end is malformed, or excludes all ids.
     """
     if text in (b"-", b"+"):
         return make_id(0, 0) if text == b"-" else make_id(_MOST, _MOST)
@@ -141,12 +141,12 @@ def next_id(
     """Return the id of a new entry.
 
     Args:
-        asked: the id that the client wants; None for the time.
+        asked: the id that the client has given; None: the present time.
         now: milliseconds since the epoch.
         has_sequence: False for `ms-*`.
 
     Raises:
-        Error: it is not larger than the last one, or all ids are used up.
+        Error: the id is not larger than the last id, or all ids are used up.
     """
     last = stream.last_id
     if last == (_MOST, _MOST):
@@ -181,15 +181,15 @@ def entries(
 
 
 def entry(stream: "XStream", id_: "StreamEntryKey") -> list[Any]:
-    """Return an entry as commands reply it: its id and its fields."""
+    """Return an entry as in replies: its id and its fields."""
     return [id_.encode(), stream._values_dict[id_]]
 
 
 def set_stream_id(stream: Any, last: Any, added: int | None, deleted: Any) -> None:
-    """Set the ids and the count of a stream, as XSETID does.
+    """Set the last id, the entries added and the largest deleted id, as XSETID does.
 
     Raises:
-        Error: an id or the count is smaller than what is in the stream.
+        Error: an id or the count is smaller than the stream's own.
     """
     if last < stream.max_deleted_id:
         raise Error("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id")
@@ -208,7 +208,7 @@ def set_stream_id(stream: Any, last: Any, added: int | None, deleted: Any) -> No
 
 
 def radix_tree_nodes(stream: "XStream") -> int:
-    """Return how many nodes Redis's radix tree of a stream has; its keys are 16 bytes long."""
+    """Return how many nodes Redis's radix tree of a stream has. Its keys have 16 bytes."""
     keys = [
         node.master_id.ts.to_bytes(8, "big") + node.master_id.seq.to_bytes(8, "big")
         for node in stream._nodes
@@ -230,7 +230,7 @@ def _nodes(keys: list[bytes], at: int) -> int:
 
 
 def recreate_stream(key: bytes, stream: "XStream") -> Iterator[list[bytes]]:
-    """Yield the requests that give a key a stream, with its groups and what is pending there."""
+    """Yield the requests that recreate a stream with its groups and their pending entries."""
     if not len(stream):
         yield [b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]
     for id_ in stream._ids:
@@ -250,7 +250,7 @@ def recreate_stream(key: bytes, stream: "XStream") -> Iterator[list[bytes]]:
 
 
 def claim(key: bytes, group: bytes, id_: "StreamEntryKey", held: Pending) -> list[bytes]:
-    """Return the request that gives a pending entry to its consumer."""
+    """Return the request that makes an entry pending with its consumer."""
     return [
         b"XCLAIM", key, group, held.consumer, b"0", id_.encode(), b"TIME", b"%d" % held.delivered,
         b"RETRYCOUNT", b"%d" % held.count, b"FORCE", b"JUSTID",

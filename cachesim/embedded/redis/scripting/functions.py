@@ -221,7 +221,7 @@ def _registered(answer: list[bytes]) -> list[Function]:
     """Return the functions that a library's code has registered.
 
     Raises:
-        Error: the code failed, or what it has registered is not allowed.
+        Error: the code failed, or has registered wrong functions.
     """
     kind, *rest = answer
     if kind == b"compile":

@@ -11,7 +11,7 @@ from cachesim.embedded.redis.keyspace.values import SYNTAX, WRONG_TYPE, integer
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
 
 Attempt = Callable[[list[bytes]], Answer]
-"""Returns the answer that some keys give, or None if there is none yet."""
+"""Returns the answer for the given keys, or None if there is none yet."""
 
 _LIST_POPS = {b"LEFT": "lpop", b"RIGHT": "rpop"}
 _ZSET_POPS = {b"MIN": "zpopmin", b"MAX": "zpopmax"}
@@ -30,7 +30,7 @@ def timeout(text: bytes) -> float:
         seconds = math.nan
     if math.isnan(seconds) or text != text.strip() or b"_" in text:
         raise Error("ERR timeout is not a float or out of range")
-    if not 0 <= seconds * 1000 < 2**63:  # Redis's own words for both
+    if not 0 <= seconds * 1000 < 2**63:  # Redis has one text for both
         raise Error("ERR timeout is negative")
     return seconds
 
@@ -46,14 +46,14 @@ def answer_or_wait(
     nothing: Reply = NULL_ARRAY,
     lost: Error | None = None,
 ) -> Answer:
-    """Answer now, or when a key has changed, from this key alone.
+    """Answer now, or later with the first changed key that gives an answer.
 
     Args:
-        kind: the type of the keys. While a key has another one, it does not end the wait.
-        seconds: how long to wait; 0 for ever.
-        again: what to do instead of `attempt` when a key has changed.
+        kind: the type of the keys. A key of another type does not end the wait.
+        seconds: the longest wait; 0: no limit.
+        again: called instead of `attempt` when a key has changed.
         nothing: the answer when the time is up, or when the client may not wait.
-        lost: the answer when a key is deleted or gets another type; None to wait on.
+        lost: the answer when a key is deleted or gets another type; None: keep waiting.
     """
     answer = attempt(keys)
     if answer is not None:
@@ -75,7 +75,7 @@ def _has(client: Client, key: bytes, kind: str) -> bool:
     """Return whether a key has a value.
 
     Raises:
-        Error: it has another type.
+        Error: the value has another type.
     """
     item = client.store.get(key)
     if item is not None and client.store.type_name(item.value) != kind:
@@ -109,7 +109,7 @@ class SeveralPops:
 
     Attributes:
         kind: the type of the keys.
-        pop: the command that takes elements; it is what replicas repeat.
+        pop: the command that takes elements. Replicas run this command.
     """
 
     client: Client
@@ -120,10 +120,10 @@ class SeveralPops:
 
     @classmethod
     def parsed(cls, client: Client, words: list[bytes], kind: str) -> "SeveralPops":
-        """Read the arguments.
+        """Return the parsed arguments.
 
         Raises:
-            Error: they are malformed.
+            Error: the arguments are malformed.
         """
         number = _positive(words[0], "numkeys")
         pops = _LIST_POPS if kind == "list" else _ZSET_POPS
@@ -140,11 +140,11 @@ class SeveralPops:
         return cls(client, kind, words[1 : 1 + number], pops[end], count)
 
     def attempt(self, keys: list[bytes]) -> Answer:
-        """Take elements of the first key that has some; return None if none has."""
+        """Take elements of the first key that has some; return None if no key has any."""
         client = self.client
         for key in keys:
             if _has(client, key, self.kind):
-                # In RESP3 members and scores come in pairs, as they do here in RESP2, too.
+                # fakeredis pairs members and scores only in RESP3; here RESP2 has pairs too.
                 popped = client.store.run(self.pop, [key, b"%d" % self.count], 3)
                 number = b"%d" % len(cast("list[Reply]", popped))
                 client.server.executor.effects = [[self.pop.upper().encode(), key, number]]
@@ -168,7 +168,7 @@ def pop_several(client: Client, arguments: list[bytes], kind: str) -> Answer:
 
 
 def pop_several_or_wait(client: Client, arguments: list[bytes], kind: str) -> Answer:
-    """Run BLMPOP or BZMPOP: as `pop_several`, with the timeout before the other arguments."""
+    """Run BLMPOP or BZMPOP: as `pop_several`, with the timeout as the first argument."""
     pops = SeveralPops.parsed(client, arguments[2:], kind)
     seconds = timeout(arguments[1])
     return answer_or_wait(client, pops.keys, kind, seconds, pops.attempt)

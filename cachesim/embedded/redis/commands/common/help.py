@@ -9,7 +9,7 @@ from cachesim.embedded.redis.dispatch.entry import Handler
 
 
 def help_of(*names: str) -> Mapping[str, Handler]:
-    """Return the handlers of `CONFIG HELP` and the like, for commands in lower case."""
+    """Return the handlers of the subcommand HELP for commands, given in lower case."""
     return {f"{name}|help": _help(name) for name in names}
 
 
