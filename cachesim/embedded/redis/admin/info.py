@@ -91,7 +91,7 @@ def _memory(server: "Server") -> Fields:
 
 
 def _persistence(server: "Server") -> Fields:
-    server.stream.flush()  # to the file
+    server.stream.flush()  # so that the file has all of it
     loading: Fields = {}
     if server.loader.is_loading:
         aof = server.aof
@@ -250,7 +250,7 @@ _SECTIONS: Mapping[str, Callable[["Server"], Fields]] = {
 
 
 def info(server: "Server", sections: list[str]) -> str:
-    """Return the text of some sections, or of the default ones if no section is named."""
+    """Return the text of the given sections; if none is given, of the default sections."""
     names = set(sections or ["default"])
     if names & {"all", "everything"}:
         names |= set(_SECTIONS)

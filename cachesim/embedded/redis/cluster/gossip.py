@@ -119,7 +119,7 @@ class Gossip:
         member.ping_sent = member.ping_sent or self._clock()
 
     def failure_reports(self, member: Member) -> int:
-        """Return how many primaries reported a node as failing in the last 2 x node timeout."""
+        """Drop reports older than 2 x node timeout; return how many primaries report a node."""
         oldest = self._clock() - 2 * self._timeout()
         member.reports = {who: at for who, at in member.reports.items() if at >= oldest}
         return len(member.reports)
