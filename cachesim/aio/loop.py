@@ -102,7 +102,7 @@ class LoopThread:
                 "there, and use only clients and environment variables here"
             )
         if self._thread is None or not self._thread.is_alive():
-            raise CachesimError("the topology has been stopped")
+            raise CachesimError("the topology has been stopped. Start it again.")
         self._started.result(_PATIENCE)  # waits only during `start`
 
     def _await(self, done: "Future[_T]") -> _T:
