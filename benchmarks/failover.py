@@ -1,7 +1,7 @@
 """A failover, compared with its promise: from the kill of the primary to the first accepted write.
 
 At speed 30. The event `detecting` promises the moment at which another primary takes writes. The
-client is the architecture's RedisCluster with a `socket_timeout` of 0.5 s, which writes until a
+client is production's RedisCluster with a `socket_timeout` of 0.5 s, which writes until a
 write is accepted. Each run draws its own times.
 """
 

@@ -1,6 +1,6 @@
 """Redis through a client link, compared with the node without Toxiproxy and a Redis without TLS.
 
-One redis-py client, one command at a time, values of 2 KB as the architecture's sessions have. The
+One redis-py client, one command at a time, values of 2 KB, as sessions have. The
 admin address is the same server over TLS, without its Toxiproxy. The plain container is of the same
 image, with an append-only file but without TLS, AUTH, cluster and replicas, as is common in tests.
 """

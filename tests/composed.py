@@ -77,7 +77,7 @@ class Folder:
         self.up()
 
     def redis(self) -> "RedisCluster":
-        """The client that the architecture prescribes."""
+        """A client, configured as in production."""
         nodes = [self.plan.endpoint(node.name) for node in self.plan.topology.redis]
         ca = self.path / "secrets/ca.pem"
         return clients.redis_cluster(nodes, self.composed.credentials.token, ca)

@@ -1,4 +1,4 @@
-"""The production topology: names, homes and numbers, as the architecture has them."""
+"""The production topology: names, homes and numbers."""
 
 import dataclasses
 
@@ -146,7 +146,7 @@ def test_joins() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.01])
 def test_memory(scale: float) -> None:
-    """Redis has the architecture's 10 GB and Memcached its 12 GB, times the scale."""
+    """Redis has production's 10 GB and Memcached its 12 GB, times the scale."""
     topology = production(scale)
     assert {node.max_memory for node in topology.redis} == {int(10 * GIB * scale)}
     assert {node.max_memory for node in topology.memcached} == {int(12 * GIB * scale)}

@@ -7,7 +7,7 @@ that owns the slots and never existed. So the wanted primary is `ok` at once and
 Redis 7.0.15, 8.0.2 and Valkey 8.1.1.
 
 If the placeholder were one of the three nodes, it would become a replica of its own replica. A
-third node may hear of that from only one of the two at first, and then hang (Valkey 8.1, see
+third node that hears of that before it hears of the takeover may hang (Valkey 8.1, see
 `cachesim.servers.redis_health`) or follow the wrong one (Redis 8.0).
 """
 

@@ -60,7 +60,7 @@ def sim(shared: Simulator, request: pytest.FixtureRequest) -> Iterator[Simulator
 
 @pytest.fixture
 def redis(sim: Simulator) -> Iterator[RedisCluster]:
-    """The architecture's Redis client."""
+    """A Redis client, configured as in production."""
     client = sim.redis_cluster()
     yield client
     client.close()
@@ -68,7 +68,7 @@ def redis(sim: Simulator) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def memcached(sim: Simulator) -> Iterator[Any]:
-    """The architecture's Memcached client."""
+    """A Memcached client, configured as in production."""
     client = sim.memcached_client()
     yield client
     client.close()

@@ -1,4 +1,4 @@
-"""What holds from the first moment on, with the architecture's own client snippets."""
+"""What holds from the first moment on, with production's client code."""
 
 import ssl
 import threading
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.core
 
 
 def test_redis_snippet(sim: Simulator) -> None:
-    """The architecture's RedisCluster works unchanged but for host, port, TLS and password."""
+    """Production's RedisCluster works unchanged, except for host, port, TLS and password."""
     env = sim.env()
     redis = RedisCluster(
         host=env["CACHESIM_REDIS_HOST"],
@@ -80,7 +80,7 @@ def test_every_node_tells_one_shard(sim: Simulator) -> None:
 
 
 def test_memcached_snippet(sim: Simulator) -> None:
-    """The architecture's HashClient works unchanged but for addresses and TLS."""
+    """Production's HashClient works unchanged, except for addresses and TLS."""
     env = sim.env()
     nodes = [address.split(":") for address in env["CACHESIM_MEMCACHED_NODES"].split(",")]
     memcached = HashClient(
@@ -98,7 +98,7 @@ def test_memcached_snippet(sim: Simulator) -> None:
 
 
 def test_configuration_is_productions(sim: Simulator) -> None:
-    """The nodes are configured as the architecture's tables say, on a scale of 1/100."""
+    """The nodes are configured as in production, on a scale of 1/100."""
     for node in sim.redis:
         said = through_link(sim, node.name).info()
         assert said["aof_enabled"] == 1

@@ -90,7 +90,7 @@ def containers_of(folder: Folder, engine: Any) -> dict[str, Any]:
 
 
 def test_clients(folder: Folder) -> None:
-    """After one command the architecture's clients work, through the links, with TLS and AUTH."""
+    """After one command production's clients work, through the links, with TLS and AUTH."""
     redis = folder.redis()
     redis.set("session:abc123", "user-789")
     assert redis.get("session:abc123") == "user-789"
