@@ -1,8 +1,8 @@
 """The address plan of a topology in containers, and what each container runs. Data, no I/O.
 
 Each zone is a pod: one network namespace, held by the zone's Toxiproxy container, which the zone's
-Redis and Memcached containers join. `127.0.0.1:P(redis-a)` then leads, from each place, to another
-listener of another Toxiproxy: one link for each (source, target) pair, all under one address.
+Redis and Memcached containers join. From each place, `127.0.0.1:P(redis-a)` then
+leads to a different Toxiproxy: all links to a node have the same address.
 """
 
 from collections.abc import Mapping

@@ -286,7 +286,7 @@ class ShardFailover:
     # --- recovery ---------------------------------------------------------------------------
 
     def _is_spared(self, node: str) -> bool:
-        """Return whether a dead node is the primary, whose role another node is to take first."""
+        """Return whether a dead node is the primary, which another node must first succeed."""
         return node == self.primary and self._least_lag() is not None
 
     def _follow_recoveries(self) -> None:

@@ -69,7 +69,7 @@ class Metronome:
         self._thread.join()
 
     def standstills(self, since: float, until: float) -> list[float]:
-        """Return the seconds between two moments that do not count, one number a standstill."""
+        """Return the seconds between two moments that do not count, one number per standstill."""
         now = self._clock.monotonic()
         with self._lock:
             gaps = list(takewhile(lambda gap: gap[1] > since, reversed(self._standstills)))
@@ -79,7 +79,7 @@ class Metronome:
         return [seconds for seconds in overlaps if seconds > 0]
 
     def beat(self) -> None:
-        """Call the witnesses. Note a standstill if that took too long or came too late."""
+        """Call the witnesses. Note a standstill if they were slow or the beat is late."""
         due, woke = self._last + INTERVAL, self._clock.monotonic()
         if not self._is_witnessed():
             return  # the time since the last beat grows

@@ -1,7 +1,7 @@
 """Fences former primaries until they are back as replicas, and reports the writes they lose.
 
 A primary that lives through its failover accepts writes that its successor never receives. It drops
-them when it becomes a replica. How many bytes that were is the difference of two replication
+them when it becomes a replica. The number of bytes is the difference of two replication
 offsets.
 """
 
@@ -64,7 +64,7 @@ class OldPrimaries:
         self._old[node] = _OldPrimary(history, reported_offset, fenced_since)
 
     def remove(self, node: str, primary: str) -> None:
-        """Remove a node that is back, if it is one of them, and report what it lost meanwhile."""
+        """Remove a node that is back, if it is in here, and report what it lost meanwhile."""
         old = self._old.pop(node, None)
         if old is not None and old.fenced_since is None:
             # It may have become a replica before it could be fenced. Then it has dropped the
@@ -93,7 +93,7 @@ class OldPrimaries:
         Args:
             offset: its replication offset.
             primary: the present primary.
-            shared: the offset up to which that one has the same writes.
+            shared: the offset up to which the present primary has the same writes.
         """
         self._reporter.record(
             "lost",

@@ -19,7 +19,7 @@ class RedisShard:
     """The actions on one shard; `ShardActions` describes each.
 
     Args:
-        logs: returns that many of the last lines of a node's log.
+        logs: returns the last lines of a node's log, by its name and their number.
     """
 
     def __init__(

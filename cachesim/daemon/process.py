@@ -82,7 +82,7 @@ def launch(
                 f"{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
                 "left."
             )
-        process.returncode = 0  # nobody waits for it from now on
+        process.returncode = 0  # from now on it is not waited for
     return find_run(name)
 
 

@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Turn SIGINT, SIGTERM and SIGHUP into an orderly end that a second one does not cut short.
+    """Turns SIGINT, SIGTERM and SIGHUP into an orderly end. A second signal changes nothing.
 
     A context manager, for the main thread. After it, the process ends with its own exit code, so
     interrupts are ignored.

@@ -60,7 +60,7 @@ class Links(Mapping[str, Link]):
         self._owed: dict[Hashable, set[Link]] = {}
         # Zones whose Toxiproxy will never answer again.
         self._lost: set[str] = set()
-        # As the servers had them at the start, to make a proxy anew.
+        # As the servers had them at the start, to create a proxy again.
         specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
             for zone in servers

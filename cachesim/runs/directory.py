@@ -1,4 +1,4 @@
-"""The folders of runs: where they are, who may use them, and what their files are called."""
+"""The folders of runs: their places, their permissions and the names of their files."""
 
 import contextlib
 import errno

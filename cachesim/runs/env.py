@@ -1,7 +1,7 @@
 """Every environment variable of cachesim, by name.
 
 - A service gets `SERVICE`: `cachesim env` prints them, `Simulator.env` returns them.
-- Each setting is read from one, such as `CACHESIM_SPEED`: `settings` lists them.
+- Each setting is read from a variable, such as `CACHESIM_SPEED`: `settings` lists them.
 - pytest's plugin and the tests read `SWITCHES` too.
 """
 

@@ -211,7 +211,7 @@ class Cluster:
         return False
 
     def _follow_slot_owner(self) -> bool:
-        """Make all nodes follow the one that has the slots; return whether one did not yet.
+        """Make all nodes follow the one that has the slots; return whether any did not yet.
 
         A primary without slots has to follow too: no client writes to it any more.
         """

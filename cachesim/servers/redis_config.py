@@ -136,7 +136,7 @@ def nodes_conf(
     """Return the `nodes.conf` of each node of a shard, by name, as Redis 7.0 and later read it.
 
     Args:
-        shard: the only one of its cluster.
+        shard: the only shard of its cluster.
         announced: by the node's name.
         ids: the id of each node, 40 hexadecimal digits, by its name.
     """

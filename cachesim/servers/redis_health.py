@@ -78,9 +78,9 @@ class RedisHealth:
         """Return what keeps a node from following a takeover at once.
 
         A node can hear that the old primary follows the new one before it hears that the new one
-        took over. Each is the other's replica then, and Valkey 8.1 loops for ever in the walk from
-        a node to its primary. A busy node may hear the two in any order. Waiting until it is idle
-        makes that rare (2 of 220 starts), but does not rule it out.
+        took over. In its table each is then the other's replica, and Valkey 8.1 loops for ever
+        in the walk from a node to its primary. A busy node may hear the two in any order. Waiting
+        until it is idle makes that rare (2 of 220 starts), but does not rule it out.
         """
         client = self._admin.redis(node)
         role, *details = client.role()

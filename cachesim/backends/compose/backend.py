@@ -32,7 +32,7 @@ class ComposeBackend(ContainerNodes):
     """Containers that `docker compose` created and owns. cachesim never removes them.
 
     Args:
-        folder: the one that `cachesim compose` wrote.
+        folder: the folder that `cachesim compose` wrote.
         start_timeout: seconds that the cluster may take to become healthy.
 
     Raises:

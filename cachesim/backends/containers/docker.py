@@ -220,7 +220,7 @@ class DockerBackend(ContainerNodes):
 
     @contextlib.contextmanager
     def _creation(self) -> Iterator[None]:
-        """Let `stop` wait for the end of a creation, and allow none after that.
+        """Make `stop` wait for the end of a creation. After `stop`, a creation fails.
 
         If an interrupt comes while a pool starts a worker thread, the pool does not wait for it.
         """
