@@ -75,9 +75,6 @@ class ComposeBackend(ContainerNodes):
         progress("checking the cluster")
         self._heal_cluster()
 
-    def stop(self) -> None:
-        """Do nothing: the containers are docker compose's."""
-
     def _find(self) -> "dict[str, Container]":
         """Return the folder's running containers by the name of their node or pod.
 

@@ -135,12 +135,15 @@ class DockerBackend(ContainerNodes):
             raise
 
     def stop(self) -> None:
-        """Remove the run's containers, volumes and network."""
+        """Remove the run's containers, volumes and network, and close the connections."""
         with self._creations:
             self._is_stopping = True
             self._creations.wait_for(lambda: not self._pending_creations)
-        remove_run(self._client, self._id)
-        self._containers.clear()
+        try:
+            remove_run(self._client, self._id)
+            self._containers.clear()
+        finally:
+            super().stop()
 
     def _check_images(self) -> None:
         from docker.errors import APIError, ImageNotFound

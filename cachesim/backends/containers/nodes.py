@@ -41,6 +41,10 @@ class ContainerNodes:
         self._containers: dict[str, Container] = {}
         self._plan: Plan
 
+    def stop(self) -> None:
+        """Close the connections to the engine. The containers stay; another call reconnects."""
+        self._client.client.close()
+
     # --- addresses --------------------------------------------------------------------------
 
     @property
