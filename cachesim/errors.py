@@ -10,6 +10,7 @@
     │   ├── NameInUse           another running topology has this name
     │   ├── PortTaken           a port is in use
     │   └── NotReady            a node was not ready in time
+    ├── NotRunning              the topology does not run, or is another process's
     ├── ToxiproxyError          Toxiproxy's API answered with an error
     │   └── ToxiproxyTimeout    it did not answer in time
     ├── FaultError              a fault could not be applied or healed
@@ -58,6 +59,10 @@ class NotReady(StartError):
     def __init__(self, message: str, node: str) -> None:
         super().__init__(message)
         self.node = node
+
+
+class NotRunning(CachesimError):
+    """The topology was not started, was stopped, or belongs to a process that forked this one."""
 
 
 class ToxiproxyError(CachesimError):

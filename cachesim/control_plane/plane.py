@@ -13,6 +13,7 @@ from cachesim.control_plane.reporter import Reporter
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
+from cachesim.runs.running import Running
 from cachesim.topology import Node, Topology
 
 _TICK = 0.02  # seconds
@@ -27,6 +28,7 @@ class ControlPlane:
             another FaultError if it could not be started.
         seed: the seed of the durations of all phases.
         group: the replication group's name, for events.
+        running: the time in which callers may use it.
 
     Attributes:
         shards: the failover of each shard, by the shard's id.
@@ -43,10 +45,12 @@ class ControlPlane:
         *,
         seed: str,
         group: str,
+        running: Running,
         clock: Clock | None = None,
     ) -> None:
         self._topology = topology
         self._evidence = evidence
+        self._running = running
         self._clock = clock or SystemClock()
         self._reporter = Reporter(events, group)
         self._lock = threading.RLock()
@@ -108,7 +112,9 @@ class ControlPlane:
 
         Raises:
             ValueError: there is no such shard, or there are several.
+            NotRunning: the topology does not run, or belongs to another process.
         """
+        self._running.check()
         known = ", ".join(self.shards)
         if id_ is None:
             if len(self.shards) > 1:
@@ -140,6 +146,7 @@ class ControlPlane:
 
     def suspended(self) -> AbstractContextManager[object]:
         """Return a context in which the control plane decides nothing."""
+        self._running.check()
         return self._lock
 
     def restart(self, primaries: str | Iterable[str], seed: str) -> None:
@@ -175,9 +182,11 @@ class ControlPlane:
         Raises:
             ValueError: the primary is in that zone, or there is no such zone or shard.
             FaultError: a failover is in progress already, or the replica does not answer.
+            NotRunning: the topology does not run, or belongs to another process.
         """
+        failing_over = self._shard(shard)
         with self._lock:
-            self._shard(shard).request(to)
+            failing_over.request(to)
 
     def tick(self) -> None:
         """Look at the evidence once, and do what is due."""

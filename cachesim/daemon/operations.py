@@ -11,6 +11,7 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
+from cachesim.runs.running import Running
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.credentials import ADMIN_USER
 from cachesim.servers.redis_cluster import Cluster
@@ -34,13 +35,15 @@ class Operations:
         faults: applies and heals faults.
         control_plane: fails over and replaces nodes, as ElastiCache does.
         events: the log in which all of them record what happens.
+        running: the time in which users may use them.
     """
 
-    def __init__(self, provision: "Provision", events: EventLog) -> None:
+    def __init__(self, provision: "Provision", events: EventLog, running: Running) -> None:
         self.provision = provision
         self.topology = topology = provision.topology
         self.backend = backend = provision.backend
         self.events = events
+        self.running = running
         with contextlib.ExitStack() as life:
             servers = {z.name: backend.toxiproxy_client(z.name) for z in topology.zones}
             self.links = Links(
@@ -64,7 +67,7 @@ class Operations:
                 life.callback(client.close)
             prober = self._start_prober(life)
             self.faults = Faults(
-                topology, self.links, self.nodes, prober, events, str(provision.seed)
+                topology, self.links, self.nodes, prober, events, str(provision.seed), running
             )
             self.control_plane = self._start_control_plane(prober, life)
             self._life = life.pop_all()
@@ -104,6 +107,7 @@ class Operations:
             self.events,
             seed=seed,
             group=self.provision.name,
+            running=self.running,
         )
         control_plane.restart([it.find_primary() for it in self.clusters.values()], seed)
         control_plane.start()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import TracebackType
 from typing import Any, Self, overload
 
-from cachesim.errors import FaultError, InvalidFault
+from cachesim.errors import FaultError, InvalidFault, NotRunning
 from cachesim.events import EventLog
 from cachesim.faults import catalogue
 from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls
@@ -22,6 +22,7 @@ from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
+from cachesim.runs.running import Running
 from cachesim.topology import Link, Topology
 from cachesim.toxiproxy import toxics
 from cachesim.toxiproxy.toxics import Stream
@@ -46,10 +47,11 @@ class Fault:
         self._heal = heal
 
     def heal(self) -> None:
-        """End the fault. Repeating it is harmless.
+        """End the fault. Repeating it is harmless, and so is healing it after the topology's end.
 
         Raises:
             FaultError: it could not be healed; call `heal` again.
+            NotRunning: it is a fault of the process that this one was forked from.
         """
         self._heal(self)
 
@@ -62,7 +64,11 @@ class Fault:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.heal()
+        try:
+            self.heal()
+        except NotRunning:
+            if error is None:  # else the block's own error says more
+                raise
 
     def __repr__(self) -> str:
         return f"<{self.kind} on {self.target}>"
@@ -76,6 +82,7 @@ class Faults:
 
     Args:
         seed: determines how many writes a loss of power loses.
+        running: the time in which there is a topology to break.
         functions: the function that applies each fault, by the fault's class.
     """
 
@@ -87,12 +94,14 @@ class Faults:
         sizes: AofSizes,
         events: EventLog,
         seed: str,
+        running: Running,
         functions: Mapping[type[FaultSpec], Apply] = APPLY,
     ) -> None:
         self._topology = topology
         self._links = links
         self._nodes = nodes
         self._events = events
+        self._running = running
         self._controls = Controls(topology, links, nodes, sizes, random.Random())
         self._functions = functions
         self._catalogue = Catalogue(functions)
@@ -106,6 +115,7 @@ class Faults:
 
         A fault on a node ends when the node is resumed or gets a new process.
         """
+        self._running.check()
         with self._lock:
             on_nodes = (catalogue.Kill, catalogue.Stop, catalogue.Pause)
             return [
@@ -137,7 +147,9 @@ class Faults:
         Raises:
             InvalidFault: a fault is wrong; none was applied.
             FaultError: a fault could not be applied. Those before it in the list are healed again.
+            NotRunning: the topology does not run, or belongs to another process.
         """
+        self._running.check()
         if not isinstance(fault, list | tuple):
             return self._begin(self._catalogue.read(fault).resolve(self._topology))
         specs = self._catalogue.read_list(fault, self._topology)
@@ -259,11 +271,13 @@ class Faults:
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Make the faults and node verbs of other threads wait inside the context."""
+        self._running.check()
         with self._lock, self._nodes.suspended():
             yield
 
     def heal_all(self) -> None:
         """Heal every fault, nodes before links, and undo what others did to the proxies by hand."""
+        self._running.check()
         with self._lock:
             try:
                 self._nodes.release_all()
@@ -288,6 +302,9 @@ class Faults:
         return fault
 
     def _end(self, fault: Fault) -> None:
+        if self._running.is_over:
+            return
+        self._running.check()
         with self._lock:
             if id(fault) in self._active:
                 self._release(fault)

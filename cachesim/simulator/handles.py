@@ -1,9 +1,10 @@
 """Handles on the parts of a running topology: nodes, Redis shards, zones, links."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from cachesim.backends.base import NodeState
+from cachesim.control_plane.failover import ShardFailover
 from cachesim.control_plane.states import State
 from cachesim.daemon.operations import Operations
 from cachesim.errors import FailoverTimeout
@@ -12,12 +13,24 @@ from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Shard, Zone
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
 
-class NodeHandle:
+class _Handle:
+    """A part of a topology, to be used while that runs."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._its_operations = operations
+
+    @property
+    def _operations(self) -> Operations:
+        self._its_operations.running.check()
+        return self._its_operations
+
+
+class NodeHandle(_Handle):
     """One node of a running topology."""
 
     def __init__(self, node: Node, operations: Operations) -> None:
+        super().__init__(operations)
         self._node = node
-        self._operations = operations
 
     @property
     def name(self) -> str:
@@ -32,7 +45,8 @@ class NodeHandle:
     @property
     def endpoint(self) -> Endpoint:
         """Its address, the same for all; each caller reaches it over its own link."""
-        return self._operations.backend.endpoint(self.name)
+        # Without a check: a forked child may connect to it.
+        return self._its_operations.backend.endpoint(self.name)
 
     @property
     def state(self) -> NodeState:
@@ -86,15 +100,18 @@ class RedisHandle(NodeHandle):
         return Role.PRIMARY if is_primary else Role.REPLICA
 
 
-class RedisShardHandle:
+class RedisShardHandle(_Handle):
     """One Redis shard."""
 
     def __init__(self, shard: Shard, nodes: list[RedisHandle], operations: Operations) -> None:
         self._shard = shard
+        super().__init__(operations)
         self._nodes = {node.name: node for node in nodes}
-        self._operations = operations
-        self._failover = operations.control_plane.shards[shard.id]
         self._seen = 0
+
+    @property
+    def _failover(self) -> ShardFailover:
+        return self._operations.control_plane.shards[self.id]
 
     @property
     def id(self) -> str:
@@ -135,15 +152,16 @@ class RedisShardHandle:
 
         Raises:
             FailoverTimeout: no failover was completed in time.
+            NotRunning: the topology was stopped meanwhile, or belongs to another process.
             ValueError: the timeout is below 0, or too long.
         """
-        failover, events = self._failover, self._operations.events
+        failover, events, nodes = self._failover, self._operations.events, self._operations.nodes
         if timeout is None:
             timeout = self._operations.control_plane.timing.longest_failover + 10
 
         def completed() -> bool:
             # A second primary may have been lost since the first failover.
-            is_up = self._operations.nodes.is_up(failover.primary)
+            is_up = nodes.is_up(failover.primary)
             return failover.failovers > self._seen and is_up
 
         if not events.wait(completed, timeout):
@@ -162,7 +180,7 @@ class RedisShardHandle:
         return f"<{type(self).__name__} {self.id}>"
 
 
-class ZoneHandle:
+class ZoneHandle(_Handle):
     """One availability zone.
 
     Attributes:
@@ -170,8 +188,8 @@ class ZoneHandle:
     """
 
     def __init__(self, zone: Zone, nodes: list[NodeHandle], operations: Operations) -> None:
+        super().__init__(operations)
         self._zone = zone
-        self._operations = operations
         self.nodes = nodes
 
     @property
@@ -194,12 +212,12 @@ class ZoneHandle:
         return f"<{type(self).__name__} {self._zone}>"
 
 
-class LinkHandle:
+class LinkHandle(_Handle):
     """One link, which is a proxy of a zone's Toxiproxy."""
 
     def __init__(self, link: Link, operations: Operations) -> None:
+        super().__init__(operations)
         self.link = link
-        self._operations = operations
 
     @property
     def name(self) -> str:
@@ -273,3 +291,31 @@ class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
     def where(self, condition: Callable[[Link], bool]) -> list[Link]:
         """Return the links for which a condition holds, for faults that take links."""
         return [handle.link for handle in self.values() if condition(handle.link)]
+
+
+class Handles(NamedTuple):
+    """All handles on a topology: see the attributes of `Simulator`."""
+
+    shards: tuple[RedisShardHandle, ...]
+    nodes: dict[str, NodeHandle]
+    memcached: dict[str, NodeHandle]
+    zones: dict[str, ZoneHandle]
+    links: LinkHandles
+
+
+def handles_of(operations: Operations) -> Handles:
+    """Return handles on all parts of the topology that is operated."""
+    topology = operations.topology
+    redis = {node.name: RedisHandle(node, operations) for node in topology.redis}
+    shards = tuple(
+        RedisShardHandle(shard, [redis[node.name] for node in shard.nodes], operations)
+        for shard in topology.shards
+    )
+    memcached = {node.zone: NodeHandle(node, operations) for node in topology.memcached}
+    nodes = {**redis, **{node.name: node for node in memcached.values()}}
+    zones = {
+        zone.name: ZoneHandle(zone, [n for n in nodes.values() if n.zone == zone.name], operations)
+        for zone in topology.zones
+    }
+    links = LinkHandles([LinkHandle(link, operations) for link in topology.links])
+    return Handles(shards, nodes, memcached, zones, links)

@@ -25,15 +25,15 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.runs.files import RunFiles
 from cachesim.runs.registry import find_run
+from cachesim.runs.running import Running, WhileRunning, forget
 from cachesim.servers import clients
 from cachesim.settings import Settings, load_settings
 from cachesim.simulator.handles import (
-    LinkHandle,
     LinkHandles,
     NodeHandle,
-    RedisHandle,
     RedisShardHandle,
     ZoneHandle,
+    handles_of,
 )
 from cachesim.topology import production
 
@@ -50,7 +50,8 @@ class Simulator:
     """A production cache topology on this machine, to be broken on purpose.
 
     Use it as a context manager, or call `start` and `stop`. Every method is synchronous and
-    thread-safe.
+    thread-safe. Before the start and after the stop, what needs a running topology raises
+    NotRunning; so do, in a forked child, faults and all else that would change it.
 
     Args:
         settings: all settings at once; None: they are loaded, from `arguments` first, then from
@@ -74,13 +75,15 @@ class Simulator:
         control_plane: fails over and replaces nodes.
     """
 
-    shards: tuple[RedisShardHandle, ...]
-    nodes: dict[str, NodeHandle]
-    memcached: dict[str, NodeHandle]
-    zones: dict[str, ZoneHandle]
-    links: LinkHandles
-    faults: Faults
-    control_plane: ControlPlane
+    shards = WhileRunning[tuple[RedisShardHandle, ...]]()
+    nodes = WhileRunning[dict[str, NodeHandle]]()
+    memcached = WhileRunning[dict[str, NodeHandle]]()
+    zones = WhileRunning[dict[str, ZoneHandle]]()
+    links = WhileRunning[LinkHandles]()
+    faults = WhileRunning[Faults]()
+    control_plane = WhileRunning[ControlPlane]()
+    _provision = WhileRunning[Provision]()
+    _running = WhileRunning[Running]()
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         self.settings = settings or load_settings(arguments).settings
@@ -199,38 +202,33 @@ class Simulator:
         return provisioning.start(self.name, self.settings, self.seed, progress, life)
 
     def _bring_up(self, progress: Progress, life: contextlib.ExitStack) -> None:
-        self._provision = it = self._provide(progress, life)
+        it = self._provide(progress, life)
+        life.callback(forget, self)
+        self._provision, self._running = it, Running(self.name)
         self.settings, self.topology, self.seed = it.settings, it.topology, it.seed
         self.backend_reason = it.reason
         if it.folder is not None:
-            life.callback(self._leave_healthy)
+            life.callback(self._leave_healthy, it)
         if it.files is not None:  # the owner of a leased topology has waited already
             progress("waiting until all is ready through the links")
             wait_through_links(it, Deadline(self.settings.start_timeout_seconds))
         self._operate()
-        life.callback(lambda: self._operations.close())
+        life.callback(self._close)
         if it.files is not None:
             it.files.save_env(self.env())
         else:
             life.callback(self._leave_healed)
 
+    def _close(self) -> None:
+        self._running.end()
+        self._operations.close()
+
     def _operate(self) -> None:
         """Start what watches the topology, and make the handles for users."""
-        self._operations = it = Operations(self._provision, self.events)
+        self._operations = it = Operations(self._provision, self.events, self._running)
         self._restorer = Restorer(it)
         self.faults, self.control_plane = it.faults, it.control_plane
-        redis = {node.name: RedisHandle(node, it) for node in self.topology.redis}
-        self.shards = tuple(
-            RedisShardHandle(shard, [redis[node.name] for node in shard.nodes], it)
-            for shard in self.topology.shards
-        )
-        self.memcached = {node.zone: NodeHandle(node, it) for node in self.topology.memcached}
-        self.nodes = {**redis, **{node.name: node for node in self.memcached.values()}}
-        self.zones = {
-            zone.name: ZoneHandle(zone, [n for n in self.nodes.values() if n.zone == zone.name], it)
-            for zone in self.topology.zones
-        }
-        self.links = LinkHandles([LinkHandle(link, it) for link in self.topology.links])
+        self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(it)
 
     @property
     def redis(self) -> RedisShardHandle:
@@ -307,12 +305,12 @@ class Simulator:
         with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
             self.heal()
 
-    def _leave_healthy(self) -> None:
+    def _leave_healthy(self, it: Provision) -> None:
         """Restore the servers that docker compose keeps. If that fails, the next attach does it."""
         # docker compose may have taken them down before.
         with contextlib.suppress(Exception):
             # The old operations are closed, and another process may have had the topology since.
-            operations = Operations(self._provision, self.events)
+            operations = Operations(it, self.events, Running(self.name))
             with contextlib.closing(operations):
                 # For good, or it might replace a node because of an old failure.
                 operations.control_plane.stop()
@@ -336,7 +334,9 @@ class Simulator:
 
         Raises:
             FaultError: a node stayed unhealthy; the message names it and has its log.
+            NotRunning: the topology does not run, or belongs to another process.
         """
+        self._running.check()
         with self._lock:
             self._restorer.reset(draws, timing=timing, seed=seed)
             for shard in self.shards:

@@ -6,6 +6,7 @@ from cachesim.control_plane.plane import ControlPlane
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.events import Event, EventLog
+from cachesim.runs.running import Running
 from cachesim.topology import Topology, production
 from tests.fakes import FakeShard
 
@@ -39,6 +40,7 @@ class Play:
             self.events,
             seed=seed,
             group=GROUP,
+            running=Running(GROUP),
             clock=self.clock,
         )
         self.tick()

@@ -8,6 +8,7 @@ import pytest
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provision
 from cachesim.events import EventLog
+from cachesim.runs.running import Running
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import Credentials
 from cachesim.servers.redis_cluster import Cluster
@@ -58,7 +59,7 @@ def ours() -> set[str]:
 def test_closed_together(provision: Provision, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prober and control plane run until the end; closing again does nothing."""
     monkeypatch.setattr(Cluster, "find_primary", lambda _self: "redis-b")
-    operations = Operations(provision, EventLog())
+    operations = Operations(provision, EventLog(), Running("t"))
     try:
         assert "cachesim-control-plane" in ours()
         assert operations.control_plane.primary == "redis-b"
@@ -76,5 +77,5 @@ def test_failure_half_way(provision: Provision, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Cluster, "find_primary", fail)
     with pytest.raises(ConnectionError, match="no answer"):
-        Operations(provision, EventLog())
+        Operations(provision, EventLog(), Running("t"))
     assert ours() == set()

@@ -14,6 +14,7 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
+from cachesim.runs.running import Running
 from cachesim.settings import Settings
 from cachesim.topology import production
 from tests.control_plane.play import Play
@@ -96,7 +97,7 @@ class Rig:
         servers = toxiproxies(topology, [])
         links = Links(topology, servers, self.events, lambda _node: False, lambda _zone: None)
         nodes = Nodes(topology, self.backend, links, self.events)
-        self.faults = Faults(topology, links, nodes, FakeSizes({}), self.events, "7")
+        self.faults = Faults(topology, links, nodes, FakeSizes({}), self.events, "7", Running("t"))
         self.plane = Play().plane
         memcached = {n.name: FakeMemcached(n.name, self._calls) for n in topology.memcached}
         settings = Settings(node_timeout_seconds=2)

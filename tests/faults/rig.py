@@ -9,6 +9,7 @@ from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
+from cachesim.runs.running import Running
 from cachesim.topology import production
 from cachesim.toxiproxy.toxics import Stream
 from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
@@ -28,8 +29,16 @@ class Rig:
             self.topology, self.servers, self.events, lambda _: False, lambda _: None
         )
         self.nodes = Nodes(self.topology, self.backend, self.links, self.events)
+        self.running = Running("t")
         self.faults = Faults(
-            self.topology, self.links, self.nodes, self.sizes, self.events, seed, functions
+            self.topology,
+            self.links,
+            self.nodes,
+            self.sizes,
+            self.events,
+            seed,
+            self.running,
+            functions,
         )
 
     def toxics(self) -> dict[tuple[str, Stream], list[str]]:

@@ -12,6 +12,7 @@ from cachesim.errors import FailoverTimeout
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
+from cachesim.runs.running import Running
 from cachesim.simulator.handles import LinkHandle, LinkHandles, RedisHandle, RedisShardHandle
 from cachesim.topology import Node, Role, Service, Shard, Topology, Zone, production
 from tests.fakes import FakeBackend, toxiproxies
@@ -56,6 +57,7 @@ class Rig:
             nodes=self.nodes,
             links=links,
             control_plane=plane,
+            running=Running("t"),
         )
         self.operations = cast(Operations, it)
         self.shards = [
