@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cachesim.clock import Clock, SystemClock
+from cachesim.errors import NotRunning
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class EventLog:
         self._clock = clock or SystemClock()
         self._events: list[Event] = []
         self._changed = threading.Condition()
+        self._end = ""
 
     def record(self, kind: str, source: object, message: str, **data: Any) -> Event:
         """Append an event that happens now, and return it."""
@@ -80,14 +82,24 @@ class EventLog:
             Whether the condition held in time.
 
         Raises:
+            NotRunning: the condition does not hold, and the topology has ended.
             ValueError: the timeout is negative or too large.
         """
         if not 0 <= timeout <= threading.TIMEOUT_MAX:
             raise ValueError(
                 f"timeout must be from 0 to {threading.TIMEOUT_MAX:.0f} seconds, got {timeout!r}"
             )
+        holds = False
+
+        def is_decided() -> bool:
+            nonlocal holds
+            holds = condition()
+            return holds or bool(self._end)
+
         with self._changed:
-            return self._changed.wait_for(condition, timeout)
+            if self._changed.wait_for(is_decided, timeout) and not holds:
+                raise NotRunning(self._end)
+        return holds
 
     def next(self, mark: int, timeout: float) -> list[Event]:
         """Wait for an event after a mark, and return all events after it.
@@ -97,6 +109,21 @@ class EventLog:
         """
         self.wait(lambda: len(self._events) > mark, timeout)
         return self.since(mark)
+
+    def end(self, why: str) -> None:
+        """Let every wait end with an error, until `go_on`. Events can still be recorded.
+
+        Args:
+            why: the error's message.
+        """
+        with self._changed:
+            self._end = why
+            self._changed.notify_all()
+
+    def go_on(self) -> None:
+        """Let events be waited for again."""
+        with self._changed:
+            self._end = ""
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.since(0))

@@ -2,11 +2,13 @@
 
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cachesim.clock import ManualClock
+from cachesim.errors import NotRunning
 from cachesim.events import Event, EventLog
 
 
@@ -109,6 +111,21 @@ def test_wait_for_no_time(log: EventLog, timeout: float) -> None:
     """A timeout that would wait for ever, or is before now, is an error that names its bounds."""
     with pytest.raises(ValueError, match=r"timeout must be from 0 to [0-9]+ seconds, got"):
         log.wait(lambda: False, timeout)
+
+
+def test_end_of_the_topology(log: EventLog) -> None:
+    """Who waits gets an error as soon as there is no more to come, and so does who begins to."""
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(log.wait, lambda: False, 60)
+        log.end("it was stopped")
+        assert isinstance(error := waiting.exception(10), NotRunning)
+        assert str(error) == "it was stopped"
+    with pytest.raises(NotRunning, match="it was stopped"):
+        log.next(log.mark(), 60)
+    log.record("kind", "source", "all the same")
+    assert log.wait(lambda: len(log) == 1, 60)
+    log.go_on()
+    assert not log.wait(lambda: False, 0)
 
 
 def test_recorded_by_many(log: EventLog) -> None:

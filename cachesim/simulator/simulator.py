@@ -25,7 +25,7 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.runs.files import RunFiles
 from cachesim.runs.registry import find_run
-from cachesim.runs.running import Running, WhileRunning, forget
+from cachesim.runs.running import Running, WhileRunning, forget, not_running
 from cachesim.servers import clients
 from cachesim.settings import Settings, load_settings
 from cachesim.simulator.handles import (
@@ -170,6 +170,8 @@ class Simulator:
                 # A killed process does not get here: the next start removes what it leaves.
                 atexit.register(self.stop)
                 life.callback(atexit.unregister, self.stop)
+                life.callback(self.events.end, not_running(self.name))
+                self.events.go_on()
                 self._life = life.pop_all()
             self.events.record("started", self.name, f"on {self.backend}, seed {self.seed}")
         return self

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +121,23 @@ def test_stop_within_a_fault(backend: str) -> None:
         sim.start()
         assert sim.nodes["redis-b"].state == "running"
         assert "is not running" in refused(node.kill)
+
+
+def test_stop_ends_waiting(backend: str) -> None:
+    """Threads that wait for what can't happen any more get the error at once."""
+    with Simulator(backend=backend, speed=100) as sim, ThreadPoolExecutor() as pool:
+        waiting: list[Future[Any]] = [
+            pool.submit(sim.redis.wait_for_failover, 60),
+            pool.submit(sim.events.wait, lambda: False, 60),
+            pool.submit(sim.events.next, sim.events.mark() + 100, 60),
+        ]
+        sim.stop()
+        for wait in waiting:
+            assert isinstance(error := wait.exception(5), NotRunning)
+            assert "Call `start()`" in str(error)
+        sim.start()
+        sim.redis.primary.kill()
+        assert sim.redis.wait_for_failover().name != "redis-a"
 
 
 SOCKETS = """
