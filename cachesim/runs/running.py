@@ -1,5 +1,6 @@
 """Tells whether a topology runs, and whether this process may use it."""
 
+import os
 from typing import Any, Generic, Self, TypeVar, overload
 
 from cachesim.errors import NotRunning
@@ -19,6 +20,7 @@ class Running:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._pid = os.getpid()
         self.is_over = False
 
     def end(self) -> None:
@@ -33,6 +35,12 @@ class Running:
         Raises:
             NotRunning: it does not.
         """
+        if os.getpid() != self._pid:
+            raise NotRunning(
+                f"the topology {self._name!r} belongs to process {self._pid}, which this one was "
+                "forked from: call its methods there, and use only clients and environment "
+                "variables here"
+            )
         if self.is_over:
             raise NotRunning(not_running(self._name))
 

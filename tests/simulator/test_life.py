@@ -1,5 +1,6 @@
 """Before the start of a topology and after its stop: what is refused, and what is left."""
 
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,6 +139,69 @@ def test_stop_ends_waiting(backend: str) -> None:
         sim.start()
         sim.redis.primary.kill()
         assert sim.redis.wait_for_failover().name != "redis-a"
+
+
+FORK = """
+import os
+import sys
+import threading
+from contextlib import closing
+from cachesim import Simulator
+from cachesim.errors import NotRunning
+from tests.simulator.test_life import verbs
+
+def hold():
+    with sim.control_plane.suspended(), sim.faults.suspended():
+        held.set()
+        forked.wait()
+
+with Simulator(speed=100, backend=sys.argv[1]) as sim:
+    fault = sim.faults.latency("client-to-redis-a", ms=1)
+    tried = {**verbs(sim), "fault.heal": fault.heal, "heal": sim.heal, "reset": sim.reset}
+    held, forked = threading.Event(), threading.Event()
+    threading.Thread(target=hold).start()
+    held.wait()  # in the child nobody will ever release that
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            for name, verb in tried.items():
+                try:
+                    verb()
+                except NotRunning as error:
+                    assert f"belongs to process {os.getppid()}, which this one was" in str(error)
+                else:
+                    print("not refused:", name, flush=True)
+            try:
+                with fault:
+                    1 / 0
+            except ZeroDivisionError:
+                pass
+            sim.stop()
+            with closing(sim.redis_cluster()) as client:
+                client.set("k", "v")
+            assert sim.env()
+            assert sim.nodes["redis-a"].endpoint
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    forked.set()
+    assert sim.faults.active == [fault]
+    assert {str(node.state) for node in sim.nodes.values()} == {"running"}
+    with closing(sim.redis_cluster()) as client:
+        assert client.get("k") == "v"
+    sim.control_plane.failover("b")
+    sim.redis.wait_for_failover()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_forked_child(backend: str, tmp_path: Path) -> None:
+    """A forked child can use its parent's topology, but neither break nor heal it."""
+    (tmp_path / "tests").symlink_to(Path(__file__).parents[1])
+    done = call(tmp_path, "-W", "ignore::DeprecationWarning", "-c", FORK, backend)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 SOCKETS = """
