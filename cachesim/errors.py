@@ -11,6 +11,7 @@
     │   ├── PortTaken           a port is in use
     │   └── NotReady            a node was not ready in time
     ├── NotRunning              the topology does not run, or is another process's
+    ├── Leased                  another process has the lease of the topology
     ├── ToxiproxyError          Toxiproxy's API answered with an error
     │   └── ToxiproxyTimeout    it did not answer in time
     ├── FaultError              a fault could not be applied or healed
@@ -63,6 +64,10 @@ class NotReady(StartError):
 
 class NotRunning(CachesimError):
     """The topology was not started, was stopped, or belongs to a process that forked this one."""
+
+
+class Leased(CachesimError):
+    """Another process, such as a test run, has the lease of the topology."""
 
 
 class ToxiproxyError(CachesimError):

@@ -108,16 +108,17 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
 
 
 @main.command()
+@click.option("--force", is_flag=True, help="Do so even while a test run has leased it.")
 @options.name
 @options.as_json
-def down(name: str | None, as_json: bool) -> None:
+def down(force: bool, name: str | None, as_json: bool) -> None:
     """Take a topology down, or detach from one that `docker compose` runs.
 
     Detaching heals the topology. Its containers keep running.
     """
     from cachesim.cli import commands
 
-    commands.down(name, as_json=as_json)
+    commands.down(name, force=force, as_json=as_json)
 
 
 @main.command()

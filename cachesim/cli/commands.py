@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachesim.errors import CachesimError
+from cachesim.errors import CachesimError, Leased
 from cachesim.runs import env
 from cachesim.runs.registry import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
 from cachesim.runs.rpc import Call, TakenDown, call, takes_calls
@@ -50,14 +50,20 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
         output.show_way_in(run.env() or {}, run.name)
 
 
-def down(name: str | None, *, as_json: bool) -> None:
-    """Take a topology down, or detach it from its containers, and wait until that is done."""
+def down(name: str | None, *, force: bool, as_json: bool) -> None:
+    """Take a topology down, or detach it from its containers, and wait until that is done.
+
+    Args:
+        force: even while another process has the lease.
+    """
     run, left = find_run(name), None
     try:
-        with contextlib.closing(Call(run, "down")) as it:
+        with contextlib.closing(Call(run, "down", force=force)) as it:
             left = it.result(_STUCK)
     except TakenDown:
         pass
+    except Leased:
+        raise
     except CachesimError:
         # It does not answer. A signal ends it. A process that takes no commands, such as pytest, is
         # left alone.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from cachesim.errors import CachesimError, FaultError, InvalidFault
+from cachesim.errors import CachesimError, FaultError, InvalidFault, Leased
 from cachesim.events import Event
 from cachesim.faults.injector import Fault
 from cachesim.runs.rpc import Caller, Hangup, Server
@@ -62,6 +62,7 @@ class Service:
         self._numbers = itertools.count(1)
         self._holder: str | None = None
         self._lease: str | None = None
+        self._leased_at: float | None = None  # None as soon as the holder has gone
 
     def __call__(self, caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
         """Answer a call."""
@@ -72,7 +73,7 @@ class Service:
                 "runs another version of cachesim. Take the topology down and start it again."
             )
         if self._holder is not None and operation not in _ALWAYS:
-            raise CachesimError(
+            raise Leased(
                 f"the topology {self._sim.name!r} is leased by {self._holder}: wait until it ends"
             )
         try:
@@ -229,12 +230,13 @@ class Service:
         lease = secrets.token_hex(8)
         with self._lock:
             if self._holder is not None:
-                raise CachesimError(
+                raise Leased(
                     f"the topology {self._sim.name!r} is leased by {self._holder} already. "
                     "Wait until it ends, or start another with `cachesim up -d --name ...`."
                 )
             loan = self._sim.lend()
             self._holder, self._lease = f"process {pid}", lease
+            self._leased_at = time.monotonic()
         self._sim.events.record("leased", self._sim.name, f"by {self._holder}")
         returned = False
         try:
@@ -243,6 +245,7 @@ class Service:
         except Hangup:
             pass
         finally:
+            self._leased_at = None
             how = "by its holder" if returned else "as its holder has ended"
             try:
                 self._sim.take_back(reset=not returned)
@@ -274,12 +277,21 @@ class Service:
             raise CachesimError("the lease of the topology has ended. Attach again.")
         return verbs[verb](*arguments)
 
-    def do_down(self, _caller: Caller) -> str | None:
+    def do_down(self, _caller: Caller, force: bool = False) -> str | None:
         """End the process of the topology.
+
+        Args:
+            force: even while another process has the lease.
 
         Returns:
             The folder of `cachesim compose`, if its containers keep running.
         """
+        if self._leased_at is not None and not force:
+            raise Leased(
+                f"the topology {self._sim.name!r} has been leased by {self._holder} for "
+                f"{time.monotonic() - self._leased_at:.0f} s: wait until that ends, or end it. "
+                f"`cachesim down --name {self._sim.name} --force` takes the topology down anyway."
+            )
         self._life.request()
         return self._folder
 

@@ -65,9 +65,9 @@ def attach(folder: Folder) -> Any:
     return json.loads(ok("attach", str(folder.path), "--speed", "100", "--seed", "7", "--json"))
 
 
-def detach(folder: Folder) -> None:
+def detach(folder: Folder, *options: str) -> None:
     """Detach from it."""
-    assert ok("down") == (
+    assert ok("down", *options) == (
         f"Nothing is attached to {folder.path.name} any more. Its containers keep running: "
         f"`docker compose -f {folder.path}/docker-compose.yml down` takes them down.\n"
     )
@@ -240,7 +240,7 @@ def test_down_while_leased(folder: Folder, name: str) -> None:
     with Simulator.attach(name) as sim:
         sim.nodes["memcached-c"].kill()
         sim.faults.pause("redis-b")
-        detach(folder)
+        detach(folder, "--force", "--name", name)
         assert is_well(folder)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -273,10 +274,20 @@ def short(alone: Path) -> Iterator[tuple[str, Path]]:
 @posix
 @pytest.mark.usefixtures("on_backend")
 def test_down_while_it_is_leased(short: tuple[str, Path]) -> None:
-    """`down` takes it down all the same; the holder can end, and gets an error if it goes on."""
+    """`down` is refused, but by force; the holder can end, and gets an error if it goes on."""
     name, folder = short
     with Simulator.attach() as sim:
-        done = call(folder, "-m", "cachesim", "down", "--name", name)
+        refused = call(folder, "-m", "cachesim", "down", "--name", name)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert re.fullmatch(
+            rf"Error: the topology '{name}' has been leased by process {os.getpid()} for \d+ s: "
+            rf"wait until that ends, or end it\. `cachesim down --name {name} --force` takes .*\n",
+            refused.stderr,
+        )
+        sim.nodes["redis-a"].kill().heal()
+        for command in (["status"], ["events"], ["logs", "redis-a"]):
+            assert call(folder, "-m", "cachesim", *command, "--name", name).returncode == 0
+        done = call(folder, "-m", "cachesim", "down", "--name", name, "--force")
         assert (done.returncode, done.stderr) == (0, "")
         assert left_behind(name, folder) == []
         with pytest.raises(CachesimError, match=f"'{name}' was taken down"):

@@ -143,6 +143,7 @@ def test_stop_ends_waiting(backend: str) -> None:
 
 FORK = """
 import os
+import signal
 import sys
 import threading
 from contextlib import closing
@@ -164,6 +165,7 @@ with Simulator(speed=100, backend=sys.argv[1]) as sim:
     child = os.fork()
     if not child:
         code = 1
+        signal.alarm(60)
         try:
             for name, verb in tried.items():
                 try:
