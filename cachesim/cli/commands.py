@@ -51,7 +51,7 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
 
 
 def down(name: str | None, *, force: bool, as_json: bool) -> None:
-    """Take a topology down, or detach it from its containers, and wait until that is done.
+    """Take a topology down, or detach it from its containers, and wait until its process has ended.
 
     Args:
         force: even while another process has the lease.
@@ -81,6 +81,9 @@ def down(name: str | None, *, force: bool, as_json: bool) -> None:
         time.sleep(_POLL)
     if run.folder.exists():
         raise CachesimError(ended(run))
+    limit = time.monotonic() + _STUCK  # all is down: if the process hangs now, nobody needs to know
+    while not run.owner.is_gone and time.monotonic() < limit:
+        time.sleep(_POLL)
     if left is None:
         _tell({"name": run.name, "state": "down"}, f"The topology {run.name} is down.", as_json)
         return

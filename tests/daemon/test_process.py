@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cachesim.runs.owner import Owner
 from tests.contract.helpers import until
 from tests.processes import Process, call, environment, left_behind
 
@@ -187,6 +188,22 @@ def test_terminal_is_closed(folder: Path, name: str) -> None:
 
 
 # --- ends ---------------------------------------------------------------------------------------
+
+
+def test_down_waits_for_the_end(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`down` returns when the process has ended, even if that takes long after all is down."""
+    (folder / "sitecustomize.py").write_text(
+        "import atexit, sys, time\n"
+        "if 'cachesim.daemon.process' in sys.orig_argv:\n"
+        "    atexit.register(time.sleep, 2)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    up(folder, name)
+    (file,) = folder.glob("cachesim/runs/*/owner")
+    owner = Owner.parse(file.read_text())
+    down(folder, name)
+    assert owner
+    assert owner.is_gone
 
 
 def test_down_of_one_that_hangs(folder: Path, name: str) -> None:
