@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cachesim.errors import CachesimError, Leased
 from cachesim.runs import env
 from cachesim.runs.registry import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
-from cachesim.runs.rpc import Call, TakenDown, call, takes_calls
+from cachesim.runs.rpc import Call, TakenDown, call
 
 if TYPE_CHECKING:
     from cachesim.backends.base import Progress
@@ -67,7 +67,7 @@ def down(name: str | None, *, force: bool, as_json: bool) -> None:
     except CachesimError:
         # It does not answer. A signal ends it. A process that takes no commands, such as pytest, is
         # left alone.
-        if run.owner.is_gone or not takes_calls(run):
+        if run.owner.is_gone or not run.takes_calls:
             raise
         _end(run.owner.pid)
     limit = time.monotonic() + _ENDING

@@ -237,6 +237,7 @@ class Service:
             loan = self._sim.lend()
             self._holder, self._lease = f"process {pid}", lease
             self._leased_at = time.monotonic()
+            self._sim.files.save_holder(self._holder)
         self._sim.events.record("leased", self._sim.name, f"by {self._holder}")
         returned = False
         try:
@@ -254,6 +255,7 @@ class Service:
                 raise
             finally:
                 self._holder = self._lease = None
+                self._sim.files.save_holder(None)
                 self._sim.events.record("returned", self._sim.name, how)
 
     def do_backend(

@@ -18,6 +18,8 @@ OWNER, TOKEN, ENV, CA, LOG = "owner", "token", "env.json", "ca.pem", "log"
 """The files of a run's folder."""
 ADDRESS = "address.json"
 """The file with the address of the run's process. It is written before the socket exists."""
+LEASE = "lease"
+"""The file with the holder of the lease. It exists while another process has the topology."""
 _SOCKET_FOLDER = (
     "cachesim-"  # the prefix of a folder for the socket, if its path in the run's is too long
 )

@@ -1,5 +1,6 @@
 """The files of a run: the CA, the AUTH token, and what other processes may know of it."""
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -73,6 +74,15 @@ class RunFiles:
             unfinished.replace(self.folder / directory.ENV)  # atomic: nobody reads half of it
         except OSError as error:
             raise not_writable(f"{self.folder}: {error.strerror or error}") from error
+
+    def save_holder(self, holder: str | None) -> None:
+        """Write who has the lease, for commands that choose a topology; None: nobody has."""
+        file = self.folder / directory.LEASE
+        with contextlib.suppress(OSError):  # without it, a command may choose one that refuses it
+            if holder is None:
+                file.unlink()
+            else:
+                write_private(file, holder.encode())
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -42,6 +42,19 @@ class Run:
             return None
         return variables
 
+    @property
+    def takes_calls(self) -> bool:
+        """Whether its process answers calls, unless it hangs: others than `cachesim up` do not."""
+        return (self.folder / directory.ADDRESS).exists()
+
+    @property
+    def holder(self) -> str | None:
+        """Who has the lease, such as `process 7`; None: nobody."""
+        try:
+            return (self.folder / directory.LEASE).read_text()
+        except OSError:
+            return None
+
 
 def living_runs() -> list[Run]:
     """Return the runs whose process lives, by name."""
@@ -57,7 +70,8 @@ def find_run(name: str | None) -> Run:
     """Return the run of a topology that is up.
 
     Args:
-        name: the topology's name; None: the one in the settings, or else the only one.
+        name: the topology's name; None: the one in the settings, or else the only one that
+            `cachesim up` runs and nobody has leased.
 
     Raises:
         CachesimError: none is up, the named one is not up, or several are.
@@ -71,8 +85,9 @@ def find_run(name: str | None) -> Run:
     living = {run.name: run for run in living_runs()}
     found = {run.name: run for run in living.values() if run.env() is not None}
     running = ", ".join(found)
-    if name is None and len(found) == 1:
-        return next(iter(found.values()))
+    free = [run for run in found.values() if run.takes_calls and run.holder is None]
+    if name is None and len(free) == 1:
+        return free[0]
     if name in found:
         return found[name]
     for run in [] if name is None and found else [*living.values(), *dead_runs()]:
@@ -80,8 +95,14 @@ def find_run(name: str | None) -> Run:
             raise CachesimError(ended(run) if run.owner.is_gone else starting(run))
     if not found:
         raise CachesimError("no topology is up. Start one with `cachesim up`.")
+    if name is None and free:
+        names = ", ".join(run.name for run in free)
+        raise CachesimError(f"several topologies are up: choose one with --name: {names}")
     if name is None:
-        raise CachesimError(f"several topologies are up: choose one with --name: {running}")
+        raise CachesimError(
+            f"no topology is free: {'; '.join(map(_use, found.values()))}. Choose one with --name, "
+            "or start another with `cachesim up`."
+        )
     raise CachesimError(
         f"no topology named {name!r} ({source}) is up, but these are: {running}. "
         f"Choose one with --name, or start another with `cachesim up --name {name}`."
@@ -99,6 +120,13 @@ def ended(run: Run) -> str:
         f"the process of topology {run.name!r} (pid {run.owner.pid}) has ended without taking it "
         "down. `cachesim gc` removes what it left; `cachesim up` starts another topology."
     )
+
+
+def _use(run: Run) -> str:
+    """Return what a run is used for that is no candidate without a name."""
+    if run.holder is not None:
+        return f"{run.name!r} is leased by {run.holder}"
+    return f"{run.name!r} belongs to process {run.owner.pid}, such as a test run or a script"
 
 
 def starting(run: Run) -> str:

@@ -236,16 +236,11 @@ def unreachable(run: Run) -> CachesimError:
     )
 
 
-def takes_calls(run: Run) -> bool:
-    """Return whether the process of a run answers calls, unless it hangs."""
-    return (run.folder / ADDRESS).exists()
-
-
 def _wait_for_end(run: Run) -> None:
     """Wait until a process that hung up has ended."""
     deadline = time.monotonic() + _DYING
     while run.folder.exists() and not run.owner.is_gone:
-        if takes_calls(run) and time.monotonic() > deadline:
+        if run.takes_calls and time.monotonic() > deadline:
             break
         time.sleep(_POLL)
 

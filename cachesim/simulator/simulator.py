@@ -106,11 +106,11 @@ class Simulator:
         dies, the owner resets the topology.
 
         Args:
-            name: the topology's name; None: the one in the settings, or else the only one.
+            name: the topology's name; None: the one in the settings, or else the only free one.
             arguments: settings by name for the time of the lease, such as `speed=30`.
 
         Raises:
-            CachesimError: no topology is up, or several are.
+            CachesimError: no topology is up and free, or several are.
             SettingsError: a setting is wrong.
         """
         run = find_run(name)

@@ -124,7 +124,7 @@ def test_one_holder(name: str) -> None:
         Simulator.attach(),
         pytest.raises(CachesimError, match=rf"'{name}' is leased by process {os.getpid()} alr"),
     ):
-        Simulator.attach().start()
+        Simulator.attach(name).start()
     with Simulator.attach():
         pass
 
@@ -248,7 +248,11 @@ def test_one_after_another(name: str, owner: tuple[str, Path]) -> None:
     """After the end of one lease another process gets the next one."""
     with holder(owner[1]) as process:
         with pytest.raises(CachesimError, match=f"leased by process {process.pid} already"):
-            Simulator.attach().start()
+            Simulator.attach(name).start()
+        with pytest.raises(
+            CachesimError, match=rf"free: '{name}' is leased by process {process.pid}\."
+        ):
+            Simulator.attach()
         assert process.stdin
         process.stdin.close()
         assert process.wait(60) == 0

@@ -18,7 +18,7 @@ import pytest
 
 from cachesim.runs.owner import Owner
 from tests.contract.helpers import until
-from tests.processes import Process, call, environment, left_behind
+from tests.processes import Process, call, environment, left_behind, ready
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends signals to processes"),
@@ -184,6 +184,31 @@ def test_terminal_is_closed(folder: Path, name: str) -> None:
     daemon = psutil.Process(state["pid"])
     assert daemon.terminal() is None
     assert os.getsid(daemon.pid) == daemon.pid  # SIGHUP goes to the terminal's session
+    down(folder, name)
+
+
+OTHER = """
+import sys
+from cachesim import Simulator
+with Simulator(backend="embedded", name="other"):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_beside_another_program(folder: Path, name: str) -> None:
+    """The topology of a script is no candidate for commands without a name, before and after."""
+    with ready(folder, OTHER) as script:
+        alone = run(folder, "kill", "redis-b")
+        assert alone.returncode == 1
+        assert alone.stderr.startswith(
+            f"Error: no topology is free: 'other' belongs to process {script.pid}, such as a test "
+        )
+        assert run(folder, "env", "--name", "other").returncode == 0
+        up(folder, name)
+        killed = run(folder, "kill", "redis-b")
+        assert (killed.returncode, killed.stdout) == (0, "redis-b is stopped.\n"), killed.stderr
+        script.communicate()  # until it has ended
     down(folder, name)
 
 
