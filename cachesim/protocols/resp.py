@@ -39,6 +39,16 @@ class Unordered(list["Reply"]):
     """A set. An array in RESP2."""
 
 
+class LongDouble(float):
+    """A double that is shown with 17 digits after the point, or fewer. In RESP2 a bulk string."""
+
+    @property
+    def text(self) -> bytes:
+        """Return the digits."""
+        shown = f"{self:.17f}".rstrip("0").rstrip(".")
+        return b"0" if shown == "-0" else shown.encode()
+
+
 @dataclass(frozen=True)
 class Verbatim:
     """A verbatim string, which is text for people. A bulk string in RESP2.
@@ -122,7 +132,7 @@ def _encode(reply: Reply, resp: int, put: Callable[[bytes], None]) -> None:
     elif isinstance(reply, int):
         put(b":%d\r\n" % reply)
     elif isinstance(reply, float):
-        text = double(reply)
+        text = reply.text if isinstance(reply, LongDouble) else double(reply)
         put(b",%b\r\n" % text if resp == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
     elif isinstance(reply, Error):
         text = reply.text.translate(_LINE_ENDS).encode(errors="surrogateescape")

@@ -136,6 +136,36 @@ def read_from(r: random.Random) -> list[bytes]:
     return [*keys, *(r.choice(ids) for _ in keys)]
 
 
+longitude = _one((b"13.361389", b"15.087269", b"-180", b"180", b"2.35", b"0", b"181", b"x"))
+latitude = _one((b"38.115556", b"37.502669", b"85.05112878", b"-66.5", b"48.85", b"0", b"90"))
+place, unit = _one((b"p", b"q", b"r", b"s", b"a")), word("m", "km", "ft", "mi", "foo")
+metres = _one((b"0", b"1", b"200", b"99999.5", b"1e7", b"-1", b"x", b"inf", b"123456789"))
+
+
+def _shape(r: random.Random) -> list[bytes]:
+    """Draw the centre and the shape of a search, or only one of them, or too many."""
+    parts = [
+        [b"frommember", *place(r)],
+        [b"FROMLONLAT", *longitude(r), *latitude(r)],
+        [b"byradius", *metres(r), *unit(r)],
+        [b"BYBOX", *metres(r), *metres(r), *unit(r)],
+    ]
+    chosen = [parts[r.randrange(2)], parts[2 + r.randrange(2)]]
+    if r.random() < 0.1:
+        chosen = r.sample(parts, r.randint(0, 3))
+    return [w for part in chosen for w in part]
+
+
+_geo_options = many(
+    lambda r: r.choice(
+        (
+            [b"withcoord"], [b"WITHDIST"], [b"withhash"], [b"asc"], [b"DESC"],
+            [b"count", *number(r)], [b"count", b"1", b"any"], [b"any"], [b"store", *key(r)],
+            [b"storedist", *key(r)], [b"storedist"],
+        )
+    )
+)  # fmt: skip
+
 COMMANDS: dict[str, tuple[Draw, ...]] = {
     # sessions and cached values: strings, expiries, hashes, counters
     "get": (key,), "set": (key, value, maybe(_set_options, chance=0.5)),
@@ -223,6 +253,17 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
                    maybe(word("justid", "foo"))),
     "xinfo": (word("stream", "groups", "consumers", "stream"), key,
               maybe(word("full", "g", "h"), maybe(word("count", "x"), number))),
+    "pfadd": (key, maybe(many(value), chance=0.9)), "pfcount": (many(key),),
+    "pfmerge": (many(key),),
+    "geoadd": (key, maybe(many(word("nx", "xx", "ch"))), many(longitude, latitude, place)),
+    "geodist": (key, place, place, maybe(unit)), "geohash": (key, many(place)),
+    "geopos": (key, many(place)),
+    "geosearch": (key, _shape, maybe(_geo_options, chance=0.6)),
+    "geosearchstore": (key, key, _shape, maybe(_geo_options)),
+    "georadius": (key, longitude, latitude, metres, unit, maybe(_geo_options)),
+    "georadius_ro": (key, longitude, latitude, metres, unit, maybe(_geo_options)),
+    "georadiusbymember": (key, place, metres, unit, maybe(_geo_options)),
+    "georadiusbymember_ro": (key, place, metres, unit, maybe(_geo_options)),
     # transactions, scripts, the connection
     "multi": (), "exec": (), "discard": (), "watch": (many(key),), "unwatch": (),
     "eval": (

@@ -1,6 +1,7 @@
 """Values of keys: limits, errors, hashes, and numbers as Redis reads and writes them."""
 
 import copy
+import math
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -119,6 +120,27 @@ def decimal(text: bytes, refusal: str = NOT_FLOAT) -> Decimal:
     except (ValueError, InvalidOperation):
         raise Error(refusal) from None
     if number.is_finite() and number.adjusted() > 4931:  # more than a long double holds
+        raise Error(refusal)
+    return number
+
+
+def real(text: bytes, refusal: str = NOT_FLOAT) -> float:
+    """Read a double as C's strtod does, hexadecimal too. It may be infinite.
+
+    Raises:
+        Error: it is not a number, or too large or small for a double.
+    """
+    shown = text.decode("latin-1")
+    try:
+        if text != text.strip() or b"_" in text or not text.isascii():
+            raise ValueError
+        is_hexadecimal = "0x" in shown.lower()
+        number = float.fromhex(shown) if is_hexadecimal else float(shown)
+    except (ValueError, OverflowError):
+        raise Error(refusal) from None
+    digits = shown.lower().partition("p" if is_hexadecimal else "e")[0]
+    is_zero = number == 0 and any(c in "123456789abcdef" for c in digits.replace("0x", ""))
+    if math.isnan(number) or is_zero or (math.isinf(number) and "n" not in shown.lower()):
         raise Error(refusal)
     return number
 
