@@ -160,11 +160,36 @@ _geo_options = many(
     lambda r: r.choice(
         (
             [b"withcoord"], [b"WITHDIST"], [b"withhash"], [b"asc"], [b"DESC"],
-            [b"count", *number(r)], [b"count", b"1", b"any"], [b"any"], [b"store", *key(r)],
-            [b"storedist", *key(r)], [b"storedist"],
+            [b"count", *number(r)], [b"count", b"1", b"any"], [b"any"], [b"storedist"],
         )
     )
 )  # fmt: skip
+
+_edge = _one((b"-", b"+", b"[a", b"(a", b"0", b"1", b"-1", b"(1", b"-inf", b"+inf", b"x", b""))
+_range_options = many(
+    lambda r: r.choice(
+        (
+            [b"byscore"], [b"BYLEX"], [b"rev"], [b"WITHSCORES"], [b"foo"],
+            [b"limit", *number(r), *number(r)], [b"limit", b"0", b"2"],
+        )
+    )
+)  # fmt: skip
+_weights = many(
+    lambda r: r.choice(
+        (
+            [b"weights", *many(score)(r)], [b"aggregate", r.choice((b"sum", b"MIN", b"max", b"x"))],
+            [b"withscores"], [b"foo"],
+        )
+    ),
+    most=2,
+)  # fmt: skip
+
+
+def _sources(r: random.Random) -> list[bytes]:
+    """Draw a number of keys, mostly the right one, and the keys."""
+    keys = many(key)(r)
+    return [*(number(r) if r.random() < 0.2 else [b"%d" % len(keys)]), *keys]
+
 
 COMMANDS: dict[str, tuple[Draw, ...]] = {
     # sessions and cached values: strings, expiries, hashes, counters
@@ -206,10 +231,21 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "zrem": (key, many(value)), "zscore": (key, value), "zcard": (key,),
     "zincrby": (key, score, value), "zrank": (key, value), "zrevrank": (key, value),
     "zcount": (key, score, score), "zmscore": (key, many(value)),
-    "zrange": (key, score, score, maybe(word("byscore", "bylex", "rev", "withscores"))),
+    "zrange": (key, _edge, _edge, maybe(_range_options, chance=0.6)),
     "zrevrange": (key, number, number, maybe(word("withscores"))),
-    "zrangebyscore": (key, score, score, maybe(word("withscores"))),
+    "zrangebyscore": (key, score, score, maybe(_range_options, chance=0.5)),
     "zpopmin": (key, maybe(number)), "zpopmax": (key, maybe(number)),
+    "zunion": (_sources, maybe(_weights, chance=0.6)),
+    "zinter": (_sources, maybe(_weights, chance=0.6)), "zdiff": (_sources, maybe(_weights)),
+    "zunionstore": (key, _sources, maybe(_weights)),
+    "zinterstore": (key, _sources, maybe(_weights)), "zdiffstore": (key, _sources),
+    "zintercard": (_sources, maybe(word("limit"), number)),
+    "zrandmember": (key, _one((b"0", b"x", b"-9223372036854775808")), maybe(word("withscores"))),
+    "zrangestore": (key, key, score, score, maybe(_range_options)),
+    "zrangebylex": (key, lex, lex, maybe(_range_options)),
+    "zrevrangebylex": (key, lex, lex, maybe(_range_options)),
+    "zremrangebylex": (key, lex, lex),
+    "zrevrangebyscore": (key, score, score, maybe(_range_options, chance=0.5)),
     "zlexcount": (key, lex, lex), "zremrangebyscore": (key, score, score),
     "zremrangebyrank": (key, number, number),
     "getbit": (key, number), "setbit": (key, _one((b"0", b"7", b"-1", b"x", b"100")), number),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachesim.embedded.redis.commands.common.by_fakeredis import value_of
+from cachesim.embedded.redis.commands.sorted_set_algebra import put
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace import geohash
@@ -208,7 +209,11 @@ def _run(client: Client, search: _Search, members: Any) -> Answer:
         raise Error("ERR the ANY argument requires COUNT argument")
     found = _search(search, members) if members else []
     if search.target is not None:
-        return _store(client, search.target, found, by_distance=search.by_distance)
+        return put(
+            client,
+            search.target,
+            {member: far if search.by_distance else score for far, member, score in found},
+        )
     return [_hit(search, *hit) for hit in found]
 
 
@@ -244,19 +249,6 @@ def _hit(search: _Search, far: float, member: bytes, score: float) -> Reply:
     if b"withcoord" in search.shown:
         row.append(_degrees(geohash.decode(int(score))))
     return row
-
-
-def _store(client: Client, target: bytes, found: list[_Hit], *, by_distance: bool) -> Answer:
-    from fakeredis.model import ZSet
-
-    if not found:
-        client.store.remove(target)
-        return 0
-    scored = ZSet()
-    for far, member, score in found:
-        scored.add(member, far if by_distance else score)
-    client.store.put(target, scored)
-    return len(found)
 
 
 def _georadius(client: Client, arguments: list[bytes], *, by_member: bool) -> Answer:

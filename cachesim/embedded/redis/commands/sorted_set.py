@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import cast
 
+from cachesim.embedded.redis.commands import sorted_set_algebra
 from cachesim.embedded.redis.commands.common.blocking import (
     pop_or_wait,
     pop_several,
@@ -23,12 +24,7 @@ _PLAIN = (
     "zadd",  # key [NX | XX] [GT | LT] [CH] [INCR] score member...
     "zcard",  # key
     "zcount",  # key min max
-    "zdiff",  # numkeys key... [WITHSCORES]
-    "zdiffstore",  # destination numkeys key...
     "zincrby",  # key increment member
-    "zinter",  # numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]
-    "zintercard",  # numkeys key... [LIMIT n]
-    "zinterstore",  # destination numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX]
     "zlexcount",  # key min max
     "zmscore",  # key member...
     "zrangebylex",  # key min max [LIMIT offset count]
@@ -41,8 +37,6 @@ _PLAIN = (
     "zrevrangebylex",  # key max min [LIMIT offset count]
     "zrevrank",  # key member
     "zscore",  # key member
-    "zunion",  # numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]
-    "zunionstore",  # destination numkeys key... [WEIGHTS weight...] [AGGREGATE SUM|MIN|MAX]
 )
 _checked = {
     name.encode(): plain(name)
@@ -126,6 +120,7 @@ def bzmpop(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **sorted_set_algebra.HANDLERS,
     **{name: plain(name) for name in _PLAIN},
     "bzmpop": bzmpop,
     "bzpopmax": bzpopmax,
