@@ -1,7 +1,8 @@
 """The commands, in one module for each group of Redis's command table.
 
-A few commands with many subcommands have their own module, whose handlers the group's module
-includes: `acl`, `client`, `command`. Code that several groups share is in `common`.
+A few commands with many subcommands have a module of their own, which their group includes:
+`acl`, `client`, `command`. So do the ranges and the algebra of sorted sets. What several groups
+share is in `common`.
 """
 
 from collections.abc import Mapping

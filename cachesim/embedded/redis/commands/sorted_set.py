@@ -1,9 +1,9 @@
-"""The sorted set commands. fakeredis runs them, after checks that fakeredis lacks."""
+"""The sorted set commands. fakeredis runs those that no range, union, or difference is part of."""
 
 from collections.abc import Mapping
 from typing import cast
 
-from cachesim.embedded.redis.commands import sorted_set_algebra
+from cachesim.embedded.redis.commands import sorted_set_algebra, sorted_set_range
 from cachesim.embedded.redis.commands.common.blocking import (
     pop_or_wait,
     pop_several,
@@ -23,60 +23,14 @@ from cachesim.protocols.resp import Error, Reply, double
 _PLAIN = (
     "zadd",  # key [NX | XX] [GT | LT] [CH] [INCR] score member...
     "zcard",  # key
-    "zcount",  # key min max
     "zincrby",  # key increment member
-    "zlexcount",  # key min max
     "zmscore",  # key member...
-    "zrangebylex",  # key min max [LIMIT offset count]
-    "zrangestore",  # target source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]
     "zrank",  # key member
     "zrem",  # key member...
-    "zremrangebylex",  # key min max
-    "zremrangebyrank",  # key start stop
-    "zremrangebyscore",  # key min max
-    "zrevrangebylex",  # key max min [LIMIT offset count]
     "zrevrank",  # key member
     "zscore",  # key member
 )
-_checked = {
-    name.encode(): plain(name)
-    for name in (
-        "zpopmax", "zpopmin", "zrange", "zrangebyscore", "zrevrange", "zrevrangebyscore"
-    )
-}  # fmt: skip
-"""The commands that fakeredis runs after checks of our own."""
-
-
-def zrange(client: Client, arguments: list[bytes]) -> Answer:
-    """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES].
-
-    Also ZREVRANGE key start stop [WITHSCORES]. fakeredis accepts ranks that are no integers.
-    """
-    name = arguments[0].lower()
-    if (
-        name == b"zrevrange"
-        and arguments[4:]
-        and (len(arguments) > 5 or arguments[4].lower() != b"withscores")
-    ):
-        raise Error(SYNTAX)
-    by = {word.lower() for word in arguments[4:]}
-    if not by & {b"byscore", b"bylex"} and not by - {b"rev", b"withscores"}:
-        for rank in arguments[2:4]:
-            integer(rank)
-    return _checked[name](client, arguments)
-
-
-def zrangebyscore(client: Client, arguments: list[bytes]) -> Answer:
-    """ZRANGEBYSCORE, ZREVRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]."""
-    at = 4
-    while at < len(arguments):
-        word = arguments[at].lower()
-        if word == b"limit" and at + 2 < len(arguments):
-            at += 2
-        elif word != b"withscores":
-            raise Error(SYNTAX)
-        at += 1
-    return _checked[arguments[0].lower()](client, arguments)
+_popped = {name.encode(): plain(name) for name in ("zpopmax", "zpopmin")}
 
 
 def zpop(client: Client, arguments: list[bytes]) -> Answer:
@@ -85,7 +39,7 @@ def zpop(client: Client, arguments: list[bytes]) -> Answer:
         raise Error(SYNTAX)
     if len(arguments) == 3 and integer(arguments[2], NOT_POSITIVE) < 0:
         raise Error(NOT_POSITIVE)
-    return _checked[arguments[0].lower()](client, arguments)
+    return _popped[arguments[0].lower()](client, arguments)
 
 
 def zmpop(client: Client, arguments: list[bytes]) -> Answer:
@@ -121,6 +75,7 @@ def bzmpop(client: Client, arguments: list[bytes]) -> Answer:
 
 HANDLERS: Mapping[str, Handler] = {
     **sorted_set_algebra.HANDLERS,
+    **sorted_set_range.HANDLERS,
     **{name: plain(name) for name in _PLAIN},
     "bzmpop": bzmpop,
     "bzpopmax": bzpopmax,
@@ -129,9 +84,5 @@ HANDLERS: Mapping[str, Handler] = {
     "zpopmax": zpop,
     "zpopmin": zpop,
     "zrandmember": random_members("zrandmember"),  # key [count [WITHSCORES]]
-    "zrange": zrange,
-    "zrangebyscore": zrangebyscore,
-    "zrevrange": zrange,
-    "zrevrangebyscore": zrangebyscore,
     "zscan": zscan,
 }

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, WRONG_TYPE, integer, real
-from cachesim.protocols.resp import Error, Reply
+from cachesim.protocols.resp import Error
 
 _LIMIT = "ERR LIMIT can't be negative"
 
@@ -139,14 +138,16 @@ def answer(client: Client, arguments: list[bytes]) -> Answer:
     request = _read(client, arguments, 1)
     found = _result(arguments[0].lower(), request)
     scored = sorted((score, member) for member, score in found.items())
-    if not request.with_scores:
+    return shown(client, scored, with_scores=request.with_scores)
+
+
+def shown(client: Client, scored: list[tuple[float, bytes]], *, with_scores: bool) -> Answer:
+    """Return the reply for members in order. With scores it has pairs in RESP3."""
+    if not with_scores:
         return [member for _, member in scored]
-    pairs: list[Reply] = [[member, float(score)] for score, member in scored]
-    return pairs if client.resp == 3 else [word for pair in pairs for word in _flat(pair)]
-
-
-def _flat(pair: Any) -> list[Reply]:
-    return list(pair)
+    if client.resp == 3:
+        return [[member, float(score)] for score, member in scored]
+    return [word for score, member in scored for word in (member, float(score))]
 
 
 def store(client: Client, arguments: list[bytes]) -> Answer:
