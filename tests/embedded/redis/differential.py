@@ -23,6 +23,8 @@ from cachesim.protocols.resp import request
 from tests.embedded.redis.shard import Caller, ReplyError, _read, node_id
 
 Words = tuple[bytes, ...]
+NULL_ARRAY = "*-1"
+"""The null array of RESP2, which is not its null."""
 
 KNOWN: tuple[tuple[str, str], ...] = (
     ("INCRBYFLOAT, HINCRBYFLOAT", "decimal fractions are exact; Redis rounds them"),
@@ -352,7 +354,7 @@ class Real:
         self._socket.sendall(request(words))
         while True:
             try:
-                reply, self._buffer = _read(self._buffer)
+                reply, self._buffer = _read(self._buffer, NULL_ARRAY)
             except IndexError:
                 data = self._socket.recv(1 << 20)
                 if not data:
@@ -382,7 +384,7 @@ class Ours:
         )
         self._node = RedisNode(config, dial_peer=dial, loop=self._loop)
         self._node.start()
-        self._caller = Caller()
+        self._caller = Caller(NULL_ARRAY)
         pipe(self._loop, self._caller, self._node.accept())
 
     def __call__(self, *words: bytes) -> Any:

@@ -37,11 +37,16 @@ async def until(condition: Callable[[], Any]) -> Any:
 
 
 class Caller(asyncio.Protocol):
-    """A client that reads replies in RESP2 and RESP3."""
+    """A client that reads replies in RESP2 and RESP3.
+
+    Args:
+        null_array: what `*-1` is read as.
+    """
 
     transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, null_array: Any = None) -> None:
+        self.null_array = null_array
         self.buffer = b""
         self.is_lost = False
         self._news = asyncio.Event()
@@ -79,7 +84,7 @@ class Caller(asyncio.Protocol):
         """
         while True:
             try:
-                value, rest = _read(self.buffer)
+                value, rest = _read(self.buffer, self.null_array)
             except IndexError:
                 if self.is_lost:
                     raise ConnectionResetError from None
@@ -92,7 +97,7 @@ class Caller(asyncio.Protocol):
             return value
 
 
-def _read(data: bytes) -> tuple[Any, bytes]:
+def _read(data: bytes, null_array: Any = None) -> tuple[Any, bytes]:
     """Return the first reply in some bytes, and the rest. Raise IndexError if it is incomplete."""
     line, end, rest = data.partition(b"\r\n")
     if not end:
@@ -108,7 +113,7 @@ def _read(data: bytes) -> tuple[Any, bytes]:
     if sign == b"#":
         return text == b"t", rest
     if sign == b"_" or text == b"-1":
-        return None, rest
+        return (null_array if sign == b"*" else None), rest
     count = int(text)
     if sign in (b"$", b"="):
         if len(rest) < count + 2:
@@ -116,7 +121,7 @@ def _read(data: bytes) -> tuple[Any, bytes]:
         return rest[:count], rest[count + 2 :]
     items = []
     for _ in range(count * (2 if sign == b"%" else 1)):
-        item, rest = _read(rest)
+        item, rest = _read(rest, null_array)
         items.append(item)
     if sign == b"%":
         return {_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}, rest

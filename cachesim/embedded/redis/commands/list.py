@@ -13,7 +13,7 @@ from cachesim.embedded.redis.commands.common.by_fakeredis import plain
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer
-from cachesim.protocols.resp import Error
+from cachesim.protocols.resp import NULL_ARRAY, Error
 
 _PLAIN = (
     "llen",  # key
@@ -35,7 +35,8 @@ def pop(client: Client, arguments: list[bytes]) -> Answer:
     name = arguments[0].lower()
     if len(arguments) > 3:
         raise Error(f"ERR wrong number of arguments for '{name.decode()}' command")
-    return _pops[name](client, arguments)
+    answer = _pops[name](client, arguments)
+    return NULL_ARRAY if answer is None and len(arguments) == 3 else answer
 
 
 def lmove(client: Client, arguments: list[bytes]) -> Answer:

@@ -368,7 +368,9 @@ def xinfo_consumers(client: Client, arguments: list[bytes]) -> Answer:
         raise Error(NO_KEY)
     group = groups_of(stream).get(name)
     if group is None:
-        raise Error(f"NOGROUP No such consumer group '{printed(name)}' for key '{printed(key)}'")
+        raise Error(
+            f"NOGROUP No such consumer group '{printed(name)}' for key name '{printed(key)}'"
+        )
     now = now_of(client)
     return [
         {

@@ -49,11 +49,11 @@ def answer_or_wait(
     """Answer now, or later with the first changed key that gives an answer.
 
     Args:
-        kind: the type of the keys. A key of another type does not end the wait.
-        seconds: the longest wait; 0: no limit.
-        again: called instead of `attempt` when a key has changed.
-        nothing: the answer when the time is up, or when the client may not wait.
-        lost: the answer when a key is deleted or gets another type; None: keep waiting.
+        kind: the type of the keys. While a key has another one, it does not end the wait.
+        seconds: how long to wait; 0 for ever.
+        again: what to do instead of `attempt` when a key has changed.
+        nothing: the answer when the client may not wait.
+        lost: the answer when a key is deleted or gets another type; None to wait on.
     """
     answer = attempt(keys)
     if answer is not None:
@@ -68,7 +68,7 @@ def answer_or_wait(
             return lost
         return (again or attempt)([key])
 
-    return client.wait(tuple(dict.fromkeys(keys)), retry, lambda: nothing, seconds)
+    return client.wait(tuple(dict.fromkeys(keys)), retry, lambda: NULL_ARRAY, seconds)
 
 
 def _has(client: Client, key: bytes, kind: str) -> bool:
