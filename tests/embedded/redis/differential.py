@@ -373,7 +373,7 @@ class Ours:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._loop = asyncio.new_event_loop()
+        self.loop = asyncio.new_event_loop()
         address = NodeAddress(node_id("differential", "a"), "127.0.0.1", 7801, 17801)
 
         async def dial(*_: object) -> None:
@@ -382,10 +382,10 @@ class Ours:
         config = RedisNodeConfig(
             "redis-a", Path(self._folder.name), {"redis-a": address}, "redis-a"
         )
-        self._node = RedisNode(config, dial_peer=dial, loop=self._loop)
-        self._node.start()
+        self.node = RedisNode(config, dial_peer=dial, loop=self.loop)
+        self.node.start()
         self._caller = Caller(NULL_ARRAY)
-        pipe(self._loop, self._caller, self._node.accept())
+        pipe(self.loop, self._caller, self.node.accept())
 
     def __call__(self, *words: bytes) -> Any:
         """Send a request. Return the reply."""
@@ -396,17 +396,17 @@ class Ours:
             except ReplyError as error:
                 return error
 
-        return self._loop.run_until_complete(ask())
+        return self.loop.run_until_complete(ask())
 
     def value(self, key: bytes) -> Any:
         """Return the value of a key as the node has it."""
-        return self._node.server.store.values[key]
+        return self.node.server.store.values[key]
 
     def close(self) -> None:
         """End the node."""
-        self._node.close()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+        self.node.close()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
         self._folder.cleanup()
 
 
