@@ -264,6 +264,10 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "brpoplpush": (key, key, timeout),
     "blmove": (key, key, word("left", "right"), word("left", "right", "x"), timeout),
     "spop": (key, maybe(_one((b"100", b"0", b"-1", b"x")), chance=1)),
+    "lcs": (key, key, maybe(many(lambda r: r.choice((
+        [b"idx"], [b"LEN"], [b"withmatchlen"], [b"minmatchlen", *number(r)], [b"foo"],
+    ))), chance=0.7)),
+    "zrangestore": (key, key, score, score, maybe(word("byscore", "rev"))),
     # streams
     "xadd": (key, maybe(word("nomkstream"), chance=0.1), maybe(trimming), new_id,
              many(field, value)),

@@ -1,4 +1,4 @@
-"""The string commands. fakeredis runs only LCS."""
+"""The string commands."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from cachesim.embedded.redis.commands.common.expiry import (
     is_past,
     positive_moment_of,
 )
+from cachesim.embedded.redis.commands.common.lcs import Common
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
@@ -21,7 +22,7 @@ from cachesim.embedded.redis.keyspace.values import (
     integer,
     shown_decimal,
 )
-from cachesim.protocols.resp import Error
+from cachesim.protocols.resp import Error, Reply
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.keyspace.keyspace import Item
@@ -327,7 +328,32 @@ def lcs(client: Client, arguments: list[bytes]) -> Answer:
         values.append(b"" if item is None else item.value)
     if (len(values[0]) + 1) * (len(values[1]) + 1) > _LONGEST_LCS:
         raise Error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
-    return client.store.run("lcs", arguments[1:], client.resp)
+    flags, least, at = set(), 0, 3
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word == b"minmatchlen" and at + 1 < len(arguments):
+            at += 1
+            least = integer(arguments[at])
+        elif word in (b"idx", b"len", b"withmatchlen"):
+            flags.add(word)
+        else:
+            raise Error(SYNTAX)
+        at += 1
+    if {b"idx", b"len"} <= flags:
+        raise Error("ERR If you want both the length and indexes, please just use IDX.")
+    common = Common(*values)
+    if b"len" in flags:
+        return common.length
+    found, matches = common.trace()
+    if b"idx" not in flags:
+        return found
+    shown: list[Reply] = []
+    for begin, end, other_begin, other_end in matches:
+        size = end - begin + 1
+        if size >= least:
+            ranges: list[Reply] = [[begin, end], [other_begin, other_end]]
+            shown.append([*ranges, size] if b"withmatchlen" in flags else ranges)
+    return {b"matches": shown, b"len": common.length}
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -8,6 +8,7 @@ import pytest
 
 from cachesim.aio.pipe import pipe
 from cachesim.embedded.redis.cluster.slots import slot_of
+from cachesim.embedded.redis.keyspace.streams import groups_of
 from cachesim.embedded.redis.replication.replica import _Connection
 from tests.embedded.redis.shard import (
     ReplyError,
@@ -38,6 +39,64 @@ def test_replicas_follow(tmp_path: Path) -> None:
             await b("SET", "k", 1)
         with pytest.raises(ReplyError, match="READONLY"):
             await b("FLUSHALL")
+
+    run(tmp_path, test)
+
+
+def test_clients_of_a_replica_hear_of_changes(tmp_path: Path) -> None:
+    """What waits for a key, watches it, or has cached it on a replica hears of the write."""
+
+    async def test(shard: Shard) -> None:
+        a, waiting, watching, caching = [await shard.call(zone) for zone in "abbb"]
+        for client in (waiting, watching, caching):
+            await client("READONLY")
+        waiting.send("XREAD", "BLOCK", 0, "STREAMS", "s", "$")
+        await until(lambda: shard["b"].server.blocked_clients.everyone)
+        await watching("WATCH", "k")
+        await watching("MULTI")
+        await watching("GET", "k")
+        await caching("HELLO", 3)
+        await caching("CLIENT", "TRACKING", "ON")
+        await caching("GET", "k")
+        await a("SET", "k", "v")
+        await a("RPUSH", "s", "x")
+        await a("DEL", "s")
+        await a("XADD", "s", "1-1", "f", "v")
+        assert await waiting.receive() == [[b"s", [[b"1-1", [b"f", b"v"]]]]]
+        assert await watching("EXEC") is None
+        assert await caching.receive() == [b"invalidate", [b"k"]]
+
+    run(tmp_path, test)
+
+
+def test_what_groups_have_read_is_the_same_on_a_replica(tmp_path: Path) -> None:
+    """A replica has the pending entries of groups with their consumers, times and counts."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("XGROUP", "CREATE", "s", "g", 0, "MKSTREAM")
+        for number in range(1, 6):
+            await a("XADD", "s", number, "f", "v")
+        waiting = await shard.call("a")
+        await waiting("XREADGROUP", "GROUP", "g", "c", "COUNT", 2, "STREAMS", "s", ">")
+        await a("XREADGROUP", "GROUP", "g", "d", "COUNT", 2, "NOACK", "STREAMS", "s", ">")
+        await a("XREADGROUP", "GROUP", "g", "d", "STREAMS", "s", ">")
+        waiting.send("XREADGROUP", "GROUP", "g", "c", "BLOCK", 0, "STREAMS", "s", ">")
+        await until(lambda: shard["a"].server.blocked_clients.everyone)
+        await a("XADD", "s", 6, "f", "v")
+        await waiting.receive()
+        await a("XACK", "s", "g", 1)
+        await a("XDEL", "s", 2)
+        await a("XAUTOCLAIM", "s", "g", "e", 0, "-", "COUNT", 2)
+        await a("XTRIM", "s", "MAXLEN", "~", 3)
+        await in_sync(shard)
+        streams = [shard[zone].server.store.values[b"s"] for zone in "abc"]
+        told = [(groups_of(one)[b"g"].pending, groups_of(one)[b"g"].read) for one in streams]
+        assert told[0] == told[1] == told[2]
+        assert sorted(told[0][0]) == [(5, 0), (6, 0)]
+        assert [sorted(groups_of(one)[b"g"].consumers) for one in streams] == [
+            [b"c", b"d", b"e"]
+        ] * 3
 
     run(tmp_path, test)
 
