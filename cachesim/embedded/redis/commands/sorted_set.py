@@ -76,6 +76,10 @@ def zrangebyscore(client: Client, arguments: list[bytes]) -> Answer:
 
 def zrangestore(client: Client, arguments: list[bytes]) -> Answer:
     """ZRANGESTORE target source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]."""
+    by = {word.lower() for word in arguments[5:]}
+    if not by - {b"rev"}:
+        for rank in arguments[3:5]:
+            integer(rank)
     try:
         return _checked[b"zrangestore"](client, arguments)
     except Error as error:
