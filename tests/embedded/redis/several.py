@@ -73,6 +73,7 @@ class OurClients:
 
     def __init__(self) -> None:
         self._ours = Ours()
+        self.server = self._ours.node.server
         self._callers: dict[str, Caller] = {}
 
     def send(self, name: str, words: Sequence[bytes]) -> None:

@@ -1,5 +1,7 @@
 """Blocked clients: who is answered, when, and with what; on a real Redis and on a node."""
 
+from typing import Any
+
 import pytest
 
 from tests.embedded.redis.several import OurClients, RealClients, transcript
@@ -154,7 +156,7 @@ SCRIPTS = {
         W: MULTI
         W: EXEC
     """,
-    "unblocked by others": """
+    "where nobody may wait": """
         B: CLIENT ID
         B: XREAD BLOCK 0 STREAMS s $
         A: EVAL "return redis.pcall('xread', 'block', '0', 'streams', KEYS[1], '$')" 1 s
@@ -198,3 +200,28 @@ def test_as_redis(real: int, name: str, resp: int) -> None:
     expected = without_hello(transcript(RealClients(real), script))
     assert without_hello(transcript(OurClients(), script)) == expected
     assert expected
+
+
+def test_a_failure_stays_with_the_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer gets its reply, even if the answer to a client that waits can't be made."""
+    clients = OurClients()
+    run = clients.server.store.run
+
+    def failing(name: str, arguments: list[bytes], resp: int) -> Any:
+        if name == "lpop":
+            raise RuntimeError
+        return run(name, arguments, resp)
+
+    monkeypatch.setattr(clients.server.store, "run", failing)
+    script = """
+        B: BLPOP k 0
+        A: RPUSH k x
+        A: LLEN k
+        B: PING
+    """
+    assert transcript(clients, script) == [
+        ("A: RPUSH k x", "B", ["ReplyError('ERR internal error')"]),
+        ("A: RPUSH k x", "A", [1]),
+        ("A: LLEN k", "A", [1]),
+        ("B: PING", "B", ["PONG"]),
+    ]

@@ -69,6 +69,27 @@ def test_clients_of_a_replica_hear_of_changes(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_keys_that_become_empty_are_gone_on_replicas(tmp_path: Path) -> None:
+    """A pop that empties a key deletes it, on the primary and on the replicas."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        for fill_it, pop in (
+            ("RPUSH k x", "LMPOP 1 k LEFT"),
+            ("RPUSH k x", "BLMPOP 0 1 k RIGHT"),
+            ("ZADD k 1 x", "ZMPOP 1 k MAX"),
+            ("ZADD k 1 x", "BZMPOP 0 1 k MIN COUNT 2"),
+            ("SADD k x", "SPOP k 1"),
+        ):
+            await a(*fill_it.split())
+            await a(*pop.split())
+            assert await a("EXISTS", "k") == 0, pop
+            await in_sync(shard)
+            assert [len(shard[zone].server.store) for zone in "abc"] == [0, 0, 0], pop
+
+    run(tmp_path, test)
+
+
 def test_what_groups_have_read_is_the_same_on_a_replica(tmp_path: Path) -> None:
     """A replica has the pending entries of groups with their consumers, times and counts."""
 
