@@ -267,7 +267,6 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "lcs": (key, key, maybe(many(lambda r: r.choice((
         [b"idx"], [b"LEN"], [b"withmatchlen"], [b"minmatchlen", *number(r)], [b"foo"],
     ))), chance=0.7)),
-    "zrangestore": (key, key, score, score, maybe(word("byscore", "rev"))),
     # streams
     "xadd": (key, maybe(word("nomkstream"), chance=0.1), maybe(trimming), new_id,
              many(field, value)),

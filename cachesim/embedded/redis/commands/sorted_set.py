@@ -17,7 +17,7 @@ from cachesim.embedded.redis.commands.common.by_fakeredis import (
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
-from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, WRONG_TYPE, integer
+from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, integer
 from cachesim.protocols.resp import Error, Reply, double
 
 _PLAIN = (
@@ -25,69 +25,13 @@ _PLAIN = (
     "zcard",  # key
     "zincrby",  # key increment member
     "zmscore",  # key member...
-    "zrangebylex",  # key min max [LIMIT offset count]
     "zrank",  # key member
     "zrem",  # key member...
     "zrevrank",  # key member
     "zscore",  # key member
 )
-_checked = {
-    name.encode(): plain(name)
-    for name in (
-        "zpopmax", "zpopmin", "zrange", "zrangebyscore", "zrangestore", "zrevrange",
-        "zrevrangebyscore",
-    )
-}  # fmt: skip
-"""The commands that fakeredis runs after checks of our own."""
+_popped = {name.encode(): plain(name) for name in ("zpopmax", "zpopmin")}
 _random = random_members("zrandmember")
-
-
-def zrange(client: Client, arguments: list[bytes]) -> Answer:
-    """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES].
-
-    Also ZREVRANGE key start stop [WITHSCORES]. fakeredis accepts ranks that are no integers.
-    """
-    name = arguments[0].lower()
-    if (
-        name == b"zrevrange"
-        and arguments[4:]
-        and (len(arguments) > 5 or arguments[4].lower() != b"withscores")
-    ):
-        raise Error(SYNTAX)
-    by = {word.lower() for word in arguments[4:]}
-    if not by & {b"byscore", b"bylex"} and not by - {b"rev", b"withscores"}:
-        for rank in arguments[2:4]:
-            integer(rank)
-    return _checked[name](client, arguments)
-
-
-def zrangebyscore(client: Client, arguments: list[bytes]) -> Answer:
-    """ZRANGEBYSCORE, ZREVRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]."""
-    at = 4
-    while at < len(arguments):
-        word = arguments[at].lower()
-        if word == b"limit" and at + 2 < len(arguments):
-            at += 2
-        elif word != b"withscores":
-            raise Error(SYNTAX)
-        at += 1
-    return _checked[arguments[0].lower()](client, arguments)
-
-
-def zrangestore(client: Client, arguments: list[bytes]) -> Answer:
-    """ZRANGESTORE target source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]."""
-    by = {word.lower() for word in arguments[5:]}
-    if not by - {b"rev"}:
-        for rank in arguments[3:5]:
-            integer(rank)
-    try:
-        return _checked[b"zrangestore"](client, arguments)
-    except Error as error:
-        if error.text != WRONG_TYPE:
-            raise
-    value_of(client, arguments[2], "zset")
-    client.store.remove(arguments[1])  # whatever the target held
-    return _checked[b"zrangestore"](client, arguments)
 
 
 def zrandmember(client: Client, arguments: list[bytes]) -> Answer:
@@ -149,10 +93,5 @@ HANDLERS: Mapping[str, Handler] = {
     "zpopmax": zpop,
     "zpopmin": zpop,
     "zrandmember": zrandmember,
-    "zrange": zrange,
-    "zrangebyscore": zrangebyscore,
-    "zrangestore": zrangestore,
-    "zrevrange": zrange,
-    "zrevrangebyscore": zrangebyscore,
     "zscan": zscan,
 }
