@@ -92,7 +92,7 @@ class Bandwidth(FaultSpec):
 
 @dataclass(frozen=True)
 class Blackhole(FaultSpec):
-    """Hold all data back: connections hang, nothing is refused or closed."""
+    """Hold all data back, so that connections hang."""
 
     name = "blackhole"
     effect = (
