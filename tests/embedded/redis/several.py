@@ -102,25 +102,39 @@ class OurClients:
         asyncio.set_event_loop(None)
 
 
-def transcript(clients: Clients, script: str) -> list[tuple[str, str, list[Any]]]:
+def transcript(
+    clients: Clients, script: str, *, pipelined: bool = True
+) -> list[tuple[str, str, list[Any]]]:
     """Send the requests of a script. Return each with a client and what this one received then.
 
     Args:
         script: in each line a client and its request, `A: SET k v`.
+        pipelined: whether to send the requests of a client that still waits for a reply.
     """
     said: list[tuple[str, str, list[Any]]] = []
+    waiting: set[str] = set()
     try:
         for line in filter(None, map(str.strip, script.splitlines())):
             name, _, words = line.partition(": ")
+            if name in waiting and not pipelined:
+                continue
+            waiting.add(name)
             clients.send(name, [word.encode() for word in shlex.split(words)])
             clients.settle()
             for other, data in clients.taken().items():
                 replies = []
                 while data:
                     reply, data = _read(data, NULL_ARRAY)
-                    replies.append(repr(reply) if isinstance(reply, ReplyError) else reply)
+                    replies.append(_comparable(reply))
                 if replies:
+                    waiting.discard(other)
                     said.append((line, other, replies))
     finally:
         clients.close()
     return said
+
+
+def _comparable(reply: Any) -> Any:
+    if isinstance(reply, list):
+        return [_comparable(one) for one in reply]
+    return repr(reply) if isinstance(reply, ReplyError) else reply

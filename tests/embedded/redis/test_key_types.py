@@ -83,10 +83,14 @@ def test_no_command_is_left_out() -> None:
 
 @pytest.mark.parametrize("resp", [2, 3])
 def test_the_type_of_a_key(real: int, resp: int) -> None:
-    """Each command replies the same, and leaves the same types, whatever its keys held."""
+    """Each command replies and does the same, whatever its keys held.
+
+    Compared are its reply, the types of the keys then, and whether a watched key has changed.
+    """
+    others = list(MADE_BY if resp == 2 else [b"none", b"string"])
     with Pair(real, resp) as pair:
         for words in asked():
-            for kind, other in product(MADE_BY, MADE_BY if b"O" in words else [b"none"]):
+            for kind, other in product(MADE_BY, others if b"O" in words else [b"none"]):
                 if words[0].startswith(b"geo") and kind in (b"zset", b"none"):
                     continue  # tested elsewhere, with positions
                 for server in (pair.real, pair.ours):
@@ -95,5 +99,7 @@ def test_the_type_of_a_key(real: int, resp: int) -> None:
                         if MADE_BY[made_by]:
                             server(MADE_BY[made_by][0], key, *MADE_BY[made_by][1:])
                 sent = tuple(KEYS.get(word, word) for word in words)
-                for request in (sent, *((b"TYPE", key) for key in KEYS.values())):
+                watch = b"WATCH", KEYS[b"O" if b"O" in words else b"K"]
+                types = [(b"TYPE", key) for key in KEYS.values()]
+                for request in (watch, sent, *types, (b"MULTI",), (b"EXEC",)):
                     assert pair.differ(request) is None, (kind, other, sent)

@@ -17,7 +17,6 @@ from cachesim.protocols.resp import Error, Reply, Unordered
 _LIMIT = "ERR LIMIT can't be negative"
 _NUMKEYS = "ERR numkeys should be greater than 0"
 _PLAIN = (
-    "sadd",  # key member...
     "scard",  # key
     "sdiffstore",  # destination key...
     "sinterstore",  # destination key...
@@ -35,11 +34,22 @@ _UNORDERED = (
 )
 
 
+_sadd = plain("sadd")
+
+
 def _unordered(name: str) -> Handler:
     def run(client: Client, arguments: list[bytes]) -> Answer:
         return Unordered(cast("list[Reply]", client.store.run(name, arguments[1:], client.resp)))
 
     return run
+
+
+def sadd(client: Client, arguments: list[bytes]) -> Answer:
+    """SADD key member..."""
+    count = _sadd(client, arguments)
+    if count == 0:
+        client.store.dirty.clear()  # nothing has changed
+    return count
 
 
 def sintercard(client: Client, arguments: list[bytes]) -> Answer:
@@ -86,6 +96,7 @@ def sscan(client: Client, arguments: list[bytes]) -> Answer:
 HANDLERS: Mapping[str, Handler] = {
     **{name: plain(name) for name in _PLAIN},
     **{name: _unordered(name) for name in _UNORDERED},
+    "sadd": sadd,
     "sintercard": sintercard,
     "spop": spop,
     "srandmember": random_members("srandmember"),  # key [count]

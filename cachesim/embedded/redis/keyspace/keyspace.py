@@ -290,6 +290,8 @@ class Keyspace:
             bound = self._runs[name] = signature, getattr(self._socket, signature.func_name)
         signature, function = bound
         self._socket._client_info["resp"] = resp
+        dirty, values = self.dirty, self.values
+        begun, count = len(dirty), len(values)
         items: list[Any] = []
         failure: SimpleError | None = None
         result: Any = None
@@ -304,6 +306,9 @@ class Keyspace:
             failure = error
         for item in items:
             item.writeback(remove_empty_val=messages.FLAG_LEAVE_EMPTY_VAL not in signature.flags)
+        changed = dirty[begun:]
+        if changed and len(values) == count and not any(key in values for key in changed):
+            del dirty[begun:]  # a missing key was replaced by nothing
         if failure is not None:
             raise _error(failure.value)
         return _reply(result)

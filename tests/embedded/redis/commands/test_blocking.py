@@ -1,10 +1,13 @@
 """Blocked clients: who is answered, when, and with what; on a real Redis and on a node."""
 
+import random
 from typing import Any
 
 import pytest
 
 from tests.embedded.redis.several import OurClients, RealClients, transcript
+
+SEEDS = 8
 
 SCRIPTS = {
     "a list is no stream": """
@@ -200,6 +203,43 @@ def test_as_redis(real: int, name: str, resp: int) -> None:
     expected = without_hello(transcript(RealClients(real), script))
     assert without_hello(transcript(OurClients(), script)) == expected
     assert expected
+
+
+REQUESTS = """
+    BLPOP K K 0; BRPOP K 0; BLMOVE K K LEFT RIGHT 0; BRPOPLPUSH K K 0; BLMPOP 0 2 K K LEFT COUNT 2;
+    BZPOPMIN K K 0; BZPOPMAX K 0; BZMPOP 0 2 K K MAX COUNT 2; XREAD BLOCK 0 STREAMS K K $ 0;
+    XREAD COUNT 1 BLOCK 0 STREAMS K $; XREADGROUP GROUP g c BLOCK 0 STREAMS K >;
+    XREADGROUP GROUP g d BLOCK 0 COUNT 1 STREAMS K >; RPUSH K a; LPUSH K a b c; RPUSH K a b;
+    ZADD K 1 a; ZADD K 1 a 2 b 3 c; XADD K * f v; XADD K * f v; SET K v; DEL K; DEL K; RENAME K K;
+    COPY K K REPLACE; XGROUP CREATE K g $ MKSTREAM; XGROUP CREATE K g $ MKSTREAM;
+    XGROUP DESTROY K g; LRANGE K 0 -1; ZRANGE K 0 -1 WITHSCORES; XLEN K; TYPE K; XPENDING K g;
+    MULTI; MULTI; EXEC; EXEC; EXEC; WATCH K; FLUSHALL; LMPOP 1 K LEFT; XTRIM K MAXLEN 0;
+    SADD K a; SPOP K; EVAL PUSHES 2 K K; PING
+"""
+PUSHES = "redis.call('rpush', KEYS[2], 'x') redis.call('rpush', KEYS[1], 'y')"
+
+
+def drawn(r: random.Random, count: int) -> str:
+    """Draw requests of some clients. Ids of streams are counted, and so the same everywhere."""
+    lines = []
+    for number in range(1, count + 1):
+        words = [
+            {"K": f"{{t}}{r.choice('abc')}", "*": str(number), "PUSHES": f'"{PUSHES}"'}.get(w, w)
+            for w in r.choice(REQUESTS.split(";")).split()
+        ]
+        lines.append(f"{r.choice('ABCDE')}: {' '.join(words)}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_any_requests_of_several_clients(real: int, seed: int) -> None:
+    """All clients get the same replies at the same time, whatever they ask."""
+    script = drawn(random.Random(seed), 120)
+    expected = transcript(RealClients(real), script, pipelined=False)
+    said = transcript(OurClients(), script, pipelined=False)
+    for number, one in enumerate(expected):
+        assert said[number : number + 1] == [one], number
+    assert len(said) == len(expected)
 
 
 def test_a_failure_stays_with_the_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
