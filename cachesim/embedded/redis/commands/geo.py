@@ -34,7 +34,14 @@ def _position(words: Sequence[bytes]) -> Position:
 
 def _position_of(members: Any, member: bytes) -> Position | None:
     score = members.get(member)
-    return None if score is None else geohash.decode(int(score))
+    return None if score is None else geohash.decode(_bits(score))
+
+
+def _bits(score: float) -> int:
+    """Return a score as C turns it into 64 bits, though no geohash may be so low or high."""
+    if score >= 2**63:
+        return int(score) if score < 2**64 else 0
+    return int(score) % 2**64 if score >= -(2**63) else 2**63
 
 
 def _degrees(position: Position) -> Reply:
@@ -225,7 +232,7 @@ def _search(search: _Search, members: Any) -> list[_Hit]:
     area, hits, least = search.area(), list[_Hit](), search.count if search.any else 0
     for low, high in area.ranges():
         for score, member in members.irange_score((low, b""), (high, b""), reverse=False):
-            metres = area.distance_to(geohash.decode(int(score)))
+            metres = area.distance_to(geohash.decode(_bits(score)))
             if metres is None or score == high:
                 continue
             hits.append((metres / search.metres, member, score))
@@ -247,7 +254,7 @@ def _hit(search: _Search, far: float, member: bytes, score: float) -> Reply:
     if b"withhash" in search.shown:
         row.append(int(score))
     if b"withcoord" in search.shown:
-        row.append(_degrees(geohash.decode(int(score))))
+        row.append(_degrees(geohash.decode(_bits(score))))
     return row
 
 

@@ -107,6 +107,8 @@ class HyperLogLog:
         while at < len(data):
             code, length, size = self._opcode(at)
             if len(values) + length > REGISTERS:
+                if not code:
+                    raise Error(CORRUPTED)
                 break
             values += bytes((code,)) * length
             at += size
