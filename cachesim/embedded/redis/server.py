@@ -380,7 +380,9 @@ class Server:
         """Update which commands are checked before they run, after a change of the node's state."""
         self.executor.guarded_flags = guarded_flags(self)
 
-    def _apply_settings(self, _names: Sequence[str] = ()) -> None:
+    def _apply_settings(self, names: Sequence[str] = ()) -> None:
+        if "requirepass" in names:
+            self.acl.require_password(self.settings["requirepass"].encode(errors="surrogateescape"))
         slower = self.settings.number("slowlog-log-slower-than")
         self.slow_after = slower * 1000 if slower >= 0 else 1 << 62
         self.slowlog.limit = self.settings.number("slowlog-max-len")

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cachesim.embedded.redis.dispatch.command_table import data
 from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.keyspace.values import HIGHEST
 from cachesim.protocols.resp import Error
 
 _MEMORY = {
     "maxmemory", "repl-backlog-size", "proto-max-bulk-len", "client-query-buffer-limit",
     "auto-aof-rewrite-min-size", "maxmemory-clients", "active-defrag-ignore-bytes",
     "cluster-link-sendbuf-limit", "hll-sparse-max-bytes", "stream-node-max-bytes",
+    "hash-max-listpack-value", "hash-max-ziplist-value", "zset-max-listpack-value",
+    "zset-max-ziplist-value",
 }  # fmt: skip
 _UNITS = {
     "": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3
@@ -22,6 +25,11 @@ _CHOICES = {
     ),
     "loglevel": ("debug", "verbose", "notice", "warning"),
     "cluster-preferred-endpoint-type": ("ip", "hostname", "unknown-endpoint"),
+    "acl-pubsub-default": ("allchannels", "resetchannels"),
+    "oom-score-adj": ("no", "yes", "relative", "absolute"),
+    "propagation-error-behavior": ("ignore", "panic", "panic-on-replicas"),
+    "repl-diskless-load": ("disabled", "on-empty-db", "swapdb"),
+    "sanitize-dump-payload": ("no", "yes", "clients"),
 }  # fmt: skip
 _IMMUTABLE = {
     "aclfile", "always-show-logo", "appenddirname", "appendfilename", "cluster-enabled",
@@ -29,7 +37,8 @@ _IMMUTABLE = {
     "enable-module-command", "enable-protected-configs", "io-threads", "io-threads-do-reads",
     "logfile", "pidfile", "rdbchecksum", "supervised", "syslog-enabled", "syslog-facility",
     "syslog-ident", "tcp-backlog", "unixsocket", "unixsocketperm", "disable-thp",
-    "set-proc-title", "cluster-port", "socket-mark-id",
+    "set-proc-title", "cluster-port", "socket-mark-id", "aof_rewrite_cpulist", "bgsave_cpulist",
+    "bio_cpulist", "server_cpulist", "replicaof", "slaveof",
 }  # fmt: skip
 _ALIASES = {
     name: name.replace("replica", "slave").replace("listpack", "ziplist")
@@ -44,7 +53,8 @@ _ALIASES = {
     )
 }  # fmt: skip
 _TEXT = {"replicaof", "save", "client-output-buffer-limit", "notify-keyspace-events"}
-_LARGEST = 2**31 - 1
+_LIMITS = 0, 2**31 - 1
+"""The limits of the numbers that `config_limits.json` leaves out."""
 
 
 class Settings:
@@ -60,6 +70,8 @@ class Settings:
     ) -> None:
         self._values: dict[str, str] = dict(data("config.json"))
         self._defaults = dict(self._values)
+        limits = data("config_limits.json")
+        self._limits = {name: (lowest, highest) for name, lowest, highest in limits}
         self._changed = changed or (lambda _names: None)
         for name, value in given.items():
             self._assign(name, value)
@@ -114,8 +126,11 @@ class Settings:
         default = self._defaults[name]
         if name in _IMMUTABLE:
             return "can't set immutable config"
+        if name in ("dbfilename", "dir"):
+            return "can't set protected config"
         if name in _MEMORY:
-            return None if _memory(value) is not None else "argument must be a memory value"
+            size = _memory(value)
+            return "argument must be a memory value" if size is None else self._beyond(name, size)
         if name in _CHOICES:
             if value.lower() in _CHOICES[name]:
                 return None
@@ -125,10 +140,16 @@ class Settings:
         if default.lstrip("-").isdigit() and name not in _TEXT:
             if not value.lstrip("-").isdigit():
                 return "argument couldn't be parsed into an integer"
-            lowest = -1 if name == "slowlog-log-slower-than" else 0
-            if not lowest <= int(value) <= _LARGEST and lowest == 0:
-                return f"argument must be between 0 and {_LARGEST} inclusive"
+            return self._beyond(name, int(value))
         return None
+
+    def _beyond(self, name: str, number: int) -> str | None:
+        lowest, highest = self._limits.get(name, _LIMITS)
+        if name in _MEMORY and name not in self._limits:
+            highest = HIGHEST
+        if lowest <= number <= highest:
+            return None
+        return f"argument must be between {lowest} and {highest} inclusive"
 
 
 def _memory(value: str) -> int | None:

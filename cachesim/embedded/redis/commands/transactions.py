@@ -57,6 +57,7 @@ def exec_(client: Client, arguments: list[bytes]) -> Answer:
         answers.append(answer)
         answer = go_on()
         if answer is not NO_REPLY:
+            server.monitors.feed(server.wall(), client.address, arguments)
             client.answer(answer)
 
     return go_on()

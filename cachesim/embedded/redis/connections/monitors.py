@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 _ESCAPES = {0x22: '\\"', 0x5C: "\\\\", 10: "\\n", 13: "\\r", 9: "\\t", 7: "\\a", 8: "\\b"}
 
+_REDACTED = b"(redacted)"
+
 
 class Monitors:
     """All connections that have sent MONITOR.
@@ -30,6 +32,13 @@ class Monitors:
             now: seconds since the epoch.
             source: the address of the client; empty for a script.
         """
+        name = arguments[0].lower()
+        if name == b"auth":
+            arguments = [arguments[0], *[_REDACTED] * (len(arguments) - 1)]
+        elif name == b"hello":
+            at = next((at for at, word in enumerate(arguments) if word.lower() == b"auth"), None)
+            if at is not None and at + 2 < len(arguments):
+                arguments = [*arguments[: at + 1], _REDACTED, _REDACTED, *arguments[at + 3 :]]
         shown = " ".join(_quoted(word) for word in arguments)
         line = f"+{int(now)}.{int(now % 1 * 1_000_000):06} [0 {source or 'lua'}] {shown}\r\n"
         for send in list(self.by_id.values()):

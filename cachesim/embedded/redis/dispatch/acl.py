@@ -321,6 +321,10 @@ class AccessControl:
             # Connections refer to this object, so they get the new permissions.
             present.__dict__.update(draft.__dict__)
 
+    def require_password(self, password: bytes) -> None:
+        """Set the only password of the default user, as `requirepass` does; empty for none."""
+        self.set_user(b"default", [b"resetpass", b">" + password if password else b"nopass"])
+
     def authenticate(self, name: bytes, password: bytes) -> User | None:
         """Return the user of a name; None if there is no such user or the password is wrong."""
         user = self.users.get(name)

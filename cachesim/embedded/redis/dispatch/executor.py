@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.dispatch import guards
 from cachesim.embedded.redis.dispatch.command_table import Flag
 from cachesim.embedded.redis.dispatch.entry import Entries, Entry, Handler, wrong_arity
@@ -69,7 +69,7 @@ class Executor:
     def call(self, client: Client, entry: Entry, arguments: list[bytes]) -> Answer:
         """Run a command without any check; return its answer."""
         server = self._server
-        if server.monitors.by_id and not entry.bits & (Flag.SKIP_MONITOR | Flag.ADMIN):
+        if server.monitors.by_id and entry.bits & Flag.SKIP_MONITOR:  # scripts, before their calls
             server.monitors.feed(server.wall(), client.address, arguments)
         begun = perf_counter_ns()
         try:
@@ -87,6 +87,12 @@ class Executor:
         taken = perf_counter_ns() - begun
         entry.calls += 1
         entry.nanoseconds += taken
+        if (
+            server.monitors.by_id
+            and not entry.bits & (Flag.SKIP_MONITOR | Flag.ADMIN)
+            and not (answer is NO_REPLY and entry.name == "exec")  # a script of its goes on
+        ):
+            server.monitors.feed(server.wall(), client.address, arguments)
         if taken > server.slow_after:
             self.log_slow(client, entry, arguments, taken)
         if server.store.dirty or self.effects is not None:

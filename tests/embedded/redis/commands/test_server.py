@@ -1,0 +1,103 @@
+"""Settings, MONITOR and diagnostics, compared with a real Redis."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from cachesim.aio.pipe import pipe
+from cachesim.protocols.resp import request
+from tests.embedded.redis.differential import Pair
+
+Agree = Callable[..., None]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("list-max-listpack-size", "-2 -6 0 -99999999999 x"),
+        ("slowlog-log-slower-than", "-1 -2 99999999999"),
+        ("maxmemory-samples", "0 1 -1"),
+        ("repl-timeout", "0 60"),
+        ("active-expire-effort", "11 1"),
+        ("cluster-announce-port", "65536 0"),
+        ("hash-max-listpack-value", "-1 99999999999 1kb 64"),
+        ("repl-backlog-size", "0 1mb"),
+        ("oom-score-adj", "foo no"),
+        ("dir", "/"),
+        ("bio_cpulist", "1"),
+    ],
+)
+def test_settings_have_limits(agree: Agree, name: str, values: str) -> None:
+    """CONFIG SET takes what Redis takes, and refuses the rest with the same text."""
+    for value in values.split():
+        agree(f"CONFIG SET {name} {value}")
+
+
+def test_requirepass_is_the_password_of_the_default_user(agree: Agree) -> None:
+    """Clients that have authenticated go on; AUTH wants the password until it is removed."""
+    agree(
+        "CONFIG SET requirepass one", "PING", "AUTH two", "AUTH one", "AUTH default one",
+        "CONFIG GET requirepass", "ACL LIST", "CONFIG SET requirepass ''", "AUTH one", "ACL LIST",
+    )  # fmt: skip
+
+
+def test_a_new_client_must_authenticate() -> None:
+    """`requirepass` is asked of connections that come later."""
+    from tests.embedded.redis.differential import Ours
+
+    ours = Ours()
+    try:
+        ours(b"CONFIG", b"SET", b"requirepass", b"one")
+        ours(b"RESET")
+        assert "NOAUTH" in str(ours(b"GET", b"k"))
+        assert ours(b"AUTH", b"one") == "OK"
+        assert ours(b"GET", b"k") is None
+    finally:
+        ours.close()
+
+
+_MONITORED = (
+    "SET k v", "EVAL return{redis.call('get',KEYS[1])} 1 k", "EVALSHA abc 0", "FCALL f 0", "MULTI",
+    "SET k w", "EVAL return(redis.call('get',KEYS[1])) 1 k", "GET k", "EXEC", "EXEC", "AUTH x",
+    "HELLO 2 AUTH a b", "FOO", "GET", "MULTI", "FOO", "EXEC", "CONFIG GET maxmemory", "LPOP k",
+)  # fmt: skip
+
+
+def test_monitor(real: int, pair: Pair) -> None:
+    """Monitors see the same requests in the same order, and no passwords."""
+    with socket.create_connection(("127.0.0.1", real)) as monitor:
+        monitor.sendall(b"MONITOR\r\n")
+        assert monitor.recv(64) == b"+OK\r\n"
+        for words in _MONITORED:
+            pair.real(*words.encode().split())
+        pair.real(b"PING")
+        seen = b""
+        while b'"PING"' not in seen:
+            seen += monitor.recv(1 << 16)
+
+    class Monitor(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.seen = b""
+
+        def data_received(self, data: bytes) -> None:
+            self.seen += data
+
+    ours, watching = pair.ours, Monitor()
+    transport = pipe(ours._loop, watching, ours._node.accept())[0]
+    transport.write(request([b"MONITOR"]))
+    for words in (*_MONITORED, "PING"):
+        ours(*words.encode().split())
+    ours._loop.run_until_complete(asyncio.sleep(0.05))
+    assert _requests(watching.seen.removeprefix(b"+OK\r\n")) == _requests(seen)
+
+
+def _requests(seen: bytes) -> list[bytes]:
+    """Return the lines without times and addresses."""
+    return [re.sub(rb"^\+\S+ \[0 [\d.:]+\]", b"", line) for line in _stripped(seen)]
+
+
+def _stripped(seen: bytes) -> list[bytes]:
+    return [re.sub(rb"^\+\S+ \[0 lua\]", b"lua", line) for line in seen.splitlines()]
