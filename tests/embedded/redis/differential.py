@@ -37,6 +37,8 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "of over 128 members with different scores: Redis promises nothing",
     ),
     ("COMMAND DOCS", "empty"),
+    ("LATENCY HISTOGRAM", "all calls of a command count with their mean"),
+    ("MEMORY STATS, MEMORY MALLOC-STATS", "without an allocator's figures"),
     ("FUNCTION DUMP, FUNCTION RESTORE", "not supported; FUNCTION LIST WITHCODE is"),
     ("scripts", "an error beyond 256 MB for Lua, 128 MB of arguments, 64 MB of a reply"),
     ("scripts", "no coroutine, cmsgpack, struct; errors in some tail calls have no line number"),

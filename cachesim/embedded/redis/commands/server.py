@@ -5,7 +5,7 @@ from typing import cast
 
 from cachesim.embedded.redis.admin.info import info as info_text
 from cachesim.embedded.redis.admin.versions import version_of
-from cachesim.embedded.redis.commands import acl, command
+from cachesim.embedded.redis.commands import acl, command, diagnostics
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.commands.common.unsupported import not_supported
@@ -160,39 +160,10 @@ def slowlog_reset(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
-def no_samples(client: Client, arguments: list[bytes]) -> Answer:
-    """LATENCY LATEST, LATENCY HISTORY: empty, as an emulated node has no such data."""
-    return []
-
-
-def latency_reset(client: Client, arguments: list[bytes]) -> Answer:
-    """LATENCY RESET [event...]."""
-    return 0
-
-
-def latency_histogram(client: Client, arguments: list[bytes]) -> Answer:
-    """LATENCY HISTOGRAM [command...]."""
-    return Pairs()
-
-
 def time(client: Client, arguments: list[bytes]) -> Answer:
     """TIME."""
     microseconds = int(client.server.wall() * 1_000_000)
     return [b"%d" % (microseconds // 1_000_000), b"%d" % (microseconds % 1_000_000)]
-
-
-def memory_usage(client: Client, arguments: list[bytes]) -> Answer:
-    """MEMORY USAGE key [SAMPLES count]."""
-    if len(arguments) not in (3, 5) or (len(arguments) == 5 and arguments[3].lower() != b"samples"):
-        raise Error(SYNTAX)
-    if len(arguments) == 5 and integer(arguments[4]) < 0:
-        raise Error(SYNTAX)
-    return client.server.memory.size(arguments[2])
-
-
-def memory_purge(client: Client, arguments: list[bytes]) -> Answer:
-    """MEMORY PURGE."""
-    return "OK"
 
 
 def monitor(client: Client, arguments: list[bytes]) -> Answer:
@@ -245,11 +216,11 @@ def module_list(client: Client, arguments: list[bytes]) -> Answer:
 HANDLERS: Mapping[str, Handler] = {
     **acl.HANDLERS,
     **command.HANDLERS,
-    **help_of("config", "latency", "memory", "module", "slowlog"),
+    **diagnostics.HANDLERS,
+    **help_of("config", "module", "slowlog"),
     **dict.fromkeys(("bgsave", "save", "shutdown", "sync"), not_supported),
     **dict.fromkeys(("debug", "module|load", "module|loadex", "module|unload"), protected),
     **dict.fromkeys(("failover", "replicaof", "slaveof"), not_in_cluster),
-    **dict.fromkeys(("latency|history", "latency|latest"), no_samples),
     "bgrewriteaof": bgrewriteaof,
     "config|get": config_get,
     "config|resetstat": config_resetstat,
@@ -260,11 +231,7 @@ HANDLERS: Mapping[str, Handler] = {
     "flushdb": flushall,
     "info": info,
     "lastsave": lastsave,
-    "latency|histogram": latency_histogram,
-    "latency|reset": latency_reset,
     "lolwut": lolwut,
-    "memory|purge": memory_purge,
-    "memory|usage": memory_usage,
     "module|list": module_list,
     "monitor": monitor,
     "psync": psync,

@@ -101,7 +101,7 @@ class Command:
             Error: they can't be found, because the arguments are wrong.
         """
         return [
-            KeyUse(at, flags)
+            KeyUse(at, _used(self.name, arguments) if "variable_flags" in flags else flags)
             for flags, find in self.finders
             if channels or "not_key" not in flags
             for at in find(arguments)
@@ -124,7 +124,7 @@ def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
     Raises:
         Error: there are no keys.
     """
-    if not command.finders:
+    if all("not_key" in flags for flags, _ in command.finders):
         raise Error(_NO_KEYS)
     if not command.takes(len(arguments)):
         raise Error("ERR Invalid number of arguments specified for command")
@@ -132,6 +132,21 @@ def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
     if not uses and not command.bits & Flag.NO_MANDATORY_KEYS:
         raise Error(_INVALID)
     return uses
+
+
+_READ, _READ_WRITE = frozenset(("RO", "access")), frozenset(("RW", "access", "update"))
+_OVERWRITE = frozenset(("OW", "update"))
+
+
+def _used(name: str, arguments: Sequence[bytes]) -> frozenset[str]:
+    """Return what SET or BITFIELD do with their key, as their options tell."""
+    words = [word.lower() for word in arguments]
+    if name == "set":
+        return _READ_WRITE if b"get" in words[3:] else _OVERWRITE
+    at, sizes = 2, {b"get": 3, b"overflow": 2}
+    while at < len(words) and (size := sizes.get(words[at])) and at + size <= len(words):
+        at += size
+    return _READ if at >= len(words) else _READ_WRITE
 
 
 # --- finding keys ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from cachesim.embedded.redis.keyspace.values import Hash, is_integer
 if TYPE_CHECKING:
     from cachesim.embedded.redis.keyspace.keyspace import Keyspace
 
-_EMPTY = 1_600_000  # bytes that a server takes without data
+EMPTY = 1_600_000  # bytes that a server takes without data
 _SAMPLES = 16
 _EMBEDDED = 44  # bytes of the longest string that shares an allocation with its object
 
@@ -140,7 +140,7 @@ class Memory:
     def used(self) -> int:
         """All bytes in use."""
         tables = 8 << (len(self._sizes) - 1).bit_length() if self._sizes else 0
-        return _EMPTY + self._data + tables + self.backlog
+        return EMPTY + self._data + tables + self.backlog
 
     @property
     def dataset(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,71 @@ def test_a_new_client_must_authenticate() -> None:
         assert ours(b"GET", b"k") is None
     finally:
         ours.close()
+
+
+def test_diagnostics(agree: Agree) -> None:
+    """LATENCY and MEMORY answer as a server that has nothing to tell."""
+    agree(
+        "LATENCY DOCTOR", "CONFIG SET latency-monitor-threshold 1000000", "LATENCY DOCTOR",
+        "CONFIG SET latency-monitor-threshold 0", "LATENCY GRAPH x", "LATENCY GRAPH",
+        "LATENCY HISTORY x", "LATENCY LATEST", "LATENCY RESET x", "LATENCY HISTOGRAM nosuch",
+        "MEMORY DOCTOR", "MEMORY STATS x", "MEMORY USAGE nosuch", "MEMORY PURGE",
+    )  # fmt: skip
+
+
+def test_latency_histogram(pair: Pair) -> None:
+    """It has the commands that were called, and how often."""
+    for server in (pair.real, pair.ours):
+        for words in ("CONFIG RESETSTAT", "SET k v", "GET k", "CONFIG GET hz"):
+            server(*words.encode().split())
+    real, ours = (
+        _paired(server(b"LATENCY", b"HISTOGRAM", b"set", b"get", b"config", b"config|get", b"lpop"))
+        for server in (pair.real, pair.ours)
+    )
+    assert set(real) == set(ours)
+    for name, of_real in real.items():
+        calls, histogram = _paired(ours[name]).values()
+        assert calls == _paired(of_real)[b"calls"]
+        assert list(_paired(histogram).values()) == [calls]
+
+
+def test_memory_stats(pair: Pair) -> None:
+    """The fields are Redis's, in the same order and of the same types."""
+    shapes = []
+    for server in (pair.real, pair.ours):
+        server(b"SET", b"k", b"v")
+        stats = _paired(server(b"MEMORY", b"STATS"))
+        assert stats[b"keys.count"] == 1
+        shapes.append([(name, type(value)) for name, value in stats.items()])
+        shapes[-1] += list(_paired(stats[b"db.0"]))
+    assert shapes[0] == shapes[1]
+
+
+def _paired(reply: Any) -> dict[Any, Any]:
+    """Return a map, which is a list in RESP2."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "set k v", "set k v ex 9 GET", "get k", "bitfield k get u8 0", "bitfield k", "eval x 1 k",
+        "bitfield k overflow fail set u8 0 1", "sort k store b", "zunionstore a 1 b", "copy a b",
+        "xread streams a 0", "lmove a b left right", "memory usage a", "ping", "foo", "get",
+        "pfmerge a b", "lmpop 2 a b left", "spublish a b",
+    ],
+)  # fmt: skip
+def test_command_getkeysandflags(agree: Agree, words: str) -> None:
+    """The flags tell what a command does with its keys, by its options."""
+    agree(f"COMMAND GETKEYSANDFLAGS {words}", f"COMMAND GETKEYS {words}")
+
+
+def test_a_user_that_may_only_write_may_set(agree: Agree) -> None:
+    """SET without GET does not read its key."""
+    agree(
+        "ACL SETUSER w on nopass %W~* +@all", "AUTH w x", "SET k v", "SET k v GET",
+        "AUTH default x", "ACL DELUSER w",
+    )  # fmt: skip
 
 
 _MONITORED = (
