@@ -152,11 +152,11 @@ def test_monitor(real: int, pair: Pair) -> None:
             self.seen += data
 
     ours, watching = pair.ours, Monitor()
-    transport = pipe(ours._loop, watching, ours._node.accept())[0]
+    transport = pipe(ours.loop, watching, ours.node.accept())[0]
     transport.write(request([b"MONITOR"]))
     for words in (*_MONITORED, "PING"):
         ours(*words.encode().split())
-    ours._loop.run_until_complete(asyncio.sleep(0.05))
+    ours.loop.run_until_complete(asyncio.sleep(0.05))
     assert _requests(watching.seen.removeprefix(b"+OK\r\n")) == _requests(seen)
 
 
