@@ -40,7 +40,7 @@ NATURAL_CIRCLES = (
         "embedded.redis",
         """
         cluster.bus cluster.membership connections.client connections.clients
-        connections.session dispatch.entry dispatch.executor dispatch.guards
+        connections.session dispatch.entry dispatch.events dispatch.executor dispatch.guards
         replication.primary replication.replica scripting.calls scripting.functions
         scripting.runner scripting.running scripting.scripts server
         """,

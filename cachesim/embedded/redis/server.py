@@ -19,6 +19,7 @@ from cachesim.embedded.redis.connections.blocked import BlockedClients
 from cachesim.embedded.redis.connections.client import Client
 from cachesim.embedded.redis.connections.clients import Clients
 from cachesim.embedded.redis.connections.monitors import Monitors
+from cachesim.embedded.redis.connections.notifications import Notifications
 from cachesim.embedded.redis.connections.pubsub import PubSub
 from cachesim.embedded.redis.connections.tracking import Tracking
 from cachesim.embedded.redis.connections.watched_keys import WatchedKeys
@@ -118,6 +119,7 @@ class Server:
         self.blocked_clients = BlockedClients(lambda: self.script_runner.running is None)
         self.monitors = Monitors()
         self.pubsub = PubSub()
+        self.notifications = Notifications(self.pubsub)
         self.tracking = Tracking(lambda client_id: self.clients.sessions.get(client_id))
         self.watched_keys = WatchedKeys()
 
@@ -297,6 +299,7 @@ class Server:
 
     def _keys_expired(self, keys: Sequence[bytes]) -> None:
         self.stats.expired += len(keys)
+        self.notifications.send(("x", "expired", key) for key in keys)
         self.stream.append_requests([[b"DEL", key] for key in keys])
         self.keys_changed(keys)
         if self.blocked_clients.everyone:
@@ -388,6 +391,7 @@ class Server:
         self.slowlog.limit = self.settings.number("slowlog-max-len")
         self.memory.limit = self.settings.number("maxmemory")
         self.memory.check()
+        self.executor.notify(self.settings["notify-keyspace-events"])
         self.stream.resize(self.settings.number("repl-backlog-size"))
         self.update_guards()
 

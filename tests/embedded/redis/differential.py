@@ -355,8 +355,9 @@ class Real:
         self._buffer = b""
 
     def __call__(self, *words: bytes) -> Any:
-        """Send a request. Return the reply."""
-        self._socket.sendall(request(words))
+        """Send a request if there is one. Return the next reply."""
+        if words:
+            self._socket.sendall(request(words))
         while True:
             try:
                 reply, self._buffer = _read(self._buffer, NULL_ARRAY)
@@ -372,9 +373,17 @@ class Real:
         """Close the connection."""
         self._socket.close()
 
+    def messages(self) -> list[Any]:
+        """Return the messages that a subscriber has got since the last call."""
+        self._socket.sendall(request([b"PING", b""]))
+        found: list[Any] = []
+        while (message := self()) != [b"pong", b""]:
+            found.append(message)
+        return found
+
 
 class Ours:
-    """An embedded node, and a connection to it."""
+    """An embedded node, and connections to it: one for requests, one for a subscriber."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -389,8 +398,25 @@ class Ours:
         )
         self.node = RedisNode(config, dial_peer=dial, loop=self.loop)
         self.node.start()
-        self._caller = Caller(NULL_ARRAY)
-        pipe(self.loop, self._caller, self.node.accept())
+        self._caller, self._subscriber = Caller(NULL_ARRAY), Caller()
+        for caller in (self._caller, self._subscriber):
+            pipe(self.loop, caller, self.node.accept())
+
+    def subscribe(self, *words: bytes) -> None:
+        """Let the subscriber send a request."""
+        self.loop.run_until_complete(self._subscriber(*words))
+
+    def messages(self) -> list[Any]:
+        """Return the messages that the subscriber has got since the last call."""
+
+        async def read() -> list[Any]:
+            found: list[Any] = []
+            self._subscriber.send("PING", "")
+            while (message := await self._subscriber.receive()) != [b"pong", b""]:
+                found.append(message)
+            return found
+
+        return self.loop.run_until_complete(read())
 
     def __call__(self, *words: bytes) -> Any:
         """Send a request. Return the reply."""
@@ -416,14 +442,21 @@ class Ours:
 
 
 class Pair:
-    """A real server and an embedded node, both empty, with the same version of the protocol."""
+    """A real server and an embedded node, both empty, with the same version of the protocol.
+
+    A subscriber of each gets all keyspace notifications.
+    """
 
     def __init__(self, port: int, resp: int) -> None:
         self.resp = resp
         self.real, self.ours = Real(port), Ours()
+        self._subscriber = Real(port)
         for server in (self.real, self.ours):
             server(b"FLUSHALL")
+            server(b"CONFIG", b"SET", b"notify-keyspace-events", b"KEAn")
             server(b"HELLO", b"%d" % resp)
+        for subscribe in (self._subscriber, self.ours.subscribe):
+            subscribe(b"PSUBSCRIBE", b"__key*@0__:*")
 
     def __enter__(self) -> Self:
         return self
@@ -434,8 +467,17 @@ class Pair:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections, and end the node."""
         self.real.close()
+        self._subscriber.close()
         self.ours.close()
+
+    def messages(self) -> tuple[list[Any], list[Any]]:
+        """Return what both subscribers have got since the last call."""
+        return self._subscriber.messages(), self.ours.messages()
 
     def differ(self, words: Words) -> tuple[Any, Any] | None:
         """Return both replies to a request, or None if they are the same."""
@@ -443,9 +485,12 @@ class Pair:
             return None
         real, ours = self.real(*words), self.ours(*words)
         name = words[0].lower().decode()
-        if same(name, real, ours):
-            return None
-        return real, ours
+        if not same(name, real, ours):
+            return real, ours
+        sent, ours_sent = self.messages()
+        if sent != ours_sent:
+            return [message[2:] for message in sent], [message[2:] for message in ours_sent]
+        return None
 
 
 def same(name: str, real: Any, ours: Any) -> bool:
@@ -504,8 +549,8 @@ def main() -> None:
                 server(b"DISCARD")
                 server(b"UNWATCH")
                 server(b"FLUSHALL")
-        pair.real.close()
-        pair.ours.close()
+            pair.messages()
+        pair.close()
     print(f"{2 * arguments.steps} requests, {count} differences of {len(shown)} kinds")
 
 

@@ -1,6 +1,8 @@
 """An embedded node against a real Redis 7.0, where one is installed."""
 
 import random
+import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.embedded.redis.differential import Pair, drawn
 
+EVENTS = Path(__file__).with_name("events.txt").read_text().splitlines()
 STEPS, RUNS = 40, 8
 """Requests in a run, and runs, for each protocol. `tests.embedded.redis.differential` does more."""
 
@@ -30,8 +33,7 @@ def test_no_reply_differs(real: int, resp: int) -> None:
             assert self.pair.differ(words) is None, words
 
         def teardown(self) -> None:
-            self.pair.real.close()
-            self.pair.ours.close()
+            self.pair.close()
 
     run_state_machine_as_test(
         Machine,
@@ -42,3 +44,17 @@ def test_no_reply_differs(real: int, resp: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_the_same_events(real: int) -> None:
+    """Every command makes the same keyspace notifications, in the same order."""
+    with Pair(real, 2) as pair:
+        different = []
+        for line in EVENTS:
+            words = tuple(word.encode() for word in shlex.split(line))
+            for server in (pair.real, pair.ours):
+                server(*words)
+            sent, ours = ([m[2:] for m in got] for got in pair.messages())
+            if sent != ours:
+                different.append((line, sent[1::2], ours[1::2]))
+        assert not different

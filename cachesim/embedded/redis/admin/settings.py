@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from cachesim.embedded.redis.connections.notifications import classes_of, shown
 from cachesim.embedded.redis.dispatch.command_table import data
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.keyspace.values import HIGHEST
@@ -52,9 +53,9 @@ _ALIASES = {
         "zset-max-listpack-value",
     )
 }  # fmt: skip
-_TEXT = {"replicaof", "save", "client-output-buffer-limit", "notify-keyspace-events"}
-_LIMITS = 0, 2**31 - 1
-"""The limits of the numbers that `config_limits.json` leaves out."""
+_EVENTS = "notify-keyspace-events"
+_TEXT = {"replicaof", "save", "client-output-buffer-limit", _EVENTS}
+_LARGEST = 2**31 - 1
 
 
 class Settings:
@@ -87,7 +88,7 @@ class Settings:
         """Return the settings whose names match one of the patterns."""
         matchers = [matcher(pattern.lower()) for pattern in patterns]
         return {
-            name: value
+            name: shown(value) if name == _EVENTS else value
             for name, value in self._values.items()
             if any(matches(name.encode()) for matches in matchers)
         }
@@ -100,14 +101,14 @@ class Settings:
         """
         wanted: dict[str, str] = {}
         for raw_name, raw_value in pairs:
-            shown = raw_name.decode("utf-8", "surrogateescape")
-            name, value = shown.lower(), raw_value.decode("utf-8", "surrogateescape")
+            given = raw_name.decode("utf-8", "surrogateescape")
+            name, value = given.lower(), raw_value.decode("utf-8", "surrogateescape")
             if name not in self._values:
-                raise Error(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'")
+                raise Error(f"ERR Unknown option or number of arguments for CONFIG SET - '{given}'")
             reason = "duplicate parameter" if name in wanted else self._refusal(name, value)
             if reason is not None:
                 raise Error(
-                    f"ERR CONFIG SET failed (possibly related to argument '{shown}') - {reason}"
+                    f"ERR CONFIG SET failed (possibly related to argument '{given}') - {reason}"
                 )
             wanted[name] = value
         for name, value in wanted.items():
@@ -117,6 +118,8 @@ class Settings:
     def _assign(self, name: str, value: str) -> None:
         if name in _MEMORY and (size := _memory(value)) is not None:
             value = str(size)
+        elif name == _EVENTS:
+            value = classes_of(value) or ""
         self._values[name] = value
         for one, other in _ALIASES.items():
             if name in (one, other):
@@ -129,8 +132,9 @@ class Settings:
         if name in ("dbfilename", "dir"):
             return "can't set protected config"
         if name in _MEMORY:
-            size = _memory(value)
-            return "argument must be a memory value" if size is None else self._beyond(name, size)
+            return None if _memory(value) is not None else "argument must be a memory value"
+        if name == _EVENTS and classes_of(value) is None:
+            return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
         if name in _CHOICES:
             if value.lower() in _CHOICES[name]:
                 return None

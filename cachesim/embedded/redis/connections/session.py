@@ -274,7 +274,11 @@ class Session(Client, asyncio.Protocol):
     def _retry(self, retry: Callable[[bytes | None], Answer], key: bytes | None) -> None:
         executor = self.server.executor
         try:
-            answer = retry(key)
+            if executor.event_source is None or self.blocked is None:
+                answer = retry(key)
+            else:
+                keys = self.blocked.keys
+                answer = executor.event_source.retry(self, keys, lambda: retry(key))
         except Error as error:
             answer = executor.count_error(error)
         except Exception as error:  # the client that has changed the key must not suffer

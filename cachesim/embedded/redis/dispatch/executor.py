@@ -11,6 +11,7 @@ from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.dispatch import guards
 from cachesim.embedded.redis.dispatch.command_table import Flag
 from cachesim.embedded.redis.dispatch.entry import Entries, Entry, Handler, wrong_arity
+from cachesim.embedded.redis.dispatch.events import EventSource
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Executor:
             of the node; see `guards`.
         effects: the requests that the present command appends to the replication stream; None: the
             command as it was sent.
+        event_source: runs the commands while keyspace notifications are on; None while off.
     """
 
     def __init__(self, server: "Server", handlers: Mapping[str, Handler]) -> None:
@@ -37,7 +39,15 @@ class Executor:
         self._by_name = self.entries.by_name
         self.guarded_flags = 0
         self.effects: list[list[bytes]] | None = None
+        self.event_source: EventSource | None = None
         self._batch: list[list[bytes]] | None = None
+
+    def notify(self, classes: str) -> None:
+        """Set the events that are sent, as `notify-keyspace-events` does."""
+        server, notifications = self._server, self._server.notifications
+        notifications.configure(classes)
+        are_on = notifications.are_on
+        self.event_source = EventSource(server.store, notifications) if are_on else None
 
     # --- running ------------------------------------------------------------------------------
 
@@ -76,7 +86,10 @@ class Executor:
             if server.expiry.has_backlog:
                 # Neither the command nor its effects on a replica may find expired keys.
                 server.expiry.expire(entry.command.keys(arguments))
-            answer = entry.handler(client, arguments)  # type: ignore[misc]  # it has one
+            if self.event_source is None:
+                answer = entry.handler(client, arguments)  # type: ignore[misc]  # it has one
+            else:
+                answer = self.event_source.run(client, entry, arguments)
         except Error as error:
             entry.failed += 1
             answer = self.count_error(error)

@@ -259,3 +259,10 @@ def claim(key: bytes, group: bytes, id_: "StreamEntryKey", held: Pending) -> lis
 
 def _flat(record: list[Any]) -> list[bytes]:
     return [record[0], *record[1]]
+
+
+def consumers_of(value: object) -> int:
+    """Return how many consumers the groups of a stream have; 0 for another value."""
+    if not isinstance(value, Stream):
+        return 0
+    return sum(len(group.consumers) for group in value.groups.values())
