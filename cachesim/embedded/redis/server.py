@@ -42,6 +42,9 @@ from cachesim.embedded.redis.scripting.scripts import Scripts
 from cachesim.protocols.resp import Error
 
 _TICK = 0.1  # seconds
+_ROLE_CHANGED = (
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+)
 
 
 class Server:
@@ -346,14 +349,10 @@ class Server:
             return
         self.stream.flush()
         self.expiry.stop()
+        self.blocked_clients.disconnect_all(Error(_ROLE_CHANGED))
+        self.pubsub.close_shard_channels()
         if self.replica_link is None:
             self.log.role = "S"
-            self.blocked_clients.disconnect_all(
-                Error(
-                    "UNBLOCKED force unblock from blocking operation, instance state changed "
-                    "(master -> replica?)"
-                )
-            )
             self.stream.forget_former()
         else:
             self.replica_link.stop()

@@ -83,6 +83,12 @@ class BlockedClients:
             if not blocked.keys:
                 blocked.retry(None)
 
+    def unblock_all(self, error: Error) -> None:
+        """Answer all clients that wait for keys with an error."""
+        for blocked in list(self.everyone):
+            if blocked.keys:
+                blocked.unblock(error)
+
     def disconnect_all(self, error: Error) -> None:
         """Answer all clients with an error, and close their connections."""
         for blocked in list(self.everyone):

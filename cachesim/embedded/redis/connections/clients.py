@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from cachesim.protocols.resp import Error
+
 if TYPE_CHECKING:
     from cachesim.embedded.redis.connections.session import Session
     from cachesim.embedded.redis.server import Server
@@ -63,6 +65,11 @@ class Clients:
                 self._server.loop.call_soon(session.resume_requests)
 
     def tick(self) -> None:
-        """End the pause when its time is up. Called several times a second."""
+        """End the pause when its time is up, and all waits for keys when the cluster is down.
+
+        Called several times a second.
+        """
+        if not self._server.gossip.is_ok:
+            self._server.blocked_clients.unblock_all(Error("CLUSTERDOWN The cluster is down"))
         if self.paused_until and self.paused_until <= self._server.clock():
             self.unpause()

@@ -62,6 +62,16 @@ class PubSub:
             for name in list(mine):
                 self.remove(subscribers, mine, name, client)
 
+    def close_shard_channels(self) -> None:
+        """Unsubscribe all clients from all shard channels, and tell them: another node has these.
+
+        The subscribers of a replica are told, too, when it gets another primary.
+        """
+        for name, clients in list(self.shard_channels.items()):
+            for client in list(clients):
+                self.remove(self.shard_channels, client.shard_channels, name, client)
+                client.push(Push([b"sunsubscribe", name, len(client.shard_channels)]))
+
     def publish(self, channel: bytes, message: bytes) -> int:
         """Send a message to the subscribers of a channel and of matching patterns.
 

@@ -292,6 +292,7 @@ class Session(Client, asyncio.Protocol):
 
     def _disconnect(self, error: Error) -> None:
         self.unblock(error)
+        self.flush()
         self.close()
 
     def unblock(self, answer: Answer) -> None:
