@@ -39,7 +39,8 @@ NATURAL_CIRCLES = (
     group(
         "embedded.redis",
         """
-        cluster.bus cluster.membership connections.client connections.clients
+        cluster.bus cluster.membership connections.client connections.client_list
+        connections.clients
         connections.session dispatch.entry dispatch.events dispatch.executor dispatch.guards
         replication.primary replication.replica scripting.calls scripting.functions
         scripting.runner scripting.running scripting.scripts server

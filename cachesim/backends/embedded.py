@@ -5,6 +5,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ class EmbeddedBackend:
         self._nodes: dict[str, RedisNode | MemcachedNode] = {}
         self._listeners: dict[str, asyncio.Server] = {}
         self._accept: dict[str, Callable[[], asyncio.Protocol]] = {}
+        self._client_ports = cycle(range(32768, 61000))  # as Linux takes them
 
     # --- life -------------------------------------------------------------------------------
 
@@ -198,7 +200,9 @@ class EmbeddedBackend:
         if (accept := self._accept.get(address)) is None:
             return await dial_network(self._loop, factory, address)
         protocol = factory()
-        transport, _ = pipe(self._loop, protocol, accept())
+        # A port of its own, as a connection on the network has, so that CLIENT KILL finds it.
+        peer = ("127.0.0.1", next(self._client_ports))
+        transport, _ = pipe(self._loop, protocol, accept(), left_address=peer)
         return transport, protocol
 
     async def _dial_peer(

@@ -123,7 +123,7 @@ class Server:
         self.monitors = Monitors()
         self.pubsub = PubSub()
         self.notifications = Notifications(self.pubsub)
-        self.tracking = Tracking(lambda client_id: self.clients.sessions.get(client_id))
+        self.tracking = Tracking(self.clients.sessions.get, loop.call_soon, defer)
         self.watched_keys = WatchedKeys()
 
         self.replicas = Replicas(self)
@@ -289,7 +289,7 @@ class Server:
         if self.blocked_clients.everyone:
             self.blocked_clients.changed(keys)
         if self.tracking.clients:
-            self.tracking.changed(keys, by)
+            self.tracking.changed(keys, by and (by.caller or by))
 
     def record_changes(self, keys: Sequence[bytes]) -> None:
         """Account for changed keys, without telling any client."""

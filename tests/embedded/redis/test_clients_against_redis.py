@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import select
 import shlex
 import socket
 import tempfile
@@ -67,7 +68,7 @@ class Both:
         self._real[name].sendall(packed(real))
         self._ours[name].transport.write(packed(ours))
         self._loop.run_until_complete(self._settle())
-        return {other: (self._read(other), self._taken(other)) for other in self._real}
+        return {name: (sent, self._taken(name)) for name, sent in self._read().items()}
 
     async def _settle(self) -> None:
         for _ in range(30):
@@ -77,17 +78,17 @@ class Both:
         for _ in range(30):
             await asyncio.sleep(0)
 
-    def _read(self, name: str) -> bytes:
-        connection, data = self._real[name], b""
-        connection.settimeout(_QUIET)
-        try:
-            while piece := connection.recv(1 << 16):
-                data += piece
-        except TimeoutError:
-            return data
-        except ConnectionResetError:
-            pass
-        return data + b"(closed)"
+    def _read(self) -> dict[str, bytes]:
+        """Return what the real server has sent, when nothing more has come for a while."""
+        data = dict.fromkeys(self._real, b"")
+        names = {connection: name for name, connection in self._real.items()}
+        while ready := select.select(list(names), [], [], _QUIET)[0]:
+            for connection in ready:
+                piece = connection.recv(1 << 16)
+                data[names[connection]] += piece or b"(closed)"
+                if not piece:
+                    del names[connection]
+        return data
 
     def _taken(self, name: str) -> bytes:
         caller = self._ours[name]
@@ -226,10 +227,12 @@ SCENARIOS = {
         A: CLIENT TRACKING ON BCAST PREFIX a PREFIX ab; CLIENT TRACKING ON BCAST PREFIX a
         A: CLIENT TRACKINGINFO; CLIENT TRACKING ON BCAST PREFIX ab; CLIENT TRACKINGINFO
         A: CLIENT TRACKING ON BCAST PREFIX b; CLIENT TRACKINGINFO
-        A: CLIENT TRACKING ON; CLIENT TRACKING OFF; CLIENT TRACKINGINFO; CLIENT TRACKING ON OPTIN
+        A: CLIENT TRACKING ON; CLIENT TRACKING OFF; CLIENT TRACKINGINFO
+        A: CLIENT TRACKING ON OPTIN
         A: CLIENT TRACKING ON; CLIENT TRACKINGINFO
         A: CLIENT TRACKING ON REDIRECT 99999; CLIENT TRACKING x
-        A: CLIENT CACHING YES; CLIENT TRACKINGINFO; CLIENT CACHING NO; CLIENT TRACKING ON REDIRECT $A
+        A: CLIENT CACHING YES; CLIENT TRACKINGINFO; CLIENT CACHING NO
+        A: CLIENT TRACKING ON REDIRECT $A
         A: CLIENT TRACKING OFF BCAST; CLIENT TRACKING ON FOO; CLIENT TRACKING ON OPTIN REDIRECT 0
     """,
     "expired keys": """
@@ -277,3 +280,56 @@ def test_the_same_bytes(real: int, scenario: str) -> None:
         for line in SCENARIOS[scenario].strip().splitlines():
             for name, (sent, ours) in both(line.strip()).items():
                 assert _same(ours, sent), (line.strip(), name, sent, ours)
+
+
+FIELDS = ("name", "flags", "sub", "psub", "ssub", "multi", "cmd", "user", "redir", "resp")
+
+
+def test_the_list_of_clients(real: int) -> None:
+    """CLIENT LIST shows the state and the last command of each client, INFO how many wait."""
+    with Both(real) as both:
+        for line in (
+            "A: FLUSHALL; SET k 1",
+            "B: BLPOP q 0",
+            "C: SUBSCRIBE x",
+            "D: MULTI; GET k",
+            "E: CLIENT TRACKING ON BCAST; foo",
+            "F: SSUBSCRIBE x; PING; PING",
+            "G: WATCH k",
+            "H: MONITOR",
+            "I: READONLY; CLIENT FOO",
+            "J: HELLO 3; CLIENT NO-EVICT ON",
+            "K: EVAL 'return 1' 0; CLIENT SETNAME me",
+            "L: CLIENT TRACKING ON; GET; CONFIG",
+            "A: CLIENT PAUSE 100000 WRITE",
+            "K: SET k 5",
+        ):
+            both(line)
+        listed = [_fields(text) for text in both("A: SET k 2; CLIENT LIST")["A"]]
+        assert listed == [{}, {}]  # a write waits
+        both("J: CLIENT UNPAUSE")
+        both("J: CLIENT PAUSE 100000 WRITE")
+        both("K: SET k 5")
+        counts = [
+            re.findall(rb"(?:blocked|tracking)_clients:\d+", text)
+            for text in both("J: INFO clients")["J"]
+        ]
+        ids = " ".join(f"${name}" for name in "ABCDEFGHIJKL")
+        real_list, our_list = (_fields(text) for text in both(f"J: CLIENT LIST ID {ids}")["J"])
+        both("J: CLIENT UNPAUSE")
+        assert counts[0] == counts[1] == [b"blocked_clients:2", b"tracking_clients:2"]
+        assert len(real_list) == len(our_list) == 12
+        named = {number: name for name, (number, _) in both.ids.items()}
+        for (number, fields), ours in zip(real_list.items(), our_list.values(), strict=True):
+            assert abs(int(ours.pop("idle")) - int(fields.pop("idle"))) <= 2
+            assert ours == fields, named[number]
+
+
+def _fields(text: bytes) -> dict[int, dict[str, str]]:
+    """Return fields of CLIENT LIST by the number of the client."""
+    lines = [
+        dict(pair.partition("=")[::2] for pair in line[line.index("id=") :].split(" "))
+        for line in text.decode().splitlines()
+        if "id=" in line
+    ]
+    return {int(line["id"]): {name: line[name] for name in (*FIELDS, "idle")} for line in lines}

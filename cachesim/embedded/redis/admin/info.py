@@ -63,8 +63,8 @@ def _clients(server: "Server") -> Fields:
         "maxclients": server.settings["maxclients"],
         "client_recent_max_input_buffer": 20480,
         "client_recent_max_output_buffer": 0,
-        "blocked_clients": len(server.blocked_clients.everyone),
-        "tracking_clients": 0,
+        "blocked_clients": len(server.blocked_clients.everyone) + server.clients.postponed,
+        "tracking_clients": len(server.tracking.clients),
         "clients_in_timeout_table": 0,
     }
 

@@ -31,6 +31,7 @@ def id_(client: Client, arguments: list[bytes]) -> Answer:
 
 def info(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT INFO."""
+    session_of(client).last_request = arguments[:2]
     return Verbatim(f"{client.describe()}\n".encode())
 
 
@@ -61,6 +62,7 @@ def _known_kind(word: bytes) -> str:
 
 def list_(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT LIST [TYPE type | ID id...]."""
+    session_of(client).last_request = arguments[:2]
     sessions = list(client.server.clients.sessions.values())
     rest = arguments[2:]
     if len(rest) == 2 and rest[0].lower() == b"type":
@@ -146,7 +148,8 @@ def reply(client: Client, arguments: list[bytes]) -> Answer:
     if mode == b"off":
         session.mutes = -1
     elif mode == b"skip":
-        session.mutes_next = session.mutes >= 0
+        if session.mutes >= 0:
+            session.mute_next()
     else:
         raise Error(SYNTAX)
     return NO_REPLY
@@ -171,6 +174,7 @@ def no_evict(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT NO-EVICT ON | OFF."""
     if arguments[2].lower() not in (b"on", b"off"):
         raise Error(SYNTAX)
+    session_of(client).is_kept = arguments[2].lower() == b"on"
     return "OK"
 
 
@@ -255,7 +259,7 @@ def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
     if tracked.broadcasts and modes:
         raise Error("ERR OPTIN and OPTOUT are not compatible with BCAST")
     if len(modes) > 1:
-        raise Error("ERR You can't use both OPTIN and OPTOUT")
+        raise Error("ERR You can't specify both OPTIN mode and OPTOUT mode")
     tracked.mode = next(iter(modes), "")
     return tracked
 
@@ -276,13 +280,20 @@ def tracking(client: Client, arguments: list[bytes]) -> Answer:
         raise Error(f"ERR You can't switch BCAST mode on/off {again} mode.")
     if present is not None and {present.mode, tracked.mode} == {"optin", "optout"}:
         raise Error(f"ERR You can't switch OPTIN/OPTOUT mode {again} mode.")
+    former = [] if present is None else present.prefixes
     for index, one in enumerate(tracked.prefixes):
-        for other in tracked.prefixes[index + 1 :]:
-            if one.startswith(other) or other.startswith(one):
-                raise Error(
-                    f"ERR Prefix '{printed(one)}' overlaps with another provided prefix "
-                    f"'{printed(other)}'. Prefixes for a single client must not overlap."
-                )
+        for what, others in (
+            ("an existing", former),
+            ("another provided", tracked.prefixes[index + 1 :]),
+        ):
+            for other in others:
+                if one.startswith(other) or other.startswith(one):
+                    raise Error(
+                        f"ERR Prefix '{printed(one)}' overlaps with {what} prefix "
+                        f"'{printed(other)}'. Prefixes for a single client must not overlap."
+                    )
+    if tracked.broadcasts:
+        tracked.prefixes = list(dict.fromkeys([*former, *(tracked.prefixes or [b""])]))
     client.server.tracking.start(session, tracked)
     return "OK"
 
@@ -290,7 +301,7 @@ def tracking(client: Client, arguments: list[bytes]) -> Answer:
 def caching(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT CACHING YES | NO."""
     tracked = session_of(client).tracking
-    if tracked is None or not tracked.mode:
+    if tracked is None:
         raise Error(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN "
             "or OPTOUT mode enabled"
@@ -304,7 +315,8 @@ def caching(client: Client, arguments: list[bytes]) -> Answer:
             f"ERR CLIENT CACHING {word.upper().decode()} is only valid when tracking is enabled "
             f"in {mode.upper()} mode."
         )
-    tracked.caching = word == b"yes"
+    tracked.caching, tracked.is_used = word == b"yes", False
+    client.update_guards()
     return "OK"
 
 

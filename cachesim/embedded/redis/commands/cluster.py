@@ -99,11 +99,18 @@ def shards(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER SHARDS."""
     server = client.server
     nodes = server.nodes
+    ports = [b"port"]
+    if server.config.server_tls is not None:
+        # With TLS the plain port is the one that is announced, if there is one.
+        announced = server.settings.number("cluster-announce-port")
+        ports = [b"port", b"tls-port"] if announced else [b"tls-port"]
     rows: list[Reply] = []
     for owner in (m for m in nodes.members.values() if m.is_primary):
         told: list[Reply] = []
         for member in [owner, *nodes.replicas_of(owner)]:
-            fields: list[Reply] = [b"id", member.id.encode(), b"tls-port", member.port]
+            fields: list[Reply] = [b"id", member.id.encode()]
+            for port in ports:
+                fields += [port, member.port]
             fields += [b"ip", member.host.encode()]
             fields += [b"endpoint", server.redirects.endpoint(member).encode()]
             if member.hostname:

@@ -112,7 +112,7 @@ def reset(client: Client, arguments: list[bytes]) -> Answer:
     server.tracking.stop(session)
     client.resp, client.name, client.is_readonly = 2, b"", False
     session.is_monitor = False
-    session.mutes, session.mutes_next = 0, False
+    session.mutes = 0
     client.authenticate_as(server.acl.everyone)
     client.update_guards()
     server.update_guards()

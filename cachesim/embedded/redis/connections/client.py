@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.embedded.redis.dispatch.command_table import ANY, Command
 from cachesim.protocols.resp import Error, Push, Reply
 
@@ -54,6 +55,8 @@ class Client:
         watched: the watched keys.
         watch_failed: whether a watched key has changed, so that EXEC fails.
         written_offset: the offset in the replication stream after its last write.
+        caller: the client whose script it runs; None for other clients.
+        tracking: its options of CLIENT TRACKING, if that is on.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class Client:
         self.watched: set[bytes] = set()
         self.watch_failed = False
         self.written_offset = 0
+        self.caller: Client | None = None
+        self.tracking: Tracked | None = None
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -85,8 +90,10 @@ class Client:
         self.allowed: frozenset[Command] = frozenset() if user is None else user.allowed
 
     def update_guards(self) -> None:
-        """Set `guarded_flags`: all commands in a transaction or with subscriptions."""
+        """Set `guarded_flags`: all in MULTI, with subscriptions, or after CLIENT CACHING."""
         busy = self.transaction is not None or self.subscriptions
+        if self.tracking is not None and self.tracking.caching is not None:
+            busy = True
         self.guarded_flags = ANY if busy else 0
 
     def begin_transaction(self) -> None:

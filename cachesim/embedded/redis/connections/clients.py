@@ -49,6 +49,11 @@ class Clients:
         server.replicas.leave(session)
         server.tracking.stop(session)
 
+    @property
+    def postponed(self) -> int:
+        """How many clients have a request that waits for the end of a pause."""
+        return sum(session.is_postponed for session in self.sessions.values())
+
     def pause(self, seconds: float, *, everything: bool) -> None:
         """Pause all requests or only writes: `CLIENT PAUSE`."""
         self.paused_until = max(self.paused_until, self._server.clock() + seconds)

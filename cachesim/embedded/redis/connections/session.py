@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.redis.connections.blocked import Blocked
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.connections.tracking import Tracked
+from cachesim.embedded.redis.connections.client_list import line_of
 from cachesim.protocols.resp import Error, Push, encode
 from cachesim.protocols.resp_parser import UNAUTHENTICATED, Limits, RequestParser
 
@@ -31,10 +31,11 @@ class Session(Client, asyncio.Protocol):
         is_postponed: whether the next request has to wait, for CLIENT PAUSE or a running script.
         is_closing: whether the connection is closing or closed, so no more requests are served.
         mutes: the number of replies not to send; -1 for all (CLIENT REPLY).
-        mutes_next: whether not to send the reply to the next request.
         is_monitor: whether it has sent MONITOR.
         is_replica: whether it gets the replication stream.
-        tracking: the options of CLIENT TRACKING; None if tracking is off.
+        is_kept: whether CLIENT NO-EVICT is on, which is shown and changes nothing else.
+        last_request: the first two words of the last request.
+        active: when something was received last, in seconds since the epoch.
     """
 
     transport: asyncio.Transport
@@ -49,10 +50,14 @@ class Session(Client, asyncio.Protocol):
         self.is_postponed = False
         self.is_closing = False
         self.mutes = 0
-        self.mutes_next = False
         self.is_monitor = False
         self.is_replica = False
-        self.tracking: Tracked | None = None
+        self.is_kept = False
+        self.last_request: list[bytes] = []
+        self.active = server.wall()
+        self._mutes_next = False
+        self._late: list[Push] = []  # messages that come after the present answer
+        self._has_rest = False  # whether something follows the present answer
         self._backlog: list[list[bytes]] = []
         self._out: list[bytes] = []
         self._is_processing = False
@@ -110,6 +115,11 @@ class Session(Client, asyncio.Protocol):
         """Whether further requests have to wait."""
         return self.blocked is not None or self.is_postponed or self.is_closing or self._is_stalled
 
+    @property
+    def waiting_input(self) -> int:
+        """The bytes of requests that are not complete."""
+        return self._parser.buffered
+
     def process_requests(self, until: float | None = None) -> None:
         """Run the requests that have arrived, as far as they may run now.
 
@@ -122,8 +132,10 @@ class Session(Client, asyncio.Protocol):
         server.update_time()
         now = server.scheduler.now
         execute = server.executor.execute
+        self.active = server.store.now
         self._is_processing = True
         size = 0
+        arguments: list[bytes] = []
         try:
             while not self.waits:
                 if self._backlog:
@@ -154,8 +166,8 @@ class Session(Client, asyncio.Protocol):
                                 size = 0
                     elif self.mutes > 0 and self.blocked is None:
                         self.mutes -= 1
-                    if self.mutes_next:
-                        self.mutes, self.mutes_next = 1, False
+                    if self._has_rest:
+                        self._do_rest()
                     if server.blocked_clients.everyone:
                         server.blocked_clients.serve()
                     if self.waits:
@@ -175,9 +187,26 @@ class Session(Client, asyncio.Protocol):
                 self.is_closing = True
         finally:
             self._is_processing = False
+            if arguments:
+                self.last_request = arguments[:2]
+        if self._has_rest:
+            self._do_rest()
         self.flush()
         if self.is_closing:
             self.transport.close()
+
+    def _do_rest(self) -> None:
+        """Do what follows an answer."""
+        self._has_rest = False
+        if self._mutes_next:
+            self.mutes, self._mutes_next = 1, False
+        late, self._late = self._late, []
+        for message in late:
+            self.push(message)
+
+    def mute_next(self) -> None:
+        """Leave out the reply to the next request (CLIENT REPLY SKIP)."""
+        self._mutes_next = self._has_rest = True
 
     def _yield_turn(self) -> None:
         """Stop reading until the next turn of this client."""
@@ -225,6 +254,15 @@ class Session(Client, asyncio.Protocol):
                 f"Client {self.describe()} closed for overcoming of output buffer limits.", "#"
             )
             self.abort()
+
+    def push_later(self, message: Push) -> None:
+        """Send a message after the answer to the request that is running, if it is its own."""
+        running = self.server.script_runner.running
+        if self._is_processing or (running is not None and running.caller is self):
+            self._late.append(message)
+            self._has_rest = True
+        else:
+            self.push(message)
 
     def close(self) -> None:
         """Close the connection when all replies are sent."""
@@ -322,6 +360,8 @@ class Session(Client, asyncio.Protocol):
             self._mute()
         else:
             self.send(encode(answer, self.resp))  # type: ignore[arg-type]
+        if self._has_rest:
+            self._do_rest()
         self.server.script_runner.postpone(self)
 
     def resume_requests(self) -> None:
@@ -336,58 +376,9 @@ class Session(Client, asyncio.Protocol):
             self.server.update_time()
             blocked.unblock(None)
 
-    # --- CLIENT LIST ----------------------------------------------------------------------------
-
     def describe(self) -> str:
         """See `Client.describe`."""
-        age = int(self.server.clock() - self.created)
-        flags = "".join(
-            sign
-            for sign, is_set in (
-                ("S", self.is_replica),
-                ("O", self.is_monitor),
-                ("P", bool(self.subscriptions or self.shard_channels)),
-                ("x", self.transaction is not None),
-                ("b", self.blocked is not None),
-                ("d", self.watch_failed),
-                ("r", self.is_readonly),
-                ("t", self.tracking is not None),
-            )
-            if is_set
-        )
-        queued = -1 if self.transaction is None else len(self.transaction.queue)
-        user = self.user.name.decode(errors="replace") if self.user is not None else "default"
-        fields = {
-            "id": self.id,
-            "addr": self.address,
-            "laddr": self.local_address,
-            "fd": 8 + self.id,
-            "name": self.name.decode(errors="replace"),
-            "age": age,
-            "idle": age,
-            "flags": flags or "N",
-            "db": 0,
-            "sub": len(self.channels),
-            "psub": len(self.patterns),
-            "ssub": len(self.shard_channels),
-            "multi": queued,
-            "qbuf": self._parser.buffered,
-            "qbuf-free": 20474,
-            "argv-mem": 0,
-            "multi-mem": 0,
-            "rbs": 1024,
-            "rbp": 0,
-            "obl": 0,
-            "oll": 0,
-            "omem": 0,
-            "tot-mem": 22400,
-            "events": "r",
-            "cmd": "NULL",
-            "user": user,
-            "redir": -1,
-            "resp": self.resp,
-        }
-        return " ".join(f"{name}={value}" for name, value in fields.items())
+        return line_of(self)
 
 
 def _shown(address: object) -> str:

@@ -17,10 +17,11 @@ class Tracked:
     Attributes:
         redirect: the id of the client that gets the messages; 0: this client.
         broadcasts: whether it is notified of all keys, read or not (BCAST).
-        prefixes: with `broadcasts`, the key prefixes; empty: all keys.
+        prefixes: with `broadcasts`, the key prefixes; an empty one for all keys.
         mode: `optin`, `optout` or empty.
         noloop: whether it is not notified of its own changes.
-        caching: whether CLIENT CACHING said YES; None: it was not sent.
+        caching: whether CLIENT CACHING said YES, for one command or transaction; None: not sent.
+        is_used: whether that command has begun, so that `caching` ends with it.
         is_broken: whether the client to redirect to has disconnected.
     """
 
@@ -30,6 +31,7 @@ class Tracked:
     mode: str = ""
     noloop: bool = False
     caching: bool | None = None
+    is_used: bool = False
     is_broken: bool = False
 
 
@@ -40,8 +42,8 @@ class TrackingClient(Protocol):
     channels: dict[bytes, None]
     tracking: Tracked | None
 
-    def push(self, message: Push) -> None:
-        """Send a push message of RESP3."""
+    def push_later(self, message: Push) -> None:
+        """Send a push message of RESP3 after the answer to the request that is running."""
         ...
 
     def send(self, data: bytes) -> None:
@@ -54,10 +56,20 @@ class Tracking:
 
     Args:
         find: returns a client by its id, or None.
+        later: calls something when the requests that have arrived are answered.
+        defer: calls something when no script runs, as `ScriptRunner.defer`.
     """
 
-    def __init__(self, find: Callable[[int], TrackingClient | None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[int], TrackingClient | None],
+        later: Callable[[Callable[[], None]], object],
+        defer: Callable[[Callable[[], None]], bool],
+    ) -> None:
         self._find = find
+        self._later = later
+        self._defer = defer
+        self._to_broadcast: dict[bytes, object] = {}  # keys, and who has changed each last
         self.clients: dict[TrackingClient, Tracked] = {}
         self._readers: dict[bytes, dict[TrackingClient, None]] = {}
 
@@ -81,9 +93,8 @@ class Tracking:
         tracked = self.clients.get(client)
         if tracked is None:
             return
-        caching, tracked.caching = tracked.caching, None
-        skips = (tracked.mode == "optin" and not caching) or (
-            tracked.mode == "optout" and caching is False
+        skips = (tracked.mode == "optin" and not tracked.caching) or (
+            tracked.mode == "optout" and tracked.caching is False
         )
         if tracked.broadcasts or skips:
             return
@@ -101,23 +112,39 @@ class Tracking:
         """
         for key in dict.fromkeys(keys):
             for client in self._readers.pop(key, {}):
-                self._invalidate(client, [key], by)
-        for client, tracked in list(self.clients.items()):
-            if tracked.broadcasts:
-                prefixes = tuple(tracked.prefixes) or (b"",)
-                wanted = [key for key in dict.fromkeys(keys) if key.startswith(prefixes)]
-                if wanted:
-                    self._invalidate(client, wanted, by)
+                tracked = self.clients.get(client)
+                if tracked is not None and not (tracked.noloop and by is client):
+                    self._invalidate(client, [key])
+        if any(tracked.broadcasts for tracked in self.clients.values()):
+            is_first = not self._to_broadcast
+            self._to_broadcast.update(dict.fromkeys(keys, by))
+            if is_first:
+                self._later(self._broadcast)
+
+    def _broadcast(self) -> None:
+        """Notify the clients that broadcast of all keys that have changed, prefix by prefix."""
+        if self._defer(self._broadcast):
+            return
+        changed, self._to_broadcast = self._to_broadcast, {}
+        clients = [(c, tracked) for c, tracked in self.clients.items() if tracked.broadcasts]
+        for prefix in sorted({prefix for _, tracked in clients for prefix in tracked.prefixes}):
+            keys = sorted(key for key in changed if key.startswith(prefix))
+            for client, tracked in clients:
+                if prefix not in tracked.prefixes:
+                    continue
+                told = [key for key in keys if not (tracked.noloop and changed[key] is client)]
+                if told:
+                    self._invalidate(client, told)
 
     def flushed(self) -> None:
         """Notify all clients that all keys were deleted."""
         self._readers.clear()
         for client in list(self.clients):
-            self._invalidate(client, None, None)
+            self._invalidate(client, None)
 
-    def _invalidate(self, client: TrackingClient, keys: list[bytes] | None, by: object) -> None:
+    def _invalidate(self, client: TrackingClient, keys: list[bytes] | None) -> None:
         tracked = self.clients.get(client)
-        if tracked is None or (tracked.noloop and by is client):
+        if tracked is None:
             return
         listener = client
         if tracked.redirect:
@@ -125,10 +152,10 @@ class Tracking:
             if other is None:
                 tracked.is_broken = True
                 if client.resp == 3:
-                    client.push(Push([b"tracking-redir-broken", tracked.redirect]))
+                    client.push_later(Push([b"tracking-redir-broken", tracked.redirect]))
                 return
             listener = other
         if listener.resp == 3:
-            listener.push(Push([b"invalidate", keys]))
+            listener.push_later(Push([b"invalidate", keys]))
         elif tracked.redirect and CHANNEL in listener.channels:
             listener.send(encode([b"message", CHANNEL, keys], 2))

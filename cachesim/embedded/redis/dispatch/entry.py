@@ -96,6 +96,13 @@ class Entries:
             raise wrong_arity(entry)
         return entry
 
+    def name_of(self, words: list[bytes]) -> str:
+        """Return the command that the first words of a request name, or `NULL`."""
+        entry = self.by_name.get(words[0].lower()) if words else None
+        if entry is not None and entry.subentries and len(words) > 1:
+            entry = entry.subentries.get(words[1].lower())
+        return "NULL" if entry is None else entry.name
+
     def reset(self) -> None:
         """Set all counts to 0."""
         for entry in self.by_command.values():

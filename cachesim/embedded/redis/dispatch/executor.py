@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _REDIRECTIONS = ("MOVED", "CROSSSLOT", "CLUSTERDOWN")
 _READS = Flag.READONLY | Flag.KEYS
+_READ_BY_SCRIPT = ("eval_ro", "evalsha_ro")  # their keys are read when the script reads any
 
 
 class Executor:
@@ -110,7 +111,11 @@ class Executor:
             self.log_slow(client, entry, arguments, taken)
         if server.store.dirty or self.effects is not None:
             self.propagate(client, arguments)
-        elif server.tracking.clients and entry.bits & _READS == _READS:
+        elif (
+            server.tracking.clients
+            and entry.bits & _READS == _READS
+            and entry.name not in _READ_BY_SCRIPT
+        ):
             server.tracking.read(client, entry.command.keys(arguments))
         return answer
 

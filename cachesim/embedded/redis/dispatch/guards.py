@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.cluster.slots import ALL_SLOTS
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
+from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.embedded.redis.dispatch.command_table import ANY, Flag
 from cachesim.protocols.resp import Error
 
@@ -49,6 +50,8 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
         Error: it must not run.
     """
     name, bits = entry.name, entry.bits
+    if client.tracking is not None:
+        _end_caching(client, client.tracking, name)
     script = server.script_runner.running
     if script is not None and not script.is_slow:
         server.script_runner.postpone(client)
@@ -82,6 +85,16 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
             transaction.bits |= bits
         return "QUEUED"
     return None
+
+
+def _end_caching(client: Client, tracked: Tracked, name: str) -> None:
+    """End what CLIENT CACHING said, when the command or the transaction after it is over."""
+    if tracked.caching is None or client.transaction is not None or name.startswith("client|"):
+        return
+    if tracked.is_used:
+        tracked.caching = None
+        client.update_guards()
+    tracked.is_used = not tracked.is_used
 
 
 def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> None:

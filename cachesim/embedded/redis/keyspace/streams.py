@@ -263,6 +263,5 @@ def _flat(record: list[Any]) -> list[bytes]:
 
 def consumers_of(value: object) -> int:
     """Return how many consumers the groups of a stream have; 0 for another value."""
-    if not isinstance(value, Stream):
-        return 0
-    return sum(len(group.consumers) for group in value.groups.values())
+    groups: dict[bytes, Group] = getattr(value, "_groups", {})
+    return sum(len(group.consumers) for group in groups.values())

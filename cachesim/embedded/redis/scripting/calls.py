@@ -59,6 +59,9 @@ def _execute(server: "Server", running: "Running", arguments: list[bytes]) -> Re
     if bits & Flag.WRITE:
         running.has_written = True
     answer = executor.call(client, entry, arguments)
+    if server.tracking.clients and bits & Flag.READONLY:
+        asked = executor.entries.find(running.arguments).command
+        server.tracking.read(running.caller, asked.keys(running.arguments))
     return None if answer is NO_REPLY else cast(Reply, answer)
 
 

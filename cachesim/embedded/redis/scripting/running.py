@@ -31,6 +31,7 @@ class Running:
         self.arguments = arguments
         self.client = Client(caller.server, caller.user)
         self.client.in_script = True
+        self.client.caller = caller
         self.name: bytes | None = None
         self.is_function = arguments[0][:1].lower() == b"f"
         self.reads = False

@@ -15,7 +15,7 @@ class Client:
     tracking: Tracked | None = None
     sent: list[object] = field(default_factory=list)
 
-    def push(self, message: Push) -> None:
+    def push_later(self, message: Push) -> None:
         """Record a message."""
         self.sent.append(list(message))
 
@@ -26,7 +26,7 @@ class Client:
 
 def test_a_key_that_was_read() -> None:
     """A client is told once of each key that it has read, and of no other."""
-    client, tracking = Client(), Tracking(lambda _: None)
+    client, tracking = Client(), Tracking(lambda _: None, lambda call: call(), lambda _: False)
     tracking.start(client, Tracked())
     tracking.read(client, [b"a", b"b"])
     tracking.changed([b"a", b"c"], None)
@@ -40,7 +40,7 @@ def test_a_key_that_was_read() -> None:
 
 def test_noloop() -> None:
     """With NOLOOP, a client is not told of its own changes."""
-    client, tracking = Client(), Tracking(lambda _: None)
+    client, tracking = Client(), Tracking(lambda _: None, lambda call: call(), lambda _: False)
     tracking.start(client, Tracked(noloop=True))
     tracking.read(client, [b"a"])
     tracking.changed([b"a"], client)
@@ -49,7 +49,7 @@ def test_noloop() -> None:
 
 def test_broadcast() -> None:
     """With BCAST, a client is told of all keys with its prefixes, read or not."""
-    client, tracking = Client(), Tracking(lambda _: None)
+    client, tracking = Client(), Tracking(lambda _: None, lambda call: call(), lambda _: False)
     tracking.start(client, Tracked(broadcasts=True, prefixes=[b"user:"]))
     tracking.changed([b"user:1", b"other"], None)
     assert client.sent == [[b"invalidate", [b"user:1"]]]
@@ -59,7 +59,7 @@ def test_redirect() -> None:
     """With REDIRECT, another client is told on a channel, until it is gone."""
     client, listener = Client(), Client(resp=2, channels={CHANNEL: None})
     others = {7: listener}
-    tracking = Tracking(others.get)
+    tracking = Tracking(others.get, lambda call: call(), lambda _: False)
     tracked = Tracked(redirect=7)
     tracking.start(client, tracked)
     tracking.flushed()

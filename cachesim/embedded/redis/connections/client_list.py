@@ -1,0 +1,60 @@
+"""The lines of CLIENT LIST."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cachesim.embedded.redis.connections.session import Session
+
+
+def line_of(session: "Session") -> str:
+    """Return the line of a connection."""
+    server, tracked = session.server, session.tracking
+    flags = "".join(
+        sign
+        for sign, is_set in (
+            ("S", session.is_replica),
+            ("O", session.is_monitor),
+            ("P", bool(session.subscriptions or session.shard_channels)),
+            ("x", session.transaction is not None),
+            ("b", session.blocked is not None or session.is_postponed),
+            ("t", tracked is not None),
+            ("R", tracked is not None and tracked.is_broken),
+            ("B", tracked is not None and tracked.broadcasts),
+            ("d", session.watch_failed),
+            ("r", session.is_readonly),
+            ("e", session.is_kept),
+        )
+        if is_set
+    )
+    user = session.user.name.decode(errors="replace") if session.user is not None else "default"
+    fields = {
+        "id": session.id,
+        "addr": session.address,
+        "laddr": session.local_address,
+        "fd": 8 + session.id,
+        "name": session.name.decode(errors="replace"),
+        "age": int(server.clock() - session.created),
+        "idle": max(0, int(server.wall() - session.active)),
+        "flags": flags or "N",
+        "db": 0,
+        "sub": len(session.channels),
+        "psub": len(session.patterns),
+        "ssub": len(session.shard_channels),
+        "multi": -1 if session.transaction is None else len(session.transaction.queue),
+        "qbuf": session.waiting_input,
+        "qbuf-free": 20474,
+        "argv-mem": 0,
+        "multi-mem": 0,
+        "rbs": 1024,
+        "rbp": 0,
+        "obl": 0,
+        "oll": 0,
+        "omem": 0,
+        "tot-mem": 22400,
+        "events": "r",
+        "cmd": server.executor.entries.name_of(session.last_request),
+        "user": user,
+        "redir": -1 if tracked is None else tracked.redirect,
+        "resp": session.resp,
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items())
