@@ -233,7 +233,8 @@ def _events(call: _Call) -> Iterator[Event]:
         kind, event = _SIMPLE[name]
         key = words[2] if "|" in name else words[1]
         says_no = (kind in "ls" or name == "pfadd") and answer in _NOTHING_DONE
-        if key in call.changed and not says_no:
+        is_changed = key in call.changed or name[:3] in ("xgr", "xse")  # not new for readers
+        if is_changed and not says_no:
             yield from call.made(kind, event, key)
 
 
