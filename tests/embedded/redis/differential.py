@@ -36,6 +36,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "ZLEXCOUNT, ZRANGE BYLEX",
         "of over 128 members with different scores: Redis promises nothing",
     ),
+    ("keymiss notifications", "not sent for XREAD, XREADGROUP, XAUTOCLAIM that fail"),
     ("COMMAND DOCS", "empty"),
     ("LATENCY HISTOGRAM", "all calls of a command count with their mean"),
     ("MEMORY STATS, MEMORY MALLOC-STATS", "without an allocator's figures"),
