@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from redis.exceptions import ConnectionError
 
 from cachesim import CachesimError, Simulator
 from cachesim.errors import StartError
@@ -315,3 +316,37 @@ def test_settings_are_productions() -> None:
         client = sim._operations.admin.redis("redis-a")
         said = {key: client.config_get(key)[key] for key in wanted}
     assert json.dumps(said) == json.dumps(wanted)
+
+
+def test_every_client_has_an_address() -> None:
+    """CLIENT KILL ADDR closes one of the connections that come over a link."""
+    with new() as sim:
+        node = sim.redis.primary.endpoint
+        with closing(node_client(sim, node)) as one, closing(node_client(sim, node)) as other:
+            mine, its = one.client_info(), other.client_info()
+            assert mine["addr"] != its["addr"]
+            assert {c["addr"]: c["id"] for c in one.client_list()}[its["addr"]] == str(its["id"])
+            one.client_kill(its["addr"])
+            assert one.client_id() == mine["id"]
+            with pytest.raises(ConnectionError):
+                other.client_id()
+
+
+def test_the_ports_in_shards() -> None:
+    """CLUSTER SHARDS shows the announced port twice, as a TLS cluster of Redis does."""
+    with new() as sim:
+        node = sim.redis.primary.endpoint
+        with closing(node_client(sim, node)) as client:
+            (shard,) = client.execute_command("CLUSTER SHARDS")
+            assert {(m["port"], m["tls-port"]) for m in _members(shard)} == {
+                (sim.nodes[f"redis-{zone}"].endpoint.port,) * 2 for zone in "abc"
+            }
+
+
+def _members(shard: Any) -> list[dict[str, Any]]:
+    """Return the nodes of a shard of CLUSTER SHARDS."""
+    rows = shard["nodes"] if isinstance(shard, dict) else shard[3]
+    return [
+        row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
+        for row in rows
+    ]
