@@ -323,10 +323,11 @@ def test_every_client_has_an_address() -> None:
     with new() as sim:
         node = sim.redis.primary.endpoint
         with closing(node_client(sim, node)) as one, closing(node_client(sim, node)) as other:
-            mine, its = one.client_info(), other.client_info()
-            assert mine["addr"] != its["addr"]
-            assert {c["addr"]: c["id"] for c in one.client_list()}[its["addr"]] == str(its["id"])
-            one.client_kill(its["addr"])
+            its_address, its_id = str(other.client_info()["addr"]), other.client_id()
+            mine = one.client_info()
+            assert mine["addr"] != its_address
+            assert {c["addr"]: c["id"] for c in one.client_list()}[its_address] == str(its_id)
+            one.client_kill(its_address)
             assert one.client_id() == mine["id"]
             with pytest.raises(ConnectionError):
                 other.client_id()
