@@ -488,9 +488,13 @@ class Pair:
         name = words[0].lower().decode()
         if not same(name, real, ours):
             return real, ours
-        sent, ours_sent = self.messages()
+        # A key that expires at once is deleted a little later, at another moment.
+        sent, ours_sent = (
+            [message[2:] for message in got if b"expired" not in message[2] + message[3]]
+            for got in self.messages()
+        )
         if sent != ours_sent:
-            return [message[2:] for message in sent], [message[2:] for message in ours_sent]
+            return sent, ours_sent
         return None
 
 
