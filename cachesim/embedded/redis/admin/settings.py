@@ -55,7 +55,8 @@ _ALIASES = {
 }  # fmt: skip
 _EVENTS = "notify-keyspace-events"
 _TEXT = {"replicaof", "save", "client-output-buffer-limit", _EVENTS}
-_LARGEST = 2**31 - 1
+_LIMITS = 0, 2**31 - 1
+"""The limits of the numbers that `config_limits.json` leaves out."""
 
 
 class Settings:
@@ -132,7 +133,8 @@ class Settings:
         if name in ("dbfilename", "dir"):
             return "can't set protected config"
         if name in _MEMORY:
-            return None if _memory(value) is not None else "argument must be a memory value"
+            size = _memory(value)
+            return "argument must be a memory value" if size is None else self._beyond(name, size)
         if name == _EVENTS and classes_of(value) is None:
             return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
         if name in _CHOICES:
