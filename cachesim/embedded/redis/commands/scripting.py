@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from cachesim.embedded.redis.cluster.slots import slot_of
 from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
-from cachesim.embedded.redis.keyspace.values import integer
+from cachesim.embedded.redis.keyspace.values import integer, printed
 from cachesim.embedded.redis.scripting.functions import Functions
 from cachesim.embedded.redis.scripting.running import Running
 from cachesim.embedded.redis.scripting.scripts import digest_of
@@ -15,10 +16,12 @@ from cachesim.protocols.resp import Error, Pairs, Reply
 def _evaluate(client: Client, arguments: list[bytes], text: bytes) -> Answer:
     keys, argv = _split(arguments, "ERR value is not an integer or out of range")
     reads = arguments[0][-3:].lower() == b"_ro"
-    scripts = client.server.scripts
-    return client.server.script_runner.start(
-        client, arguments, lambda running: scripts.run(running, text, keys, argv, reads=reads)
-    )
+
+    async def run(running: Running) -> Reply:
+        running.slot = slot_of(keys[0]) if keys else None
+        return await client.server.scripts.run(running, text, keys, argv, reads=reads)
+
+    return client.server.script_runner.start(client, arguments, run)
 
 
 def _split(arguments: list[bytes], wrong: str) -> tuple[list[bytes], list[bytes]]:
@@ -121,9 +124,12 @@ def function_delete(client: Client, arguments: list[bytes]) -> Answer:
 
 def function_flush(client: Client, arguments: list[bytes]) -> Answer:
     """FUNCTION FLUSH [ASYNC | SYNC]."""
-    if len(arguments) > 3 or (
-        len(arguments) == 3 and arguments[2].lower() not in (b"async", b"sync")
-    ):
+    if len(arguments) > 3:
+        raise Error(
+            f"ERR unknown subcommand or wrong number of arguments for '{printed(arguments[1])}'. "
+            "Try FUNCTION HELP."
+        )
+    if len(arguments) == 3 and arguments[2].lower() not in (b"async", b"sync"):
         raise Error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
     client.server.functions.clear()
     client.server.executor.effects = [arguments]
@@ -195,6 +201,7 @@ def fcall(client: Client, arguments: list[bytes]) -> Answer:
         await functions.inspect()
         functions.find(arguments[1])
         keys, argv = _split(arguments, "ERR Bad number of keys provided")
+        running.slot = slot_of(keys[0]) if keys else None
         reads = arguments[0][-3:].lower() == b"_ro"
         return await functions.call(running, arguments[1], keys, argv, reads=reads)
 

@@ -43,9 +43,12 @@ class Flag(IntFlag):
     SEVERAL_KEYS = 1048576
     MAY_WRITE = 2097152
     """Scripts, PFCOUNT and PUBLISH: Redis may replicate them, but does not flag them `write`."""
+    SCRIPT = 4194304
+    """Runs a script or a function, whose own flags count; see `script_flags`."""
 
 
-ANY = (1 << 22) - 1
+ANY = (1 << 23) - 1
+_SCRIPTS = {"eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"}
 _MAY_WRITE = {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish", "script|load"}
 
 
@@ -259,6 +262,8 @@ def _command(row: Sequence[Any]) -> Command:
             bits |= Flag.SEVERAL_KEYS
     if name in _MAY_WRITE:
         bits |= Flag.MAY_WRITE
+    if name in _SCRIPTS:
+        bits |= Flag.SCRIPT
     return Command(
         name=name,
         arity=arity,

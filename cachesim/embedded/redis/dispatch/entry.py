@@ -96,12 +96,12 @@ class Entries:
             raise wrong_arity(entry)
         return entry
 
-    def name_of(self, words: list[bytes]) -> str:
-        """Return the command that the first words of a request name, or `NULL`."""
-        entry = self.by_name.get(words[0].lower()) if words else None
-        if entry is not None and entry.subentries and len(words) > 1:
-            entry = entry.subentries.get(words[1].lower())
-        return "NULL" if entry is None else entry.name
+    def named(self, arguments: list[bytes]) -> Entry | None:
+        """Return the command that a request names, however many arguments it has."""
+        entry = self.by_name.get(arguments[0].lower())
+        if entry is not None and entry.subentries and len(arguments) > 1:
+            return entry.subentries.get(arguments[1].lower())
+        return entry
 
     def reset(self) -> None:
         """Set all counts to 0."""

@@ -29,6 +29,7 @@ class Executor:
         entries: the commands.
         guarded_flags: the flags of commands that are checked before they run, because of the state
             of the node; see `guards`.
+        was_full: whether memory was full when the present script or transaction began.
         effects: the requests that the present command appends to the replication stream; None: the
             command as it was sent.
         event_source: runs the commands while keyspace notifications are on; None while off.
@@ -39,6 +40,7 @@ class Executor:
         self.entries = Entries(handlers)
         self._by_name = self.entries.by_name
         self.guarded_flags = 0
+        self.was_full = False
         self.effects: list[list[bytes]] | None = None
         self.event_source: EventSource | None = None
         self._batch: list[list[bytes]] | None = None
@@ -195,6 +197,7 @@ class Executor:
         if self._batch is not None:
             return False
         self._batch = []
+        self.was_full = self._server.memory.is_full
         return True
 
     def end_batch(self, client: Client) -> None:

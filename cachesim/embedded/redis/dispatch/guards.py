@@ -10,12 +10,14 @@ from cachesim.embedded.redis.cluster.slots import ALL_SLOTS
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.embedded.redis.dispatch.command_table import ANY, Flag
+from cachesim.embedded.redis.dispatch.script_flags import bits_of_script
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.dispatch.entry import Entry
     from cachesim.embedded.redis.server import Server
 
+OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
 _NOT_QUEUED = {"exec", "discard", "multi", "watch", "quit", "reset"}
 _WITH_SUBSCRIPTIONS = {
     "ping", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe",
@@ -30,7 +32,7 @@ def guarded_flags(server: "Server") -> int:
     """
     if server.clients.paused_until or server.loader.is_loading or server.script_runner.running:
         return ANY
-    flags = Flag.SEVERAL_KEYS
+    flags = Flag.SEVERAL_KEYS | Flag.SCRIPT
     if server.is_replica or not server.gossip.is_ok or server.nodes.me.slots != ALL_SLOTS:
         flags |= Flag.KEYS | Flag.WRITE
     if server.settings.number("min-replicas-to-write"):
@@ -56,6 +58,8 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
     if script is not None and not script.is_slow:
         server.script_runner.postpone(client)
         return NO_REPLY
+    if bits & Flag.SCRIPT:
+        bits = bits_of_script(server, arguments, bits)
     transaction = client.transaction
     if name == "exec" and transaction is not None:
         bits |= transaction.bits
@@ -82,7 +86,7 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
     if transaction is not None and name not in _NOT_QUEUED:
         if not transaction.broken and not client.watch_failed:
             transaction.queue.append((entry, arguments))
-            transaction.bits |= bits
+            transaction.bits |= entry.bits
         return "QUEUED"
     return None
 
@@ -107,12 +111,21 @@ def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> 
         client.transaction is not None and entry.name not in _NOT_QUEUED - {"multi", "watch"}
     )
     if takes_memory and server.memory.is_full:
-        raise Error("OOM command not allowed when used memory > 'maxmemory'.")
+        raise Error(OUT_OF_MEMORY)
     if bits & Flag.WRITE:
-        if not server.replicas.are_enough:
-            raise Error("NOREPLICAS Not enough good replicas to write.")
-        if server.is_replica:
-            raise Error("READONLY You can't write against a read only replica.")
+        check_write(server)
+
+
+def check_write(server: "Server") -> None:
+    """Refuse to write if the node may not.
+
+    Raises:
+        Error: NOREPLICAS, READONLY.
+    """
+    if not server.replicas.are_enough:
+        raise Error("NOREPLICAS Not enough good replicas to write.")
+    if server.is_replica:
+        raise Error("READONLY You can't write against a read only replica.")
 
 
 def _check_slots(

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cachesim.embedded.redis.dispatch.script_flags import NAMES
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.scripting.runner import ScriptRunner
-from cachesim.embedded.redis.scripting.running import Running, outcome, text_of
+from cachesim.embedded.redis.scripting.running import Running, outcome, prepare, text_of
 from cachesim.embedded.redis.scripting.worker import Worker, WorkerEnded
 from cachesim.protocols.resp import Error, Pairs, Reply, Unordered, request
 
-_FLAGS = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys")
 _NAME = re.compile(rb"[A-Za-z0-9_]+")
 _WRONG_NAME = (
     "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least "
@@ -80,11 +80,16 @@ class Functions:
             raise Error(f"ERR Library '{library.name.decode()}' already exists")
         await self.inspect()
         former = self._libraries.get(library.name)
-        others = {f.name for it in self._libraries.values() if it is not former for f in _all(it)}
+        others = {
+            function.name.lower()
+            for it in self._libraries.values()
+            if it is not former
+            for function in _all(it)
+        }
         try:
             await self._run_code(library)
             for function in _all(library):
-                if function.name in others:
+                if function.name.lower() in others:
                     raise Error(f"ERR Function {function.name.decode()} already exists")
         except Error:
             self._forget(library)
@@ -128,30 +133,38 @@ class Functions:
             Error: the function failed, or may not be called.
         """
         library, function = self.find(name)
-        running.name = name
-        running.reads = "no-writes" in function.flags
-        if reads and not running.reads:
-            raise Error("ERR Can not execute a script with write flag using *_ro command.")
-        if "no-cluster" in function.flags:
-            raise Error("ERR Can not run script on cluster, 'no-cluster' flag is set.")
+        running.name = function.name
+        prepare(running, function.flags, reads=reads)
         worker = await self._runner.worker()
         if library.worker is not worker:
             await self._run_code(library)
         resp = b"%d" % running.caller.resp
-        kind, *rest = (await worker.ask(resp, b"FCALL", library.id, name, keys, argv))[1:]
+        kind, *rest = (await worker.ask(resp, b"FCALL", library.id, function.name, keys, argv))[1:]
         return outcome(running, kind, rest)
 
+    def flags(self, name: bytes) -> frozenset[str] | None:
+        """Return the flags of a function; None if it is not known."""
+        found = self._found(name)
+        return found and found[1].flags
+
     def find(self, name: bytes) -> tuple[_Library, Function]:
-        """Return a function by name, with its library.
+        """Return a function by name, with its library. Case does not matter, as in Redis.
 
         Raises:
             Error: there is no such function.
         """
+        found = self._found(name)
+        if found is None:
+            raise Error("ERR Function not found")
+        return found
+
+    def _found(self, name: bytes) -> tuple[_Library, Function] | None:
+        name = name.lower()
         for library in self._libraries.values():
             for function in _all(library):
-                if function.name == name:
+                if function.name.lower() == name:
                     return library, function
-        raise Error("ERR Function not found")
+        return None
 
     @property
     def are_inspected(self) -> bool:
@@ -232,7 +245,7 @@ def _registered(answer: list[bytes]) -> list[Function]:
         Function(
             name,
             description if has_description == b"1" else None,
-            frozenset(text_of(flag) for flag in flags.split(b"\0") if flag),
+            frozenset(text_of(flag).lower() for flag in flags.split(b"\0") if flag),
         )
         for name, has_description, description, flags in zip(*[iter(rest)] * 4, strict=True)
     ]
@@ -243,13 +256,13 @@ def _registered(answer: list[bytes]) -> list[Function]:
         raise Error(f"ERR Error registering functions: {_WRONG_NAME}")
     if len(set(names)) < len(names):
         raise Error("ERR Error registering functions: ERR Function already exists in the library")
-    if any(function.flags - set(_FLAGS) for function in functions):
+    if any(function.flags - set(NAMES) for function in functions):
         raise Error("ERR Error registering functions: ERR unknown flag given")
     return functions
 
 
 def _listing(function: Function) -> Reply:
-    flags = Unordered(name for name in _FLAGS if name in function.flags)
+    flags = Unordered(name for name in NAMES if name in function.flags)
     return Pairs([b"name", function.name, b"description", function.description, b"flags", flags])
 
 
@@ -257,20 +270,21 @@ def _head(code: bytes) -> tuple[bytes, bytes]:
     """Return a library's name, and its code without the first line, which has the name."""
     if not code.startswith(b"#!"):
         raise Error("ERR Missing library metadata")
-    line, _, rest = code.partition(b"\n")
-    engine, *options = line[2:].split()
-    if engine.lower() != b"lua":
-        raise Error(f"ERR Engine '{engine.decode(errors='replace')}' not found")
+    line, end, rest = code.partition(b"\n")
+    if not end:
+        raise Error("ERR Invalid library metadata")
+    engine, *options = line.split()
     name = None
     for option in options:
-        key, _, value = option.partition(b"=")
-        if key.lower() != b"name":
+        if option[:5].lower() != b"name=":
             raise Error(f"ERR Invalid metadata value given: {option.decode(errors='replace')}")
         if name is not None:
             raise Error("ERR Invalid metadata value, name argument was given multiple times")
-        name = value
+        name = option[5:]
     if name is None:
         raise Error("ERR Library name was not given")
     if not _NAME.fullmatch(name):
         raise Error(_WRONG_NAME)
+    if engine.lower() != b"#!lua":
+        raise Error(f"ERR Engine '{engine[2:].decode(errors='replace')}' not found")
     return name, b"\n" + rest

@@ -5,7 +5,8 @@ local ask, tell, sha1hex, version, engine = ...
 local error, type, tostring, tonumber, select, pairs, next = error, type, tostring, tonumber, select, pairs, next
 local rawset, rawget, pcall, xpcall, setmetatable, getmetatable = rawset, rawget, pcall, xpcall, setmetatable, getmetatable
 local loadstring, setfenv, collectgarbage, clock = loadstring, setfenv, collectgarbage, os.clock
-local byte, sub, find, gsub, format, char = string.byte, string.sub, string.find, string.gsub, string.format, string.char
+local byte, sub, find, gsub, format = string.byte, string.sub, string.find, string.gsub, string.format
+local char, lower = string.char, string.lower
 local concat, floor = table.concat, math.floor
 local getinfo, sethook = debug.getinfo, debug.sethook
 
@@ -30,6 +31,21 @@ local function line_of_script()
     info = getinfo(level, "Sl")
   end
   return only_line
+end
+
+-- Return the number of the line with code, or -1 if there are several.
+local function sole_line(text)
+  local found, number, at = -1, 1, 1
+  while at <= #text do
+    local stop = find(text, "\n", at, true) or #text + 1
+    local code = find(text, "[^ \t\r]", at)
+    if code and code < stop then
+      if found > 0 then return -1 end
+      found = number
+    end
+    number, at = number + 1, stop + 1
+  end
+  return found
 end
 
 local function raise(text)
@@ -176,7 +192,8 @@ function put(parts, value, depth)
     if type(field) == "table" then return put_pairs(parts, "~", field, depth + 1, false) end
     field = rawget(value, "big_number")
     if type(field) == "string" then
-      parts[#parts + 1] = client_resp == 3 and "(" .. line_of(field) or bulk(field)
+      field = gsub(field, "[\r\n]", " ")
+      parts[#parts + 1] = client_resp == 3 and "(" .. field .. "\r\n" or bulk(field)
       return
     end
     field = rawget(value, "verbatim_string")
@@ -263,15 +280,17 @@ function redis.pcall(...)
   return answer_to("CALL", ...)
 end
 
-function redis.error_reply(text)
-  if type(text) ~= "string" then return { err = "ERR wrong number or type of arguments" } end
+function redis.error_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then return { err = "ERR wrong number or type of arguments" } end
   if byte(text, 1) == 45 then text = sub(text, 2) end
   if not find(text, " ", 1, true) then text = "ERR " .. text end
   return { err = text }
 end
 
-function redis.status_reply(text)
-  if type(text) ~= "string" then return { err = "ERR wrong number or type of arguments" } end
+function redis.status_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then return { err = "ERR wrong number or type of arguments" } end
   return { ok = text }
 end
 
@@ -284,17 +303,30 @@ end
 
 function redis.log(level, ...)
   if select("#", ...) == 0 then fail("ERR redis.log() requires two arguments or more.") end
-  if type(level) ~= "number" then fail("ERR First argument must be a number (log level).") end
-  tell(request("LOG", sub(concat({ ... }, " "), 1, 1024)))
+  level = tonumber(level)
+  if not level then fail("ERR First argument must be a number (log level).") end
+  if level < 0 or level >= 4 then fail("ERR Invalid debug level.") end
+  local words = {}
+  for i = 1, select("#", ...) do
+    local word = select(i, ...)
+    if type(word) == "string" or type(word) == "number" then words[#words + 1] = tostring(word) end
+  end
+  tell(request("LOG", sub(concat(words, " "), 1, 1024)))
 end
 
 function redis.replicate_commands() return true end
-function redis.set_repl() end
+function redis.set_repl(...)
+  if select("#", ...) ~= 1 then fail("ERR redis.set_repl() requires two arguments.") end
+  local flags = tonumber((...)) or 0
+  if flags < 0 or flags >= 4 then
+    fail("ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
+  end
+end
 function redis.breakpoint() return false end
 function redis.debug() end
 function redis.setresp(...)
   if select("#", ...) ~= 1 then fail("ERR redis.setresp() requires one argument.") end
-  local wanted = ...
+  local wanted = floor(tonumber((...)) or 0)
   if wanted ~= 2 and wanted ~= 3 then fail("ERR RESP version must be 2 or 3.") end
   script_resp = wanted
 end
@@ -341,7 +373,7 @@ local function encode(value, parts, depth)
       parts[#parts + 1] = "["
       for i = 1, highest do
         if i > 1 then parts[#parts + 1] = "," end
-        encode(value[i], parts, depth + 1)
+        encode(rawget(value, i), parts, depth + 1)
       end
       parts[#parts + 1] = "]"
     else
@@ -502,10 +534,11 @@ end
 local ROUNDING = 2 ^ 52 + 2 ^ 51
 
 -- Return a number as an unsigned one of 32 bits.
-local function bits(value, at)
+local function bits(value, at, name)
   local number = tonumber(value)
   if type(value) == "table" or not number then
-    raise("bad argument #" .. at .. " to '?' (number expected, got " .. (value == nil and "no value" or type(value)) .. ")")
+    local kind = value == nil and "no value" or type(value)
+    raise("bad argument #" .. at .. " to '" .. name .. "' (number expected, got " .. kind .. ")")
   end
   number = (number + ROUNDING - ROUNDING) % 2 ^ 32
   return number == number and number or 0
@@ -513,11 +546,11 @@ end
 
 local function signed(number) return number >= 2 ^ 31 and number - 2 ^ 32 or number end
 
-local function folded(wanted)
+local function folded(name, wanted)
   return function(...)
-    local result = bits((...), 1)
+    local result = bits((...), 1, name)
     for i = 2, select("#", ...) do
-      local other, place, made = bits((select(i, ...)), i), 1, 0
+      local other, place, made = bits((select(i, ...)), i, name), 1, 0
       for _ = 1, 32 do
         local one, two = result % 2, other % 2
         if wanted(one + two) then made = made + place end
@@ -531,30 +564,30 @@ end
 
 local function left(number, by) return number * 2 ^ by % 2 ^ 32 end
 local function right(number, by) return floor(number / 2 ^ by) end
-local function shift(run)
-  return function(number, by) return signed(run(bits(number, 1), bits(by, 2) % 32)) end
+local function shift(name, run)
+  return function(number, by) return signed(run(bits(number, 1, name), bits(by, 2, name) % 32)) end
 end
 
 local bit = {
-  tobit = function(number) return signed(bits(number, 1)) end,
-  bnot = function(number) return signed(2 ^ 32 - 1 - bits(number, 1)) end,
-  band = folded(function(sum) return sum == 2 end),
-  bor = folded(function(sum) return sum > 0 end),
-  bxor = folded(function(sum) return sum == 1 end),
-  lshift = shift(left),
-  rshift = shift(right),
-  arshift = shift(function(number, by) return floor(signed(number) / 2 ^ by) % 2 ^ 32 end),
-  rol = shift(function(number, by) return left(number, by) + right(number, 32 - by) end),
-  ror = shift(function(number, by) return right(number, by) + left(number, (32 - by) % 32) * (by > 0 and 1 or 0) end),
+  tobit = function(number) return signed(bits(number, 1, "tobit")) end,
+  bnot = function(number) return signed(2 ^ 32 - 1 - bits(number, 1, "bnot")) end,
+  band = folded("band", function(sum) return sum == 2 end),
+  bor = folded("bor", function(sum) return sum > 0 end),
+  bxor = folded("bxor", function(sum) return sum == 1 end),
+  lshift = shift("lshift", left),
+  rshift = shift("rshift", right),
+  arshift = shift("arshift", function(number, by) return floor(signed(number) / 2 ^ by) % 2 ^ 32 end),
+  rol = shift("rol", function(number, by) return left(number, by) + right(number, 32 - by) end),
+  ror = shift("ror", function(number, by) return right(number, by) + left(number, (32 - by) % 32) * (by > 0 and 1 or 0) end),
   bswap = function(number)
     local made = 0
-    number = bits(number, 1)
+    number = bits(number, 1, "bswap")
     for _ = 1, 4 do number, made = floor(number / 256), made * 256 + number % 256 end
     return signed(made)
   end,
   tohex = function(number, digits)
-    local count = digits == nil and 8 or signed(bits(digits, 2))
-    local text = format(count < 0 and "%08X" or "%08x", bits(number, 1))
+    local count = digits == nil and 8 or signed(bits(digits, 2, "tohex"))
+    local text = format(count < 0 and "%08X" or "%08x", bits(number, 1, "tohex"))
     if count < 0 then count = -count end
     return count >= 8 and text or sub(text, 9 - count)
   end,
@@ -602,7 +635,8 @@ local function guarded(call, one, two)
   local ok, answer = xpcall(function() return call(one, two) end, explain)
   if ok then return "ok", answer end
   if type(answer) == "table" then
-    local text, at = rawget(answer, "err"), rawget(answer, "line")
+    local text, at = answer.err, answer.line
+    if type(text) == "number" then text = tostring(text) end
     return "table", type(text) == "string" and text or "ERR an error without a text", type(at) == "number" and at or line
   end
   return "error", tostring(answer), line
@@ -631,11 +665,14 @@ local function register_function(...)
     if type(name) ~= "table" then
       fail("ERR calling redis.register_function with a single argument is only applicable to Lua table (representing named arguments).")
     end
-    local given = name
-    for key in pairs(given) do
+    local given = {}
+    for key, item in next, name do
+      if type(key) == "string" then key = lower(key) end
       if key ~= "function_name" and key ~= "callback" and key ~= "description" and key ~= "flags" then
         fail("ERR unknown argument given to redis.register_function")
       end
+      if type(item) == "number" and (key == "function_name" or key == "description") then item = tostring(item) end
+      given[key] = item
     end
     name, callback, description, flags = given.function_name, given.callback, given.description, given.flags
     if name == nil then fail("ERR redis.register_function must get a function name argument") end
@@ -648,18 +685,19 @@ local function register_function(...)
   elseif select("#", ...) ~= 2 then
     fail("ERR wrong number of arguments to redis.register_function")
   end
+  if type(name) == "number" then name = tostring(name) end
   if type(name) ~= "string" then fail("ERR first argument to redis.register_function must be a string") end
   if type(callback) ~= "function" then fail("ERR second argument to redis.register_function must be a function") end
   if flags ~= nil and type(flags) ~= "table" then
     fail("ERR flags argument to redis.register_function must be a table representing function flags")
   end
   local list = {}
-  for i = 1, #(flags or {}) do list[i] = tostring(flags[i]) end
+  for _, flag in next, flags or {} do list[#list + 1] = tostring(flag) end
   registered[#registered + 1] = { name = name, callback = callback, description = description, flags = list }
 end
 
 local loading = { redis = protect(setmetatable({
-  register_function = register_function, log = redis.log, setresp = redis.setresp,
+  register_function = register_function, log = redis.log,
   LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
   REDIS_VERSION = version, REDIS_VERSION_NUM = redis.REDIS_VERSION_NUM,
 }, { __index = nonexistent })) }
@@ -729,7 +767,7 @@ end
 function handlers.EVAL(text, keys, argv)
   local script, problem = compile(text, "@user_script")
   if not script then return done("compile", problem) end
-  running, only_line = "user_script", find(text, "\n", 1, true) and -1 or 1
+  running, only_line = "user_script", sole_line(text)
   surroundings = setmetatable({}, {
     __index = function(_, key)
       if key == "KEYS" then return keys end

@@ -2,11 +2,10 @@
 
 import hashlib
 
+from cachesim.embedded.redis.dispatch.script_flags import flags_of_line
 from cachesim.embedded.redis.scripting.runner import ScriptRunner
-from cachesim.embedded.redis.scripting.running import Running, outcome, text_of
+from cachesim.embedded.redis.scripting.running import Running, outcome, prepare, text_of
 from cachesim.protocols.resp import Error, Reply
-
-_FLAGS = {"no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"}
 
 
 class Scripts:
@@ -55,7 +54,7 @@ class Scripts:
         """
         running.name = digest = digest_of(text)
         body, flags = _without_shebang(text)
-        running.reads = reads or "no-writes" in flags
+        prepare(running, flags, reads=reads)
         worker = await self._runner.worker()
         resp = b"%d" % running.caller.resp
         kind, *rest = (await worker.ask(resp, b"EVAL", body, keys, argv))[1:]
@@ -74,24 +73,15 @@ def _not_compiled(problem: bytes) -> Error:
     return Error(f"ERR Error compiling script (new function): {text_of(problem)}")
 
 
-def _without_shebang(text: bytes) -> tuple[bytes, set[str]]:
-    """Return a script without its `#!` line, if it has one, and the flags of that line.
+def _without_shebang(text: bytes) -> tuple[bytes, frozenset[str] | None]:
+    """Return a script without its `#!` line, and the flags of that line: None if it has none.
 
     Raises:
         Error: the line is wrong.
     """
     if not text.startswith(b"#!"):
-        return text, set()
-    line, _, rest = text.partition(b"\n")
-    engine, *options = line[2:].decode(errors="replace").split() or [""]
-    if engine.lower() != "lua":
-        raise Error("ERR Could not find scripting engine '" + engine + "'")
-    flags: set[str] = set()
-    for option in options:
-        name, _, value = option.partition("=")
-        if name != "flags":
-            raise Error(f"ERR Unknown lua shebang option: {option}")
-        flags |= set(filter(None, value.split(",")))
-    if flags - _FLAGS:
-        raise Error("ERR Unexpected flag in script shebang: " + sorted(flags - _FLAGS)[0])
-    return b"\n" + rest, flags
+        return text, None
+    line, end, rest = text.partition(b"\n")
+    if not end:
+        raise Error("ERR Invalid script shebang")
+    return end + rest, flags_of_line(line)
