@@ -1,5 +1,6 @@
 """The interface to the servers of a topology."""
 
+import socket
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -11,6 +12,23 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
+
+
+def host_for_clients(advertised: str | None, published: str) -> str:
+    """Return the host by which clients on this machine reach the nodes.
+
+    Args:
+        advertised: the setting `advertise_host`. It is used if it leads to `published` from here,
+            so that clients begin with the name that nodes announce to them.
+        published: the host that ports are published on.
+    """
+    if advertised is None:
+        return published
+    try:
+        found = socket.getaddrinfo(advertised, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return published
+    return advertised if published in {address[0] for *_, address in found} else published
 
 
 class NodeState(StrEnum):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
 from cachesim.backends.address_plan import SERVER_PORTS
-from cachesim.backends.base import NodeState, Progress
+from cachesim.backends.base import NodeState, Progress, host_for_clients
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
@@ -57,6 +58,7 @@ class EmbeddedBackend:
     ) -> None:
         self._topology = topology
         self._settings = settings
+        self._client_host = host_for_clients(settings.advertise_host, "127.0.0.1")
         self._credentials = credentials
         self._ca = ca
         self._directory = directory
@@ -223,7 +225,8 @@ class EmbeddedBackend:
 
     def endpoint(self, node: str) -> Endpoint:
         """See `Backend.endpoint`."""
-        return self._announced(node, self._topology.node(node).service)
+        announced = self._announced(node, self._topology.node(node).service)
+        return replace(announced, host=self._client_host)
 
     def admin(self, node: str) -> Endpoint:
         """See `Backend.admin`."""

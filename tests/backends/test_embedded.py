@@ -15,6 +15,7 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from cachesim import CachesimError, Simulator
+from cachesim.backends.base import host_for_clients
 from cachesim.errors import StartError
 from cachesim.runs.registry import living_runs
 from tests.contract.helpers import node_client, until
@@ -285,6 +286,19 @@ def test_advertised_host() -> None:
         ((_, _, *nodes),) = client.execute_command("CLUSTER", "SLOTS")
         assert {node[0] for node in nodes} == {"localhost"}
         client.close()
+        told = sim.env()
+        for name in ("CACHESIM_REDIS_NODES", "CACHESIM_MEMCACHED_NODES"):
+            assert {node.partition(":")[0] for node in told[name].split(",")} == {"localhost"}
+
+
+@pytest.mark.parametrize(
+    ("advertised", "expected"),
+    [(None, "127.0.0.1"), ("localhost", "localhost"), ("no-such.invalid", "127.0.0.1"),
+     ("127.0.0.1", "127.0.0.1"), ("192.0.2.1", "127.0.0.1")],
+)  # fmt: skip
+def test_host_for_clients(advertised: str | None, expected: str) -> None:
+    """Clients here use the advertised host only if it leads to the published ports."""
+    assert host_for_clients(advertised, "127.0.0.1") == expected
 
 
 def test_a_proxy_of_the_users(alone: Path) -> None:  # noqa: ARG001  # its own folder

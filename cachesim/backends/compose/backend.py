@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import PART_LABEL, pod_name
-from cachesim.backends.base import Progress
+from cachesim.backends.base import Progress, host_for_clients
 from cachesim.backends.compose.folder import compose_command, read_folder
 from cachesim.backends.containers.engine import connect
 from cachesim.backends.containers.nodes import ContainerNodes
@@ -51,6 +51,8 @@ class ComposeBackend(ContainerNodes):
         self.composed = read_folder(folder)
         super().__init__(client or connect())
         self._plan = self.composed.plan
+        advertised = self.composed.settings["advertise_host"]
+        self._client_host = host_for_clients(advertised, self._host)
         self._start_timeout = start_timeout
 
     def start(self, progress: Progress) -> None:

@@ -26,7 +26,7 @@ from cachesim.backends.address_plan import (
     server_command,
     with_owners,
 )
-from cachesim.backends.base import Progress
+from cachesim.backends.base import Progress, host_for_clients
 from cachesim.backends.containers.cleanup import (
     ID_LABEL,
     OWNER_LABEL,
@@ -88,6 +88,7 @@ class DockerBackend(ContainerNodes):
         self._prefix = f"cachesim-{name}"
         self._topology = topology
         self._settings = settings
+        self._client_host = host_for_clients(settings.advertise_host, self._host)
         self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
         self._credentials = credentials
         self._ca = ca

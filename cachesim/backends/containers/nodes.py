@@ -5,6 +5,7 @@ import io
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import FILES, Plan, pod_name, with_owners
@@ -29,7 +30,8 @@ _STOP_TIMEOUT = 5  # seconds from SIGTERM to SIGKILL
 class ContainerNodes:
     """The nodes of a topology in containers, of this process or of `docker compose`.
 
-    Subclasses set `_plan`, and fill `_containers`, which has nodes and pods by name.
+    Subclasses set `_plan` and `_client_host`, and fill `_containers`, which has nodes and pods by
+    name.
 
     Args:
         client: the Docker engine that runs the containers.
@@ -37,7 +39,7 @@ class ContainerNodes:
 
     def __init__(self, client: "DockerClient") -> None:
         self._client = client
-        self._host = published_host(client)
+        self._host = self._client_host = published_host(client)
         self._containers: dict[str, Container] = {}
         self._plan: Plan
 
@@ -54,7 +56,7 @@ class ContainerNodes:
 
     def endpoint(self, node: str) -> Endpoint:
         """See `Backend.endpoint`."""
-        return self._plan.endpoint(node)
+        return replace(self._plan.endpoint(node), host=self._client_host)
 
     def admin(self, node: str) -> Endpoint:
         """See `Backend.admin`. It is the published port of the server itself."""
