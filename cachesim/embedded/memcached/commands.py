@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from cachesim.embedded.memcached import conditional, stats_report
+from cachesim.embedded.memcached.maintenance import Maintenance
 from cachesim.embedded.memcached.meta_commands import MetaCommands
 from cachesim.embedded.memcached.replies import (
     BAD_CHUNK,
@@ -53,7 +54,8 @@ class Commands:
             b"me": meta.debug, b"mn": meta.nothing,
             b"stats": self._stats, b"flush_all": self._flush_all, b"version": self._version,
             b"verbosity": self._verbosity, b"quit": self._quit, b"shutdown": self._shutdown,
-            b"cache_memlimit": self._memory_limit,
+            b"cache_memlimit": self._memory_limit, b"refresh_certs": self._refresh_certs,
+            **Maintenance(server).handlers,
         }  # fmt: skip
 
     def execute(self, words: list[bytes], value: bytes | None) -> bytes | None:
@@ -286,6 +288,9 @@ class Commands:
     def _shutdown(self, _words: list[bytes], _value: bytes | None) -> bytes:
         return b"ERROR: shutdown not enabled\r\n"
 
+    def _refresh_certs(self, _words: list[bytes], _value: bytes | None) -> bytes:
+        return b"Error TLS not enabled\r\n" if self._server.config.server_tls is None else OK
+
     def _memory_limit(self, words: list[bytes], _value: bytes | None) -> bytes:
         if not 2 <= len(words) <= 3:
             return ERROR
@@ -321,6 +326,8 @@ class Commands:
         if kind == b"sizes_disable":
             server.sizes_from = None
             return b"STAT sizes_status disabled\r\n"
+        if kind == b"extstore":
+            return END
         report = _REPORTS.get(kind)
         return ERROR if report is None else stats_report.encode(report(server))
 

@@ -34,6 +34,7 @@ class Server:
         execute: executes a request.
         is_paused: whether the process is paused.
         sessions: the connections, by number.
+        tuned: the settings that commands have changed, by their names in `stats settings`.
         sizes_from: the `cas` of the first item that `stats sizes` counts; None if it is off.
     """
 
@@ -57,6 +58,7 @@ class Server:
         self.is_paused = self.is_stopped = False
         self.verbosity = 0
         self.sizes_from: int | None = None
+        self.tuned: dict[str, str] = {}
         self.sessions: dict[int, Session] = {}
         self._last_number = 25
         self.counters = Counters()

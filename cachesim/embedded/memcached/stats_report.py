@@ -110,7 +110,11 @@ def general(server: Server) -> Lines:
 
 
 def settings(server: Server) -> Lines:
-    """Return the report of `stats settings`: the node's settings, and defaults for the others."""
+    """Return the report of `stats settings`: what the node and commands have set, else defaults."""
+    return [(name, server.tuned.get(name, value)) for name, value in _settings(server)]
+
+
+def _settings(server: Server) -> Lines:
     config, tls = server.config, server.config.server_tls is not None
     yield "maxbytes", server.items.slabs.limit
     yield "maxconns", config.max_connections

@@ -27,7 +27,8 @@ from cachesim.protocols.memcached import unsigned
 
 KNOWN: tuple[tuple[str, str], ...] = (
     ("binary protocol, UDP, SASL", "not served; the connection is closed"),
-    ("watch, lru_crawler, lru, slabs, extstore, refresh_certs", "ERROR"),
+    ("watch, extstore", "ERROR"),
+    ("slabs, lru, lru_crawler", "answer, and change `stats settings` alone: no such threads run"),
     ("stats cachedump", "lists all items of a class; 1.6 lists only the cold items"),
     ("stats", "values of a real process (threads, buffers, CPU, logger) are 0 or constant"),
     ("stats items", "a class has one list, whose items count as cold"),
@@ -36,6 +37,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("stats sizes", "counts stored items; 1.6 miscounts items that `md` has made stale"),
     ("expired items", "stay until they are read or evicted; 1.6 also searches for them"),
     ("flush_all", "removes items at once; in 1.6 a later one with a delay brings them back"),
+    ("stats", "get_flushed: counts what a `flush_all` with a delay has removed"),
     ("a key of over 250 bytes in a get", "earlier requests get replies; 1.6 drops them"),
     ("decr", "always pads with blanks; 1.6 does not while a reply or the LRU uses the item"),
     ("values too large", "over 1 MB, the error is sent after the line, otherwise after the value"),
@@ -143,6 +145,19 @@ def serving(r: random.Random) -> bytes:
             b"get", b"g", b"mx", b"gat", b"cache_memlimit 7", b"cache_memlimit x",
             b"cache_memlimit 64", b"set", b"cas a 0 0 1", b"incr a", b"touch a", b"delete",
             b"delete a b c d e", b"delete a 1", b"set a 0 0", b"set a 0 0 1 2 3", b"misc HTTP/",
+            b"slabs", b"slabs automove", b"slabs automove 0", b"slabs automove 1",
+            b"slabs automove 2 x", b"slabs automove 3", b"slabs automove invalid",
+            b"slabs automove -1", b"slabs automove 1 noreply", b"slabs automove noreply",
+            b"slabs reassign 1 2", b"slabs reassign 1 1", b"slabs reassign -1 2",
+            b"slabs reassign 1 99", b"slabs reassign x 1", b"slabs reassign 0 1",
+            b"slabs reassign 1 2 noreply", b"slabs noreply", b"slabs foo 1 2", b"lru", b"lru foo",
+            b"lru tune 10 25 0.1 2.0", b"lru tune 20 40 0.2 2", b"lru tune 90 25 0.1 2",
+            b"lru tune 10 25 0 2", b"lru tune x 25 0.1 2", b"lru tune 1 2 3", b"lru mode foo",
+            b"lru tune 10 25 0.1 x noreply", b"lru tune 10 25 0.1 2.0 noreply", b"lru_crawler",
+            b"lru_crawler sleep 5", b"lru_crawler sleep x", b"lru_crawler sleep 1000001",
+            b"lru_crawler tocrawl 5", b"lru_crawler tocrawl -1", b"lru_crawler sleep 5 6",
+            b"lru_crawler foo", b"lru_crawler crawl", b"stats extstore", b"refresh_certs",
+            b"watch foo", b"extstore", b"misbehave",
             b"get HTTP/1", b"mn", b"mn foo", b"x" * 3000, b"get  a   b ", b"  get a",
         )
     ) + (b"\r\n" if r.random() < 0.9 else b"\n")  # fmt: skip
@@ -173,6 +188,8 @@ def _meta(*flags: bytes) -> Draw:
                 flag += r.choice(_CAS)
             elif flag == b"F":
                 flag += r.choice(_FLAGS)
+            elif flag in b"PL":
+                flag += r.choice((b"", b"path/", b"1"))
             elif flag in b"JD":
                 flag += r.choice(_NUMBERS)
             words.append(b" " + flag)
@@ -185,10 +202,10 @@ def _meta(*flags: bytes) -> Draw:
     return draw
 
 
-_mg = _meta(*(bytes([c]) for c in b"cfhklOqstvNRTEuI"))
-_ms = _meta(*(bytes([c]) for c in b"cCFIkOqT"), b"MS", b"ME", b"MA", b"MP", b"MR", b"M", b"MX")
-_md = _meta(*(bytes([c]) for c in b"CIkOqT"))
-_ma = _meta(*(bytes([c]) for c in b"CNJDTqtcvOk"), b"MI", b"MD", b"M+", b"M-", b"MZ", b"M")
+_mg = _meta(*(bytes([c]) for c in b"cfhklOqstvNRTEuIPL"))
+_ms = _meta(*(bytes([c]) for c in b"cCFIkOqTPL"), b"MS", b"ME", b"MA", b"MP", b"MR", b"M", b"MX")
+_md = _meta(*(bytes([c]) for c in b"CIkOqTPL"))
+_ma = _meta(*(bytes([c]) for c in b"CNJDTqtcvOkPL"), b"MI", b"MD", b"M+", b"M-", b"MZ", b"M")
 
 _FLAGS_OF = {b"mg": _mg, b"md": _md, b"ma": _ma}
 
