@@ -144,8 +144,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     advertise_host: _Host | None = Field(
         default=None,
         description="Host name or IP that nodes announce to clients instead of 127.0.0.1, also in "
-        "the certificates. It must lead to this machine's 127.0.0.1, where ports are published. The "
-        "variables have it too, if it leads to 127.0.0.1 from here.",
+        "the certificates. It must lead to this machine's 127.0.0.1, where ports are published. "
+        "The variables have it too, if it leads to 127.0.0.1 from here.",
     )
     start_timeout_seconds: float = Field(
         default=60.0, gt=0, le=_DAY, description="Seconds after which a start fails."
