@@ -43,6 +43,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("FUNCTION DUMP, FUNCTION RESTORE", "not supported; FUNCTION LIST WITHCODE is"),
     ("scripts", "an error beyond 256 MB for Lua, 128 MB of arguments, 64 MB of a reply"),
     ("scripts", "no coroutine, cmsgpack, struct; errors in some tail calls have no line number"),
+    ("scripts", "cjson has no settings and decodes no `nan`, `inf`; `pairs(redis)` is empty"),
     ("SCRIPT KILL, FUNCTION KILL", "work at once, even in `pcall`; libraries lose their variables"),
     ("strings", "at most 64 MB; Redis takes 512 MB"),
     ("SRANDMEMBER, HRANDFIELD, ZRANDMEMBER", "at most 1,000,000 elements with repetitions"),
@@ -199,6 +200,28 @@ def _sources(r: random.Random) -> list[bytes]:
     return [*(wrong(r) if r.random() < 0.2 else [b"%d" % len(keys)]), *keys]
 
 
+_SHEBANGS = (
+    b"", b"", b"", b"", b"#!lua\n", b"#!lua flags=no-writes\n", b"#!lua flags=allow-oom\n",
+    b"#!lua flags=allow-cross-slot-keys\n", b"#!lua flags=no-cluster\n", b"#!lua flags=foo\n",
+)  # fmt: skip
+_BODIES = (
+    b"return redis.call('get',KEYS[1])", b"return {1,2.5,'x'}",
+    b"return redis.call('incr',KEYS[1])", b"return redis.pcall('lpush',KEYS[1],1)", b"return redis.call('mget',KEYS[1],'z')",
+    b"redis.pcall('del','z') return redis.pcall('get',KEYS[1])",
+)  # fmt: skip
+_LIBRARY = b"""#!lua name=lib
+redis.register_function('w', function(keys) return redis.call('SET', keys[1], 'x') end)
+redis.register_function{function_name='r', flags={'no-writes'}, callback=function(keys)
+  local it = redis.call('GET', keys[1])
+  return it
+end}
+"""
+
+
+def _script(r: random.Random) -> list[bytes]:
+    return [r.choice(_SHEBANGS) + r.choice(_BODIES)]
+
+
 COMMANDS: dict[str, tuple[Draw, ...]] = {
     # sessions and cached values: strings, expiries, hashes, counters
     "get": (key,), "set": (key, value, maybe(_set_options, chance=0.5)),
@@ -313,11 +336,13 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "georadiusbymember_ro": (key, place, metres, unit, maybe(_geo_options)),
     # transactions, scripts, the connection
     "multi": (), "exec": (), "discard": (), "watch": (many(key),), "unwatch": (),
-    "eval": (
-        _one((b"return redis.call('get',KEYS[1])", b"return {1,2.5,'x'}",
-              b"return redis.call('incr',KEYS[1])", b"return redis.pcall('lpush',KEYS[1],1)")),
-        word("1", "0", "x", "-1", "2"), maybe(key, chance=0.9),
-    ),
+    "eval": (_script, word("1", "0", "x", "-1", "2"), maybe(key, chance=0.9)),
+    "eval_ro": (_script, word("1", "0", "x"), maybe(key, chance=0.9)),
+    "fcall": (_one((b"w", b"R", b"x")), word("1", "0", "x", "-1"), maybe(key, chance=0.9)),
+    "fcall_ro": (_one((b"W", b"r", b"x")), word("1", "0", "x", "2"), maybe(key, chance=0.9)),
+    "evalsha": (_one((b"x", b"0" * 40)), word("1", "0", "x"), maybe(key, chance=0.9)),
+    "script": (word("load", "exists", "flush", "kill", "foo"), maybe(_script)),
+    "function": (word("delete", "kill", "foo"), maybe(_one((b"nosuch", b"LIB")))),
     "ping": (maybe(value),), "echo": (value,), "select": (number,), "swapdb": (number, number),
     "cluster": (word("keyslot", "foo", "countkeysinslot"), maybe(key, chance=0.8)),
     "object": (word("freq", "help", "foo"), maybe(key, chance=0.8)), "foo": (maybe(value),),
@@ -454,7 +479,8 @@ class Pair:
         self._subscriber = Real(port)
         for server in (self.real, self.ours):
             server(b"FLUSHALL")
-            server(b"CONFIG", b"SET", b"notify-keyspace-events", b"KEAn")
+            server(b"FUNCTION", b"FLUSH")
+            server(b"FUNCTION", b"LOAD", _LIBRARY)
             server(b"HELLO", b"%d" % resp)
         for subscribe in (self._subscriber, self.ours.subscribe):
             subscribe(b"PSUBSCRIBE", b"__key*@0__:*")

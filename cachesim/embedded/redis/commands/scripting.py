@@ -12,9 +12,12 @@ from cachesim.embedded.redis.scripting.running import Running
 from cachesim.embedded.redis.scripting.scripts import digest_of
 from cachesim.protocols.resp import Error, Pairs, Reply
 
+_NOT_INTEGER = "ERR value is not an integer or out of range"
+_DIGEST = 40  # hex digits
+
 
 def _evaluate(client: Client, arguments: list[bytes], text: bytes) -> Answer:
-    keys, argv = _split(arguments, "ERR value is not an integer or out of range")
+    keys, argv = _split(arguments, _NOT_INTEGER)
     reads = arguments[0][-3:].lower() == b"_ro"
 
     async def run(running: Running) -> Reply:
@@ -47,6 +50,8 @@ def evalsha(client: Client, arguments: list[bytes]) -> Answer:
     """EVALSHA sha1 numkeys key... argument..., EVALSHA_RO."""
     text = client.server.scripts.known.get(arguments[1].lower())
     if text is None:
+        if len(arguments[1]) == _DIGEST:
+            _split(arguments, _NOT_INTEGER)  # Redis checks the number of keys first
         raise Error("NOSCRIPT No matching script. Please use EVAL.")
     return _evaluate(client, arguments, text)
 

@@ -105,6 +105,9 @@ CASES = [
     ("FUNCTION", "FLUSH", "FOO"),
     ("FUNCTION", "FLUSH"),
     ("FUNCTION", "LIST"),
+    ("EVALSHA", "0" * 40, "x"),
+    ("EVALSHA", "0" * 40, "5"),
+    ("EVALSHA", "0" * 39, "5"),
     ("EVAL", "return redis.register_function", "0"),
     ("EVAL", "return redis.call('FCALL','f',0)", "0"),
 ]
@@ -114,7 +117,8 @@ CASES = [
 def test_against_redis(real: int, resp: int) -> None:
     """Every reply is the same, errors included."""
     with Pair(real, resp) as pair:
-        pair.real(b"FUNCTION", b"FLUSH")
+        for server in (pair.real, pair.ours):
+            server(b"FUNCTION", b"FLUSH")
         for case in CASES:
             words = tuple(word.encode() for word in case)
             assert pair.differ(words) is None, words
