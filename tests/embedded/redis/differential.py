@@ -206,7 +206,8 @@ _SHEBANGS = (
 )  # fmt: skip
 _BODIES = (
     b"return redis.call('get',KEYS[1])", b"return {1,2.5,'x'}",
-    b"return redis.call('incr',KEYS[1])", b"return redis.pcall('lpush',KEYS[1],1)", b"return redis.call('mget',KEYS[1],'z')",
+    b"return redis.call('incr',KEYS[1])", b"return redis.pcall('lpush',KEYS[1],1)",
+    b"return redis.call('mget',KEYS[1],'z')",
     b"redis.pcall('del','z') return redis.pcall('get',KEYS[1])",
 )  # fmt: skip
 _LIBRARY = b"""#!lua name=lib
