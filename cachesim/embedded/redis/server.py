@@ -125,7 +125,6 @@ class Server:
         self.notifications = Notifications(self.pubsub)
         self.tracking = Tracking(self.clients.sessions.get, loop.call_soon, defer)
         self.watched_keys = WatchedKeys()
-
         self.replicas = Replicas(self)
         self.replica_link: ReplicaLink | None = None
         self.bus = Bus(self, connect)

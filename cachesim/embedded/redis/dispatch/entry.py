@@ -103,6 +103,11 @@ class Entries:
             return entry.subentries.get(arguments[1].lower())
         return entry
 
+    def name_of(self, words: list[bytes]) -> str:
+        """Return the command that the first words of a request name, or `NULL`."""
+        entry = self.named(words) if words else None
+        return "NULL" if entry is None else entry.name
+
     def reset(self) -> None:
         """Set all counts to 0."""
         for entry in self.by_command.values():
