@@ -47,6 +47,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("SCRIPT KILL, FUNCTION KILL", "work at once, even in `pcall`; libraries lose their variables"),
     ("strings", "at most 64 MB; Redis takes 512 MB"),
     ("SRANDMEMBER, HRANDFIELD, ZRANDMEMBER", "at most 1,000,000 elements with repetitions"),
+    ("blocked clients", "a key of another type that is replaced wakes them, not only a new key"),
     ("DUMP, RESTORE", "no streams, no compressed or packed forms"),
     ("DEBUG, SAVE, BGSAVE, SHUTDOWN, MIGRATE, CLUSTER MEET, CLUSTER RESET...", "not supported"),
 )
@@ -300,7 +301,7 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "xtrim": (key, trimming), "xlen": (key,), "xdel": (key, many(entry_id)),
     "xrange": (key, bound, bound, maybe(word("count"), number)),
     "xrevrange": (key, bound, bound, maybe(word("count"), number)),
-    "xread": (maybe(word("count"), number), maybe(word("block"), number, chance=0.1),
+    "xread": (maybe(word("count"), number), maybe(word("block"), _one((b"1", b"-1", b"x")), chance=0.1),
               maybe(word("noack", "foo"), chance=0.05), word("streams"), read_from),
     "xreadgroup": (word("group"), group, group, maybe(word("count"), number),
                    maybe(word("noack"), chance=0.2), word("streams"), read_from),
@@ -352,6 +353,8 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "wait": (_one((b"0", b"x")), _one((b"0", b"-1", b"x"))), "client": (word("getname", "foo"),),
     "flushall": (maybe(word("sync", "foo"), chance=0.5),), "type_": (),
 }  # fmt: skip
+_WAITING = {"blpop", "brpop", "bzpopmin", "bzpopmax"}
+"""Commands for which one more argument is a timeout, perhaps without end."""
 _SORTED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys", "hvals"}
 _ABOUT = {"ttl": 1, "pttl": 500, "expiretime": 1, "pexpiretime": 500}
 
@@ -362,7 +365,7 @@ def drawn(r: random.Random) -> Words:
     words = [w for draw in COMMANDS.get(name, COMMANDS.get(f"{name}_", ())) for w in draw(r)]
     if r.random() < 0.03 and words:
         words.pop()
-    if r.random() < 0.02:
+    if r.random() < 0.02 and name not in _WAITING:
         words.append(r.choice(_VALUES))
     spelt = name.upper() if r.random() < 0.5 else name
     return (spelt.encode(), *words)
