@@ -117,6 +117,7 @@ score = _one((b"0", b"1", b"1.5", b"-inf", b"+inf", b"(1", b"x", b"3", b"nan", b
 lex = _one((b"-", b"+", b"[a", b"(a", b"[x", b"y"))
 
 timeout = _one((b"0.001", b"0.001", b"-1", b"x", b"inf", b"1e400"))
+block = _one((b"1", b"-1", b"x"))  # a wait without an end would end nothing
 group = _one((b"g", b"h", b"i"))
 _IDS = (b"1-1", b"2-1", b"3-1", b"5", b"7-7", b"0-0")
 entry_id = _one((*_IDS, b"x", b"-", b"1--1", b"07", b"18446744073709551615-18446744073709551615"))
@@ -301,10 +302,11 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
     "xtrim": (key, trimming), "xlen": (key,), "xdel": (key, many(entry_id)),
     "xrange": (key, bound, bound, maybe(word("count"), number)),
     "xrevrange": (key, bound, bound, maybe(word("count"), number)),
-    "xread": (maybe(word("count"), number), maybe(word("block"), _one((b"1", b"-1", b"x")), chance=0.1),
+    "xread": (maybe(word("count"), number), maybe(word("block"), block, chance=0.1),
               maybe(word("noack", "foo"), chance=0.05), word("streams"), read_from),
     "xreadgroup": (word("group"), group, group, maybe(word("count"), number),
-                   maybe(word("noack"), chance=0.2), word("streams"), read_from),
+                   maybe(word("block"), block, chance=0.1), maybe(word("noack"), chance=0.2),
+                   word("streams"), read_from),
     "xsetid": (key, entry_id, maybe(word("entriesadded"), number),
                maybe(word("maxdeletedid"), entry_id)),
     "xgroup": (lambda r: r.choice((
