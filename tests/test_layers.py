@@ -39,8 +39,9 @@ NATURAL_CIRCLES = (
     group(
         "embedded.redis",
         """
-        cluster.bus cluster.membership connections.client connections.clients
-        connections.session dispatch.entry dispatch.executor dispatch.guards
+        cluster.bus cluster.membership connections.client connections.client_list
+        connections.clients
+        connections.session dispatch.entry dispatch.events dispatch.executor dispatch.guards
         dispatch.script_flags replication.primary replication.replica scripting.calls
         scripting.functions scripting.runner scripting.running scripting.scripts server
         """,

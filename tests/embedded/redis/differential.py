@@ -357,7 +357,11 @@ COMMANDS: dict[str, tuple[Draw, ...]] = {
 }  # fmt: skip
 _WAITING = {"blpop", "brpop", "bzpopmin", "bzpopmax"}
 """Commands for which one more argument is a timeout, perhaps without end."""
-_SORTED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys", "hvals"}
+_SORTED = {
+    "smembers", "sinter", "sunion", "sdiff", "spop", "keys", "hgetall", "hkeys", "hvals",
+}  # fmt: skip
+_DRAWN = {"spop"}
+"""Commands whose choice is random without their last argument, so that it is never left out."""
 _ABOUT = {"ttl": 1, "pttl": 500, "expiretime": 1, "pexpiretime": 500}
 
 
@@ -365,7 +369,7 @@ def drawn(r: random.Random) -> Words:
     """Draw a request, sometimes with too few or too many arguments."""
     name = r.choice(tuple(COMMANDS)).rstrip("_")
     words = [w for draw in COMMANDS.get(name, COMMANDS.get(f"{name}_", ())) for w in draw(r)]
-    if r.random() < 0.03 and words:
+    if r.random() < 0.03 and words and name not in _DRAWN:
         words.pop()
     if r.random() < 0.02 and name not in _WAITING:
         words.append(r.choice(_VALUES))
