@@ -10,11 +10,11 @@
     │   ├── NameInUse           another running topology has this name
     │   ├── PortTaken           a port is in use
     │   └── NotReady            a node was not ready in time
-    ├── NotRunning              the topology does not run, or is another process's
+    ├── NotRunning              the topology is not up, or this process is a fork
     ├── Leased                  another process has the lease of the topology
-    ├── ToxiproxyError          Toxiproxy's API answered with an error
+    ├── ToxiproxyError          a call of Toxiproxy's API failed
     │   └── ToxiproxyTimeout    it did not answer in time
-    ├── FaultError              a fault could not be applied or healed
+    ├── FaultError              a fault, a failover or a reset failed
     │   ├── InvalidFault        a fault, or a field of it, is wrong (also a ValueError)
     │   │   └── UnknownName     a link, node or zone is unknown (also a KeyError)
     │   └── NoPower             the node's zone has no power
@@ -23,7 +23,7 @@
 
 
 class CachesimError(Exception):
-    """The base of all errors that cachesim raises on purpose. The message says what to do next."""
+    """The base of all errors that cachesim raises on purpose. Messages say what to do next."""
 
 
 class SettingsError(CachesimError):
@@ -31,7 +31,7 @@ class SettingsError(CachesimError):
 
 
 class StartError(CachesimError):
-    """The topology did not come up. Everything that was created has been removed."""
+    """The topology did not come up. Nothing is left, or `cachesim gc` removes it."""
 
 
 class BackendUnavailable(StartError):
@@ -51,7 +51,7 @@ class PortTaken(StartError):
 
 
 class NotReady(StartError):
-    """A node was not ready in time. After a start, the message ends with the tail of its log.
+    """A node was not ready in time. During a start, the message shows the node's last log lines.
 
     Attributes:
         node: the name of the node.
@@ -71,10 +71,10 @@ class Leased(CachesimError):
 
 
 class ToxiproxyError(CachesimError):
-    """Toxiproxy's API answered a call with an error.
+    """A call of Toxiproxy's API failed.
 
     Attributes:
-        status: the HTTP status, or None if no answer came.
+        status: the HTTP status, or None if there was no valid answer.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -87,7 +87,7 @@ class ToxiproxyTimeout(ToxiproxyError):
 
 
 class FaultError(CachesimError):
-    """A fault could not be applied or healed."""
+    """A fault, a failover or a reset failed."""
 
 
 class InvalidFault(FaultError, ValueError):

@@ -163,7 +163,7 @@ def gc(*, as_json: bool) -> None:
             remove_dead_runs()
             raise CachesimError(
                 f"only the files of {', '.join(in_containers)} were removed, not their containers: "
-                f"{error}"
+                f"{error} Then run `cachesim gc` again."
             ) from error
         print(f"Containers could not be listed: {error}", file=sys.stderr)
     names = sorted({*removed, *remove_dead_runs()})

@@ -36,7 +36,9 @@ def wait_through_links(provision: "Provision", deadline: Deadline) -> None:
     except NotReady as error:
         log = provision.backend.logs(error.node)
         raise NotReady(
-            f"{error} (through its link). The tail of its log:\n{log}", error.node
+            f"{error} (seen by a client). The tail of its log:\n{log}\n"
+            "A slow machine may need a higher start_timeout_seconds.",
+            error.node,
         ) from error
     finally:
         through.close()

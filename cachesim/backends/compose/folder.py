@@ -106,8 +106,8 @@ def read_folder(folder: Path) -> ComposedFolder:
         credentials, ca = _read_secrets(folder / _SECRETS)
     except OSError as error:
         raise StartError(
-            f"the secrets of {folder} can't be read: {error}. If there are none, "
-            f"run `cachesim compose {folder}`, and bring it up."
+            f"the secrets of {folder} can't be read: {error}. Make them readable; if "
+            f"there are none, run `cachesim compose {folder}`, and bring it up."
         ) from error
     return ComposedFolder(folder, settings, plan, credentials, ca)
 

@@ -1,4 +1,4 @@
-"""The sorted set commands. fakeredis runs those that no range, union, or difference is part of."""
+"""The sorted set commands. fakeredis runs all but ZSCAN, ranges and set algebra."""
 
 from collections.abc import Mapping
 from typing import cast

@@ -31,7 +31,7 @@ _NODE_ENTRIES = 100  # `stream-node-max-entries`
 
 @dataclass
 class _Trim:
-    """How XADD or XTRIM trims: `MAXLEN | MINID [= | ~] n [LIMIT n]`.
+    """How XADD or XTRIM trims: `MAXLEN | MINID [= | ~] n [LIMIT m]`.
 
     Attributes:
         at: the index of `n`; 0 without trimming.
@@ -120,7 +120,7 @@ def _added_id(text: bytes) -> tuple[Any, bool]:
 
 
 def xadd(client: Client, arguments: list[bytes]) -> Answer:
-    """XADD key [NOMKSTREAM] [MAXLEN | MINID [= | ~] n [LIMIT n]] * | id field value..."""
+    """XADD key [NOMKSTREAM] [MAXLEN | MINID [= | ~] n [LIMIT m]] * | id field value..."""
     trim, at, has_nomkstream = _parsed(client, arguments, is_add=True)
     fields = arguments[at + 1 :]
     if len(fields) < 2 or len(fields) % 2:
@@ -150,7 +150,7 @@ def xadd(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def xtrim(client: Client, arguments: list[bytes]) -> Answer:
-    """XTRIM key MAXLEN | MINID [= | ~] n [LIMIT n]."""
+    """XTRIM key MAXLEN | MINID [= | ~] n [LIMIT m]."""
     trim, _, _ = _parsed(client, arguments, is_add=False)
     stream = value_of(client, arguments[1], "stream")
     gone = trim.run(stream) if stream else 0
