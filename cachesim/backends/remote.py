@@ -118,6 +118,6 @@ class RemoteBackend:
 
     def _call(self, verb: str, *arguments: object) -> Any:
         if self._lease is None:
-            raise StartError(f"the topology {self._run.name!r} was returned to its owner")
+            raise StartError(f"the lease of topology {self._run.name!r} has ended. Attach again.")
         lease = self.loan["lease"]
         return call(self._run, "backend", lease=lease, verb=verb, arguments=arguments)

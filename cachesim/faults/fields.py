@@ -146,7 +146,8 @@ class Number(Field):
         """See `Field.check`."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not self.least <= value <= self.most:
-            raise InvalidFault(f"{where} must be from {self.bounds}, got {value!r}")
+            kind = "" if isinstance(value, int | float) else "a number "
+            raise InvalidFault(f"{where} must be {kind}from {self.bounds}, got {value!r}")
         return value
 
     def schema(self) -> dict[str, Any]:

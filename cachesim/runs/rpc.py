@@ -175,7 +175,7 @@ class Call:
         return self._receive(timeout)["part"]
 
     def result(self, timeout: float | None = _TIMEOUT) -> Any:
-        """Wait for the only answer, or the last one.
+        """Wait for the next answer; it is the last.
 
         Args:
             timeout: seconds.

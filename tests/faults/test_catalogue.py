@@ -214,8 +214,14 @@ MISTAKES: list[tuple[object, str]] = [
     (of("bandwidth") | {"kb_s": 0}, "at least 1 KB/s, got 0; `blackhole` stops all"),
     (of("bandwidth") | {"kb_s": 10**7 + 1}, "kb_s must be at most 10000000 KB/s, got 10000001"),
     (of("replication-lag") | {"seconds": 0}, r"seconds must be from 0\.001 to 9223372036, got 0"),
-    (of("replication-lag") | {"seconds": "1"}, r"seconds must be from 0\.001 to .*, got '1'"),
-    (of("replication-lag") | {"seconds": True}, r"seconds must be from 0\.001 to .*, got True"),
+    (
+        of("replication-lag") | {"seconds": "1"},
+        r"seconds must be a number from 0\.001 to .*, got '1'",
+    ),
+    (
+        of("replication-lag") | {"seconds": True},
+        r"seconds must be a number from 0\.001 to .*, got True",
+    ),
     (of("partition") | {"a": 5}, "partition: a must be the name of a zone, got 5"),
     (of("partition") | {"a": ["a"]}, r"partition: a must be the name of a zone, got \['a'\]"),
     (of("partition") | {"one_way": 1}, "partition: one_way must be true or false, got 1"),

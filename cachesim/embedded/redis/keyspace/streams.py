@@ -50,7 +50,7 @@ class Group:
     pending: "dict[StreamEntryKey, Pending]" = field(default_factory=dict)
 
     def pending_of(self, consumer: bytes | None) -> "list[StreamEntryKey]":
-        """Return the ids that are pending with a consumer, in order; None: with any consumer."""
+        """Return the ids pending with a consumer (None: with any), in order."""
         return sorted(
             id_ for id_, held in self.pending.items() if consumer in (None, held.consumer)
         )

@@ -163,7 +163,7 @@ class Worker(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Handle messages, unless the node is paused."""
+        """Handle messages, late if the node is paused."""
         if self.has_ended:
             return
         if self._defer(self._take_late, data):
