@@ -220,7 +220,7 @@ MISTAKES: list[tuple[object, str]] = [
     ),
     (
         of("replication-lag") | {"seconds": True},
-        r"seconds must be a number from 0\.001 to .*, got True",
+        r"seconds must be from 0\.001 to .*, got True",
     ),
     (of("partition") | {"a": 5}, "partition: a must be the name of a zone, got 5"),
     (of("partition") | {"a": ["a"]}, r"partition: a must be the name of a zone, got \['a'\]"),
