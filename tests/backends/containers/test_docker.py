@@ -414,7 +414,7 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
 def test_not_ready_in_time(engine: Any) -> None:
     """A node that is not ready in time is named, with the tail of its log."""
     sim = Simulator(backend="docker", start_timeout_seconds=0.001)
-    with pytest.raises(NotReady, match=r"(?s)redis-[abc] .*log.*start_timeout_seconds") as caught:
+    with pytest.raises(NotReady, match=r"(?s)redis-[abc]: .*log.*start_timeout_seconds") as caught:
         sim.start()
     assert isinstance(caught.value, StartError)
     assert left_of(engine, sim.name) == []
