@@ -34,6 +34,13 @@ def free_base_port() -> int:
         return base
 
 
+def public(folder: Path) -> dict[str, bytes]:
+    """All files except the secrets, by path."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {path: text for path, text in contents.items() if not path.startswith("secrets/")}
+
+
 class Folder:
     """A folder of `cachesim compose`, and compose in it."""
 

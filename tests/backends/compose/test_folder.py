@@ -16,21 +16,7 @@ from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import hosts_in
 from cachesim.servers.credentials import acl_hash
 from cachesim.topology import production
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the default topology."""
-    folder = tmp_path / "compose"
-    write_folder(folder, Settings())
-    return folder
-
-
-def public(folder: Path) -> dict[str, bytes]:
-    """All files except the secrets, by path."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-    return {path: text for path, text in contents.items() if not path.startswith("secrets/")}
+from tests.composed import public
 
 
 def secrets(folder: Path) -> dict[str, bytes]:

@@ -3,29 +3,13 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from cachesim import Settings
 from cachesim.backends.compose.folder import BASE_PORT, read_folder, write_folder
 from cachesim.servers.certificates import hosts_in
 from cachesim.topology import production
+from tests.composed import public
 
 CHECKED_IN = Path(__file__).parents[3] / "compose"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the default topology."""
-    folder = tmp_path / "compose"
-    write_folder(folder, Settings())
-    return folder
-
-
-def public(folder: Path) -> dict[str, bytes]:
-    """All files except the secrets, by path."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-    return {path: text for path, text in contents.items() if not path.startswith("secrets/")}
 
 
 def test_checked_in(folder: Path) -> None:
