@@ -177,7 +177,7 @@ class Topology:
         both = (*self.redis, *self.memcached)
         return tuple(node for zone in self.zones for node in both if node.zone == zone.name)
 
-    @property
+    @cached_property
     def links(self) -> tuple[Link, ...]:
         """All links. A zone reaches its own nodes over the links that clients use."""
         return tuple(self._links())

@@ -332,15 +332,12 @@ def _error(text: str) -> Error:
     """Return an error with Redis's text."""
     if text.partition(" ")[0] not in _CODES:
         text = f"ERR {text}"
-    return Error(_CORRECTED.get(text, text))
+    return Error(text)
 
 
 _CODES = {
     "ERR", "WRONGTYPE", "NOGROUP", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "NOTBUSY", "EXECABORT"
 }  # fmt: skip
-_CORRECTED = {
-    "ERR min or max not a valid string range item": "ERR min or max not valid string range item"
-}
 
 
 def _reply(value: Any) -> Reply:

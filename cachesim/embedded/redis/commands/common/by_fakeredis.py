@@ -12,7 +12,6 @@ from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LOWEST,
     MOST_RANDOM,
-    NO_KEY,
     WRONG_TYPE,
     integer,
 )
@@ -23,22 +22,20 @@ def plain(name: str, *, type_first: str | None = None) -> Handler:
     """Return a handler that runs a command with fakeredis, and returns Redis's errors.
 
     Args:
-        name: the name in lower case; `xinfo|stream` for a subcommand.
+        name: the name in lower case.
         type_first: the type of the key, for the few commands that check it before their arguments.
     """
-    outer, _, inner = name.partition("|")
-    known, skipped = (f"{outer} {inner}", 2) if inner else (outer, 1)
 
     def run(client: Client, arguments: list[bytes]) -> Answer:
         if type_first is not None:
             value_of(client, arguments[1], type_first)
         try:
-            return client.store.run(known, arguments[skipped:], client.resp)
+            return client.store.run(name, arguments[1:], client.resp)
         except Error as error:
             if error.text == WRONG_TYPE and type_first is None:
                 # Redis checks the arguments first.
-                refusal = client.store.refusal(known, arguments[skipped:], client.resp)
-                if refusal is not None and refusal.text != NO_KEY:
+                refusal = client.store.refusal(name, arguments[1:], client.resp)
+                if refusal is not None:
                     raise refusal from None
             raise
 
