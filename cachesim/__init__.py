@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cachesim.errors import CachesimError
-    from cachesim.faults.injector import Fault
     from cachesim.settings import Settings
+    from cachesim.simulator.faults import Fault
     from cachesim.simulator.simulator import Simulator
 
 __all__ = ["CachesimError", "Fault", "Settings", "Simulator"]
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
     homes = {
         "CachesimError": "errors",
-        "Fault": "faults.injector",
+        "Fault": "simulator.faults",
         "Settings": "settings",
         "Simulator": "simulator.simulator",
     }

@@ -21,6 +21,9 @@
     └── FailoverTimeout         no failover completed in time (also a TimeoutError)
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class CachesimError(Exception):
     """The base of all errors that cachesim raises on purpose. Messages say what to do next."""
@@ -108,15 +111,25 @@ class FailoverTimeout(CachesimError, TimeoutError):
     """No failover completed in time. The message ends with the event log."""
 
 
-def revived(kind: str, text: str) -> CachesimError:
-    """Rebuild an error that another process raised.
+def as_json(error: Exception) -> dict[str, Any]:
+    """Return an error for another process, which gets it back with `revived`."""
+    ours = isinstance(error, CachesimError | ValueError | KeyError)
+    text = str(error.args[0] if error.args else "") if ours else repr(error)
+    return {"kind": type(error).__name__, "text": text, "attributes": vars(error) if ours else {}}
+
+
+def revived(data: Mapping[str, Any]) -> Exception:
+    """Return an error that another process raised.
+
+    It is of its own class if that is one of cachesim's, ValueError or KeyError, else a
+    CachesimError.
 
     Args:
-        kind: the name of its class.
-        text: its message.
+        data: what `as_json` returned.
     """
-    cls = globals().get(kind, CachesimError)
-    if not (isinstance(cls, type) and issubclass(cls, CachesimError)):
+    cls = {"ValueError": ValueError, "KeyError": KeyError, **globals()}.get(data["kind"])
+    if not (isinstance(cls, type) and issubclass(cls, CachesimError | ValueError | KeyError)):
         cls = CachesimError
-    error: CachesimError = cls.__new__(cls, text)  # some constructors take more than a message
+    error = cls.__new__(cls, data["text"])  # some constructors take more than a message
+    vars(error).update(data["attributes"])
     return error

@@ -1,7 +1,7 @@
 """The event log: what was done to the topology and what happened to it, in order."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,30 @@ class Event:
     source: str
     message: str
     data: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Event":
+        """Return the event that `as_dict` described."""
+        date = datetime.fromisoformat(data["date"])
+        return cls(
+            data["monotonic_seconds"],
+            date,
+            data["kind"],
+            data["source"],
+            data["message"],
+            data["data"],
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "date": self.date.isoformat(timespec="microseconds"),
+            "monotonic_seconds": self.at,
+            "kind": self.kind,
+            "source": self.source,
+            "message": self.message,
+            "data": self.data,
+        }
 
     def __str__(self) -> str:
         return (
@@ -85,10 +109,7 @@ class EventLog:
             NotRunning: the condition does not hold, and the topology has ended.
             ValueError: the timeout is negative or too large.
         """
-        if not 0 <= timeout <= threading.TIMEOUT_MAX:
-            raise ValueError(
-                f"timeout must be from 0 to {threading.TIMEOUT_MAX:.0f} seconds, got {timeout!r}"
-            )
+        check_timeout(timeout)
         holds = False
 
         def is_decided() -> bool:
@@ -134,3 +155,15 @@ class EventLog:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self))
+
+
+def check_timeout(timeout: float) -> None:
+    """Do nothing if this is a time that can be waited for.
+
+    Raises:
+        ValueError: it is negative or too large.
+    """
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(
+            f"timeout must be from 0 to {threading.TIMEOUT_MAX:.0f} seconds, got {timeout!r}"
+        )

@@ -31,6 +31,14 @@ class Role(StrEnum):
     REPLICA = "replica"
 
 
+class NodeState(StrEnum):
+    """The state of a node's process."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
 CLIENT = "client"
 """The source of the links that applications outside the zones use."""
 

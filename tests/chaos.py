@@ -23,12 +23,12 @@ from random import Random
 from typing import Any
 
 from cachesim import Simulator
-from cachesim.backends.base import NodeState
 from cachesim.control_plane.states import State
 from cachesim.errors import CachesimError
 from cachesim.faults.injector import Fault
 from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.credentials import DEFAULT_USER
+from cachesim.topology import NodeState
 from cachesim.toxiproxy.toxics import LimitData, Slicer, SlowClose, Timeout
 
 LATEST = 15.0

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cachesim.backends.base import NodeState, Progress
+from cachesim.backends.base import Progress
 from cachesim.clock import Clock
 from cachesim.control_plane.actions import Branch
 from cachesim.control_plane.evidence import (
@@ -17,7 +17,7 @@ from cachesim.control_plane.evidence import (
     Silence,
 )
 from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
-from cachesim.topology import Endpoint, Role, Topology
+from cachesim.topology import Endpoint, NodeState, Role, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Stream, Toxic
 

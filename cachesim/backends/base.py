@@ -2,10 +2,9 @@
 
 import socket
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from cachesim.topology import Endpoint
+from cachesim.topology import Endpoint, NodeState
 
 if TYPE_CHECKING:
     from cachesim.toxiproxy.client import ToxiproxyClient
@@ -29,14 +28,6 @@ def host_for_clients(advertised: str | None, published: str) -> str:
     except OSError:
         return published
     return advertised if published in {address[0] for *_, address in found} else published
-
-
-class NodeState(StrEnum):
-    """The state of a node's process."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPED = "stopped"
 
 
 class Backend(Protocol):

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
 from cachesim.backends.address_plan import SERVER_PORTS
-from cachesim.backends.base import NodeState, Progress, host_for_clients
+from cachesim.backends.base import Progress, host_for_clients
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.memcached_config import megabytes_for
 from cachesim.servers.redis_config import AnnouncedPorts, acl_users, random_node_ids, redis_settings
 from cachesim.settings import Settings
-from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
+from cachesim.topology import CLIENT, Endpoint, Link, Node, NodeState, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:

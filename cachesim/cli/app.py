@@ -100,7 +100,7 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
     if detach:
         from cachesim.cli import commands
 
-        commands.up(arguments, as_json=as_json)
+        ctx.exit(commands.up(arguments, as_json=as_json))
     else:
         from cachesim.cli.foreground import run
 
@@ -146,7 +146,8 @@ def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: obj
 @options.speed
 @options.seed
 @options.as_json
-def attach(folder: Path, as_json: bool, **arguments: object) -> None:
+@click.pass_context
+def attach(ctx: click.Context, /, folder: Path, as_json: bool, **arguments: object) -> None:
     """Attach to a topology that `docker compose` runs, until `down`.
 
     DIR was written by `cachesim compose`. This starts a process that heals the topology, is its
@@ -154,7 +155,7 @@ def attach(folder: Path, as_json: bool, **arguments: object) -> None:
     """
     from cachesim.cli import commands
 
-    commands.up(arguments, folder, as_json=as_json)
+    ctx.exit(commands.up(arguments, folder, as_json=as_json))
 
 
 @main.command()

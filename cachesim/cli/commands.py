@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.errors import CachesimError, Leased
+from cachesim.events import Event
 from cachesim.runs import env
+from cachesim.runs.calls import Call
+from cachesim.runs.directory import LOG
 from cachesim.runs.registry import Run, dead_runs, ended, find_run, living_runs, remove_dead_runs
-from cachesim.runs.rpc import Call, TakenDown, call
+from cachesim.runs.rpc import Channel, TakenDown, call
 
 if TYPE_CHECKING:
-    from cachesim.backends.base import Progress
     from cachesim.faults.catalogue import Catalogue
     from cachesim.faults.spec import FaultSpec
 
@@ -30,24 +32,32 @@ _POLL = 0.02  # seconds
 # --- a topology's life ----------------------------------------------------------------------
 
 
-def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: bool) -> None:
-    """Start a detached topology, or attach to the containers of a folder of `cachesim compose`."""
-    from cachesim.daemon.process import launch
+def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: bool) -> int:
+    """Start a detached topology, or attach to the containers of a folder of `cachesim compose`.
 
-    def progress() -> "contextlib.AbstractContextManager[Progress]":
-        from cachesim.cli import output  # slow: while the other process starts
+    Returns:
+        The exit code: 0, or 130 if an interrupt came before the topology was up.
+    """
+    from cachesim.cli.starting import started
+    from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 
-        return output.progress()
-
-    run = launch(arguments, progress, folder)
-    state = call(run, "status")
+    doing = "Taking everything down." if folder is None else "Detaching from it."
+    try:
+        with Interrupts(doing) as interrupts:
+            sim, _ = started(arguments, interrupts, folder)
+            env = sim.env()
+            sim.detach()
+            state = call(find_run(sim.name), Call.STATUS)
+    except Interrupted:
+        return INTERRUPTED
     if as_json:
         _print_json(state)
     else:
         from cachesim.cli import output
 
         output.show_status(state)
-        output.show_way_in(run.env() or {}, run.name)
+        output.show_way_in(env, sim.name)
+    return 0
 
 
 def down(name: str | None, *, force: bool, as_json: bool) -> None:
@@ -55,27 +65,32 @@ def down(name: str | None, *, force: bool, as_json: bool) -> None:
 
     Args:
         force: even while another process has the lease.
+
+    Raises:
+        CachesimError: not everything could be taken down.
     """
     run, left = find_run(name), None
+    is_heard = False
     try:
-        with contextlib.closing(Call(run, "down", force=force)) as it:
-            left = it.result(_STUCK)
+        with contextlib.closing(Channel(run)) as channel:
+            channel.begin(Call.DOWN, force=force)
+            left = channel.part(_STUCK)
+            is_heard = True
+            channel.result(_ENDING)
     except TakenDown:
         pass
     except Leased:
         raise
     except CachesimError:
-        # It does not answer. A signal ends it. A process that takes no commands, such as pytest, is
-        # left alone.
-        if run.owner.is_gone or not run.takes_calls:
+        if is_heard or run.owner.is_gone:
             raise
-        _end(run.owner.pid)
+        _end(run.owner.pid)  # it does not answer; a signal ends it
     limit = time.monotonic() + _ENDING
     while not run.owner.is_gone and run.folder.exists():
         if time.monotonic() > limit:
             raise CachesimError(
                 f"process {run.owner.pid} is still taking {run.name!r} down after {_ENDING:g} s. "
-                f"Its log is {run.folder / 'log'}. If it does not end, kill it, then run "
+                f"Its log is {run.folder / LOG}. If it does not end, kill it, then run "
                 "`cachesim gc`."
             )
         time.sleep(_POLL)
@@ -131,7 +146,7 @@ def status(name: str | None, *, as_json: bool) -> bool:
     states = []
     for run in runs:
         try:
-            states.append(call(run, "status", timeout=_HUNG))
+            states.append(call(run, Call.STATUS, timeout=_HUNG))
         except CachesimError as error:
             states.append({"name": run.name, "pid": run.owner.pid, "unreachable": str(error)})
     if as_json:
@@ -184,7 +199,7 @@ def _has_containers(run: Run) -> bool:
 
 def logs(name: str | None, node: str, lines: int, *, follow: bool, as_json: bool) -> None:
     """Print a node's log."""
-    for text in _answers(find_run(name), "logs", follow, node=node, lines=lines):
+    for text in _answers(find_run(name), Call.LOGS, follow, node=node, lines=lines, follow=follow):
         if as_json:
             for line in text.splitlines():
                 print(json.dumps({"node": node, "line": line}), flush=True)
@@ -194,10 +209,11 @@ def logs(name: str | None, node: str, lines: int, *, follow: bool, as_json: bool
 
 def events(name: str | None, *, follow: bool, as_json: bool) -> None:
     """Print the event log."""
-    for found in _answers(find_run(name), "events", follow):
-        for event in found:
-            text = event.pop("text")
-            print(json.dumps(event) if as_json else text, flush=True)
+    call = Call.FOLLOW_EVENTS if follow else Call.EVENTS
+    for found in _answers(find_run(name), call, follow):
+        for data in found:
+            event = Event.from_dict(data)
+            print(json.dumps(event.as_dict()) if as_json else event, flush=True)
 
 
 def config(arguments: Mapping[str, object], *, as_json: bool) -> None:
@@ -248,7 +264,7 @@ def fault(name: str | None, fault: "FaultSpec", heal_after: float | None, *, as_
     Args:
         heal_after: seconds after which the fault is healed; None: never.
     """
-    it = call(find_run(name), "fault", fault=fault.as_dict(), seconds=heal_after)
+    (it,) = call(find_run(name), Call.APPLY, faults=[fault.as_dict()], seconds=heal_after)
     _tell(it, _applied(it), as_json)
 
 
@@ -273,12 +289,12 @@ def apply_faults(
     try:
         data = _read_json(file)
         fault = catalogue.read_list(data) if isinstance(data, list) else catalogue.read(data)
-        value = [it.as_dict() for it in fault] if isinstance(fault, list) else fault.as_dict()
-        applied = call(run, "fault", fault=value, seconds=heal_after)
+        values = [it.as_dict() for it in (fault if isinstance(fault, list) else [fault])]
+        applied = call(run, Call.APPLY, faults=values, seconds=heal_after)
     except (OSError, ValueError) as error:
         raise CachesimError(f"{where}: {error}") from error
-    lines = map(_applied, applied if isinstance(applied, list) else [applied])
-    _tell(applied, "\n".join(lines), as_json)
+    answer = applied if isinstance(data, list) else applied[0]
+    _tell(answer, "\n".join(map(_applied, applied)), as_json)
 
 
 def _applied(it: Mapping[str, Any]) -> str:
@@ -290,12 +306,12 @@ def faults(name: str | None, *, links: bool, as_json: bool) -> None:
     """Print the active faults, or the links."""
     from cachesim.cli import output
 
-    rows = call(find_run(name), "links" if links else "faults")
+    rows = call(find_run(name), Call.LINKS if links else Call.FAULTS)
     if as_json:
         _print_json(rows)
     elif links:
         output.show_table(
-            ("link", "toxics"), [(it["name"], ", ".join(it["toxics"])) for it in rows]
+            ("link", "toxics"), [(it["name"], ", ".join(map(_toxic, it["toxics"]))) for it in rows]
         )
     elif rows:
         output.show_table(
@@ -307,7 +323,13 @@ def faults(name: str | None, *, links: bool, as_json: bool) -> None:
 
 def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
     """Heal one fault, or all."""
-    healed = call(find_run(name), "heal", number=fault_id)
+    run = find_run(name)
+    healed = call(run, Call.HEAL, fault=fault_id)
+    if fault_id is not None and not healed:
+        there = ", ".join(it["id"] for it in call(run, Call.FAULTS))
+        raise CachesimError(
+            f"no fault {fault_id}: there are {there or 'none'}. `cachesim fault list` shows them."
+        )
     lines = [f"Healed fault {it['id']}: {it['kind']} on {it['target']}." for it in healed]
     _tell(healed, "\n".join(lines) or "There were no faults.", as_json)
 
@@ -315,33 +337,55 @@ def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
 def reset(name: str | None, *, as_json: bool) -> None:
     """Reset a topology."""
     run = find_run(name)
-    call(run, "reset")
+    call(run, Call.RESET)
     _tell({"name": run.name}, f"The topology {run.name} is as new.", as_json)
 
 
 def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
     """Kill, stop, pause, resume or restart a node."""
-    it = call(find_run(name), "node", verb=verb, node=node)
+    run = find_run(name)
+    match verb:
+        case "resume":
+            call(run, Call.RESUME, node=node)
+        case "restart":
+            call(run, Call.RESTART, node=node)
+        case _:
+            call(run, Call.APPLY, faults=[{"fault": verb, "nodes": [node]}])
+    it = call(run, Call.NODE, node=node)
     _tell(it, f"{it['name']} is {it['state']}.", as_json)
 
 
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
-    # No timeout here: the other process has one, from its settings.
-    it = call(find_run(name), "failover", timeout=None, to=to, wait=wait)
-    text = f"{it['primary']} is the primary." if wait else "A failover has begun."
-    _tell(it, text, as_json)
+    run = find_run(name)
+    shard = call(run, Call.FAILOVER, to=to)
+    if wait:
+        # No timeout here: the other process has one, from its settings.
+        shard = call(
+            run,
+            Call.WAIT_FOR_FAILOVER,
+            timeout=None,
+            shard=shard["id"],
+            after=shard["failovers"],
+        )
+    text = f"{shard['primary']} is the primary." if wait else "A failover has begun."
+    _tell({"primary": shard["primary"], "state": shard["state"]}, text, as_json)
 
 
 # --- helpers --------------------------------------------------------------------------------
 
 
-def _answers(run: Run, operation: str, follow: bool, **arguments: object) -> Iterator[Any]:
-    with contextlib.closing(Call(run, operation, follow=follow, **arguments)) as it:
-        if follow:
-            yield from it.parts()
+def _answers(run: Run, call: Call, is_followed: bool, **arguments: object) -> Iterator[Any]:
+    with contextlib.closing(Channel(run)) as channel:
+        channel.begin(call, **arguments)
+        if is_followed:
+            yield from channel.parts()
         else:
-            yield it.result()
+            yield channel.result()
+
+
+def _toxic(toxic: Mapping[str, Any]) -> str:
+    return f"{toxic['type']} {toxic['stream']}"
 
 
 def _read_json(file: str) -> Any:

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.backends.base import Progress
-from cachesim.daemon import lifetime
+from cachesim.cli.starting import started
+from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
+from cachesim.runs.rpc import TakenDown
 
 if TYPE_CHECKING:
-    from cachesim.daemon.signals import Interrupts
-    from cachesim.settings import LoadedSettings
     from cachesim.simulator.simulator import Simulator
+
+_LOOK = 0.2  # seconds within which a request to end is noticed
 
 
 def run(arguments: Mapping[str, object]) -> int:
@@ -27,41 +28,32 @@ def run(arguments: Mapping[str, object]) -> int:
         CachesimError: the topology did not start, and nothing is left behind; or it could not be
             taken down, and the message says what is left.
     """
-    loaded: LoadedSettings
+    try:
+        with Interrupts() as interrupts:
+            sim, loaded = started(arguments, interrupts)
+            try:
+                from cachesim.cli import output
 
-    def make() -> "Simulator":
-        nonlocal loaded
-        from cachesim.settings import load_settings
-        from cachesim.simulator.simulator import Simulator
-
-        loaded = load_settings(arguments)
-        return Simulator(loaded.settings)
-
-    def progress() -> contextlib.AbstractContextManager[Progress]:
-        from cachesim.cli import output
-
-        return output.progress()
-
-    def follow(sim: "Simulator", interrupts: "Interrupts") -> None:
-        from cachesim.cli import output
-
-        output.show(sim, loaded)
-        _say("Events follow. Ctrl-C takes everything down.")
-        if output.is_live():
-            output.watch(sim, lambda: interrupts.requested)
-        else:
-            _follow(sim, interrupts)
-
-    code = lifetime.run(make, progress, follow)
+                output.show(sim, loaded)
+                _say("Events follow. Ctrl-C takes everything down.")
+                with contextlib.suppress(TakenDown):  # by `cachesim down`
+                    if output.is_live():
+                        output.watch(sim, lambda: interrupts.requested)
+                    else:
+                        _follow(sim, interrupts)
+            finally:
+                sim.stop()
+    except Interrupted:
+        return INTERRUPTED
     _say("Everything is down.")
-    return code
+    return 0
 
 
-def _follow(sim: "Simulator", interrupts: "Interrupts") -> None:
+def _follow(sim: "Simulator", interrupts: Interrupts) -> None:
     """Print the event log as it grows."""
     printed = 0
     while not interrupts.requested:
-        for event in sim.events.next(printed, lifetime.LOOK):
+        for event in sim.events.next(printed, _LOOK):
             print(event, flush=True)
             printed += 1
 

@@ -111,7 +111,9 @@ def show_status(state: Mapping[str, Any]) -> None:
     if "unreachable" in state:
         print(f"{state['name']}: {state['unreachable']}\n")
         return
-    plane = state["control_plane"] or f"leased by {state['borrowed_by']}"
+    plane = state["control_plane"]
+    for what, who in (("owned", state["owned_by"]), ("leased", state["leased_by"])):
+        plane += f", {what} by {who}" if who else ""
     folder = f" ({state['folder']})" if state["folder"] else ""
     print(
         f"{state['name']}: up for {state['uptime_seconds']:.0f} s in process {state['pid']}, "

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cachesim.errors import CachesimError
 from cachesim.runs import env
+from cachesim.runs.calls import Call
 from cachesim.runs.registry import find_run
 from cachesim.runs.rpc import call
 from cachesim.servers.certificates import client_context
@@ -39,7 +40,7 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
     """
     run = find_run(name)
     variables = run.env(secrets=True) or {}
-    endpoints = {it["name"]: it["endpoint"] for it in call(run, "status")["nodes"]}
+    endpoints = {it["name"]: it["endpoint"] for it in call(run, Call.STATUS)["nodes"]}
     if node not in endpoints:
         raise CachesimError(f"no node {node!r}: there are {', '.join(endpoints)}")
     endpoint = Endpoint.parse(endpoints[node])

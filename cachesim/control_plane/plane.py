@@ -1,8 +1,8 @@
 """The stand-in for ElastiCache's control plane: it watches all shards and the Memcached nodes."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from cachesim.clock import Clock, SystemClock
 from cachesim.control_plane.actions import ShardActions
@@ -13,7 +13,6 @@ from cachesim.control_plane.reporter import Reporter
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
-from cachesim.runs.running import Running
 from cachesim.topology import Node, Topology
 
 _TICK = 0.02  # seconds
@@ -28,7 +27,6 @@ class ControlPlane:
             another FaultError if it could not be started.
         seed: the seed of the durations of all phases.
         group: the replication group's name, for events.
-        running: the time in which callers may use it.
 
     Attributes:
         shards: the failover of each shard, by the shard's id.
@@ -45,15 +43,14 @@ class ControlPlane:
         *,
         seed: str,
         group: str,
-        running: Running,
         clock: Clock | None = None,
     ) -> None:
         self._topology = topology
         self._evidence = evidence
-        self._running = running
         self._clock = clock or SystemClock()
         self._reporter = Reporter(events, group)
         self._lock = threading.RLock()
+        self._suspensions = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.timing = timing
@@ -95,26 +92,24 @@ class ControlPlane:
     @property
     def state(self) -> State:
         """The state of the only shard."""
-        return self._shard().state
+        return self.shard().state
 
     @property
     def primary(self) -> str:
         """The name of the only shard's primary, as far as the control plane knows."""
-        return self._shard().primary
+        return self.shard().primary
 
     @property
     def failovers(self) -> int:
         """The number of completed failovers of the only shard since the start or last reset."""
-        return self._shard().failovers
+        return self.shard().failovers
 
-    def _shard(self, id_: str | None = None) -> ShardFailover:
+    def shard(self, id_: str | None = None) -> ShardFailover:
         """Return a shard by its id; without one, the only shard.
 
         Raises:
             ValueError: there is no such shard, or there are several.
-            NotRunning: the topology does not run, or belongs to another process.
         """
-        self._running.check()
         known = ", ".join(self.shards)
         if id_ is None:
             if len(self.shards) > 1:
@@ -144,10 +139,16 @@ class ControlPlane:
             self._thread.join()
             self._thread = None
 
-    def suspended(self) -> AbstractContextManager[object]:
-        """Return a context in which the control plane decides nothing."""
-        self._running.check()
-        return self._lock
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Decide nothing inside the context. Contexts may overlap: the last one to end counts."""
+        with self._lock:
+            self._suspensions += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._suspensions -= 1
 
     def restart(self, primaries: str | Iterable[str], seed: str) -> None:
         """Forget everything in progress: all shards are available, and the draws begin anew.
@@ -182,15 +183,16 @@ class ControlPlane:
         Raises:
             ValueError: the primary is in that zone, or there is no such zone or shard.
             FaultError: a failover is in progress already, or the replica does not answer.
-            NotRunning: the topology does not run, or belongs to another process.
         """
-        failing_over = self._shard(shard)
+        failing_over = self.shard(shard)
         with self._lock:
             failing_over.request(to)
 
     def tick(self) -> None:
         """Look at the evidence once, and do what is due."""
         with self._lock:
+            if self._suspensions:
+                return
             now = self._clock.monotonic()
             for shard in self.shards.values():
                 shard.tick(now)

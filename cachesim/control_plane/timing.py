@@ -1,8 +1,9 @@
 """The durations of a failover's phases."""
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from cachesim.control_plane.evidence import INTERVAL, PROBE_TIMEOUT
 
@@ -30,6 +31,19 @@ class Timing:
             settings.node_timeout_seconds,
             settings.speed,
         )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Timing":
+        """Return the timing that `as_dict` described."""
+        values: dict[str, Any] = dict(data)
+        for span in ("detection", "promotion", "replacement"):
+            low, high = values[span]
+            values[span] = (low, high)
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
 
     @property
     def probe_interval(self) -> float:

@@ -1,6 +1,7 @@
 """The parts that watch and break a running topology, set up and closed together."""
 
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cachesim.control_plane.plane import ControlPlane
@@ -11,10 +12,10 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.runs.running import Running
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.credentials import ADMIN_USER
 from cachesim.servers.redis_cluster import Cluster
+from cachesim.settings import Settings
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ class Operations:
         faults: applies and heals faults.
         control_plane: fails over and replaces nodes, as ElastiCache does.
         events: the log in which all of them record what happens.
-        running: the time in which users may use them.
+        settings: the topology's, with those that a lease has changed.
+        seed: the seed of all random draws, the topology's or that of a lease.
     """
 
-    def __init__(self, provision: "Provision", events: EventLog, running: Running) -> None:
+    def __init__(self, provision: "Provision", events: EventLog) -> None:
         self.provision = provision
         self.topology = topology = provision.topology
         self.backend = backend = provision.backend
         self.events = events
-        self.running = running
+        self.settings, self.seed = provision.settings, provision.seed
         with contextlib.ExitStack() as life:
             servers = {z.name: backend.toxiproxy_client(z.name) for z in topology.zones}
             self.links = Links(
@@ -67,10 +69,23 @@ class Operations:
                 life.callback(client.close)
             prober = self._start_prober(life)
             self.faults = Faults(
-                topology, self.links, self.nodes, prober, events, str(provision.seed), running
+                topology, self.links, self.nodes, prober, events, str(provision.seed)
             )
             self.control_plane = self._start_control_plane(prober, life)
             self._life = life.pop_all()
+
+    def adopt(self, settings: Settings, seed: int, primaries: Iterable[str] | None = None) -> None:
+        """Go on with other settings and another seed; what is in progress is forgotten.
+
+        Args:
+            settings: they differ in settings that a running topology can change.
+            primaries: each shard's present primary; None: as the control plane has them.
+        """
+        self.settings, self.seed = settings, seed
+        self.faults.reseed(str(seed))
+        self.control_plane.timing = Timing.of(settings)
+        known = (shard.primary for shard in self.control_plane.shards.values())
+        self.control_plane.restart(primaries or known, str(seed))
 
     def close(self) -> None:
         """Stop watching, and close all clients. Repeating it is harmless."""
@@ -107,7 +122,6 @@ class Operations:
             self.events,
             seed=seed,
             group=self.provision.name,
-            running=self.running,
         )
         control_plane.restart([it.find_primary() for it in self.clusters.values()], seed)
         control_plane.start()

@@ -1,165 +1,255 @@
-"""Runs a topology in a process of its own: `cachesim up -d`, `cachesim attach`.
+"""The process of a topology, from its owner's order to the end of the topology.
 
-`launch` starts this module as that process. It reads its settings from stdin, reports on stdout
-until the topology is up, and then detaches from the terminal.
+On stdin, one JSON object a line, come the settings and later the word to start. On stdout, until
+the topology is up, go its answers, steps and errors. The end of stdin is the owner's end. See
+`cachesim.simulator.launching` for the owner's side.
 """
 
 import contextlib
+import itertools
 import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cachesim.errors import CachesimError, StartError, revived
-from cachesim.runs.registry import Run, find_run
+from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
+from cachesim.errors import CachesimError, StartError, as_json
+from cachesim.runs.owner import Owner
+from cachesim.runs.registry import not_running
 
 if TYPE_CHECKING:
-    from cachesim.backends.base import Progress
-    from cachesim.daemon.signals import Interrupts
-    from cachesim.simulator.simulator import Simulator
+    from cachesim.daemon.operations import Operations
+    from cachesim.daemon.provisioning import Provider, Provision
+    from cachesim.daemon.service import Answers
+    from cachesim.events import EventLog
 
-_TAIL = 2000  # bytes of the error output of a process that failed
-
-
-@contextlib.contextmanager
-def _silently() -> "Iterator[Progress]":
-    yield lambda _line: None
+_LOOK = 0.5  # seconds within which the end of an owner is noticed whose child holds the pipe
+_ANSWERING = 1.0  # seconds for the last answers
 
 
-def launch(
-    arguments: Mapping[str, object],
-    progress: "Callable[[], contextlib.AbstractContextManager[Progress]]" = _silently,
-    folder: Path | None = None,
-) -> Run:
-    """Start a detached topology, and return when it is ready.
+class _Report(Protocol):
+    def __call__(self, **message: object) -> None: ...
+
+
+class Life:
+    """The end of this process: when it is due, and what came of it.
+
+    Attributes:
+        owner: the process whose end is the topology's, such as `process 7`; None: it is detached.
+    """
+
+    def __init__(self, interrupts: Interrupts, owner: int) -> None:
+        self._interrupts = interrupts
+        self._owner_left = threading.Event()
+        self._is_over = threading.Event()
+        self._error: Exception | None = None
+        self.owner: str | None = f"process {owner}"
+        for watch in (self._read_to_the_end, partial(self._watch, Owner.of(owner))):
+            threading.Thread(target=watch, name="cachesim-owner", daemon=True).start()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the process is to end."""
+        return self._interrupts.requested
+
+    def detach(self) -> None:
+        """Let the process outlive its owner."""
+        self.owner = None
+
+    def request(self) -> None:
+        """Make the process end soon."""
+        self._interrupts.request()
+
+    def end(self, error: Exception | None) -> None:
+        """Tell that all is taken down, or what went wrong."""
+        self._error = error
+        self._is_over.set()
+
+    def wait_taken_down(self) -> None:
+        """Wait until all is taken down.
+
+        Raises:
+            CachesimError: not everything could be taken down.
+        """
+        self._is_over.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _read_to_the_end(self) -> None:
+        # Not by sys.stdin, which Python could not close at its end while a thread reads from it.
+        with contextlib.suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        self._owner_left.set()
+
+    def _watch(self, owner: Owner) -> None:
+        # A child that the owner has forked may hold the pipe, so its end alone does not do.
+        while not self._owner_left.wait(_LOOK) and not owner.is_gone:
+            pass
+        if self.owner is not None:
+            self._interrupts.interrupt()
+
+
+def run(owner: int) -> int:
+    """Run the topology that the owner orders, until it is to end.
 
     Args:
-        arguments: settings by name; None means not given.
-        progress: shows the steps of the start.
-        folder: the folder of `cachesim compose` to attach to; None: start a topology.
-
-    Raises:
-        CachesimError: the topology did not start, and nothing is left behind.
-    """
-    with (
-        tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "cachesim.daemon.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,  # so Ctrl-C and closing the terminal do not reach it
-        ) as process,
-    ):
-        try:
-            # Read here, so that the settings file is the caller's; and now, while the new process
-            # imports its modules.
-            from cachesim.settings import load_settings
-
-            order = {
-                "settings": load_settings(arguments).settings.model_dump(mode="json"),
-                "folder": None if folder is None else str(folder),
-            }
-            with progress() as step:
-                name = _follow(process, order, step)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                done = "Taking everything down." if folder is None else "Detaching from it."
-                print(done, file=sys.stderr, flush=True)
-            process.terminate()  # it then takes everything down, or detaches
-            process.wait()
-            raise
-        if name is None:
-            process.wait()
-            stderr.seek(max(0, stderr.tell() - _TAIL))
-            tail = stderr.read().decode(errors="replace").strip()
-            raise StartError(
-                f"the topology's process ended with exit code {process.returncode} during the start"
-                f"{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
-                "left."
-            )
-        process.returncode = 0  # from now on it is not waited for
-    return find_run(name)
-
-
-def _follow(
-    process: "subprocess.Popen[bytes]", order: Mapping[str, object], progress: "Progress"
-) -> str | None:
-    """Wait until the topology is up.
+        owner: the owner's pid.
 
     Returns:
-        Its name; None if the process ended and reported nothing.
+        The exit code.
     """
-    with contextlib.suppress(OSError), _pipe(process.stdin) as stdin:
-        stdin.write(json.dumps(order).encode())
-    for line in _pipe(process.stdout):
-        report = json.loads(line)
-        if "step" in report:
-            progress(report["step"])
-        elif "error" in report:
-            process.wait()
-            raise revived(report["kind"], report["error"])
-        else:
-            return str(report["ready"])
-    return None
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise RuntimeError("the process was started without pipes")
-    return pipe
-
-
-def main() -> int:
-    """Run the topology that stdin describes."""
-    # Imported before stdin is read, while the caller reads the settings.
-    from cachesim.daemon.lifetime import run, wait
-    from cachesim.settings import Settings
-    from cachesim.simulator.simulator import Simulator
-
-    order = json.load(sys.stdin)
-
-    def make() -> Simulator:
-        settings = Settings.model_validate(order["settings"])
-        if order["folder"] is not None:
-            return Simulator.attach_composed(Path(order["folder"]), settings)
-        return Simulator(settings)
-
-    def detach(sim: "Simulator", interrupts: "Interrupts") -> None:
-        _report(ready=sim.name)
-        _leave_terminal(sim)
-        wait(sim, interrupts)
-
     try:
-        return run(make, _reporting, detach)
+        with Interrupts() as interrupts, _reporting() as report:
+            try:
+                with interrupts.breaking():
+                    provide = _ordered(report)
+                if provide is not None:
+                    _host(provide, Life(interrupts, owner), interrupts, report)
+            except CachesimError as error:
+                report(error=as_json(error))
+                return 1
+    except Interrupted:
+        return INTERRUPTED
+    return 0
+
+
+def _ordered(report: _Report) -> "Provider | None":
+    """Read the settings, and then the word to start; None if the owner ends before."""
+    from cachesim.settings import Settings, load_settings
+
+    if (order := _read()) is None:
+        return None
+    if "settings" in order:
+        settings = Settings.model_validate(order["settings"])
+    else:
+        settings = load_settings(order["arguments"]).settings
+    compose = None
+    if order["folder"] is not None:
+        from cachesim.backends.compose.backend import ComposeBackend
+
+        compose = ComposeBackend(Path(order["folder"]), settings.start_timeout_seconds)
+        settings = settings.model_copy(update=compose.composed.settings)
+    report(settings=settings.model_dump(mode="json"))
+    from cachesim.daemon import provisioning
+
+    provisioning.preload(settings)
+    if (start := _read()) is None:
+        return None
+    name, seed = start["name"], start["seed"]
+    if compose is not None:
+        return partial(provisioning.take_over_composed, compose, name, settings, seed)
+    return partial(provisioning.start, name, settings, seed)
+
+
+def _host(provide: "Provider", life: Life, interrupts: Interrupts, report: _Report) -> None:
+    """Start a topology, answer calls until it is to end, and take it down."""
+    from cachesim.events import EventLog
+    from cachesim.runs.rpc import Server
+
+    events, server = EventLog(), None
+    problem: Exception | None = None
+    try:
+        with contextlib.ExitStack() as stack:
+            with interrupts.breaking():
+                steps = itertools.count(1)
+
+                def step(line: str) -> None:
+                    # The first step pulls the images, which may take minutes. The others create
+                    # things; an interrupt there would leave unknown things behind.
+                    if next(steps) > 1:
+                        interrupts.hold()
+                    report(step=line)
+
+                it = provide(step, stack)
+                answers = _operated(it, events, life, step, stack)
+            server = Server(it.files.folder, answers)
+            stack.callback(server.close)
+            events.record("started", it.name, f"on {it.backend.name}, seed {it.seed}")
+            report(ready=answers.describe())
+            _leave_owners_streams(it.files.log)
+            interrupts.wait()
+            events.end(not_running(it.name))
     except CachesimError as error:
-        with contextlib.suppress(StartError):
-            _report(error=str(error), kind=type(error).__name__)
-        return 1
+        problem = error
+        raise
+    except Exception as error:
+        problem = _not_taken_down(error)
+        raise problem from error
+    finally:
+        life.end(problem)
+        if server is not None:
+            server.finish(_ANSWERING)
+
+
+def _operated(
+    it: "Provision",
+    events: "EventLog",
+    life: Life,
+    progress: Callable[[str], None],
+    stack: contextlib.ExitStack,
+) -> "Answers":
+    """Wait until all is ready, and start what watches and breaks it."""
+    from cachesim.clock import Deadline
+    from cachesim.daemon.operations import Operations
+    from cachesim.daemon.readiness import wait_through_links
+    from cachesim.daemon.service import Answers
+
+    progress("waiting until all is ready through the links")
+    wait_through_links(it, Deadline(it.settings.start_timeout_seconds))
+    operations = Operations(it, events)
+    stack.callback(operations.close)
+    if it.folder is not None:
+        stack.callback(_leave_healthy, operations)
+    it.files.save_user(life.owner)
+    it.files.save_env(it.env())
+    return Answers(operations, life)
+
+
+def _leave_healthy(operations: "Operations") -> None:
+    """Restore the servers that docker compose keeps. If that fails, the next attach does it."""
+    from cachesim.daemon.restoring import Restorer
+
+    # docker compose may have taken them down before.
+    with contextlib.suppress(Exception):
+        # For good, or it might replace a node because of an old failure.
+        operations.control_plane.stop()
+        Restorer(operations).make_healthy()
+
+
+def _not_taken_down(error: Exception) -> CachesimError:
+    return CachesimError(
+        f"not everything of the topology could be taken down: {error}. `cachesim gc`, or the next "
+        "start of a topology, removes what is left as soon as the Docker engine answers."
+    )
+
+
+def _read() -> Any:
+    """Return the owner's next message; None at the end."""
+    return json.loads(sys.stdin.buffer.readline() or b"null")
 
 
 @contextlib.contextmanager
-def _reporting() -> Iterator[Callable[[str], None]]:
-    yield lambda line: _report(step=line)
+def _reporting() -> Iterator[_Report]:
+    """Yield a function that sends the owner a message, and keep stdout for it alone."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
+        os.dup2(2, 1)
+
+        def report(**message: object) -> None:
+            try:
+                print(json.dumps(message), file=stdout, flush=True)
+            except OSError as error:
+                raise StartError("the process that started this one has ended") from error
+
+        yield report
 
 
-def _report(**what: str) -> None:
-    try:
-        print(json.dumps(what), flush=True)
-    except OSError as error:
-        raise StartError("the process that started this one has ended") from error
-
-
-def _leave_terminal(sim: "Simulator") -> None:
-    with Path(os.devnull).open("rb") as nothing, sim.files.log.open("ab") as log:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _leave_owners_streams(log: Path) -> None:
+    """Write to the run's log from now on."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)

@@ -1,32 +1,27 @@
-"""Starts the servers of a topology, or takes over servers that run already.
+"""Starts the servers of a topology, or takes over those that `docker compose` runs.
 
-Each function registers on the stack `life` how the servers are taken down, or returned.
+Each function registers on the stack `life` how the servers are taken down.
 """
 
 import contextlib
+import importlib
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Backend, Progress
-from cachesim.backends.remote import RemoteBackend
-from cachesim.backends.selection import choose
-from cachesim.errors import SettingsError
+from cachesim.backends.selection import choose, no_engine_configured
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
-from cachesim.runs.registry import Run
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import DEFAULT_USER, Credentials
-from cachesim.settings import CHANGEABLE, Settings
+from cachesim.settings import Settings
 from cachesim.topology import Endpoint, Node, Topology, production
 
 if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
-
-_LEASE_SETTINGS = (*CHANGEABLE, "start_timeout_seconds")
-"""The settings that the holder of a lease may choose. The others describe running servers."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,7 @@ class Provision:
         name: the topology's name.
         seed: the seed of all random draws.
         tls: the context of clients that connect to the servers.
-        ca_file: the CA's certificate, PEM.
-        token_file: the AUTH token.
-        files: the run's files; None if another process owns the servers.
+        files: the run's files.
         folder: the folder of `cachesim compose`, if docker compose keeps the servers.
         reason: why this backend was chosen; empty if it was not chosen here.
     """
@@ -51,9 +44,7 @@ class Provision:
     backend: Backend
     credentials: Credentials
     tls: ssl.SSLContext
-    ca_file: Path
-    token_file: Path
-    files: RunFiles | None = None
+    files: RunFiles
     folder: Path | None = None
     reason: str = ""
 
@@ -71,14 +62,24 @@ class Provision:
             memcached=self.endpoints(self.topology.memcached),
             username=DEFAULT_USER,
             token=self.credentials.token,
-            token_file=self.token_file,
-            ca_file=self.ca_file,
+            token_file=self.files.token,
+            ca_file=self.files.ca,
             toxiproxies={z.name: self.backend.toxiproxy(z.name) for z in self.topology.zones},
         )
 
 
 Provider = Callable[[Progress, contextlib.ExitStack], Provision]
 """One of the functions below, bound to its first arguments."""
+
+
+def preload(settings: Settings) -> None:
+    """Import what a start needs, while it is not asked for yet."""
+    is_embedded = settings.backend == "embedded" or (
+        settings.backend == "auto" and no_engine_configured()
+    )
+    backend = "embedded" if is_embedded else "containers.docker"
+    importlib.import_module(f"cachesim.backends.{backend}")
+    importlib.import_module("cachesim.daemon.service")
 
 
 def start(
@@ -159,53 +160,5 @@ def _start(
         backend,
         credentials,
         client_context(ca),
-        files.ca,
-        files.token,
         files,
-    )
-
-
-def lease(
-    run: Run,
-    asked: Mapping[str, object],
-    seed: int,
-    progress: Progress,
-    life: contextlib.ExitStack,
-) -> Provision:
-    """Take over the servers of a topology that another process owns, until `life` ends.
-
-    Args:
-        asked: the settings that the caller wants, by key.
-        seed: used if the settings of the topology have none.
-
-    Raises:
-        CachesimError: another process has the lease.
-        SettingsError: a setting differs from the owner's.
-    """
-    progress(f"attaching to {run.name} of process {run.owner.pid}")
-    backend = RemoteBackend(run)
-    life.callback(backend.stop)
-    backend.start(progress)
-    loan = backend.loan
-    theirs = Settings.model_validate(loan["settings"])
-    for key, value in asked.items():
-        if key not in _LEASE_SETTINGS and value not in (getattr(theirs, key), "auto"):
-            raise SettingsError(
-                f"{key} = {value!r}: the topology {run.name!r} runs with "
-                f"{getattr(theirs, key)!r}. Leave it out, or start another with "
-                "`cachesim up -d --name ...`."
-            )
-    chosen = {key: value for key, value in asked.items() if key in _LEASE_SETTINGS}
-    settings = theirs.model_copy(update=chosen)
-    ca_file, token_file = Path(loan["ca_file"]), Path(loan["token_file"])
-    return Provision(
-        run.name,
-        production(settings.memory_scale),
-        settings,
-        seed if settings.seed is None else settings.seed,
-        backend,
-        Credentials(token_file.read_text(), loan["admin_password"]),
-        client_context(ca_file.read_bytes()),
-        ca_file,
-        token_file,
     )

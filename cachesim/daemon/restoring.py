@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from cachesim.backends.base import NodeState
 from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.readiness import wait_for_memcached
 from cachesim.errors import FaultError, NotReady
 from cachesim.servers.admin import errors
-from cachesim.topology import Service
+from cachesim.topology import NodeState, Service
 
 _RESET_LIMIT = 30.0  # seconds
 _PATIENCE = 8.0  # seconds until a node that stays unhealthy is replaced
@@ -46,9 +45,9 @@ class Restorer:
             except NotReady as error:
                 log = self._operations.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
-            name = f"{self._provision.seed if seed is None else seed} {draws}".strip()
+            name = f"{self._operations.seed if seed is None else seed} {draws}".strip()
             faults.reseed(name)
-            control_plane.timing = timing or Timing.of(self._provision.settings)
+            control_plane.timing = timing or Timing.of(self._operations.settings)
             control_plane.restart(primaries.values(), name)
             self._operations.events.record("reset", self._provision.name, "healed and flushed")
 

@@ -1,355 +1,409 @@
-"""The calls that the process of a topology answers for other processes of this user.
+"""The calls that the process of a topology answers: see `cachesim.runs.calls`."""
 
-The operations are the methods `do_...` of `Service`: JSON in, JSON out. The process of a topology
-answers while `serving` is entered; the command line and lease holders call `cachesim.runs.rpc`.
-"""
-
-import contextlib
-import itertools
 import os
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from cachesim.errors import CachesimError, FaultError, InvalidFault, Leased
-from cachesim.events import Event
-from cachesim.faults.injector import Fault
-from cachesim.runs.rpc import Caller, Hangup, Server
-from cachesim.simulator.handles import NodeHandle, RedisHandle
-from cachesim.simulator.simulator import Simulator
+from cachesim.clock import Deadline
+from cachesim.control_plane.timing import Timing
+from cachesim.daemon.leases import Leases
+from cachesim.daemon.operations import Operations
+from cachesim.daemon.restoring import Restorer
+from cachesim.errors import CachesimError, FailoverTimeout, InvalidFault
+from cachesim.events import check_timeout
+from cachesim.faults.injector import AppliedFault
+from cachesim.runs.calls import (
+    VERBS,
+    Call,
+    Description,
+    FaultData,
+    LinkStatus,
+    NodeStatus,
+    ShardStatus,
+    Status,
+)
+from cachesim.runs.owner import Owner
+from cachesim.runs.rpc import Caller, Handler, Hangup
+from cachesim.topology import Link, Role
+from cachesim.topology import Service as Kind
 
-_LOOK = 0.5  # seconds between two reads of a node's log
+_LOOK = 0.5  # seconds between two reads of a node's log, and until the end of a caller is noticed
 _WINDOW = 1000  # lines that may be added between two reads
 _HEARTBEAT = 5.0  # seconds within which the end of a caller that follows is noticed
-_ALWAYS = ("status", "logs", "events", "backend", "down", "borrow")
 
 
 class Life(Protocol):
-    """Ends the process of the topology.
+    """The end of the process of a topology."""
 
-    Attributes:
-        requested: whether the process is to end.
-    """
+    owner: str | None
 
-    requested: bool
+    @property
+    def requested(self) -> bool:
+        """Whether the process is to end."""
+        ...
+
+    def detach(self) -> None:
+        """Let the process outlive its owner."""
+        ...
 
     def request(self) -> None:
         """Make the process end soon."""
         ...
 
+    def wait_taken_down(self) -> None:
+        """Wait until all is taken down.
 
-@contextlib.contextmanager
-def serving(sim: Simulator, life: Life) -> Iterator[None]:
-    """Answer calls inside the context."""
-    server = Server(sim.files.folder, Service(sim, life))
-    try:
-        yield
-    finally:
-        server.close()
+        Raises:
+            CachesimError: not everything could be taken down.
+        """
+        ...
 
 
-class Service:
-    """Answers calls; a `cachesim.runs.rpc.Handler`."""
+class Answers(Handler):
+    """Answers the calls."""
 
-    def __init__(self, sim: Simulator, life: Life) -> None:
-        self._sim = sim
+    def __init__(self, operations: Operations, life: Life) -> None:
+        self._operations = operations
+        self._files = operations.provision.files
         self._life = life
         self._since = time.time()
-        self._lock = threading.RLock()
-        self._faults: dict[str, Fault] = {}
-        self._numbers = itertools.count(1)
-        self._holder: str | None = None
-        self._lease: str | None = None
-        self._leased_at: float | None = None  # None as soon as the holder has gone
+        self._restorer = Restorer(operations)
+        self._leases = Leases(operations, self._restorer, self._files.save_holder)
+        self._suspensions = _Suspensions(operations)
+        self._calls: Mapping[str, Callable[..., object]] = {
+            Call.DESCRIBE: lambda _caller: self.describe(),
+            Call.STATUS: self._status,
+            Call.NODE: self._node,
+            Call.SHARD: self._shard,
+            Call.LOGS: self._logs,
+            Call.EVENTS: self._events,
+            Call.FOLLOW_EVENTS: self._follow_events,
+            Call.FAULTS: self._faults,
+            Call.LINKS: self._links,
+            Call.LINK: self._link,
+            Call.TIMING: self._timing,
+            Call.WAIT_FOR_FAILOVER: self._wait_for_failover,
+            Call.APPLY: self._apply,
+            Call.HEAL: self._heal,
+            Call.RESUME: self._resume,
+            Call.RESTART: self._restart,
+            Call.RESET: self._reset,
+            Call.FAILOVER: self._failover,
+            Call.SET_TIMING: self._set_timing,
+            Call.SUSPEND: self._suspend,
+            Call.LEASE: self._lease,
+            Call.RETURN: self._return,
+            Call.DETACH: self._detach,
+            Call.DOWN: self._down,
+        }
 
-    def __call__(self, caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
-        """Answer a call."""
-        method = getattr(self, f"do_{operation}", None)
-        if method is None:
+    def answer(self, caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
+        """See `Handler.answer`."""
+        if operation not in self._calls:
             raise CachesimError(
-                f"the process of the topology {self._sim.name!r} does not know {operation!r}: it "
-                "runs another version of cachesim. Take the topology down and start it again."
+                f"the process of the topology {self._name!r} does not know {operation!r}: it runs "
+                "another version of cachesim. Take the topology down and start it again."
             )
-        if self._holder is not None and operation not in _ALWAYS:
-            raise Leased(
-                f"the topology {self._sim.name!r} is leased by {self._holder}: wait until it ends"
-            )
+        if operation in VERBS:
+            self._leases.check(caller)
         try:
-            return method(caller, **arguments)
+            return self._calls[operation](caller, **arguments)
         except Exception as error:
-            if self._life.requested:
+            if self._life.requested and operation != Call.DOWN:
                 raise Hangup from error  # it failed because the topology is being taken down
             raise
 
+    def hung_up(self, caller: Caller) -> None:
+        """See `Handler.hung_up`."""
+        self._suspensions.end(caller)
+        if not self._life.requested:
+            self._leases.end(caller, returned=False)
+
     # --- looking ----------------------------------------------------------------------------
 
-    def do_status(self, _caller: Caller) -> dict[str, Any]:
-        """Return what runs, and its state."""
-        sim = self._sim
-        states = ", ".join(str(shard.state) for shard in sim.shards)
+    def describe(self) -> Description:
+        """Return what a client needs to know of the topology once."""
+        it = self._operations.provision
+        nodes, zones = it.topology.nodes, it.topology.zones
         return {
-            "name": sim.name,
-            "backend": sim.backend,
-            "folder": self._folder,
-            "engine": sim.settings.engine,
-            "speed": sim.settings.speed,
-            "seed": sim.seed,
-            "pid": os.getpid(),
-            "uptime_seconds": round(time.time() - self._since, 1),
-            "borrowed_by": self._holder,
-            "control_plane": None if self._holder else states,
-            "nodes": [self._describe(node) for node in sim.nodes.values()],
-            "faults": [] if self._holder else self._active(),
-            "toxiproxy": {
-                zone.name: sim.provision.backend.toxiproxy(zone.name) for zone in sim.topology.zones
-            },
+            "name": it.name,
+            "backend": it.backend.name,
+            "reason": it.reason,
+            "settings": self._operations.settings.model_dump(mode="json"),
+            "seed": self._operations.seed,
+            "endpoints": {node.name: str(it.backend.endpoint(node.name)) for node in nodes},
+            "toxiproxy": {zone.name: it.backend.toxiproxy(zone.name) for zone in zones},
+            "ca_file": str(it.files.ca),
+            "token": it.credentials.token,
+            "env": it.env(),
+            "folder": str(self._files.folder),
+            "owner": str(Owner.current()),
         }
 
-    def do_logs(self, caller: Caller, node: str, lines: int, follow: bool) -> str | None:
-        """Return the last lines of a node's log; with `follow`, send new lines in parts."""
-        handle = self._node(node)
+    def _status(self, _caller: Caller) -> Status:
+        it, operations = self._operations.provision, self._operations
+        shards = operations.control_plane.shards.values()
+        return {
+            "name": it.name,
+            "backend": it.backend.name,
+            "folder": self._folder,
+            "engine": it.settings.engine,
+            "speed": operations.control_plane.timing.speed,
+            "seed": operations.seed,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self._since, 1),
+            "owned_by": self._life.owner,
+            "leased_by": self._leases.holder,
+            "control_plane": ", ".join(str(shard.state) for shard in shards),
+            "nodes": [self._node_status(node.name) for node in it.topology.nodes],
+            "faults": [_as_data(fault) for fault in operations.faults.active],
+            "toxiproxy": {z.name: it.backend.toxiproxy(z.name) for z in it.topology.zones},
+        }
+
+    def _node(self, _caller: Caller, node: str) -> NodeStatus:
+        return self._node_status(node)
+
+    def _shard(self, _caller: Caller, shard: str | None = None) -> ShardStatus:
+        it = self._operations.control_plane.shard(shard)
+        return {
+            "id": it.id,
+            "state": str(it.state),
+            "primary": it.primary,
+            "failovers": it.failovers,
+        }
+
+    def _logs(self, caller: Caller, node: str, lines: int, follow: bool = False) -> str | None:
+        name, logs = self._known(node), self._operations.backend.logs
         if not follow:
-            return handle.logs(lines)
+            return logs(name, lines)
         window = max(lines, _WINDOW)
-        seen, told = handle.logs(window).splitlines(), time.monotonic()
+        seen, told = logs(name, window).splitlines(), time.monotonic()
         caller.send("\n".join(seen[-lines:]))
         while True:
             time.sleep(_LOOK)
-            now = handle.logs(window).splitlines()
+            now = logs(name, window).splitlines()
             news, seen = added(seen, now), now
             if news or time.monotonic() - told > _HEARTBEAT:
                 caller.send("\n".join(news))
                 told = time.monotonic()
 
-    def do_events(self, caller: Caller, follow: bool) -> list[dict[str, Any]] | None:
-        """Return the event log; with `follow`, send new events in parts."""
-        log = self._sim.events
-        if not follow:
-            return [_as_json(event) for event in log]
-        told = 0
+    def _events(self, caller: Caller, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
+        log = self._operations.events
+        if wait:
+            self._wait(caller, lambda: len(log) > after, wait)
+        return self._events_after(after)
+
+    def _follow_events(self, caller: Caller, after: int = 0) -> None:
+        log = self._operations.events
         while True:
-            events = log.next(told, _HEARTBEAT)
-            told += len(events)
-            caller.send([_as_json(event) for event in events])
+            events = log.next(after, _HEARTBEAT)
+            caller.send(self._events_after(after))
+            after += len(events)
 
-    # --- breaking ---------------------------------------------------------------------------
+    def _events_after(self, after: int) -> list[dict[str, Any]]:
+        events = self._operations.events.since(after)
+        return [{"number": n, **event.as_dict()} for n, event in enumerate(events, after + 1)]
 
-    def do_fault(
-        self, _caller: Caller, fault: Any, seconds: float | None = None
-    ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Apply a fault, or all faults of a list or none.
+    def _faults(self, _caller: Caller) -> list[FaultData]:
+        return [_as_data(fault) for fault in self._operations.faults.active]
 
-        Args:
-            fault: as `Faults.apply` takes it in JSON.
-            seconds: the time after which the faults are healed.
-        """
+    def _links(self, _caller: Caller) -> list[LinkStatus]:
+        return [self._link_status(link) for link in self._operations.links.values()]
+
+    def _link(self, _caller: Caller, link: str) -> LinkStatus:
+        return self._link_status(self._operations.links[link])
+
+    def _timing(self, _caller: Caller) -> dict[str, Any]:
+        return self._operations.control_plane.timing.as_dict()
+
+    def _wait_for_failover(
+        self, caller: Caller, shard: str, after: int, seconds: float | None = None
+    ) -> ShardStatus:
+        failover, events = self._operations.control_plane.shard(shard), self._operations.events
+        if seconds is None:
+            seconds = self._operations.control_plane.timing.longest_failover + 10
+
+        def completed() -> bool:
+            # A second primary may have been lost since the first failover.
+            is_up = self._operations.nodes.is_up(failover.primary)
+            return failover.failovers > after and is_up
+
+        if not self._wait(caller, completed, seconds):
+            raise FailoverTimeout(
+                f"no failover was completed within {seconds:g} s: the shard is {failover.state}, "
+                f"its primary {failover.primary}. What happened:\n{events}"
+            )
+        return self._shard(caller, shard)
+
+    # --- breaking and restoring -------------------------------------------------------------
+
+    def _apply(
+        self, _caller: Caller, faults: Sequence[Any], seconds: float | None = None
+    ) -> list[FaultData]:
         is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if seconds is not None and not (is_time and seconds > 0):
             raise InvalidFault(f"seconds must be a number above 0, got {seconds!r}")
-        applied = self._sim.faults.apply(fault)
-        if isinstance(applied, Fault):
-            return self._remember_for(applied, seconds)
-        return [self._remember_for(it, seconds) for it in applied]
+        applied = self._operations.faults.apply(faults)
+        if seconds is not None:
+            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [applied])
+            timer.daemon = True
+            timer.start()
+        return [{**_as_data(fault), "seconds": seconds} for fault in applied]
 
-    def do_faults(self, _caller: Caller) -> list[dict[str, Any]]:
-        """Return the active faults."""
-        return self._active()
-
-    def do_links(self, _caller: Caller) -> list[dict[str, Any]]:
-        """Return all links with their toxics, including those added by hand."""
-        return [
-            {
-                "name": link.name,
-                "enabled": link.enabled,
-                "toxics": [f"{it['type']} {it['stream']}" for it in link.toxics],
-            }
-            for link in self._sim.links.values()
-        ]
-
-    def do_heal(self, _caller: Caller, number: str | None) -> list[dict[str, Any]]:
-        """Heal one fault, or all.
-
-        Returns:
-            The healed faults.
-        """
-        before = self._active()
-        if number is None:
-            self._sim.heal()
-            return before
-        there = {it["id"]: it for it in before}
-        fault = self._faults.get(number)
-        if number not in there or fault is None:
-            raise CachesimError(
-                f"no fault {number}: there are {', '.join(there) or 'none'}. "
-                "`cachesim fault list` shows them."
-            )
-        fault.heal()
-        return [there[number]]
-
-    def do_reset(self, _caller: Caller) -> None:
-        """Heal all faults, start all nodes, restore the first primary, and flush everything."""
-        self._sim.reset()
-
-    def do_node(self, _caller: Caller, verb: str, node: str) -> dict[str, Any]:
-        """Kill, stop, pause, resume or restart a node."""
-        handle = self._node(node)
-        verbs: dict[str, Callable[[], Fault | None]] = {
-            "kill": handle.kill,
-            "stop": handle.stop,
-            "pause": handle.pause,
-            "resume": handle.resume,
-            "restart": handle.restart,
-        }
-        if verb not in verbs:
-            raise CachesimError(f"no verb {verb!r} for nodes: there are {', '.join(verbs)}")
-        fault = verbs[verb]()
-        if fault is not None:
-            self._remember(fault)
-        return self._describe(handle)
-
-    def do_failover(self, _caller: Caller, to: str | None, wait: bool) -> dict[str, Any]:
-        """Fail over, as ElastiCache's TestFailover does."""
-        plane, events = self._sim.control_plane, self._sim.events
-        before = plane.failovers
-        plane.failover(to)
-        if wait:
-            limit = plane.timing.longest_failover + 10
-            if not events.wait(lambda: plane.failovers > before, limit):
-                raise FaultError(
-                    f"the failover was not completed within {limit:g} s. `cachesim events` shows "
-                    "what happened."
-                )
-        return {"primary": plane.primary, "state": str(plane.state)}
-
-    # --- leases and the end -----------------------------------------------------------------
-
-    def do_borrow(self, caller: Caller, pid: int) -> None:
-        """Lease the topology to the caller until the caller returns it or ends."""
-        lease = secrets.token_hex(8)
-        with self._lock:
-            if self._holder is not None:
-                raise Leased(
-                    f"the topology {self._sim.name!r} is leased by {self._holder} already. "
-                    "Wait until it ends, or start another with `cachesim up -d --name ...`."
-                )
-            loan = self._sim.lend()
-            self._holder, self._lease = f"process {pid}", lease
-            self._leased_at = time.monotonic()
-            self._sim.files.save_holder(self._holder)
-        self._sim.events.record("leased", self._sim.name, f"by {self._holder}")
-        returned = False
-        try:
-            caller.send({**loan, "lease": lease})
-            returned = caller.receive() == "returned"
-        except Hangup:
-            pass
-        finally:
-            self._leased_at = None
-            how = "by its holder" if returned else "as its holder has ended"
+    def _expire(self, faults: Sequence[AppliedFault]) -> None:
+        for fault in faults:
+            # If it was healed meanwhile, nothing happens. If it can't be, the event log says so.
             try:
-                self._sim.take_back(reset=not returned)
-            except Exception as error:
-                how += f", but not restored: {error}. `cachesim reset` may help"
-                raise
-            finally:
-                self._holder = self._lease = None
-                self._sim.files.save_holder(None)
-                self._sim.events.record("returned", self._sim.name, how)
+                self._operations.faults.heal(fault.id)
+            except CachesimError as error:
+                self._operations.events.record(
+                    "error", fault.spec.target, f"{fault.spec.kind} not healed: {error}"
+                )
 
-    def do_backend(
-        self, _caller: Caller, lease: str, verb: str, arguments: Sequence[Any]
-    ) -> object:
-        """Call the backend for the holder of the lease."""
-        backend = self._sim.provision.backend
-        verbs: dict[str, Callable[..., object]] = {
-            "state": backend.state,
-            "kill": backend.kill,
-            "shut_down": backend.shut_down,
-            "pause": backend.pause,
-            "resume": backend.resume,
-            "start_node": backend.start_node,
-            "truncate_aof": backend.truncate_aof,
-            "renew_redis": backend.renew_redis,
-            "logs": backend.logs,
-            "renew_toxiproxy": backend.renew_toxiproxy,
-        }
-        if lease != self._lease or verb not in verbs:
-            raise CachesimError("the lease of the topology has ended. Attach again.")
-        return verbs[verb](*arguments)
+    def _heal(self, _caller: Caller, fault: str | None = None) -> list[FaultData]:
+        faults = self._operations.faults
+        before = faults.active
+        if fault is None:
+            faults.heal_all()
+        else:
+            faults.heal(fault)
+        return [_as_data(it) for it in before if fault in (None, it.id)]
 
-    def do_down(self, _caller: Caller, force: bool = False) -> str | None:
-        """End the process of the topology.
+    def _resume(self, _caller: Caller, node: str) -> None:
+        self._operations.nodes.resume(self._known(node))
 
-        Args:
-            force: even while another process has the lease.
+    def _restart(self, _caller: Caller, node: str) -> None:
+        self._operations.nodes.replace(self._known(node))
+        self._operations.events.record("restart", node, "by hand")
 
-        Returns:
-            The folder of `cachesim compose`, if its containers keep running.
-        """
-        if self._leased_at is not None and not force:
-            raise Leased(
-                f"the topology {self._sim.name!r} has been leased by {self._holder} for "
-                f"{time.monotonic() - self._leased_at:.0f} s: wait until that ends, or end it. "
-                f"`cachesim down --name {self._sim.name} --force` takes the topology down anyway."
-            )
+    def _reset(
+        self,
+        _caller: Caller,
+        draws: str = "",
+        timing: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        wanted = None if timing is None else Timing.from_dict(timing)
+        self._restorer.reset(draws, timing=wanted, seed=seed)
+
+    def _failover(
+        self, caller: Caller, to: str | None = None, shard: str | None = None
+    ) -> ShardStatus:
+        before = self._shard(caller, shard)
+        self._operations.control_plane.failover(to, shard=shard)
+        return before
+
+    def _set_timing(self, _caller: Caller, timing: Mapping[str, Any]) -> None:
+        self._operations.control_plane.timing = Timing.from_dict(timing)
+
+    def _suspend(self, caller: Caller) -> None:
+        self._suspensions.begin(caller)
+
+    # --- life -------------------------------------------------------------------------------
+
+    def _lease(self, caller: Caller, settings: Mapping[str, Any]) -> Description:
+        self._leases.take(caller, settings)
+        return self.describe()
+
+    def _return(self, caller: Caller) -> None:
+        self._leases.end(caller, returned=True)
+
+    def _detach(self, _caller: Caller) -> None:
+        self._files.save_user(None)
+        self._life.detach()
+
+    def _down(self, caller: Caller, force: bool = False) -> None:
+        if not force:
+            self._leases.check_down(caller)
+        caller.send(self._folder)
         self._life.request()
-        return self._folder
+        self._life.wait_taken_down()
 
     # --- helpers ----------------------------------------------------------------------------
 
     @property
+    def _name(self) -> str:
+        return self._operations.provision.name
+
+    @property
     def _folder(self) -> str | None:
-        folder = self._sim.provision.folder
+        folder = self._operations.provision.folder
         return None if folder is None else str(folder)
 
-    def _remember(self, fault: Fault) -> str:
-        with self._lock:
-            number = str(next(self._numbers))
-            self._faults[number] = fault
-        return number
+    def _wait(self, caller: Caller, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition holds that events change; return whether it held in time.
 
-    def _remember_for(self, fault: Fault, seconds: float | None) -> dict[str, Any]:
-        """Remember a fault, and heal it after some seconds."""
-        number = self._remember(fault)
-        if seconds is not None:
-            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [fault])
-            timer.daemon = True
-            timer.start()
-        return {"id": number, "kind": fault.kind, "target": fault.target, "seconds": seconds}
+        Raises:
+            Hangup: the caller has hung up.
+            NotRunning: the topology has ended.
+            ValueError: the timeout is negative or too large.
+        """
+        check_timeout(timeout)
+        deadline = Deadline(timeout)
+        while not self._operations.events.wait(condition, min(deadline.remaining, _LOOK)):
+            if deadline.expired:
+                return False
+            if caller.has_hung_up:
+                raise Hangup
+        return True
 
-    def _active(self) -> list[dict[str, Any]]:
-        with self._lock:
-            active = self._sim.faults.active
-            self._faults = {n: f for n, f in self._faults.items() if f in active}
-            return [
-                {"id": number, "kind": fault.kind, "target": fault.target}
-                for number, fault in self._faults.items()
-            ]
-
-    def _expire(self, fault: Fault) -> None:
-        # If it was healed meanwhile, nothing happens. If it can't be healed, the event log says so.
-        try:
-            fault.heal()
-        except CachesimError as error:
-            self._sim.events.record("error", fault.target, f"{fault.kind} not healed: {error}")
-
-    def _describe(self, node: NodeHandle) -> dict[str, Any]:
-        role = node.role if isinstance(node, RedisHandle) and not self._holder else None
+    def _node_status(self, name: str) -> NodeStatus:
+        topology = self._operations.topology
+        node = topology.node(self._known(name))
+        role = None
+        if node.service is Kind.REDIS:
+            shard = self._operations.control_plane.shards[topology.shard_of(name).id]
+            role = str(Role.PRIMARY if name == shard.primary else Role.REPLICA)
         return {
-            "name": node.name,
+            "name": name,
             "zone": node.zone,
-            "role": None if role is None else str(role),
-            "state": str(node.state),
-            "endpoint": str(node.endpoint),
+            "role": role,
+            "state": str(self._operations.nodes.state(name)),
+            "endpoint": str(self._operations.backend.endpoint(name)),
         }
 
-    def _node(self, name: str) -> NodeHandle:
-        nodes: Mapping[str, NodeHandle] = self._sim.nodes
+    def _link_status(self, link: Link) -> LinkStatus:
+        links = self._operations.links
+        proxy = links.server(link).proxy(link.name)
+        return {
+            "name": link.name,
+            "listen": str(proxy["listen"]),
+            "enabled": bool(proxy["enabled"]),
+            "toxics": links.toxics(link),
+        }
+
+    def _known(self, name: str) -> str:
+        nodes = [node.name for node in self._operations.topology.nodes]
         if name not in nodes:
             raise CachesimError(f"no node {name!r}: there are {', '.join(nodes)}")
-        return nodes[name]
+        return name
+
+
+class _Suspensions:
+    """The suspensions of the control plane, each as long as a connection is open."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._lock = threading.Lock()
+        self._ends: dict[Caller, Callable[[], object]] = {}
+
+    def begin(self, caller: Caller) -> None:
+        """Suspend the control plane, until the connection ends."""
+        if caller in self._ends:
+            return
+        context = self._operations.control_plane.suspended()
+        context.__enter__()
+        with self._lock:
+            self._ends[caller] = lambda: context.__exit__(None, None, None)
+
+    def end(self, caller: Caller) -> None:
+        """End the suspension of a connection, if it has one."""
+        with self._lock:
+            end = self._ends.pop(caller, None)
+        if end is not None:
+            end()
 
 
 def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
@@ -366,13 +420,6 @@ def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return list(now)
 
 
-def _as_json(event: Event) -> dict[str, Any]:
-    return {
-        "date": event.date.isoformat(timespec="milliseconds"),
-        "monotonic_seconds": event.at,
-        "kind": event.kind,
-        "source": event.source,
-        "message": event.message,
-        "data": event.data,
-        "text": str(event),
-    }
+def _as_data(fault: AppliedFault) -> FaultData:
+    spec = fault.spec
+    return {"id": fault.id, "kind": spec.kind, "target": spec.target, "fault": spec.as_dict()}

@@ -1,9 +1,11 @@
 """Handles Ctrl-C, SIGTERM and SIGHUP while a topology runs."""
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Self
@@ -33,13 +35,19 @@ class Interrupts:
     A context manager, for the main thread. After it, the process ends with its own exit code, so
     interrupts are ignored.
 
+    Args:
+        doing: what is printed at the first signal.
+
     Attributes:
         requested: whether the process is to end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "Taking everything down.") -> None:
+        self._doing = doing
         self.requested = False
         self._breakable = False
+        # A pipe, as a signal's handler must not take locks.
+        self._woken, self._wake = os.pipe()
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
@@ -68,17 +76,32 @@ class Interrupts:
             raise Interrupted
 
     def request(self) -> None:
-        """Make the process end, as a signal does."""
+        """Make the process end, as a signal does after `hold`."""
         self.requested = True
+        os.write(self._wake, b".")
+
+    def interrupt(self) -> None:
+        """Send the process a signal, from any thread."""
+        if hasattr(signal, "pthread_kill"):
+            # To the main thread, which may be waiting for something.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        else:
+            _thread.interrupt_main(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until the process is to end."""
+        while not self.requested:
+            os.read(self._woken, 1)
 
     def hold(self) -> None:
         """From now on, raise only at the end of `breaking`."""
         self._breakable = False
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        first, self.requested = not self.requested, True
+        first = not self.requested
+        self.request()
         if first:
-            _tell("Taking everything down.")
+            _tell(self._doing)
         if self._breakable:
             self._breakable = False
             raise Interrupted

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
-from cachesim.backends.base import Backend, NodeState
+from cachesim.backends.base import Backend
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
-from cachesim.topology import Topology
+from cachesim.topology import NodeState, Topology
 
 
 class Nodes:

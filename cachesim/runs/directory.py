@@ -19,7 +19,9 @@ OWNER, TOKEN, ENV, CA, LOG = "owner", "token", "env.json", "ca.pem", "log"
 ADDRESS = "address.json"
 """The file with the address of the run's process. It is written before the socket exists."""
 LEASE = "lease"
-"""The file with the holder of the lease. It exists while another process has the topology."""
+"""The file with the holder of the lease. It exists while a client has the lease."""
+USER = "user"
+"""The file with the process whose end is the topology's. It exists until that detaches it."""
 _SOCKET_FOLDER = (
     "cachesim-"  # the prefix of a folder for the socket, if its path in the run's is too long
 )

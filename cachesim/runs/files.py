@@ -77,12 +77,19 @@ class RunFiles:
 
     def save_holder(self, holder: str | None) -> None:
         """Write who has the lease, for commands that choose a topology; None: nobody has."""
-        file = self.folder / directory.LEASE
+        self._save(directory.LEASE, holder)
+
+    def save_user(self, user: str | None) -> None:
+        """Write whose end is the topology's, such as `process 7`; None: it is detached."""
+        self._save(directory.USER, user)
+
+    def _save(self, name: str, text: str | None) -> None:
+        file = self.folder / name
         with contextlib.suppress(OSError):  # without it, a command may choose one that refuses it
-            if holder is None:
+            if text is None:
                 file.unlink()
             else:
-                write_private(file, holder.encode())
+                write_private(file, text.encode())
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -5,8 +5,6 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 _TOLERANCE = 2.0  # seconds: both times come from a clock that may be set
 
 
@@ -27,7 +25,18 @@ class Owner:
     @classmethod
     def current(cls) -> "Owner":
         """Return this process."""
-        return cls(_host(), os.getpid(), psutil.Process().create_time())
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> "Owner":
+        """Return a process of this host; if it has ended, one that is gone."""
+        import psutil
+
+        try:
+            started = psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            started = 0.0
+        return cls(_host(), pid, started)
 
     @classmethod
     def parse(cls, text: str) -> "Owner | None":
@@ -44,6 +53,8 @@ class Owner:
     @property
     def is_gone(self) -> bool:
         """Whether the process has certainly ended; False for a process of another host."""
+        import psutil
+
         if self.host != _host():
             return False
         try:

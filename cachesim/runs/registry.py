@@ -44,14 +44,22 @@ class Run:
 
     @property
     def takes_calls(self) -> bool:
-        """Whether its process answers calls, unless it hangs: others than `cachesim up` do not."""
+        """Whether its process answers calls, unless it hangs."""
         return (self.folder / directory.ADDRESS).exists()
 
     @property
     def holder(self) -> str | None:
         """Who has the lease, such as `process 7`; None: nobody."""
+        return self._read(directory.LEASE)
+
+    @property
+    def user(self) -> str | None:
+        """The process whose end is the topology's, such as `process 7`; None: it is detached."""
+        return self._read(directory.USER)
+
+    def _read(self, name: str) -> str | None:
         try:
-            return (self.folder / directory.LEASE).read_text()
+            return (self.folder / name).read_text()
         except OSError:
             return None
 
@@ -85,7 +93,7 @@ def find_run(name: str | None) -> Run:
     living = {run.name: run for run in living_runs()}
     found = {run.name: run for run in living.values() if run.env() is not None}
     running = ", ".join(found)
-    free = [run for run in found.values() if run.takes_calls and run.holder is None]
+    free = [run for run in found.values() if run.user is None and run.holder is None]
     if name is None and len(free) == 1:
         return free[0]
     if name in found:
@@ -122,11 +130,19 @@ def ended(run: Run) -> str:
     )
 
 
+def not_running(name: str) -> str:
+    """Return what to do about a topology of this process that does not run."""
+    return (
+        f"the topology {name!r} is not running: it was not started yet, or was stopped. Call "
+        "`start()`, or enter the simulator as a context manager."
+    )
+
+
 def _use(run: Run) -> str:
     """Return what a run is used for that is no candidate without a name."""
     if run.holder is not None:
         return f"{run.name!r} is leased by {run.holder}"
-    return f"{run.name!r} belongs to process {run.owner.pid}, such as a test run or a script"
+    return f"{run.name!r} belongs to {run.user}, such as a test run or a script"
 
 
 def starting(run: Run) -> str:

@@ -1,35 +1,38 @@
-"""Calls from a user's processes to the process of a topology: JSON over a Unix socket.
+"""Calls to the process of a topology: one JSON object a line, over a Unix socket.
 
-Each call has a connection of its own, and begins with a key from a file of the run.
-`multiprocessing.connection` frames the messages; its pickles are not used. On Windows the socket is
-a named pipe.
+A connection begins with a key from a file of the run, and then carries one call after another. A
+call that is cut short costs its connection, so that no answer reaches the wrong call. Windows has
+no Unix sockets: there it is a port of 127.0.0.1.
 """
 
 import contextlib
 import json
 import os
 import secrets
+import select
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Client, Connection, Listener
+import weakref
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cachesim.errors import CachesimError, revived
-from cachesim.runs.directory import ADDRESS, not_writable, remove_address, write_private
-from cachesim.runs.registry import Run, ended
+from cachesim.errors import CachesimError, NotRunning, as_json, revived
+from cachesim.runs.directory import ADDRESS, LOG, not_writable, remove_address, write_private
+from cachesim.runs.registry import Run, ended, not_running
 
 _LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
 _TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
-_BACKLOG = 64  # calls that wait to be accepted; another one would block
+_BACKLOG = 64  # connections that wait to be accepted; another one would block
 _DYING = 1.0  # seconds until a killed process is gone
 _POLL = 0.01  # seconds
 
 
-class TakenDown(CachesimError):
+class TakenDown(NotRunning):
     """The topology was taken down, so nobody answers."""
 
 
@@ -37,11 +40,21 @@ class Hangup(Exception):  # not an error: the caller is done
     """The caller has hung up."""
 
 
-class Caller:
-    """The other side of a call, while it is being answered."""
+# --- the side that answers --------------------------------------------------------------------
 
-    def __init__(self, connection: Connection) -> None:
+
+class Caller:
+    """One connection of a client, for the process that answers its calls.
+
+    Attributes:
+        client: the id of the client, which may have several connections.
+        pid: the client's process.
+    """
+
+    def __init__(self, connection: socket.socket, client: str, pid: int) -> None:
         self._connection = connection
+        self.client = client
+        self.pid = pid
 
     def send(self, value: object) -> None:
         """Send one of several answers.
@@ -50,31 +63,40 @@ class Caller:
             Hangup: the caller has hung up.
         """
         try:
-            self._connection.send_bytes(json.dumps({"part": value}).encode())
-        except (OSError, EOFError) as error:
+            _send(self._connection, {"part": value})
+        except OSError as error:
             raise Hangup from error
 
-    def receive(self) -> Any:
-        """Wait for the caller's next message.
+    @property
+    def has_hung_up(self) -> bool:
+        """Whether the caller has hung up, while one of its calls is being answered."""
+        try:
+            ready, _, _ = select.select([self._connection], [], [], 0)
+            return bool(ready) and not self._connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+
+class Handler:
+    """Answers calls. `answer` and `hung_up` of a connection run in a thread of its own."""
+
+    def answer(self, caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
+        """Answer a call; the value is JSON. An error goes to the caller.
 
         Raises:
-            Hangup: the caller has hung up.
+            Hangup: close the connection without an answer.
         """
-        try:
-            return json.loads(self._connection.recv_bytes())
-        except (OSError, EOFError, ValueError) as error:
-            raise Hangup from error
+        raise NotImplementedError
 
-
-Handler = Callable[[Caller, str, dict[str, Any]], object]
-"""Answers a call: takes the caller, the operation's name and its arguments; returns JSON."""
+    def hung_up(self, caller: Caller) -> None:
+        """Note that a connection has ended."""
 
 
 class Server:
-    """Answers calls, each in a thread of its own, until it is closed.
+    """Answers calls, those of each connection in a thread of its own, until it is closed.
 
     Args:
-        folder: the run's folder, where callers find the address.
+        folder: the run's folder, where clients find the address.
 
     Raises:
         StartError: the folder can't be written to, or a socket can't be made.
@@ -83,86 +105,187 @@ class Server:
     def __init__(self, folder: Path, handler: Handler) -> None:
         self._handler = handler
         self._closing = False
-        self._address = _choose_address(folder)
         self._folder = folder
         self._key = secrets.token_hex(32)
+        self._answered = threading.Condition()
+        self._in_progress = 0
         try:
-            # The file first: if the process is killed here, the file leads to the socket.
-            address = {"address": self._address, "key": self._key}
-            write_private(folder / ADDRESS, json.dumps(address).encode())
-            if sys.platform != "win32":
-                Path(self._address).parent.mkdir(0o700, exist_ok=True)
-            self._listener = Listener(self._address, backlog=_BACKLOG)
-            if sys.platform != "win32":
-                Path(self._address).chmod(0o600)
+            self._listener = self._listen()
         except OSError as error:
             remove_address(folder)
-            raise not_writable(f"{self._address}: {error.strerror or error}") from error
+            raise not_writable(f"{folder}: {error.strerror or error}") from error
         threading.Thread(target=self._accept, name="cachesim-calls", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more calls. Calls in progress are not waited for."""
+        """Accept no more connections. Calls in progress are not waited for."""
         self._closing = True
         with contextlib.suppress(OSError):
-            Client(self._address).close()  # wakes the thread that accepts
+            connect(self._folder).close()  # wakes the thread that accepts
         self._listener.close()
         remove_address(self._folder)
+
+    def finish(self, seconds: float) -> None:
+        """Give calls in progress that time to be answered."""
+        with self._answered:
+            self._answered.wait_for(lambda: not self._in_progress, seconds)
+
+    def _listen(self) -> socket.socket:
+        if sys.platform == "win32":
+            listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+            self._save_address(":".join(map(str, listener.getsockname())))
+            return listener
+        path = _socket_path(self._folder)
+        # The file first: if the process is killed here, the file leads to the socket.
+        self._save_address(str(path))
+        path.parent.mkdir(0o700, exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def _save_address(self, address: str) -> None:
+        content = {"address": address, "key": self._key}
+        write_private(self._folder / ADDRESS, json.dumps(content).encode())
 
     def _accept(self) -> None:
         while not self._closing:
             try:
-                connection = self._listener.accept()
+                connection, _ = self._listener.accept()
             except OSError:
-                continue  # the listener is closed, or the caller hung up at once
-            # The thread reads the call, so that a silent caller does not block others.
+                time.sleep(_POLL)  # no descriptor is left, or the listener is closed
+                continue
+            # The thread reads the greeting, so that a silent caller does not block others.
             threading.Thread(
-                target=self._answer, args=[connection], name="cachesim-call", daemon=True
+                target=self._serve, args=[connection], name="cachesim-call", daemon=True
             ).start()
 
-    def _answer(self, connection: Connection) -> None:
-        with contextlib.closing(connection), contextlib.suppress(OSError, EOFError, Hangup):
-            try:
-                call = json.loads(connection.recv_bytes())
-                key, operation, arguments = call["key"], call["operation"], call["arguments"]
-            except (ValueError, KeyError, TypeError):
-                return  # not one of our callers
-            if not secrets.compare_digest(str(key).encode(), self._key.encode()):
+    def _serve(self, connection: socket.socket) -> None:
+        with (
+            connection,
+            connection.makefile("rb") as lines,
+            contextlib.suppress(OSError, ValueError, KeyError, TypeError, Hangup),
+        ):
+            hello = json.loads(lines.readline())
+            if not secrets.compare_digest(str(hello["key"]).encode(), self._key.encode()):
                 return
+            caller = Caller(connection, str(hello["client"]), int(hello["pid"]))
             try:
-                result = self._handler(Caller(connection), operation, arguments)
-                answer: dict[str, object] = {"result": result}
-            except Hangup:
-                raise
-            except Exception as error:
-                text = str(error) if isinstance(error, CachesimError | ValueError) else repr(error)
-                if isinstance(error, KeyError):
-                    text = str(error.args[0])
-                answer = {"error": text, "kind": type(error).__name__}
-            connection.send_bytes(json.dumps(answer).encode())
+                for line in lines:
+                    call = json.loads(line)
+                    operation, arguments = str(call["operation"]), dict(call["arguments"])
+                    with self._counted():
+                        _send(connection, self._answer(caller, operation, arguments))
+            finally:
+                self._handler.hung_up(caller)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._answered:
+            self._in_progress += 1
+        try:
+            yield
+        finally:
+            with self._answered:
+                self._in_progress -= 1
+                self._answered.notify_all()
+
+    def _answer(
+        self, caller: Caller, operation: str, arguments: dict[str, Any]
+    ) -> dict[str, object]:
+        try:
+            return {"result": self._handler.answer(caller, operation, arguments)}
+        except Hangup:
+            raise
+        except Exception as error:
+            return {"error": as_json(error)}
 
 
-class Call:
-    """A call in progress, for its caller.
+def _send(connection: socket.socket, message: object) -> None:
+    connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "socket"
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        return path
+    temporary = tempfile.gettempdir()
+    root = "/tmp" if len(os.fsencode(temporary)) > _LONGEST_PATH // 2 else temporary  # noqa: S108
+    return Path(root) / f"cachesim-{secrets.token_hex(4)}" / "socket"
+
+
+# --- the side that calls ----------------------------------------------------------------------
+
+
+def connect(folder: Path) -> socket.socket:
+    """Connect to the process of a run, without a greeting.
 
     Raises:
-        CachesimError: the process of the topology can't be reached.
+        OSError: nobody listens.
+        ValueError: the address can't be read.
+    """
+    address = json.loads((folder / ADDRESS).read_bytes())["address"]
+    if sys.platform == "win32":
+        host, _, port = address.rpartition(":")
+        return socket.create_connection((host, int(port)))
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Channel:
+    """One connection to the process of a run.
+
+    Args:
+        client: the id of the client that it belongs to.
+
+    Raises:
+        CachesimError: the process can't be reached.
+
+    Attributes:
+        is_idle: whether no answer is due, so that it can carry another call.
     """
 
-    def __init__(self, run: Run, operation: str, **arguments: object) -> None:
+    def __init__(self, run: Run, client: str = "") -> None:
+        self._run = run
         try:
-            where = json.loads((run.folder / ADDRESS).read_bytes())
-            self._connection = Client(where["address"])
+            key = json.loads((run.folder / ADDRESS).read_bytes())["key"]
+            self._connection = connect(run.folder)
         except (OSError, ValueError) as error:
             raise unreachable(run) from error
-        self._run = run
-        self.send({"key": where["key"], "operation": operation, "arguments": arguments})
+        self._lines = self._connection.makefile("rb")
+        self.is_idle = True
+        self._send({"key": key, "client": client, "pid": os.getpid()})
 
-    def send(self, message: object) -> None:
-        """Send a further message."""
-        try:
-            self._connection.send_bytes(json.dumps(message).encode())
-        except OSError as error:
-            raise unreachable(self._run) from error
+    def call(self, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
+        """Call an operation and wait for its answer.
+
+        Args:
+            timeout: seconds; None: no limit.
+
+        Raises:
+            CachesimError: the process can't be reached, or did not answer in time.
+            Exception: the operation raised it.
+        """
+        self.begin(operation, **arguments)
+        return self.result(timeout)
+
+    def begin(self, operation: str, **arguments: object) -> None:
+        """Call an operation. Its answers are to be read next."""
+        self.is_idle = False
+        self._send({"operation": operation, "arguments": arguments})
+
+    def part(self, timeout: float | None = _TIMEOUT) -> Any:
+        """Wait for the next of several answers."""
+        return self._receive(timeout)["part"]
 
     def parts(self) -> Iterator[Any]:
         """Yield the answers before the last one as they come, until the topology is down."""
@@ -170,69 +293,137 @@ class Call:
             while "part" in (answer := self._receive(None)):
                 yield answer["part"]
 
-    def part(self, timeout: float = _TIMEOUT) -> Any:
-        """Wait for the next of several answers."""
-        return self._receive(timeout)["part"]
-
     def result(self, timeout: float | None = _TIMEOUT) -> Any:
-        """Wait for the next answer; it is the last.
-
-        Args:
-            timeout: seconds.
-        """
+        """Wait for the last answer."""
         return self._receive(timeout)["result"]
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up. A thread that waits for an answer gets an error."""
+        with contextlib.suppress(OSError):  # the other side has hung up
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._lines.close()
         self._connection.close()
 
-    def _receive(self, timeout: float | None) -> dict[str, Any]:
+    def abandon(self) -> None:
+        """Close this process's copy after a fork, when another thread may be using it."""
+        with contextlib.suppress(OSError):
+            os.close(self._connection.detach())
+
+    def _send(self, message: object) -> None:
         try:
-            if not self._connection.poll(timeout):
-                raise CachesimError(
-                    f"the process of topology {self._run.name!r} (pid {self._run.owner.pid}) did "
-                    f"not answer within {timeout:g} s. Its log is {self._run.folder / 'log'}; "
-                    f"`cachesim down --name {self._run.name}` ends it."
-                )
-            answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
-        except ValueError as error:
-            raise CachesimError(
-                f"the process of topology {self._run.name!r} (pid {self._run.owner.pid}) runs "
-                "another version of cachesim. End it to take the topology down."
-            ) from error
-        except (OSError, EOFError) as error:
-            _wait_for_end(self._run)
+            _send(self._connection, message)
+        except OSError as error:
             raise unreachable(self._run) from error
+
+    def _receive(self, timeout: float | None) -> dict[str, Any]:
+        run = self._run
+        try:
+            self._connection.settimeout(timeout)
+            line = self._lines.readline()
+            answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+        except TimeoutError as error:
+            raise CachesimError(
+                f"the process of topology {run.name!r} (pid {run.owner.pid}) did not answer within "
+                f"{timeout:g} s. Its log is {run.folder / LOG}; `cachesim down --name {run.name}` "
+                "ends it."
+            ) from error
+        except OSError:
+            answer = {}
+        except ValueError as error:
+            if self._lines.closed:
+                raise NotRunning(not_running(run.name)) from error
+            raise CachesimError(
+                f"the process of topology {run.name!r} (pid {run.owner.pid}) runs another version "
+                "of cachesim. End it to take the topology down."
+            ) from error
+        if not answer:
+            _wait_for_end(run)
+            raise unreachable(run)
+        self.is_idle = "part" not in answer
         if "error" in answer:
-            raise revived(answer["kind"], answer["error"])
+            raise revived(answer["error"])
         return answer
 
 
-def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
-    """Call an operation and wait for its answer.
+class Client:
+    """Calls to the process of a run, from any thread, over as many connections as are needed.
 
-    Args:
-        timeout: seconds; None: no limit.
+    A forked child closes its copies of the connections.
 
-    Raises:
-        CachesimError: the operation raised it, or the process can't be reached.
+    Attributes:
+        run: the run.
     """
-    it = Call(run, operation, **arguments)
-    with contextlib.closing(it):
-        return it.result(timeout)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._id = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._idle: list[Channel] = []
+        self._open: set[Channel] = set()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_abandon, weakref.ref(self)))
+
+    def call(self, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
+        """Call an operation and wait for its answer. See `Channel.call`."""
+        with self._lock:
+            idle = self._idle.pop() if self._idle else None
+        channel = idle or self.channel()
+        try:
+            return channel.call(operation, timeout=timeout, **arguments)
+        finally:
+            if channel.is_idle:
+                with self._lock:
+                    self._idle.append(channel)
+            else:
+                self.hang_up(channel)
+
+    def channel(self) -> Channel:
+        """Return a connection for the caller alone, who ends it with `hang_up`."""
+        channel = Channel(self.run, self._id)
+        with self._lock:
+            self._open.add(channel)
+        return channel
+
+    def hang_up(self, channel: Channel) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._open.discard(channel)
+        channel.close()
+
+    def close(self) -> None:
+        """Close all connections. Threads that wait for an answer get an error."""
+        with self._lock:
+            channels, self._open, self._idle = self._open, set(), []
+        for channel in channels:
+            channel.close()
+
+    def abandon(self) -> None:
+        """Close this process's ends, after a fork."""
+        for channel in self._open:
+            channel.abandon()
+
+
+def _abandon(client: "weakref.ref[Client]") -> None:
+    if (it := client()) is not None:
+        it.abandon()
+
+
+def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
+    """Call an operation once and wait for its answer. See `Channel.call`."""
+    with contextlib.closing(Channel(run)) as channel:
+        return channel.call(operation, timeout=timeout, **arguments)
 
 
 def unreachable(run: Run) -> CachesimError:
     """Return the error for a run that can't be called, with the reason and what to do."""
     pid = run.owner.pid
+    if run.owner.is_gone and run.folder.exists():
+        return NotRunning(ended(run))
     if not run.folder.exists():
         return TakenDown(f"the topology {run.name!r} was taken down. `cachesim up` starts another.")
-    if run.owner.is_gone:
-        return CachesimError(ended(run))
     return CachesimError(
         f"topology {run.name!r} belongs to process {pid}, which takes no commands: it is still "
-        "starting, is ending, or is not `cachesim up` (but pytest, say). End that process to take "
-        "the topology down."
+        "starting, or is ending."
     )
 
 
@@ -243,14 +434,3 @@ def _wait_for_end(run: Run) -> None:
         if run.takes_calls and time.monotonic() > deadline:
             break
         time.sleep(_POLL)
-
-
-def _choose_address(folder: Path) -> str:
-    if sys.platform == "win32":
-        return rf"\\.\pipe\cachesim-{secrets.token_hex(8)}"
-    path = folder / "socket"
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        temporary = tempfile.gettempdir()
-        root = "/tmp" if len(os.fsencode(temporary)) > _LONGEST_PATH // 2 else temporary  # noqa: S108
-        path = Path(root) / f"cachesim-{secrets.token_hex(4)}" / "socket"
-    return str(path)

@@ -1,36 +1,58 @@
-"""Handles on the parts of a running topology: nodes, Redis shards, zones, links."""
+"""Handles on the parts of a running topology: nodes, Redis shards, zones, links, control plane."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cachesim.backends.base import NodeState
-from cachesim.control_plane.failover import ShardFailover
 from cachesim.control_plane.states import State
-from cachesim.daemon.operations import Operations
-from cachesim.errors import FailoverTimeout
-from cachesim.faults.injector import Fault
-from cachesim.topology import CLIENT, Endpoint, Link, Node, Role, Shard, Zone
+from cachesim.control_plane.timing import Timing
+from cachesim.runs.calls import Call, LinkStatus, NodeStatus, ShardStatus
+from cachesim.simulator.connection import Connection
+from cachesim.simulator.faults import Fault, Faults
+from cachesim.topology import (
+    CLIENT,
+    Endpoint,
+    Link,
+    Node,
+    NodeState,
+    Role,
+    Shard,
+    Topology,
+    Zone,
+)
 from cachesim.toxiproxy.toxics import Stream, Toxic
+
+
+@dataclass(frozen=True)
+class Means:
+    """What handles act with.
+
+    Attributes:
+        endpoints: each node's address, by its name.
+    """
+
+    topology: Topology
+    connection: Connection
+    faults: Faults
+    endpoints: Mapping[str, Endpoint]
 
 
 class _Handle:
     """A part of a topology, to be used while that runs."""
 
-    def __init__(self, operations: Operations) -> None:
-        self._its_operations = operations
-
-    @property
-    def _operations(self) -> Operations:
-        self._its_operations.running.check()
-        return self._its_operations
+    def __init__(self, means: Means) -> None:
+        self._connection = means.connection
+        self._faults = means.faults
 
 
 class NodeHandle(_Handle):
     """One node of a running topology."""
 
-    def __init__(self, node: Node, operations: Operations) -> None:
-        super().__init__(operations)
+    def __init__(self, node: Node, means: Means) -> None:
+        super().__init__(means)
         self._node = node
+        self._endpoint = means.endpoints[node.name]
 
     @property
     def name(self) -> str:
@@ -45,29 +67,28 @@ class NodeHandle(_Handle):
     @property
     def endpoint(self) -> Endpoint:
         """Its address, the same for all; each caller reaches it over its own link."""
-        # Without a check: a forked child may connect to it.
-        return self._its_operations.backend.endpoint(self.name)
+        return self._endpoint
 
     @property
     def state(self) -> NodeState:
         """Whether its process is running, paused or stopped."""
-        return self._operations.nodes.state(self.name)
+        return NodeState(self._status()["state"])
 
     def kill(self) -> Fault:
         """Kill its process (SIGKILL). Healing the fault, or `restart`, starts it again."""
-        return self._operations.faults.kill(self.name)
+        return self._faults.kill(self.name)
 
     def stop(self) -> Fault:
         """Shut its process down. Healing the fault, or `restart`, starts it again."""
-        return self._operations.faults.stop(self.name)
+        return self._faults.stop(self.name)
 
     def pause(self) -> Fault:
         """Pause its process (SIGSTOP). Healing the fault, or `resume`, lets it go on."""
-        return self._operations.faults.pause(self.name)
+        return self._faults.pause(self.name)
 
     def resume(self) -> None:
         """End every pause of it, if there is one."""
-        self._operations.nodes.resume(self.name)
+        self._connection.call(Call.RESUME, node=self.name)
 
     def restart(self) -> None:
         """Replace its process, whatever its state.
@@ -75,12 +96,15 @@ class NodeHandle(_Handle):
         Raises:
             NoPower: its zone has no power.
         """
-        self._operations.nodes.replace(self.name)
-        self._operations.events.record("restart", self.name, "by hand")
+        self._connection.call(Call.RESTART, node=self.name)
 
     def logs(self, lines: int = 50) -> str:
         """Return the last lines of its log."""
-        return self._operations.backend.logs(self.name, lines)
+        return str(self._connection.call(Call.LOGS, node=self.name, lines=lines))
+
+    def _status(self) -> NodeStatus:
+        status: NodeStatus = self._connection.call(Call.NODE, node=self.name)
+        return status
 
     def __str__(self) -> str:
         return self.name
@@ -95,23 +119,21 @@ class RedisHandle(NodeHandle):
     @property
     def role(self) -> Role:
         """Its role according to the control plane. Dead nodes have one too."""
-        shard = self._operations.topology.shard_of(self.name)
-        is_primary = self.name == self._operations.control_plane.shards[shard.id].primary
-        return Role.PRIMARY if is_primary else Role.REPLICA
+        return Role(self._status()["role"] or "")
 
 
 class RedisShardHandle(_Handle):
     """One Redis shard."""
 
-    def __init__(self, shard: Shard, nodes: list[RedisHandle], operations: Operations) -> None:
+    def __init__(self, shard: Shard, nodes: list[RedisHandle], means: Means) -> None:
+        super().__init__(means)
         self._shard = shard
-        super().__init__(operations)
         self._nodes = {node.name: node for node in nodes}
         self._seen = 0
 
-    @property
-    def _failover(self) -> ShardFailover:
-        return self._operations.control_plane.shards[self.id]
+    def _status(self) -> ShardStatus:
+        status: ShardStatus = self._connection.call(Call.SHARD, shard=self.id)
+        return status
 
     @property
     def id(self) -> str:
@@ -121,17 +143,18 @@ class RedisShardHandle(_Handle):
     @property
     def state(self) -> State:
         """The shard's state, such as `available`."""
-        return self._failover.state
+        return State(self._status()["state"])
 
     @property
     def primary(self) -> RedisHandle:
         """The present primary according to the control plane."""
-        return self._nodes[self._failover.primary]
+        return self._nodes[self._status()["primary"]]
 
     @property
     def replicas(self) -> list[RedisHandle]:
         """The other nodes."""
-        return [node for node in self if node.role is Role.REPLICA]
+        primary = self.primary
+        return [node for node in self if node is not primary]
 
     def __iter__(self) -> Iterator[RedisHandle]:
         return iter(self._nodes.values())
@@ -155,22 +178,11 @@ class RedisShardHandle(_Handle):
             NotRunning: the topology was stopped meanwhile, or belongs to another process.
             ValueError: the timeout is below 0, or too long.
         """
-        failover, events, nodes = self._failover, self._operations.events, self._operations.nodes
-        if timeout is None:
-            timeout = self._operations.control_plane.timing.longest_failover + 10
-
-        def completed() -> bool:
-            # A second primary may have been lost since the first failover.
-            is_up = nodes.is_up(failover.primary)
-            return failover.failovers > self._seen and is_up
-
-        if not events.wait(completed, timeout):
-            raise FailoverTimeout(
-                f"no failover was completed within {timeout:g} s: the shard is {failover.state}, "
-                f"its primary {failover.primary}. What happened:\n{events}"
-            )
-        self._seen = failover.failovers
-        return self.primary
+        status: ShardStatus = self._connection.wait(
+            Call.WAIT_FOR_FAILOVER, shard=self.id, after=self._seen, seconds=timeout
+        )
+        self._seen = status["failovers"]
+        return self._nodes[status["primary"]]
 
     def forget_failovers(self) -> None:
         """Count failovers from 0 again, as the control plane does after a reset."""
@@ -187,8 +199,8 @@ class ZoneHandle(_Handle):
         nodes: the nodes in it.
     """
 
-    def __init__(self, zone: Zone, nodes: list[NodeHandle], operations: Operations) -> None:
-        super().__init__(operations)
+    def __init__(self, zone: Zone, nodes: list[NodeHandle], means: Means) -> None:
+        super().__init__(means)
         self._zone = zone
         self.nodes = nodes
 
@@ -199,11 +211,11 @@ class ZoneHandle(_Handle):
 
     def lose_power(self) -> Fault:
         """Apply the fault `az_power` to it."""
-        return self._operations.faults.az_power(self.name)
+        return self._faults.az_power(self.name)
 
     def isolate(self) -> Fault:
         """Apply the fault `isolate` to it."""
-        return self._operations.faults.isolate(self.name)
+        return self._faults.isolate(self.name)
 
     def __str__(self) -> str:
         return str(self._zone)
@@ -215,8 +227,8 @@ class ZoneHandle(_Handle):
 class LinkHandle(_Handle):
     """One link, which is a proxy of a zone's Toxiproxy."""
 
-    def __init__(self, link: Link, operations: Operations) -> None:
-        super().__init__(operations)
+    def __init__(self, link: Link, means: Means) -> None:
+        super().__init__(means)
         self.link = link
 
     @property
@@ -227,36 +239,37 @@ class LinkHandle(_Handle):
     @property
     def listen(self) -> Endpoint:
         """The address it listens on; in containers, inside the zone's network."""
-        return Endpoint.parse(str(self._proxy()["listen"]))
+        return Endpoint.parse(self._status()["listen"])
 
     @property
     def enabled(self) -> bool:
         """Whether it accepts connections."""
-        return bool(self._proxy()["enabled"])
+        return self._status()["enabled"]
 
     @property
     def toxics(self) -> list[dict[str, Any]]:
         """Its toxics as Toxiproxy's API returns them, including those added by hand."""
-        return self._operations.links.toxics(self.link)
+        return self._status()["toxics"]
 
     def latency_toxic(self, ms: int, jitter: int = 0) -> Fault:
         """Add `ms` ± `jitter` milliseconds to the round trip."""
-        return self._operations.faults.latency(self.link, ms, jitter)
+        return self._faults.latency(self.link, ms, jitter)
 
     def toxic(self, toxic: Toxic, stream: Stream = Stream.DOWNSTREAM) -> Fault:
         """Add any toxic."""
-        return self._operations.faults.toxic(self.link, toxic, [stream])
+        return self._faults.toxic(self.link, toxic, [stream])
 
     def blackhole(self) -> Fault:
         """Hold all data back: connections hang; none is refused or closed."""
-        return self._operations.faults.blackhole(self.link)
+        return self._faults.blackhole(self.link)
 
     def refuse(self) -> Fault:
         """Close its connections and refuse new ones."""
-        return self._operations.faults.refuse(self.link)
+        return self._faults.refuse(self.link)
 
-    def _proxy(self) -> dict[str, Any]:
-        return self._operations.links.server(self.link).proxy(self.name)
+    def _status(self) -> LinkStatus:
+        status: LinkStatus = self._connection.call(Call.LINK, link=self.name)
+        return status
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -293,6 +306,61 @@ class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
         return [handle.link for handle in self.values() if condition(handle.link)]
 
 
+class ControlPlaneHandle(_Handle):
+    """The stand-in for ElastiCache's control plane: it fails over and replaces nodes."""
+
+    @property
+    def timing(self) -> Timing:
+        """The durations of its phases, until the next reset. It can be set."""
+        return Timing.from_dict(self._connection.call(Call.TIMING))
+
+    @timing.setter
+    def timing(self, timing: Timing) -> None:
+        self._connection.call(Call.SET_TIMING, timing=timing.as_dict())
+
+    @property
+    def state(self) -> State:
+        """The state of the only shard."""
+        return State(self._shard()["state"])
+
+    @property
+    def primary(self) -> str:
+        """The name of the only shard's primary, as far as the control plane knows."""
+        return self._shard()["primary"]
+
+    @property
+    def failovers(self) -> int:
+        """The number of completed failovers of the only shard since the start or last reset."""
+        return self._shard()["failovers"]
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Decide nothing inside the context. Contexts may overlap: the last one to end counts."""
+        with self._connection.channel() as channel:
+            channel.call(Call.SUSPEND)
+            yield
+
+    def failover(self, to: str | None = None, *, shard: str | None = None) -> None:
+        """Fail over as ElastiCache's TestFailover does: without a detection.
+
+        Returns at once; the failover takes as long as a promotion does.
+
+        Args:
+            to: the zone whose replica is promoted; without it, the replica with the least lag.
+            shard: the shard's id; needed only if there are several.
+
+        Raises:
+            ValueError: the primary is in that zone, or there is no such zone or shard.
+            FaultError: a failover is in progress already, or the replica does not answer.
+            NotRunning: the topology does not run, or belongs to another process.
+        """
+        self._connection.call(Call.FAILOVER, to=to, shard=shard)
+
+    def _shard(self) -> ShardStatus:
+        status: ShardStatus = self._connection.call(Call.SHARD)
+        return status
+
+
 class Handles(NamedTuple):
     """All handles on a topology: see the attributes of `Simulator`."""
 
@@ -303,19 +371,19 @@ class Handles(NamedTuple):
     links: LinkHandles
 
 
-def handles_of(operations: Operations) -> Handles:
-    """Return handles on all parts of the topology that is operated."""
-    topology = operations.topology
-    redis = {node.name: RedisHandle(node, operations) for node in topology.redis}
+def handles_of(means: Means) -> Handles:
+    """Return handles on all parts of a topology."""
+    topology = means.topology
+    redis = {node.name: RedisHandle(node, means) for node in topology.redis}
     shards = tuple(
-        RedisShardHandle(shard, [redis[node.name] for node in shard.nodes], operations)
+        RedisShardHandle(shard, [redis[node.name] for node in shard.nodes], means)
         for shard in topology.shards
     )
-    memcached = {node.zone: NodeHandle(node, operations) for node in topology.memcached}
+    memcached = {node.zone: NodeHandle(node, means) for node in topology.memcached}
     nodes = {**redis, **{node.name: node for node in memcached.values()}}
     zones = {
-        zone.name: ZoneHandle(zone, [n for n in nodes.values() if n.zone == zone.name], operations)
+        zone.name: ZoneHandle(zone, [n for n in nodes.values() if n.zone == zone.name], means)
         for zone in topology.zones
     }
-    links = LinkHandles([LinkHandle(link, operations) for link in topology.links])
+    links = LinkHandles([LinkHandle(link, means) for link in topology.links])
     return Handles(shards, nodes, memcached, zones, links)

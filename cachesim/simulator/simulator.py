@@ -2,68 +2,92 @@
 
 import atexit
 import contextlib
+import json
 import os
 import secrets
 import threading
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from cachesim.backends.base import Progress
-from cachesim.clock import Deadline
-from cachesim.control_plane.plane import ControlPlane
-from cachesim.control_plane.states import State
-from cachesim.control_plane.timing import Timing
-from cachesim.daemon import provisioning
-from cachesim.daemon.operations import Operations
-from cachesim.daemon.provisioning import Provider, Provision
-from cachesim.daemon.readiness import wait_through_links
-from cachesim.daemon.restoring import Restorer
-from cachesim.errors import CachesimError, FaultError, StartError
-from cachesim.events import EventLog
-from cachesim.faults.injector import Faults
-from cachesim.runs.files import RunFiles
-from cachesim.runs.registry import find_run
-from cachesim.runs.running import Running, WhileRunning, forget, not_running
+from cachesim.errors import CachesimError, NotRunning, StartError
+from cachesim.runs.calls import Call, Description
+from cachesim.runs.owner import Owner
+from cachesim.runs.registry import Run, find_run, not_running
+from cachesim.runs.rpc import Channel, TakenDown
 from cachesim.servers import clients
-from cachesim.settings import Settings, load_settings
+from cachesim.simulator.connection import Connection
+from cachesim.simulator.event_log import Events
+from cachesim.simulator.faults import Faults
 from cachesim.simulator.handles import (
+    ControlPlaneHandle,
     LinkHandles,
+    Means,
     NodeHandle,
     RedisShardHandle,
     ZoneHandle,
     handles_of,
 )
-from cachesim.topology import production
+from cachesim.simulator.launching import DaemonProcess
+from cachesim.topology import Endpoint, Node, production
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
+
+    from cachesim.control_plane.timing import Timing
+    from cachesim.settings import Settings
+
+_T = TypeVar("_T")
+Progress = Callable[[str], None]
+"""Called with a short line when a step of the start begins."""
+_ENDING = 90.0  # seconds that taking a topology down may take
+_STUCK = 10.0  # seconds after which a process does not end by itself
 
 
 def _silent(_line: str) -> None:
     pass
 
 
+class _WhileRunning(Generic[_T]):
+    """An attribute that is set while the topology runs. At other times reading it raises."""
+
+    @overload
+    def __get__(self, it: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, it: "Simulator", owner: type) -> _T: ...
+
+    def __get__(self, it: "Simulator | None", owner: type) -> Any:
+        """Raise, as nothing is set."""
+        if it is None:
+            return self
+        raise NotRunning(not_running(it.name))
+
+
 class Simulator:
     """A production cache topology on this machine, to be broken on purpose.
 
-    Use it as a context manager, or call `start` and `stop`. Every method is synchronous and
-    thread-safe. Before the start and after the stop, what needs a running topology raises
-    NotRunning; so do, in a forked child, faults and all else that would change it.
+    It runs in a process of its own, which ends with this one. Use it as a context manager, or call
+    `start` and `stop`. Every method is synchronous and thread-safe. Before the start and after the
+    stop, what needs a running topology raises NotRunning; so do, in a forked child, faults and all
+    else that would change it.
 
     Args:
         settings: all settings at once; None: they are loaded, from `arguments` first, then from
             environment, file and defaults.
+        process: the process for the topology, if it was started before.
         arguments: single settings by name, such as `engine="valkey"`, `speed=30`, `seed=7`.
 
     Raises:
         SettingsError: a setting is wrong.
+        StartError: no process can be started.
 
     Attributes:
         name: the topology's name.
         seed: the seed of all random draws.
+        topology: its zones, nodes and links.
         events: the event log.
         backend_reason: why this backend was chosen; empty before the start.
         shards: the Redis shards.
@@ -75,35 +99,67 @@ class Simulator:
         control_plane: fails over and replaces nodes.
     """
 
-    shards = WhileRunning[tuple[RedisShardHandle, ...]]()
-    nodes = WhileRunning[dict[str, NodeHandle]]()
-    memcached = WhileRunning[dict[str, NodeHandle]]()
-    zones = WhileRunning[dict[str, ZoneHandle]]()
-    links = WhileRunning[LinkHandles]()
-    faults = WhileRunning[Faults]()
-    control_plane = WhileRunning[ControlPlane]()
-    _provision = WhileRunning[Provision]()
-    _running = WhileRunning[Running]()
+    shards = _WhileRunning[tuple[RedisShardHandle, ...]]()
+    nodes = _WhileRunning[dict[str, NodeHandle]]()
+    memcached = _WhileRunning[dict[str, NodeHandle]]()
+    zones = _WhileRunning[dict[str, ZoneHandle]]()
+    links = _WhileRunning[LinkHandles]()
+    faults = _WhileRunning[Faults]()
+    control_plane = _WhileRunning[ControlPlaneHandle]()
+    _description = _WhileRunning[Description]()
+    _connection = _WhileRunning[Connection]()
 
-    def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
-        self.settings = settings or load_settings(arguments).settings
-        self.topology = production(self.settings.memory_scale)
-        self.name = self.settings.name or secrets.token_hex(3)
-        self.seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
-        self.events = EventLog()
+    def __init__(
+        self,
+        settings: "Settings | None" = None,
+        *,
+        process: DaemonProcess | None = None,
+        **arguments: Any,
+    ) -> None:
+        self._prepare(settings, arguments, process=process)
+
+    def _prepare(
+        self,
+        settings: "Settings | None",
+        arguments: dict[str, Any],
+        *,
+        folder: Path | None = None,
+        process: DaemonProcess | None = None,
+    ) -> None:
+        self._folder = folder
+        if settings is None and not _is_json(arguments):
+            settings = _load(arguments)
+        given = None if settings is None else settings.model_dump(mode="json")
+        if given is None or folder is not None:
+            # The topology's process loads them: it is needed soon, and imports them anyway.
+            process = process or DaemonProcess()
+        self._process = process
+        if process is not None:
+            process.order(
+                {"arguments": arguments} if given is None else {"settings": given}, folder
+            )
+            if given is None or folder is not None:
+                given = process.settings()
+        self._settings: dict[str, Any] = given or {}
+        self.topology = production(self._settings["memory_scale"])
+        self.name: str = self._settings["name"] or secrets.token_hex(3)
+        seed = self._settings["seed"]
+        self.seed: int = secrets.randbits(32) if seed is None else seed
+        self.events = Events(self.name)
         self.backend_reason = ""
+        self._run: Run | None = None
+        self._asked: dict[str, Any] = {}
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
-        self._provide: Provider = self._start_servers
+        self._is_detached = False
 
     @classmethod
     def attach(cls, name: str | None = None, **arguments: Any) -> Self:
         """Return a simulator that leases a topology of `cachesim up`, from `start` to `stop`.
 
-        Meanwhile this process applies the faults and has a control plane of its own; the owner's is
-        suspended. At the end all faults are healed; the data and the primary stay. If this process
-        dies, the owner resets the topology.
+        Meanwhile other clients may only look at it. At the end all faults are healed; the data and
+        the primary stay. If this process dies, the topology is reset.
 
         Args:
             name: the topology's name; None: the one in the settings, or else the only free one.
@@ -114,14 +170,21 @@ class Simulator:
             SettingsError: a setting is wrong.
         """
         run = find_run(name)
-        sim = cls(load_settings({**arguments, "name": run.name}).settings)
-        asked = {k: getattr(sim.settings, k) for k, v in arguments.items() if v is not None}
-        sim._provide = partial(provisioning.lease, run, asked, sim.seed)
+        settings = _load({**arguments, "name": run.name})
+        sim = cls(settings)
+        given = settings.model_dump(mode="json")
+        sim._run = run
+        sim._asked = {key: given[key] for key, value in arguments.items() if value is not None}
         return sim
 
     @classmethod
     def attach_composed(
-        cls, folder: Path, settings: Settings | None = None, **arguments: Any
+        cls,
+        folder: Path,
+        settings: "Settings | None" = None,
+        *,
+        process: DaemonProcess | None = None,
+        **arguments: Any,
     ) -> Self:
         """Return a simulator for containers that `docker compose` has brought up.
 
@@ -131,6 +194,7 @@ class Simulator:
             folder: a folder that `cachesim compose` has written. The name and the settings that it
                 was written with override the other settings.
             settings: all settings at once; None: they are loaded, as for the class.
+            process: the process for the topology, if it was started before.
             arguments: single settings by name, such as `speed=30`, `seed=7`.
 
         Raises:
@@ -138,15 +202,16 @@ class Simulator:
             BackendUnavailable: no Docker engine answers.
             SettingsError: a setting is wrong.
         """
-        from cachesim.backends.compose.backend import ComposeBackend
-
-        settings = settings or load_settings(arguments).settings
-        backend = ComposeBackend(folder, settings.start_timeout_seconds)
-        sim = cls(settings.model_copy(update=backend.composed.settings))
-        sim._provide = partial(
-            provisioning.take_over_composed, backend, sim.name, sim.settings, sim.seed
-        )
+        sim = cls.__new__(cls)
+        sim._prepare(settings, arguments, folder=folder, process=process)
         return sim
+
+    @property
+    def settings(self) -> "Settings":
+        """The settings, those of a lease included."""
+        from cachesim.settings import Settings  # slow to import
+
+        return Settings.model_validate(self._settings)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -159,21 +224,24 @@ class Simulator:
         Raises:
             StartError: it did not start; nothing is left behind.
             SettingsError: attached, a setting differs from the owner's.
-            CachesimError: attached, the owner did not lend the topology.
+            CachesimError: attached, the topology can't be leased.
         """
         with self._lock:
             if self._life is not None:
                 raise StartError(f"the topology {self.name!r} is running already: stop it first")
             self._pid = os.getpid()
+            self._is_detached = False
             with contextlib.ExitStack() as life:
-                self._bring_up(progress, life)
-                # A killed process does not get here: the next start removes what it leaves.
+                if self._run is None:
+                    self._launch(progress, life)
+                else:
+                    progress(f"attaching to {self._run.name} of process {self._run.owner.pid}")
+                    self._connect(self._run, life)
+                    self._take_lease(life)
+                # If this process is killed, the topology's process takes everything down.
                 atexit.register(self.stop)
                 life.callback(atexit.unregister, self.stop)
-                life.callback(self.events.end, not_running(self.name))
-                self.events.go_on()
                 self._life = life.pop_all()
-            self.events.record("started", self.name, f"on {self.backend}, seed {self.seed}")
         return self
 
     def stop(self) -> None:
@@ -181,6 +249,10 @@ class Simulator:
 
         After `attach` and `attach_composed` it is healed and goes on running. In a forked child,
         which does not own the topology, nothing happens.
+
+        Raises:
+            NotRunning: the topology's process has died. The message has the tail of its log.
+            CachesimError: not everything could be taken down.
         """
         if os.getpid() != self._pid:
             return
@@ -188,6 +260,20 @@ class Simulator:
             life, self._life = self._life, None
             if life is not None:
                 life.close()
+
+    def detach(self) -> None:
+        """Leave the topology running, until `cachesim down`. This simulator is as stopped."""
+        with self._lock:
+            self._connection.call(Call.DETACH)
+            self._is_detached = True
+            self.stop()
+
+    def lease(self) -> None:
+        """Let other clients only look at the topology, until it ends."""
+        with self._lock:
+            self._connection.check()
+            if self._life is not None:
+                self._take_lease(self._life)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -198,39 +284,96 @@ class Simulator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except NotRunning:
+            if error is None:  # else the block's own error says more
+                raise
 
-    def _start_servers(self, progress: Progress, life: contextlib.ExitStack) -> Provision:
-        return provisioning.start(self.name, self.settings, self.seed, progress, life)
+    def _launch(self, progress: Progress, life: contextlib.ExitStack) -> None:
+        """Start the topology in a process of its own."""
+        process, self._process = self._process or DaemonProcess(), None
+        try:
+            process.order({"settings": self._settings}, self._folder)
+            description = process.start(self.name, self.seed, progress)
+        except BaseException:
+            process.interrupt()
+            raise
+        life.callback(self._wait_for_end, process)
+        owner = Owner.parse(description["owner"])
+        if owner is None:
+            raise StartError("the topology's process runs another version of cachesim")
+        run = Run(self.name, Path(description["folder"]), owner)
+        self._connect(run, life)
+        self._become(description)
+        life.callback(self._take_down)
 
-    def _bring_up(self, progress: Progress, life: contextlib.ExitStack) -> None:
-        it = self._provide(progress, life)
-        life.callback(forget, self)
-        self._provision, self._running = it, Running(self.name)
-        self.settings, self.topology, self.seed = it.settings, it.topology, it.seed
-        self.backend_reason = it.reason
-        if it.folder is not None:
-            life.callback(self._leave_healthy, it)
-        if it.files is not None:  # the owner of a leased topology has waited already
-            progress("waiting until all is ready through the links")
-            wait_through_links(it, Deadline(self.settings.start_timeout_seconds))
-        self._operate()
-        life.callback(self._close)
-        if it.files is not None:
-            it.files.save_env(self.env())
-        else:
-            life.callback(self._leave_healed)
+    def _connect(self, run: Run, life: contextlib.ExitStack) -> None:
+        connection = Connection(run)
+        life.callback(connection.close)
+        self._connection = connection
+        life.callback(self._forget)
 
-    def _close(self) -> None:
-        self._running.end()
-        self._operations.close()
+    def _take_lease(self, life: contextlib.ExitStack) -> None:
+        connection = self._connection
+        channel = life.enter_context(connection.channel())
+        first = len(connection.call(Call.EVENTS))
+        description = channel.call(Call.LEASE, settings=self._asked)
+        if self._run is not None:
+            self._become(description, first)
+            life.callback(self._return, channel)
 
-    def _operate(self) -> None:
-        """Start what watches the topology, and make the handles for users."""
-        self._operations = it = Operations(self._provision, self.events, self._running)
-        self._restorer = Restorer(it)
-        self.faults, self.control_plane = it.faults, it.control_plane
-        self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(it)
+    def _become(self, description: Description, first_event: int = 0) -> None:
+        """Make the handles for users."""
+        self._description = description
+        self._settings, self.seed = description["settings"], description["seed"]
+        self.topology = production(self._settings["memory_scale"])
+        self.backend_reason = description["reason"]
+        self.faults = Faults(self.topology, self._connection)
+        endpoints = {k: Endpoint.parse(v) for k, v in description["endpoints"].items()}
+        means = Means(self.topology, self._connection, self.faults, endpoints)
+        self.control_plane = ControlPlaneHandle(means)
+        self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(means)
+        self.events.follow(self._connection, first_event)
+
+    def _forget(self) -> None:
+        """Let everything that needs a running topology raise NotRunning."""
+        for name, attribute in vars(Simulator).items():
+            if isinstance(attribute, _WhileRunning):
+                vars(self).pop(name, None)
+
+    # The end, in this order.
+
+    def _take_down(self) -> None:
+        self._say_last_words()
+        if self._is_detached:
+            return
+        with contextlib.suppress(TakenDown), self._connection.last_channel() as channel:
+            channel.begin(Call.DOWN)
+            channel.part()
+            channel.result(_ENDING)
+
+    def _return(self, channel: Channel) -> None:
+        self._say_last_words()
+        with contextlib.suppress(TakenDown):
+            channel.call(Call.RETURN)
+
+    def _say_last_words(self) -> None:
+        self.events.catch_up()
+        self._connection.end()
+
+    def _wait_for_end(self, process: DaemonProcess) -> None:
+        if self._is_detached:
+            process.detach()
+            return
+        process.close()  # which ends it too, should it not have answered
+        try:
+            process.wait(_STUCK)
+        except TimeoutError as error:
+            raise CachesimError(
+                f"process {process.pid} of the topology {self.name!r} does not end. Kill it, then "
+                "run `cachesim gc`."
+            ) from error
 
     @property
     def redis(self) -> RedisShardHandle:
@@ -246,78 +389,6 @@ class Simulator:
             )
         return self.shards[0]
 
-    # --- leases -----------------------------------------------------------------------------
-
-    def lend(self) -> dict[str, Any]:
-        """Stop operating the topology: another process does so until `take_back`.
-
-        Returns:
-            The data that `attach` needs in that process, secrets included.
-
-        Raises:
-            FaultError: a fault or a failover is active.
-        """
-        with self._lock, self.control_plane.suspended():
-            if active := self.faults.active:
-                raise FaultError(
-                    f"the topology {self.name!r} has faults ({active[0]}): "
-                    f"`cachesim heal --name {self.name}` first."
-                )
-            for shard in self.shards:
-                if shard.state is not State.AVAILABLE:
-                    raise FaultError(
-                        f"the topology {self.name!r} is {shard.state}: wait until `cachesim "
-                        f"status` says {State.AVAILABLE}, or `cachesim reset --name {self.name}`."
-                    )
-        with self._lock:
-            self._operations.close()
-            backend = self._provision.backend
-            nodes = [node.name for node in self.topology.nodes]
-            return {
-                "settings": self.settings.model_dump(mode="json"),
-                "backend": backend.name,
-                "endpoints": {node: str(backend.endpoint(node)) for node in nodes},
-                "admin": {node: str(backend.admin(node)) for node in nodes},
-                "toxiproxy": {z.name: backend.toxiproxy(z.name) for z in self.topology.zones},
-                "admin_password": self._provision.credentials.admin_password,
-                "ca_file": str(self._provision.ca_file),
-                "token_file": str(self._provision.token_file),
-            }
-
-    def take_back(self, *, reset: bool) -> None:
-        """Operate the topology again.
-
-        Args:
-            reset: whether to reset it, because the process that leased it died.
-        """
-        with self._lock:
-            if self._life is None:
-                return  # it was stopped meanwhile
-            self._operate()
-            with self.control_plane.suspended():
-                if reset:
-                    self._restorer.start_nodes()
-                    self.reset()
-                    return
-                primaries = self._restorer.make_healthy()
-                self.control_plane.restart(primaries, str(self.seed))
-
-    def _leave_healed(self) -> None:
-        """Heal a leased topology before it is returned. If that fails, the owner heals it."""
-        with contextlib.suppress(CachesimError, RuntimeError):  # no threads when Python ends
-            self.heal()
-
-    def _leave_healthy(self, it: Provision) -> None:
-        """Restore the servers that docker compose keeps. If that fails, the next attach does it."""
-        # docker compose may have taken them down before.
-        with contextlib.suppress(Exception):
-            # The old operations are closed, and another process may have had the topology since.
-            operations = Operations(it, self.events, Running(self.name))
-            with contextlib.closing(operations):
-                # For good, or it might replace a node because of an old failure.
-                operations.control_plane.stop()
-                Restorer(operations).make_healthy()
-
     # --- between tests ----------------------------------------------------------------------
 
     def heal(self) -> None:
@@ -325,7 +396,7 @@ class Simulator:
         self.faults.heal_all()
 
     def reset(
-        self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
+        self, draws: str = "", *, timing: "Timing | None" = None, seed: int | None = None
     ) -> None:
         """Make the topology as new: healed, all nodes up, the first primary is primary, empty.
 
@@ -338,11 +409,10 @@ class Simulator:
             FaultError: a node stayed unhealthy; the message names it and has its log.
             NotRunning: the topology does not run, or belongs to another process.
         """
-        self._running.check()
-        with self._lock:
-            self._restorer.reset(draws, timing=timing, seed=seed)
-            for shard in self.shards:
-                shard.forget_failovers()
+        wanted = None if timing is None else timing.as_dict()
+        self._connection.call(Call.RESET, draws=draws, timing=wanted, seed=seed)
+        for shard in self.shards:
+            shard.forget_failovers()
 
     # --- for clients ------------------------------------------------------------------------
 
@@ -352,9 +422,9 @@ class Simulator:
         Args:
             overrides: keyword arguments of RedisCluster; they win.
         """
-        it = self._provision
-        nodes = it.endpoints(self.topology.redis)
-        return clients.redis_cluster(nodes, it.credentials.token, it.ca_file, **overrides)
+        it = self._description
+        nodes = self._endpoints(self.topology.redis)
+        return clients.redis_cluster(nodes, it["token"], Path(it["ca_file"]), **overrides)
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
         """Return a HashClient with TLS, pools and timeouts of 0.5 s.
@@ -362,36 +432,45 @@ class Simulator:
         Args:
             overrides: keyword arguments of HashClient; they win.
         """
-        nodes = self._provision.endpoints(self.topology.memcached)
-        return clients.memcached_client(nodes, self._provision.tls, **overrides)
+        from cachesim.servers.certificates import client_context  # slow to import
+
+        tls = client_context(Path(self._description["ca_file"]).read_bytes())
+        nodes = self._endpoints(self.topology.memcached)
+        return clients.memcached_client(nodes, tls, **overrides)
 
     def toxiproxy(self, zone: str) -> Any:
         """Return toxiproxy-python's `Toxiproxy` for one zone's proxies."""
         name = self.topology.zone(zone).name
+        url = self._description["toxiproxy"][name]
         with self._lock:  # it imports a module
-            return clients.toxiproxy(name, self._provision.backend.toxiproxy(name))
+            return clients.toxiproxy(name, url)
 
     def env(self) -> dict[str, str]:
         """Return the variables that a service reads, by name, secrets included."""
-        return self._provision.env()
-
-    @property
-    def files(self) -> RunFiles:
-        """The files of the run, for the process that owns the topology."""
-        if self._provision.files is None:
-            raise StartError(f"another process owns the topology {self.name!r} and its files")
-        return self._provision.files
-
-    @property
-    def provision(self) -> Provision:
-        """The servers, for the process that owns the topology."""
-        return self._provision
+        return dict(self._description["env"])
 
     @property
     def backend(self) -> str:
         """The backend's name, such as `docker`."""
-        return self._provision.backend.name
+        return self._description["backend"]
+
+    def _endpoints(self, nodes: Iterable[Node]) -> list[Endpoint]:
+        return [self.nodes[node.name].endpoint for node in nodes]
 
     def __repr__(self) -> str:
         state = "stopped" if self._life is None else "running"
         return f"<Simulator {self.name}, {state}, seed {self.seed}>"
+
+
+def _load(arguments: Mapping[str, Any]) -> "Settings":
+    from cachesim.settings import load_settings  # slow to import
+
+    return load_settings(arguments).settings
+
+
+def _is_json(arguments: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(arguments)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -4,7 +4,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pytest_cachesim._signals import Signals, held
 
 if TYPE_CHECKING:
     from cachesim.settings import Settings
+    from cachesim.simulator.launching import DaemonProcess
     from cachesim.simulator.simulator import Simulator
 
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # the keys of what xdist sends to and from workers
@@ -59,6 +60,8 @@ class Run:
         }
         self._marked: dict[str, Settings] = {}
         self._owns: dict[Settings, Settings] = {}
+        self._main_settings = _named(self._settings)
+        self._process: DaemonProcess | None = None
         self._main: Simulator | None = None
         self._sim: Simulator | None = None
         self._own: Settings | None = None
@@ -122,15 +125,11 @@ class Run:
     def _make_main(self) -> "Simulator":
         from cachesim.simulator.simulator import Simulator
 
-        if self._is_kept and self._attach_to is None:
-            from cachesim.daemon.process import launch
-
-            self._attach_to = launch(_named(self._settings).model_dump()).name
-            self._told.append(_KEPT.format(self._attach_to))
-        if self._is_kept or self._is_attached:
+        if self._is_attached:
             mine = self._asked | _settings.changeable(self._settings)
             return Simulator.attach(self._attach_to, **mine)
-        return self._new(self._settings)
+        process, self._process = self._process, None
+        return Simulator(self._main_settings, process=process)
 
     def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
         from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
@@ -150,6 +149,8 @@ class Run:
                         quiet.enter_context(held())
 
                 sim.start(step)
+                if not self._is_attached:
+                    sim.lease()
         except (BackendUnavailable, ImageMissing) as error:
             if not _is_required():
                 pytest.skip(f"cachesim: {error}")
@@ -171,7 +172,11 @@ class Run:
                     sim.reset()
             finally:
                 with held():
-                    sim.stop()
+                    if sim is self._main and self._is_kept:
+                        sim.detach()
+                        self._told.append(_KEPT.format(sim.name))
+                    else:
+                        sim.stop()
         except Exception as error:
             if is_attached:
                 _fail(f"the attached topology could not be reset at the end: {error!r}")
@@ -239,6 +244,8 @@ class Run:
         So pytest sets up the topology and all fixtures on it again for them. Tests with the same
         settings share a topology.
         """
+        if "cachesim_session" in metafunc.fixturenames:
+            self._start_process()
         if metafunc.definition.get_closest_marker("cachesim") is None:
             return
         own = _settings.own(self._wanted(metafunc.definition), self._settings)
@@ -249,6 +256,17 @@ class Run:
             metafunc.parametrize(
                 "cachesim_session", [own], indirect=True, ids=[hidden], scope="session"
             )
+
+    def _start_process(self) -> None:
+        """Start the topology's process, which gets ready while pytest collects the other tests."""
+        if self._process or self._is_attached or self._config.getoption("collectonly"):
+            return
+        from cachesim.errors import StartError
+        from cachesim.simulator.launching import DaemonProcess
+
+        with suppress(StartError):  # the first test that needs it says so
+            self._process = DaemonProcess()
+            self._process.order({"settings": self._main_settings.model_dump(mode="json")})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
@@ -292,7 +310,8 @@ class Run:
             terminalreporter.write_line(text)
 
     def pytest_unconfigure(self) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers, and end the process that no test has used."""
+        self._process = None
         self._signals.restore()
 
     # --- with xdist -------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from cachesim.runs.running import Running
 
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provision
 from cachesim.events import EventLog
-from cachesim.runs.running import Running
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import Credentials
 from cachesim.servers.redis_cluster import Cluster

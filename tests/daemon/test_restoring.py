@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Self, cast
 
 import pytest
+from cachesim.runs.running import Running
 
 from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
@@ -14,7 +15,6 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.runs.running import Running
 from cachesim.settings import Settings
 from cachesim.topology import production
 from tests.control_plane.play import Play

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from cachesim.backends.base import NodeState
 from cachesim.daemon.service import Service
 from cachesim.errors import CachesimError, FaultError, InvalidFault
+from cachesim.topology import NodeState
 from tests.faults.rig import Rig
 
 

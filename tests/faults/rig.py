@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from cachesim.backends.base import NodeState
+from cachesim.runs.running import Running
+
 from cachesim.events import EventLog
 from cachesim.faults.appliers import APPLY, Apply
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
-from cachesim.runs.running import Running
-from cachesim.topology import production
+from cachesim.topology import NodeState, production
 from cachesim.toxiproxy.toxics import Stream
 from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
 

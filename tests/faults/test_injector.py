@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from cachesim.backends.base import NodeState
 from cachesim.errors import FaultError, InvalidFault
 from cachesim.faults.appliers import EVERYSEC
 from cachesim.faults.catalogue import Isolate, Kill, Partition, Pause
 from cachesim.faults.injector import Fault, Faults
-from cachesim.topology import CLIENT, Service
+from cachesim.topology import CLIENT, NodeState, Service
 from cachesim.toxiproxy.toxics import Latency, LimitData, SlowClose, Stream
 from tests.fakes import Call
 from tests.faults.rig import Rig

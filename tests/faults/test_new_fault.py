@@ -11,7 +11,6 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from cachesim.backends.base import NodeState
 from cachesim.cli import commands
 from cachesim.cli.fault_commands import fault_commands
 from cachesim.daemon.service import Service
@@ -20,6 +19,7 @@ from cachesim.faults.appliers import APPLY, Controls
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.fields import Name, Part, Whole
 from cachesim.faults.spec import FaultSpec
+from cachesim.topology import NodeState
 from tests.faults.rig import Rig
 
 

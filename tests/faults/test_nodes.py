@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cachesim.backends.base import NodeState
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.topology import Link, production
+from cachesim.topology import Link, NodeState, production
 from cachesim.toxiproxy.toxics import BOTH, Latency, Stream
 from tests.fakes import Call, FakeBackend, toxiproxies
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from cachesim.runs.running import Running
 
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
@@ -12,7 +13,6 @@ from cachesim.errors import FailoverTimeout
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.runs.running import Running
 from cachesim.simulator.handles import LinkHandle, LinkHandles, RedisHandle, RedisShardHandle
 from cachesim.topology import Node, Role, Service, Shard, Topology, Zone, production
 from tests.fakes import FakeBackend, toxiproxies

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import FILES, Plan, pod_name, with_owners
-from cachesim.backends.base import NodeState
 from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import random_node_ids
-from cachesim.topology import Endpoint
+from cachesim.topology import Endpoint, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from cachesim import Settings
-from cachesim.backends.base import NodeState
 from cachesim.backends.compose.backend import ComposeBackend
 from cachesim.backends.compose.folder import write_folder
 from cachesim.errors import StartError
 from cachesim.servers import clients
 from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.credentials import DEFAULT_USER
+from cachesim.topology import NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.composed import Folder

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from cachesim import Settings, Simulator
-from cachesim.backends.base import NodeState
 from cachesim.backends.containers.engine import connect
 from cachesim.daemon.leftovers import remove_orphans
 from cachesim.errors import (
@@ -30,6 +29,7 @@ from cachesim.errors import (
 )
 from cachesim.runs.directory import roots
 from cachesim.servers.admin import errors
+from cachesim.topology import NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.contract.helpers import raw_tls, through_link, until

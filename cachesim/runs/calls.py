@@ -1,0 +1,168 @@
+"""The calls that the process of a topology answers, and the JSON that they take and return.
+
+Arguments are by name; those with a default may be left out. Faults, settings and timings are
+values: `FaultSpec.as_dict`, `Settings.model_dump` and `Timing.as_dict`. Errors arrive as they were
+raised. While a client has the lease, only it may make the calls of `VERBS`.
+"""
+
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
+
+
+class Call(StrEnum):
+    """The name of a call."""
+
+    # Looking.
+    DESCRIBE = "describe"
+    """() -> Description"""
+    STATUS = "status"
+    """() -> Status"""
+    NODE = "node"
+    """(node) -> NodeStatus"""
+    SHARD = "shard"
+    """(shard=None) -> ShardStatus; without an id, of the only shard."""
+    LOGS = "logs"
+    """(node, lines, follow=False) -> str; with `follow`, new lines in parts."""
+    EVENTS = "events"
+    """(after=0, wait=0) -> list of events: `Event.as_dict`, and `number`, which counts from 1.
+    wait: seconds for the first one."""
+    FOLLOW_EVENTS = "follow-events"
+    """(after=0) -> nothing; lists of events in parts."""
+    FAULTS = "faults"
+    """() -> list[FaultData]: the active ones."""
+    LINKS = "links"
+    """() -> list[LinkStatus]"""
+    LINK = "link"
+    """(link) -> LinkStatus"""
+    TIMING = "timing"
+    """() -> the control plane's timing, a value."""
+    WAIT_FOR_FAILOVER = "wait-for-failover"
+    """(shard, after, seconds=None) -> ShardStatus; after: the number of failovers to exceed;
+    seconds: at most; None: the longest failover and 10 s more. Raises FailoverTimeout."""
+
+    # Breaking and restoring.
+    APPLY = "apply"
+    """(faults, seconds=None) -> list[FaultData]; a list of faults, all or none; seconds until they
+    are healed."""
+    HEAL = "heal"
+    """(fault=None) -> list[FaultData]: the healed ones; fault: an id; None: all faults, and what
+    was done to the proxies by hand."""
+    RESUME = "resume"
+    """(node) -> nothing"""
+    RESTART = "restart"
+    """(node) -> nothing"""
+    RESET = "reset"
+    """(draws="", timing=None, seed=None) -> nothing"""
+    FAILOVER = "failover"
+    """(to=None, shard=None) -> ShardStatus; begins one."""
+    SET_TIMING = "set-timing"
+    """(timing) -> nothing"""
+    SUSPEND = "suspend"
+    """() -> nothing; the control plane decides nothing while this connection is open."""
+
+    # Life.
+    LEASE = "lease"
+    """(settings) -> Description; settings: the changed ones by name. The lease belongs
+    to this connection: its end without RETURN resets the topology."""
+    RETURN = "return"
+    """() -> nothing; heals the topology and ends the lease of this connection."""
+    DETACH = "detach"
+    """() -> nothing; from now on the topology outlives its owner."""
+    DOWN = "down"
+    """(force=False) -> nothing, when all is down; before, in a part, the folder of
+    `cachesim compose` or None. force: even while another client has the lease."""
+
+
+VERBS = frozenset(
+    {
+        *(Call.APPLY, Call.HEAL, Call.RESUME, Call.RESTART, Call.RESET, Call.FAILOVER),
+        *(Call.SET_TIMING, Call.SUSPEND, Call.DETACH),
+    }
+)
+"""The calls that only the holder of the lease may make, if there is one."""
+
+
+class Description(TypedDict):
+    """What stays the same from start to end, but for the settings and the seed of a lease."""
+
+    name: str
+    backend: str
+    reason: str
+    """Why this backend was chosen."""
+    settings: dict[str, Any]
+    seed: int
+    endpoints: dict[str, str]
+    """Each node's address for clients."""
+    toxiproxy: dict[str, str]
+    """The URL of each zone's Toxiproxy."""
+    ca_file: str
+    token: str
+    env: dict[str, str]
+    """The variables that a service reads, secrets included."""
+    folder: str
+    """The run's folder."""
+    owner: str
+    """The topology's process, as `Owner` writes it."""
+
+
+class NodeStatus(TypedDict):
+    """One node."""
+
+    name: str
+    zone: str
+    role: str | None
+    state: str
+    endpoint: str
+
+
+class ShardStatus(TypedDict):
+    """One Redis shard."""
+
+    id: str
+    state: str
+    primary: str
+    failovers: int
+    """Completed ones, since the start or the last reset."""
+
+
+class FaultData(TypedDict):
+    """One applied fault."""
+
+    id: str
+    kind: str
+    target: str
+    fault: dict[str, Any]
+    """The fault as a value."""
+    seconds: NotRequired[float | None]
+    """The time until it is healed."""
+
+
+class LinkStatus(TypedDict):
+    """One link, as its Toxiproxy has it."""
+
+    name: str
+    listen: str
+    enabled: bool
+    toxics: list[dict[str, Any]]
+
+
+class Status(TypedDict):
+    """What runs, and its state."""
+
+    name: str
+    backend: str
+    folder: str | None
+    """The folder of `cachesim compose`."""
+    engine: str
+    speed: float
+    seed: int
+    pid: int
+    uptime_seconds: float
+    owned_by: str | None
+    """The process whose end is the topology's; None: it is detached."""
+    leased_by: str | None
+    control_plane: str
+    """The states of the shards."""
+    nodes: list[NodeStatus]
+    faults: list[FaultData]
+    toxiproxy: dict[str, str]

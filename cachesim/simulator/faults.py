@@ -1,0 +1,262 @@
+"""Applying and healing faults, for users: `sim.faults`."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, overload
+
+from cachesim.errors import InvalidFault, NotRunning
+from cachesim.faults import catalogue
+from cachesim.faults.catalogue import CATALOGUE, Catalogue
+from cachesim.faults.spec import FaultSpec
+from cachesim.runs.calls import Call, FaultData
+from cachesim.topology import Link, Topology
+from cachesim.toxiproxy import toxics
+from cachesim.toxiproxy.toxics import Stream
+
+LinkSelection = Link | str | Iterable[Link | str]
+"""Links or their names, one or several."""
+
+
+class Calls(Protocol):
+    """Makes calls: see `cachesim.simulator.connection.Connection`."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this process has ended the topology."""
+        ...
+
+    def check(self) -> None:
+        """Raise NotRunning if nothing can be called."""
+        ...
+
+    def call(self, operation: str, **arguments: object) -> Any:
+        """Make a call and return its answer."""
+        ...
+
+
+class Fault:
+    """A fault that was applied. Leaving it as a context manager heals it. Equal by its id.
+
+    Attributes:
+        id: tells it from the others of its topology.
+        spec: the fault as a value, with full names.
+        kind: the fault's name in the event log, such as `latency of 5 ms`.
+        target: its links, nodes or zones in the event log, such as `az-a|az-b`.
+    """
+
+    def __init__(self, data: FaultData, calls: Calls, catalogue: Catalogue) -> None:
+        self.id = data["id"]
+        self.spec = catalogue.read(data["fault"])
+        self.kind = data["kind"]
+        self.target = data["target"]
+        self._calls = calls
+
+    def heal(self) -> None:
+        """End the fault. Repeating it is harmless, and so is healing it after the topology's end.
+
+        Raises:
+            FaultError: it could not be healed; call `heal` again.
+            NotRunning: it is a fault of the process that this one was forked from, or the
+                topology's process has died.
+        """
+        try:
+            self._calls.call(Call.HEAL, fault=self.id)
+        except NotRunning:
+            if not self._calls.is_over:
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.heal()
+        except NotRunning:
+            if error is None:  # else the block's own error says more
+                raise
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fault):
+            return NotImplemented
+        return (self.id, self._calls) == (other.id, other._calls)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} on {self.target}>"
+
+
+class Faults:
+    """Applies faults to a running topology. Thread-safe."""
+
+    def __init__(self, topology: Topology, calls: Calls, catalogue: Catalogue = CATALOGUE) -> None:
+        self._topology = topology
+        self._calls = calls
+        self._catalogue = catalogue
+
+    @property
+    def active(self) -> list[Fault]:
+        """The faults that were applied and are not healed, by whatever client.
+
+        A fault on a node ends when the node is resumed or gets a new process.
+        """
+        return [self._fault(data) for data in self._calls.call(Call.FAULTS)]
+
+    @overload
+    def apply(self, fault: FaultSpec | Mapping[str, Any], /) -> Fault: ...
+
+    @overload
+    def apply(self, faults: Sequence[FaultSpec | Mapping[str, Any]], /) -> list[Fault]: ...
+
+    def apply(self, fault: object, /) -> Fault | list[Fault]:
+        """Apply a fault of the catalogue, or all faults of a list or none.
+
+        Args:
+            fault: a fault, such as `Partition("a", "b")`, or its JSON form
+                `{"fault": "partition", "a": "a", "b": "b"}`; or a list of either.
+
+        Returns:
+            The fault that was applied, or a list of them.
+
+        Raises:
+            InvalidFault: a fault is wrong; none was applied.
+            FaultError: a fault could not be applied. Those before it in the list are healed again.
+            NotRunning: the topology does not run, or belongs to another process.
+        """
+        self._calls.check()
+        if isinstance(fault, list | tuple):
+            return self._apply(self._catalogue.read_list(fault, self._topology))
+        (applied,) = self._apply([self._catalogue.read(fault).resolve(self._topology)])
+        return applied
+
+    def _apply(self, specs: Sequence[FaultSpec]) -> list[Fault]:
+        applied = self._calls.call(Call.APPLY, faults=[spec.as_dict() for spec in specs])
+        return [self._fault(data) for data in applied]
+
+    def _fault(self, data: FaultData) -> Fault:
+        return Fault(data, self._calls, self._catalogue)
+
+    # --- on links ---------------------------------------------------------------------------
+
+    def latency(self, links: LinkSelection, ms: int, jitter: int = 0) -> Fault:
+        """Add `ms` ± `jitter` milliseconds to the round trip, once.
+
+        Raises:
+            ValueError: both are 0, one is negative, or they are too much for Toxiproxy.
+        """
+        return self.apply(catalogue.Latency(_names(links), ms, jitter))
+
+    def bandwidth(self, links: LinkSelection, kb_s: int) -> Fault:
+        """Limit both streams to `kb_s` kilobytes a second, at least 1."""
+        return self.apply(catalogue.Bandwidth(_names(links), kb_s))
+
+    def reset(self, links: LinkSelection) -> Fault:
+        """Reset every connection when the client next sends, also new ones."""
+        return self.apply(catalogue.Reset(_names(links)))
+
+    def toxic(
+        self,
+        links: LinkSelection,
+        toxic: toxics.Toxic,
+        streams: Collection[Stream] = (Stream.DOWNSTREAM,),
+        *,
+        toxicity: float = 1.0,
+        kind: str | None = None,
+    ) -> Fault:
+        """Add any toxic.
+
+        Args:
+            toxicity: the share of connections that it works on, 0.000001 to 1.
+            kind: the fault's name in the event log; None: the toxic's type.
+
+        Raises:
+            ValueError: it would have no effect.
+        """
+        return self.apply(catalogue.Toxic(_names(links), toxic, tuple(streams), toxicity, kind))
+
+    def blackhole(self, links: LinkSelection) -> Fault:
+        """Hold all data back: connections hang, nothing is refused or closed.
+
+        On heal, the same connections go on, and the data arrives.
+        """
+        return self.apply(catalogue.Blackhole(_names(links)))
+
+    def refuse(self, links: LinkSelection) -> Fault:
+        """Close established connections and refuse new ones."""
+        return self.apply(catalogue.Refuse(_names(links)))
+
+    def replication_lag(self, seconds: float, replicas: Iterable[str] | None = None) -> Fault:
+        """Delay everything that replicas receive.
+
+        The delay is on all links that replication may use, so it stays when roles move.
+
+        Args:
+            seconds: the delay, rounded to milliseconds.
+            replicas: the names of the nodes that lag; None: all.
+
+        Raises:
+            ValueError: a node is unknown, or the delay is below 1 ms or too long for Toxiproxy.
+        """
+        names = None if replicas is None else tuple(replicas)
+        return self.apply(catalogue.ReplicationLag(seconds, names))
+
+    # --- on zones ---------------------------------------------------------------------------
+
+    def partition(self, a: str, b: str, *, one_way: bool = False) -> Fault:
+        """Blackhole every link between two zones.
+
+        Args:
+            one_way: cut only the direction from `a` to `b`.
+        """
+        return self.apply(catalogue.Partition(a, b, one_way))
+
+    def isolate(self, zone: str) -> Fault:
+        """Cut a zone off from the other zones and from clients."""
+        return self.apply(catalogue.Isolate(zone))
+
+    def az_power(self, zone: str) -> Fault:
+        """Cut the power of a zone.
+
+        All its nodes stop at once, and writes that the append-only file had not fsynced are lost
+        (up to 1 s of them, drawn from the seed). Connections hang, as a dead machine refuses and
+        closes nothing. No node of the zone is replaced until the power is back.
+        """
+        return self.apply(catalogue.AzPower(zone))
+
+    # --- on nodes ---------------------------------------------------------------------------
+
+    def kill(self, *nodes: str) -> Fault:
+        """SIGKILL nodes; healing starts them again. Their machines keep running: ports refuse."""
+        return self.apply(catalogue.Kill(self._some("kill", nodes)))
+
+    def stop(self, *nodes: str) -> Fault:
+        """Shut nodes down cleanly; healing starts them again."""
+        return self.apply(catalogue.Stop(self._some("stop", nodes)))
+
+    def pause(self, *nodes: str) -> Fault:
+        """SIGSTOP nodes: connections stay and nothing is answered; healing resumes them."""
+        return self.apply(catalogue.Pause(self._some("pause", nodes)))
+
+    # --- healing ----------------------------------------------------------------------------
+
+    def heal_all(self) -> None:
+        """Heal every fault, nodes before links, and undo what others did to the proxies by hand."""
+        self._calls.call(Call.HEAL)
+
+    def _some(self, verb: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
+        self._calls.check()
+        if not nodes:
+            names = ", ".join(node.name for node in self._topology.nodes)
+            raise InvalidFault(f"{verb} which node? There are {names}")
+        return nodes
+
+
+def _names(links: LinkSelection) -> tuple[str, ...]:
+    several = [links] if isinstance(links, Link | str) else links
+    return tuple(link.name if isinstance(link, Link) else link for link in several)

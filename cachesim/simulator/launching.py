@@ -1,0 +1,194 @@
+"""Starts the process of a topology, and orders a topology from it.
+
+The other side is `cachesim.daemon.process`.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import cachesim
+from cachesim.errors import StartError, revived
+from cachesim.runs.calls import Description
+
+_MAIN = Path(cachesim.__file__).with_name("daemon") / "__main__.py"
+_TAIL = 2000  # bytes of the error output of a process that failed
+_NOT_FOR_IT = ("COV_CORE_", "COVERAGE_", "PYDEVD_", "DEBUGPY_", "PYCHARM_", "PYTHONBREAKPOINT")
+"""The beginnings of the variables that would make coverage or a debugger follow it."""
+
+
+class DaemonProcess:
+    """The process of a topology, before and after the topology is up.
+
+    It ends when this process does, or closes it, unless its topology is detached.
+
+    Raises:
+        StartError: no process can be started.
+
+    Attributes:
+        pid: its pid.
+    """
+
+    def __init__(self) -> None:
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise StartError(
+                "a topology runs in a Python process of its own, and this interpreter does not "
+                "know its own path (sys.executable). Set sys.executable to a Python with cachesim, "
+                "or start the topology with `cachesim up -d` and use Simulator.attach()."
+            )
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_IT)}
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own file
+                [os.path.abspath(sys.executable), "-P", str(_MAIN)],  # noqa: PTH100  # no link resolved
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment,
+                start_new_session=True,  # so Ctrl-C and closing the terminal do not reach it
+            )
+        except OSError as error:
+            self._log.close()
+            raise StartError(
+                f"the topology's process can't be started with {sys.executable}: {error}. Allow "
+                "this process to start others, or start the topology elsewhere with "
+                "`cachesim up -d` and use Simulator.attach()."
+            ) from error
+        self.pid = self._process.pid
+        self._is_ordered = False
+        self._settings: dict[str, Any] | None = None
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the process was started without pipes")
+        self._stdin, self._stdout = stdin, stdout
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_abandon, weakref.ref(self)))
+        weakref.finalize(self, _discard, self._process)
+        path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder
+        self._send({"path": path, "owner": os.getpid()})
+
+    def order(self, order: Mapping[str, object], folder: Path | None = None) -> None:
+        """Tell it the settings, so that it can get ready. After the first time, nothing happens.
+
+        Args:
+            order: `arguments` or `settings`, by name.
+            folder: the folder of `cachesim compose`, if the topology is there.
+        """
+        if not self._is_ordered:
+            self._is_ordered = True
+            self._send({**order, "folder": None if folder is None else str(folder)})
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the topology, as JSON.
+
+        Raises:
+            CachesimError: a setting or the folder is wrong.
+        """
+        if self._settings is None:
+            self._settings = dict(self._receive()["settings"])
+        return self._settings
+
+    def start(self, name: str, seed: int, progress: Callable[[str], None]) -> Description:
+        """Start the topology, and return its `Description` when it is ready.
+
+        Args:
+            progress: called with a short line when a step begins.
+
+        Raises:
+            CachesimError: it did not start; nothing is left behind.
+        """
+        self._send({"name": name, "seed": seed})
+        self.settings()
+        while "step" in (report := self._receive()):
+            progress(report["step"])
+        description: Description = report["ready"]
+        return description
+
+    def interrupt(self) -> None:
+        """Make it take everything down, and wait until it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        self.wait()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has ended.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(str(error)) from error
+        self.close()
+
+    def close(self) -> None:
+        """Close the pipes: it ends, unless its topology is detached."""
+        for pipe in (self._stdin, self._stdout, self._log):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def detach(self) -> None:
+        """Do not wait for it, and let go of its pipes."""
+        self._process.returncode = 0
+        self.close()
+
+    def abandon(self) -> None:
+        """Close this process's copies of the pipes after a fork."""
+        # Their objects may be locked by a thread that the child does not have.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for pipe in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(nothing, pipe.fileno(), inheritable=False)
+        os.close(nothing)
+
+    def _send(self, message: object) -> None:
+        try:
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.flush()
+        except OSError as error:
+            raise self._ended() from error
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._stdout.readline()
+        if not line:
+            raise self._ended()
+        report: dict[str, Any] = json.loads(line)
+        if "error" in report:
+            self.wait()
+            raise revived(report["error"])
+        return report
+
+    def _ended(self) -> StartError:
+        self._process.wait()
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _TAIL))
+        tail = self._log.read().decode(errors="replace").strip()
+        self.close()
+        return StartError(
+            f"the topology's process ended with exit code {self._process.returncode} during the "
+            f"start{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
+            "left."
+        )
+
+
+def _discard(process: "subprocess.Popen[bytes]") -> None:
+    """End a process that nobody has started a topology in."""
+    if process.returncode is None:
+        process.kill()
+        process.wait()
+
+
+def _abandon(process: "weakref.ref[DaemonProcess]") -> None:
+    if (it := process()) is not None:
+        it.abandon()
