@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cachesim.daemon.provisioning import Provider, Provision
     from cachesim.daemon.service import Answers
     from cachesim.events import EventLog
+    from cachesim.runs.rpc import Server
 
 _LOOK = 0.5  # seconds within which the end of an owner is noticed whose child holds the pipe
 _ANSWERING = 1.0  # seconds for the last answers
@@ -108,14 +109,14 @@ def run(owner: int) -> int:
             try:
                 with interrupts.breaking():
                     provide = _ordered(report)
-                if provide is not None:
-                    _host(provide, Life(interrupts, owner), interrupts, report)
+                if provide is None:
+                    return 0
+                return _host(provide, Life(interrupts, owner), interrupts, report)
             except CachesimError as error:
                 report(error=as_json(error))
                 return 1
     except Interrupted:
         return INTERRUPTED
-    return 0
 
 
 def _ordered(report: _Report) -> "Provider | None":
@@ -146,44 +147,36 @@ def _ordered(report: _Report) -> "Provider | None":
     return partial(provisioning.start, name, settings, seed)
 
 
-def _host(provide: "Provider", life: Life, interrupts: Interrupts, report: _Report) -> None:
+def _host(provide: "Provider", life: Life, interrupts: Interrupts, report: _Report) -> int:
     """Start a topology, answer calls until it is to end, and take it down."""
     from cachesim.events import EventLog
-    from cachesim.runs.rpc import Server
 
-    events, server = EventLog(), None
-    problem: Exception | None = None
-    try:
-        with contextlib.ExitStack() as stack:
-            with interrupts.breaking():
-                steps = itertools.count(1)
+    events = EventLog()
+    with contextlib.ExitStack() as stack:
+        with interrupts.breaking():
+            steps = itertools.count(1)
 
-                def step(line: str) -> None:
-                    # The first step pulls the images, which may take minutes. The others create
-                    # things; an interrupt there would leave unknown things behind.
-                    if next(steps) > 1:
-                        interrupts.hold()
-                    report(step=line)
+            def step(line: str) -> None:
+                # The first step pulls the images, which may take minutes. The others create
+                # things; an interrupt there would leave unknown things behind.
+                if next(steps) > 1:
+                    interrupts.hold()
+                report(step=line)
 
-                it = provide(step, stack)
-                answers = _operated(it, events, life, step, stack)
-            server = Server(it.files.folder, answers)
-            stack.callback(server.close)
-            events.record("started", it.name, f"on {it.backend.name}, seed {it.seed}")
-            report(ready=answers.describe())
-            _leave_owners_streams(it.files.log)
-            interrupts.wait()
-            events.end(not_running(it.name))
-    except CachesimError as error:
-        problem = error
-        raise
-    except Exception as error:
-        problem = _not_taken_down(error)
-        raise problem from error
-    finally:
-        life.end(problem)
-        if server is not None:
-            server.finish(_ANSWERING)
+            it = provide(step, stack)
+            server, answers = _operated(it, events, life, step, stack)
+        events.record("started", it.name, f"on {it.backend.name}, seed {it.seed}")
+        report(ready=answers.describe())
+        topology = stack.pop_all()
+    _leave_owners_streams(it.files.log)
+    interrupts.wait()
+    events.end(not_running(it.name))
+    problem = _take_down(topology, it.name)
+    life.end(problem)
+    server.finish(_ANSWERING)
+    if problem is not None:
+        print(problem, file=sys.stderr)
+    return 0 if problem is None else 1
 
 
 def _operated(
@@ -192,12 +185,13 @@ def _operated(
     life: Life,
     progress: Callable[[str], None],
     stack: contextlib.ExitStack,
-) -> "Answers":
-    """Wait until all is ready, and start what watches and breaks it."""
+) -> "tuple[Server, Answers]":
+    """Wait until all is ready, and start what watches it, breaks it and answers calls."""
     from cachesim.clock import Deadline
     from cachesim.daemon.operations import Operations
     from cachesim.daemon.readiness import wait_through_links
     from cachesim.daemon.service import Answers
+    from cachesim.runs.rpc import Server
 
     progress("waiting until all is ready through the links")
     wait_through_links(it, Deadline(it.settings.start_timeout_seconds))
@@ -205,9 +199,27 @@ def _operated(
     stack.callback(operations.close)
     if it.folder is not None:
         stack.callback(_leave_healthy, operations)
+    answers = Answers(operations, life)
+    server = Server(it.files.folder, answers)
+    stack.callback(server.close)
     it.files.save_user(life.owner)
     it.files.save_env(it.env())
-    return Answers(operations, life)
+    return server, answers
+
+
+def _take_down(topology: contextlib.ExitStack, name: str) -> CachesimError | None:
+    """Take everything down; return what went wrong."""
+    try:
+        topology.close()
+    except Exception as error:
+        problem = CachesimError(
+            f"not everything of the topology {name!r} could be taken down: {error}. `cachesim gc`, "
+            "or the next start of a topology, removes what is left as soon as the Docker engine "
+            "answers."
+        )
+        problem.__cause__ = error
+        return problem
+    return None
 
 
 def _leave_healthy(operations: "Operations") -> None:
@@ -219,13 +231,6 @@ def _leave_healthy(operations: "Operations") -> None:
         # For good, or it might replace a node because of an old failure.
         operations.control_plane.stop()
         Restorer(operations).make_healthy()
-
-
-def _not_taken_down(error: Exception) -> CachesimError:
-    return CachesimError(
-        f"not everything of the topology could be taken down: {error}. `cachesim gc`, or the next "
-        "start of a topology, removes what is left as soon as the Docker engine answers."
-    )
 
 
 def _read() -> Any:

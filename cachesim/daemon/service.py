@@ -140,6 +140,7 @@ class Answers(Handler):
             "env": it.env(),
             "folder": str(self._files.folder),
             "owner": str(Owner.current()),
+            "events": len(self._operations.events),
         }
 
     def _status(self, _caller: Caller) -> Status:

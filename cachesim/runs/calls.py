@@ -103,6 +103,8 @@ class Description(TypedDict):
     """The run's folder."""
     owner: str
     """The topology's process, as `Owner` writes it."""
+    events: int
+    """The number of the newest event."""
 
 
 class NodeStatus(TypedDict):

@@ -71,7 +71,7 @@ class DaemonProcess:
         self._stdin, self._stdout = stdin, stdout
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_abandon, weakref.ref(self)))
-        weakref.finalize(self, _discard, self._process)
+        weakref.finalize(self, _discard, self._process, os.getpid())
         path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder
         self._send({"path": path, "owner": os.getpid()})
 
@@ -182,9 +182,9 @@ class DaemonProcess:
         )
 
 
-def _discard(process: "subprocess.Popen[bytes]") -> None:
+def _discard(process: "subprocess.Popen[bytes]", owner: int) -> None:
     """End a process that nobody has started a topology in."""
-    if process.returncode is None:
+    if process.returncode is None and os.getpid() == owner:
         process.kill()
         process.wait()
 

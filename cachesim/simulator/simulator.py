@@ -317,10 +317,9 @@ class Simulator:
     def _take_lease(self, life: contextlib.ExitStack) -> None:
         connection = self._connection
         channel = life.enter_context(connection.channel())
-        first = len(connection.call(Call.EVENTS))
         description = channel.call(Call.LEASE, settings=self._asked)
         if self._run is not None:
-            self._become(description, first)
+            self._become(description, description["events"] - 1)  # it begins with the lease
             life.callback(self._return, channel)
 
     def _become(self, description: Description, first_event: int = 0) -> None:
