@@ -96,7 +96,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     backend: Literal["auto", "docker", "embedded"] = Field(
         default="auto",
-        description="Where the nodes run: in containers (`docker`) or emulated in this process "
+        description="Where the nodes run: in containers (`docker`) or emulated in Python "
         "(`embedded`). `auto` is `docker` if a Docker engine answers and has the images or may "
         "pull them, else `embedded`.",
     )

@@ -75,7 +75,7 @@ class EmbeddedBackend:
 
     def start(self, progress: Progress) -> None:
         """Start the links, then the nodes. See `Backend.start`."""
-        progress("starting six emulated nodes in three zones, within this process")
+        progress("starting six emulated nodes in three zones")
         try:
             self._loop = self._thread.start()
             self._thread.call(self._start_links)
