@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from cachesim.clock import Clock, SystemClock
 from cachesim.control_plane.actions import ShardActions
@@ -50,7 +50,7 @@ class ControlPlane:
         self._clock = clock or SystemClock()
         self._reporter = Reporter(events, group)
         self._lock = threading.RLock()
-        self._suspensions = 0
+        self._suspending: set[Hashable] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.timing = timing
@@ -139,16 +139,25 @@ class ControlPlane:
             self._thread.join()
             self._thread = None
 
+    def suspend(self, holder: Hashable) -> None:
+        """Decide nothing until this holder, and all others, resume."""
+        with self._lock:
+            self._suspending.add(holder)
+
+    def resume(self, holder: Hashable) -> None:
+        """End what `suspend` began. Repeating it is harmless."""
+        with self._lock:
+            self._suspending.discard(holder)
+
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """Decide nothing inside the context. Contexts may overlap: the last one to end counts."""
-        with self._lock:
-            self._suspensions += 1
+        """Decide nothing inside the context."""
+        holder = object()
+        self.suspend(holder)
         try:
             yield
         finally:
-            with self._lock:
-                self._suspensions -= 1
+            self.resume(holder)
 
     def restart(self, primaries: str | Iterable[str], seed: str) -> None:
         """Forget everything in progress: all shards are available, and the draws begin anew.
@@ -191,7 +200,7 @@ class ControlPlane:
     def tick(self) -> None:
         """Look at the evidence once, and do what is due."""
         with self._lock:
-            if self._suspensions:
+            if self._suspending:
                 return
             now = self._clock.monotonic()
             for shard in self.shards.values():

@@ -9,8 +9,8 @@ from typing import Any
 from cachesim.control_plane.states import State
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
+from cachesim.daemon.server import Caller
 from cachesim.errors import CachesimError, FaultError, Leased, SettingsError
-from cachesim.runs.rpc import Caller
 from cachesim.settings import CHANGEABLE, Settings
 
 _CHANGEABLE = (*CHANGEABLE, "start_timeout_seconds")

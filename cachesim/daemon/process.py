@@ -24,9 +24,9 @@ from cachesim.runs.registry import not_running
 if TYPE_CHECKING:
     from cachesim.daemon.operations import Operations
     from cachesim.daemon.provisioning import Provider, Provision
+    from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
     from cachesim.events import EventLog
-    from cachesim.runs.rpc import Server
 
 _LOOK = 0.5  # seconds within which the end of an owner is noticed whose child holds the pipe
 _ANSWERING = 1.0  # seconds for the last answers
@@ -190,8 +190,8 @@ def _operated(
     from cachesim.clock import Deadline
     from cachesim.daemon.operations import Operations
     from cachesim.daemon.readiness import wait_through_links
+    from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
-    from cachesim.runs.rpc import Server
 
     progress("waiting until all is ready through the links")
     wait_through_links(it, Deadline(it.settings.start_timeout_seconds))

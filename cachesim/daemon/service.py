@@ -11,6 +11,7 @@ from cachesim.control_plane.timing import Timing
 from cachesim.daemon.leases import Leases
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
+from cachesim.daemon.server import Caller, Handler, Hangup
 from cachesim.errors import CachesimError, FailoverTimeout, InvalidFault
 from cachesim.events import check_timeout
 from cachesim.faults.injector import AppliedFault
@@ -25,7 +26,6 @@ from cachesim.runs.calls import (
     Status,
 )
 from cachesim.runs.owner import Owner
-from cachesim.runs.rpc import Caller, Handler, Hangup
 from cachesim.topology import Link, Role
 from cachesim.topology import Service as Kind
 
@@ -71,7 +71,6 @@ class Answers(Handler):
         self._since = time.time()
         self._restorer = Restorer(operations)
         self._leases = Leases(operations, self._restorer, self._files.save_holder)
-        self._suspensions = _Suspensions(operations)
         self._calls: Mapping[str, Callable[..., object]] = {
             Call.DESCRIBE: lambda _caller: self.describe(),
             Call.STATUS: self._status,
@@ -117,7 +116,7 @@ class Answers(Handler):
 
     def hung_up(self, caller: Caller) -> None:
         """See `Handler.hung_up`."""
-        self._suspensions.end(caller)
+        self._operations.control_plane.resume(caller)
         if not self._life.requested:
             self._leases.end(caller, returned=False)
 
@@ -300,7 +299,7 @@ class Answers(Handler):
         self._operations.control_plane.timing = Timing.from_dict(timing)
 
     def _suspend(self, caller: Caller) -> None:
-        self._suspensions.begin(caller)
+        self._operations.control_plane.suspend(caller)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -380,31 +379,6 @@ class Answers(Handler):
         if name not in nodes:
             raise CachesimError(f"no node {name!r}: there are {', '.join(nodes)}")
         return name
-
-
-class _Suspensions:
-    """The suspensions of the control plane, each as long as a connection is open."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
-        self._lock = threading.Lock()
-        self._ends: dict[Caller, Callable[[], object]] = {}
-
-    def begin(self, caller: Caller) -> None:
-        """Suspend the control plane, until the connection ends."""
-        if caller in self._ends:
-            return
-        context = self._operations.control_plane.suspended()
-        context.__enter__()
-        with self._lock:
-            self._ends[caller] = lambda: context.__exit__(None, None, None)
-
-    def end(self, caller: Caller) -> None:
-        """End the suspension of a connection, if it has one."""
-        with self._lock:
-            end = self._ends.pop(caller, None)
-        if end is not None:
-            end()
 
 
 def added(before: Sequence[str], now: Sequence[str]) -> list[str]:

@@ -12,12 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from cachesim.errors import CachesimError, NotRunning, StartError
-from cachesim.runs.calls import Call, Description
-from cachesim.runs.owner import Owner
+from cachesim.runs.calls import Call
 from cachesim.runs.registry import Run, find_run, not_running
-from cachesim.runs.rpc import Channel, TakenDown
 from cachesim.servers import clients
-from cachesim.simulator.connection import Connection
 from cachesim.simulator.event_log import Events
 from cachesim.simulator.faults import Faults
 from cachesim.simulator.handles import (
@@ -30,6 +27,7 @@ from cachesim.simulator.handles import (
     handles_of,
 )
 from cachesim.simulator.launching import DaemonProcess
+from cachesim.simulator.session import Session, leased, owned
 from cachesim.topology import Endpoint, Node, production
 
 if TYPE_CHECKING:
@@ -42,12 +40,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
-_ENDING = 90.0  # seconds that taking a topology down may take
-_STUCK = 10.0  # seconds after which a process does not end by itself
-
-
-def _silent(_line: str) -> None:
-    pass
 
 
 class _WhileRunning(Generic[_T]):
@@ -106,8 +98,7 @@ class Simulator:
     links = _WhileRunning[LinkHandles]()
     faults = _WhileRunning[Faults]()
     control_plane = _WhileRunning[ControlPlaneHandle]()
-    _description = _WhileRunning[Description]()
-    _connection = _WhileRunning[Connection]()
+    _session = _WhileRunning[Session]()
 
     def __init__(
         self,
@@ -129,18 +120,17 @@ class Simulator:
         self._folder = folder
         if settings is None and not _is_json(arguments):
             settings = _load(arguments)
-        given = None if settings is None else settings.model_dump(mode="json")
-        if given is None or folder is not None:
-            # The topology's process loads them: it is needed soon, and imports them anyway.
-            process = process or DaemonProcess()
-        self._process = process
+        order: dict[str, Any] = {"arguments": arguments}
+        if settings is not None:
+            order = {"settings": settings.model_dump(mode="json")}
+        # The topology's process completes them: it is needed soon, and reads settings anyway.
+        if process is None and (settings is None or folder is not None):
+            process = DaemonProcess()
         if process is not None:
-            process.order(
-                {"arguments": arguments} if given is None else {"settings": given}, folder
-            )
-            if given is None or folder is not None:
-                given = process.settings()
-        self._settings: dict[str, Any] = given or {}
+            process.order(order, folder)
+            order["settings"] = process.settings()
+        self._settings: dict[str, Any] = order["settings"]
+        self._process = process
         self.topology = production(self._settings["memory_scale"])
         self.name: str = self._settings["name"] or secrets.token_hex(3)
         seed = self._settings["seed"]
@@ -152,7 +142,6 @@ class Simulator:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._life: contextlib.ExitStack | None = None
-        self._is_detached = False
 
     @classmethod
     def attach(cls, name: str | None = None, **arguments: Any) -> Self:
@@ -215,7 +204,7 @@ class Simulator:
 
     # --- life -------------------------------------------------------------------------------
 
-    def start(self, progress: Progress = _silent) -> Self:
+    def start(self, progress: Progress = lambda _line: None) -> Self:
         """Start the topology, and return when every node is ready through its client link.
 
         Args:
@@ -230,14 +219,8 @@ class Simulator:
             if self._life is not None:
                 raise StartError(f"the topology {self.name!r} is running already: stop it first")
             self._pid = os.getpid()
-            self._is_detached = False
             with contextlib.ExitStack() as life:
-                if self._run is None:
-                    self._launch(progress, life)
-                else:
-                    progress(f"attaching to {self._run.name} of process {self._run.owner.pid}")
-                    self._connect(self._run, life)
-                    self._take_lease(life)
+                self._use(life.enter_context(self._begin(progress)), life)
                 # If this process is killed, the topology's process takes everything down.
                 atexit.register(self.stop)
                 life.callback(atexit.unregister, self.stop)
@@ -264,16 +247,15 @@ class Simulator:
     def detach(self) -> None:
         """Leave the topology running, until `cachesim down`. This simulator is as stopped."""
         with self._lock:
-            self._connection.call(Call.DETACH)
-            self._is_detached = True
+            self._session.detach()
             self.stop()
 
     def lease(self) -> None:
         """Let other clients only look at the topology, until it ends."""
         with self._lock:
-            self._connection.check()
+            channel = self._session.connection.channel()
             if self._life is not None:
-                self._take_lease(self._life)
+                self._life.enter_context(channel).call(Call.LEASE, settings={})
 
     def __enter__(self) -> Self:
         return self.start()
@@ -290,89 +272,36 @@ class Simulator:
             if error is None:  # else the block's own error says more
                 raise
 
-    def _launch(self, progress: Progress, life: contextlib.ExitStack) -> None:
-        """Start the topology in a process of its own."""
-        process, self._process = self._process or DaemonProcess(), None
-        try:
-            process.order({"settings": self._settings}, self._folder)
-            description = process.start(self.name, self.seed, progress)
-        except BaseException:
-            process.interrupt()
-            raise
-        life.callback(self._wait_for_end, process)
-        owner = Owner.parse(description["owner"])
-        if owner is None:
-            raise StartError("the topology's process runs another version of cachesim")
-        run = Run(self.name, Path(description["folder"]), owner)
-        self._connect(run, life)
-        self._become(description)
-        life.callback(self._take_down)
-
-    def _connect(self, run: Run, life: contextlib.ExitStack) -> None:
-        connection = Connection(run)
-        life.callback(connection.close)
-        self._connection = connection
-        life.callback(self._forget)
-
-    def _take_lease(self, life: contextlib.ExitStack) -> None:
-        connection = self._connection
-        channel = life.enter_context(connection.channel())
-        description = channel.call(Call.LEASE, settings=self._asked)
+    def _begin(self, progress: Progress) -> "contextlib.AbstractContextManager[Session]":
         if self._run is not None:
-            self._become(description, description["events"] - 1)  # it begins with the lease
-            life.callback(self._return, channel)
+            progress(f"attaching to {self._run.name} of process {self._run.owner.pid}")
+            return leased(self._run, self._asked)
+        process, self._process = self._process or DaemonProcess(), None
+        process.order({"settings": self._settings}, self._folder)
+        return owned(process, self.name, self.seed, progress)
 
-    def _become(self, description: Description, first_event: int = 0) -> None:
-        """Make the handles for users."""
-        self._description = description
-        self._settings, self.seed = description["settings"], description["seed"]
+    def _use(self, session: Session, life: contextlib.ExitStack) -> None:
+        """Make the handles for users, until the end of a life."""
+        self._session = session
+        life.callback(self._forget)
+        it, connection = session.description, session.connection
+        self._settings, self.seed = it["settings"], it["seed"]
         self.topology = production(self._settings["memory_scale"])
-        self.backend_reason = description["reason"]
-        self.faults = Faults(self.topology, self._connection)
-        endpoints = {k: Endpoint.parse(v) for k, v in description["endpoints"].items()}
-        means = Means(self.topology, self._connection, self.faults, endpoints)
+        self.backend_reason = it["reason"]
+        self.faults = Faults(self.topology, connection)
+        endpoints = {k: Endpoint.parse(v) for k, v in it["endpoints"].items()}
+        means = Means(self.topology, connection, self.faults, endpoints)
         self.control_plane = ControlPlaneHandle(means)
         self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(means)
-        self.events.follow(self._connection, first_event)
+        self.events.follow(connection, session.first_event)
 
     def _forget(self) -> None:
         """Let everything that needs a running topology raise NotRunning."""
+        self.events.catch_up()
+        self._session.connection.end()
         for name, attribute in vars(Simulator).items():
             if isinstance(attribute, _WhileRunning):
                 vars(self).pop(name, None)
-
-    # The end, in this order.
-
-    def _take_down(self) -> None:
-        self._say_last_words()
-        if self._is_detached:
-            return
-        with contextlib.suppress(TakenDown), self._connection.last_channel() as channel:
-            channel.begin(Call.DOWN)
-            channel.part()
-            channel.result(_ENDING)
-
-    def _return(self, channel: Channel) -> None:
-        self._say_last_words()
-        with contextlib.suppress(TakenDown):
-            channel.call(Call.RETURN)
-
-    def _say_last_words(self) -> None:
-        self.events.catch_up()
-        self._connection.end()
-
-    def _wait_for_end(self, process: DaemonProcess) -> None:
-        if self._is_detached:
-            process.detach()
-            return
-        process.close()  # which ends it too, should it not have answered
-        try:
-            process.wait(_STUCK)
-        except TimeoutError as error:
-            raise CachesimError(
-                f"process {process.pid} of the topology {self.name!r} does not end. Kill it, then "
-                "run `cachesim gc`."
-            ) from error
 
     @property
     def redis(self) -> RedisShardHandle:
@@ -409,7 +338,7 @@ class Simulator:
             NotRunning: the topology does not run, or belongs to another process.
         """
         wanted = None if timing is None else timing.as_dict()
-        self._connection.call(Call.RESET, draws=draws, timing=wanted, seed=seed)
+        self._session.connection.call(Call.RESET, draws=draws, timing=wanted, seed=seed)
         for shard in self.shards:
             shard.forget_failovers()
 
@@ -421,7 +350,7 @@ class Simulator:
         Args:
             overrides: keyword arguments of RedisCluster; they win.
         """
-        it = self._description
+        it = self._session.description
         nodes = self._endpoints(self.topology.redis)
         return clients.redis_cluster(nodes, it["token"], Path(it["ca_file"]), **overrides)
 
@@ -433,25 +362,25 @@ class Simulator:
         """
         from cachesim.servers.certificates import client_context  # slow to import
 
-        tls = client_context(Path(self._description["ca_file"]).read_bytes())
+        tls = client_context(Path(self._session.description["ca_file"]).read_bytes())
         nodes = self._endpoints(self.topology.memcached)
         return clients.memcached_client(nodes, tls, **overrides)
 
     def toxiproxy(self, zone: str) -> Any:
         """Return toxiproxy-python's `Toxiproxy` for one zone's proxies."""
         name = self.topology.zone(zone).name
-        url = self._description["toxiproxy"][name]
+        url = self._session.description["toxiproxy"][name]
         with self._lock:  # it imports a module
             return clients.toxiproxy(name, url)
 
     def env(self) -> dict[str, str]:
         """Return the variables that a service reads, by name, secrets included."""
-        return dict(self._description["env"])
+        return dict(self._session.description["env"])
 
     @property
     def backend(self) -> str:
         """The backend's name, such as `docker`."""
-        return self._description["backend"]
+        return self._session.description["backend"]
 
     def _endpoints(self, nodes: Iterable[Node]) -> list[Endpoint]:
         return [self.nodes[node.name].endpoint for node in nodes]
@@ -467,9 +396,7 @@ def _load(arguments: Mapping[str, Any]) -> "Settings":
     return load_settings(arguments).settings
 
 
-def _is_json(arguments: Mapping[str, Any]) -> bool:
-    try:
-        json.dumps(arguments)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _is_json(value: object) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        return bool(json.dumps(value))
+    return False

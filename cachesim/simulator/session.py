@@ -1,0 +1,118 @@
+"""The use of a running topology by this process: as its owner, or with its lease."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cachesim.errors import CachesimError, StartError
+from cachesim.runs.calls import Call, Description
+from cachesim.runs.owner import Owner
+from cachesim.runs.registry import Run
+from cachesim.runs.rpc import TakenDown
+from cachesim.simulator.connection import Connection
+from cachesim.simulator.launching import DaemonProcess
+
+_ENDING = 90.0  # seconds that taking a topology down may take
+_STUCK = 10.0  # seconds after which a process does not end by itself
+
+
+class Session:
+    """A running topology, while this process owns it or has its lease.
+
+    Attributes:
+        connection: makes calls.
+        description: what it is.
+        first_event: the number of the event after which its event log begins.
+        is_detached: whether it goes on without its owner.
+    """
+
+    def __init__(
+        self, connection: Connection, description: Description, first_event: int = 0
+    ) -> None:
+        self.connection = connection
+        self.description = description
+        self.first_event = first_event
+        self.is_detached = False
+
+    def detach(self) -> None:
+        """Let the topology go on after the session."""
+        self.connection.call(Call.DETACH)
+        self.is_detached = True
+
+
+@contextlib.contextmanager
+def owned(
+    process: DaemonProcess, name: str, seed: int, progress: Callable[[str], None]
+) -> Iterator[Session]:
+    """Start a topology in its process, and take it down at the end, unless it is detached.
+
+    Raises:
+        StartError: it did not start; nothing is left behind.
+        NotRunning: its process has died.
+        CachesimError: not everything could be taken down.
+    """
+    try:
+        description = process.start(name, seed, progress)
+        session = Session(Connection(_run(description)), description)
+    except BaseException:
+        process.interrupt()
+        raise
+    try:
+        yield session
+    finally:
+        try:
+            if not session.is_detached:
+                _take_down(session.connection)
+        finally:
+            session.connection.close()
+            _part(process, session)
+
+
+@contextlib.contextmanager
+def leased(run: Run, settings: Mapping[str, Any]) -> Iterator[Session]:
+    """Take the lease of a topology that is up, and return it at the end.
+
+    Args:
+        settings: the settings for the time of the lease, by name.
+
+    Raises:
+        CachesimError: it can't be leased, or could not be healed at the end.
+    """
+    with contextlib.closing(Connection(run)) as connection, connection.channel() as channel:
+        description = channel.call(Call.LEASE, settings=settings)
+        try:
+            yield Session(connection, description, description["events"] - 1)  # it has the lease
+        finally:
+            with contextlib.suppress(TakenDown):
+                channel.call(Call.RETURN)
+
+
+def _run(description: Description) -> Run:
+    owner = Owner.parse(description["owner"])
+    if owner is None:
+        raise StartError(f"the topology's process has no owner: {description['owner']!r}")
+    return Run(description["name"], Path(description["folder"]), owner)
+
+
+def _take_down(connection: Connection) -> None:
+    with contextlib.suppress(TakenDown), connection.last_channel() as channel:
+        channel.begin(Call.DOWN)
+        channel.part()
+        channel.result(_ENDING)
+
+
+def _part(process: DaemonProcess, session: Session) -> None:
+    """Let go of a process, and wait for its end if it is to end."""
+    if session.is_detached:
+        process.detach()
+        return
+    process.close()  # which ends it too, should it not have answered
+    try:
+        process.wait(_STUCK)
+    except TimeoutError as error:
+        name = session.description["name"]
+        raise CachesimError(
+            f"process {process.pid} of the topology {name!r} does not end. Kill it, then run "
+            "`cachesim gc`."
+        ) from error
