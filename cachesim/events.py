@@ -1,6 +1,7 @@
 """The event log: what was done to the topology and what happened to it, in order."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -60,46 +61,21 @@ class Event:
         )
 
 
-class EventLog:
-    """An append-only log that threads can wait on. Thread-safe.
+class Events(ABC):
+    """An event log to read from.
 
     A mark is a position in the log: `mark = log.mark()`, later `log.since(mark)`.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self._events: list[Event] = []
-        self._changed = threading.Condition()
-        self._end = ""
-
-    def record(self, kind: str, source: object, message: str, **data: Any) -> Event:
-        """Append an event that happens now, and return it."""
-        with self._changed:
-            event = Event(
-                self._clock.monotonic(), datetime.now(UTC), kind, str(source), message, data
-            )
-            self._events.append(event)
-            self._changed.notify_all()
-        return event
-
-    def mark(self) -> int:
-        """Return the present end of the log."""
-        return len(self)
-
+    @abstractmethod
     def since(self, mark: int) -> list[Event]:
         """Return the events after a mark."""
-        with self._changed:
-            return self._events[mark:]
 
-    def of(self, kind: str, since: int = 0) -> list[Event]:
-        """Return the events of a kind, optionally only those after a mark."""
-        return [event for event in self.since(since) if event.kind == kind]
-
+    @abstractmethod
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until a condition holds. It is checked whenever an event is recorded.
 
         Args:
-            condition: called with the log locked; it must be quick.
             timeout: seconds.
 
         Returns:
@@ -109,6 +85,67 @@ class EventLog:
             NotRunning: the condition does not hold, and the topology has ended.
             ValueError: the timeout is negative or too large.
         """
+
+    def mark(self) -> int:
+        """Return the present end of the log."""
+        return len(self)
+
+    def of(self, kind: str, since: int = 0) -> list[Event]:
+        """Return the events of a kind, optionally only those after a mark."""
+        return [event for event in self.since(since) if event.kind == kind]
+
+    def next(self, mark: int, timeout: float) -> list[Event]:
+        """Wait for an event after a mark, and return all events after it.
+
+        Args:
+            timeout: seconds; without an event in that time, the list is empty.
+        """
+        self.wait(lambda: len(self) > mark, timeout)
+        return self.since(mark)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.since(0))
+
+    def __len__(self) -> int:
+        return len(self.since(0))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+class EventLog(Events):
+    """The event log of a topology, in its process: append-only. Thread-safe.
+
+    A condition that is waited for is called with the log locked; it must be quick.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._end = ""
+
+    def record(self, kind: str, source: object, message: str, **data: Any) -> Event:
+        """Append an event that happens now, and return it.
+
+        Args:
+            data: JSON values.
+        """
+        with self._changed:
+            event = Event(
+                self._clock.monotonic(), datetime.now(UTC), kind, str(source), message, data
+            )
+            self._events.append(event)
+            self._changed.notify_all()
+        return event
+
+    def since(self, mark: int) -> list[Event]:
+        """See `Events.since`."""
+        with self._changed:
+            return self._events[mark:]
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """See `Events.wait`."""
         check_timeout(timeout)
         holds = False
 
@@ -122,17 +159,8 @@ class EventLog:
                 raise NotRunning(self._end)
         return holds
 
-    def next(self, mark: int, timeout: float) -> list[Event]:
-        """Wait for an event after a mark, and return all events after it.
-
-        Args:
-            timeout: seconds; without an event in that time, the list is empty.
-        """
-        self.wait(lambda: len(self._events) > mark, timeout)
-        return self.since(mark)
-
     def end(self, why: str) -> None:
-        """Let every wait end with an error, until `go_on`. Events can still be recorded.
+        """Let every wait end with an error from now on. Events can still be recorded.
 
         Args:
             why: the error's message.
@@ -141,20 +169,9 @@ class EventLog:
             self._end = why
             self._changed.notify_all()
 
-    def go_on(self) -> None:
-        """Let events be waited for again."""
-        with self._changed:
-            self._end = ""
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(self.since(0))
-
     def __len__(self) -> int:
         with self._changed:
             return len(self._events)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self))
 
 
 def check_timeout(timeout: float) -> None:

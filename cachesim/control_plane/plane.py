@@ -10,7 +10,6 @@ from cachesim.control_plane.evidence import Evidence
 from cachesim.control_plane.failover import ShardFailover
 from cachesim.control_plane.replacement import Replacement
 from cachesim.control_plane.reporter import Reporter
-from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
 from cachesim.topology import Node, Topology
@@ -86,23 +85,6 @@ class ControlPlane:
         self._timing = timing
         self._evidence.interval = timing.probe_interval
         self._evidence.timeout = timing.probe_timeout
-
-    # --- the only shard ---------------------------------------------------------------------
-
-    @property
-    def state(self) -> State:
-        """The state of the only shard."""
-        return self.shard().state
-
-    @property
-    def primary(self) -> str:
-        """The name of the only shard's primary, as far as the control plane knows."""
-        return self.shard().primary
-
-    @property
-    def failovers(self) -> int:
-        """The number of completed failovers of the only shard since the start or last reset."""
-        return self.shard().failovers
 
     def shard(self, id_: str | None = None) -> ShardFailover:
         """Return a shard by its id; without one, the only shard.

@@ -15,7 +15,7 @@ from cachesim.errors import CachesimError, NotRunning, StartError
 from cachesim.runs.calls import Call
 from cachesim.runs.registry import Run, find_run, not_running
 from cachesim.servers import clients
-from cachesim.simulator.event_log import Events
+from cachesim.simulator.event_mirror import EventMirror
 from cachesim.simulator.faults import Faults
 from cachesim.simulator.handles import (
     ControlPlaneHandle,
@@ -135,7 +135,7 @@ class Simulator:
         self.name: str = self._settings["name"] or secrets.token_hex(3)
         seed = self._settings["seed"]
         self.seed: int = secrets.randbits(32) if seed is None else seed
-        self.events = Events(self.name)
+        self.events = EventMirror(self.name)
         self.backend_reason = ""
         self._run: Run | None = None
         self._asked: dict[str, Any] = {}

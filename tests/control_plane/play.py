@@ -60,14 +60,14 @@ class Play:
     def until_state(self, state: State, limit: float = 200.0) -> None:
         """Tick until the shard is in a state."""
         end = self.clock.now + limit
-        while self.plane.state is not state:
+        while self.plane.shard().state is not state:
             assert self.clock.now < end, f"never {state}:\n{self.events}"
             self.tick()
 
     def until_failover(self, limit: float = 200.0) -> None:
         """Tick until one more failover is completed."""
-        before, end = self.plane.failovers, self.clock.now + limit
-        while self.plane.failovers == before:
+        before, end = self.plane.shard().failovers, self.clock.now + limit
+        while self.plane.shard().failovers == before:
             assert self.clock.now < end, f"no failover:\n{self.events}"
             self.tick()
 
@@ -96,7 +96,7 @@ class Play:
 
     def state(self) -> State:
         """Where the shard is now."""
-        return self.plane.state
+        return self.plane.shard().state
 
     def detecting(self) -> Event:
         """The last event that tells of a lost primary."""
@@ -104,7 +104,7 @@ class Play:
 
     def fail_over(self) -> None:
         """Kill the primary and wait for the promotion of another."""
-        self.down(self.plane.primary)
+        self.down(self.plane.shard().primary)
         self.until_state(State.REPLACING)
 
     def kinds(self) -> list[str]:

@@ -16,7 +16,7 @@ def test_primary_back_while_detecting(play: Play) -> None:
     assert play.state() is State.AVAILABLE
     assert play.kinds() == ["detecting", "available"]
     play.run(60)
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     assert not play.shard.calls
 
 
@@ -26,7 +26,7 @@ def test_primary_back_while_promoting(play: Play) -> None:
     play.until_state(State.PROMOTING)
     play.shard.nodes["redis-a"].up = True
     play.until_state(State.AVAILABLE)
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     assert play.kinds()[-1] == "available"
     assert not play.shard.calls
 
@@ -36,7 +36,7 @@ def test_loading_replica_is_not_promoted(play: Play) -> None:
     play.shard.nodes["redis-b"].offset += 1000
     play.shard.nodes["redis-b"].is_loading = True
     play.fail_over()
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
 
 
 def test_promotion_at_the_promised_moment(play: Play) -> None:
@@ -49,7 +49,7 @@ def test_promotion_at_the_promised_moment(play: Play) -> None:
     assert not play.shard.calls
     play.until(promised_at + MOMENT)
     assert play.state() is State.REPLACING
-    assert play.plane.failovers == 1
+    assert play.plane.shard().failovers == 1
 
 
 @pytest.mark.parametrize("ahead", ["redis-b", "redis-c"])
@@ -57,7 +57,7 @@ def test_least_lag_is_promoted(play: Play, ahead: str) -> None:
     """The replica that is furthest in the replication stream becomes the primary."""
     play.shard.nodes[ahead].offset += 1
     play.fail_over()
-    assert play.plane.primary == ahead
+    assert play.plane.shard().primary == ahead
     assert play.shard.calls == [("promote", ahead)]
 
 
@@ -67,7 +67,7 @@ def test_dead_replica_is_not_promoted(play: Play) -> None:
     play.tick()
     play.down("redis-b")
     play.fail_over()
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_candidate_that_comes_late(play: Play) -> None:
     play.until(play.detecting().data["promised_at"] + 20)
     play.up("redis-c")
     assert play.state() is State.REPLACING
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
 
 
 def test_next_replica_after_a_failed_promotion(play: Play) -> None:
@@ -141,7 +141,7 @@ def test_next_replica_after_a_failed_promotion(play: Play) -> None:
     play.shard.nodes["redis-b"].offset += 1
     play.shard.unpromotable.add("redis-b")
     play.fail_over()
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
     assert play.shard.calls == [("promote", "redis-b"), ("promote", "redis-c")]
     assert [event.source for event in play.events.of("waiting")] == ["redis-b"]
 
@@ -155,7 +155,7 @@ def test_failed_promotion_is_tried_again(play: Play) -> None:
     tried = [node for verb, node in play.shard.calls if verb == "promote"]
     assert tried[:4] == ["redis-b", "redis-c"] * 2
     assert play.state() is State.PROMOTING
-    assert play.plane.failovers == 0
+    assert play.plane.shard().failovers == 0
     told = [e.source for e in play.events.of("waiting") if e.source != GROUP]
     assert told == ["redis-b", "redis-c"]
     play.shard.unpromotable.clear()
@@ -171,7 +171,7 @@ def test_fenced_zombie_is_no_candidate(play: Play) -> None:
     play.shard.nodes["redis-a"].offset = 5000
     play.down("redis-b")
     play.until_failover()
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
     assert ("promote", "redis-a") not in play.shard.calls
 
 
@@ -183,7 +183,7 @@ def test_failover_called_off_after_a_fence(play: Play) -> None:
         play.tick()
     play.shard.silent.clear()
     play.until_state(State.AVAILABLE, limit=1)
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     assert play.shard.calls[-1] == ("unfence", "redis-a")
     assert play.shard.calls.count(("unfence", "redis-a")) == 1
 
@@ -205,8 +205,8 @@ def test_second_failover(play: Play) -> None:
     play.down("redis-b")
     assert play.state() is State.DETECTING
     play.until_state(State.REPLACING)
-    assert play.plane.failovers == 2
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().failovers == 2
+    assert play.plane.shard().primary == "redis-c"
 
 
 def test_detection_called_off_while_an_old_primary_is_away(play: Play) -> None:
@@ -232,8 +232,8 @@ def test_requested_failover(play: Play) -> None:
     play.until(called_at + PROMOTION[0] - MOMENT)
     assert play.state() is State.PROMOTING
     play.until(called_at + PROMOTION[1] + MOMENT)
-    assert play.plane.primary == "redis-b"
-    assert play.plane.failovers == 1
+    assert play.plane.shard().primary == "redis-b"
+    assert play.plane.shard().failovers == 1
 
 
 def test_requested_failover_is_told_in_elasticaches_words(play: Play) -> None:
@@ -267,7 +267,7 @@ def test_requested_failover_to_a_zone(play: Play, zone: str) -> None:
     play.shard.nodes["redis-b"].offset += 500
     play.plane.failover(to=zone)
     play.until_failover()
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
 
 
 def test_requested_failover_to_the_primarys_zone(play: Play) -> None:
@@ -310,7 +310,7 @@ def test_roles_from_before_a_restart(play: Play) -> None:
     play.clock.advance(1)
     play.plane.restart("redis-b", "7")
     play.tick(look=False)
-    assert play.plane.primary == "redis-b"
+    assert play.plane.shard().primary == "redis-b"
 
 
 def test_roles_changed_by_hand(play: Play) -> None:
@@ -318,6 +318,6 @@ def test_roles_changed_by_hand(play: Play) -> None:
     play.shard.nodes["redis-a"].role = Role.REPLICA
     play.shard.nodes["redis-c"].role = Role.PRIMARY
     play.tick()
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
     assert [(e.kind, e.source) for e in play.events] == [("role", "redis-c")]
     assert not play.shard.calls

@@ -125,7 +125,7 @@ def test_loss_of_a_zombie_that_is_promoted_again(play: Play) -> None:
     play.up("redis-a")
     assert not play.events.of("lost")
     play.fail_over()
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     (lost,) = play.events.of("lost")
     assert (lost.source, lost.data["lost_bytes"]) == ("redis-a", 381)
     assert "redis-b never received" in lost.message
@@ -144,7 +144,7 @@ def test_two_that_took_over_unseen_by_each_other(play: Play) -> None:
     play.shard.asked["redis-b", "of redis-b"] = 1250
     play.tick()
     play.tick()
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     assert ("unfence", "redis-a") in play.shard.calls
     assert play.state() is State.AVAILABLE
     (lost,) = play.events.of("lost")
@@ -163,7 +163,7 @@ def test_change_of_roles_loses_nothing_that_the_other_had(play: Play) -> None:
     play.shard.asked["redis-b", "of redis-b"] = 1250
     play.tick()
     play.until_state(State.AVAILABLE)
-    assert play.plane.primary == "redis-c"
+    assert play.plane.shard().primary == "redis-c"
     assert not play.events.of("lost")
 
 

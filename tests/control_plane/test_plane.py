@@ -11,7 +11,7 @@ from tests.control_plane.play import DETECTION, GROUP, PROMOTION, REPLACEMENT, P
 
 def drawn(play: Play) -> tuple[float, float]:
     """Lose the primary, and see how long its failover is to take."""
-    play.down(play.plane.primary)
+    play.down(play.plane.shard().primary)
     return play.detecting().data["detection"], play.detecting().data["promotion"]
 
 
@@ -40,8 +40,8 @@ def test_restart_forgets(play: Play) -> None:
     play.shard.calls.clear()
     mark = play.events.mark()
     play.plane.restart("redis-a", "7")
-    assert (play.state(), play.plane.primary) == (State.AVAILABLE, "redis-a")
-    assert play.plane.failovers == 0
+    assert (play.state(), play.plane.shard().primary) == (State.AVAILABLE, "redis-a")
+    assert play.plane.shard().failovers == 0
     play.run(REPLACEMENT[1] + 30)
     assert not play.shard.calls
     assert not play.events.since(mark)
@@ -63,7 +63,7 @@ def test_restart_during_a_failover(play: Play) -> None:
     play.plane.failover()
     play.plane.restart("redis-a", "7")
     play.run(PROMOTION[1] + 5)
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     assert not play.shard.calls
 
 

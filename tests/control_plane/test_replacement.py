@@ -109,7 +109,7 @@ def test_recovery_of_the_primary(play: Play) -> None:
     play.down("redis-b", "redis-c", "redis-a")
     play.until_state(State.AVAILABLE)
     play.tick()
-    assert play.plane.primary == "redis-a"
+    assert play.plane.shard().primary == "redis-a"
     recovery = [e for e in play.events if e.source == "redis-a" and e.kind.startswith("recover")]
     assert [event.kind for event in recovery] == ["recovering", "recovered"]
     assert recovery[-1].message == "Finished recovery for cache nodes redis-a"

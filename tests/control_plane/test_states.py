@@ -12,7 +12,7 @@ from tests.control_plane.play import PROMOTION, Play
 
 def detecting(play: Play) -> None:
     """Lose the primary."""
-    play.down(play.plane.primary)
+    play.down(play.plane.shard().primary)
 
 
 def promoting(play: Play) -> None:
@@ -39,7 +39,7 @@ def nothing(play: Play) -> None:
 
 def primary_back(play: Play) -> None:
     """Let the primary answer again, and wait for what is due."""
-    play.up(play.plane.primary)
+    play.up(play.plane.shard().primary)
     play.run(PROMOTION[1])
 
 
@@ -125,7 +125,7 @@ def test_no_signal_outside_the_table(seed: int) -> None:
             case 3:
                 play.shard.silent.clear()
             case 4:
-                play.cut_off(*redis, speaker=play.plane.primary)
+                play.cut_off(*redis, speaker=play.plane.shard().primary)
             case 5:
                 node.knows = not node.knows
             case 6:

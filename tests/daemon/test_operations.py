@@ -65,7 +65,7 @@ def test_closed_together(provision: Provision, monkeypatch: pytest.MonkeyPatch) 
     operations = Operations(provision, EventLog(), Running("t"))
     try:
         assert "cachesim-control-plane" in ours(others)
-        assert operations.control_plane.primary == "redis-b"
+        assert operations.control_plane.shard().primary == "redis-b"
     finally:
         operations.close()
     operations.close()

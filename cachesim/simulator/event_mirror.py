@@ -1,11 +1,11 @@
 """The event log of a topology, as its clients read it."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, NotRunning
-from cachesim.events import Event, check_timeout
+from cachesim.events import Event, Events, check_timeout
 from cachesim.runs.calls import Call
 from cachesim.runs.registry import not_running
 from cachesim.simulator.connection import Connection
@@ -13,11 +13,11 @@ from cachesim.simulator.connection import Connection
 _LONGEST = 60.0  # seconds that one call waits for an event
 
 
-class Events:
-    """The event log. Thread-safe.
+class EventMirror(Events):
+    """The event log of a topology, as a client has it. Thread-safe.
 
     Whenever it is read, all is in it that has happened until now. After the topology's end it can
-    still be read. A mark is a position in the log: `mark = log.mark()`, later `log.since(mark)`.
+    still be read. Conditions that are waited for are called in the waiting thread.
 
     Args:
         name: the topology's name.
@@ -46,34 +46,14 @@ class Events:
         except CachesimError:
             return  # what was read before is there
 
-    def mark(self) -> int:
-        """Return the present end of the log."""
-        return len(self)
-
     def since(self, mark: int) -> list[Event]:
-        """Return the events after a mark."""
+        """See `Events.since`."""
         self.catch_up()
         with self._lock:
             return self._events[mark:]
 
-    def of(self, kind: str, since: int = 0) -> list[Event]:
-        """Return the events of a kind, optionally only those after a mark."""
-        return [event for event in self.since(since) if event.kind == kind]
-
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait until a condition holds. It is checked whenever an event is recorded.
-
-        Args:
-            condition: called in this thread.
-            timeout: seconds.
-
-        Returns:
-            Whether the condition held in time.
-
-        Raises:
-            NotRunning: the condition does not hold, and the topology has ended.
-            ValueError: the timeout is negative or too large.
-        """
+        """See `Events.wait`."""
         check_timeout(timeout)
         deadline = Deadline(timeout)
         while True:
@@ -83,24 +63,6 @@ class Events:
             if deadline.expired:
                 return False
             self._read(seen, min(deadline.remaining, _LONGEST))
-
-    def next(self, mark: int, timeout: float) -> list[Event]:
-        """Wait for an event after a mark, and return all events after it.
-
-        Args:
-            timeout: seconds; without an event in that time, the list is empty.
-        """
-        self.wait(lambda: len(self) > mark, timeout)
-        return self.since(mark)
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(self.since(0))
-
-    def __len__(self) -> int:
-        return len(self.since(0))
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self))
 
     def _read(self, after: int, wait: float) -> None:
         """Read events after a number; wait that many seconds for the first one."""
