@@ -1,7 +1,5 @@
 """A control plane over fake nodes, with a manual clock."""
 
-from cachesim.runs.running import Running
-
 from cachesim.clock import ManualClock
 from cachesim.control_plane.evidence import INTERVAL
 from cachesim.control_plane.plane import ControlPlane
@@ -41,7 +39,6 @@ class Play:
             self.events,
             seed=seed,
             group=GROUP,
-            running=Running(GROUP),
             clock=self.clock,
         )
         self.tick()

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from cachesim.errors import FaultError, InvalidFault
+from cachesim.errors import FaultError, InvalidFault, NotRunning
 from cachesim.faults.appliers import EVERYSEC
 from cachesim.faults.catalogue import Isolate, Kill, Partition, Pause
-from cachesim.faults.injector import Fault, Faults
+from cachesim.simulator.faults import Fault, Faults
 from cachesim.topology import CLIENT, NodeState, Service
 from cachesim.toxiproxy.toxics import Latency, LimitData, SlowClose, Stream
 from tests.fakes import Call
@@ -281,7 +281,7 @@ def test_az_power_is_drawn_from_the_seed() -> None:
 def test_reseed(rig: Rig) -> None:
     """With the same seed anew, the same losses are drawn again."""
     for _ in range(2):
-        rig.faults.reseed("9")
+        rig.injector.reseed("9")
         rig.faults.az_power("a").heal()
     first, second = rig.sizes.asked
     assert first == second
@@ -442,6 +442,64 @@ def test_heal_twice(rig: Rig) -> None:
     fault.heal()
     assert not rig.calls
     assert not rig.events.since(mark)
+
+
+def test_equal_by_its_id(rig: Rig) -> None:
+    """Each answer has new objects: faults are equal by their id, and not by what they are."""
+    one, other = rig.faults.isolate("a"), rig.faults.isolate("a")
+    assert rig.faults.active == [one, other]
+    assert one != other
+    assert {one, *rig.faults.active} == {one, other}
+    elsewhere = Rig()
+    assert elsewhere.faults.isolate("a") != one
+    elsewhere.links.close()
+    assert one != "1"
+
+
+def test_heal_by_another(rig: Rig) -> None:
+    """Whoever lists the faults can heal them."""
+    fault = rig.faults.kill("redis-a")
+    (found,) = Faults(rig.topology, rig.connection).active
+    found.heal()
+    assert rig.is_whole()
+    assert rig.faults.active == []
+    fault.heal()
+    assert len(rig.events.of("heal")) == 1
+
+
+def test_after_the_end(rig: Rig) -> None:
+    """After the end of the topology a fault can be healed and left, but none can be applied."""
+    with rig.faults.kill("redis-a") as fault:
+        rig.connection.is_over = True
+    fault.heal()
+    rig.calls.clear()
+    with pytest.raises(NotRunning):
+        rig.faults.pause("redis-b")
+    with pytest.raises(NotRunning):
+        rig.faults.pause()
+    with pytest.raises(NotRunning):
+        rig.faults.apply([{"fault": "no such"}])
+    with pytest.raises(NotRunning):
+        _ = rig.faults.active
+    with pytest.raises(NotRunning):
+        rig.faults.heal_all()
+    assert not rig.calls
+
+
+def test_after_the_death_of_its_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault whose process has died can't be healed, which does not hide a test's own error."""
+
+    def die(*_arguments: object, **_more: object) -> None:
+        raise NotRunning("has ended without taking it down")
+
+    fault = rig.faults.kill("redis-a")
+    monkeypatch.setattr(rig.connection, "call", die)
+    with pytest.raises(NotRunning, match="has ended"):
+        fault.heal()
+    with pytest.raises(NotRunning, match="has ended"), fault:
+        pass
+    with pytest.raises(LookupError, match="its own"), fault:
+        raise LookupError("its own")
 
 
 def test_fault_and_heal_are_told(rig: Rig) -> None:

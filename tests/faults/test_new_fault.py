@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import click
 import pytest
@@ -13,12 +12,12 @@ from click.testing import CliRunner
 
 from cachesim.cli import commands
 from cachesim.cli.fault_commands import fault_commands
-from cachesim.daemon.service import Service
 from cachesim.errors import CachesimError
 from cachesim.faults.appliers import APPLY, Controls
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.fields import Name, Part, Whole
 from cachesim.faults.spec import FaultSpec
+from cachesim.runs.calls import Call
 from cachesim.topology import NodeState
 from tests.faults.rig import Rig
 
@@ -52,19 +51,11 @@ def rig() -> Iterator[Rig]:
 
 
 @pytest.fixture
-def service(rig: Rig) -> Service:
-    """A daemon's service for that topology."""
-    life = SimpleNamespace(requested=False)
-    return Service(cast(Any, SimpleNamespace(faults=rig.faults)), cast(Any, life))
-
-
-@pytest.fixture
-def main(service: Service, monkeypatch: pytest.MonkeyPatch) -> click.Group:
-    """The command `fault`, whose calls go to that service."""
+def main(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> click.Group:
+    """The command `fault`, whose calls go to that topology."""
 
     def call(_run: object, operation: str, **arguments: object) -> Any:
-        answer = service(cast(Any, None), operation, json.loads(json.dumps(arguments)))
-        return json.loads(json.dumps(answer))
+        return rig.connection.call(operation, **arguments)
 
     monkeypatch.setattr(commands, "find_run", lambda name: name)
     monkeypatch.setattr(commands, "call", call)
@@ -134,14 +125,15 @@ def test_is_in_files(main: click.Group, rig: Rig) -> None:
     assert schema["$defs"]["swap"]["properties"]["percent"]["maximum"] == 100
 
 
-def test_is_a_call(rig: Rig, service: Service) -> None:
-    """The daemon's call takes it, and refuses a wrong one."""
+def test_is_a_call(rig: Rig) -> None:
+    """The call of the topology's process takes it, and refuses a wrong one."""
 
     def call(**fault: object) -> object:
-        return service(cast(Any, None), "fault", {"fault": {"fault": "swap", **fault}})
+        return rig.connection.call(Call.APPLY, faults=[{"fault": "swap", **fault}])
 
-    answer = {"id": "1", "kind": "swap", "target": "redis-c", "seconds": None}
-    assert call(node="redis-c") == answer
+    value = {"fault": "swap", "node": "redis-c", "percent": 50}
+    answer = {"id": "1", "kind": "swap", "target": "redis-c", "fault": value, "seconds": None}
+    assert call(node="redis-c") == [answer]
     assert rig.backend.states["redis-c"] is NodeState.PAUSED
     with pytest.raises(CachesimError, match="swap: percent must be at most 100 %, got 101"):
         call(node="redis-c", percent=101)
