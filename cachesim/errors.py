@@ -113,7 +113,7 @@ class FailoverTimeout(CachesimError, TimeoutError):
 
 def as_json(error: Exception) -> dict[str, Any]:
     """Return an error for another process, which gets it back with `revived`."""
-    ours = isinstance(error, CachesimError | ValueError | KeyError)
+    ours = isinstance(error, CachesimError) or type(error) in (ValueError, KeyError)
     text = str(error.args[0] if error.args else "") if ours else repr(error)
     return {"kind": type(error).__name__, "text": text, "attributes": vars(error) if ours else {}}
 

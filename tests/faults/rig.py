@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cachesim.daemon.operations import Operations
+from cachesim.daemon.server import Caller, Handler
 from cachesim.daemon.service import Answers
 from cachesim.errors import NotRunning, as_json, revived
 from cachesim.events import EventLog
@@ -15,7 +16,6 @@ from cachesim.faults.injector import Faults as Injector
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
-from cachesim.runs.rpc import Caller, Handler
 from cachesim.simulator.faults import Faults
 from cachesim.topology import NodeState, production
 from cachesim.toxiproxy.toxics import Stream

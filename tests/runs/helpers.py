@@ -1,13 +1,6 @@
-"""Helpers that change the files of a run."""
+"""A helper that changes the files of a run."""
 
-from cachesim.runs.directory import ADDRESS, write_private
 from cachesim.runs.files import RunFiles
-
-
-def answer(run: RunFiles) -> RunFiles:
-    """Make a run look as if its process answered calls, as `cachesim up` does."""
-    write_private(run.folder / ADDRESS, b"{}")
-    return run
 
 
 def end(run: RunFiles) -> None:

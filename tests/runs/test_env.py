@@ -12,7 +12,6 @@ from cachesim.runs import env
 from cachesim.runs.files import RunFiles
 from cachesim.settings import Settings, load_settings
 from cachesim.topology import Endpoint
-from tests.runs.helpers import answer
 
 _TOKEN = "to-ken"  # noqa: S105  # a test's own
 _URL = f"rediss://default:{_TOKEN}@127.0.0.1:1"
@@ -39,7 +38,7 @@ def make_run(name: str) -> RunFiles:
             "CACHESIM_CA_FILE": _AWKWARD,
         }
     )
-    return answer(files)
+    return files
 
 
 @pytest.fixture

@@ -8,13 +8,7 @@ from cachesim.errors import CachesimError
 from cachesim.runs.files import RunFiles
 from cachesim.runs.owner import Owner
 from cachesim.runs.registry import dead_runs, find_run, living_runs
-from tests.runs.helpers import answer, end
-
-
-@pytest.fixture
-def up(up: RunFiles) -> RunFiles:
-    """The files of a topology of `cachesim up`."""
-    return answer(up)
+from tests.runs.helpers import end
 
 
 def test_starting_run_is_not_up() -> None:
@@ -55,23 +49,27 @@ def test_none_is_up() -> None:
 
 def test_several_are_up(up: RunFiles) -> None:
     """If several are up, the message names them and asks for a choice."""
-    answer(RunFiles("two", b"", "")).save_env({})
+    RunFiles("two", b"", "").save_env({})
     with pytest.raises(CachesimError, match=r"several topologies are up.*--name: one, two"):
         find_run(None)
     assert find_run("one").folder == up.folder
 
 
 def test_of_another_program(up: RunFiles) -> None:
-    """The topology of a test run or a script is found by its name only."""
+    """The topology of a test run or a script is found by its name only, until it is detached."""
     other = RunFiles("other", b"", "")
+    other.save_user("process 7")
     other.save_env({})
     assert find_run(None).folder == up.folder
-    assert find_run("other").folder == other.folder
+    assert find_run("other").user == "process 7"
+    other.save_user(None)
+    with pytest.raises(CachesimError, match="several"):
+        find_run(None)
 
 
 def test_leased(up: RunFiles) -> None:
     """A topology that somebody has leased is found by its name only, until it is returned."""
-    other = answer(RunFiles("other", b"", ""))
+    other = RunFiles("other", b"", "")
     other.save_env({})
     up.save_holder("process 7")
     assert find_run(None).folder == other.folder
@@ -84,13 +82,14 @@ def test_leased(up: RunFiles) -> None:
 def test_none_is_free(up: RunFiles) -> None:
     """If no command may choose any of them, the message says why not, and what to do."""
     up.save_holder("process 7")
-    RunFiles("other", b"", "").save_env({})
+    other = RunFiles("other", b"", "")
+    other.save_user("process 8")
+    other.save_env({})
     with pytest.raises(CachesimError) as error:
         find_run(None)
     assert str(error.value) == (
-        "no topology is free: 'one' is leased by process 7; 'other' belongs to process "
-        f"{os.getpid()}, such as a test run or a script. Choose one with --name, or start another "
-        "with `cachesim up`."
+        "no topology is free: 'one' is leased by process 7; 'other' belongs to process 8, such as "
+        "a test run or a script. Choose one with --name, or start another with `cachesim up`."
     )
 
 
@@ -127,7 +126,6 @@ def test_one_that_died(up: RunFiles) -> None:
     other.mkdir(0o700)
     (other / "owner").write_text(str(Owner.current()))
     (other / "env.json").write_text("{}")
-    (other / "address.json").write_text("{}")
     with pytest.raises(CachesimError, match=r"'one' .* has ended .* `cachesim gc` removes"):
         find_run("one")
     assert find_run(None).folder == other

@@ -1,4 +1,4 @@
-"""Calls between processes: JSON over a socket, by whoever has the key and at whatever pace."""
+"""Calls from other processes: JSON over a socket, each answer for the call that it belongs to."""
 
 import json
 import os
@@ -8,43 +8,31 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
-from multiprocessing.connection import Client, Listener
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cachesim.errors import CachesimError, FaultError, StartError
-from cachesim.runs import rpc
+from cachesim.daemon.server import Server
+from cachesim.errors import (
+    CachesimError,
+    FailoverTimeout,
+    FaultError,
+    NotReady,
+    NotRunning,
+    ToxiproxyError,
+    ToxiproxyTimeout,
+    UnknownName,
+)
 from cachesim.runs.files import RunFiles
-from cachesim.runs.registry import find_run, living_runs, remove_dead_runs
-from cachesim.runs.rpc import Call, Caller, Hangup, Server, TakenDown, call
+from cachesim.runs.registry import find_run, living_runs
+from cachesim.runs.rpc import Channel, Client, TakenDown, call
+from tests.answering import LIMIT, Answers, waiting
+from tests.contract.helpers import until
 from tests.processes import environment, ready
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets and signals are POSIX's")
-
-
-def answer(caller: Caller, operation: str, arguments: dict[str, Any]) -> object:
-    """The handler of the tests' server."""
-    match operation:
-        case "echo":
-            return arguments
-        case "count":
-            for number in range(arguments["to"]):
-                caller.send(number)
-            return "done"
-        case "converse":
-            caller.send("and?")
-            return caller.receive()
-        case "fail":
-            raise FaultError("no such luck")
-        case "value":
-            raise ValueError("no such value")
-        case "key":
-            raise KeyError("no such key: there are none")
-        case _:
-            raise ZeroDivisionError("a bug")
 
 
 @pytest.fixture
@@ -57,15 +45,28 @@ def files(alone: Path) -> RunFiles:
 
 
 @pytest.fixture
-def server(files: RunFiles) -> Iterator[Server]:
+def answers() -> Answers:
+    """The handler of the server."""
+    return Answers()
+
+
+@pytest.fixture
+def server(files: RunFiles, answers: Answers) -> Iterator[Server]:
     """A server of that run."""
-    with closing(Server(files.folder, answer)) as server:
+    with closing(Server(files.folder, answers)) as server:
         yield server
+        answers.free.set()
 
 
-def address(files: RunFiles) -> str:
-    """Return the server's address."""
-    return str(json.loads((files.folder / "address.json").read_text())["address"])
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """A client of that server."""
+    assert server
+    with closing(Client(find_run("one"))) as client:
+        yield client
+
+
+# --- calls and answers --------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("server")
@@ -75,189 +76,233 @@ def test_call() -> None:
 
 
 @pytest.mark.usefixtures("server")
+def test_many_calls_on_one_connection(answers: Answers) -> None:
+    """A connection carries one call after another, whatever their answers are."""
+    with closing(Channel(find_run("one"))) as channel:
+        assert channel.call("echo", n=1) == {"n": 1}
+        channel.begin("count", to=3)
+        assert channel.part() == 0
+        assert list(channel.parts()) == [1, 2]
+        with pytest.raises(FaultError):
+            channel.call("fail")
+        assert channel.call("echo", n=2) == {"n": 2}
+    assert len(answers.callers) == 1
+
+
+@pytest.mark.usefixtures("server")
 def test_several_answers() -> None:
-    """A call may have answers as they come."""
-    with closing(Call(find_run("one"), "count", to=3)) as it:
-        assert list(it.parts()) == [0, 1, 2]
+    """A call may have answers as they come, and a last one."""
+    with closing(Channel(find_run("one"))) as channel:
+        channel.begin("count", to=2)
+        assert (channel.part(), channel.is_idle) == (0, False)
+        assert (channel.part(), channel.is_idle) == (1, False)
+        assert (channel.result(), channel.is_idle) == ("done", True)
 
 
-@pytest.mark.usefixtures("server")
-def test_conversation() -> None:
-    """A caller may say more."""
-    with closing(Call(find_run("one"), "converse")) as it:
-        assert it.part() == "and?"
-        it.send(["this"])
-        assert it.result() == ["this"]
-
-
-@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
-    ("operation", "kind", "text"),
+    ("error", "attributes"),
     [
-        ("fail", FaultError, "no such luck"),
-        ("value", CachesimError, "no such value"),
-        ("key", CachesimError, "no such key: there are none"),
-        ("bug", CachesimError, "ZeroDivisionError('a bug')"),
+        (FaultError("no such luck"), {}),
+        (ValueError("no such value"), {}),
+        (KeyError("no such key: there are none"), {}),
+        (UnknownName("no link 'x': there are none"), {}),
+        (NotReady("redis-a: does not answer", "redis-a"), {"node": "redis-a"}),
+        (ToxiproxyError("proxy not found", 404), {"status": 404}),
+        (ToxiproxyTimeout("no answer"), {"status": None}),
+        (FailoverTimeout("no failover was completed within 3 s"), {}),
+        (FaultError(), {}),
     ],
+    ids=lambda it: type(it).__name__,
 )
-def test_errors(operation: str, kind: type[CachesimError], text: str) -> None:
-    """An error comes out of the call, of its own class if it is one of ours."""
+def test_errors(
+    client: Client, answers: Answers, error: Exception, attributes: dict[str, object]
+) -> None:
+    """An error comes out of the call as it was raised: its class, text and attributes."""
+    answers.error = error
+    with pytest.raises(type(error)) as caught:
+        client.call("fail")
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == (str(error) if error.args else "")
+    assert vars(caught.value) == attributes
+    assert client.call("echo") == {}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError("a bug"), UnicodeDecodeError("ascii", b"\xff", 0, 1, "a bug"), OSError(7)],
+    ids=lambda it: type(it).__name__,
+)
+def test_errors_of_others(client: Client, answers: Answers, error: Exception) -> None:
+    """An error of another class comes as one of ours, and tells which."""
+    answers.error = error
     with pytest.raises(CachesimError) as caught:
-        call(find_run("one"), operation)
-    assert (type(caught.value), str(caught.value)) == (kind, text)
+        client.call("fail")
+    assert (type(caught.value), str(caught.value)) == (CachesimError, repr(error))
 
 
-@pytest.mark.usefixtures("server")
-def test_caller_who_leaves() -> None:
-    """The end of a caller is noticed, and the next one is answered."""
-    left = threading.Event()
-
-    def wait(caller: Caller, _operation: str, _arguments: dict[str, Any]) -> object:
-        caller.send("go")
-        try:
-            return caller.receive()
-        except Hangup:
-            left.set()
-            raise
-
-    other = RunFiles("two", b"", "")
-    other.save_env({})
-    with closing(Server(other.folder, wait)):
-        with closing(Call(find_run("two"), "wait")) as it:
-            assert it.part() == "go"
-        assert left.wait(10)
-    assert call(find_run("one"), "echo") == {}
+# --- the connections of a client ----------------------------------------------------------------
 
 
-# --- who may ----------------------------------------------------------------------------------
+def test_pool(client: Client, answers: Answers) -> None:
+    """Calls share a connection, unless they are made at the same time."""
+    for number in range(3):
+        assert client.call("echo", n=number) == {"n": number}
+    assert len(answers.callers) == 1
+    with ThreadPoolExecutor(3) as pool:
+        waits = [pool.submit(client.call, "wait") for _ in range(3)]
+        for _ in waits:
+            assert answers.entered.acquire(timeout=LIMIT)
+        assert client.call("echo") == {}
+        assert len(answers.callers) == 4
+        answers.free.set()
+        assert [wait.result(LIMIT) for wait in waits] == ["waited"] * 3
+        assert list(pool.map(lambda n: client.call("echo", n=n), range(20))) == [
+            {"n": number} for number in range(20)
+        ]
+    assert len(answers.callers) == 4
+    assert answers.left == []
 
 
-@posix
-@pytest.mark.usefixtures("server")
-def test_socket_is_private(files: RunFiles) -> None:
-    """Nobody else reaches the socket, or reads its key."""
-    modes = {path.name: path.stat().st_mode & 0o777 for path in files.folder.iterdir()}
-    assert modes["socket"] == modes["address.json"] == 0o600
+def test_callers_of_a_client(client: Client, answers: Answers) -> None:
+    """The connections of a client are known as such, and those of another client as others."""
+    client.call("echo")
+    with waiting(client, answers) as channel:
+        with closing(Client(find_run("one"))) as other:
+            other.call("echo")
+        call(find_run("one"), "echo")
+        client.hang_up(channel)
+    one, two, others, nobodys = answers.callers
+    assert one.client == two.client
+    assert len({one.client, others.client, nobodys.client}) == 3
+    assert {it.pid for it in answers.callers} == {os.getpid()}
 
 
-@pytest.mark.usefixtures("server")
-@pytest.mark.parametrize(
-    "message",
-    [
-        b"",
-        b"GET / HTTP/1.1",
-        b"[]",
-        b'{"operation": "echo", "arguments": {}}',
-        json.dumps({"key": "x" * 64, "operation": "echo", "arguments": {}}).encode(),
-        json.dumps({"key": "ä", "operation": "echo", "arguments": {}}).encode(),
-    ],
-)
-def test_callers_without_the_key(files: RunFiles, message: bytes) -> None:
-    """A caller without the key, or with another protocol, is hung up on; others are answered."""
-    with closing(Client(address(files))) as stranger:
-        stranger.send_bytes(message)
-        assert stranger.poll(10)
-        with pytest.raises(EOFError):
-            stranger.recv_bytes()
-    assert call(find_run("one"), "echo") == {}
+def test_call_that_is_cut_short_by_a_timeout(client: Client, answers: Answers) -> None:
+    """It costs its connection: its answer, which comes later, does not reach the next call."""
+    client.call("echo")
+    with pytest.raises(CachesimError, match=r"\(pid \d+\) did not answer within 0\.05 s\. Its log"):
+        client.call("wait", timeout=0.05)
+    assert client.call("echo", n=1) == {"n": 1}
+    until(lambda: answers.left)
+    first, second = answers.callers
+    assert answers.left == [first]
+    answers.free.set()
+    assert client.call("echo", n=2) == {"n": 2}
+    assert answers.callers == [first, second]
 
 
 @posix
-@pytest.mark.usefixtures("server")
-def test_silent_callers(files: RunFiles) -> None:
-    """Callers that connect and say nothing keep nobody waiting."""
-    silent = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+def test_call_that_is_cut_short_by_an_exception(client: Client, answers: Answers) -> None:
+    """It costs its connection alone, as with a timeout."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt("by the test")
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    main = threading.main_thread().ident or 0
+    answers.on_wait = lambda: signal.pthread_kill(main, signal.SIGUSR1)
     try:
-        for it in silent:
-            it.connect(address(files))
-        assert call(find_run("one"), "echo", timeout=10) == {}
+        client.call("echo")
+        with pytest.raises(KeyboardInterrupt, match="by the test"):
+            client.call("wait")
     finally:
-        for it in silent:
-            it.close()
+        signal.signal(signal.SIGUSR1, before)
+    assert client.call("echo", n=1) == {"n": 1}
+    until(lambda: answers.left)
+    assert answers.left == answers.callers[:1]
 
 
-# --- where the socket is ------------------------------------------------------------------------
+def test_connection_of_its_own(client: Client, answers: Answers) -> None:
+    """What a connection was opened for ends with it, and calls of the pool never use it."""
+    client.call("echo")
+    own = client.channel()
+    own.call("echo")
+    for _ in range(2):
+        client.call("echo")
+    first, second = answers.callers
+    assert answers.left == []
+    client.hang_up(own)
+    until(lambda: answers.left)
+    assert answers.left == [second]
+    client.close()
+    until(lambda: len(answers.left) == 2)
+    assert answers.left == [second, first]
 
 
-@posix
-def test_long_path(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If its path would be too long, the socket is in another folder, which is removed with it."""
-    folder = alone / ("long" * 25)
-    folder.mkdir()
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    run = RunFiles("one", b"", "")
-    run.save_env({})
-    with closing(Server(run.folder, answer)):
-        short = Path(address(run)).parent
-        assert len(str(short / "socket")) <= 107
-        assert short.stat().st_mode & 0o777 == 0o700
-        assert call(find_run("one"), "echo") == {}
-    assert not short.exists()
+def test_end_of_a_client(client: Client, answers: Answers) -> None:
+    """With a client's end its calls in other threads end, with an error."""
+    client.call("echo")
+    with ThreadPoolExecutor() as pool:
+        wait = pool.submit(client.call, "wait", timeout=None)
+        assert answers.entered.acquire(timeout=LIMIT)
+        client.close()
+        assert isinstance(wait.exception(LIMIT), CachesimError)
+    until(lambda: len(answers.left) == len(answers.callers))
 
 
-KILLED = """
-import os, signal, sys
-from cachesim.runs import rpc
-from cachesim.runs.files import RunFiles
-
-def die(*_arguments, **_more):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if sys.argv[1] == "early":
-    rpc.Listener = die
-rpc.Server(RunFiles("one", b"", "").folder, die)
-die()
+FORKING = """
+import os, sys
+from cachesim.runs.registry import find_run
+from cachesim.runs.rpc import Client
+client = Client(find_run("one"))
+client.call("echo", by="the parent, before")
+own = client.channel()
+own.call("echo", by="its own")
+reader, writer = os.pipe()
+if not (child := os.fork()):
+    os.close(writer)
+    try:
+        client.call("echo", by="the child")
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    os.read(reader, 1)
+    os._exit(0)
+client.call("echo", by="the parent, after")
+sys.stdin.readline()
+client.close()
+sys.stdin.readline()
+os.close(writer)
+os.waitpid(child, 0)
 """
 
 
-@posix
-@pytest.mark.parametrize("moment", ["early", "late"])
-def test_long_path_of_a_killed_process(
-    alone: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    """A short folder goes with its run too if the process was killed, with and without a socket."""
-    state = alone / ("long" * 25)
-    state.mkdir()
-    monkeypatch.setenv("XDG_STATE_HOME", str(state))
-    subprocess.run(
-        [sys.executable, "-c", KILLED, moment],
-        env=environment(state, TMPDIR=str(alone)),
-        check=False,
-    )
-    (file,) = state.glob("cachesim/runs/one-*/address.json")
-    short = Path(json.loads(file.read_text())["address"]).parent
-    assert short.is_dir()
-    assert (short / "socket").exists() == (moment == "late")
-    remove_dead_runs()
-    assert not short.exists()
-    assert not file.parent.exists()
-
-
-@pytest.mark.parametrize("what", ["write_private", "Listener"])
-def test_no_socket(files: RunFiles, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """If there can be no socket, the error says why and what to do."""
-
-    def fail(*_arguments: object, **_more: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(rpc, what, fail)
-    with pytest.raises(StartError, match=r"socket: No space left on device. Make room, or set"):
-        Server(files.folder, answer)
-    assert not (files.folder / "address.json").exists()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.usefixtures("server")
+def test_forked_child(alone: Path, answers: Answers) -> None:
+    """A child closes its copies; the parent's connections go on, and end while the child lives."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING],
+        env=environment(alone),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        assert parent.stdout.readline() == "CachesimError\n"
+        until(lambda: len(answers.callers) == 2)
+        assert answers.left == []
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        until(lambda: len(answers.left) == 2)
+        assert parent.poll() is None
+        parent.stdin.close()
+    assert parent.returncode == 0
 
 
 # --- the other side's end -----------------------------------------------------------------------
 
 SERVING = """
-import sys, time
+import sys, threading, time
 from cachesim.runs.files import RunFiles
-from cachesim.runs.rpc import Server
+from cachesim.daemon.server import Handler, Server
 run = RunFiles("one", b"", "")
 run.save_env({})
-def answer(caller, operation, arguments):
-    caller.send("part")
-    caller.receive()
-server = Server(run.folder, answer)
+class Following(Handler):
+    def answer(self, caller, operation, arguments):
+        caller.send("part")
+        threading.Event().wait()
+server = Server(run.folder, Following())
 print("ready", flush=True)
 sys.stdin.read()
 server.close()
@@ -274,26 +319,32 @@ def other(alone: Path) -> "Iterator[subprocess.Popen[str]]":
         yield process
 
 
+@contextmanager
+def following() -> Iterator[Channel]:
+    """Yield a connection with a call that has got its first part."""
+    with closing(Channel(find_run("one"))) as channel:
+        channel.begin("follow")
+        assert channel.part() == "part"
+        yield channel
+
+
 def test_parts_end_with_the_topology(other: "subprocess.Popen[str]") -> None:
     """Following ends when the topology is taken down in order."""
-    with closing(Call(find_run("one"), "follow")) as it:
-        parts = it.parts()
-        assert next(parts) == "part"
+    with following() as channel:
         assert other.stdin
         other.stdin.close()
-        assert list(parts) == []
+        assert list(channel.parts()) == []
     assert living_runs() == []
 
 
 def test_call_when_it_was_taken_down(other: "subprocess.Popen[str]") -> None:
     """A call that waits for its answer gets an error when the topology is gone."""
     run = find_run("one")
-    with closing(Call(run, "follow")) as it:
-        assert it.part() == "part"
+    with following() as channel:
         assert other.stdin
         other.stdin.close()
         with pytest.raises(TakenDown, match=r"'one' was taken down. `cachesim up` starts another"):
-            it.result()
+            channel.result()
     with pytest.raises(TakenDown):
         call(run, "echo")
 
@@ -302,13 +353,12 @@ def test_call_when_it_was_taken_down(other: "subprocess.Popen[str]") -> None:
 def test_killed(other: "subprocess.Popen[str]") -> None:
     """The end of a killed process is told with the next step, under way and afterwards."""
     run = find_run("one")
-    with closing(Call(run, "follow")) as it:
-        parts = it.parts()
-        assert next(parts) == "part"
+    with following() as channel:
+        parts = channel.parts()
         other.kill()
-        with pytest.raises(CachesimError, match=r"has ended without .* `cachesim gc` removes"):
+        with pytest.raises(NotRunning, match=r"has ended without .* `cachesim gc` removes"):
             next(parts)
-    with pytest.raises(CachesimError, match=r"has ended without .* `cachesim gc` removes"):
+    with pytest.raises(NotRunning, match=r"has ended without .* `cachesim gc` removes"):
         call(run, "echo")
 
 
@@ -330,16 +380,21 @@ def test_no_server() -> None:
         call(find_run("one"), "echo")
 
 
+@posix
 def test_another_version(files: RunFiles) -> None:
     """A process that talks otherwise is told as such."""
     path = files.folder / "socket"
-    with closing(Listener(str(path))) as listener:
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(path))
+        listener.listen()
         (files.folder / "address.json").write_text(json.dumps({"address": str(path), "key": ""}))
 
         def talk() -> None:
-            with closing(listener.accept()) as connection:
-                connection.recv_bytes()
-                connection.send_bytes(b"#CHALLENGE#")
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"#CHALLENGE#\n")
+                connection.recv(1000)
 
         thread = threading.Thread(target=talk)
         thread.start()
