@@ -1,6 +1,8 @@
 """Who may import whom, kept by reading every module's imports."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,10 +23,21 @@ ROOT_MODULES = frozenset({"settings", "events", "topology", "elasticache", "cloc
 ABOVE_ALL = frozenset({"cachesim", "__main__"})
 """The public names and `python -m cachesim`, which nothing imports."""
 
-UPWARDS = {
-    "daemon": {"simulator": "the daemon operates a Simulator until it owns the topology itself"}
+FOR_CLIENTS = frozenset(
+    {
+        *("faults.catalogue", "control_plane.states", "control_plane.timing"),
+        *("servers.clients", "servers.certificates", "toxiproxy.toxics"),
+    }
+)
+"""What `simulator` may import from the folders below it, with what these import from their own
+folders: values and clients. For all else it calls the daemon."""
+
+BACKENDS_ELSEWHERE = {
+    "cli.commands": {"backends.compose.folder": "`cachesim compose` writes a folder, no daemon"},
+    "cli.doctor": {"backends.containers.engine": "it tells why no engine answers"},
 }
-"""What a folder imports from above, and why."""
+"""What modules outside the daemon import from the backends, besides their interface and the choice
+between them, and why."""
 
 
 def group(folder: str, modules: str) -> frozenset[str]:
@@ -151,12 +164,7 @@ def test_is_in_a_folder(module: str) -> None:
 @pytest.mark.parametrize("module", sources("cachesim"))
 def test_imports_downwards(module: str) -> None:
     """A module imports from its own folder and from those below."""
-    allowed = UPWARDS.get(folder_of(module), {})
-    wrong = {
-        other
-        for other in imported(module)
-        if rank(other) < rank(module) and folder_of(other) not in allowed
-    }
+    wrong = {other for other in imported(module) if rank(other) < rank(module)}
     assert not wrong, f"{module} must not import {', '.join(sorted(wrong))}, which are above it"
 
 
@@ -168,12 +176,29 @@ def test_imports_the_root_alone(folder: str) -> None:
     assert {folder_of(other) for module in modules for other in imported(module)} <= {folder, ""}
 
 
-@pytest.mark.parametrize("folder", UPWARDS)
-def test_exceptions_are_needed(folder: str) -> None:
-    """An exception that nobody needs any more is taken out."""
-    inside = [module for module in sources("cachesim") if folder_of(module) == folder]
-    used = {folder_of(other) for module in inside for other in imported(module)}
-    assert UPWARDS[folder].keys() <= used
+def for_clients() -> set[str]:
+    """`FOR_CLIENTS`, with what these modules import from their own folders."""
+    found: set[str] = set()
+    todo = set(FOR_CLIENTS)
+    while todo:
+        module = todo.pop()
+        found.add(module)
+        same = {m for m in imported(f"cachesim.{module}") if folder_of(m) == folder_of(module)}
+        todo |= same - found
+    return found
+
+
+def test_simulator_knows_values_alone() -> None:
+    """The users' side has values, calls and clients; what runs a topology is in the daemon."""
+    modules = [module for module in sources("cachesim") if folder_of(module) == "simulator"]
+    used = {
+        other
+        for module in modules
+        for other in imported(module)
+        if folder_of(other) not in ("simulator", "runs", "")
+    }
+    assert used - for_clients() == set()
+    assert used >= FOR_CLIENTS, "one that nobody needs any more is taken out"
 
 
 def circles() -> list[frozenset[str]]:
@@ -201,10 +226,41 @@ def test_no_circle_but_the_natural_ones() -> None:
     assert set(circles()) == set(NATURAL_CIRCLES)
 
 
+def test_daemon_alone_knows_backends() -> None:
+    """Outside the daemon nobody imports a backend, only their interface and the choice of one."""
+    public = {"backends.base", "backends.selection"}
+    outside = {
+        short(module): used
+        for module in sources("cachesim")
+        if folder_of(module) not in ("daemon", "backends")
+        and (used := {m for m in imported(module) if folder_of(m) == "backends"} - public)
+    }
+    assert outside == {module: set(used) for module, used in BACKENDS_ELSEWHERE.items()}
+    for text in sources("pytest_plugin/pytest_cachesim").values():
+        names = set(imports_in(text, "pytest_cachesim"))
+        named = {".".join(n.split(".")[1:3]) for n in names if n.startswith("cachesim.backends.")}
+        assert named <= public
+
+
 def test_provisioning_alone_picks_a_backend() -> None:
     """Only the daemon's provisioning starts a backend."""
     users = {m for m in sources("cachesim") if "backends.containers.docker" in imported(m)}
     assert users == {"cachesim.daemon.provisioning"}
+
+
+LIGHT = """
+import sys
+import cachesim.simulator.simulator
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_simulator_is_light() -> None:
+    """The users' process imports nothing heavy before it needs it: the daemon has all that."""
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    heavy = {*HEAVY, "pydantic", "asyncio", "psutil", "ssl", "cryptography"}
+    assert "cachesim" in done.stdout.split()
+    assert heavy.isdisjoint(done.stdout.split())
 
 
 def test_nothing_imports_the_command_line() -> None:

@@ -1,7 +1,6 @@
 """The clients of applications, configured as in production."""
 
 import importlib.util
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from urllib.parse import urlsplit
 from cachesim.topology import Endpoint
 
 if TYPE_CHECKING:
+    import ssl
+
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
@@ -50,7 +51,7 @@ def redis_cluster(
 
 
 def memcached_client(
-    nodes: Sequence[Endpoint], tls: ssl.SSLContext, **overrides: Any
+    nodes: Sequence[Endpoint], tls: "ssl.SSLContext", **overrides: Any
 ) -> "HashClient":
     """Return a HashClient with TLS, pools and timeouts of 0.5 s.
 
