@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from cachesim.runs.running import Running
 
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provision
@@ -62,7 +61,7 @@ def test_closed_together(provision: Provision, monkeypatch: pytest.MonkeyPatch) 
     """Prober and control plane run until the end; closing again does nothing."""
     monkeypatch.setattr(Cluster, "find_primary", lambda _self: "redis-b")
     others = threading.enumerate()
-    operations = Operations(provision, EventLog(), Running("t"))
+    operations = Operations(provision, EventLog())
     try:
         assert "cachesim-control-plane" in ours(others)
         assert operations.control_plane.shard().primary == "redis-b"
@@ -81,5 +80,5 @@ def test_failure_half_way(provision: Provision, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Cluster, "find_primary", fail)
     others = threading.enumerate()
     with pytest.raises(ConnectionError, match="no answer"):
-        Operations(provision, EventLog(), Running("t"))
+        Operations(provision, EventLog())
     assert ours(others) == set()

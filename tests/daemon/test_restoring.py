@@ -4,7 +4,6 @@ from types import SimpleNamespace
 from typing import Self, cast
 
 import pytest
-from cachesim.runs.running import Running
 
 from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
@@ -12,6 +11,7 @@ from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
 from cachesim.errors import FaultError, NotReady
 from cachesim.events import EventLog
+from cachesim.faults.catalogue import Kill
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
@@ -97,12 +97,14 @@ class Rig:
         servers = toxiproxies(topology, [])
         links = Links(topology, servers, self.events, lambda _node: False, lambda _zone: None)
         nodes = Nodes(topology, self.backend, links, self.events)
-        self.faults = Faults(topology, links, nodes, FakeSizes({}), self.events, "7", Running("t"))
+        self.faults = Faults(topology, links, nodes, FakeSizes({}), self.events, "7")
         self.plane = Play().plane
         memcached = {n.name: FakeMemcached(n.name, self._calls) for n in topology.memcached}
         settings = Settings(node_timeout_seconds=2)
         it = SimpleNamespace(
-            provision=SimpleNamespace(name="t", seed=7, settings=settings),
+            provision=SimpleNamespace(name="t", settings=settings),
+            settings=settings,
+            seed=7,
             topology=topology,
             backend=self.backend,
             events=self.events,
@@ -136,7 +138,7 @@ def test_reset_of_healthy_nodes() -> None:
 def test_reset_heals() -> None:
     """Faults are healed, and the nodes are up before they are looked at."""
     rig = Rig()
-    rig.faults.kill("redis-b")
+    rig.faults.apply([Kill(("redis-b",))])
     rig.did()
     rig.restorer.reset()
     assert rig.faults.active == []
@@ -220,7 +222,7 @@ def test_reset_that_fails() -> None:
 def test_make_healthy() -> None:
     """Nodes that do not run are started, faults are healed; the data and the primary stay."""
     rig = Rig()
-    rig.faults.kill("redis-a")
+    rig.faults.apply([Kill(("redis-a",))])
     rig.did()
     assert rig.restorer.make_healthy() == ["redis-b"]
     assert rig.did() == [("start_node", "redis-a")]
