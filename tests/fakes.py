@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
 
 from cachesim.backends.base import Progress
-from cachesim.clock import Clock
+from cachesim.clock import Clock, Deadline
 from cachesim.control_plane.actions import Branch
 from cachesim.control_plane.evidence import (
     INTERVAL,
@@ -16,7 +17,7 @@ from cachesim.control_plane.evidence import (
     RedisProbe,
     Silence,
 )
-from cachesim.errors import FaultError, NoPower, ToxiproxyError, ToxiproxyTimeout
+from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
 from cachesim.topology import Endpoint, NodeState, Role, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Stream, Toxic
@@ -450,3 +451,138 @@ class FakeSizes:
         """See `cachesim.faults.appliers.AofSizes`."""
         self.asked.append(ago)
         return self.sizes.get(node)
+
+
+class FakeCluster:
+    """The Redis nodes as a cluster that gets well after some failures.
+
+    Attributes:
+        failures: what `converge` raises, one after the other.
+        endless: nodes whose script does not end.
+    """
+
+    def __init__(self, calls: list[Call]) -> None:
+        self._calls = calls
+        self.failures: list[NotReady] = []
+        self.endless: set[str] = set()
+
+    @property
+    def health(self) -> Self:
+        """See `Cluster.health`."""
+        return self
+
+    def problem(self, _node: str, _primary: str) -> str | None:
+        """Healthy as long as there is no failure to come."""
+        return "unhealthy" if self.failures or self.endless else None
+
+    def end_script(self, node: str) -> bool:
+        """See `Cluster.end_script`."""
+        return node not in self.endless
+
+    def converge(self, primary: str, _node_timeout_ms: int, _deadline: Deadline) -> None:
+        """See `Cluster.converge`."""
+        self._calls.append(("converge", primary))
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def form(self, primary: str, node_timeout_ms: int, _deadline: Deadline) -> None:
+        """See `Cluster.form`."""
+        self._calls.append(("form", primary, str(node_timeout_ms)))
+
+    def flush(self, primary: str, _deadline: Deadline) -> None:
+        """See `Cluster.flush`."""
+        self._calls.append(("flush", primary))
+
+    def find_primary(self) -> str:
+        """See `Cluster.find_primary`."""
+        return "redis-b"
+
+
+class FakeMemcached:
+    """A client of a Memcached node that answers."""
+
+    def __init__(self, node: str, calls: list[Call]) -> None:
+        self._node = node
+        self._calls = calls
+
+    def version(self) -> bytes:
+        """Answer."""
+        return b"1.6"
+
+    def flush_all(self) -> None:
+        """Empty it."""
+        self._calls.append(("flush", self._node))
+
+    def close(self) -> None:
+        """Close it."""
+
+
+@dataclass(eq=False)
+class FakeCaller:
+    """One connection of a client, as the process of a topology has it.
+
+    Attributes:
+        sent: the answers before the last one, in order.
+    """
+
+    client: str = "a client"
+    pid: int = 7
+    has_hung_up: bool = False
+    sent: list[object] = field(default_factory=list)
+
+    def send(self, value: object) -> None:
+        """See `Caller.send`."""
+        self.sent.append(value)
+
+
+class FakeFiles:
+    """The files of a run, without files.
+
+    Attributes:
+        holders: what was saved of the lease, in order.
+        users: what was saved of the owner, in order.
+    """
+
+    folder = Path("/run")
+    ca = folder / "ca.pem"
+    token = folder / "token"
+
+    def __init__(self) -> None:
+        self.holders: list[str | None] = []
+        self.users: list[str | None] = []
+
+    def save_holder(self, holder: str | None) -> None:
+        """See `RunFiles.save_holder`."""
+        self.holders.append(holder)
+
+    def save_user(self, user: str | None) -> None:
+        """See `RunFiles.save_user`."""
+        self.users.append(user)
+
+
+class FakeLife:
+    """The end of the process of a topology, which does not come.
+
+    Attributes:
+        requests: how often it was asked to end.
+        problem: what goes wrong in the end.
+    """
+
+    def __init__(self) -> None:
+        self.owner: str | None = "process 7"
+        self.requested = False
+        self.requests = 0
+        self.problem: Exception | None = None
+
+    def detach(self) -> None:
+        """See `Life.detach`."""
+        self.owner = None
+
+    def request(self) -> None:
+        """See `Life.request`."""
+        self.requests += 1
+
+    def wait_taken_down(self) -> None:
+        """See `Life.wait_taken_down`."""
+        if self.problem is not None:
+            raise self.problem

@@ -1,12 +1,13 @@
 """Resets a topology between two tests, and repairs it."""
 
+import contextlib
 from collections.abc import Mapping
 
 from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.readiness import wait_for_memcached
-from cachesim.errors import FaultError, NotReady
+from cachesim.errors import FaultError, NoPower, NotReady
 from cachesim.servers.admin import errors
 from cachesim.topology import NodeState, Service
 
@@ -69,10 +70,11 @@ class Restorer:
         return list(primaries.values())
 
     def start_nodes(self) -> None:
-        """Give a new process to every node that is not running."""
+        """Give a new process to every node that is not running, but in zones without power."""
         for node in self._topology.nodes:
             if self._operations.backend.state(node.name) is not NodeState.RUNNING:
-                self._operations.nodes.replace(node.name)
+                with contextlib.suppress(NoPower):  # healing its fault starts it
+                    self._operations.nodes.replace(node.name)
 
     def _is_healthy(self, primaries: Mapping[str, str]) -> bool:
         """Return whether all nodes are healthy.

@@ -1,312 +1,310 @@
-"""Leasing a topology that another process owns: `Simulator.attach`."""
+"""The lease: who may do what meanwhile, and what comes after it."""
 
-import json
-import os
-import re
-import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
-from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from cachesim import CachesimError, Simulator
-from cachesim.errors import FaultError, SettingsError
-from cachesim.runs.registry import find_run
-from cachesim.runs.rpc import call as ask
-from tests.contract.helpers import until
-from tests.processes import call, left_behind, ready
+from cachesim.control_plane.states import State
+from cachesim.control_plane.timing import Timing
+from cachesim.errors import CachesimError, FaultError, Leased, NotReady, SettingsError
+from cachesim.runs.calls import VERBS, Call
+from cachesim.topology import NodeState
+from tests.faults.rig import InProcess, Rig
 
-posix = pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
-
-
-@pytest.fixture(scope="module")
-def owner(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A detached topology: its name, and the folder of its processes."""
-    folder, name = tmp_path_factory.mktemp("owner"), f"owner-{os.urandom(3).hex()}"
-    started = call(
-        folder, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100", "--backend", backend
-    )
-    assert started.returncode == 0, started.stderr
-    yield name, folder
-    ended = call(folder, "-m", "cachesim", "down", "--name", name)
-    assert ended.returncode == 0, ended.stderr
-    assert left_behind(name, folder) == []
+KILL = {"fault": "kill", "nodes": ["redis-b"]}
+ARGUMENTS: dict[Call, dict[str, object]] = {
+    Call.APPLY: {"faults": [KILL]},
+    Call.HEAL: {},
+    Call.RESUME: {"node": "redis-a"},
+    Call.RESTART: {"node": "redis-a"},
+    Call.RESET: {},
+    Call.FAILOVER: {},
+    Call.SET_TIMING: {"timing": Timing((1, 1), (1, 1), (1, 1), 15, 60).as_dict()},
+    Call.SUSPEND: {},
+    Call.DETACH: {},
+}
 
 
 @pytest.fixture
-def name(owner: tuple[str, Path], alone: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a topology that can be leased, as new."""
-    assert alone
-    name, folder = owner
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    until(lambda: status(name)["borrowed_by"] is None)
-    ask(find_run(name), "reset")
-    return name
+def rig() -> Iterator[Rig]:
+    """A topology in memory."""
+    rig = Rig()
+    yield rig
+    rig.links.close()
 
 
-def status(name: str) -> Any:
-    """The owner's answer to `status`."""
-    return ask(find_run(name), "status")
+@pytest.fixture
+def other(rig: Rig) -> InProcess:
+    """Another client."""
+    return rig.connect("another", 8)
 
 
-def states(name: str) -> set[str]:
-    """The states of the nodes, as the owner sees them."""
-    return {node["state"] for node in status(name)["nodes"]}
+def lease(connection: InProcess, **settings: object) -> None:
+    """Take the lease."""
+    connection.call(Call.LEASE, settings=settings)
 
 
-HOLDER = """
-import sys
-from cachesim import Simulator
-sim = Simulator.attach(speed=100).start()
-exec(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.read()
-sim.stop()
-"""
-
-
-def holder(folder: Path, script: str = "") -> "AbstractContextManager[subprocess.Popen[str]]":
-    """Another process that holds the lease and has run a script, until its stdin ends."""
-    return ready(folder, HOLDER, script)
+def told(rig: Rig) -> list[tuple[str, str]]:
+    """The events of the lease."""
+    return [(it.kind, it.message) for it in rig.events if it.kind in ("leased", "returned")]
 
 
 # --- meanwhile ----------------------------------------------------------------------------------
 
 
-def test_leased(name: str, backend: str) -> None:
-    """The holder has all that an owner has, and `status` names it."""
-    with Simulator.attach(speed=50, seed=3) as sim:
-        assert (sim.name, sim.seed, sim.settings.speed, sim.backend) == (name, 3, 50, backend)
-        assert status(name)["borrowed_by"] == f"process {os.getpid()}"
-        with closing(sim.redis_cluster()) as client:
-            client.set("k", "v")
-            sim.redis.primary.kill()
-            assert sim.redis.wait_for_failover()
-            assert client.get("k") == "v"
-        with closing(sim.memcached_client()) as memcached:
-            memcached.set("k", b"v", noreply=False)
-            assert memcached.get("k") == b"v"
-        assert "Ready to accept connections" in sim.nodes["redis-b"].logs(1000)
-        assert sim.events.of("failover")
-        assert sim.env() == find_run(name).env(secrets=True)
-        sim.reset()
-        assert sim.redis.primary.name == "redis-a"
-    assert status(name)["borrowed_by"] is None
+def test_verbs() -> None:
+    """The tests below make every call that only the holder may make."""
+    assert ARGUMENTS.keys() == VERBS
 
 
-def test_commands_meanwhile(name: str) -> None:
-    """While it is leased others may look at it, but not break it."""
-    run = find_run(name)
-    with Simulator.attach() as sim:
-        assert {node["name"] for node in status(name)["nodes"]} == set(sim.nodes)
-        assert ask(run, "logs", node="redis-a", lines=2, follow=False)
-        assert ask(run, "events", follow=False)[-1]["kind"] == "leased"
-        breaking: dict[str, dict[str, Any]] = {
-            "fault": {"fault": {"fault": "kill", "nodes": ["redis-a"]}},
-            "faults": {},
-            "heal": {"number": None},
-            "reset": {},
-            "node": {"verb": "kill", "node": "redis-a"},
-            "failover": {"to": None, "wait": False},
-        }
-        for operation, arguments in breaking.items():
-            with pytest.raises(CachesimError, match=rf"leased by process {os.getpid()}: wait"):
-                ask(run, operation, **arguments)
+@pytest.mark.parametrize("call", sorted(VERBS), ids=str)
+def test_others_only_look(rig: Rig, other: InProcess, call: Call) -> None:
+    """While a client has the lease, another one may not change the topology; then it may."""
+    lease(rig.connection)
+    timing = rig.control_plane.timing
+    mark = rig.events.mark()
+    message = r"'t' has been leased by process 7 for \d+ s: wait until that ends, or end it$"
+    with pytest.raises(Leased, match=message):
+        other.call(call, **ARGUMENTS[call])
+    assert rig.did() == []
+    assert rig.events.since(mark) == []
+    assert rig.control_plane.timing == timing
+    assert rig.files.users == []
+    rig.connection.call(call, **ARGUMENTS[call])
+    rig.connection.call(Call.RETURN)
+    other.call(call, **ARGUMENTS[call])
 
 
-def test_one_holder(name: str) -> None:
-    """A second lease is refused, and the error names the holder."""
-    with (
-        Simulator.attach(),
-        pytest.raises(CachesimError, match=rf"'{name}' is leased by process {os.getpid()} alr"),
-    ):
-        Simulator.attach(name).start()
-    with Simulator.attach():
-        pass
+def test_looking(rig: Rig, other: InProcess) -> None:
+    """All else is allowed, and tells who has the lease."""
+    lease(rig.connection)
+    assert other.call(Call.STATUS)["leased_by"] == "process 7"
+    for call in (Call.DESCRIBE, Call.EVENTS, Call.FAULTS, Call.LINKS, Call.TIMING, Call.SHARD):
+        assert other.call(call) is not None
+    assert other.call(Call.LOGS, node="redis-a", lines=1)
 
 
-# --- which can be leased --------------------------------------------------------------------------
+def test_all_connections_of_the_holder(rig: Rig) -> None:
+    """The holder may use all its connections, and the end of another one changes nothing."""
+    lease(rig.connection)
+    more = rig.connect()
+    more.call(Call.APPLY, faults=[KILL])
+    more.hang_up()
+    assert rig.answers.describe()
+    assert rig.connection.call(Call.STATUS)["leased_by"] == "process 7"
+    assert [it.kind for it in rig.faults.active] == ["kill"]
 
 
-def test_faults(name: str) -> None:
-    """A topology with faults is not leased, as the holder could not heal them."""
-    ask(find_run(name), "node", verb="pause", node="memcached-a")
-    with pytest.raises(FaultError, match=rf"has faults \(<pause.*heal --name {name}` first"):
-        Simulator.attach().start()
-    ask(find_run(name), "heal", number=None)
-    with Simulator.attach():
-        pass
+def test_one_holder(rig: Rig, other: InProcess) -> None:
+    """A second lease is refused, to others and to the holder itself."""
+    lease(rig.connection)
+    for connection in (other, rig.connect(), rig.connection):
+        with pytest.raises(Leased, match=r"leased by process 7 for \d+ s already: wait until that"):
+            lease(connection)
+    rig.connection.call(Call.RETURN)
+    lease(other)
+    assert rig.files.holders == ["process 7", None, "process 8"]
 
 
-def test_failover_under_way(name: str) -> None:
-    """A topology in the middle of a failover is not leased."""
-    ask(find_run(name), "failover", to="b", wait=False)
-    with pytest.raises(FaultError, match=rf"'{name}' is \w+: wait until `cachesim status` says av"):
-        Simulator.attach().start()
-    until(lambda: status(name)["control_plane"] == "available", 30)
-    with Simulator.attach() as sim:
-        assert sim.redis.primary.name == "redis-b"
+def test_down(rig: Rig, other: InProcess) -> None:
+    """Others may not take it down, but by force."""
+    lease(rig.connection)
+    with pytest.raises(Leased, match=r"end it\. `cachesim down --name t --force` takes the topo"):
+        other.call(Call.DOWN)
+    assert rig.life.requests == 0
+    other.call(Call.DOWN, force=True)
+    rig.connection.call(Call.DOWN)
+    assert rig.life.requests == 2
+    rig.connection.call(Call.RETURN)
+    other.call(Call.DOWN)
+    assert rig.life.requests == 3
+
+
+# --- its settings -------------------------------------------------------------------------------
+
+
+def test_settings(rig: Rig) -> None:
+    """The holder chooses how the control plane works; what it leaves open stays."""
+    answer = rig.connection.call(Call.LEASE, settings={"speed": 30, "seed": 8, "engine": None})
+    assert (answer["settings"]["speed"], answer["seed"]) == (30, 8)
+    assert answer["settings"]["node_timeout_seconds"] == 2
+    assert rig.connection.call(Call.STATUS)["speed"] == 30
+    rig.connection.call(Call.RETURN)
+    status = rig.connection.call(Call.STATUS)
+    assert (status["speed"], status["seed"]) == (1, 7)
+
+
+def test_settings_end_with_a_lost_lease(rig: Rig) -> None:
+    """They end with the holder, too."""
+    lease(rig.connection, speed=30, seed=8)
+    rig.connection.call(Call.SET_TIMING, **ARGUMENTS[Call.SET_TIMING])
+    rig.connection.hang_up()
+    assert rig.control_plane.timing == Timing.of(rig.operations.provision.settings)
+    assert (rig.operations.seed, rig.operations.settings.speed) == (7, 1)
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"engine": "valkey"}, {"memory_scale": 0.5}, {"redis_image": "redis:8.0"}],
-    ids=lambda it: next(iter(it)),
+    ("key", "value"), [("engine", "valkey"), ("memory_scale", 0.5), ("redis_image", "redis:8.0")]
 )
-def test_settings_of_what_runs(name: str, settings: dict[str, Any]) -> None:
-    """Settings of the running servers can't be changed, and the topology can be leased again."""
-    ((key, value),) = settings.items()
-    with pytest.raises(SettingsError, match=rf"{key} = {value!r}: the topology '{name}' runs with"):
-        Simulator.attach(**settings).start()
-    assert status(name)["borrowed_by"] is None
+def test_settings_of_what_runs(rig: Rig, key: str, value: object) -> None:
+    """Settings of running servers can't be changed, and somebody else can have the lease."""
+    with pytest.raises(SettingsError, match=rf"{key} = {value!r}: the topology 't' runs with .* L"):
+        lease(rig.connection, **{key: value})
+    assert rig.connection.call(Call.STATUS)["leased_by"] is None
+    lease(rig.connection, engine="redis", backend="auto")
 
 
-def test_settings_that_agree(name: str) -> None:
-    """The same settings, and those that say nothing, are no conflict."""
-    with Simulator.attach(engine="redis", backend="auto", seed=None) as sim:
-        assert sim.settings.speed == 100
-        assert sim.settings.name == name
+def test_wrong_settings(rig: Rig) -> None:
+    """A wrong value is an error, whatever the client has checked."""
+    with pytest.raises(CachesimError, match="speed"):
+        lease(rig.connection, speed=-1)
+    assert rig.connection.call(Call.STATUS)["leased_by"] is None
 
 
-@pytest.mark.usefixtures("name")
-def test_another_name() -> None:
-    """A topology that is not up can't be leased."""
-    with pytest.raises(CachesimError, match="no topology named 'nosuch'"):
-        Simulator.attach("nosuch")
+# --- which can be leased ------------------------------------------------------------------------
 
 
-# --- returning ------------------------------------------------------------------------------------
+def test_faults(rig: Rig) -> None:
+    """A topology with faults is not leased, as the holder could not heal them."""
+    fault = rig.faults.kill("redis-b")
+    with pytest.raises(FaultError, match=r"'t' has faults \(kill on redis-b\): .*heal --name t` f"):
+        lease(rig.connection)
+    fault.heal()
+    lease(rig.connection)
 
 
-def test_returned_with_its_data(name: str) -> None:
-    """Data and primary stay when it is returned."""
-    with Simulator.attach() as sim:
-        with closing(sim.redis_cluster()) as client:
-            client.set("k", "v")
-        sim.control_plane.failover(to="c")
-        sim.redis.wait_for_failover()
-    roles = {node["name"]: node["role"] for node in status(name)["nodes"]}
-    assert roles["redis-c"] == "primary"
-    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
-        assert sim.redis.primary.name == "redis-c"
-        assert client.get("k") == "v"
+def test_failover_under_way(rig: Rig) -> None:
+    """Nor is one in the middle of a failover."""
+    rig.play.fail_over()
+    with pytest.raises(FaultError, match=r"'t' is replacing: wait until .* says available, or"):
+        lease(rig.connection)
+    rig.play.until_state(State.AVAILABLE)
+    lease(rig.connection)
 
 
-def test_returned_with_faults(name: str) -> None:
-    """Faults that the holder has not healed are healed when it returns the topology."""
-    with Simulator.attach() as sim:
-        sim.nodes["redis-b"].pause()
-        sim.memcached["c"].kill()
-        sim.faults.latency("client-to-redis-a", ms=5)
-        sim.faults.az_power("c")
-    assert states(name) == {"running"}
-    assert not any(link["toxics"] for link in ask(find_run(name), "links"))
-    until(lambda: status(name)["control_plane"] == "available")
+# --- its end ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("name")
-def test_returned_in_a_failover() -> None:
-    """A failover that is under way is finished, or called off, and writes go on."""
-    with Simulator.attach(speed=1) as sim:
-        sim.redis.primary.kill()
-        until(lambda: sim.events.of("detecting"))
-    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
-        client.set("k", "v")
+def test_returned(rig: Rig) -> None:
+    """A topology that is returned is healed, and keeps its data and its primary."""
+    lease(rig.connection)
+    rig.faults.latency("client-to-redis-a", 5)
+    rig.faults.az_power("c")
+    rig.did()
+    rig.connection.call(Call.RETURN)
+    assert rig.is_whole()
+    assert rig.faults.active == []
+    assert not [call for call in rig.did() if call[0] == "flush"]
+    assert rig.control_plane.primary == "redis-b"  # as the cluster says
+    assert told(rig) == [("leased", "by process 7"), ("returned", "by its holder")]
+    assert rig.files.holders == ["process 7", None]
+    rig.connection.hang_up()
+    rig.connection.call(Call.RETURN)
+    assert len(told(rig)) == 2
 
 
-@posix
-def test_holder_is_killed(name: str, owner: tuple[str, Path]) -> None:
-    """After the death of the holder all is as new."""
-    script = """
-sim.control_plane.failover(to="b")
-sim.redis.wait_for_failover()
-sim.redis_cluster().set("k", "v")
-sim.nodes["redis-c"].pause()
-sim.memcached["a"].kill()
-sim.faults.blackhole("client-to-redis-a")
-"""
-    with holder(owner[1], script) as process:
-        assert status(name)["borrowed_by"] == f"process {process.pid}"
-        process.kill()
-        until(lambda: status(name)["borrowed_by"] is None, 60)
-    assert states(name) == {"running"}
-    roles = {node["name"]: node["role"] for node in status(name)["nodes"]}
-    assert roles["redis-a"] == "primary"
-    assert not any(link["toxics"] for link in ask(find_run(name), "links"))
-    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
-        assert client.get("k") is None
-    told = [it["message"] for it in ask(find_run(name), "events", follow=False)]
-    assert "as its holder has ended" in told
+def test_lost(rig: Rig) -> None:
+    """A topology whose holder has gone is as new."""
+    lease(rig.connection)
+    rig.faults.latency("client-to-redis-a", 5)
+    rig.faults.pause("redis-c")
+    rig.play.fail_over()
+    rig.did()
+    rig.connection.hang_up()
+    assert rig.is_whole()
+    assert ("flush", "redis-a") in rig.did()
+    assert rig.control_plane.primary == "redis-a"
+    assert rig.control_plane.failovers == 0
+    assert told(rig) == [("leased", "by process 7"), ("returned", "as its holder has ended")]
+    assert rig.files.holders == ["process 7", None]
 
 
-@posix
-def test_one_after_another(name: str, owner: tuple[str, Path]) -> None:
-    """After the end of one lease another process gets the next one."""
-    with holder(owner[1]) as process:
-        with pytest.raises(CachesimError, match=f"leased by process {process.pid} already"):
-            Simulator.attach(name).start()
-        with pytest.raises(
-            CachesimError, match=rf"free: '{name}' is leased by process {process.pid}\."
-        ):
-            Simulator.attach()
-        assert process.stdin
-        process.stdin.close()
-        assert process.wait(60) == 0
-        with Simulator.attach() as sim:
-            assert sim.name == name
+def test_lost_to_the_end(rig: Rig) -> None:
+    """While all is taken down, nothing is restored."""
+    lease(rig.connection)
+    rig.faults.pause("redis-c")
+    rig.did()
+    rig.life.requested = True
+    rig.connection.hang_up()
+    assert rig.did() == []
 
 
-# --- when the owner ends --------------------------------------------------------------------------
+def test_returned_twice_at_once(rig: Rig) -> None:
+    """A client that goes while it returns the topology has returned it."""
+    lease(rig.connection)
+    converge = rig.cluster.find_primary
+
+    def find_primary() -> str:
+        rig.connection.hang_up()
+        return converge()
+
+    rig.cluster.find_primary = find_primary  # type: ignore[method-assign]
+    rig.connection.call(Call.RETURN)
+    assert told(rig)[1:] == [("returned", "by its holder")]
+    assert not [call for call in rig.did() if call[0] == "flush"]
 
 
-@pytest.fixture
-def short(alone: Path) -> Iterator[tuple[str, Path]]:
-    """A detached topology for one test."""
-    name = f"short-{os.urandom(3).hex()}"
-    started = call(alone, "-m", "cachesim", "up", "-d", "--name", name, "--speed", "100")
-    assert started.returncode == 0, started.stderr
-    yield name, alone
-    if left_behind(name, alone):  # the test has failed
-        os.kill(find_run(name).owner.pid, signal.SIGKILL)
-        call(alone, "-m", "cachesim", "gc")
+def test_others_during_its_end(rig: Rig, other: InProcess) -> None:
+    """While the topology is restored nobody else has it, but anybody may take it down."""
+    lease(rig.connection)
+    found = rig.cluster.find_primary
+
+    def find_primary() -> str:
+        with pytest.raises(Leased):
+            other.call(Call.APPLY, faults=[KILL])
+        with pytest.raises(Leased):
+            lease(other)
+        other.call(Call.DOWN)
+        return found()
+
+    rig.cluster.find_primary = find_primary  # type: ignore[method-assign]
+    rig.connection.call(Call.RETURN)
+    lease(other)
 
 
-@posix
-@pytest.mark.usefixtures("on_backend")
-def test_down_while_it_is_leased(short: tuple[str, Path]) -> None:
-    """`down` is refused, but by force; the holder can end, and gets an error if it goes on."""
-    name, folder = short
-    with Simulator.attach() as sim:
-        refused = call(folder, "-m", "cachesim", "down", "--name", name)
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert re.fullmatch(
-            rf"Error: the topology '{name}' has been leased by process {os.getpid()} for \d+ s: "
-            rf"wait until that ends, or end it\. `cachesim down --name {name} --force` takes .*\n",
-            refused.stderr,
-        )
-        sim.nodes["redis-a"].kill().heal()
-        for command in (["status"], ["events"], ["logs", "redis-a"]):
-            assert call(folder, "-m", "cachesim", *command, "--name", name).returncode == 0
-        done = call(folder, "-m", "cachesim", "down", "--name", name, "--force")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert left_behind(name, folder) == []
-        with pytest.raises(CachesimError, match=f"'{name}' was taken down"):
-            sim.nodes["redis-a"].kill()
+@pytest.mark.parametrize("how", ["returned", "lost"])
+def test_end_that_fails(rig: Rig, other: InProcess, how: str) -> None:
+    """If the topology can't be restored, the lease has ended all the same; events tell why."""
+    lease(rig.connection)
+    rig.cluster.failures = [NotReady("no answer", "redis-c")] * 3
+    if how == "returned":
+        with pytest.raises(NotReady, match="no answer"):
+            rig.connection.call(Call.RETURN)
+        told_so = "by its holder, but not restored: no answer. `cachesim reset` may help"
+    else:
+        with pytest.raises(FaultError, match="the reset failed"):
+            rig.connection.hang_up()
+        told_so = "as its holder has ended, but not restored: the reset failed: no answer"
+    assert told(rig)[1][1].startswith(told_so)
+    assert other.call(Call.STATUS)["leased_by"] is None
+    assert rig.files.holders[-1] is None
+    other.call(Call.RESET)
+    assert set(rig.backend.states.values()) == {NodeState.RUNNING}
 
 
-@posix
-@pytest.mark.usefixtures("on_backend")
-def test_owner_is_killed(short: tuple[str, Path]) -> None:
-    """If the owner is killed, the holder can end, and `gc` removes what is left."""
-    name, folder = short
-    with Simulator.attach() as sim:
-        psutil.Process(find_run(name).owner.pid).kill()
-        with pytest.raises(CachesimError, match=f"'{name}' .* has ended without"):
-            sim.nodes["redis-a"].kill()
-    done = call(folder, "-m", "cachesim", "gc", "--json")
-    assert name in json.loads(done.stdout)["removed"]
-    assert left_behind(name, folder) == []
+# --- suspensions --------------------------------------------------------------------------------
+
+
+def test_suspensions(rig: Rig, other: InProcess) -> None:
+    """The control plane rests while a connection suspends it, and all else goes on."""
+    rig.connection.call(Call.SUSPEND)
+    rig.connection.call(Call.SUSPEND)
+    other.call(Call.SUSPEND)
+    rig.play.down("redis-a")
+    rig.play.run(60)
+    assert other.call(Call.STATUS)["control_plane"] == "available"
+    rig.connection.hang_up()
+    rig.play.run(60)
+    assert rig.control_plane.state is State.AVAILABLE
+    other.hang_up()
+    rig.play.until_failover()
+
+
+def test_suspension_of_a_lost_lease(rig: Rig) -> None:
+    """A suspension ends with its connection, even if the lease can't be ended in order."""
+    lease(rig.connection)
+    rig.connection.call(Call.SUSPEND)
+    rig.cluster.failures = [NotReady("no answer", "redis-c")] * 3
+    with pytest.raises(FaultError):
+        rig.connection.hang_up()
+    rig.play.fail_over()

@@ -2,20 +2,21 @@
 
 import threading
 from collections.abc import Iterable
-from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provision
 from cachesim.events import EventLog
+from cachesim.runs.files import RunFiles
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import Credentials
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import Settings
 from cachesim.topology import Endpoint, production
 from cachesim.toxiproxy.client import ToxiproxyClient
-from tests.fakes import FakeBackend, toxiproxies
+from tests.fakes import FakeBackend, FakeFiles, toxiproxies
 
 
 class Unreachable(FakeBackend):
@@ -35,7 +36,7 @@ class Unreachable(FakeBackend):
 
 
 @pytest.fixture
-def provision(tmp_path: Path) -> Provision:
+def provision() -> Provision:
     """Servers that refuse all connections."""
     ca = CertificateAuthority().pem
     return Provision(
@@ -46,8 +47,7 @@ def provision(tmp_path: Path) -> Provision:
         Unreachable(production(), []),
         Credentials(),
         client_context(ca),
-        tmp_path / "ca.pem",
-        tmp_path / "token",
+        cast(RunFiles, FakeFiles()),
     )
 
 

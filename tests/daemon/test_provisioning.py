@@ -1,19 +1,17 @@
-"""Starting servers and taking over those of others, without servers."""
+"""Starting servers, without servers."""
 
 import contextlib
-from collections.abc import Mapping
+import importlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 
 from cachesim.backends import embedded
 from cachesim.backends.base import Progress
 from cachesim.daemon import provisioning
-from cachesim.errors import SettingsError, StartError
-from cachesim.runs.files import RunFiles
-from cachesim.runs.registry import Run, find_run, living_runs
-from cachesim.servers.certificates import CertificateAuthority
+from cachesim.errors import StartError
+from cachesim.runs.registry import living_runs
 from cachesim.settings import Settings
 from cachesim.topology import production
 from tests.fakes import FakeBackend
@@ -27,9 +25,6 @@ def _alone(alone: Path) -> None:  # noqa: ARG001  # it is entered
 
 def silent(_line: str) -> None:
     """Show no progress."""
-
-
-# --- servers of our own ---------------------------------------------------------------------
 
 
 class Servers(FakeBackend):
@@ -66,7 +61,7 @@ def test_servers_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
         provision = provisioning.start("mine", settings, 7, silent, life)
         assert (provision.name, provision.seed, provision.settings) == ("mine", 7, settings)
         assert provision.reason == "as the settings say"
-        assert provision.token_file.read_text() == provision.credentials.token
+        assert provision.files.token.read_text() == provision.credentials.token
         assert [run.name for run in living_runs()] == ["mine"]
         assert Servers.stopped == []
     assert Servers.stopped == [True]
@@ -82,59 +77,24 @@ def test_servers_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert living_runs() == []
 
 
-# --- those of another process ---------------------------------------------------------------
-
-
-class LeasedServers(FakeBackend):
-    """Another process's servers, as its answer to the lease describes them."""
-
-    settings: Mapping[str, Any]
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(production(), [])
-        self.loan = {
-            "settings": self.settings,
-            "ca_file": str(run.folder / "ca.pem"),
-            "token_file": str(run.folder / "token"),
-            "admin_password": "secret",
-        }
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A topology that another process owns, with Redis, at speed 2, without a seed."""
-    files = RunFiles("theirs", CertificateAuthority().pem, "to-ken")
-    files.save_env({})
-    theirs = Settings(name="theirs", backend="embedded", engine="redis", speed=2)
-    monkeypatch.setattr(LeasedServers, "settings", theirs.model_dump(mode="json"), raising=False)
-    monkeypatch.setattr(provisioning, "RemoteBackend", LeasedServers)
-    return find_run("theirs")
-
-
-def lease(run: Run, **asked: object) -> provisioning.Provision:
-    """Lease it."""
-    with contextlib.ExitStack() as life:
-        return provisioning.lease(run, asked, 7, silent, life)
-
-
-def test_lease(run: Run) -> None:
-    """The settings, CA and secrets are the owner's; the seed is ours if the owner has none."""
-    provision = lease(run)
-    assert (provision.name, provision.settings.speed, provision.seed) == ("theirs", 2, 7)
-    assert (provision.files, provision.folder) == (None, None)
-    assert provision.credentials.token == "to-ken"  # noqa: S105  # a test's own
-    assert provision.credentials.admin_password == "secret"  # noqa: S105  # a test's own
-
-
-def test_lease_with_settings(run: Run) -> None:
-    """Settings of the control plane can be chosen; others may be named if they are the owner's."""
-    provision = lease(run, speed=30, seed=8, engine="redis", backend="auto")
-    assert (provision.settings.speed, provision.seed) == (30, 8)
-    assert provision.settings.backend == "embedded"
-
-
-def test_lease_with_another_engine(run: Run) -> None:
-    """Settings that are fixed at the start can't be changed; the error says what to do."""
-    expected = r"engine = 'valkey': the topology 'theirs' runs with 'redis'. Leave it out, or start"
-    with pytest.raises(SettingsError, match=expected):
-        lease(run, engine="valkey")
+@pytest.mark.parametrize(
+    ("backend", "is_without", "expected"),
+    [
+        ("embedded", False, "embedded"),
+        ("docker", True, "containers.docker"),
+        ("auto", True, "embedded"),
+        ("auto", False, "containers.docker"),
+    ],
+)
+def test_preload(
+    monkeypatch: pytest.MonkeyPatch,
+    backend: Literal["auto", "docker", "embedded"],
+    is_without: bool,
+    expected: str,
+) -> None:
+    """What the start will need is imported beforehand: the backend that is probably chosen."""
+    names: list[str] = []
+    monkeypatch.setattr(provisioning, "no_engine_configured", lambda: is_without)
+    monkeypatch.setattr(importlib, "import_module", names.append)
+    provisioning.preload(Settings(backend=backend))
+    assert names == [f"cachesim.backends.{expected}", "cachesim.daemon.service"]

@@ -1,166 +1,121 @@
 """Reset and repair, over servers in memory."""
 
-from types import SimpleNamespace
-from typing import Self, cast
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
-from cachesim.daemon.operations import Operations
-from cachesim.daemon.restoring import Restorer
 from cachesim.errors import FaultError, NotReady
-from cachesim.events import EventLog
-from cachesim.faults.catalogue import Kill
-from cachesim.faults.injector import Faults
-from cachesim.faults.links import Links
-from cachesim.faults.nodes import Nodes
 from cachesim.settings import Settings
-from cachesim.topology import production
-from tests.control_plane.play import Play
-from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
+from cachesim.simulator.faults import Fault
+from tests.faults.rig import Rig
 
 
-class FakeCluster:
-    """The Redis nodes as a cluster that gets well after some failures.
-
-    Attributes:
-        failures: what `converge` raises, one after the other.
-        endless: nodes whose script does not end.
-    """
-
-    def __init__(self, calls: list[Call]) -> None:
-        self._calls = calls
-        self.failures: list[NotReady] = []
-        self.endless: set[str] = set()
-
-    @property
-    def health(self) -> Self:
-        """See `Cluster.health`."""
-        return self
-
-    def problem(self, _node: str, _primary: str) -> str | None:
-        """Healthy as long as there is no failure to come."""
-        return "unhealthy" if self.failures or self.endless else None
-
-    def end_script(self, node: str) -> bool:
-        """See `Cluster.end_script`."""
-        return node not in self.endless
-
-    def converge(self, primary: str, _node_timeout_ms: int, _deadline: Deadline) -> None:
-        """See `Cluster.converge`."""
-        self._calls.append(("converge", primary))
-        if self.failures:
-            raise self.failures.pop(0)
-
-    def form(self, primary: str, node_timeout_ms: int, _deadline: Deadline) -> None:
-        """See `Cluster.form`."""
-        self._calls.append(("form", primary, str(node_timeout_ms)))
-
-    def flush(self, primary: str, _deadline: Deadline) -> None:
-        """See `Cluster.flush`."""
-        self._calls.append(("flush", primary))
-
-    def find_primary(self) -> str:
-        """See `Cluster.find_primary`."""
-        return "redis-b"
-
-
-class FakeMemcached:
-    """A client of a Memcached node that answers."""
-
-    def __init__(self, node: str, calls: list[Call]) -> None:
-        self._node = node
-        self._calls = calls
-
-    def version(self) -> bytes:
-        """Answer."""
-        return b"1.6"
-
-    def flush_all(self) -> None:
-        """Empty it."""
-        self._calls.append(("flush", self._node))
-
-    def close(self) -> None:
-        """Close it."""
-
-
-class Rig:
-    """A restorer; `did` has what it did to the nodes, without the links."""
-
-    def __init__(self) -> None:
-        topology = production()
-        self._calls: list[Call] = []
-        self.backend = FakeBackend(topology, self._calls)
-        self.cluster = FakeCluster(self._calls)
-        self.events = EventLog()
-        servers = toxiproxies(topology, [])
-        links = Links(topology, servers, self.events, lambda _node: False, lambda _zone: None)
-        nodes = Nodes(topology, self.backend, links, self.events)
-        self.faults = Faults(topology, links, nodes, FakeSizes({}), self.events, "7")
-        self.plane = Play().plane
-        memcached = {n.name: FakeMemcached(n.name, self._calls) for n in topology.memcached}
-        settings = Settings(node_timeout_seconds=2)
-        it = SimpleNamespace(
-            provision=SimpleNamespace(name="t", settings=settings),
-            settings=settings,
-            seed=7,
-            topology=topology,
-            backend=self.backend,
-            events=self.events,
-            nodes=nodes,
-            admin=SimpleNamespace(new_memcached=memcached.__getitem__),
-            clusters={"0001": self.cluster},
-            memcached=memcached,
-            faults=self.faults,
-            control_plane=self.plane,
-        )
-        self.restorer = Restorer(cast(Operations, it))
-
-    def did(self) -> list[Call]:
-        """Return what was done since the last call."""
-        did = self._calls.copy()
-        self._calls.clear()
-        return did
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A topology in memory."""
+    rig = Rig()
+    yield rig
+    rig.links.close()
 
 
 FLUSHED = [("flush", node) for node in ("redis-a", "memcached-a", "memcached-b", "memcached-c")]
 
 
-def test_reset_of_healthy_nodes() -> None:
+def test_reset_of_healthy_nodes(rig: Rig) -> None:
     """Healthy nodes are flushed, and nothing else is done to them."""
-    rig = Rig()
     rig.restorer.reset()
     assert rig.did() == FLUSHED
     assert [str(event.message) for event in rig.events.of("reset")] == ["healed and flushed"]
 
 
-def test_reset_heals() -> None:
+def test_reset_heals(rig: Rig) -> None:
     """Faults are healed, and the nodes are up before they are looked at."""
-    rig = Rig()
-    rig.faults.apply([Kill(("redis-b",))])
+    rig.faults.kill("redis-b")
     rig.did()
     rig.restorer.reset()
     assert rig.faults.active == []
     assert rig.did() == [("start_node", "redis-b"), *FLUSHED]
 
 
-def test_reset_draws_anew() -> None:
+def test_reset_draws_anew(rig: Rig) -> None:
     """Timing, seed and the name of the draws are as they were asked for; the settings' by default.
 
     The next reset has the settings' again.
     """
-    rig = Rig()
     quick = Timing((1, 1), (1, 1), (1, 1), 15, speed=60)
     rig.restorer.reset("a test", timing=quick, seed=8)
-    assert rig.plane.timing is quick
+    assert rig.control_plane.timing is quick
+    assert drawn(rig) == drawn_from(rig, "8 a test")
     rig.restorer.reset()
-    assert rig.plane.timing == Timing.of(Settings(node_timeout_seconds=2))
+    assert rig.control_plane.timing == Timing.of(Settings(node_timeout_seconds=2))
+    assert drawn(rig) == drawn_from(rig, "7")
 
 
-def test_node_at_fault_is_replaced() -> None:
+def drawn(rig: Rig) -> float:
+    """Return the next draw of the faults."""
+    rig.faults.az_power("a").heal()
+    return rig.sizes.asked[-1]
+
+
+def drawn_from(rig: Rig, seed: str) -> float:
+    """Return the first draw of the faults from a seed."""
+    rig.injector.reseed(seed)
+    return drawn(rig)
+
+
+def test_reset_with_the_settings_of_a_lease(rig: Rig) -> None:
+    """Settings and a seed that a lease has changed stay, reset after reset."""
+    leased = Settings(node_timeout_seconds=2, speed=30)
+    rig.operations.adopt(leased, 8)
+    rig.restorer.reset("x")
+    assert rig.control_plane.timing == Timing.of(leased)
+    assert drawn(rig) == drawn_from(rig, "8 x")
+
+
+def test_others_wait_for_a_reset(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that another thread applies during a reset is applied after it, and stays."""
+    with ThreadPoolExecutor() as pool:
+        kill: list[Future[Fault]] = []
+        flush = rig.cluster.flush
+
+        def flush_meanwhile(*arguments: Any) -> None:
+            kill.append(pool.submit(rig.faults.kill, "redis-c"))
+            with pytest.raises(TimeoutError):
+                kill[0].result(0.05)
+            flush(*arguments)
+
+        monkeypatch.setattr(rig.cluster, "flush", flush_meanwhile)
+        rig.restorer.reset()
+        applied = kill[0].result(10)
+    assert rig.faults.active == [applied]
+
+
+def test_control_plane_rests_during_a_reset(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decides nothing meanwhile, and then begins anew."""
+    flush = rig.cluster.flush
+
+    def flush_without_a_primary(*arguments: Any) -> None:
+        rig.play.down("redis-a")
+        rig.play.run(60)
+        rig.play.up("redis-a")
+        flush(*arguments)
+
+    monkeypatch.setattr(rig.cluster, "flush", flush_without_a_primary)
+    rig.restorer.reset()
+    rig.play.run(60)
+    assert not rig.events.of("detecting")
+    rig.play.fail_over()
+    assert rig.control_plane.primary != "redis-a"
+    monkeypatch.undo()
+    rig.restorer.reset()
+    assert rig.control_plane.primary == "redis-a"
+
+
+def test_node_at_fault_is_replaced(rig: Rig) -> None:
     """A node that stays unhealthy gets a new process."""
-    rig = Rig()
     rig.cluster.failures = [NotReady("no answer", "redis-c")]
     rig.restorer.reset()
     assert rig.did() == [
@@ -173,9 +128,8 @@ def test_node_at_fault_is_replaced() -> None:
     assert [event.source for event in rig.events.of("replaced")] == ["redis-c"]
 
 
-def test_redis_begins_anew() -> None:
+def test_redis_begins_anew(rig: Rig) -> None:
     """If a new process does not help, all Redis nodes begin anew with empty disks."""
-    rig = Rig()
     rig.cluster.failures = [NotReady("no answer", "redis-c")] * 2
     rig.restorer.reset()
     did = rig.did()
@@ -188,9 +142,8 @@ def test_redis_begins_anew() -> None:
     assert [event.source for event in rig.events.of("replaced")] == ["redis-c", "t"]
 
 
-def test_memcached_at_fault() -> None:
+def test_memcached_at_fault(rig: Rig) -> None:
     """A Memcached node is replaced both times, and the Redis nodes keep their data."""
-    rig = Rig()
     rig.cluster.failures = [NotReady("no answer", "memcached-b")] * 2
     rig.restorer.reset()
     did = rig.did()
@@ -198,9 +151,8 @@ def test_memcached_at_fault() -> None:
     assert ("renew_redis",) not in did
 
 
-def test_script_that_does_not_end() -> None:
+def test_script_that_does_not_end(rig: Rig) -> None:
     """A node whose script can't be ended is replaced at once."""
-    rig = Rig()
     rig.cluster.endless = {"redis-b"}
     rig.restorer.reset()
     assert rig.did()[:3] == [
@@ -210,19 +162,17 @@ def test_script_that_does_not_end() -> None:
     ]
 
 
-def test_reset_that_fails() -> None:
+def test_reset_that_fails(rig: Rig) -> None:
     """If nothing helps, the error names the node and has its log."""
-    rig = Rig()
     rig.cluster.failures = [NotReady("no answer", "redis-c")] * 3
     with pytest.raises(FaultError, match=r"(?s)the reset failed: no answer.*lines of redis-c"):
         rig.restorer.reset()
     assert rig.events.of("reset") == []
 
 
-def test_make_healthy() -> None:
+def test_make_healthy(rig: Rig) -> None:
     """Nodes that do not run are started, faults are healed; the data and the primary stay."""
-    rig = Rig()
-    rig.faults.apply([Kill(("redis-a",))])
+    rig.faults.kill("redis-a")
     rig.did()
     assert rig.restorer.make_healthy() == ["redis-b"]
     assert rig.did() == [("start_node", "redis-a")]

@@ -1,37 +1,55 @@
-"""A topology in memory, to apply faults to as its clients do."""
+"""A topology in memory, to be broken and restored as its clients do it."""
 
 import json
+import ssl
 from collections.abc import Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 from cachesim.daemon.operations import Operations
+from cachesim.daemon.provisioning import Provision
+from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler
 from cachesim.daemon.service import Answers
 from cachesim.errors import NotRunning, as_json, revived
-from cachesim.events import EventLog
 from cachesim.faults.appliers import APPLY, Apply
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.injector import Faults as Injector
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
+from cachesim.runs.files import RunFiles
+from cachesim.servers.credentials import Credentials
+from cachesim.settings import Settings
 from cachesim.simulator.faults import Faults
 from cachesim.topology import NodeState, production
 from cachesim.toxiproxy.toxics import Stream
-from tests.fakes import Call, FakeBackend, FakeSizes, toxiproxies
+from tests.control_plane.play import Play
+from tests.fakes import (
+    Call,
+    FakeBackend,
+    FakeCaller,
+    FakeCluster,
+    FakeFiles,
+    FakeLife,
+    FakeMemcached,
+    FakeSizes,
+    toxiproxies,
+)
 
 
 class InProcess:
     """Makes calls to answers of this process; all goes through JSON, as between two processes.
 
     Attributes:
+        caller: this side, as the answering one sees it.
         is_over: whether the topology has ended.
     """
 
-    def __init__(self, answers: Handler) -> None:
+    def __init__(self, answers: Handler, caller: FakeCaller) -> None:
         self._answers = answers
-        self._caller = cast(Caller, SimpleNamespace(client="tests", pid=7))
+        self.caller = caller
         self.is_over = False
 
     def check(self) -> None:
@@ -43,10 +61,16 @@ class InProcess:
         """See `cachesim.simulator.faults.Calls`."""
         self.check()
         try:
-            answer = self._answers.answer(self._caller, operation, _through_json(arguments))
+            caller, values = cast(Caller, self.caller), _through_json(arguments)
+            answer = self._answers.answer(caller, operation, values)
         except Exception as error:
             raise revived(_through_json(as_json(error))) from error
         return _through_json(answer)
+
+    def hang_up(self) -> None:
+        """End the connection."""
+        self.caller.has_hung_up = True
+        self._answers.hung_up(cast(Caller, self.caller))
 
 
 def _through_json(value: object) -> Any:
@@ -54,43 +78,79 @@ def _through_json(value: object) -> Any:
 
 
 class Rig:
-    """A topology in memory to break.
+    """A topology in memory.
 
     Attributes:
         calls: what was done to nodes and links, in order.
+        play: the control plane, at a time that stands still.
         injector: applies the faults.
-        faults: what users have of it.
-        connection: how they call it.
+        restorer: heals, repairs and empties it.
+        files: the run's files.
+        life: the life of its process.
+        connection: how its users call it.
+        faults: what users have of the injector.
     """
 
     def __init__(self, seed: str = "7", functions: Mapping[type[FaultSpec], Apply] = APPLY) -> None:
-        self.topology = production()
+        self.topology = topology = production()
         self.calls: list[Call] = []
-        self.backend = FakeBackend(self.topology, self.calls)
-        self.servers = toxiproxies(self.topology, self.calls)
-        self.events = EventLog()
+        self.backend = FakeBackend(topology, self.calls)
+        self.servers = toxiproxies(topology, self.calls)
+        self.play = Play()
+        self.control_plane = self.play.plane
+        self.events = self.play.events
         self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
-        self.links = Links(
-            self.topology, self.servers, self.events, lambda _: False, lambda _: None
-        )
-        self.nodes = Nodes(self.topology, self.backend, self.links, self.events)
+        self.links = Links(topology, self.servers, self.events, lambda _: False, lambda _: None)
+        self.nodes = Nodes(topology, self.backend, self.links, self.events)
         self.injector = Injector(
-            self.topology, self.links, self.nodes, self.sizes, self.events, seed, functions
+            topology, self.links, self.nodes, self.sizes, self.events, seed, functions
+        )
+        self.cluster = FakeCluster(self.calls)
+        memcached = {n.name: FakeMemcached(n.name, self.calls) for n in topology.memcached}
+        self.files = FakeFiles()
+        provision = Provision(
+            "t",
+            topology,
+            Settings(node_timeout_seconds=2),
+            7,
+            self.backend,
+            Credentials("to-ken", "secret"),
+            cast(ssl.SSLContext, None),
+            cast(RunFiles, self.files),
         )
         operations = SimpleNamespace(
-            provision=SimpleNamespace(name="t", files=SimpleNamespace(save_holder=None)),
-            topology=self.topology,
+            provision=provision,
+            settings=provision.settings,
+            seed=provision.seed,
+            topology=topology,
             backend=self.backend,
-            clusters={},
             links=self.links,
             nodes=self.nodes,
+            admin=SimpleNamespace(new_memcached=memcached.__getitem__),
+            clusters={"0001": self.cluster},
+            memcached=memcached,
             faults=self.injector,
+            control_plane=self.control_plane,
             events=self.events,
         )
-        life = SimpleNamespace(requested=False)
-        self.answers = Answers(cast(Operations, operations), cast(Any, life))
-        self.connection = InProcess(self.answers)
-        self.faults = Faults(self.topology, self.connection, Catalogue(functions))
+        self.operations = cast(Operations, operations)
+        operations.adopt = partial(Operations.adopt, self.operations)
+        self.restorer = Restorer(self.operations)
+        self.life = FakeLife()
+        self.answers = Answers(self.operations, self.life)
+        self.connection = self.connect()
+        self.faults = Faults(topology, self.connection, Catalogue(functions))
+
+    def connect(self, client: str = "a client", pid: int = 7) -> InProcess:
+        """Return one more connection of a client."""
+        return InProcess(self.answers, FakeCaller(client, pid))
+
+    def did(self) -> list[Call]:
+        """Return what was done since the last call, but to the links."""
+        of_links = ("add", "set", "lift", "remove", "disable", "enable", "populate")
+        did = [call for call in self.calls if call[0] not in of_links]
+        self.calls.clear()
+        return did
 
     def toxics(self) -> dict[tuple[str, Stream], list[str]]:
         """Return the effects of the toxics, by link and stream."""
