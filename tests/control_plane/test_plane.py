@@ -85,14 +85,35 @@ def test_error_in_the_thread_is_told() -> None:
 
 def test_suspended(play: Play) -> None:
     """While it is suspended nothing is decided, and afterwards it is."""
-    play.plane.start()
     with play.plane.suspended():
-        play.shard.nodes["redis-a"].up = False
-        play.clock.advance(1)
-        play.shard.look()
+        play.down("redis-a")
+        play.run(60)
         assert play.state() is State.AVAILABLE
-    assert play.events.wait(lambda: bool(play.events.of("detecting")), timeout=10)
-    play.plane.stop()
+        assert not play.events
+    play.until_failover()
+
+
+def test_suspended_by_several(play: Play) -> None:
+    """It decides nothing until the last one that has suspended it resumes."""
+    for holder in ("one", "one", "other"):
+        play.plane.suspend(holder)
+    with play.plane.suspended(), play.plane.suspended():
+        pass
+    play.down("redis-a")
+    for holder in ("nobody", "one", "one"):
+        play.plane.resume(holder)
+        play.run(60)
+        assert play.state() is State.AVAILABLE
+    play.plane.resume("other")
+    play.until_failover()
+
+
+def test_suspended_by_an_error(play: Play) -> None:
+    """A context that ends in an error suspends it no longer."""
+    with pytest.raises(LookupError), play.plane.suspended():
+        raise LookupError
+    play.down("redis-a")
+    play.until_failover()
 
 
 # --- several shards -------------------------------------------------------------------------
@@ -171,7 +192,7 @@ def test_requested_failover_of_a_shard(both: Play) -> None:
     assert [shard.primary for shard in both.plane.shards.values()] == ["redis-a", "second-c"]
 
 
-@pytest.mark.parametrize("verb", ["state", "primary", "failovers", "failover"])
+@pytest.mark.parametrize("verb", ["shard", "failover"])
 def test_which_of_several_shards(both: Play, verb: str) -> None:
     """With several shards, what is asked of the only one is an error that names them."""
     with pytest.raises(ValueError, match=r"^there are several shards: .*0001, 0002"):

@@ -1,5 +1,7 @@
 """How long the phases take."""
 
+import json
+
 import pytest
 
 from cachesim.control_plane.timing import Timing
@@ -45,3 +47,12 @@ def test_timing_of_settings() -> None:
         speed=8,
     )
     assert Timing.of(settings) == Timing((1, 2), (3, 4), (5, 6), 7, 8)
+
+
+def test_timing_as_json() -> None:
+    """A timing is the same after it has been JSON."""
+    timing = Timing((1, 2), (3, 4), (5, 6), 7, 8)
+    data = json.loads(json.dumps(timing.as_dict()))
+    assert data["promotion"] == [3, 4]
+    assert Timing.from_dict(data) == timing
+    assert hash(Timing.from_dict(data)) == hash(timing)

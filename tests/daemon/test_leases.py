@@ -195,7 +195,7 @@ def test_returned(rig: Rig) -> None:
     assert rig.is_whole()
     assert rig.faults.active == []
     assert not [call for call in rig.did() if call[0] == "flush"]
-    assert rig.control_plane.primary == "redis-b"  # as the cluster says
+    assert rig.control_plane.shard().primary == "redis-b"  # as the cluster says
     assert told(rig) == [("leased", "by process 7"), ("returned", "by its holder")]
     assert rig.files.holders == ["process 7", None]
     rig.connection.hang_up()
@@ -213,8 +213,8 @@ def test_lost(rig: Rig) -> None:
     rig.connection.hang_up()
     assert rig.is_whole()
     assert ("flush", "redis-a") in rig.did()
-    assert rig.control_plane.primary == "redis-a"
-    assert rig.control_plane.failovers == 0
+    assert rig.control_plane.shard().primary == "redis-a"
+    assert rig.control_plane.shard().failovers == 0
     assert told(rig) == [("leased", "by process 7"), ("returned", "as its holder has ended")]
     assert rig.files.holders == ["process 7", None]
 
@@ -295,7 +295,7 @@ def test_suspensions(rig: Rig, other: InProcess) -> None:
     assert other.call(Call.STATUS)["control_plane"] == "available"
     rig.connection.hang_up()
     rig.play.run(60)
-    assert rig.control_plane.state is State.AVAILABLE
+    assert rig.control_plane.shard().state is State.AVAILABLE
     other.hang_up()
     rig.play.until_failover()
 

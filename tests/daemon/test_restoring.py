@@ -108,10 +108,10 @@ def test_control_plane_rests_during_a_reset(rig: Rig, monkeypatch: pytest.Monkey
     rig.play.run(60)
     assert not rig.events.of("detecting")
     rig.play.fail_over()
-    assert rig.control_plane.primary != "redis-a"
+    assert rig.control_plane.shard().primary != "redis-a"
     monkeypatch.undo()
     rig.restorer.reset()
-    assert rig.control_plane.primary == "redis-a"
+    assert rig.control_plane.shard().primary == "redis-a"
 
 
 def test_node_at_fault_is_replaced(rig: Rig) -> None:
