@@ -6,6 +6,7 @@ the topology is up, go its answers, steps and errors. The end of stdin is the ow
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -168,6 +169,8 @@ def _host(provide: "Provider", life: Life, interrupts: Interrupts, report: _Repo
         events.record("started", it.name, f"on {it.backend.name}, seed {it.seed}")
         report(ready=answers.describe())
         topology = stack.pop_all()
+    gc.freeze()  # what is there stays: a later collection need not look at it
+    gc.enable()
     _leave_owners_streams(it.files.log)
     interrupts.wait()
     events.end(not_running(it.name))

@@ -77,9 +77,15 @@ def preload(settings: Settings) -> None:
     is_embedded = settings.backend == "embedded" or (
         settings.backend == "auto" and no_engine_configured()
     )
-    backend = "embedded" if is_embedded else "containers.docker"
-    importlib.import_module(f"cachesim.backends.{backend}")
-    importlib.import_module("cachesim.daemon.service")
+    modules = ["cachesim.daemon.service", "trustme", "psutil", "platformdirs", "redis"]
+    modules.append("pymemcache.client.base")
+    if is_embedded:
+        nodes = ("redis.node", "redis.keyspace.keyspace", "memcached.node", "toxiproxy.server")
+        modules += ["cachesim.backends.embedded", *(f"cachesim.embedded.{name}" for name in nodes)]
+    else:
+        modules.append("cachesim.backends.containers.docker")
+    for module in modules:
+        importlib.import_module(module)
 
 
 def start(

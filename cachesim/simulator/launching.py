@@ -46,6 +46,7 @@ class DaemonProcess:
             )
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_IT)}
+        environment["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # slow to look for, and not for it
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own file
                 [os.path.abspath(sys.executable), "-P", str(_MAIN)],  # noqa: PTH100  # no link resolved
