@@ -11,12 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cachesim.clock import Clock
+from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 from cachesim.topology import Role
 
-PROBE_TIMEOUT = 0.25
-"""Seconds, at most, after which a probe counts as unanswered, if all nodes answer quickly."""
-INTERVAL = 0.05
-"""Seconds between two probes of a node by default."""
 MISSED = 3
 """Heartbeats in a row that must be missing for a silence."""
 _PERIOD = 5.0  # seconds; the slowest answer in it shows how slow the nodes are at present

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cachesim.control_plane.evidence import INTERVAL, PROBE_TIMEOUT
-
 if TYPE_CHECKING:
     from cachesim.settings import Settings
+
+PROBE_TIMEOUT = 0.25
+"""Seconds, at most, after which a probe counts as unanswered, if all nodes answer quickly."""
+INTERVAL = 0.05
+"""Seconds between two probes of a node by default."""
 
 
 @dataclass(frozen=True)

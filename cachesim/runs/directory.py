@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import getpass
 import json
 import os
 import shutil
@@ -32,7 +31,12 @@ def roots() -> tuple[Path, Path]:
     import platformdirs
 
     # Not the user's name: a container may run as a user who has none.
-    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    if hasattr(os, "getuid"):
+        user = str(os.getuid())
+    else:
+        import getpass
+
+        user = getpass.getuser()
     return (
         platformdirs.user_state_path("cachesim", appauthor=False) / "runs",
         Path(tempfile.gettempdir()) / f"cachesim-{user}",

@@ -1,7 +1,6 @@
 """Identifies the process that owns a run, so that only what a dead one left is removed."""
 
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +68,8 @@ class Owner:
 
 
 def _host() -> str:
+    import platform
+
     try:
         namespace = Path("/proc/self/ns/pid").readlink()
     except OSError:

@@ -8,7 +8,6 @@ no Unix sockets: there it is a port of 127.0.0.1. The other side is `cachesim.da
 import contextlib
 import json
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -178,7 +177,7 @@ class Client:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._id = secrets.token_hex(8)
+        self._id = os.urandom(8).hex()
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
         self._open: set[Channel] = set()

@@ -4,9 +4,9 @@ import atexit
 import contextlib
 import json
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
@@ -16,16 +16,6 @@ from cachesim.runs.calls import Call
 from cachesim.runs.registry import Run, find_run, not_running
 from cachesim.servers import clients
 from cachesim.simulator.event_mirror import EventMirror
-from cachesim.simulator.faults import Faults
-from cachesim.simulator.handles import (
-    ControlPlaneHandle,
-    LinkHandles,
-    Means,
-    NodeHandle,
-    RedisShardHandle,
-    ZoneHandle,
-    handles_of,
-)
 from cachesim.simulator.launching import DaemonProcess
 from cachesim.simulator.session import Session, leased, owned
 from cachesim.topology import Endpoint, Node, production
@@ -36,6 +26,14 @@ if TYPE_CHECKING:
 
     from cachesim.control_plane.timing import Timing
     from cachesim.settings import Settings
+    from cachesim.simulator.faults import Faults
+    from cachesim.simulator.handles import (
+        ControlPlaneHandle,
+        LinkHandles,
+        NodeHandle,
+        RedisShardHandle,
+        ZoneHandle,
+    )
 
 _T = TypeVar("_T")
 Progress = Callable[[str], None]
@@ -91,14 +89,14 @@ class Simulator:
         control_plane: fails over and replaces nodes.
     """
 
-    shards = _WhileRunning[tuple[RedisShardHandle, ...]]()
-    nodes = _WhileRunning[dict[str, NodeHandle]]()
-    memcached = _WhileRunning[dict[str, NodeHandle]]()
-    zones = _WhileRunning[dict[str, ZoneHandle]]()
-    links = _WhileRunning[LinkHandles]()
-    faults = _WhileRunning[Faults]()
-    control_plane = _WhileRunning[ControlPlaneHandle]()
-    _session = _WhileRunning[Session]()
+    shards: "_WhileRunning[tuple[RedisShardHandle, ...]]" = _WhileRunning()
+    nodes: "_WhileRunning[dict[str, NodeHandle]]" = _WhileRunning()
+    memcached: "_WhileRunning[dict[str, NodeHandle]]" = _WhileRunning()
+    zones: "_WhileRunning[dict[str, ZoneHandle]]" = _WhileRunning()
+    links: "_WhileRunning[LinkHandles]" = _WhileRunning()
+    faults: "_WhileRunning[Faults]" = _WhileRunning()
+    control_plane: "_WhileRunning[ControlPlaneHandle]" = _WhileRunning()
+    _session: _WhileRunning[Session] = _WhileRunning()
 
     def __init__(
         self,
@@ -128,13 +126,14 @@ class Simulator:
             process = DaemonProcess()
         if process is not None:
             process.order(order, folder)
+            import_module("cachesim.simulator.handles")  # while the process reads the settings
             order["settings"] = process.settings()
         self._settings: dict[str, Any] = order["settings"]
         self._process = process
         self.topology = production(self._settings["memory_scale"])
-        self.name: str = self._settings["name"] or secrets.token_hex(3)
+        self.name: str = self._settings["name"] or os.urandom(3).hex()
         seed = self._settings["seed"]
-        self.seed: int = secrets.randbits(32) if seed is None else seed
+        self.seed: int = int.from_bytes(os.urandom(4)) if seed is None else seed
         self.events = EventMirror(self.name)
         self.backend_reason = ""
         self._run: Run | None = None
@@ -282,6 +281,9 @@ class Simulator:
 
     def _use(self, session: Session, life: contextlib.ExitStack) -> None:
         """Make the handles for users, until the end of a life."""
+        from cachesim.simulator.faults import Faults
+        from cachesim.simulator.handles import ControlPlaneHandle, Means, handles_of
+
         self._session = session
         life.callback(self._forget)
         it, connection = session.description, session.connection
@@ -304,7 +306,7 @@ class Simulator:
                 vars(self).pop(name, None)
 
     @property
-    def redis(self) -> RedisShardHandle:
+    def redis(self) -> "RedisShardHandle":
         """The only Redis shard.
 
         Raises:
