@@ -72,7 +72,7 @@ class DaemonProcess:
         self._stdin, self._stdout = stdin, stdout
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_abandon, weakref.ref(self)))
-        weakref.finalize(self, _discard, self._process, os.getpid())
+        weakref.finalize(self, _discard, self._process, self._log, os.getpid())
         path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder
         self._send({"path": path, "owner": os.getpid()})
 
@@ -183,11 +183,17 @@ class DaemonProcess:
         )
 
 
-def _discard(process: "subprocess.Popen[bytes]", owner: int) -> None:
+def _discard(process: "subprocess.Popen[bytes]", log: IO[bytes], owner: int) -> None:
     """End a process that nobody has started a topology in."""
-    if process.returncode is None and os.getpid() == owner:
+    if os.getpid() != owner:
+        return
+    if process.returncode is None:
         process.kill()
         process.wait()
+    for pipe in (process.stdin, process.stdout, log):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _abandon(process: "weakref.ref[DaemonProcess]") -> None:

@@ -311,7 +311,8 @@ class Run:
 
     def pytest_unconfigure(self) -> None:
         """Restore the signal handlers, and end the process that no test has used."""
-        self._process = None
+        if self._process is not None:
+            self._process.close()
         self._signals.restore()
 
     # --- with xdist -------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import pytest
 from cachesim.backends import selection
 
 # Before any run within a test: a run drops from memory what was imported since it began.
-from cachesim.simulator import simulator
-from tests.plugin.fake_simulator import FakeSimulator
+from cachesim.simulator import launching, simulator
+from tests.plugin.fake_simulator import FakeProcess, FakeSimulator
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +29,17 @@ def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeSimulator]:
+def process(monkeypatch: pytest.MonkeyPatch) -> type[FakeProcess]:
+    """The process that the plugin starts, in this one."""
+    process = FakeProcess.new_class()
+    monkeypatch.setattr(launching, "DaemonProcess", process)
+    return process
+
+
+@pytest.fixture
+def fake(process: type[FakeProcess], monkeypatch: pytest.MonkeyPatch) -> type[FakeSimulator]:
     """The topology that the plugin starts, in this process."""
+    assert process  # none is started
     fake = FakeSimulator.new_class()
     monkeypatch.setattr(simulator, "Simulator", fake)
     return fake

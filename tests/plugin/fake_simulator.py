@@ -1,5 +1,6 @@
 """A fake topology that only records the calls."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from cachesim.backends.base import Progress
@@ -31,6 +32,36 @@ class FakeClient:
         self._calls.append(f"close {self._name}")
 
 
+class FakeProcess:
+    """The process of a topology, without one. A test has a class of its own.
+
+    Attributes:
+        made: its instances.
+        ordered: the settings that were ordered from it.
+        is_closed: whether it is to end.
+    """
+
+    made: ClassVar[list["FakeProcess"]]
+
+    @classmethod
+    def new_class(cls) -> type["FakeProcess"]:
+        """A class without instances."""
+        return type("Fake", (cls,), {"made": []})
+
+    def __init__(self) -> None:
+        self.made.append(self)
+        self.ordered: Mapping[str, Any] | None = None
+        self.is_closed = False
+
+    def order(self, order: Mapping[str, Any]) -> None:
+        """As the real one."""
+        self.ordered = order["settings"]
+
+    def close(self) -> None:
+        """As the real one."""
+        self.is_closed = True
+
+
 class FakeSimulator:
     """Records what is asked of it, and fails where it is told to.
 
@@ -38,6 +69,7 @@ class FakeSimulator:
 
     Attributes:
         made: the settings of its instances.
+        processes: those that its instances were given, or None.
         calls: to all its instances.
         attached: the settings that the attached ones were to have.
         resets: the speed and seed of each reset.
@@ -45,6 +77,7 @@ class FakeSimulator:
     """
 
     made: ClassVar[list[Settings]]
+    processes: ClassVar[list[FakeProcess | None]]
     calls: ClassVar[list[str]]
     attached: ClassVar[list[dict[str, Any]]]
     resets: ClassVar[list[tuple[float, int]]]
@@ -53,14 +86,16 @@ class FakeSimulator:
     @classmethod
     def new_class(cls) -> type["FakeSimulator"]:
         """A class of which nothing has been asked yet."""
-        nothing: dict[str, Any] = {"made": [], "calls": [], "attached": [], "resets": []}
-        return type("Fake", (cls,), {**nothing, "errors": {}})
+        lists = ("made", "processes", "calls", "attached", "resets")
+        return type("Fake", (cls,), {**{name: [] for name in lists}, "errors": {}})
 
     backend = "fake"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, process: FakeProcess | None = None) -> None:
         self.made.append(settings)
+        self.processes.append(process)
         self.settings = settings
+        self.name = settings.name
         self.events = EventLog()
         self.nodes = {name: FakeNode(name) for name in ("redis-a", "memcached-a")}
 
@@ -86,6 +121,14 @@ class FakeSimulator:
     def stop(self) -> None:
         """As the real one."""
         self._call("stop")
+
+    def lease(self) -> None:
+        """As the real one."""
+        self._call("lease")
+
+    def detach(self) -> None:
+        """As the real one."""
+        self._call("detach")
 
     def reset(self, draws: str = "", *, timing: Timing | None = None, seed: int = 0) -> None:
         """As the real one."""

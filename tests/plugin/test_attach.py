@@ -1,35 +1,20 @@
 """Topologies that live longer than a pytest run: `--cachesim-keep` and `--cachesim-attach`."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cachesim import Simulator
-from cachesim.daemon import process
 from cachesim.errors import CachesimError, FaultError
-from cachesim.runs.owner import Owner
-from cachesim.runs.registry import Run, living_runs
+from cachesim.runs.registry import living_runs
 from tests.plugin.fake_simulator import FakeSimulator
 from tests.processes import call, left_behind
 
 RunPytest = Callable[..., pytest.RunResult]
 Fake = type[FakeSimulator]
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, object]]:
-    """The settings of the detached topologies that were started, none of them really."""
-    found: list[Mapping[str, object]] = []
-
-    def launch(arguments: Mapping[str, object]) -> Run:
-        found.append(arguments)
-        return Run(str(arguments["name"]), Path(), Owner.current())
-
-    monkeypatch.setattr(process, "launch", launch)
-    return found
 
 
 # --- attach ---------------------------------------------------------------------------------
@@ -191,12 +176,12 @@ def test_attach_with_workers(pytester: pytest.Pytester, run_pytest: RunPytest) -
 def test_keep(
     pytester: pytest.Pytester,
     fake: Fake,
-    launched: list[Mapping[str, object]],
     run_pytest: RunPytest,
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    """A detached topology is started and attached to; the end says how to reach it."""
+    """The topology is detached in the end, but for those of markers; the end says how to reach it.
+    """
     pytester.makeini("[pytest]\ncachesim_engine = valkey\n" + "cachesim_keep = 1" * (how == "ini"))
     if how == "environment":
         monkeypatch.setenv("CACHESIM_KEEP", "1")
@@ -213,12 +198,12 @@ def test_keep(
     options = ["--cachesim-keep"] if how == "option" else []
     result = run_pytest("--cachesim", "--cachesim-seed=5", "-q", *options)
     result.assert_outcomes(passed=2, failed=1)
-    (settings,) = launched
-    name = settings["name"]
-    assert re.fullmatch(r"pytest-\w+", str(name))
-    assert (settings["engine"], settings["seed"]) == ("valkey", 5)
-    assert fake.calls.count(f"attach {name}") == 1
-    assert fake.calls[-2:] == ["heal", "stop"]
+    kept, own = fake.made
+    assert (kept.engine, own.engine) == ("valkey", "redis")
+    ends = [call for call in fake.calls if call in ("stop", "detach")]
+    assert ends == ["stop", "detach"]
+    assert fake.calls[-2:] == ["heal", "detach"]
+    name = kept.name
     assert "\n".join(
         [
             f"The topology {name} is kept as the last test has left it:",
@@ -241,14 +226,13 @@ def test_header_of_keep(run_pytest: RunPytest) -> None:
 def test_keep_with_attach(
     pytester: pytest.Pytester,
     fake: Fake,
-    launched: list[Mapping[str, object]],
     run_pytest: RunPytest,
 ) -> None:
     """An attached topology is kept anyway, and nothing else is started."""
     pytester.makepyfile("def test_it(cachesim): pass")
     run_pytest("--cachesim", "--cachesim-keep", "--cachesim-attach").assert_outcomes(passed=1)
-    assert fake.attached
-    assert launched == []
+    assert len(fake.made) == len(fake.attached) == 1
+    assert fake.calls[-2:] == ["reset", "stop"]
 
 
 # --- on an engine ---------------------------------------------------------------------------
@@ -257,10 +241,12 @@ def test_keep_with_attach(
 @pytest.fixture
 def up(on_backend: str, alone: Path) -> Iterator[str]:
     """The name of a detached topology, which is gone after the test."""
-    settings = {"name": "lent", "speed": 100, "backend": on_backend}
-    yield process.launch(settings).name
-    call(alone, "-m", "cachesim", "down", "--name", "lent")
-    assert left_behind("lent", alone) == []
+    settings = ["--name", "shared", "--speed", "100", "--backend", on_backend]
+    started = call(alone, "-m", "cachesim", "up", "-d", *settings)
+    assert started.returncode == 0, started.stderr
+    yield "shared"
+    call(alone, "-m", "cachesim", "down", "--name", "shared")
+    assert left_behind("shared", alone) == []
 
 
 def test_attach_for_real(
@@ -305,7 +291,7 @@ def test_attach_for_real(
             assert memcached.get("k") is None
         late = run_pytest("--cachesim", "--cachesim-attach", subprocess=True)
         late.assert_outcomes(errors=2)
-        late.stdout.fnmatch_lines(["cachesim: *'lent' is leased by process *"])
+        late.stdout.fnmatch_lines(["cachesim: *'shared' is leased by process *"])
 
 
 @pytest.mark.usefixtures("on_backend")

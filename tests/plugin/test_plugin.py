@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cachesim.errors import BackendUnavailable, FaultError, ImageMissing, NotReady
+from cachesim.errors import BackendUnavailable, FaultError, ImageMissing, NotReady, StartError
+from cachesim.simulator import launching
 from tests.plugin import fake_simulator
-from tests.plugin.fake_simulator import FakeSimulator
+from tests.plugin.fake_simulator import FakeProcess, FakeSimulator
 from tests.processes import containers_of
 
 RunPytest = Callable[..., pytest.RunResult]
@@ -232,6 +234,7 @@ def test_as_new_and_healed(pytester: pytest.Pytester, fake: Fake, run_pytest: Ru
     file = "test_as_new_and_healed.py"
     assert fake.calls == [
         "start",
+        "lease",
         f"reset {file}::test_a",
         "heal",
         f"reset {file}::test_b",
@@ -257,7 +260,7 @@ def test_session_is_left_alone(
         """
     )
     run_pytest("--cachesim").assert_outcomes(passed=1)
-    assert fake.calls == ["start", "stop"]
+    assert fake.calls == ["start", "lease", "stop"]
 
 
 def test_clients_are_closed(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
@@ -334,6 +337,155 @@ def test_start_that_fails(pytester: pytest.Pytester, fake: Fake, run_pytest: Run
     result = run_pytest("--cachesim")
     result.assert_outcomes(errors=1)
     assert "cachesim: the topology did not start: redis-c is not ready" in result.outlines
+
+
+# --- the process ----------------------------------------------------------------------------
+
+USERS = {
+    "test": "def test_it(cachesim): pass",
+    "env": "def test_it(cachesim_env): pass",
+    "fixture": """
+        import pytest
+
+        @pytest.fixture
+        def service(memcached): pass
+
+        @pytest.mark.usefixtures("service")
+        def test_it(): pass
+        """,
+    "marker": """
+        import pytest
+
+        @pytest.mark.cachesim(speed=60)
+        def test_it(cachesim): pass
+        def test_other(cachesim): pass
+        """,
+}
+
+
+@pytest.mark.parametrize("source", USERS.values(), ids=USERS)
+def test_process_of_users(
+    pytester: pytest.Pytester,
+    fake: Fake,
+    process: type[FakeProcess],
+    run_pytest: RunPytest,
+    source: str,
+) -> None:
+    """One process gets ready during the collection, and the topology starts in it."""
+    pytester.makepyfile(source)
+    run_pytest("--cachesim", "--cachesim-seed=5")
+    (it,) = process.made
+    assert fake.processes == [it]
+    assert it.ordered == fake.made[0].model_dump(mode="json")
+
+
+def test_process_of_a_marker(
+    pytester: pytest.Pytester, fake: Fake, process: type[FakeProcess], run_pytest: RunPytest
+) -> None:
+    """A topology of a test's own has its own process."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.cachesim(engine="valkey")
+        def test_a(cachesim): pass
+        def test_b(cachesim): pass
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=2)
+    (it,) = process.made
+    given = {settings.engine: one for settings, one in zip(fake.made, fake.processes, strict=True)}
+    assert given == {"valkey": None, "redis": it}
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("def test_it(): pass", ["--cachesim"]),
+        ("def test_it(cachesim): pass", []),
+        ("def test_it(cachesim): pass", ["--cachesim", "--collect-only"]),
+        ("def test_it(cachesim): pass", ["--cachesim", "--cachesim-attach"]),
+    ],
+    ids=["no user", "off", "collect only", "attached"],
+)
+@pytest.mark.usefixtures("fake")
+def test_no_process(
+    pytester: pytest.Pytester,
+    process: type[FakeProcess],
+    run_pytest: RunPytest,
+    source: str,
+    options: list[str],
+) -> None:
+    """None is started where none will be needed."""
+    pytester.makepyfile(source)
+    assert run_pytest(*options).ret == pytest.ExitCode.OK
+    assert process.made == []
+
+
+@pytest.mark.usefixtures("fake")
+def test_unused_process(
+    pytester: pytest.Pytester, process: type[FakeProcess], run_pytest: RunPytest
+) -> None:
+    """It ends with the run if no test has come to use it."""
+    pytester.makepyfile("def test_it(cachesim): pass\ndef test_other(): pass")
+    run_pytest("--cachesim", "-k", "other").assert_outcomes(passed=1, deselected=1)
+    assert [it.is_closed for it in process.made] == [True]
+
+
+@pytest.mark.usefixtures("fake")
+def test_process_that_cannot_be_started(
+    pytester: pytest.Pytester, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collection goes on; the first test that needs it tells."""
+
+    class Forbidden(FakeProcess):
+        def __init__(self) -> None:
+            raise StartError("processes are forbidden")
+
+    monkeypatch.setattr(launching, "DaemonProcess", Forbidden)
+    pytester.makepyfile("def test_it(cachesim): pass\ndef test_other(): pass")
+    run_pytest("--cachesim", "-k", "other").assert_outcomes(passed=1, deselected=1)
+
+
+def test_forbidden_processes(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Where no process can be started, tests say so, and those without fixtures pass."""
+    pytester.makeconftest("import sys; sys.executable = '/nowhere/python'")
+    pytester.makepyfile("def test_it(cachesim): pass\ndef test_other(): pass")
+    result = run_pytest("--cachesim", "--cachesim-backend=embedded", subprocess=True)
+    result.assert_outcomes(errors=1, passed=1)
+    said = "cachesim: the topology did not start: the topology's process can't be started with *"
+    result.stdout.fnmatch_lines([said])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], ["here"]), (["-n2"], ["gw0", "gw1"]), (["-n2", "--collect-only"], [])],
+    ids=["alone", "workers", "collect only"],
+)
+def test_process_of_workers(
+    pytester: pytest.Pytester, run_pytest: RunPytest, options: list[str], expected: list[str]
+) -> None:
+    """Under xdist each worker that collects users has a process, and the controller none."""
+    pytester.makeconftest(
+        """
+        import os, pathlib
+        from cachesim.simulator import launching
+
+        class Real(launching.DaemonProcess):
+            def __init__(self):
+                super().__init__()
+                pathlib.Path(os.environ.get("PYTEST_XDIST_WORKER", "here")).with_suffix(
+                    ".pid").write_text(str(self.pid))
+
+        launching.DaemonProcess = Real
+        """
+    )
+    pytester.makepyfile("def test_it(cachesim): pass\ndef test_other(): pass")
+    result = run_pytest("--cachesim", "-k", "other", *options, "-Werror", subprocess=True)
+    assert result.ret == pytest.ExitCode.OK
+    files = sorted(pytester.path.glob("*.pid"))
+    assert [file.stem for file in files] == expected
+    assert not any(psutil.pid_exists(int(file.read_text())) for file in files)
 
 
 # --- the report -----------------------------------------------------------------------------
