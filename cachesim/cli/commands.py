@@ -307,11 +307,13 @@ def faults(name: str | None, *, links: bool, as_json: bool) -> None:
     from cachesim.cli import output
 
     rows = call(find_run(name), Call.LINKS if links else Call.FAULTS)
+    if links:
+        rows = [{**it, "toxics": [_toxic(toxic) for toxic in it["toxics"]]} for it in rows]
     if as_json:
         _print_json(rows)
     elif links:
         output.show_table(
-            ("link", "toxics"), [(it["name"], ", ".join(map(_toxic, it["toxics"]))) for it in rows]
+            ("link", "toxics"), [(it["name"], ", ".join(it["toxics"])) for it in rows]
         )
     elif rows:
         output.show_table(
@@ -358,7 +360,10 @@ def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
     run = find_run(name)
-    shard = call(run, Call.FAILOVER, to=to)
+    try:
+        shard = call(run, Call.FAILOVER, to=to)
+    except ValueError as error:
+        raise CachesimError(str(error)) from error
     if wait:
         # No timeout here: the other process has one, from its settings.
         shard = call(

@@ -43,10 +43,11 @@ def run(arguments: Mapping[str, object]) -> int:
                         _follow(sim, interrupts)
             finally:
                 sim.stop()
+        code = 0
     except Interrupted:
-        return INTERRUPTED
+        code = INTERRUPTED
     _say("Everything is down.")
-    return 0
+    return code
 
 
 def _follow(sim: "Simulator", interrupts: Interrupts) -> None:

@@ -48,8 +48,14 @@ class Interrupts:
         self._breakable = False
         # A pipe, as a signal's handler must not take locks.
         self._woken, self._wake = os.pipe()
+        self._wake_before = -1
 
     def __enter__(self) -> Self:
+        if sys.platform != "win32":
+            # The system may give a signal to any thread, as it does after SIGCONT. Python writes a
+            # byte then, so that the main thread wakes and handles it.
+            os.set_blocking(self._wake, False)
+            self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in _SIGNALS:
             if not _is_left_to_others(number):
                 signal.signal(number, self._handle)
@@ -63,6 +69,8 @@ class Interrupts:
     ) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        if sys.platform != "win32":
+            signal.set_wakeup_fd(self._wake_before)
 
     @contextlib.contextmanager
     def breaking(self) -> Iterator[None]:

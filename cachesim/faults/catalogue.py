@@ -309,7 +309,7 @@ class Catalogue:
         return cls(**values)
 
     def read_list(self, data: object, topology: Topology | None = None) -> list[FaultSpec]:
-        """Return the faults of a list. An error has the fault's position in it, from 1.
+        """Return the faults of a list. If it has several, an error has the position, from 1.
 
         Args:
             topology: with it, the faults are resolved.
@@ -327,6 +327,8 @@ class Catalogue:
                 fault = self.read(item)
                 found.append(fault if topology is None else fault.resolve(topology))
             except InvalidFault as error:
+                if len(data) == 1:
+                    raise
                 raise type(error)(f"fault {number} of {len(data)}: {error}") from error
         return found
 

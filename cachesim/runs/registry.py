@@ -78,8 +78,8 @@ def find_run(name: str | None) -> Run:
     """Return the run of a topology that is up.
 
     Args:
-        name: the topology's name; None: the one in the settings, or else the only one that
-            `cachesim up` runs and nobody has leased.
+        name: the topology's name; None: the one in the settings, or else the only detached one
+            that nobody has leased.
 
     Raises:
         CachesimError: none is up, the named one is not up, or several are.
@@ -142,7 +142,7 @@ def _use(run: Run) -> str:
     """Return what a run is used for that is no candidate without a name."""
     if run.holder is not None:
         return f"{run.name!r} is leased by {run.holder}"
-    return f"{run.name!r} belongs to {run.user}, such as a test run or a script"
+    return f"{run.name!r} belongs to {run.user}: a test run, a script, or `cachesim up` without -d"
 
 
 def starting(run: Run) -> str:

@@ -161,7 +161,7 @@ def other(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_up_shows_where_everything_is(running: tuple[Process, Path, str], backend: str) -> None:
     """Backend and why, seed, nodes with role, zone and address, and each zone's Toxiproxy."""
     process, folder, name = running
-    variables = json.loads(other(folder, "env", "--format", "json").stdout)
+    variables = json.loads(other(folder, "env", "--name", name, "--format", "json").stdout)
     assert f"backend  {backend} (argument)\n" in process.out
     assert "seed     7\n" in process.out
     roles = {"a": "primary", "b": "replica", "c": "replica"}
@@ -180,7 +180,7 @@ def test_up_tells_its_steps_on_stderr(running: tuple[Process, Path, str], backen
     """Without a terminal, progress is a plain line for each step."""
     process, _, _ = running
     docker = ["checking images", "starting nine containers in three zones", "forming the cluster"]
-    embedded = ["starting six emulated nodes in three zones, within this process"]
+    embedded = ["starting six emulated nodes in three zones"]
     assert process.err.splitlines() == [
         *(docker if backend == "docker" else embedded),
         "waiting until all is ready through the links",
@@ -191,8 +191,8 @@ def test_up_tells_its_steps_on_stderr(running: tuple[Process, Path, str], backen
 @needs_signals
 def test_up_hides_the_token(running: tuple[Process, Path, str]) -> None:
     """The token is nowhere in what is printed."""
-    process, folder, _ = running
-    variables = json.loads(other(folder, "env", "--format", "json", "--show-secrets").stdout)
+    process, folder, name = running
+    variables = json.loads(other(folder, "env", "--name", name, "--json", "--show-secrets").stdout)
     assert variables["CACHESIM_REDIS_PASSWORD"] not in process.out + process.err
 
 
@@ -219,7 +219,7 @@ def test_up_prints_events_as_they_happen(running: tuple[Process, Path, str], bac
         with closing(docker.from_env()) as client:
             client.containers.get(f"cachesim-{name}-redis-a").kill()
     else:
-        assert other(folder, "kill", "redis-a").returncode == 0
+        assert other(folder, "kill", "--name", name, "redis-a").returncode == 0
     process.wait_for(r"^\S+ +failover +redis-[bc] +Failover from primary node redis-a to replica")
 
 
@@ -231,7 +231,7 @@ def test_up_twice(running: tuple[Process, Path, str]) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert f"Error: a topology named {name!r} is running already. Choose another" in done.stderr
     assert process.popen.poll() is None
-    assert f"CACHESIM_NAME={name}" in other(folder, "env").stdout
+    assert f"CACHESIM_NAME={name}" in other(folder, "env", "--name", name).stdout
 
 
 @needs_signals

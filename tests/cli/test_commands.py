@@ -113,7 +113,7 @@ def up(
 # --- forms ------------------------------------------------------------------------------------
 
 _NODE = {"name": str, "zone": str, "role": (str, None), "state": str, "endpoint": str}
-_FAULT = {"id": str, "kind": str, "target": str}
+_FAULT = {"id": str, "kind": str, "target": str, "fault": dict}
 _STATUS = {
     "name": str,
     "backend": str,
@@ -123,8 +123,9 @@ _STATUS = {
     "seed": int,
     "pid": int,
     "uptime_seconds": float,
-    "borrowed_by": (str, None),
-    "control_plane": (str, None),
+    "owned_by": (str, None),
+    "leased_by": (str, None),
+    "control_plane": str,
     "nodes": [_NODE],
     "faults": [_FAULT],
     "toxiproxy": {"a": str, "b": str, "c": str},
@@ -138,7 +139,7 @@ FORMS: dict[str, object] = {
     "fault apply one.json": {**_FAULT, "seconds": None},
     "fault apply several.json --for 1h": [{**_FAULT, "seconds": float}],
     "fault list": [_FAULT],
-    "fault list --links": [{"name": str, "enabled": bool, "toxics": [str]}],
+    "fault list --links": [{"name": str, "listen": str, "enabled": bool, "toxics": [str]}],
     "heal": [_FAULT],
     "kill redis-b": _NODE,
     "restart redis-b": _NODE,
@@ -526,7 +527,7 @@ def test_reset(up: Detached) -> None:
 # --- mistakes -----------------------------------------------------------------------------------
 
 MISTAKES = {
-    "kill redis-d": (1, r"no node 'redis-d': there are redis-a, redis-b, redis-c, memcached-a, "),
+    "kill redis-d": (1, r"no node 'redis-d': there are redis-a, memcached-a, redis-b, "),
     "logs nosuch": (1, r"no node 'nosuch': there are redis-a, "),
     "shell nosuch": (1, r"no node 'nosuch': there are redis-a, "),
     "fault kill redis-a nosuch": (1, r"no node 'nosuch': there are redis-a, "),

@@ -180,8 +180,7 @@ def test_keep(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    """The topology is detached in the end, but for those of markers; the end says how to reach it.
-    """
+    """The run's own topology is detached in the end, and the end says how to reach it."""
     pytester.makeini("[pytest]\ncachesim_engine = valkey\n" + "cachesim_keep = 1" * (how == "ini"))
     if how == "environment":
         monkeypatch.setenv("CACHESIM_KEEP", "1")
@@ -199,7 +198,8 @@ def test_keep(
     result = run_pytest("--cachesim", "--cachesim-seed=5", "-q", *options)
     result.assert_outcomes(passed=2, failed=1)
     kept, own = fake.made
-    assert (kept.engine, own.engine) == ("valkey", "redis")
+    assert re.fullmatch(r"pytest-\w+", str(kept.name))
+    assert (kept.engine, kept.seed, own.engine) == ("valkey", 5, "redis")
     ends = [call for call in fake.calls if call in ("stop", "detach")]
     assert ends == ["stop", "detach"]
     assert fake.calls[-2:] == ["heal", "detach"]
