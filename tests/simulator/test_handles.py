@@ -1,21 +1,25 @@
-"""Handles, over servers in memory."""
+"""Handles, over servers in memory, by calls that go through JSON."""
 
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from cachesim.runs.running import Running
 
+from cachesim.control_plane.plane import ControlPlane
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.operations import Operations
+from cachesim.daemon.service import Answers
 from cachesim.errors import FailoverTimeout
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
-from cachesim.simulator.handles import LinkHandle, LinkHandles, RedisHandle, RedisShardHandle
-from cachesim.topology import Node, Role, Service, Shard, Topology, Zone, production
+from cachesim.simulator.connection import Connection
+from cachesim.simulator.faults import Faults
+from cachesim.simulator.handles import LinkHandles, Means, handles_of
+from cachesim.topology import Endpoint, Node, Role, Service, Shard, Topology, Zone, production
 from tests.fakes import FakeBackend, toxiproxies
+from tests.faults.rig import InProcess
 
 TWO_SHARDS = Topology(
     tuple(Zone(zone) for zone in "ab"),
@@ -33,7 +37,7 @@ TWO_SHARDS = Topology(
 
 
 class Rig:
-    """Operations over servers in memory, and a control plane that is told what to say."""
+    """Servers in memory, and a control plane that is told what to say."""
 
     def __init__(self, topology: Topology) -> None:
         self.events = EventLog()
@@ -44,28 +48,29 @@ class Rig:
         # What the control plane tells of each shard.
         self.told: dict[str, Any] = {
             shard.id: SimpleNamespace(
-                primary=shard.first_primary, failovers=0, state=State.AVAILABLE
+                id=shard.id, primary=shard.first_primary, failovers=0, state=State.AVAILABLE
             )
             for shard in topology.shards
         }
-        timing = Timing((0, 0), (0, 0), (0, 0), 15)
-        plane = SimpleNamespace(shards=self.told, timing=timing)
-        it = SimpleNamespace(
+        plane = SimpleNamespace(shards=self.told, timing=Timing((0, 0), (0, 0), (0, 0), 15))
+        plane.shard = lambda id_=None: ControlPlane.shard(cast(ControlPlane, plane), id_)
+        operations = SimpleNamespace(
+            provision=SimpleNamespace(name="t", files=SimpleNamespace(save_holder=None)),
             topology=topology,
             backend=backend,
+            clusters={},
             events=self.events,
             nodes=self.nodes,
             links=links,
             control_plane=plane,
-            running=Running("t"),
         )
-        self.operations = cast(Operations, it)
-        self.shards = [
-            RedisShardHandle(
-                shard, [RedisHandle(node, self.operations) for node in shard.nodes], self.operations
-            )
-            for shard in topology.shards
-        ]
+        life = SimpleNamespace(requested=False)
+        calls = InProcess(Answers(cast(Operations, operations), cast(Any, life)))
+        connection = cast(Connection, SimpleNamespace(call=calls.call, wait=calls.call))
+        endpoints = {node.name: Endpoint(node.name, 1) for node in topology.nodes}
+        faults = Faults(topology, calls)
+        self.handles = handles_of(Means(topology, connection, faults, endpoints))
+        self.shards = self.handles.shards
 
     def fail_over(self, shard: str, to: str) -> None:
         """Let the control plane have completed a failover."""
@@ -145,8 +150,7 @@ def test_timeout_that_is_no_time() -> None:
 @pytest.fixture
 def links() -> LinkHandles:
     """The links of the production topology."""
-    operations = Rig(production()).operations
-    return LinkHandles([LinkHandle(link, operations) for link in production().links])
+    return Rig(production()).handles.links
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,11 @@ def test_node_without_a_service() -> None:
     """A node's name need not begin with its service."""
     node = Node("cache-1", Service.MEMCACHED, "a", 1)
     topology = Topology((Zone("a"),), (), (node,))
-    operations = Rig(topology).operations
-    handles = LinkHandles([LinkHandle(link, operations) for link in topology.links])
-    assert handles["client", "cache-1"].link.service is Service.MEMCACHED
+    links = Rig(topology).handles.links
+    assert links["client", "cache-1"].link.service is Service.MEMCACHED
+
+
+def test_links_where(links: LinkHandles) -> None:
+    """A condition on links chooses those that faults take."""
+    found = links.where(lambda link: link.source == "b" and link.target == "redis-a")
+    assert [link.name for link in found] == ["b-to-redis-a", "b-to-redis-a-bus"]

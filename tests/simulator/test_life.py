@@ -1,16 +1,23 @@
 """Before the start of a topology and after its stop: what is refused, and what is left."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cachesim import Fault, Simulator
 from cachesim.errors import NotRunning
+from cachesim.runs import rpc
+from cachesim.runs.calls import Call
+from cachesim.runs.registry import find_run
+from tests.contract.helpers import until
 from tests.processes import call
 
 PARTS: dict[str, Callable[[Simulator], object]] = {
@@ -23,13 +30,16 @@ PARTS: dict[str, Callable[[Simulator], object]] = {
     "faults": lambda sim: sim.faults,
     "control_plane": lambda sim: sim.control_plane,
     "backend": lambda sim: sim.backend,
-    "files": lambda sim: sim.files,
     "env": lambda sim: sim.env(),
     "redis_cluster": lambda sim: sim.redis_cluster(),
     "memcached_client": lambda sim: sim.memcached_client(),
     "toxiproxy": lambda sim: sim.toxiproxy("a"),
     "heal": lambda sim: sim.heal(),
     "reset": lambda sim: sim.reset(),
+    "lease": lambda sim: sim.lease(),
+    "detach": lambda sim: sim.detach(),
+    "events.wait": lambda sim: sim.events.wait(lambda: False, 60),
+    "events.next": lambda sim: sim.events.next(len(sim.events), 60),
 }
 """What needs a running topology."""
 
@@ -63,8 +73,10 @@ def verbs(sim: Simulator) -> dict[str, Callable[[], object]]:
         "active": lambda: faults.active,
         "heal_all": faults.heal_all,
         "failover": lambda: plane.failover("b"),
-        "suspended": plane.suspended,
+        "suspended": lambda: plane.suspended().__enter__(),
         "failovers": lambda: plane.failovers,
+        "timing": lambda: plane.timing,
+        "wait": lambda: sim.events.wait(lambda: False, 60),
     }
 
 
@@ -75,12 +87,37 @@ def refused(verb: Callable[[], object]) -> str:
     return str(refusal.value)
 
 
+@pytest.fixture(scope="module")
+def fresh() -> Simulator:
+    """A topology that was not started."""
+    return Simulator(name="n")
+
+
 @pytest.mark.parametrize("part", PARTS)
-def test_before_the_start(part: str) -> None:
+def test_before_the_start(fresh: Simulator, part: str) -> None:
     """What needs a running topology says that this one is none, and what to do."""
-    error = refused(lambda: PARTS[part](Simulator(name="n")))
+    error = refused(lambda: PARTS[part](fresh))
     assert error.startswith("the topology 'n' is not running")
     assert "Call `start()`" in error
+    assert list(fresh.events) == []
+
+
+def test_while_it_starts(backend: str) -> None:
+    """In other threads, too, it does not run yet; they are not held up by the start."""
+    sim = Simulator(name="n", backend=backend, speed=100)
+    parts = [part for name, part in PARTS.items() if name not in ("lease", "detach")]
+    errors: list[str] = []
+
+    def step(_line: str) -> None:
+        with ThreadPoolExecutor() as pool:
+            errors.extend(pool.map(lambda part: refused(lambda: part(sim)), parts))
+
+    try:
+        sim.start(step)
+        assert len(errors) >= len(parts)
+        assert all("is not running" in error for error in errors)
+    finally:
+        sim.stop()
 
 
 Stopped = tuple[Simulator, dict[str, Callable[[], object]], list[Fault]]
@@ -141,6 +178,137 @@ def test_stop_ends_waiting(backend: str) -> None:
         assert sim.redis.wait_for_failover().name != "redis-a"
 
 
+@pytest.fixture
+def running(alone: Path) -> Iterator[Simulator]:
+    """A topology; what the process of one leaves that is killed is in a folder of its own."""
+    assert alone
+    with contextlib.suppress(NotRunning), Simulator(backend="embedded", speed=100) as sim:
+        yield sim
+
+
+def daemon(sim: Simulator) -> psutil.Process:
+    """The topology's process."""
+    return psutil.Process(find_run(sim.name).owner.pid)
+
+
+def kill_daemon(sim: Simulator) -> None:
+    """SIGKILL the topology's process."""
+    process = daemon(sim)
+    process.kill()
+    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def taken_down(sim: Simulator) -> None:
+    """Take the topology down from another process."""
+    done = call(Path.cwd(), "-m", "cachesim", "down", "--name", sim.name)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("end", [kill_daemon, taken_down])
+def test_end_of_the_process(running: Simulator, end: Callable[[Simulator], None]) -> None:
+    """When the topology's process ends, those that wait get an error, and so does every verb."""
+    sim = running
+    tried = {**verbs(sim), "heal": sim.heal, "reset": sim.reset}
+    fault = sim.faults.latency("client-to-redis-a", ms=5)
+    with ThreadPoolExecutor() as pool:
+        waiting: list[Future[Any]] = [
+            pool.submit(sim.redis.wait_for_failover, 60),
+            pool.submit(sim.events.wait, lambda: False, 60),
+            pool.submit(sim.events.next, sim.events.mark() + 100, 60),
+        ]
+        assert len(sim.faults.active) == 1  # it does not wait for those
+        end(sim)
+        for wait in waiting:
+            assert isinstance(wait.exception(10), NotRunning)
+    for name, verb in tried.items():
+        if name != "no faults":  # that is wrong without a call
+            refused(verb)
+    refused(fault.heal)
+    assert [event.kind for event in sim.events][:2] == ["started", "fault"]
+    assert sim.env()["CACHESIM_NAME"] == sim.name
+
+
+def test_error_beside_the_end_of_the_process(alone: Path) -> None:
+    """If the process is killed, the error of the user's own block is what is raised."""
+    assert alone
+    sim = Simulator(backend="embedded", speed=100)
+    with pytest.raises(ZeroDivisionError), sim, sim.faults.kill("redis-b"):  # noqa: PT012
+        kill_daemon(sim)
+        _ = 1 / 0
+    with pytest.raises(NotRunning, match="has ended without taking it down"), sim:
+        kill_daemon(sim)
+    with sim:  # it can be started again
+        assert sim.nodes["redis-b"].state == "running"
+
+
+# --- events ---------------------------------------------------------------------------------
+
+
+def test_events(running: Simulator) -> None:
+    """What a verb has recorded can be read when it returns, whoever has called it."""
+    sim = running
+    mark = sim.events.mark()
+    sim.nodes["redis-b"].kill()
+    assert [(it.kind, it.source) for it in sim.events.since(mark)] == [("fault", "redis-b")]
+    mark = sim.events.mark()
+    rpc.call(find_run(sim.name), Call.APPLY, faults=[{"fault": "kill", "nodes": ["redis-c"]}])
+    assert [it.source for it in sim.events.of("fault", mark)] == ["redis-c"]
+    sim.stop()
+    assert [it.source for it in sim.events.of("fault")] == ["redis-b", "redis-c"]
+    before = len(sim.events)
+    sim.start()
+    assert [it.kind for it in sim.events.since(before)] == ["started"]
+
+
+def test_condition_of_a_wait(running: Simulator) -> None:
+    """It is called in the thread that waits, may make calls, and holds up no other thread."""
+    sim = running
+    threads: set[int] = set()
+    is_waiting, others_called = threading.Event(), threading.Event()
+
+    def condition() -> bool:
+        threads.add(threading.get_ident())
+        is_waiting.set()
+        others_called.wait(60)
+        return sim.nodes["redis-b"].state == "stopped"
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: (sim.events.wait(condition, 60), threading.get_ident()))
+        assert is_waiting.wait(60)
+        sim.nodes["redis-b"].kill()
+        assert sim.events.of("fault")
+        others_called.set()
+        holds, thread = waiting.result(60)
+    assert holds
+    assert threads == {thread}
+
+
+def test_wait_that_takes_too_long(running: Simulator) -> None:
+    """A condition that does not hold in time is no error; a time that is none is one."""
+    assert not running.events.wait(lambda: False, 0.01)
+    assert running.events.next(len(running.events), 0) == []
+    for timeout in (-1, float("nan")):
+        with pytest.raises(ValueError, match="timeout must be from 0"):
+            running.events.wait(lambda: True, timeout)
+
+
+# --- faults ---------------------------------------------------------------------------------
+
+
+def test_equal_faults(running: Simulator) -> None:
+    """Faults are equal by their ids, and those of another topology are others."""
+    first, second = running.faults.kill("redis-b"), running.faults.kill("redis-b")
+    assert running.faults.active == [first, second]
+    assert first != second
+    assert len({first, second, *running.faults.active}) == 2
+    with Simulator(backend="embedded", speed=100) as other:
+        theirs = other.faults.kill("redis-b")
+        assert theirs.id == first.id
+        assert theirs != first
+
+
+# --- processes ------------------------------------------------------------------------------
+
 FORK = """
 import os
 import signal
@@ -152,7 +320,7 @@ from cachesim.errors import NotRunning
 from tests.simulator.test_life import verbs
 
 def hold():
-    with sim.control_plane.suspended(), sim.faults.suspended():
+    with sim.control_plane.suspended():
         held.set()
         forked.wait()
 
@@ -162,6 +330,7 @@ with Simulator(speed=100, backend=sys.argv[1]) as sim:
     held, forked = threading.Event(), threading.Event()
     threading.Thread(target=hold).start()
     held.wait()  # in the child nobody will ever release that
+    assert len(sim.events) == 2
     child = os.fork()
     if not child:
         code = 1
@@ -184,6 +353,7 @@ with Simulator(speed=100, backend=sys.argv[1]) as sim:
                 client.set("k", "v")
             assert sim.env()
             assert sim.nodes["redis-a"].endpoint
+            assert [event.kind for event in sim.events] == ["started", "fault"]
             code = 0
         finally:
             os._exit(code)
@@ -208,6 +378,7 @@ def test_forked_child(backend: str, tmp_path: Path) -> None:
 
 SOCKETS = """
 import sys
+import threading
 from pathlib import Path
 from cachesim import Simulator
 
@@ -226,12 +397,13 @@ with Simulator(speed=100, backend=sys.argv[1]) as sim:
         pass
     sim.reset()
     assert sockets()
+    assert threading.active_count() == 1
 print(len(sockets()))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_socket_stays_open(backend: str, tmp_path: Path) -> None:
-    """After the stop the process has none of the topology's connections any more."""
+    """After the stop the process has no connection of the topology, and no thread at any time."""
     done = call(tmp_path, "-c", SOCKETS, backend)
     assert (done.stdout, done.stderr) == ("0\n", "")
