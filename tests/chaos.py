@@ -22,11 +22,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cachesim import Simulator
+import psutil
+
+from cachesim import Fault, Simulator
 from cachesim.control_plane.states import State
 from cachesim.errors import CachesimError
-from cachesim.faults.injector import Fault
+from cachesim.runs.registry import find_run
 from cachesim.servers.admin import NodeClients, errors
+from cachesim.servers.certificates import client_context
 from cachesim.servers.credentials import DEFAULT_USER
 from cachesim.topology import NodeState
 from cachesim.toxiproxy.toxics import LimitData, Slicer, SlowClose, Timeout
@@ -285,8 +288,13 @@ def assert_as_new(sim: Simulator) -> None:
 
 
 def _through_links(sim: Simulator) -> NodeClients:
-    it = sim._provision
-    return NodeClients(it.backend.endpoint, DEFAULT_USER, it.credentials.token, it.tls)
+    env = sim.env()
+    return NodeClients(
+        lambda node: sim.nodes[node].endpoint,
+        DEFAULT_USER,
+        env["CACHESIM_REDIS_PASSWORD"],
+        client_context(Path(env["CACHESIM_CA_FILE"]).read_bytes()),
+    )
 
 
 def _tail(sim: Simulator) -> str:
@@ -297,16 +305,20 @@ def _tail(sim: Simulator) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """What the process has open."""
+    """What this process and that of its topology have open, together."""
 
     files: int
     threads: int
 
     @classmethod
-    def now(cls) -> "Held":
+    def now(cls, sim: Simulator) -> "Held":
         """At present, after what nobody refers to is gone."""
         gc.collect()
-        return cls(len([*Path("/proc/self/fd").iterdir()]), threading.active_count())
+        processes = [psutil.Process(), psutil.Process(find_run(sim.name).owner.pid)]
+        return cls(
+            sum(process.num_fds() for process in processes),
+            sum(process.num_threads() for process in processes),
+        )
 
 
 def marathon(sim: Simulator, seed: str, count: int) -> Iterator[float]:
@@ -371,7 +383,7 @@ def storms(sim: Simulator, it: argparse.Namespace) -> int:
             verdict = f"FAILED\n{traceback.format_exc()}"
         replaced = len(sim.events.of("replaced", mark))
         print(
-            f"storm {seed}: {storm.done} verbs, reset {took:.2f} s, {Held.now()}, "
+            f"storm {seed}: {storm.done} verbs, reset {took:.2f} s, {Held.now(sim)}, "
             f"replaced {replaced}: {verdict}",
             flush=True,
         )
@@ -387,7 +399,7 @@ def marathons(sim: Simulator, it: argparse.Namespace) -> int:
             for seconds in marathon(sim, str(it.seed), it.faults):
                 took.append(seconds)
                 if len(took) % 50 == 0:
-                    print(f"{len(took)} times, longest {max(took):.2f} s, {Held.now()}", flush=True)
+                    print(f"{len(took)} times, longest {max(took):.2f} s, {Held.now(sim)}", flush=True)
         except Exception:
             traceback.print_exc()
             return 1

@@ -33,8 +33,8 @@ def test_storm(sim: Simulator, resets: bool) -> None:
         assert not sim.events.of("error")
         assert not sim.events.of("replaced"), "it got well without a last resort"
         if not number:
-            before = Held.now()
-    after = Held.now()
+            before = Held.now(sim)
+    after = Held.now(sim)
     assert after.threads <= before.threads
     assert after.files <= before.files + 10, "clients' pools may differ by some sockets"
 

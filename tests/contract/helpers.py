@@ -154,11 +154,11 @@ def seen_from(sim: Simulator, zone: str, port: int) -> Iterator[Endpoint]:
 def _container_address(sim: Simulator, zone: str) -> str:
     import docker
 
-    member: Any = sim.provision.backend._containers[sim.topology.shards[0].node_in(zone).name]  # type: ignore[attr-defined]
-    holder = member.attrs["HostConfig"]["NetworkMode"].removeprefix("container:")
     engine = docker.from_env()
     try:
-        pod = engine.containers.get(holder)
+        (pod,) = engine.containers.list(
+            filters={"publish": str(sim.nodes[f"redis-{zone}"].endpoint.port)}
+        )
         (network,) = pod.attrs["NetworkSettings"]["Networks"].values()
         return str(network["IPAddress"])
     finally:

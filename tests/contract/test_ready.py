@@ -14,6 +14,7 @@ from cachesim import Simulator
 from cachesim.servers.redis_config import AnnouncedPorts, redis_settings
 from cachesim.topology import Service
 from tests.contract.helpers import config_of, node_client, through_link, until
+from tests.hosted import Hosted
 
 pytestmark = pytest.mark.core
 
@@ -111,8 +112,9 @@ def test_configuration_is_productions(sim: Simulator) -> None:
     client.close()
 
 
-def test_settings_are_those_of_the_configuration(sim: Simulator) -> None:
+def test_settings_are_those_of_the_configuration(inside: Hosted) -> None:
     """Every node says of every setting what a redis.conf of production has."""
+    sim = inside.sim
     for node in sim.redis:
         source = next(z.name for z in sim.topology.zones if z.name != node.zone)
         bus = sim.links[source, node.name, Service.BUS].listen
@@ -122,7 +124,7 @@ def test_settings_are_those_of_the_configuration(sim: Simulator) -> None:
             hostname=None,
             node_timeout_ms=15000,
         )
-        said = config_of(sim._operations.admin.redis(node.name), given)
+        said = config_of(inside.operations.admin.redis(node.name), given)
         # A container has no more than the engine's limit of open files allows.
         assert int(said.pop("maxclients")) <= int(given.pop("maxclients"))
         assert said == given | {"repl-backlog-size": str(16 * 2**20)}
@@ -157,10 +159,11 @@ def test_functions(sim: Simulator) -> None:
 @pytest.mark.parametrize(
     "script", ["while true do end", "redis.call('SET', KEYS[1], 1) while true do end"]
 )
-def test_reset_with_a_script_that_does_not_end(sim: Simulator, script: str) -> None:
+def test_reset_with_a_script_that_does_not_end(inside: Hosted, script: str) -> None:
     """It is ended, with its node if it has written something."""
+    sim, clients = inside.sim, inside.operations.admin
     node = sim.redis.primary.name
-    admin = sim._operations.admin.redis(node)
+    admin = clients.redis(node)
     admin.config_set("busy-reply-threshold", 100)
     client = node_client(sim, sim.redis.primary.endpoint, socket_timeout=60)
     caller = threading.Thread(target=_evaluate, args=(client, script))
@@ -169,7 +172,7 @@ def test_reset_with_a_script_that_does_not_end(sim: Simulator, script: str) -> N
     sim.reset()
     caller.join()
     client.close()
-    restored = sim._operations.admin.redis(node)
+    restored = clients.redis(node)
     restored.config_set("busy-reply-threshold", 5000)
     assert restored.get("k") is None
 

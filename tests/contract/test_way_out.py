@@ -12,23 +12,34 @@ from redis.exceptions import RedisError
 from cachesim import Simulator
 from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
+from cachesim.daemon.restoring import Restorer
 from cachesim.errors import FaultError, NotReady
 from cachesim.servers import redis_health
 from cachesim.servers.redis_cluster import Cluster
 from tests.chaos import _tail, assert_as_new, wait_until_well
 from tests.contract.helpers import through_link, until
+from tests.hosted import Hosted
 
 
-def _cluster(sim: Simulator) -> Cluster:
-    """Return the cluster of the only shard."""
-    (cluster,) = sim._operations.clusters.values()
+@pytest.fixture
+def sim(inside: Hosted) -> Simulator:
+    """The client of the running topology in this process."""
+    return inside.sim
+
+
+@pytest.fixture
+def cluster(inside: Hosted) -> Cluster:
+    """The cluster of the only shard."""
+    (cluster,) = inside.operations.clusters.values()
     return cluster
 
 
 @contextmanager
-def ill(sim: Simulator, monkeypatch: pytest.MonkeyPatch, node: str, times: int) -> Iterator[None]:
+def ill(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, node: str, times: int
+) -> Iterator[None]:
     """The cluster does not get well for so many times."""
-    converge, left = _cluster(sim).converge, [None] * times
+    converge, left = cluster.converge, [None] * times
 
     def fails(primary: str, node_timeout_ms: int, deadline: Deadline) -> None:
         if left:
@@ -37,8 +48,8 @@ def ill(sim: Simulator, monkeypatch: pytest.MonkeyPatch, node: str, times: int) 
         converge(primary, node_timeout_ms, deadline)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_cluster(sim), "converge", fails)
-        patch.setattr(sim._restorer, "_is_healthy", lambda _primary: False)
+        patch.setattr(cluster, "converge", fails)
+        patch.setattr(Restorer, "_is_healthy", lambda *_: False)
         yield
 
 
@@ -64,13 +75,13 @@ def test_replica_of_a_replica(sim: Simulator) -> None:
 
 
 def test_node_that_stays_ill_gets_a_new_process(
-    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+    sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reset that makes no headway replaces the node at fault, and says so."""
     mark = sim.events.mark()
     sim.faults.kill("redis-b")
     before = through_link(sim, "redis-c").info("server")["run_id"]
-    with ill(sim, monkeypatch, "redis-c", 1):
+    with ill(cluster, monkeypatch, "redis-c", 1):
         sim.reset()
     (event,) = sim.events.of("replaced", mark)
     assert (event.source, "redis-c is ill" in event.message) == ("redis-c", True)
@@ -78,14 +89,16 @@ def test_node_that_stays_ill_gets_a_new_process(
     assert_as_new(sim)
 
 
-def test_shard_that_stays_ill_begins_anew(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_that_stays_ill_begins_anew(
+    sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If that does not help, all Redis nodes begin anew, and know each other as at the start."""
     mark = sim.events.mark()
     through_link(sim, "redis-a").set("k", "v")
     sim.control_plane.failover("b")
     until(lambda: sim.control_plane.failovers == 1)
     sim.faults.kill("redis-b")
-    with ill(sim, monkeypatch, "redis-c", 2):
+    with ill(cluster, monkeypatch, "redis-c", 2):
         sim.reset()
     first, second = sim.events.of("replaced", mark)
     assert (first.source, second.source) == ("redis-c", sim.name)
@@ -97,7 +110,7 @@ def test_shard_that_stays_ill_begins_anew(sim: Simulator, monkeypatch: pytest.Mo
 
 
 def test_takeover_without_slots_is_no_failover(
-    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that became a primary without slots was not promoted."""
     reported = redis_health.cluster_nodes
@@ -109,13 +122,15 @@ def test_takeover_without_slots_is_no_failover(
     with monkeypatch.context() as patch:
         patch.setattr(redis_health, "cluster_nodes", without_slots)
         with pytest.raises(NotReady, match="has no slots"):
-            _cluster(sim).health.wait_writable("redis-a", Deadline(0))
+            cluster.health.wait_writable("redis-a", Deadline(0))
 
 
-def test_reset_is_alone(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_is_alone(
+    sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What other threads break while a reset is under way, they break afterwards."""
     during: list[str] = []
-    flush = _cluster(sim).flush
+    flush = cluster.flush
     broken = threading.Event()
 
     def break_it() -> None:
@@ -130,7 +145,7 @@ def test_reset_is_alone(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None
         flush(primary, deadline)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_cluster(sim), "flush", slow_flush)
+        patch.setattr(cluster, "flush", slow_flush)
         sim.reset()
     thread.join()
     assert not during
@@ -170,7 +185,7 @@ def test_what_a_resumed_primary_takes_is_told(sim: Simulator) -> None:
             break
 
 
-def test_lost_power_is_no_way_out_for_a_shard(sim: Simulator) -> None:
+def test_lost_power_is_no_way_out_for_a_shard(inside: Hosted) -> None:
     """A shard can't begin anew where there is no power."""
-    with sim.faults.az_power("b"), pytest.raises(FaultError, match="az-b has no power"):
-        sim._operations.nodes.renew_redis()
+    with inside.sim.faults.az_power("b"), pytest.raises(FaultError, match="az-b has no power"):
+        inside.operations.nodes.renew_redis()
