@@ -399,7 +399,9 @@ def marathons(sim: Simulator, it: argparse.Namespace) -> int:
             for seconds in marathon(sim, str(it.seed), it.faults):
                 took.append(seconds)
                 if len(took) % 50 == 0:
-                    print(f"{len(took)} times, longest {max(took):.2f} s, {Held.now(sim)}", flush=True)
+                    print(
+                        f"{len(took)} times, longest {max(took):.2f} s, {Held.now(sim)}", flush=True
+                    )
         except Exception:
             traceback.print_exc()
             return 1

@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from redis.exceptions import ConnectionError
 from cachesim import CachesimError, Simulator
 from cachesim.backends.base import host_for_clients
 from cachesim.errors import StartError
-from cachesim.runs.registry import living_runs
+from cachesim.runs.registry import find_run, living_runs
 from tests.contract.helpers import node_client, until
+from tests.hosted import hosted
 from tests.processes import call, python, ready
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -31,14 +33,26 @@ def new(**arguments: Any) -> Simulator:
     return Simulator(backend="embedded", speed=100, **arguments)
 
 
-def open_sockets() -> set[tuple[object, ...]]:
-    """This process's TCP sockets."""
-    return {(it.laddr, it.raddr, it.status) for it in psutil.Process().net_connections("tcp")}
+@contextlib.contextmanager
+def inside() -> Iterator[Simulator]:
+    """Run a topology in this process."""
+    with hosted("inside", backend="embedded", speed=100) as it:
+        yield it.sim
 
 
-def listening() -> set[object]:
-    """Where this process listens."""
-    return {address for address, _, status in open_sockets() if status == psutil.CONN_LISTEN}
+def daemon(sim: Simulator) -> psutil.Process:
+    """The process of a topology."""
+    return psutil.Process(find_run(sim.name).owner.pid)
+
+
+def open_sockets(process: psutil.Process) -> set[tuple[object, ...]]:
+    """A process's TCP sockets."""
+    return {(it.laddr, it.raddr, it.status) for it in process.net_connections("tcp")}
+
+
+def listening(process: psutil.Process) -> set[object]:
+    """Where a process listens."""
+    return {address for address, _, status in open_sockets(process) if status == psutil.CONN_LISTEN}
 
 
 def files(folder: Path) -> list[Path]:
@@ -49,17 +63,22 @@ def files(folder: Path) -> list[Path]:
 # --- its end ----------------------------------------------------------------------------------
 
 
-def test_nothing_is_left(alone: Path) -> None:
-    """After its end there is no thread, no socket and no file more than before."""
-    threads, sockets = threading.active_count(), open_sockets()
+@pytest.mark.parametrize("begin", [new, inside])
+def test_nothing_is_left(
+    alone: Path, begin: Callable[[], AbstractContextManager[Simulator]]
+) -> None:
+    """After its end there is no process, thread, socket and file more than before."""
+    me = psutil.Process()
+    threads, sockets, processes = threading.active_count(), open_sockets(me), me.children()
     for _ in range(2):
-        with new() as sim, closing(sim.redis_cluster()) as redis:
+        with begin() as sim, closing(sim.redis_cluster()) as redis:
             redis.set("k", b"x" * 100_000)
             until(lambda: any(it.name == "appendonly.aof" for it in files(alone)))
             sim.redis.primary.pause()
             sim.memcached["b"].kill()
-        assert threading.active_count() == threads
-        until(lambda: open_sockets() <= sockets)
+        assert me.children() == processes
+        until(lambda: threading.active_count() == threads)
+        until(lambda: open_sockets(me) <= sockets)
         assert [it for it in files(alone) if it.name != "lock"] == []
 
 
@@ -84,7 +103,8 @@ def test_its_ports_are_its_own() -> None:
 def test_no_power_lets_connects_hang() -> None:
     """A dead machine answers no connect, even if a process was dead before; heals work."""
     with new() as sim:
-        before = listening()
+        process = daemon(sim)
+        before = listening(process)
         sim.memcached["a"].kill()
         dark = sim.faults.az_power("a")
         for node in ("redis-a", "memcached-a"):
@@ -99,7 +119,7 @@ def test_no_power_lets_connects_hang() -> None:
         for node in ("redis-a", "memcached-a"):
             endpoint = sim.nodes[node].endpoint
             socket.create_connection((endpoint.host, endpoint.port), timeout=5).close()
-        assert listening() == before
+        assert listening(process) == before
 
 
 def test_several_in_one_process() -> None:
@@ -126,8 +146,12 @@ def test_exit_without_stop(alone: Path) -> None:
 
 
 @posix
-def test_killed(alone: Path) -> None:
-    """The next start removes what a killed process has left."""
+@pytest.mark.parametrize("together", [False, True])
+def test_killed(alone: Path, together: bool) -> None:
+    """The end of a killed process takes its topology down.
+
+    If the topology's process was killed too, the next start removes what is left.
+    """
     script = """
 import sys
 from cachesim import Simulator
@@ -136,8 +160,15 @@ print("ready", flush=True)
 sys.stdin.read()
 """
     with ready(alone, script) as process:
-        process.send_signal(signal.SIGKILL)
+        (its_daemon,) = psutil.Process(process.pid).children()
+        if together:
+            its_daemon.kill()
+        process.kill()
         process.wait(30)
+    if not together:
+        until(lambda: not list(alone.glob("cachesim/runs/killed-*")), 3.0)
+        until(lambda: not its_daemon.is_running(), 3.0)
+        return
     assert list(alone.glob("cachesim/runs/killed-*"))
     with new():
         assert not list(alone.glob("cachesim/runs/killed-*"))
@@ -192,9 +223,9 @@ threading.Thread(target=evaluate, args=(client,), daemon=True).start()
 
 @posix
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("forks", [False, True])
-def test_a_script_ends_with_a_killed_process(alone: Path, forks: bool) -> None:
-    """A process for scripts ends when its parent was killed, in the middle of an endless script.
+@pytest.mark.parametrize("killed", ["owner", "owner of a fork", "daemon"])
+def test_a_script_ends_with_a_killed_process(alone: Path, killed: str) -> None:
+    """A process for scripts ends with the topology's, in the middle of an endless script.
 
     A forked process of the user's that lives on does not keep it.
     """
@@ -207,15 +238,21 @@ print("ready", flush=True)
 sys.stdin.read()
 """
     )
-    with ready(alone, script, "fork" if forks else "") as process:
-        children = psutil.Process(process.pid).children()
+    with ready(alone, script, "fork" if "fork" in killed else "") as process:
+        children = psutil.Process(process.pid).children(recursive=True)
         (worker,) = [it for it in children if any("interpreter" in word for word in it.cmdline())]
+        parent = worker.parent()
+        assert parent is not None
+        assert parent.pid != process.pid
         until(lambda: worker.cpu_times().user > 0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        if killed == "daemon":
+            parent.kill()
+        else:
+            process.kill()
+            process.wait(30)
         until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
         for child in children:
-            if child != worker:
+            if child not in (worker, parent):
                 child.kill()
 
 
@@ -226,18 +263,19 @@ def test_a_script_ends_with_its_topology(alone: Path) -> None:
         + """
 import psutil, time
 me = psutil.Process()
-(worker,) = me.children()
+(daemon,) = me.children()
+(worker,) = daemon.children()
 while worker.cpu_times().user < 0.1:
     time.sleep(0.01)
 sim.stop()
 deadline = time.monotonic() + 10
-while me.children() and time.monotonic() < deadline:
+while worker.is_running() and time.monotonic() < deadline:
     time.sleep(0.01)
-print(me.children())
+print(me.children(), worker.is_running())
 """
     )
     done = call(alone, "-c", script)
-    assert done.stdout == "[]\n", done.stderr
+    assert done.stdout == "[] False\n", done.stderr
 
 
 # --- a start that fails -----------------------------------------------------------------------
@@ -327,8 +365,8 @@ def test_settings_are_productions() -> None:
         "save": "",
         "cluster-replica-no-failover": "yes",
     }
-    with new() as sim:
-        client = sim._operations.admin.redis("redis-a")
+    with hosted("inside", backend="embedded") as it:
+        client = it.operations.admin.redis("redis-a")
         said = {key: client.config_get(key)[key] for key in wanted}
     assert json.dumps(said) == json.dumps(wanted)
 

@@ -35,9 +35,7 @@ def cluster(inside: Hosted) -> Cluster:
 
 
 @contextmanager
-def ill(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, node: str, times: int
-) -> Iterator[None]:
+def ill(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, node: str, times: int) -> Iterator[None]:
     """The cluster does not get well for so many times."""
     converge, left = cluster.converge, [None] * times
 
@@ -125,9 +123,7 @@ def test_takeover_without_slots_is_no_failover(
             cluster.health.wait_writable("redis-a", Deadline(0))
 
 
-def test_reset_is_alone(
-    sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reset_is_alone(sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """What other threads break while a reset is under way, they break afterwards."""
     during: list[str] = []
     flush = cluster.flush

@@ -1,6 +1,7 @@
 """The Docker backend: what only containers have, and their removal."""
 
 import os
+import re
 import signal
 import socket
 import ssl
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cachesim import Settings, Simulator
@@ -27,12 +29,17 @@ from cachesim.errors import (
     StartError,
     ToxiproxyTimeout,
 )
-from cachesim.runs.directory import roots
-from cachesim.servers.admin import errors
-from cachesim.topology import NodeState
+from cachesim.runs.directory import LOG, roots
+from cachesim.runs.registry import find_run
+from cachesim.servers.admin import NodeClients, errors
+from cachesim.servers.certificates import client_context
+from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.redis_config import REDIS_PORT
+from cachesim.topology import Endpoint, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.contract.helpers import raw_tls, through_link, until
+from tests.hosted import hosted
 from tests.processes import ready
 
 pytestmark = pytest.mark.usefixtures("require_docker")
@@ -51,6 +58,32 @@ def engine() -> Iterator[Any]:
     client = connect().client
     yield client
     client.close()
+
+
+@pytest.fixture
+def admin(sim: Simulator, engine: Any) -> Iterator[NodeClients]:
+    """Clients of the Redis nodes at their admin addresses, as the control plane has them."""
+    (password,) = re.findall(r"masterauth (\S+)", read_file(engine, sim, "redis-a", "auth.conf"))
+    ca = Path(sim.env()["CACHESIM_CA_FILE"]).read_bytes()
+
+    def address(node: str) -> Endpoint:
+        pod = engine.containers.get(f"cachesim-{sim.name}-pod-{node[-1]}")
+        return Endpoint("127.0.0.1", int(pod.ports[f"{REDIS_PORT}/tcp"][0]["HostPort"]))
+
+    with closing(NodeClients(address, ADMIN_USER, password, client_context(ca))) as clients:
+        yield clients
+
+
+def container_of(engine: Any, sim: Simulator, node: str) -> Any:
+    """The container of a node."""
+    return engine.containers.get(f"cachesim-{sim.name}-{node}")
+
+
+def read_file(engine: Any, sim: Simulator, node: str, name: str) -> str:
+    """Return a file of a node."""
+    result = container_of(engine, sim, node).exec_run(["cat", f"/cachesim/{node}/{name}"])
+    assert result.exit_code == 0
+    return str(result.output.decode())
 
 
 def left_of(engine: Any, name: str) -> list[Any]:
@@ -74,10 +107,19 @@ def folders_of(name: str) -> list[Path]:
 
 
 def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
-    """Token and keys are not in inspect, arguments, logs, reprs or the event log."""
+    """Passwords and keys are not in inspect, arguments, logs, reprs or the event log.
+
+    Nor are they in the arguments, the variables or the log of the topology's process.
+    """
     token = sim.env()["CACHESIM_REDIS_PASSWORD"]
-    admin = sim._provision.credentials.admin_password
-    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(sim._provision.credentials)]
+    (admin,) = re.findall(r"masterauth (\S+)", read_file(engine, sim, "redis-a", "auth.conf"))
+    begin, key, *_ = read_file(engine, sim, "redis-a", "key.pem").splitlines()
+    assert "PRIVATE KEY" in begin
+    run = find_run(sim.name)
+    daemon = psutil.Process(run.owner.pid)
+    assert daemon.pid != os.getpid()
+    shown = [repr(sim), str(sim.events), repr(sim.settings), repr(Credentials(token, admin))]
+    shown += [*daemon.cmdline(), *daemon.environ().values(), (run.folder / LOG).read_text()]
     for item in left_of(engine, sim.name):
         item.reload()
         shown.append(repr(item.attrs))
@@ -87,15 +129,16 @@ def test_no_secret_shows(sim: Simulator, engine: Any) -> None:
     for text in shown:
         assert token not in text
         assert admin not in text
+        assert key not in text
         assert "PRIVATE KEY" not in text
 
 
-def test_files_are_private(sim: Simulator) -> None:
+def test_files_are_private(sim: Simulator, engine: Any) -> None:
     """Only this user may read the files with secrets, and only the servers their own."""
     folder = Path(sim.env()["CACHESIM_CA_FILE"]).parent
     assert folder.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
-    listing = sim.provision.backend._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+    listing = container_of(engine, sim, "redis-a").exec_run(
         ["ls", "-ln", "/cachesim/redis-a", "/cachesim/memcached-a"]
     )
     modes = [line.split()[0] for line in listing.output.decode().splitlines() if ".pem" in line]
@@ -131,7 +174,7 @@ def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
 
     Toxiproxy does not block each time, so it is repeated.
     """
-    server = ToxiproxyClient(sim.provision.backend.toxiproxy("a"), timeout=0.5)
+    server = ToxiproxyClient(sim.env()["CACHESIM_TOXIPROXY_A"], timeout=0.5)
     while True:
         sock = ask_without_reading(sim)
         for number in range(20):
@@ -143,9 +186,9 @@ def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
         sim.heal()
 
 
-def test_receiver_that_does_not_read(sim: Simulator) -> None:
+def test_receiver_that_does_not_read(sim: Simulator, engine: Any) -> None:
     """A proxy that such a receiver blocks is replaced, and the nodes are not restarted."""
-    runs = {name: run_of(sim, name) for name in ("redis-a", "memcached-a")}
+    runs = {name: run_of(engine, sim, name) for name in ("redis-a", "memcached-a")}
     mark = sim.events.mark()
     sock, server = freeze(sim)
     with closing(sock), closing(server):
@@ -160,7 +203,7 @@ def test_receiver_that_does_not_read(sim: Simulator) -> None:
         fault.heal()
         sim.reset()
         assert sim.links["client", "redis-a"].toxics == []
-    assert {name: run_of(sim, name) for name in runs} == runs
+    assert {name: run_of(engine, sim, name) for name in runs} == runs
 
 
 def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
@@ -185,43 +228,42 @@ def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
         assert memcached.set("k", "1", noreply=False)
 
 
-def run_of(sim: Simulator, node: str) -> str:
+def run_of(engine: Any, sim: Simulator, node: str) -> str:
     """Return when a node's container was last started."""
-    container = sim.provision.backend._containers[node]  # type: ignore[attr-defined]
-    container.reload()
-    return str(container.attrs["State"]["StartedAt"])
+    return str(container_of(engine, sim, node).attrs["State"]["StartedAt"])
 
 
-def test_ports_of_links_are_reserved(sim: Simulator) -> None:
+def test_ports_of_links_are_reserved(sim: Simulator, engine: Any) -> None:
     """In a pod no outgoing connection may take the port of a disabled link."""
-    read = sim.provision.backend._containers["redis-a"].exec_run(  # type: ignore[attr-defined]
+    read = container_of(engine, sim, "redis-a").exec_run(
         ["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"]
     )
     reserved: set[int] = set()
     for part in read.output.decode().strip().split(","):
         first, _, last = part.partition("-")
         reserved.update(range(int(first), int(last or first) + 1))
-    with closing(sim.provision.backend.toxiproxy_client("a")) as server:
+    with closing(ToxiproxyClient(sim.env()["CACHESIM_TOXIPROXY_A"])) as server:
         proxies = server.proxies().values()
     assert reserved >= {int(proxy["listen"].rpartition(":")[2]) for proxy in proxies}
 
 
-def test_settings_outlive_a_restart(sim: Simulator) -> None:
+def test_settings_outlive_a_restart(sim: Simulator, admin: NodeClients) -> None:
     """A restarted node has the chosen `cluster-node-timeout`."""
 
     def has_timeout(node: str) -> bool:
-        client = sim._operations.admin.redis(node)
         try:
-            return client.config_get("cluster-node-timeout") == {"cluster-node-timeout": "15000"}
+            return admin.redis(node).config_get("cluster-node-timeout") == {
+                "cluster-node-timeout": "15000"
+            }
         except errors():
             return False
 
     for node in ("redis-a", "redis-b"):
         assert has_timeout(node)
-        began = sim._operations.admin.redis(node).info("server")["run_id"]
+        began = admin.redis(node).info("server")["run_id"]
         sim.nodes[node].restart()
         until(partial(has_timeout, node))
-        assert sim._operations.admin.redis(node).info("server")["run_id"] != began
+        assert admin.redis(node).info("server")["run_id"] != began
 
 
 def test_nothing_is_left(engine: Any) -> None:
@@ -271,6 +313,12 @@ def run(name: str, how: str) -> "subprocess.Popen[str]":
     )
 
 
+def wait_for(process: "subprocess.Popen[str]", moment: str) -> None:
+    """Wait until a start has come to a step."""
+    assert process.stdout is not None
+    assert any(moment in line for line in process.stdout)
+
+
 def test_an_exit_without_stop_leaves_nothing(engine: Any) -> None:
     """An interpreter that exits takes its topology down."""
     with run("exits", "leave") as process:
@@ -285,26 +333,33 @@ def test_interrupted_start_leaves_nothing(engine: Any, moment: str) -> None:
     """Ctrl-C at any moment of the start leaves nothing."""
     name = f"interrupted-{moment}"
     with run(name, "wait") as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if moment in line:
-                process.send_signal(signal.SIGINT)
-                break
+        wait_for(process, moment)
+        process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert left_of(engine, name) == []
     assert folders_of(name) == []
 
 
 @pytest.mark.parametrize("moment", ["starting", "ready"])
-def test_killed_owner_is_cleaned_up_after(engine: Any, moment: str) -> None:
-    """The next start removes what a killed process left, and nothing else."""
+def test_killed_owner(engine: Any, moment: str) -> None:
+    """The end of a killed process takes its topology down."""
     name = f"killed-{moment}"
     with run(name, "wait") as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if moment in line:
-                os.kill(process.pid, signal.SIGKILL)
-                break
+        wait_for(process, moment)
+        process.kill()
+    until(lambda: not left_of(engine, name) and not folders_of(name), 10.0)
+
+
+@pytest.mark.parametrize("moment", ["starting", "ready"])
+def test_killed_together_is_cleaned_up_after(engine: Any, moment: str) -> None:
+    """The next start removes what the topology's process and its owner left, and nothing else."""
+    name = f"both-{moment}"
+    with run(name, "wait") as process:
+        wait_for(process, moment)
+        (daemon,) = psutil.Process(process.pid).children()
+        daemon.kill()
+        process.kill()
+    assert folders_of(name)
     with Simulator(backend="docker") as other, Simulator(backend="docker") as third:
         assert left_of(engine, name) == []
         assert folders_of(name) == []
@@ -315,7 +370,7 @@ def test_killed_owner_is_cleaned_up_after(engine: Any, moment: str) -> None:
 REAPED = """
 import socket, sys
 from testcontainers.core import container, labels
-from cachesim import Simulator
+from tests.hosted import hosted
 
 class Reaper:
     @classmethod
@@ -324,14 +379,14 @@ class Reaper:
         cls.connection.send(f"label={labels.LABEL_SESSION_ID}={labels.SESSION_ID}\\n".encode())
 
 container.Reaper = Reaper
-with Simulator(name=sys.argv[1], backend="docker"):
+with hosted(sys.argv[1], backend="docker"):
     print("ready", flush=True)
     sys.stdin.read()
 """
 
 
 def test_reaper(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Testcontainers' reaper, if present, learns of everything, and of the end of the process.
+    """Testcontainers' reaper, if present, learns of everything, and of the process's end.
 
     The test plays the reaper. A present image stands for the reaper's own.
     """
@@ -391,10 +446,10 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
         return ports
 
     monkeypatch.setattr(backend, "_free_ports", taken)
-    with socket.socket() as blocker, Simulator(backend="docker") as sim:
+    with socket.socket() as blocker, hosted("taken", backend="docker") as it:
         assert len(tries) == 2
-        assert sim.redis_cluster().ping()
-    assert left_of(engine, sim.name) == []
+        assert it.sim.redis_cluster().ping()
+    assert left_of(engine, "taken") == []
     with socket.socket() as blocker:
         blocker.bind(("127.0.0.1", 0))
         blocker.listen()
@@ -406,9 +461,12 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
                 z: p.__class__(port, *list(vars(p).values())[1:]) for z, p in draw(t).items()
             },
         )
-        with pytest.raises(PortTaken, match="Stop what uses the port"):
-            sim.start()
-    assert left_of(engine, sim.name) == []
+        with (
+            pytest.raises(PortTaken, match="Stop what uses the port"),
+            hosted("taken", backend="docker"),
+        ):
+            pass
+    assert left_of(engine, "taken") == []
 
 
 def test_not_ready_in_time(engine: Any) -> None:
