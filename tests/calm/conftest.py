@@ -8,10 +8,6 @@ import pytest
 
 from tests.calm.loads import LOADS
 
-STARVING = {"8-threads", "16-threads"}
-"""Loads that leave emulated nodes in the same process no time: an answer takes a second, and a
-failover as long as many of them."""
-
 
 class Run(NamedTuple):
     """What a run is of."""
@@ -24,8 +20,7 @@ class Run(NamedTuple):
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make as many runs as were asked for, of all sorts."""
     if "run" in metafunc.fixturenames:
-        loads = LOADS.keys() - STARVING if "fault" in metafunc.fixturenames else LOADS
-        runs = [Run(*run) for run in product(("embedded", "docker"), (1, 30, 100), sorted(loads))]
+        runs = [Run(*run) for run in product(("embedded", "docker"), (1, 30, 100), sorted(LOADS))]
         random.Random(7).shuffle(runs)
         chosen = islice(cycle(runs), metafunc.config.getoption("calm_runs"))
         metafunc.parametrize("run", list(chosen), ids=lambda run: "-".join(map(str, run)))

@@ -1,4 +1,6 @@
-"""Loads that take the processor or the interpreter from a topology, or keep the nodes busy.
+"""Loads that take the processor from a topology or stop it, or keep the nodes busy.
+
+All are in the processes of one tree, as those of a user's container are.
 
 A load begins when it is called, and ends at the latest when the returned function is called.
 """
@@ -16,6 +18,7 @@ from functools import partial
 from redis.exceptions import RedisError
 
 from cachesim import Simulator
+from cachesim.runs.registry import find_run
 
 _PIPELINES = """
 import sys
@@ -124,21 +127,30 @@ def long_lists(sim: Simulator) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def stopped_process(_sim: Simulator) -> Iterator[None]:
+def stopped_client(_sim: Simulator) -> AbstractContextManager[None]:
     """This process is stopped for 1 s, every 3 s."""
-    me = str(os.getpid())
-    script = f"while :; do sleep 2; kill -STOP {me}; sleep 1; kill -CONT {me}; done"
+    return _stopped(os.getpid())
+
+
+def stopped_daemon(sim: Simulator) -> AbstractContextManager[None]:
+    """The topology's process is stopped for 1 s, every 3 s."""
+    return _stopped(find_run(sim.name).owner.pid)
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    script = f"while :; do sleep 2; kill -STOP {pid}; sleep 1; kill -CONT {pid}; done"
     child = subprocess.Popen(["/bin/sh", "-c", script])
     try:
         yield
     finally:
         child.kill()
         child.wait()
-        os.kill(os.getpid(), signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 LOADS: dict[str, Callable[[Simulator], AbstractContextManager[None]]] = {
+    "1-thread": partial(threads, 1),
     "4-threads": partial(threads, 4),
     "8-threads": partial(threads, 8),
     "16-threads": partial(threads, 16),
@@ -148,5 +160,6 @@ LOADS: dict[str, Callable[[Simulator], AbstractContextManager[None]]] = {
     "pipelines": pipelines,
     "4-sending-processes": partial(sending_processes, 4),
     "long-lists": long_lists,
-    "stopped-process": stopped_process,
+    "stopped-client": stopped_client,
+    "stopped-daemon": stopped_daemon,
 }
