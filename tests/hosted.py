@@ -13,9 +13,9 @@ from cachesim.daemon import provisioning
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provider
 from cachesim.daemon.readiness import wait_through_links
+from cachesim.daemon.server import Server
 from cachesim.daemon.service import Answers
 from cachesim.events import EventLog
-from cachesim.runs.rpc import Server
 from cachesim.settings import load_settings
 
 

@@ -1,5 +1,6 @@
 """The Docker backend: what only containers have, and their removal."""
 
+import io
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -81,9 +83,11 @@ def container_of(engine: Any, sim: Simulator, node: str) -> Any:
 
 def read_file(engine: Any, sim: Simulator, node: str, name: str) -> str:
     """Return a file of a node."""
-    result = container_of(engine, sim, node).exec_run(["cat", f"/cachesim/{node}/{name}"])
-    assert result.exit_code == 0
-    return str(result.output.decode())
+    parts, _ = container_of(engine, sim, node).get_archive(f"/cachesim/{node}/{name}")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
+        file = archive.extractfile(name)
+        assert file is not None
+        return file.read().decode()
 
 
 def left_of(engine: Any, name: str) -> list[Any]:
@@ -95,7 +99,7 @@ def labelled(engine: Any, label: str) -> list[Any]:
     """The containers, networks and volumes with a label."""
     mine = {"label": label}
     return [
-        *engine.containers.list(all=True, filters=mine),
+        *engine.containers.list(all=True, filters=mine, sparse=True),  # they may be going
         *engine.networks.list(filters=mine),
         *engine.volumes.list(filters=mine),
     ]
