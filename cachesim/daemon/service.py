@@ -198,8 +198,9 @@ class Answers(Handler):
     def _follow_events(self, caller: Caller, after: int = 0) -> None:
         log = self._operations.events
         while True:
-            events = log.next(after, _HEARTBEAT)
-            caller.send(self._events_after(after))
+            log.next(after, _HEARTBEAT)
+            events = self._events_after(after)
+            caller.send(events)
             after += len(events)
 
     def _events_after(self, after: int) -> list[dict[str, Any]]:

@@ -1,13 +1,21 @@
-"""The calls on faults and nodes: values in, and no other verb of the injector."""
+"""The calls that are answered: values in, values out, and no other method is reached."""
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 
-from cachesim.errors import CachesimError, FaultError, InvalidFault
+from cachesim.control_plane.timing import Timing
+from cachesim.daemon import service
+from cachesim.daemon.server import Hangup
+from cachesim.errors import CachesimError, FailoverTimeout, FaultError, InvalidFault, NotRunning
+from cachesim.events import Event
 from cachesim.runs.calls import Call
+from cachesim.runs.owner import Owner
 from tests.contract.helpers import until
+from tests.fakes import FakeCaller
 from tests.faults.rig import Rig
 
 
@@ -172,6 +180,299 @@ def test_fault_that_fails(rig: Rig) -> None:
     with pytest.raises(FaultError, match="kill was told to fail"):
         apply(rig, kill("redis-a"))
     assert rig.connection.call(Call.FAULTS) == []
+
+
+# --- what runs, and its state -------------------------------------------------------------------
+
+
+def test_description(rig: Rig) -> None:
+    """What clients need to know once, secrets included."""
+    it = rig.connection.call(Call.DESCRIBE)
+    assert (it["name"], it["backend"], it["seed"]) == ("t", "fake", 7)
+    assert it["settings"]["node_timeout_seconds"] == 2
+    assert it["endpoints"]["redis-a"] == "redis-a:6379"
+    assert it["endpoints"].keys() == {node.name for node in rig.topology.nodes}
+    assert it["toxiproxy"]["c"] == "http://toxiproxy-c:8474"
+    assert (it["ca_file"], it["token"], it["folder"]) == ("/run/ca.pem", "to-ken", "/run")
+    assert it["env"] == rig.operations.provision.env()
+    assert Owner.parse(it["owner"]) == Owner.parse(str(Owner.current()))
+    assert it["events"] == 0
+    rig.faults.isolate("a")
+    assert rig.connection.call(Call.DESCRIBE)["events"] == 1
+
+
+def test_status(rig: Rig) -> None:
+    """What runs, who has it, and its state."""
+    rig.faults.kill("redis-b")
+    status = rig.connection.call(Call.STATUS)
+    assert status.pop("uptime_seconds") >= 0
+    nodes = {node["name"]: node for node in status.pop("nodes")}
+    assert status == {
+        "name": "t",
+        "backend": "fake",
+        "folder": None,
+        "engine": "redis",
+        "speed": 1,
+        "seed": 7,
+        "pid": os.getpid(),
+        "owned_by": "process 7",
+        "leased_by": None,
+        "control_plane": "available",
+        "faults": rig.connection.call(Call.FAULTS),
+        "toxiproxy": {zone: f"http://toxiproxy-{zone}:8474" for zone in "abc"},
+    }
+    assert [nodes[f"redis-{zone}"]["role"] for zone in "abc"] == ["primary", "replica", "replica"]
+    assert (nodes["redis-b"]["state"], nodes["redis-c"]["state"]) == ("stopped", "running")
+    assert nodes["memcached-c"] == rig.connection.call(Call.NODE, node="memcached-c")
+
+
+def test_timing(rig: Rig) -> None:
+    """The timing can be read and set, and `status` has its speed."""
+    timing = Timing((1, 2), (3, 4), (5, 6), 7, 60)
+    rig.connection.call(Call.SET_TIMING, timing=timing.as_dict())
+    assert rig.control_plane.timing == timing
+    assert Timing.from_dict(rig.connection.call(Call.TIMING)) == timing
+    assert rig.connection.call(Call.STATUS)["speed"] == 60
+
+
+def test_reset(rig: Rig) -> None:
+    """A reset takes a timing, a seed and a name for the draws."""
+    rig.faults.kill("redis-b")
+    timing = Timing((1, 2), (3, 4), (5, 6), 7, 60)
+    rig.connection.call(Call.RESET, draws="x", timing=timing.as_dict(), seed=8)
+    assert rig.is_whole()
+    assert rig.control_plane.timing == timing
+    rig.faults.az_power("a").heal()
+    rig.injector.reseed("8 x")
+    rig.faults.az_power("a").heal()
+    first, second = rig.sizes.asked
+    assert first == second
+
+
+# --- failovers ----------------------------------------------------------------------------------
+
+
+def test_failover(rig: Rig) -> None:
+    """A failover begins at once; the answer is how the shard was before."""
+    before = {"id": "0001", "state": "available", "primary": "redis-a", "failovers": 0}
+    assert rig.connection.call(Call.FAILOVER, to="c") == before
+    rig.play.until_failover()
+    after = rig.connection.call(Call.SHARD)
+    assert (after["primary"], after["failovers"]) == ("redis-c", 1)
+    assert rig.connection.call(Call.SHARD, shard="0001") == after
+    with pytest.raises(ValueError, match="no shard '2': there are 0001"):
+        rig.connection.call(Call.SHARD, shard="2")
+
+
+def wait_for_failover(rig: Rig, after: int = 0, seconds: float | None = None) -> Any:
+    """Wait for a failover."""
+    return rig.connection.call(Call.WAIT_FOR_FAILOVER, shard="0001", after=after, seconds=seconds)
+
+
+def test_wait_for_failover(rig: Rig) -> None:
+    """Waiting ends with the failover. One that has been counts, if it was not seen before."""
+    with ThreadPoolExecutor() as pool:
+        waits = [pool.submit(wait_for_failover, rig, 0, seconds) for seconds in (None, 60)]
+        rig.play.fail_over()
+        for wait in waits:
+            assert wait.result(10) == rig.connection.call(Call.SHARD)
+    assert wait_for_failover(rig)["failovers"] == 1
+
+
+def test_wait_for_a_failover_whose_primary_is_lost(rig: Rig) -> None:
+    """A failover has not succeeded while its new primary is down."""
+    rig.play.fail_over()
+    fault = rig.faults.kill("redis-b")
+    with pytest.raises(FailoverTimeout):
+        wait_for_failover(rig, seconds=0.01)
+    fault.heal()
+    assert wait_for_failover(rig, seconds=0.01)["primary"] == "redis-b"
+
+
+def test_wait_for_failover_in_vain(rig: Rig) -> None:
+    """The error tells the state of the shard, and what happened."""
+    rig.faults.isolate("c")
+    with pytest.raises(
+        FailoverTimeout, match=r"(?s)0\.01 s: .* available, its .* redis-a.*isolate"
+    ):
+        wait_for_failover(rig, seconds=0.01)
+    with pytest.raises(ValueError, match="timeout must be from 0 to"):
+        wait_for_failover(rig, seconds=-1)
+
+
+def test_default_time_of_a_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, waiting takes as long as a failover may, and 10 s more."""
+    given: list[float] = []
+    monkeypatch.setattr(rig.events, "wait", lambda _condition, timeout: given.append(timeout) or 1)
+    monkeypatch.setattr(service, "_LOOK", 1e6)
+    wait_for_failover(rig)
+    assert given == [pytest.approx(rig.control_plane.timing.longest_failover + 10, abs=0.5)]
+
+
+def test_waits_of_a_caller_that_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait ends soon after its caller has left."""
+    monkeypatch.setattr(service, "_LOOK", 0.01)
+    with ThreadPoolExecutor() as pool:
+        waits = [
+            pool.submit(wait_for_failover, rig),
+            pool.submit(rig.connection.call, Call.EVENTS, after=0, wait=60),
+        ]
+        rig.connection.caller.has_hung_up = True
+        for wait in waits:
+            assert isinstance(error := wait.exception(10), CachesimError)
+            assert isinstance(error.__cause__, Hangup)
+
+
+def test_waits_end_with_the_topology(rig: Rig) -> None:
+    """Waits end with an error when there is no more to come."""
+    with ThreadPoolExecutor() as pool:
+        waits = [
+            pool.submit(wait_for_failover, rig),
+            pool.submit(rig.connection.call, Call.EVENTS, after=0, wait=60),
+            pool.submit(rig.connection.call, Call.FOLLOW_EVENTS),
+        ]
+        rig.events.end("it was taken down")
+        for wait in waits:
+            assert isinstance(error := wait.exception(10), NotRunning)
+            assert str(error) == "it was taken down"
+
+
+@pytest.mark.parametrize("call", [Call.SHARD, Call.DOWN])
+def test_errors_while_all_is_taken_down(rig: Rig, call: Call) -> None:
+    """What fails because the topology ends is no error of the call: its caller finds the end."""
+    rig.life.requested = True
+    rig.life.problem = FaultError("the engine does not answer")
+    with pytest.raises(CachesimError) as caught:
+        rig.connection.call(call, **({"shard": "2"} if call is Call.SHARD else {}))
+    if call is Call.SHARD:
+        assert isinstance(caught.value.__cause__, Hangup)
+    else:
+        assert str(caught.value) == "the engine does not answer"
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+def test_detach(rig: Rig) -> None:
+    """A detached topology has no owner."""
+    rig.connection.call(Call.DETACH)
+    assert rig.connection.call(Call.STATUS)["owned_by"] is None
+    assert rig.files.users == [None]
+
+
+def test_down(rig: Rig) -> None:
+    """First the caller is told what goes down, then it does."""
+    rig.connection.call(Call.DOWN)
+    assert rig.connection.caller.sent == [None]
+    assert rig.life.requests == 1
+
+
+# --- what is followed ---------------------------------------------------------------------------
+
+
+class Log:
+    """A node's log that grows, one line each time that it is read, until it can't be read."""
+
+    def __init__(self, *lines: str, present: int) -> None:
+        self._lines = lines
+        self._present = present
+        self.asked: list[int] = []
+
+    def __call__(self, _node: str, lines: int = 50) -> str:
+        """See `Backend.logs`."""
+        self.asked.append(lines)
+        if self._present > len(self._lines):
+            raise FaultError("the end of the test")
+        self._present += 1
+        return "\n".join(self._lines[: self._present - 1][-lines:])
+
+
+def test_followed_logs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last lines come at once, then new ones; without any, only now and then an empty part."""
+    monkeypatch.setattr(service, "_LOOK", 0)
+    log = Log("one", "two", "three", "three", present=2)
+    monkeypatch.setattr(rig.backend, "logs", log)
+    with pytest.raises(FaultError, match="the end of the test"):
+        rig.connection.call(Call.LOGS, node="redis-a", lines=1, follow=True)
+    assert rig.connection.caller.sent == ["two", "three", "three"]
+    assert set(log.asked) == {1000}
+
+
+def test_followed_logs_of_a_silent_node(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without news something is sent all the same, so that the end of a caller is noticed."""
+    monkeypatch.setattr(service, "_LOOK", 0)
+    monkeypatch.setattr(rig.connection.caller, "send", Leaving(rig.connection.caller, after=3))
+    monkeypatch.setattr(service, "_HEARTBEAT", -1)
+    with pytest.raises(CachesimError) as caught:
+        rig.connection.call(Call.LOGS, node="redis-a", lines=7, follow=True)
+    assert isinstance(caught.value.__cause__, Hangup)
+    assert rig.connection.caller.sent == ["the last 1000 lines of redis-a", "", ""]
+
+
+class Leaving:
+    """Takes some answers, then leaves."""
+
+    def __init__(self, caller: FakeCaller, after: int) -> None:
+        self._caller = caller
+        self._after = after
+
+    def __call__(self, value: object) -> None:
+        """See `Caller.send`."""
+        if len(self._caller.sent) == self._after:
+            raise Hangup
+        self._caller.sent.append(value)
+
+
+def test_followed_events(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events come as they happen, each once; without any, now and then an empty list."""
+    monkeypatch.setattr(rig.connection.caller, "send", Leaving(rig.connection.caller, after=4))
+    monkeypatch.setattr(service, "_HEARTBEAT", 0.2)
+    rig.faults.kill("redis-a", "redis-b").heal()
+    with ThreadPoolExecutor() as pool:
+        follow = pool.submit(rig.connection.call, Call.FOLLOW_EVENTS, after=1)
+        until(lambda: rig.connection.caller.sent)
+        rig.connect().call(Call.APPLY, faults=[kill("redis-c")])
+        assert isinstance(error := follow.exception(10), CachesimError)
+        assert isinstance(error.__cause__, Hangup)
+    first, *more = cast("list[list[Any]]", rig.connection.caller.sent)
+    assert [(it["number"], it["kind"]) for it in first] == [(2, "heal")]
+    assert [it["number"] for part in more for it in part] == [3]
+    assert [] in more
+
+
+def test_followed_events_at_one_moment(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that happens while others are being sent comes once."""
+    monkeypatch.setattr(rig.connection.caller, "send", Leaving(rig.connection.caller, after=2))
+    following = rig.events.next
+
+    def next_and_one_more(mark: int, timeout: float) -> list[Event]:
+        rig.events.record("one", "t", "")
+        events = following(mark, timeout)
+        rig.events.record("more", "t", "")
+        return events
+
+    monkeypatch.setattr(rig.events, "next", next_and_one_more)
+    with pytest.raises(CachesimError):
+        rig.connection.call(Call.FOLLOW_EVENTS)
+    parts = cast("list[list[Any]]", rig.connection.caller.sent)
+    assert [it["number"] for part in parts for it in part] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ([], [], []),
+        ([], ["a"], ["a"]),
+        (["a"], ["a"], []),
+        (["a", "b"], ["a", "b", "c"], ["c"]),
+        (["a", "b"], ["b", "c", "d"], ["c", "d"]),
+        (["a", "a"], ["a", "a", "a"], ["a"]),
+        (["a", "b"], ["c", "d"], ["c", "d"]),
+    ],
+)
+def test_added(before: list[str], now: list[str], expected: list[str]) -> None:
+    """New lines are those after what was there, also if the oldest ones are gone."""
+    assert service.added(before, now) == expected
 
 
 # --- events -------------------------------------------------------------------------------------
