@@ -303,7 +303,12 @@ def test_wait_for_failover_in_vain(rig: Rig) -> None:
 def test_default_time_of_a_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default, waiting takes as long as a failover may, and 10 s more."""
     given: list[float] = []
-    monkeypatch.setattr(rig.events, "wait", lambda _condition, timeout: given.append(timeout) or 1)
+
+    def wait(_condition: object, timeout: float) -> bool:
+        given.append(timeout)
+        return True
+
+    monkeypatch.setattr(rig.events, "wait", wait)
     monkeypatch.setattr(service, "_LOOK", 1e6)
     wait_for_failover(rig)
     assert given == [pytest.approx(rig.control_plane.timing.longest_failover + 10, abs=0.5)]
