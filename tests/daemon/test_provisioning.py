@@ -15,6 +15,7 @@ from cachesim.runs.registry import living_runs
 from cachesim.settings import Settings
 from cachesim.topology import production
 from tests.fakes import FakeBackend
+from tests.processes import call
 
 
 @pytest.fixture(autouse=True)
@@ -97,4 +98,27 @@ def test_preload(
     monkeypatch.setattr(provisioning, "no_engine_configured", lambda: is_without)
     monkeypatch.setattr(importlib, "import_module", names.append)
     provisioning.preload(Settings(backend=backend))
-    assert names == [f"cachesim.backends.{expected}", "cachesim.daemon.service"]
+    assert "cachesim.daemon.service" in names
+    backends = [name for name in names if name.startswith("cachesim.backends.")]
+    assert backends == [f"cachesim.backends.{expected}"]
+
+
+PRELOADED = """
+import sys
+from cachesim.daemon.provisioning import preload
+from cachesim.settings import Settings
+preload(Settings(backend=sys.argv[1]))
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [("embedded", "embedded"), ("docker", "containers.docker")],
+)
+def test_preloaded(alone: Path, backend: str, expected: str) -> None:
+    """All that it names is there to import."""
+    done = call(alone, "-c", PRELOADED, backend)
+    assert done.returncode == 0, done.stderr
+    modules = done.stdout.split()
+    assert {"cachesim.daemon.service", f"cachesim.backends.{expected}"} <= set(modules)
