@@ -9,14 +9,8 @@ from typing import Any, Self
 from cachesim.backends.base import Progress
 from cachesim.clock import Clock, Deadline
 from cachesim.control_plane.actions import Branch
-from cachesim.control_plane.evidence import (
-    INTERVAL,
-    MISSED,
-    PROBE_TIMEOUT,
-    Probe,
-    RedisProbe,
-    Silence,
-)
+from cachesim.control_plane.evidence import MISSED, Probe, RedisProbe, Silence
+from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
 from cachesim.topology import Endpoint, NodeState, Role, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient

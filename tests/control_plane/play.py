@@ -1,10 +1,9 @@
 """A control plane over fake nodes, with a manual clock."""
 
 from cachesim.clock import ManualClock
-from cachesim.control_plane.evidence import INTERVAL
 from cachesim.control_plane.plane import ControlPlane
 from cachesim.control_plane.states import State
-from cachesim.control_plane.timing import Timing
+from cachesim.control_plane.timing import INTERVAL, Timing
 from cachesim.events import Event, EventLog
 from cachesim.topology import Topology, production
 from tests.fakes import FakeShard

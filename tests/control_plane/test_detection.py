@@ -3,8 +3,8 @@
 import pytest
 
 from cachesim.control_plane.detection import RECONNECTING
-from cachesim.control_plane.evidence import INTERVAL
 from cachesim.control_plane.states import State
+from cachesim.control_plane.timing import INTERVAL
 from tests.control_plane.play import DETECTION, MOMENT, PROMOTION, Play
 
 

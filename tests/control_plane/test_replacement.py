@@ -2,8 +2,8 @@
 
 import pytest
 
-from cachesim.control_plane.evidence import INTERVAL
 from cachesim.control_plane.states import State
+from cachesim.control_plane.timing import INTERVAL
 from cachesim.topology import Role
 from tests.control_plane.play import DETECTION, MOMENT, REPLACEMENT, Play
 
