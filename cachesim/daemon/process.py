@@ -23,7 +23,6 @@ from cachesim.runs.owner import Owner
 from cachesim.runs.registry import not_running
 
 if TYPE_CHECKING:
-    from cachesim.daemon.operations import Operations
     from cachesim.daemon.provisioning import Provider, Provision
     from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
@@ -196,12 +195,12 @@ def _operated(
     from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
 
+    if it.folder is not None:
+        stack.callback(_leave_healthy, it, events)
     progress("waiting until all is ready through the links")
     wait_through_links(it, Deadline(it.settings.start_timeout_seconds))
     operations = Operations(it, events)
     stack.callback(operations.close)
-    if it.folder is not None:
-        stack.callback(_leave_healthy, operations)
     answers = Answers(operations, life)
     server = Server(it.files.folder, answers)
     stack.callback(server.close)
@@ -225,12 +224,17 @@ def _take_down(topology: contextlib.ExitStack, name: str) -> CachesimError | Non
     return None
 
 
-def _leave_healthy(operations: "Operations") -> None:
+def _leave_healthy(it: "Provision", events: "EventLog") -> None:
     """Restore the servers that docker compose keeps. If that fails, the next attach does it."""
+    from cachesim.daemon.operations import Operations
     from cachesim.daemon.restoring import Restorer
 
     # docker compose may have taken them down before.
-    with contextlib.suppress(Exception):
+    with (
+        contextlib.suppress(Exception),
+        # The others are closed, or a start that failed never had any.
+        contextlib.closing(Operations(it, events)) as operations,
+    ):
         # For good, or it might replace a node because of an old failure.
         operations.control_plane.stop()
         Restorer(operations).make_healthy()

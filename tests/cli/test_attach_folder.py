@@ -14,16 +14,15 @@ from click.testing import CliRunner, Result
 
 from cachesim import Simulator
 from cachesim.cli.app import main
-from cachesim.clock import Deadline
-from cachesim.daemon.provisioning import Provision
 from cachesim.errors import CachesimError, NotReady
 from cachesim.runs.registry import find_run, living_runs
 from cachesim.servers.admin import errors
-from cachesim.simulator import simulator
 from cachesim.toxiproxy.client import ToxiproxyClient
 from tests.composed import Folder
 from tests.contract.helpers import plain_client, until
 from tests.processes import Process, call
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.usefixtures("compose", "alone"),
@@ -188,7 +187,7 @@ def test_pytest(
     arguments = ["-p", "no:cacheprovider", "--cachesim", "--cachesim-attach"]
     result = pytester.runpytest_subprocess(*plugin, *arguments, "--cachesim-speed=100")
     result.assert_outcomes(passed=2)
-    assert json.loads(ok("status", "--json"))["topologies"][0]["borrowed_by"] is None
+    assert json.loads(ok("status", "--json"))["topologies"][0]["leased_by"] is None
     assert is_well(folder)
     with closing(folder.redis()) as redis:
         assert redis.get("k") is None
@@ -346,11 +345,9 @@ def test_simulator(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHESIM_ENGINE", "valkey")
     monkeypatch.setenv("CACHESIM_NAME", "another")
     with Simulator.attach_composed(folder.path, speed=100) as sim:
-        assert (sim.name, sim.backend, sim.provision.folder) == (
-            folder.path.name,
-            "compose",
-            folder.path,
-        )
+        assert (sim.name, sim.backend) == (folder.path.name, "compose")
+        (state,) = json.loads(ok("status", "--name", sim.name, "--json"))["topologies"]
+        assert state["folder"] == str(folder.path)
         assert (sim.settings.engine, sim.settings.speed) == ("redis", 100)
         folder.keep("k", "v")
         with closing(sim.redis_cluster()) as redis:
@@ -364,15 +361,25 @@ def test_simulator(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         assert redis.get("k") == "v"
 
 
-def test_simulator_fails(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+FAILS = """
+from cachesim.daemon import readiness
+from cachesim.errors import NotReady
+
+def fail(provision, _deadline):
+    provision.backend.pause("memcached-b")
+    raise NotReady("memcached-b does not answer", "memcached-b")
+
+readiness.wait_through_links = fail
+"""
+
+
+def test_simulator_fails(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attach that failed leaves the containers healthy, and no files."""
-
-    def fail(provision: Provision, _deadline: Deadline) -> None:
-        provision.backend.pause("memcached-b")
-        raise NotReady("memcached-b does not answer", "memcached-b")
-
-    monkeypatch.setattr(simulator, "wait_through_links", fail)
-    with pytest.raises(NotReady):
+    # The topology's process imports it when it starts.
+    (tmp_path / "sitecustomize.py").write_text(FAILS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    with pytest.raises(NotReady, match="memcached-b does not answer") as failure:
         Simulator.attach_composed(folder.path).start()
+    assert failure.value.node == "memcached-b"
     assert is_well(folder)
     assert living_runs() == []

@@ -202,7 +202,7 @@ def test_beside_another_program(folder: Path, name: str) -> None:
         alone = run(folder, "kill", "redis-b")
         assert alone.returncode == 1
         assert alone.stderr.startswith(
-            f"Error: no topology is free: 'other' belongs to process {script.pid}, such as a test "
+            f"Error: no topology is free: 'other' belongs to process {script.pid}: a test run, "
         )
         assert run(folder, "env", "--name", "other").returncode == 0
         up(folder, name)
@@ -212,15 +212,120 @@ def test_beside_another_program(folder: Path, name: str) -> None:
     down(folder, name)
 
 
+# --- owned --------------------------------------------------------------------------------------
+
+OWNER = """
+import sys
+from cachesim import Simulator
+from cachesim.errors import NotRunning
+
+with Simulator(name=sys.argv[1], speed=100) as sim:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        try:
+            print(eval(line), flush=True)
+        except NotRunning:
+            print("not running", flush=True)
+"""
+
+
+def ask(owner: "subprocess.Popen[str]", expression: str) -> str:
+    """Let a script of an owner evaluate something; what it prints."""
+    assert owner.stdin
+    assert owner.stdout
+    print(expression, file=owner.stdin, flush=True)
+    return owner.stdout.readline().strip()
+
+
+def test_owned_by_another_process(folder: Path, name: str) -> None:
+    """Any process can look at a topology that nobody leases, break it, and take it down."""
+    with ready(folder, OWNER, name) as owner:
+        done = run(folder, "status", "--json", "--name", name)
+        (state,) = json.loads(done.stdout)["topologies"]
+        assert (state["owned_by"], state["leased_by"]) == (f"process {owner.pid}", None)
+        assert state["pid"] != owner.pid
+        done = run(folder, "kill", "--name", name, "redis-b")
+        assert (done.returncode, done.stdout) == (0, "redis-b is stopped.\n"), done.stderr
+        assert ask(owner, "sim.nodes['redis-b'].state, sim.faults.active") == (
+            "(<NodeState.STOPPED: 'stopped'>, [<kill on redis-b>])"
+        )
+        assert ask(owner, "sim.events.of('fault')[0].source") == "redis-b"
+        assert run(folder, "heal", "--name", name).returncode == 0
+        assert ask(owner, "str(sim.nodes['redis-b'].state)") == "running"
+        down(folder, name)
+        assert ask(owner, "sim.nodes['redis-b'].state") == "not running"
+        owner.communicate()
+        assert owner.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["kill redis-b", "restart redis-b", "fault isolate a", "heal", "failover", "reset", "down"],
+)
+def test_leased_by_its_owner(leased: tuple[Path, str, int], command: str) -> None:
+    """While the owner has the lease, the others may only look; they are told who has it."""
+    folder, name, pid = leased
+    word, *others = command.split()
+    done = run(folder, word, *others, "--name", name)
+    assert (done.returncode, done.stdout) == (1, "")
+    told = rf"Error: the topology '{name}' has been leased by process {pid} for \d+ s: wait until "
+    assert re.match(told, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["status", "env", "events", "logs redis-a", "fault list"])
+def test_looking_at_a_leased_one(leased: tuple[Path, str, int], command: str) -> None:
+    """Commands that change nothing work meanwhile."""
+    folder, name, _ = leased
+    done = run(folder, *command.split(), "--name", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+@pytest.fixture(scope="module")
+def leased(
+    backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str, int]]:
+    """A topology that its owner has leased: the folder of its files, its name, and that process."""
+    folder, name = tmp_path_factory.mktemp("leased"), f"leased-{os.urandom(3).hex()}"
+    script = f"import os\nos.environ['CACHESIM_BACKEND'] = {backend!r}\n{OWNER}"
+    with ready(folder, script, name) as owner:
+        assert ask(owner, "sim.lease()") == "None"
+        yield folder, name, owner.pid
+        # Nothing was changed; by force, it is taken down.
+        assert ask(owner, "len(sim.events), sim.faults.active") == "(2, [])"
+        done = run(folder, "down", "--force", "--name", name)
+        assert (done.returncode, done.stdout) == (0, f"The topology {name} is down.\n")
+        assert ask(owner, "sim.reset()") == "not running"
+        owner.communicate()
+        assert owner.returncode == 0
+    assert left_behind(name, folder) == []
+
+
+def test_detached_by_its_owner(folder: Path, name: str) -> None:
+    """A topology that its owner has detached goes on, and is for commands without a name."""
+    with ready(folder, OWNER, name) as owner:
+        assert run(folder, "kill", "redis-b").returncode == 1
+        assert ask(owner, "sim.detach()") == "None"
+        assert ask(owner, "sim.nodes") == "not running"
+        owner.communicate()
+        assert owner.returncode == 0
+    done = run(folder, "kill", "redis-b")
+    assert (done.returncode, done.stdout) == (0, "redis-b is stopped.\n"), done.stderr
+    (state,) = json.loads(run(folder, "status", "--json").stdout)["topologies"]
+    assert state["owned_by"] is None
+    down(folder, name)
+
+
 # --- ends ---------------------------------------------------------------------------------------
 
 
 def test_down_waits_for_the_end(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`down` returns when the process has ended, even if that takes long after all is down."""
     (folder / "sitecustomize.py").write_text(
-        "import atexit, sys, time\n"
-        "if 'cachesim.daemon.process' in sys.orig_argv:\n"
-        "    atexit.register(time.sleep, 2)\n"
+        "import os, sys, time\n"
+        "if any('daemon' in word for word in sys.orig_argv):\n"
+        "    end = os._exit\n"
+        "    os._exit = lambda code: (time.sleep(2), end(code))\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(folder))
     up(folder, name)
