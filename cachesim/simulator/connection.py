@@ -60,6 +60,11 @@ class Connection:
         with self.last_channel() as channel:
             yield channel
 
+    def lasting_channel(self) -> Channel:
+        """Return a connection of its own: what is done on it ends with this connection."""
+        self.check()
+        return self._client.channel()
+
     @contextlib.contextmanager
     def last_channel(self) -> Iterator[Channel]:
         """Yield a connection of its own, after `end` too."""

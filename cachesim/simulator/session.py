@@ -9,7 +9,7 @@ from cachesim.errors import CachesimError, StartError
 from cachesim.runs.calls import Call, Description
 from cachesim.runs.owner import Owner
 from cachesim.runs.registry import Run
-from cachesim.runs.rpc import TakenDown
+from cachesim.runs.rpc import Channel, TakenDown
 from cachesim.simulator.connection import Connection
 from cachesim.simulator.launching import DaemonProcess
 
@@ -34,11 +34,20 @@ class Session:
         self.description = description
         self.first_event = first_event
         self.is_detached = False
+        self._lease: Channel | None = None
+
+    def lease(self) -> None:
+        """Let other clients only look at the topology, until the session ends."""
+        channel = self.connection.lasting_channel()
+        channel.call(Call.LEASE, settings={})
+        self._lease = channel
 
     def detach(self) -> None:
-        """Let the topology go on after the session."""
+        """Let the topology go on after the session; a lease of it is returned."""
         self.connection.call(Call.DETACH)
         self.is_detached = True
+        if self._lease is not None:
+            self._lease.call(Call.RETURN)
 
 
 @contextlib.contextmanager

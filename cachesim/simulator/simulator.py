@@ -244,7 +244,7 @@ class Simulator:
                 life.close()
 
     def detach(self) -> None:
-        """Leave the topology running, until `cachesim down`. This simulator is as stopped."""
+        """Leave it running, until `cachesim down`; healed, if it was leased. This is as stopped."""
         with self._lock:
             self._session.detach()
             self.stop()
@@ -252,9 +252,7 @@ class Simulator:
     def lease(self) -> None:
         """Let other clients only look at the topology, until it ends."""
         with self._lock:
-            channel = self._session.connection.channel()
-            if self._life is not None:
-                self._life.enter_context(channel).call(Call.LEASE, settings={})
+            self._session.lease()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -641,6 +641,29 @@ def test_no_engine_answers(
 
 
 @pytest.mark.usefixtures("on_backend")
+def test_others_only_look(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Other processes can't change a run's topology, but can look at it."""
+    pytester.makepyfile(
+        """
+        import os, subprocess, sys
+
+        def test_it(cachesim):
+            def run(*words):
+                command = [sys.executable, "-m", "cachesim", *words, "--name", cachesim.name]
+                return subprocess.run(command, capture_output=True, text=True)
+
+            done = run("kill", "redis-b")
+            assert done.returncode == 1
+            assert f"has been leased by process {os.getpid()} for " in done.stderr
+            assert f"leased by process {os.getpid()}" in run("status").stdout
+            assert cachesim.nodes["redis-b"].state == "running"
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-speed=100", subprocess=True)
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.usefixtures("on_backend")
 def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """A suite with a failover runs on real containers, and leaves none behind."""
     pytester.makepyfile(
