@@ -26,8 +26,8 @@ import pytest
 from cachesim import Fault, Settings, Simulator
 from cachesim.cli.app import main
 from cachesim.faults.catalogue import CATALOGUE
-from cachesim.faults.injector import Faults
 from cachesim.runs.env import SERVICE
+from cachesim.simulator.faults import Faults
 from cachesim.topology import production
 from tests.embedded.memcached import differential as memcached
 from tests.embedded.redis import differential as redis
