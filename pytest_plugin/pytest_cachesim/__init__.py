@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const="1",
         metavar="NAME",
-        help="use a topology that `cachesim up` runs; without a name, the only one",
+        help="use a running topology; without a name, the only one that is detached",
     )
     parser.addini(
         "cachesim_attach", "as the option --cachesim-attach; 1: without a name", default=None
