@@ -9,11 +9,23 @@ from pathlib import Path
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
-from benchmarks import cli, embedded, failover, partition, plugin, proxy, reset, start, traffic
+from benchmarks import (
+    cli,
+    embedded,
+    failover,
+    partition,
+    plugin,
+    process,
+    proxy,
+    reset,
+    start,
+    traffic,
+)
 from cachesim.backends.containers.engine import connect
 
 SUBJECTS: dict[str, Callable[[int], str]] = {
     "start": start.run,
+    "process": process.run,
     "cli": cli.run,
     "reset": reset.run,
     "partition": partition.run,

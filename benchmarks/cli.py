@@ -1,6 +1,6 @@
 """The command line: how long a person waits for it. Each command is a process of its own.
 
-The peer of `up -d` is `Simulator.start` in a process that has imported everything already.
+The peer of `up -d` is a `Simulator` in a process that has imported everything already.
 """
 
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from benchmarks.measure import Row, comparison, in_turns, seconds
 from cachesim import Simulator
@@ -24,8 +25,8 @@ def run(runs: int) -> str:
     ours, start = times["commands"], times["start"]["start"]
     over = [one - other for one, other in zip(ours["up -d"], start, strict=True)]
     rows = [Row(f"cachesim {it}", ours[it], "asked", [limit]) for it, limit in _ASKED.items()]
-    rows.append(Row("cachesim up -d", ours["up -d"], "Simulator.start", start))
-    rows.append(Row("up -d over Simulator.start", over, "asked", [_OVER_START]))
+    rows.append(Row("cachesim up -d", ours["up -d"], "Simulator().start()", start))
+    rows.append(Row("up -d over Simulator().start()", over, "asked", [_OVER_START]))
     return comparison(rows)
 
 
@@ -53,8 +54,9 @@ class _Commands:
 
 
 def _start() -> Mapping[str, float]:
-    sim = Simulator(backend="docker")
-    try:
-        return {"start": seconds(sim.start)}
-    finally:
-        sim.stop()
+    with ExitStack() as life:
+
+        def start() -> None:
+            life.callback(Simulator(backend="docker").start().stop)
+
+        return {"start": seconds(start)}

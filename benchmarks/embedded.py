@@ -52,11 +52,12 @@ def run(runs: int) -> str:
 
 def _life(backend: str) -> Side:
     def live() -> Mapping[str, float]:
-        sim = Simulator(backend=backend)
-        try:
-            return {"start": seconds(sim.start), "stop": seconds(sim.stop)}
-        finally:
-            sim.stop()
+        with contextlib.ExitStack() as life:
+
+            def start() -> None:
+                life.callback(Simulator(backend=backend).start().stop)
+
+            return {"start": seconds(start), "stop": seconds(life.close)}
 
     return live
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import Row, Side, comparison, duration, in_turns, table
-from cachesim.daemon.process import launch
 
 _TEST = """
 import time
@@ -46,7 +45,7 @@ def run(runs: int) -> str:
         without = _side(folder, "test_plain.py", "-p", "no:cachesim")
         off = _side(folder, "test_plain.py")
         rows = [_row("first test, plugin off", off, without, runs)]
-        launch({"name": name})
+        _call(folder, "-m", "cachesim", "up", "-d", "--name", name)
         try:
             attach = f"--cachesim-attach={name}"
             attached = _side(folder, "test_asking.py", "--cachesim", attach)

@@ -47,10 +47,12 @@ def run(runs: int) -> str:
 
 
 def _ours() -> Mapping[str, float]:
-    sim = Simulator(backend="docker")
     with ExitStack() as life:
-        life.callback(sim.stop)
-        return {"start": seconds(sim.start), "stop": seconds(sim.stop)}
+
+        def start() -> None:
+            life.callback(Simulator(backend="docker").start().stop)
+
+        return {"start": seconds(start), "stop": seconds(life.close)}
 
 
 def _theirs() -> Mapping[str, float]:
