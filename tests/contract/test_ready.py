@@ -1,9 +1,11 @@
 """What holds from the first moment on, with production's client code."""
 
+import os
 import ssl
 import threading
 from contextlib import suppress
 
+import psutil
 import pytest
 from pymemcache.client.hash import HashClient
 from redis import Redis
@@ -11,6 +13,8 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from cachesim import Simulator
+from cachesim.runs.directory import LOG
+from cachesim.runs.registry import find_run
 from cachesim.servers.redis_config import AnnouncedPorts, redis_settings
 from cachesim.topology import Service
 from tests.contract.helpers import config_of, node_client, through_link, until
@@ -188,6 +192,17 @@ def _refusal(client: Redis) -> str:
     except RedisError as error:
         return str(error)
     return ""
+
+
+def test_its_process_shows_no_secret(sim: Simulator) -> None:
+    """Neither arguments, variables nor log of the topology's process have the token or a key."""
+    run = find_run(sim.name)
+    process = psutil.Process(run.owner.pid)
+    assert process.pid != os.getpid()
+    shown = [*process.cmdline(), *process.environ().values(), (run.folder / LOG).read_text()]
+    for text in shown:
+        assert sim.env()["CACHESIM_REDIS_PASSWORD"] not in text
+        assert "PRIVATE KEY" not in text
 
 
 def test_engine_is_what_was_asked_for(sim: Simulator) -> None:
