@@ -11,7 +11,10 @@ def main() -> int:
     order = json.loads(sys.stdin.buffer.readline() or b"null")
     if order is None:
         return 0  # the owner has ended
-    sys.path[:] = order["path"]
+    # The standard library first, or a `queue.py` beside the owner's script would be taken for it.
+    standard = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib is not imported yet
+    own = (standard, os.path.join(standard, "lib-dynload"))  # noqa: PTH118
+    sys.path[:] = sorted(order["path"], key=lambda entry: entry not in own)
     gc.disable()  # until the topology is up: there is no garbage, and looking for it takes 0.05 s
     from cachesim.daemon.process import run
 

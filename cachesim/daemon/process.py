@@ -49,8 +49,11 @@ class Life:
         self._is_over = threading.Event()
         self._error: Exception | None = None
         self.owner: str | None = f"process {owner}"
-        for watch in (self._read_to_the_end, partial(self._watch, Owner.of(owner))):
-            threading.Thread(target=watch, name="cachesim-owner", daemon=True).start()
+        self._begin(partial(self._watch, Owner.of(owner)))
+
+    def all_is_ordered(self) -> None:
+        """Take the end of stdin, from which nothing else is read any more, for the owner's."""
+        self._begin(self._read_to_the_end)
 
     @property
     def requested(self) -> bool:
@@ -80,6 +83,9 @@ class Life:
         if self._error is not None:
             raise self._error
 
+    def _begin(self, watch: Callable[[], None]) -> None:
+        threading.Thread(target=watch, name="cachesim-owner", daemon=True).start()
+
     def _read_to_the_end(self) -> None:
         # Not by sys.stdin, which Python could not close at its end while a thread reads from it.
         with contextlib.suppress(OSError):
@@ -108,10 +114,12 @@ def run(owner: int) -> int:
         with Interrupts() as interrupts, _reporting() as report:
             try:
                 with interrupts.breaking():
+                    life = Life(interrupts, owner)
                     provide = _ordered(report)
                 if provide is None:
                     return 0
-                return _host(provide, Life(interrupts, owner), interrupts, report)
+                life.all_is_ordered()
+                return _host(provide, life, interrupts, report)
             except CachesimError as error:
                 report(error=as_json(error))
                 return 1

@@ -59,6 +59,8 @@ class Interrupts:
         for number in _SIGNALS:
             if not _is_left_to_others(number):
                 signal.signal(number, self._handle)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # the parent may have blocked them
         return self
 
     def __exit__(
@@ -77,6 +79,8 @@ class Interrupts:
         """Let an interrupt raise `Interrupted`, once. Outside, it only sets `requested`."""
         self._breakable = True
         try:
+            if self.requested:
+                raise Interrupted
             yield
         finally:
             self._breakable = False

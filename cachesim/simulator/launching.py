@@ -18,8 +18,10 @@ from typing import IO, Any
 import cachesim
 from cachesim.errors import StartError, revived
 from cachesim.runs.calls import Description
+from cachesim.runs.directory import not_writable
 
 _MAIN = Path(cachesim.__file__).with_name("daemon") / "__main__.py"
+_QUICK = 1.0  # seconds within which a process ends that has started nothing
 _TAIL = 2000  # bytes of the error output of a process that failed
 _NOT_FOR_IT = ("COV_CORE_", "COVERAGE_", "PYDEVD_", "DEBUGPY_", "PYCHARM_", "PYTHONBREAKPOINT")
 """The beginnings of the variables that would make coverage or a debugger follow it."""
@@ -44,9 +46,10 @@ class DaemonProcess:
                 "know its own path (sys.executable). Set sys.executable to a Python with cachesim, "
                 "or start the topology with `cachesim up -d` and use Simulator.attach()."
             )
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_IT)}
         environment["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # slow to look for, and not for it
+        order = {"path": _import_path(), "owner": os.getpid()}
+        self._log: IO[bytes] = _temporary_file()
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own file
                 [os.path.abspath(sys.executable), "-P", str(_MAIN)],  # noqa: PTH100  # no link resolved
@@ -72,9 +75,9 @@ class DaemonProcess:
         self._stdin, self._stdout = stdin, stdout
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_abandon, weakref.ref(self)))
-        weakref.finalize(self, _discard, self._process, self._log, os.getpid())
-        path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder
-        self._send({"path": path, "owner": os.getpid()})
+        files = (self._stdin, self._stdout, self._log)
+        self._discard = weakref.finalize(self, _discard, self._process, *files)
+        self._send(order)
 
     def order(self, order: Mapping[str, object], folder: Path | None = None) -> None:
         """Tell it the settings, so that it can get ready. After the first time, nothing happens.
@@ -147,6 +150,7 @@ class DaemonProcess:
 
     def abandon(self) -> None:
         """Close this process's copies of the pipes after a fork."""
+        self._discard.detach()
         # Their objects may be locked by a thread that the child does not have.
         nothing = os.open(os.devnull, os.O_RDWR)
         for pipe in (self._stdin, self._stdout):
@@ -183,17 +187,30 @@ class DaemonProcess:
         )
 
 
-def _discard(process: "subprocess.Popen[bytes]", log: IO[bytes], owner: int) -> None:
-    """End a process that nobody has started a topology in."""
-    if os.getpid() != owner:
-        return
-    if process.returncode is None:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout, log):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+def _import_path() -> list[str]:
+    """Return where this process imports from, as absolute paths; "" is the current folder."""
+    path = []
+    for entry in sys.path:
+        with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+            path += [os.path.abspath(entry)] if isinstance(entry, str) else []  # noqa: PTH100
+    return path
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise not_writable(error.strerror or str(error)) from error
+
+
+def _discard(process: "subprocess.Popen[bytes]", *files: IO[bytes]) -> None:
+    """Make a process end that nobody needs any more. What it has started it takes down."""
+    process.terminate()
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_QUICK)
 
 
 def _abandon(process: "weakref.ref[DaemonProcess]") -> None:

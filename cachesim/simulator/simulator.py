@@ -217,6 +217,8 @@ class Simulator:
         with self._lock:
             if self._life is not None:
                 raise StartError(f"the topology {self.name!r} is running already: stop it first")
+            if os.getpid() != self._pid:
+                self._process = None  # that of the parent, which has forked this process
             self._pid = os.getpid()
             with contextlib.ExitStack() as life:
                 self._use(life.enter_context(self._begin(progress)), life)
