@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ class Life:
 
     def __init__(self, interrupts: Interrupts, owner: int) -> None:
         self._interrupts = interrupts
-        self._owner_left = threading.Event()
+        self._folder: Path | None = None
         self._is_over = threading.Event()
         self._error: Exception | None = None
         self.owner: str | None = f"process {owner}"
@@ -59,6 +60,10 @@ class Life:
     def requested(self) -> bool:
         """Whether the process is to end."""
         return self._interrupts.requested
+
+    def lives_in(self, folder: Path) -> None:
+        """End the process too when this folder is removed."""
+        self._folder = folder
 
     def detach(self) -> None:
         """Let the process outlive its owner."""
@@ -91,14 +96,25 @@ class Life:
         with contextlib.suppress(OSError):
             while os.read(0, 1024):
                 pass
-        self._owner_left.set()
+        if self.owner is not None:
+            self._interrupts.interrupt()
 
     def _watch(self, owner: Owner) -> None:
         # A child that the owner has forked may hold the pipe, so its end alone does not do.
-        while not self._owner_left.wait(_LOOK) and not owner.is_gone:
-            pass
-        if self.owner is not None:
+        while not (self.owner is not None and owner.is_gone) and not self._is_lost:
+            time.sleep(_LOOK)
+        if not self.requested:
             self._interrupts.interrupt()
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the run's folder was removed, so that nobody can call this process any more."""
+        try:
+            return self._folder is not None and not self._folder.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
 
 def run(owner: int) -> int:
@@ -212,6 +228,7 @@ def _operated(
     answers = Answers(operations, life)
     server = Server(it.files.folder, answers)
     stack.callback(server.close)
+    life.lives_in(it.files.folder)
     it.files.save_user(life.owner)
     it.files.save_env(it.env())
     return server, answers
@@ -269,7 +286,11 @@ def _reporting() -> Iterator[_Report]:
 
 
 def _leave_owners_streams(log: Path) -> None:
-    """Write to the run's log from now on."""
-    with log.open("ab") as file:
+    """Write to the run's log from now on, if it is there."""
+    try:
+        file = log.open("ab")
+    except OSError:  # such a problem must not leave containers behind
+        file = open(os.devnull, "ab")  # noqa: PTH123
+    with file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

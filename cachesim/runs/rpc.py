@@ -23,7 +23,8 @@ from cachesim.runs.directory import ADDRESS, LOG
 from cachesim.runs.registry import Run, ended, not_running
 
 _LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
-_TIMEOUT = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
+ANSWER = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
+_TAIL = 2000  # bytes of the log of a process that has died
 _BACKLOG = 64  # connections that wait to be accepted; another one would block
 _DYING = 1.0  # seconds until a killed process is gone
 _POLL = 0.01  # seconds
@@ -86,7 +87,7 @@ class Channel:
         self.is_idle = True
         self._send({"key": key, "client": client, "pid": os.getpid()})
 
-    def call(self, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
+    def call(self, operation: str, *, timeout: float | None = ANSWER, **arguments: object) -> Any:
         """Call an operation and wait for its answer.
 
         Args:
@@ -104,7 +105,7 @@ class Channel:
         self.is_idle = False
         self._send({"operation": operation, "arguments": arguments})
 
-    def part(self, timeout: float | None = _TIMEOUT) -> Any:
+    def part(self, timeout: float | None = ANSWER) -> Any:
         """Wait for the next of several answers."""
         return self._receive(timeout)["part"]
 
@@ -114,7 +115,7 @@ class Channel:
             while "part" in (answer := self._receive(None)):
                 yield answer["part"]
 
-    def result(self, timeout: float | None = _TIMEOUT) -> Any:
+    def result(self, timeout: float | None = ANSWER) -> Any:
         """Wait for the last answer."""
         return self._receive(timeout)["result"]
 
@@ -184,7 +185,7 @@ class Client:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_abandon, weakref.ref(self)))
 
-    def call(self, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
+    def call(self, operation: str, *, timeout: float | None = ANSWER, **arguments: object) -> Any:
         """Call an operation and wait for its answer. See `Channel.call`."""
         with self._lock:
             idle = self._idle.pop() if self._idle else None
@@ -229,7 +230,7 @@ def _abandon(client: "weakref.ref[Client]") -> None:
         it.abandon()
 
 
-def call(run: Run, operation: str, *, timeout: float | None = _TIMEOUT, **arguments: object) -> Any:
+def call(run: Run, operation: str, *, timeout: float | None = ANSWER, **arguments: object) -> Any:
     """Call an operation once and wait for its answer. See `Channel.call`."""
     with contextlib.closing(Channel(run)) as channel:
         return channel.call(operation, timeout=timeout, **arguments)
@@ -239,13 +240,24 @@ def unreachable(run: Run) -> CachesimError:
     """Return the error for a run that can't be called, with the reason and what to do."""
     pid = run.owner.pid
     if run.owner.is_gone and run.folder.exists():
-        return NotRunning(ended(run))
+        return NotRunning(ended(run) + _last_words(run))
     if not run.folder.exists():
-        return TakenDown(f"the topology {run.name!r} was taken down. `cachesim up` starts another.")
+        return TakenDown(
+            f"the topology {run.name!r} was taken down, or its files were removed. `cachesim up` "
+            "starts another."
+        )
     return CachesimError(
         f"topology {run.name!r} belongs to process {pid}, which takes no commands: it is still "
         "starting, or is ending."
     )
+
+
+def _last_words(run: Run) -> str:
+    with contextlib.suppress(OSError), (run.folder / LOG).open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
+        if tail := log.read().decode(errors="replace").strip():
+            return f" Its log ends with:\n{tail}"
+    return ""
 
 
 def _wait_for_end(run: Run) -> None:

@@ -8,6 +8,7 @@ from cachesim.errors import CachesimError, NotRunning
 from cachesim.events import Event, Events, check_timeout
 from cachesim.runs.calls import Call
 from cachesim.runs.registry import not_running
+from cachesim.runs.rpc import ANSWER
 from cachesim.simulator.connection import Connection
 
 _LONGEST = 60.0  # seconds that one call waits for an event
@@ -39,10 +40,14 @@ class EventMirror(Events):
         with self._lock:
             self._connection, self._number = connection, after
 
-    def catch_up(self) -> None:
-        """Read what has happened since the last time, if the topology still tells."""
+    def catch_up(self, timeout: float = ANSWER) -> None:
+        """Read what has happened since the last time, if the topology still tells.
+
+        Args:
+            timeout: seconds for the answer.
+        """
         try:
-            self._read(self._number, 0)
+            self._read(self._number, 0, timeout)
         except CachesimError:
             return  # what was read before is there
 
@@ -64,7 +69,7 @@ class EventMirror(Events):
                 return False
             self._read(seen, min(deadline.remaining, _LONGEST))
 
-    def _read(self, after: int, wait: float) -> None:
+    def _read(self, after: int, wait: float, timeout: float = ANSWER) -> None:
         """Read events after a number; wait that many seconds for the first one."""
         connection = self._connection
         if connection is None:
@@ -72,7 +77,7 @@ class EventMirror(Events):
         if wait:
             found = connection.wait(Call.EVENTS, after=after, wait=wait)
         else:
-            found = connection.call(Call.EVENTS, after=after)
+            found = connection.call(Call.EVENTS, timeout=timeout, after=after)
         with self._lock:
             if connection is self._connection:
                 new = [Event.from_dict(data) for data in found if data["number"] > self._number]

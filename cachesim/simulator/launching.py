@@ -6,6 +6,7 @@ The other side is `cachesim.daemon.process`.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,13 @@ from cachesim.runs.directory import not_writable
 _MAIN = Path(cachesim.__file__).with_name("daemon") / "__main__.py"
 _QUICK = 1.0  # seconds within which a process ends that has started nothing
 _TAIL = 2000  # bytes of the error output of a process that failed
-_NOT_FOR_IT = ("COV_CORE_", "COVERAGE_", "PYDEVD_", "DEBUGPY_", "PYCHARM_", "PYTHONBREAKPOINT")
-"""The beginnings of the variables that would make coverage or a debugger follow it."""
+_NOT_FOR_IT = (
+    *("COV_CORE_", "COVERAGE_", "PYDEVD_", "DEBUGPY_", "PYCHARM_", "PYTHONBREAKPOINT"),
+    *("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC"),
+    *("PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE", "PYTHONMALLOCSTATS"),
+)
+"""The beginnings of the variables that would make coverage or a debugger follow it, or that are
+for the owner's own code: they would make it slow, or end it because of a warning."""
 
 
 class DaemonProcess:
@@ -116,10 +122,15 @@ class DaemonProcess:
         description: Description = report["ready"]
         return description
 
+    def resume(self) -> None:
+        """Resume it if it was stopped by SIGSTOP."""
+        if hasattr(signal, "SIGCONT"):
+            self._process.send_signal(signal.SIGCONT)
+
     def interrupt(self) -> None:
         """Make it take everything down, and wait until it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        self.resume()
+        self._process.terminate()
         self.wait()
 
     def wait(self, timeout: float | None = None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cachesim.errors import CachesimError, StartError
+from cachesim.errors import CachesimError, NotRunning, StartError
 from cachesim.runs.calls import Call, Description
 from cachesim.runs.owner import Owner
 from cachesim.runs.registry import Run
@@ -14,7 +14,7 @@ from cachesim.simulator.connection import Connection
 from cachesim.simulator.launching import DaemonProcess
 
 _ENDING = 90.0  # seconds that taking a topology down may take
-_STUCK = 10.0  # seconds after which a process does not end by itself
+STUCK = 10.0  # seconds after which a process does not end by itself
 
 
 class Session:
@@ -28,8 +28,13 @@ class Session:
     """
 
     def __init__(
-        self, connection: Connection, description: Description, first_event: int = 0
+        self,
+        connection: Connection,
+        description: Description,
+        first_event: int = 0,
+        process: DaemonProcess | None = None,
     ) -> None:
+        self._process = process
         self.connection = connection
         self.description = description
         self.first_event = first_event
@@ -41,6 +46,11 @@ class Session:
         channel = self.connection.lasting_channel()
         channel.call(Call.LEASE, settings={})
         self._lease = channel
+
+    def wake(self) -> None:
+        """Resume the topology's process, if this one owns it and it was stopped by SIGSTOP."""
+        if self._process is not None:
+            self._process.resume()
 
     def detach(self) -> None:
         """Let the topology go on after the session; a lease of it is returned."""
@@ -63,7 +73,7 @@ def owned(
     """
     try:
         description = process.start(name, seed, progress)
-        session = Session(Connection(_run(description)), description)
+        session = Session(Connection(_run(description)), description, process=process)
     except BaseException:
         process.interrupt()
         raise
@@ -105,10 +115,20 @@ def _run(description: Description) -> Run:
 
 
 def _take_down(connection: Connection) -> None:
-    with contextlib.suppress(TakenDown), connection.last_channel() as channel:
-        channel.begin(Call.DOWN)
-        channel.part()
-        channel.result(_ENDING)
+    is_heard = False
+    try:
+        with connection.last_channel() as channel:
+            channel.begin(Call.DOWN, force=True)
+            channel.part(STUCK)
+            is_heard = True
+            channel.result(_ENDING)
+    except TakenDown:
+        pass
+    except NotRunning:
+        raise
+    except CachesimError:
+        if is_heard:  # else the end of its input tells the process
+            raise
 
 
 def _part(process: DaemonProcess, session: Session) -> None:
@@ -118,7 +138,7 @@ def _part(process: DaemonProcess, session: Session) -> None:
         return
     process.close()  # which ends it too, should it not have answered
     try:
-        process.wait(_STUCK)
+        process.wait(STUCK)
     except TimeoutError as error:
         name = session.description["name"]
         raise CachesimError(

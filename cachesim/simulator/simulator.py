@@ -17,7 +17,7 @@ from cachesim.runs.registry import Run, find_run, not_running
 from cachesim.servers import clients
 from cachesim.simulator.event_mirror import EventMirror
 from cachesim.simulator.launching import DaemonProcess
-from cachesim.simulator.session import Session, leased, owned
+from cachesim.simulator.session import STUCK, Session, leased, owned
 from cachesim.topology import Endpoint, Node, production
 
 if TYPE_CHECKING:
@@ -299,7 +299,8 @@ class Simulator:
 
     def _forget(self) -> None:
         """Let everything that needs a running topology raise NotRunning."""
-        self.events.catch_up()
+        self._session.wake()
+        self.events.catch_up(STUCK)
         self._session.connection.end()
         for name, attribute in vars(Simulator).items():
             if isinstance(attribute, _WhileRunning):
