@@ -13,7 +13,16 @@ ROOT = Path(__file__).parent.parent
 
 
 FOLDERS = (
-    *("cli", "simulator", "daemon", "monitoring", "control_plane", "faults", "backends"),
+    *(
+        "cli",
+        "scenarios",
+        "simulator",
+        "daemon",
+        "monitoring",
+        "control_plane",
+        "faults",
+        "backends",
+    ),
     *("embedded", "aio", "runs", "servers", "workload", "toxiproxy", "protocols"),
 )
 """The folders from top to bottom: each may import what stands below it, and itself. Below all of

@@ -1,0 +1,315 @@
+"""The history of a run: one SQLite file, which a `Recorder` writes and a `History` reads.
+
+The tables and their columns are in `cachesim.scenarios.rows`. The facts of a run, the table `meta`,
+are JSON by these keys:
+
+- `scenario`: the resolved timeline; `seed`; `speed`; `settings`: of the topology; `versions`.
+- `deadline`: seconds from an operation's due time within which an answer is good.
+- `client`: its profile, `{"patience": seconds, "comeback": seconds}`; what it does not declare is
+  left out. `pods` and `pool`: how many pods, and connections of each to a node.
+- `utc_offset`: seconds to add to a monotonic time for the seconds since 1970.
+- `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong.
+- `baseline`: `{"begin": at, "end": at}`, the time before the first fault.
+- `heal_at`: when the last heal was called; `end_at`: when the workload ended.
+- `interrupted`: why the run was cut short; left out, or null, if it was not.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from cachesim.scenarios.rows import (
+    INDEXES,
+    SCHEMA,
+    TABLES,
+    Beat,
+    EventRow,
+    FinalRead,
+    GeneratorReading,
+    Operation,
+    Row,
+    Sample,
+    SampleName,
+    Step,
+)
+
+T = TypeVar("T")
+
+_BUSY_LIMIT = 30.0
+"""Seconds to wait for another recorder of the same file."""
+
+
+class Recorder:
+    """Writes the history of a run.
+
+    Rows are kept for a moment and written by a thread, so that a worker never waits for the disk.
+    After a kill, the file can be read up to the last `interval`. Thread-safe; several recorders, of
+    several processes too, may write to one file. A fork must make its own.
+
+    Args:
+        path: the file, made if it is missing.
+        interval: the longest time that a row is kept, in seconds.
+
+    Raises:
+        sqlite3.Error: the file can't be written. It is raised by the call after the failure.
+    """
+
+    def __init__(self, path: Path, interval: float = 0.25) -> None:
+        self._rows: list[Row] = []
+        self._changed = threading.Lock()  # held to add and take rows
+        self._writing = threading.Lock()  # held to use the connection
+        self._failure: Exception | None = None
+        self._database = sqlite3.connect(path, timeout=_BUSY_LIMIT, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = OFF")  # a kill loses nothing, a power cut may
+        self._database.executescript(SCHEMA)
+        self._interval = interval
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cachesim-recorder", daemon=True)
+        self._thread.start()
+
+    def add(self, *rows: Row) -> None:
+        """Record rows."""
+        self._check()
+        with self._changed:
+            self._rows += rows
+
+    def set(self, key: str, value: Any) -> None:
+        """Record a fact of the run, at once. See this module for the keys.
+
+        Args:
+            value: anything that JSON has.
+        """
+        self._check()
+        with self._writing, self._database:
+            row = (key, json.dumps(value))
+            self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+
+    def flush(self) -> None:
+        """Write all rows that were added."""
+        self._write()
+        self._check()
+
+    def close(self, *, seal: bool = False) -> None:
+        """Write all rows, and close the file. Idempotent.
+
+        Args:
+            seal: nobody writes to the file any more. It becomes a single file, quick to read.
+        """
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._thread.join()
+        self._write()
+        try:
+            if seal and self._failure is None:
+                self._database.executescript(INDEXES)
+                self._database.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            self._database.close()
+        self._check()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            self._write()
+
+    def _write(self) -> None:
+        with self._writing:
+            with self._changed:
+                rows, self._rows = self._rows, []
+            groups: dict[type[Row], list[tuple[Any, ...]]] = {}
+            try:
+                for row in rows:
+                    groups.setdefault(type(row), []).append(_values(row))
+                with self._database:
+                    for kind, values in groups.items():
+                        self._database.executemany(_insert(kind), values)
+            except (sqlite3.Error, TypeError) as error:
+                self._failure = error
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _insert(kind: type[Row]) -> str:
+    names = kind._fields
+    return (
+        f"INSERT OR REPLACE INTO {TABLES[kind]} ({', '.join(names)}) "  # noqa: S608 - our own names
+        f"VALUES ({', '.join('?' * len(names))})"
+    )
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    return tuple(json.dumps(value) if isinstance(value, dict) else value for value in row)
+
+
+class Span(NamedTuple):
+    """From one time to another, in monotonic seconds."""
+
+    begin: float
+    end: float
+
+
+class History:
+    """Reads the history of a run. Rows come one by one, so that a long run fits into memory.
+
+    Raises:
+        sqlite3.Error: the file is missing, or no history.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._computed: dict[Callable[[History], Any], Any] = {}
+        self.meta: dict[str, Any] = {
+            key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")
+        }
+
+    def rows(self, query: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
+        """Return the rows that a query in SQL finds, one by one."""
+        return self._database.execute(query, parameters)
+
+    def compute(self, function: "Callable[[History], T]") -> T:
+        """Return what a function makes of this history. It is called once, however often asked."""
+        if function not in self._computed:
+            self._computed[function] = function(self)
+        result: T = self._computed[function]
+        return result
+
+    # --- facts --------------------------------------------------------------------------------
+
+    @property
+    def speed(self) -> float:
+        """How much faster than in production time went by for the control plane."""
+        return float(self.meta.get("speed", 1))
+
+    @property
+    def deadline(self) -> float:
+        """Seconds from its due time within which an operation has to be answered."""
+        return float(self.meta.get("deadline", 1))
+
+    @property
+    def eps(self) -> float:
+        """Seconds by which a time from elsewhere may be wrong."""
+        return float(self.meta.get("eps", 0.005))
+
+    @property
+    def patience(self) -> float:
+        """The longest that a call may take and still succeed, in seconds. Not declared: inf."""
+        return self._declared("patience")
+
+    @property
+    def comeback(self) -> float:
+        """The longest until an unused node is tried again, in seconds. Not declared: inf."""
+        return self._declared("comeback")
+
+    def _declared(self, name: str) -> float:
+        value = (self.meta.get("client") or {}).get(name)
+        return float("inf") if value is None else float(value)
+
+    @property
+    def baseline(self) -> Span | None:
+        """The time before the first fault, if it was recorded."""
+        found = self.meta.get("baseline")
+        return Span(found["begin"], found["end"]) if found else None
+
+    @property
+    def heal_at(self) -> float | None:
+        """When the last heal was called, if it was."""
+        return self.meta.get("heal_at")
+
+    @property
+    def end_at(self) -> float:
+        """When the workload ended. Of a run that was killed: when its last operation was due."""
+        found = self.meta.get("end_at")
+        if found is None:
+            [(found,)] = self.rows("SELECT max(due) FROM operations")
+        return float(found or 0)
+
+    @property
+    def interrupted(self) -> str | None:
+        """Why the run was cut short, or None if it was not."""
+        found = self.meta.get("interrupted")
+        if not found and self.meta.get("end_at") is None:
+            return "the run was killed"
+        return str(found) if found else None
+
+    # --- rows ---------------------------------------------------------------------------------
+
+    def operations(self, where: str = "1", *parameters: Any) -> Iterator[Operation]:
+        """Return operations, by the time when they were due.
+
+        Args:
+            where: a condition in SQL, with a `?` for each parameter.
+        """
+        return map(Operation._make, self._select(Operation, where, parameters, "due"))
+
+    def beats(self, where: str = "1", *parameters: Any) -> Iterator[Beat]:
+        """Return the prober's operations, by the time when they were due."""
+        return map(Beat._make, self._select(Beat, where, parameters, "due"))
+
+    def events(self, *kinds: str) -> list[EventRow]:
+        """Return the events of some kinds, by default of all, in their order."""
+        where = f"kind IN ({', '.join('?' * len(kinds))})" if kinds else "1"
+        found = self._select(EventRow, where, kinds, "number")
+        return [EventRow._make((*values, json.loads(data))) for *values, data in found]
+
+    def steps(self) -> list[Step]:
+        """Return the steps of the timeline, by the time of their begin; those without one last."""
+        found = self._select(Step, "1", (), "begin_call IS NULL, begin_call, id")
+        return [
+            Step._make((id, json.loads(fault), *between, json.loads(witness), outcome))
+            for id, fault, *between, witness, outcome in found
+        ]
+
+    def samples(self, name: SampleName, node: str | None = None) -> list[Sample]:
+        """Return the readings of one kind, of one node or of all, by time."""
+        where = "name = ?" if node is None else "name = ? AND node = ?"
+        parameters = (name,) if node is None else (name, node)
+        return [Sample(*values) for values in self._select(Sample, where, parameters, "at")]
+
+    def final_reads(self) -> Iterator[FinalRead]:
+        """Return what each node had in the end, by key."""
+        return map(FinalRead._make, self._select(FinalRead, "1", (), "key, node"))
+
+    def generator(self) -> Iterator[GeneratorReading]:
+        """Return the looks at the pods' own processes, by pod and time."""
+        found = self._select(GeneratorReading, "1", (), "pod, at")
+        return map(GeneratorReading._make, found)
+
+    def _select(
+        self, kind: type[Row], where: str, parameters: Iterable[Any], order: str
+    ) -> Iterator[tuple[Any, ...]]:
+        columns = ", ".join(kind._fields)
+        query = f"SELECT {columns} FROM {TABLES[kind]} WHERE {where} ORDER BY {order}"  # noqa: S608
+        return self.rows(query, *parameters)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
