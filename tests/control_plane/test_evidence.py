@@ -3,7 +3,8 @@
 import pytest
 
 from cachesim.clock import ManualClock
-from cachesim.control_plane.evidence import INTERVAL, PROBE_TIMEOUT, Observations, Probe
+from cachesim.control_plane.evidence import Observations, Probe
+from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 
 QUICK = 0.002  # seconds
 MOMENT = 0.001

@@ -47,9 +47,9 @@ class InProcess:
         is_over: whether the topology has ended.
     """
 
-    def __init__(self, answers: Handler, caller: FakeCaller) -> None:
+    def __init__(self, answers: Handler, caller: FakeCaller | None = None) -> None:
         self._answers = answers
-        self.caller = caller
+        self.caller = caller or FakeCaller()
         self.is_over = False
 
     def check(self) -> None:
