@@ -67,6 +67,10 @@ class InProcess:
             raise revived(_through_json(as_json(error))) from error
         return _through_json(answer)
 
+    def wait(self, operation: str, **arguments: object) -> Any:
+        """See `Connection.wait`."""
+        return self.call(operation, **arguments)
+
     def hang_up(self) -> None:
         """End the connection."""
         self.caller.has_hung_up = True
