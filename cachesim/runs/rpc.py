@@ -22,10 +22,8 @@ from cachesim.errors import CachesimError, NotRunning, revived
 from cachesim.runs.directory import ADDRESS, LOG
 from cachesim.runs.registry import Run, ended, not_running
 
-_LONGEST_PATH = 100  # bytes of a Unix socket's path that every system takes (107, macOS 103)
 ANSWER = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
 _TAIL = 2000  # bytes of the log of a process that has died
-_BACKLOG = 64  # connections that wait to be accepted; another one would block
 _DYING = 1.0  # seconds until a killed process is gone
 _POLL = 0.01  # seconds
 

@@ -57,8 +57,8 @@ class InProcess:
         if self.is_over:
             raise NotRunning("the topology is not running")
 
-    def call(self, operation: str, **arguments: object) -> Any:
-        """See `cachesim.simulator.faults.Calls`."""
+    def call(self, operation: str, *, timeout: float = 0, **arguments: object) -> Any:  # noqa: ARG002  # it does not hang
+        """See `Connection.call`."""
         self.check()
         try:
             caller, values = cast(Caller, self.caller), _through_json(arguments)

@@ -343,7 +343,7 @@ def test_call_when_it_was_taken_down(other: "subprocess.Popen[str]") -> None:
     with following() as channel:
         assert other.stdin
         other.stdin.close()
-        with pytest.raises(TakenDown, match=r"'one' was taken down. `cachesim up` starts another"):
+        with pytest.raises(TakenDown, match=r"'one' was taken down, or .*`cachesim up` starts an"):
             channel.result()
     with pytest.raises(TakenDown):
         call(run, "echo")
@@ -351,15 +351,21 @@ def test_call_when_it_was_taken_down(other: "subprocess.Popen[str]") -> None:
 
 @posix
 def test_killed(other: "subprocess.Popen[str]") -> None:
-    """The end of a killed process is told with the next step, under way and afterwards."""
+    """The end of a killed process is told with the next step and the end of its log."""
     run = find_run("one")
     with following() as channel:
         parts = channel.parts()
         other.kill()
-        with pytest.raises(NotRunning, match=r"has ended without .* `cachesim gc` removes"):
+        with pytest.raises(NotRunning, match=r"has ended without .* `cachesim gc` removes") as one:
             next(parts)
-    with pytest.raises(NotRunning, match=r"has ended without .* `cachesim gc` removes"):
+    assert "Its log" not in str(one.value)
+    (run.folder / "log").write_text(f"{'x' * 2000}\nthe last words\n")
+    with pytest.raises(NotRunning, match=r"has ended without .* `cachesim gc` removes") as two:
         call(run, "echo")
+    told = str(two.value).partition(" Its log ends with:\n")[2]
+    assert told.startswith("xxx")
+    assert told.endswith("xxx\nthe last words")
+    assert len(told) < 2000
 
 
 @posix
