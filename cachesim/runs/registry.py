@@ -142,7 +142,8 @@ def _use(run: Run) -> str:
     """Return what a run is used for that is no candidate without a name."""
     if run.holder is not None:
         return f"{run.name!r} is leased by {run.holder}"
-    return f"{run.name!r} belongs to {run.user}: a test run, a script, or `cachesim up` without -d"
+    what = "a test run, a script or `cachesim up` without -d"
+    return f"{run.name!r} belongs to {run.user}, such as {what}"
 
 
 def starting(run: Run) -> str:

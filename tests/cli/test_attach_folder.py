@@ -49,7 +49,14 @@ def name(folder: Folder, alone: Path) -> Iterator[str]:
 
 def run(*arguments: str) -> Result:
     """Run a command in this process."""
-    return CliRunner().invoke(main, arguments)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        return CliRunner().invoke(main, arguments)
+    finally:
+        # At its end a command may ignore signals; processes that start later would inherit that.
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ok(*arguments: str) -> str:

@@ -202,7 +202,7 @@ def test_beside_another_program(folder: Path, name: str) -> None:
         alone = run(folder, "kill", "redis-b")
         assert alone.returncode == 1
         assert alone.stderr.startswith(
-            f"Error: no topology is free: 'other' belongs to process {script.pid}: a test run, "
+            f"Error: no topology is free: 'other' belongs to process {script.pid}, such as a test "
         )
         assert run(folder, "env", "--name", "other").returncode == 0
         up(folder, name)

@@ -18,7 +18,7 @@ from cachesim.simulator.connection import Connection
 from cachesim.simulator.faults import Faults
 from cachesim.simulator.handles import LinkHandles, Means, handles_of
 from cachesim.topology import Endpoint, Node, Role, Service, Shard, Topology, Zone, production
-from tests.fakes import FakeBackend, toxiproxies
+from tests.fakes import FakeBackend, FakeCaller, toxiproxies
 from tests.faults.rig import InProcess
 
 TWO_SHARDS = Topology(
@@ -65,7 +65,8 @@ class Rig:
             control_plane=plane,
         )
         life = SimpleNamespace(requested=False)
-        calls = InProcess(Answers(cast(Operations, operations), cast(Any, life)))
+        answers = Answers(cast(Operations, operations), cast(Any, life))
+        calls = InProcess(answers, FakeCaller())
         connection = cast(Connection, SimpleNamespace(call=calls.call, wait=calls.call))
         endpoints = {node.name: Endpoint(node.name, 1) for node in topology.nodes}
         faults = Faults(topology, calls)
