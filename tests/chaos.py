@@ -305,7 +305,10 @@ def _tail(sim: Simulator) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """What this process and that of its topology have open, together."""
+    """What this process and that of its topology have open, but for connections of calls.
+
+    Those stay open for further calls: as many as there were calls at the same time.
+    """
 
     files: int
     threads: int
@@ -314,10 +317,12 @@ class Held:
     def now(cls, sim: Simulator) -> "Held":
         """At present, after what nobody refers to is gone."""
         gc.collect()
-        processes = [psutil.Process(), psutil.Process(find_run(sim.name).owner.pid)]
+        daemon = psutil.Process(find_run(sim.name).owner.pid)
+        processes = [psutil.Process(), daemon]
+        calls = sum(bool(it.laddr) for it in daemon.net_connections("unix"))
         return cls(
-            sum(process.num_fds() for process in processes),
-            sum(process.num_threads() for process in processes),
+            sum(process.num_fds() for process in processes) - 2 * calls,
+            sum(process.num_threads() for process in processes) - calls,
         )
 
 
