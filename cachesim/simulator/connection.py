@@ -29,7 +29,7 @@ class Connection:
         Raises:
             NotRunning: it does not.
         """
-        if os.getpid() != self._pid:
+        if self.is_forked:
             raise NotRunning(
                 f"the topology {self.name!r} belongs to process {self._pid}, which this one was "
                 "forked from: call its methods there, and use only clients and environment "
@@ -37,6 +37,11 @@ class Connection:
             )
         if self._is_over:
             raise NotRunning(not_running(self.name))
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process was forked from the one that connected."""
+        return os.getpid() != self._pid
 
     def call(self, operation: str, **arguments: Any) -> Any:
         """Make a call of `cachesim.runs.calls`, and return its answer.

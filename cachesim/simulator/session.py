@@ -80,12 +80,8 @@ def owned(
     try:
         yield session
     finally:
-        try:
-            if not session.is_detached:
-                _take_down(session.connection)
-        finally:
-            session.connection.close()
-            _part(process, session)
+        if not session.connection.is_forked:  # the exit of a forked child ends its copy of this
+            _end(process, session)
 
 
 @contextlib.contextmanager
@@ -103,8 +99,18 @@ def leased(run: Run, settings: Mapping[str, Any]) -> Iterator[Session]:
         try:
             yield Session(connection, description, description["events"] - 1)  # it has the lease
         finally:
-            with contextlib.suppress(TakenDown):
-                channel.call(Call.RETURN)
+            if not connection.is_forked:
+                with contextlib.suppress(TakenDown):
+                    channel.call(Call.RETURN)
+
+
+def _end(process: DaemonProcess, session: Session) -> None:
+    try:
+        if not session.is_detached:
+            _take_down(session.connection)
+    finally:
+        session.connection.close()
+        _part(process, session)
 
 
 def _run(description: Description) -> Run:
