@@ -1,5 +1,8 @@
 """The public class, as far as it needs no servers; tests/contract has the rest."""
 
+import json
+import subprocess
+import sys
 from typing import Any, cast
 
 import pytest
@@ -29,3 +32,23 @@ def test_repr_before_the_start() -> None:
 def test_stop_before_the_start() -> None:
     """Nothing is stopped that was not started."""
     Simulator(name="n").stop()
+
+
+STARTED = """
+import json, sys, threading
+from cachesim import Simulator
+with Simulator(backend="embedded"):
+    print(json.dumps([list(sys.modules), threading.active_count()]))
+"""
+"""Prints what is imported in a user's process, and how many threads it has."""
+
+
+def test_users_process_stays_light() -> None:
+    """A started topology imports nothing heavy into the user's process, and starts no thread."""
+    command = [sys.executable, "-c", STARTED]
+    result = subprocess.run(command, check=True, capture_output=True, timeout=90)
+    modules, threads = json.loads(result.stdout)
+    heavy = {"asyncio", "fakeredis", "multiprocessing", "platformdirs", "psutil", "pydantic"}
+    heavy |= {"cryptography", "hashlib", "pymemcache", "redis", "ssl", "cachesim.embedded"}
+    assert not heavy & set(modules)
+    assert threads == 1
