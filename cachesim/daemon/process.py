@@ -290,7 +290,7 @@ def _leave_owners_streams(log: Path) -> None:
     try:
         file = log.open("ab")
     except OSError:  # such a problem must not leave containers behind
-        file = open(os.devnull, "ab")  # noqa: PTH123
+        file = open(os.devnull, "ab")  # noqa: PTH123, SIM115
     with file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -29,7 +29,7 @@ class Calls(Protocol):
         """Raise NotRunning if nothing can be called."""
         ...
 
-    def call(self, operation: str, **arguments: object) -> Any:
+    def call(self, operation: str, **arguments: Any) -> Any:
         """Make a call and return its answer."""
         ...
 

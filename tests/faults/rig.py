@@ -57,7 +57,7 @@ class InProcess:
         if self.is_over:
             raise NotRunning("the topology is not running")
 
-    def call(self, operation: str, *, timeout: float = 0, **arguments: object) -> Any:  # noqa: ARG002  # it does not hang
+    def call(self, operation: str, *, timeout: float = 0, **arguments: Any) -> Any:  # noqa: ARG002  # no hang
         """See `Connection.call`."""
         self.check()
         try:
