@@ -1,6 +1,7 @@
 """The lease: who may do what meanwhile, and what comes after it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from cachesim.topology import NodeState
 from tests.faults.rig import InProcess, Rig
 
 KILL = {"fault": "kill", "nodes": ["redis-b"]}
-ARGUMENTS: dict[Call, dict[str, object]] = {
+ARGUMENTS: dict[Call, dict[str, Any]] = {
     Call.APPLY: {"faults": [KILL]},
     Call.HEAL: {},
     Call.RESUME: {"node": "redis-a"},

@@ -27,7 +27,7 @@ def rig() -> Iterator[Rig]:
     rig.links.close()
 
 
-def apply(rig: Rig, *faults: dict[str, Any], **arguments: object) -> Any:
+def apply(rig: Rig, *faults: dict[str, Any], **arguments: Any) -> Any:
     """Apply faults."""
     return rig.connection.call(Call.APPLY, faults=list(faults), **arguments)
 
@@ -37,7 +37,7 @@ def heal(rig: Rig, fault: str | None = None) -> Any:
     return rig.connection.call(Call.HEAL, fault=fault)
 
 
-def kill(*nodes: str) -> dict[str, object]:
+def kill(*nodes: str) -> dict[str, Any]:
     """A fault as JSON."""
     return {"fault": "kill", "nodes": list(nodes)}
 
@@ -347,8 +347,9 @@ def test_errors_while_all_is_taken_down(rig: Rig, call: Call) -> None:
     """What fails because the topology ends is no error of the call: its caller finds the end."""
     rig.life.requested = True
     rig.life.problem = FaultError("the engine does not answer")
+    wrong: dict[str, Any] = {"shard": "2"} if call is Call.SHARD else {}
     with pytest.raises(CachesimError) as caught:
-        rig.connection.call(call, **({"shard": "2"} if call is Call.SHARD else {}))
+        rig.connection.call(call, **wrong)
     if call is Call.SHARD:
         assert isinstance(caught.value.__cause__, Hangup)
     else:

@@ -67,7 +67,7 @@ class InProcess:
             raise revived(_through_json(as_json(error))) from error
         return _through_json(answer)
 
-    def wait(self, operation: str, **arguments: object) -> Any:
+    def wait(self, operation: str, **arguments: Any) -> Any:
         """See `Connection.wait`."""
         return self.call(operation, **arguments)
 

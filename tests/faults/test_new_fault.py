@@ -54,7 +54,7 @@ def rig() -> Iterator[Rig]:
 def main(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> click.Group:
     """The command `fault`, whose calls go to that topology."""
 
-    def call(_run: object, operation: str, **arguments: object) -> Any:
+    def call(_run: object, operation: str, **arguments: Any) -> Any:
         return rig.connection.call(operation, **arguments)
 
     monkeypatch.setattr(commands, "find_run", lambda name: name)

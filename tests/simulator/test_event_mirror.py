@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -83,7 +83,7 @@ def test_answer_of_the_topology_before(
     record(rig, "a")
     call = rig.connection.call
 
-    def call_slowly(operation: str, **arguments: object) -> object:
+    def call_slowly(operation: str, **arguments: Any) -> object:
         answer = call(operation, **arguments)
         mirror.follow(cast(Connection, following.connection))
         return answer
