@@ -104,6 +104,26 @@ def test_before_the_start() -> None:
         mirror.wait(lambda: False, 60)
 
 
+def test_answers_that_overlap(
+    rig: Rig, mirror: EventMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another thread has read meanwhile is not added again; what is newer is."""
+    record(rig, "a", "b")
+    call = rig.connection.call
+    meanwhile = ["c", "d"]
+
+    def call_slowly(operation: str, **arguments: object) -> object:
+        answer = call(operation, **arguments)
+        if meanwhile:
+            record(rig, meanwhile.pop(0))
+            mirror.catch_up()
+        return answer
+
+    monkeypatch.setattr(rig.connection, "call", call_slowly)
+    mirror.catch_up()
+    assert sources(mirror) == ["a", "b", "c", "d"]
+
+
 def test_read_by_many(rig: Rig, mirror: EventMirror) -> None:
     """Each event is in it once, in order, whoever reads it meanwhile."""
     with ThreadPoolExecutor(8) as pool:
