@@ -112,7 +112,7 @@ def test_answers_that_overlap(
     call = rig.connection.call
     meanwhile = [(), ("c",)]
 
-    def call_slowly(operation: str, **arguments: object) -> object:
+    def call_slowly(operation: str, **arguments: Any) -> object:
         answer = call(operation, **arguments)
         if meanwhile:
             record(rig, *meanwhile.pop())
