@@ -163,7 +163,8 @@ def test_no_way_out(sim: Simulator, engine: Any) -> None:
 
 def ask_without_reading(sim: Simulator) -> ssl.SSLSocket:
     """Return a client of redis-a that requests more than all buffers hold, and does not read."""
-    with closing(through_link(sim, "redis-a")) as client:
+    patient = {"socket_timeout": 10, "socket_connect_timeout": 10}
+    with closing(through_link(sim, "redis-a", **patient)) as client:
         client.set("large", b"x" * 5_000_000)
     sock = raw_tls(sim, sim.nodes["redis-a"].endpoint)
     token = sim.env()["CACHESIM_REDIS_PASSWORD"]
