@@ -68,6 +68,15 @@ def test_channel(connection: Connection, answers: Answers) -> None:
     until(lambda: len(answers.left) == 2)
 
 
+def test_lasting_channel(connection: Connection, answers: Answers) -> None:
+    """A channel that nobody ends ends with the connection."""
+    connection.lasting_channel().call("echo")
+    connection.call("echo")
+    assert answers.left == []
+    connection.close()
+    until(lambda: len(answers.left) == 2)
+
+
 def test_end(connection: Connection) -> None:
     """After the end all calls are refused, but for the last ones."""
     connection.call("echo")
@@ -78,6 +87,8 @@ def test_end(connection: Connection) -> None:
             call("echo")
     with pytest.raises(NotRunning), connection.channel():
         pass
+    with pytest.raises(NotRunning):
+        connection.lasting_channel()
     with connection.last_channel() as channel:
         assert channel.call("echo", n=1) == {"n": 1}
 
