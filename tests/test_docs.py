@@ -199,9 +199,12 @@ class Follower:
         assert done.returncode == 0, done.stdout + done.stderr
         for said, expected in self._expected.items():
             output = said.read_text(encoding="utf-8")
-            lines = [re.escape(part) for part in re.split(r"\n|\.\.\.", expected)]
             errors = said.with_suffix(".err").read_text(encoding="utf-8")
-            assert re.search(".*".join(lines), output, re.DOTALL), output + errors
+            end = 0
+            for part in re.split(r"\n|\.\.\.", expected):
+                begin = output.find(part, end)
+                assert begin >= 0, f"no {part!r} in order in:\n{output}{errors}"
+                end = begin + len(part)
 
 
 @pytest.fixture
