@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+import psutil
 
 import cachesim
 
@@ -139,6 +141,23 @@ def left_behind(name: str, folder: Path) -> list[str]:
         *map(str, folder.glob("cachesim/runs/*")),
         *map(str, folder.glob("cachesim-*")),
     ]
+
+
+def daemons(folder: Path) -> list[psutil.Process]:
+    """The processes of topologies that have their files there."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            command = process.info["cmdline"] or ()  # None: a zombie
+            is_daemon = any(it.endswith("daemon/__main__.py") for it in command)
+            if is_daemon and process.environ().get("XDG_STATE_HOME") == str(folder):
+                found.append(process)
+    return found
+
+
+def is_gone(folder: Path, name: str) -> bool:
+    """Whether nothing is left of a topology."""
+    return not daemons(folder) and not left_behind(name, folder)
 
 
 def containers_of(name: str) -> list[str]:

@@ -23,6 +23,7 @@ from cachesim.runs.directory import ADDRESS, LOG
 from cachesim.runs.registry import Run, ended, not_running
 
 ANSWER = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
+_POOL = 8  # connections that are kept for further calls
 _TAIL = 2000  # bytes of the log of a process that has died
 _DYING = 1.0  # seconds until a killed process is gone
 _POLL = 0.01  # seconds
@@ -83,7 +84,11 @@ class Channel:
             raise unreachable(run) from error
         self._lines = self._connection.makefile("rb")
         self.is_idle = True
-        self._send({"key": key, "client": client, "pid": os.getpid()})
+        try:
+            self._send({"key": key, "client": client, "pid": os.getpid()})
+        except BaseException:
+            self.close()
+            raise
 
     def call(self, operation: str, *, timeout: float | None = ANSWER, **arguments: object) -> Any:
         """Call an operation and wait for its answer.
@@ -191,10 +196,11 @@ class Client:
         try:
             return channel.call(operation, timeout=timeout, **arguments)
         finally:
-            if channel.is_idle:
-                with self._lock:
+            with self._lock:
+                is_kept = channel.is_idle and len(self._idle) < _POOL
+                if is_kept:
                     self._idle.append(channel)
-            else:
+            if not is_kept:
                 self.hang_up(channel)
 
     def channel(self) -> Channel:

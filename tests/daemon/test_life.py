@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.contract.helpers import until
-from tests.processes import call, environment, left_behind
+from tests.processes import call, daemons, environment, is_gone
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends signals to processes"),
@@ -46,24 +46,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         process.kill()
     if left:
         call(tmp_path, "-m", "cachesim", "gc")
-
-
-def daemons(folder: Path) -> list[psutil.Process]:
-    """The processes of topologies that have their files there."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.Error):
-            is_daemon = any(
-                it.endswith("daemon/__main__.py") for it in process.info["cmdline"] or ()
-            )
-            if is_daemon and process.environ().get("XDG_STATE_HOME") == str(folder):
-                found.append(process)
-    return found
-
-
-def is_gone(folder: Path, name: str) -> bool:
-    """Whether nothing is left of a topology."""
-    return not daemons(folder) and not left_behind(name, folder)
 
 
 @contextmanager
@@ -263,22 +245,31 @@ def test_killed_at_any_moment(
             said(process, "up")
         time.sleep(draws.uniform(0, 3))  # it is the moment that is tested, whatever it is
         if victims != "owner":
-            for daemon in daemons(folder):
-                with suppress(psutil.NoSuchProcess):
-                    daemon.kill()
+            kill_daemons(folder)
         if victims != "daemon":
             process.kill()
-        _, told = process.communicate(timeout=60)
+        while victims == "daemon" and process.poll() is None:
+            kill_daemons(folder)  # again: if all was down already, its owner does not miss it
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        _, told = process.communicate()
     if victims == "owner":
         until(lambda: is_gone(folder, name), within)
         return
     if victims == "daemon":
         assert process.returncode == 1, told
         assert f"process of topology {name!r} (pid " in told or "exit code -9" in told, told
-    until(lambda: not daemons(folder), within)  # of a later turn of the loop
+    until(lambda: not daemons(folder), within)  # one that the loop was just starting
     if draws.random() < 0.5:
         done = call(folder, "-m", "cachesim", "gc")
     else:
         done = call(folder, "-c", "from cachesim import Simulator\nwith Simulator(): pass")
     assert done.returncode == 0, done.stderr
     assert is_gone(folder, name)
+
+
+def kill_daemons(folder: Path) -> None:
+    """Kill the processes of topologies that have their files there."""
+    for daemon in daemons(folder):
+        with suppress(psutil.NoSuchProcess):
+            daemon.kill()
