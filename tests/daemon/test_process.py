@@ -219,7 +219,7 @@ import sys
 from cachesim import Simulator
 from cachesim.errors import NotRunning
 
-with Simulator(name=sys.argv[1], speed=100) as sim:
+with Simulator(name=sys.argv[1], replacement_seconds=(9000, 9000)) as sim:
     print("ready", flush=True)
     for line in sys.stdin:
         try:
