@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from cachesim.cli.starting import started
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
-from cachesim.runs.rpc import TakenDown
+from cachesim.runs.calls import Call
+from cachesim.runs.registry import find_run
+from cachesim.runs.rpc import TakenDown, call
 
 if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
@@ -34,6 +36,7 @@ def run(arguments: Mapping[str, object]) -> int:
             try:
                 from cachesim.cli import output
 
+                call(find_run(sim.name), Call.OFFER)
                 output.show(sim, loaded)
                 _say("Events follow. Ctrl-C takes everything down.")
                 with contextlib.suppress(TakenDown):  # by `cachesim down`

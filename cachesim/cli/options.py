@@ -61,7 +61,7 @@ def _running() -> list[str]:
 name = click.option(
     "--name",
     shell_complete=complete(_running),
-    help="The topology's name. Needed unless exactly one is detached and not leased.",
+    help="The topology's name. Needed unless `up` runs exactly one that is not leased.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 heal_after = click.option(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.leases import Leases
+from cachesim.daemon.log_following import follow_log
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
@@ -29,8 +30,7 @@ from cachesim.runs.owner import Owner
 from cachesim.topology import Link, Role
 from cachesim.topology import Service as Kind
 
-_LOOK = 0.5  # seconds between two reads of a node's log, and until the end of a caller is noticed
-_WINDOW = 1000  # lines that may be added between two reads
+_LOOK = 0.5  # seconds within which the end of a caller that waits is noticed
 _HEARTBEAT = 5.0  # seconds within which the end of a caller that follows is noticed
 
 
@@ -94,6 +94,7 @@ class Answers(Handler):
             Call.SUSPEND: self._suspend,
             Call.LEASE: self._lease,
             Call.RETURN: self._return,
+            Call.OFFER: self._offer,
             Call.DETACH: self._detach,
             Call.DOWN: self._down,
         }
@@ -178,16 +179,7 @@ class Answers(Handler):
         name, logs = self._known(node), self._operations.backend.logs
         if not follow:
             return logs(name, lines)
-        window = max(lines, _WINDOW)
-        seen, told = logs(name, window).splitlines(), time.monotonic()
-        caller.send("\n".join(seen[-lines:]))
-        while True:
-            time.sleep(_LOOK)
-            now = logs(name, window).splitlines()
-            news, seen = added(seen, now), now
-            if news or time.monotonic() - told > _HEARTBEAT:
-                caller.send("\n".join(news))
-                told = time.monotonic()
+        follow_log(lambda count: logs(name, count), lines, caller.send)
 
     def _events(self, caller: Caller, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         log = self._operations.events
@@ -311,8 +303,11 @@ class Answers(Handler):
     def _return(self, caller: Caller) -> None:
         self._leases.end(caller, returned=True)
 
-    def _detach(self, _caller: Caller) -> None:
+    def _offer(self, _caller: Caller) -> None:
         self._files.save_user(None)
+
+    def _detach(self, caller: Caller) -> None:
+        self._offer(caller)
         self._life.detach()
 
     def _down(self, caller: Caller, force: bool = False) -> None:
@@ -380,20 +375,6 @@ class Answers(Handler):
         if name not in nodes:
             raise CachesimError(f"no node {name!r}: there are {', '.join(nodes)}")
         return name
-
-
-def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """Return the lines that a log has gained.
-
-    Args:
-        before: the last lines of the log, some time ago.
-        now: the last lines now.
-    """
-    for start in range(len(before) + 1):
-        rest = len(before) - start
-        if before[start:] == now[:rest]:
-            return list(now[rest:])
-    return list(now)
 
 
 def _as_data(fault: AppliedFault) -> FaultData:

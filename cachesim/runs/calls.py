@@ -66,6 +66,8 @@ class Call(StrEnum):
     to this connection: its end without RETURN resets the topology."""
     RETURN = "return"
     """() -> nothing; heals the topology and ends the lease of this connection."""
+    OFFER = "offer"
+    """() -> nothing; commands without a name may choose the topology, although it has an owner."""
     DETACH = "detach"
     """() -> nothing; from now on the topology outlives its owner."""
     DOWN = "down"
@@ -76,7 +78,7 @@ class Call(StrEnum):
 VERBS = frozenset(
     {
         *(Call.APPLY, Call.HEAL, Call.RESUME, Call.RESTART, Call.RESET, Call.FAILOVER),
-        *(Call.SET_TIMING, Call.SUSPEND, Call.DETACH),
+        *(Call.SET_TIMING, Call.SUSPEND, Call.OFFER, Call.DETACH),
     }
 )
 """The calls that only the holder of the lease may make, if there is one."""

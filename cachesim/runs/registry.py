@@ -54,7 +54,7 @@ class Run:
 
     @property
     def user(self) -> str | None:
-        """The process whose end is the topology's, such as `process 7`; None: it is detached."""
+        """The process that has it for itself, such as `process 7`; None: it is of `cachesim up`."""
         return self._read(directory.USER)
 
     def _read(self, name: str) -> str | None:
@@ -78,8 +78,8 @@ def find_run(name: str | None) -> Run:
     """Return the run of a topology that is up.
 
     Args:
-        name: the topology's name; None: the one in the settings, or else the only detached one
-            that nobody has leased.
+        name: the topology's name; None: the one in the settings, or else the only one of
+            `cachesim up` that nobody has leased.
 
     Raises:
         CachesimError: none is up, the named one is not up, or several are.
@@ -142,8 +142,7 @@ def _use(run: Run) -> str:
     """Return what a run is used for that is no candidate without a name."""
     if run.holder is not None:
         return f"{run.name!r} is leased by {run.holder}"
-    what = "a test run, a script or `cachesim up` without -d"
-    return f"{run.name!r} belongs to {run.user}, such as {what}"
+    return f"{run.name!r} belongs to {run.user}, such as a test run or a script"
 
 
 def starting(run: Run) -> str:

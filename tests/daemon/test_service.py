@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cachesim.control_plane.timing import Timing
-from cachesim.daemon import service
+from cachesim.daemon import log_following, service
 from cachesim.daemon.server import Hangup
 from cachesim.errors import CachesimError, FailoverTimeout, FaultError, InvalidFault, NotRunning
 from cachesim.events import Event
@@ -395,7 +395,7 @@ class Log:
 
 def test_followed_logs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last lines come at once, then new ones; without any, only now and then an empty part."""
-    monkeypatch.setattr(service, "_LOOK", 0)
+    monkeypatch.setattr(log_following, "_LOOK", 0)
     log = Log("one", "two", "three", "three", present=2)
     monkeypatch.setattr(rig.backend, "logs", log)
     with pytest.raises(FaultError, match="the end of the test"):
@@ -406,9 +406,9 @@ def test_followed_logs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_followed_logs_of_a_silent_node(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without news something is sent all the same, so that the end of a caller is noticed."""
-    monkeypatch.setattr(service, "_LOOK", 0)
+    monkeypatch.setattr(log_following, "_LOOK", 0)
     monkeypatch.setattr(rig.connection.caller, "send", Leaving(rig.connection.caller, after=3))
-    monkeypatch.setattr(service, "_HEARTBEAT", -1)
+    monkeypatch.setattr(log_following, "_HEARTBEAT", -1)
     with pytest.raises(CachesimError) as caught:
         rig.connection.call(Call.LOGS, node="redis-a", lines=7, follow=True)
     assert isinstance(caught.value.__cause__, Hangup)
@@ -478,7 +478,7 @@ def test_followed_events_at_one_moment(rig: Rig, monkeypatch: pytest.MonkeyPatch
 )
 def test_added(before: list[str], now: list[str], expected: list[str]) -> None:
     """New lines are those after what was there, also if the oldest ones are gone."""
-    assert service.added(before, now) == expected
+    assert log_following.added(before, now) == expected
 
 
 # --- events -------------------------------------------------------------------------------------
