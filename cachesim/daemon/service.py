@@ -175,11 +175,11 @@ class Answers(Handler):
             "failovers": it.failovers,
         }
 
-    def _logs(self, caller: Caller, node: str, lines: int, follow: bool = False) -> str | None:
+    def _logs(self, caller: Caller, node: str, lines: int, follow: bool = False) -> str:
         name, logs = self._known(node), self._operations.backend.logs
-        if not follow:
-            return logs(name, lines)
-        follow_log(lambda count: logs(name, count), lines, caller.send)
+        if follow:
+            follow_log(lambda count: logs(name, count), lines, caller.send)
+        return logs(name, lines)
 
     def _events(self, caller: Caller, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         log = self._operations.events

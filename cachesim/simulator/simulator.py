@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self
 
 from cachesim.errors import CachesimError, NotRunning, StartError
 from cachesim.runs.calls import Call
-from cachesim.runs.registry import Run, find_run, not_running
+from cachesim.runs.registry import Run, find_run
 from cachesim.servers import clients
 from cachesim.simulator.event_mirror import EventMirror
 from cachesim.simulator.launching import DaemonProcess
 from cachesim.simulator.session import STUCK, Session, leased, owned
+from cachesim.simulator.while_running import WhileRunning, forget
 from cachesim.topology import Endpoint, Node, production
 
 if TYPE_CHECKING:
@@ -35,25 +36,8 @@ if TYPE_CHECKING:
         ZoneHandle,
     )
 
-_T = TypeVar("_T")
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
-
-
-class _WhileRunning(Generic[_T]):
-    """An attribute that is set while the topology runs. At other times reading it raises."""
-
-    @overload
-    def __get__(self, it: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, it: "Simulator", owner: type) -> _T: ...
-
-    def __get__(self, it: "Simulator | None", owner: type) -> Any:
-        """Raise, as nothing is set."""
-        if it is None:
-            return self
-        raise NotRunning(not_running(it.name))
 
 
 class Simulator:
@@ -89,14 +73,14 @@ class Simulator:
         control_plane: fails over and replaces nodes.
     """
 
-    shards: "_WhileRunning[tuple[RedisShardHandle, ...]]" = _WhileRunning()
-    nodes: "_WhileRunning[dict[str, NodeHandle]]" = _WhileRunning()
-    memcached: "_WhileRunning[dict[str, NodeHandle]]" = _WhileRunning()
-    zones: "_WhileRunning[dict[str, ZoneHandle]]" = _WhileRunning()
-    links: "_WhileRunning[LinkHandles]" = _WhileRunning()
-    faults: "_WhileRunning[Faults]" = _WhileRunning()
-    control_plane: "_WhileRunning[ControlPlaneHandle]" = _WhileRunning()
-    _session: _WhileRunning[Session] = _WhileRunning()
+    shards: "WhileRunning[tuple[RedisShardHandle, ...]]" = WhileRunning()
+    nodes: "WhileRunning[dict[str, NodeHandle]]" = WhileRunning()
+    memcached: "WhileRunning[dict[str, NodeHandle]]" = WhileRunning()
+    zones: "WhileRunning[dict[str, ZoneHandle]]" = WhileRunning()
+    links: "WhileRunning[LinkHandles]" = WhileRunning()
+    faults: "WhileRunning[Faults]" = WhileRunning()
+    control_plane: "WhileRunning[ControlPlaneHandle]" = WhileRunning()
+    _session: WhileRunning[Session] = WhileRunning()
 
     def __init__(
         self,
@@ -302,9 +286,7 @@ class Simulator:
         self._session.wake()
         self.events.catch_up(STUCK)
         self._session.connection.end()
-        for name, attribute in vars(Simulator).items():
-            if isinstance(attribute, _WhileRunning):
-                vars(self).pop(name, None)
+        forget(self)
 
     @property
     def redis(self) -> "RedisShardHandle":

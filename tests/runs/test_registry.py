@@ -88,8 +88,8 @@ def test_none_is_free(up: RunFiles) -> None:
     with pytest.raises(CachesimError) as error:
         find_run(None)
     assert str(error.value) == (
-        "no topology is free: 'one' is leased by process 7; 'other' belongs to process 8, such as a "
-        "test run or a script. Choose one with --name, or start another with `cachesim up`."
+        "no topology is free: 'one' is leased by process 7; 'other' belongs to process 8, such as "
+        "a test run or a script. Choose one with --name, or start another with `cachesim up`."
     )
 
 
