@@ -232,7 +232,6 @@ sim.start()
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_gevent(when: str, tmp_path: Path) -> None:
     """It works under gevent's monkey-patching, before and after the import."""
-    pytest.importorskip("gevent")
     patch = "import gevent\nfrom gevent import monkey\nmonkey.patch_all()\n"
     parts = [patch, START] if when == "before" else [START, patch]
     works(tmp_path, GEVENT, start="".join(parts))
