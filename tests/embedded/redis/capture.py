@@ -2,8 +2,8 @@
 
 `python -m tests.embedded.redis.capture PORT` asks the server at that port of this machine. It
 must run with `--cluster-enabled yes --appendonly yes --save "" --enable-debug-command yes`, and
-otherwise with defaults. This writes the files in `cachesim/embedded/redis/data/` and
-`tests/embedded/redis/commands/groups.json` anew.
+otherwise with defaults. This writes the files in `cachesim/embedded/redis/data/`,
+`tests/embedded/redis/commands/groups.json` and `tests/embedded/redis/grammar/tokens.json` anew.
 """
 
 import json
@@ -19,6 +19,8 @@ import cachesim
 DATA = Path(cachesim.__file__).parent / "embedded" / "redis" / "data"
 GROUPS = Path(__file__).parent / "commands" / "groups.json"
 """The commands of each group."""
+TOKENS = Path(__file__).parent / "grammar" / "tokens.json"
+"""The words that are options of each command and subcommand."""
 _OF_THE_RUN = ("dir", "port", "logfile", "pidfile", "cluster-config-file")
 """Settings of the captured process, not of Redis."""
 
@@ -52,17 +54,31 @@ def main(port: int) -> None:
     kept = [[name, "" if name in _OF_THE_RUN else value] for name, value in named]
     (DATA / "config.json").write_text(one_a_line(kept))
     groups: dict[str, list[str]] = {}
-    for name, group in sorted(groups_in(ask(client, "COMMAND", "DOCS"))):
-        groups.setdefault(group, []).append(name)
+    tokens: list[list[Any]] = []
+    docs = documented(ask(client, "COMMAND", "DOCS"))
+    for name, about in sorted(docs, key=lambda one: one[0]):
+        groups.setdefault(about["group"], []).append(name)
+        if found := sorted(set(tokens_in(about.get("arguments", [])))):
+            tokens.append([name, found])
     GROUPS.write_text(one_a_line([list(row) for row in sorted(groups.items())]))
+    TOKENS.write_text(one_a_line(tokens))
 
 
-def groups_in(docs: list[Any]) -> Iterator[tuple[str, str]]:
-    """Yield commands and subcommands with their groups."""
+def documented(docs: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield commands and subcommands with what is said of them."""
     for name, flat in zip(docs[::2], docs[1::2], strict=True):
         texts = dict(zip(flat[::2], flat[1::2], strict=True))
-        yield name, texts["group"]
-        yield from groups_in(texts.get("subcommands", []))
+        yield name, texts
+        yield from documented(texts.get("subcommands", []))
+
+
+def tokens_in(arguments: list[Any]) -> Iterator[str]:
+    """Yield the words that stand for themselves among arguments."""
+    for flat in arguments:
+        argument = dict(zip(flat[::2], flat[1::2], strict=True))
+        if "token" in argument:
+            yield argument["token"]
+        yield from tokens_in(argument.get("arguments", []))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
 from tests.embedded.mutations import HANG, Sink, broken
-from tests.embedded.redis.differential import drawn
+from tests.embedded.redis.grammar import drawn
 from tests.embedded.redis.shard import node_id
 
 _MEMORY = 64 << 20

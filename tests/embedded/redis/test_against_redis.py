@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.embedded.redis.differential import Pair, drawn
+from tests.embedded.redis.differential import Pair
+from tests.embedded.redis.grammar import drawn
 
 EVENTS = Path(__file__).with_name("events.txt").read_text().splitlines()
 STEPS, RUNS = 40, 8

@@ -3,7 +3,8 @@
 from itertools import product
 
 from cachesim.embedded.redis.dispatch.command_table import commands
-from tests.embedded.redis.differential import Pair, Words
+from tests.embedded.redis.differential import Pair
+from tests.embedded.redis.grammar import Words
 
 KEYS = {b"K": b"{t}k", b"O": b"{t}o"}
 REQUESTS = """

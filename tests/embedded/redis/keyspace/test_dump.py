@@ -5,7 +5,8 @@ import pytest
 from cachesim.embedded.redis.keyspace.dump import dumped, restored
 from cachesim.embedded.redis.keyspace.values import Hash
 from cachesim.protocols.resp import Error
-from tests.embedded.redis.differential import Pair, Words
+from tests.embedded.redis.differential import Pair
+from tests.embedded.redis.grammar import Words
 
 MADE_AND_READ: dict[bytes, tuple[Words, Words]] = {
     b"string": ((b"SET", b"{t}a", b"\x00\xff" * 50), (b"GET", b"{t}b")),

@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 
 from cachesim.embedded.redis.keyspace.recreate import recreate
-from tests.embedded.redis.differential import Ours, Words
+from tests.embedded.redis.differential import Ours
+from tests.embedded.redis.grammar import Words
 
 MANY = tuple(b"%d" % number for number in range(1000))
 
