@@ -135,7 +135,7 @@ def _encode(reply: Reply, resp: int, put: Callable[[bytes], None]) -> None:
         text = reply.text if isinstance(reply, LongDouble) else double(reply)
         put(b",%b\r\n" % text if resp == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
     elif isinstance(reply, Error):
-        text = reply.text.translate(_LINE_ENDS).encode(errors="surrogateescape")
+        text = reply.text.strip("\r\n").translate(_LINE_ENDS).encode(errors="surrogateescape")
         put(b"-%b\r\n" % text)
     elif isinstance(reply, Mapping):
         _head(b"%" if resp == 3 else b"*", len(reply) * (1 if resp == 3 else 2), put)

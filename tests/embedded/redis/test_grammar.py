@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cachesim.embedded.redis.dispatch.command_table import Command, Finder, everything
-from cachesim.protocols.resp import Error
+from cachesim.embedded.redis.dispatch.command_table import (
+    Command,
+    Finder,
+    UnclearKeysError,
+    everything,
+)
 from tests.embedded.redis.alike import name_of
 from tests.embedded.redis.differential import KNOWN
 from tests.embedded.redis.grammar import Words, drawn, drawn_of_session
@@ -88,7 +92,7 @@ def test_forms_of_keys(asked: Requests) -> None:
 def _found(find: Finder, words: Words) -> bool:
     try:
         return bool(list(find(words)))
-    except Error:
+    except UnclearKeysError:
         return False
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from cachesim.embedded.redis.admin.composed import buffer_limits, memory, oom_scores, save_points
 from cachesim.embedded.redis.connections.notifications import classes_of, shown
 from cachesim.embedded.redis.dispatch.command_table import data
 from cachesim.embedded.redis.keyspace.globs import matcher
@@ -14,9 +15,6 @@ _MEMORY = {
     "cluster-link-sendbuf-limit", "hll-sparse-max-bytes", "stream-node-max-bytes",
     "hash-max-listpack-value", "hash-max-ziplist-value", "zset-max-listpack-value",
     "zset-max-ziplist-value",
-}  # fmt: skip
-_UNITS = {
-    "": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3
 }  # fmt: skip
 _CHOICES = {
     "appendfsync": ("everysec", "always", "no"),
@@ -53,10 +51,25 @@ _ALIASES = {
         "zset-max-listpack-value",
     )
 }  # fmt: skip
+_OTHER_NAMES = {
+    **{one: other for one, other in _ALIASES.items() if one != other},
+    **{other: one for one, other in _ALIASES.items() if one != other},
+}
+_PROTECTED = {"dbfilename", "dir"}
 _EVENTS = "notify-keyspace-events"
 _TEXT = {"replicaof", "save", "client-output-buffer-limit", _EVENTS}
+_COMPOSED: Mapping[str, Callable[[str, str], str]] = {
+    "save": lambda value, _present: save_points(value),
+    "client-output-buffer-limit": buffer_limits,
+    "oom-score-adj-values": lambda value, _present: oom_scores(value),
+}
+"""How values of several words are read, given those so far."""
 _LIMITS = 0, 2**31 - 1
 """The limits of the numbers that `config_limits.json` leaves out."""
+
+
+def _failed(name: str, reason: str) -> Error:
+    return Error(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
 
 
 class Settings:
@@ -100,27 +113,43 @@ class Settings:
         Raises:
             Error: a name or value is wrong.
         """
+        given = [
+            (
+                raw_name.decode("utf-8", "surrogateescape"),
+                raw_value.decode("utf-8", "surrogateescape"),
+            )
+            for raw_name, raw_value in pairs
+        ]
         wanted: dict[str, str] = {}
-        for raw_name, raw_value in pairs:
-            given = raw_name.decode("utf-8", "surrogateescape")
-            name, value = given.lower(), raw_value.decode("utf-8", "surrogateescape")
+        for written, value in given:
+            name = written.lower()
             if name not in self._values:
-                raise Error(f"ERR Unknown option or number of arguments for CONFIG SET - '{given}'")
-            reason = "duplicate parameter" if name in wanted else self._refusal(name, value)
-            if reason is not None:
-                raise Error(
-                    f"ERR CONFIG SET failed (possibly related to argument '{given}') - {reason}"
-                )
+                unknown = "ERR Unknown option or number of arguments for CONFIG SET"
+                raise Error(f"{unknown} - '{written}'")
+            if name in _IMMUTABLE:
+                raise _failed(written, "can't set immutable config")
+            if name in _PROTECTED:
+                raise _failed(written, "can't set protected config")
+            if name in wanted or _OTHER_NAMES.get(name) in wanted:
+                raise _failed(written, "duplicate parameter")
             wanted[name] = value
+        for written, value in given:
+            reason = self._refusal(written.lower(), value)
+            if reason is not None:
+                raise _failed(written, reason)
         for name, value in wanted.items():
             self._assign(name, value)
         self._changed(list(wanted))
 
     def _assign(self, name: str, value: str) -> None:
-        if name in _MEMORY and (size := _memory(value)) is not None:
+        if name in _MEMORY and (size := memory(value)) is not None:
             value = str(size)
         elif name == _EVENTS:
             value = classes_of(value) or ""
+        elif name in _COMPOSED:
+            value = _COMPOSED[name](value, self._values[name])
+        elif name in _CHOICES or self._defaults[name] in ("yes", "no"):
+            value = value.lower()
         self._values[name] = value
         for one, other in _ALIASES.items():
             if name in (one, other):
@@ -128,15 +157,16 @@ class Settings:
 
     def _refusal(self, name: str, value: str) -> str | None:
         default = self._defaults[name]
-        if name in _IMMUTABLE:
-            return "can't set immutable config"
-        if name in ("dbfilename", "dir"):
-            return "can't set protected config"
         if name in _MEMORY:
-            size = _memory(value)
+            size = memory(value)
             return "argument must be a memory value" if size is None else self._beyond(name, size)
         if name == _EVENTS and classes_of(value) is None:
             return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
+        if name in _COMPOSED:
+            try:
+                _COMPOSED[name](value, self._values[name])
+            except ValueError as error:
+                return str(error)
         if name in _CHOICES:
             if value.lower() in _CHOICES[name]:
                 return None
@@ -156,10 +186,3 @@ class Settings:
         if lowest <= number <= highest:
             return None
         return f"argument must be between {lowest} and {highest} inclusive"
-
-
-def _memory(value: str) -> int | None:
-    """Return the bytes of a text such as `100mb`; None if it is malformed."""
-    digits = value.rstrip("kmgbKMGB")
-    unit = _UNITS.get(value[len(digits) :].lower())
-    return int(digits) * unit if digits.isdigit() and unit is not None else None

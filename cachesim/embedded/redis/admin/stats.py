@@ -83,6 +83,11 @@ def _shortened(argument: bytes) -> bytes:
     return argument[:128] + b"... (%d more bytes)" % (len(argument) - 128)
 
 
+_Refusal = tuple[tuple[str, str, bytes, bytes], int, float, str]
+"""What was refused, how often, when last in seconds since the epoch, and to which client."""
+_SEARCHED = 10  # entries that a new one may repeat
+
+
 class AclLog:
     """The last logins and requests that were refused.
 
@@ -92,7 +97,7 @@ class AclLog:
 
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
-        self._entries: list[tuple[tuple[str, str, bytes, bytes], list[float], str]] = []
+        self._entries: list[_Refusal] = []
 
     def add(self, reason: str, context: str, thing: bytes, user: bytes, client: str) -> None:
         """Add a refusal. If the same one came within a minute, only count it.
@@ -106,28 +111,29 @@ class AclLog:
         """
         key = reason, context, thing, user
         now = time.time()
-        for index, (known, times, _) in enumerate(self._entries):
-            if known == key and now - times[-1] < 60:
-                times.append(now)
-                self._entries.insert(0, self._entries.pop(index))
-                return
-        self._entries.insert(0, (key, [now], client))
+        count = 1
+        for index, (known, times, last, _) in enumerate(self._entries[:_SEARCHED]):
+            if known == key and now - last < 60:
+                del self._entries[index]
+                count += times
+                break
+        self._entries.insert(0, (key, count, now, client))
         del self._entries[self._limit :]
 
-    def last(self, count: int) -> list[dict[bytes, object]]:
+    def last(self, most: int) -> list[dict[bytes, object]]:
         """Return the newest entries, newest first."""
         now = time.time()
         return [
             {
-                b"count": len(times),
+                b"count": count,
                 b"reason": reason.encode(),
                 b"context": context.encode(),
                 b"object": thing,
                 b"username": user,
-                b"age-seconds": b"%.17g" % round(now - times[0], 3),
+                b"age-seconds": round(now - last, 3),
                 b"client-info": info.encode(),
             }
-            for (reason, context, thing, user), times, info in self._entries[:count]
+            for (reason, context, thing, user), count, last, info in self._entries[:most]
         ]
 
     def reset(self) -> None:

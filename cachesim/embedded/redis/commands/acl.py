@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.acl import CATEGORIES, in_category
 from cachesim.embedded.redis.dispatch.entry import Handler
+from cachesim.embedded.redis.dispatch.selector import CATEGORIES, has_blanks, in_category
 from cachesim.embedded.redis.keyspace.values import integer, printed
-from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered
+from cachesim.protocols.resp import Error, Pairs, Reply, Unordered
 
 
 def acl_whoami(client: Client, arguments: list[bytes]) -> Answer:
@@ -33,13 +33,17 @@ def acl_cat(client: Client, arguments: list[bytes]) -> Answer:
     if len(arguments) == 2:
         return [category.encode() for category in CATEGORIES]
     category = arguments[2].lower().decode(errors="replace")
-    if len(arguments) > 3 or category not in CATEGORIES:
+    if len(arguments) > 3:
+        raise subcommand_error(arguments)
+    if category not in CATEGORIES:
         raise Error(f"ERR Unknown category '{printed(arguments[2])}'")
     return [one.name.encode() for one in in_category(category)]
 
 
 def acl_genpass(client: Client, arguments: list[bytes]) -> Answer:
     """ACL GENPASS [bits]."""
+    if len(arguments) > 3:
+        raise subcommand_error(arguments)
     bits = integer(arguments[2]) if len(arguments) == 3 else 256
     if not 0 < bits <= 4096:
         raise Error(
@@ -53,6 +57,8 @@ def acl_genpass(client: Client, arguments: list[bytes]) -> Answer:
 def acl_setuser(client: Client, arguments: list[bytes]) -> Answer:
     """ACL SETUSER name [rule...]."""
     server = client.server
+    if has_blanks(arguments[2]):
+        raise Error("ERR Usernames can't contain spaces or null characters")
     server.acl.set_user(arguments[2], arguments[3:])
     for session in server.clients.sessions.values():
         session.authenticate_as(session.user)
@@ -75,19 +81,18 @@ def acl_getuser(client: Client, arguments: list[bytes]) -> Answer:
     """ACL GETUSER name."""
     user = client.server.acl.users.get(arguments[2])
     if user is None:
-        return NULL_ARRAY
-    flags = ["on" if user.enabled else "off", *(["nopass"] if user.nopass else [])]
+        return None
 
     def selector(one: Any) -> list[Reply]:
         return [
-            b"commands", " ".join(one.rules).encode(),
+            b"commands", one.command_rules().encode(errors="surrogateescape"),
             b"keys", one.key_rules().encode(errors="surrogateescape"),
             b"channels", one.channel_rules().encode(errors="surrogateescape"),
         ]  # fmt: skip
 
     return Pairs(
         [
-            b"flags", Unordered(flag.encode() for flag in flags),
+            b"flags", Unordered(flag.encode() for flag in user.flags),
             b"passwords", [digest.encode() for digest in user.hashes],
             *selector(user.root),
             b"selectors", [Pairs(selector(one)) for one in user.selectors],
@@ -121,6 +126,8 @@ def acl_log(client: Client, arguments: list[bytes]) -> Answer:
     if len(arguments) == 3 and arguments[2].lower() == b"reset":
         log.reset()
         return "OK"
+    if len(arguments) > 3:
+        raise subcommand_error(arguments)
     count = integer(arguments[2]) if len(arguments) == 3 else 10
     entries = log.last(max(0, count))
     return [Pairs(word for pair in entry.items() for word in pair) for entry in entries]  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.session import Session
@@ -50,7 +50,7 @@ def setname(client: Client, arguments: list[bytes]) -> Answer:
 def _kind(session: Session) -> str:
     if session.is_replica:
         return "replica"
-    return "pubsub" if session.subscriptions or session.shard_channels else "normal"
+    return "pubsub" if session.is_subscribed else "normal"
 
 
 def _known_kind(word: bytes) -> str:
@@ -157,8 +157,10 @@ def reply(client: Client, arguments: list[bytes]) -> Answer:
 
 def unblock(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT UNBLOCK id [TIMEOUT | ERROR]."""
+    if len(arguments) > 4:
+        raise subcommand_error(arguments)
     reason = arguments[3].lower() if len(arguments) == 4 else b"timeout"
-    if len(arguments) > 4 or reason not in (b"timeout", b"error"):
+    if reason not in (b"timeout", b"error"):
         raise Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     session = client.server.clients.sessions.get(integer(arguments[2]))
     if session is None or session.blocked is None:
@@ -183,8 +185,10 @@ def no_evict(client: Client, arguments: list[bytes]) -> Answer:
 
 def pause(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT PAUSE milliseconds [WRITE | ALL]."""
+    if len(arguments) > 4:
+        raise subcommand_error(arguments)
     mode = arguments[3].lower() if len(arguments) == 4 else b"all"
-    if len(arguments) > 4 or mode not in (b"write", b"all"):
+    if mode not in (b"write", b"all"):
         raise Error("ERR CLIENT PAUSE mode must be WRITE or ALL")
     milliseconds = integer(arguments[2], "ERR timeout is not an integer or out of range")
     if milliseconds < 0:

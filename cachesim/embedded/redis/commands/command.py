@@ -14,7 +14,7 @@ from cachesim.embedded.redis.dispatch.command_table import (
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.keyspace.values import SYNTAX
-from cachesim.protocols.resp import NULL_ARRAY, Error, Pairs, Reply, Unordered
+from cachesim.protocols.resp import Error, Pairs, Reply, Unordered
 
 
 def _command_reply(row: Sequence[Any]) -> Reply:
@@ -67,7 +67,7 @@ def command_info(client: Client, arguments: list[bytes]) -> Answer:
     if len(arguments) == 2:
         return command(client, arguments)
     found = map(_find, arguments[2:])
-    return [NULL_ARRAY if one is None else _command_reply(one.row) for one in found]
+    return [None if one is None else _command_reply(one.row) for one in found]
 
 
 def command_docs(client: Client, arguments: list[bytes]) -> Answer:
@@ -78,15 +78,15 @@ def command_docs(client: Client, arguments: list[bytes]) -> Answer:
 def command_list(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND LIST [FILTERBY MODULE | ACLCAT | PATTERN x]."""
     if len(arguments) == 2:
-        return [one.name.encode() for one in commands().values()]
+        return [one.name.encode() for one in everything()]
     if len(arguments) != 5 or arguments[2].lower() != b"filterby":
         raise Error(SYNTAX)
     kind, word = arguments[3].lower(), arguments[4]
     if kind == b"aclcat":
-        category = word.decode(errors="replace")
+        category = word.lower().decode(errors="replace")
         return [one.name.encode() for one in everything() if category in one.categories]
     if kind == b"pattern":
-        matches = matcher(word)
+        matches = matcher(word.lower())
         return [one.name.encode() for one in everything() if matches(one.name.encode())]
     if kind == b"module":
         return []

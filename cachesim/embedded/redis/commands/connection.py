@@ -9,15 +9,20 @@ from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.acl import WRONG_PASSWORD
 from cachesim.embedded.redis.dispatch.entry import Handler
-from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
+from cachesim.embedded.redis.keyspace.values import (
+    SYNTAX,
+    integer,
+    printed,
+    small_integer,
+)
 from cachesim.protocols.resp import Error, Pairs
 
 
-def _log_in(client: Client, name: bytes, password: bytes) -> None:
+def _log_in(client: Client, command: bytes, name: bytes, password: bytes) -> None:
     server = client.server
     user = server.acl.authenticate(name, password)
     if user is None:
-        server.acl_log.add("auth", "toplevel", b"AUTH", name, client.describe())
+        server.acl_log.add("auth", "toplevel", command, name, client.describe())
         raise Error(WRONG_PASSWORD)
     client.authenticate_as(user)
 
@@ -32,7 +37,7 @@ def auth(client: Client, arguments: list[bytes]) -> Answer:
             "user. Are you sure your configuration is correct?"
         )
     name = arguments[1] if len(arguments) == 3 else b"default"
-    _log_in(client, name, arguments[-1])
+    _log_in(client, arguments[0], name, arguments[-1])
     return "OK"
 
 
@@ -57,7 +62,7 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
         else:
             raise Error(f"ERR Syntax error in HELLO option '{printed(arguments[at])}'")
     if login is not None:
-        _log_in(client, *login)
+        _log_in(client, arguments[0], *login)
     if client.user is None:
         raise Error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
@@ -86,7 +91,7 @@ def ping(client: Client, arguments: list[bytes]) -> Answer:
     """PING [message]."""
     if len(arguments) > 2:
         raise Error("ERR wrong number of arguments for 'ping' command")
-    if client.resp == 2 and client.subscriptions:
+    if client.resp == 2 and client.is_subscribed:
         return [b"pong", arguments[1] if len(arguments) > 1 else b""]
     return arguments[1] if len(arguments) > 1 else "PONG"
 
@@ -121,9 +126,7 @@ def reset(client: Client, arguments: list[bytes]) -> Answer:
 
 def select(client: Client, arguments: list[bytes]) -> Answer:
     """SELECT index."""
-    index = integer(arguments[1])
-    if not -(2**31) <= index < 2**31:
-        raise Error("ERR value is out of range, value must between -2147483648 and 2147483647")
+    index = small_integer(arguments[1])
     if index:
         raise Error("ERR SELECT is not allowed in cluster mode")
     return "OK"

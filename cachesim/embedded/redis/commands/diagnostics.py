@@ -154,10 +154,11 @@ def memory_stats(client: Client, arguments: list[bytes]) -> Answer:
 
 def memory_usage(client: Client, arguments: list[bytes]) -> Answer:
     """MEMORY USAGE key [SAMPLES count]."""
-    if len(arguments) not in (3, 5) or (len(arguments) == 5 and arguments[3].lower() != b"samples"):
-        raise Error(SYNTAX)
-    if len(arguments) == 5 and integer(arguments[4]) < 0:
-        raise Error(SYNTAX)
+    for at in range(3, len(arguments), 2):
+        if arguments[at].lower() != b"samples" or at + 1 == len(arguments):
+            raise Error(SYNTAX)
+        if integer(arguments[at + 1]) < 0:
+            raise Error(SYNTAX)
     return client.server.memory.size(arguments[2])
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping
 from itertools import islice
 
+from cachesim.embedded.redis.commands import sort
 from cachesim.embedded.redis.commands.common.expiry import (
     as_milliseconds,
     expire_conditions,
@@ -18,7 +19,14 @@ from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.dump import dumped, restored
 from cachesim.embedded.redis.keyspace.globs import matcher
-from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, copied, encoding_of, integer
+from cachesim.embedded.redis.keyspace.values import (
+    NO_KEY,
+    SYNTAX,
+    copied,
+    encoding_of,
+    integer,
+    small_integer,
+)
 from cachesim.embedded.redis.replication.primary import GET_ACK
 from cachesim.protocols.resp import Error
 
@@ -69,7 +77,7 @@ def renamenx(client: Client, arguments: list[bytes]) -> Answer:
 
 def copy(client: Client, arguments: list[bytes]) -> Answer:
     """COPY source destination [DB 0] [REPLACE]."""
-    replace = False
+    replace, database = False, 0
     at = 3
     while at < len(arguments):
         word = arguments[at].lower()
@@ -77,11 +85,14 @@ def copy(client: Client, arguments: list[bytes]) -> Answer:
             replace = True
         elif word == b"db" and at + 1 < len(arguments):
             at += 1
-            if integer(arguments[at], "ERR value is not an integer or out of range"):
-                raise Error("ERR Copying to another database is not allowed in cluster mode")
+            database = small_integer(arguments[at])
+            if not 0 <= database < 16:
+                raise Error("ERR DB index is out of range")
         else:
             raise Error(SYNTAX)
         at += 1
+    if database:
+        raise Error("ERR Copying to another database is not allowed in cluster mode")
     source, target = arguments[1:3]
     if source == target:
         raise Error("ERR source and destination objects are the same")
@@ -226,7 +237,7 @@ def persist(client: Client, arguments: list[bytes]) -> Answer:
     return 1
 
 
-# --- DUMP, RESTORE, SORT --------------------------------------------------------------------
+# --- DUMP, RESTORE --------------------------------------------------------------------------
 
 
 def dump(client: Client, arguments: list[bytes]) -> Answer:
@@ -237,6 +248,17 @@ def dump(client: Client, arguments: list[bytes]) -> Answer:
     return dumped(client.store.type_name(item.value), item.value)
 
 
+_AGES = {b"idletime": b"freq", b"freq": b"idletime"}
+"""How old a key is, by the policy that evicts it, and the option that excludes it."""
+
+
+def _check_age(word: bytes, number: int) -> None:
+    if word == b"idletime" and number < 0:
+        raise Error("ERR Invalid IDLETIME value, must be >= 0")
+    if word == b"freq" and not 0 <= number <= 255:
+        raise Error("ERR Invalid FREQ value, must be >= 0 and <= 255")
+
+
 def restore(client: Client, arguments: list[bytes]) -> Answer:
     """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME s] [FREQ n]."""
     key, store = arguments[1], client.store
@@ -244,8 +266,9 @@ def restore(client: Client, arguments: list[bytes]) -> Answer:
     at = 4
     while at < len(arguments):
         word = arguments[at].lower()
-        if word in (b"idletime", b"freq") and at + 1 < len(arguments):
-            integer(arguments[at + 1])
+        other = _AGES.get(word)
+        if other is not None and other not in flags and at + 1 < len(arguments):
+            _check_age(word, integer(arguments[at + 1]))
             at += 1
         elif word not in (b"replace", b"absttl"):
             raise Error(SYNTAX)
@@ -260,27 +283,15 @@ def restore(client: Client, arguments: list[bytes]) -> Answer:
     moment = None
     if ttl:
         moment = ttl / 1000 if b"absttl" in flags else store.now + ttl / 1000
+        if is_past(client, moment) and not client.is_replaying:
+            if store.remove(key):
+                client.server.executor.effects = [[b"DEL", key]]
+            return "OK"
     store.put(key, value, moment)
     if moment is not None:
         words = [b"RESTORE", key, as_milliseconds(moment), arguments[3], b"REPLACE", b"ABSTTL"]
         client.server.executor.effects = [words]
     return "OK"
-
-
-def sort(client: Client, arguments: list[bytes]) -> Answer:
-    """SORT key [LIMIT offset count] [ASC | DESC] [ALPHA] [STORE key]."""
-    at = 2
-    while at < len(arguments):
-        word = arguments[at].lower()
-        if word in (b"by", b"get") and at + 1 < len(arguments):
-            if word == b"get" or b"*" in arguments[at + 1]:
-                raise Error(f"ERR {word.decode().upper()} option of SORT denied in cluster mode.")
-            at += 1
-        elif word == b"limit":
-            at += 2
-        at += 1
-    name = arguments[0].lower().decode()
-    return client.store.run(name, arguments[1:], client.resp)
 
 
 # --- OBJECT ---------------------------------------------------------------------------------
@@ -350,6 +361,7 @@ def wait(client: Client, arguments: list[bytes]) -> Answer:
 
 HANDLERS: Mapping[str, Handler] = {
     **help_of("object"),
+    **sort.HANDLERS,
     "copy": copy,
     "del": del_,
     "dump": dump,
@@ -374,8 +386,6 @@ HANDLERS: Mapping[str, Handler] = {
     "renamenx": renamenx,
     "restore": restore,
     "scan": scan,
-    "sort": sort,
-    "sort_ro": sort,
     "touch": exists,
     "ttl": ttl,
     "type": type_,

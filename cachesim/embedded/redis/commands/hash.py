@@ -4,22 +4,19 @@ import random
 from collections.abc import Mapping
 from typing import cast
 
+from cachesim.embedded.redis.commands.common.random_members import count_of, picked
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LOWEST,
-    MOST_RANDOM,
-    SYNTAX,
     Hash,
     decimal,
     integer,
     shown_decimal,
 )
 from cachesim.protocols.resp import Error, Pairs, Reply
-
-_OUT_OF_RANGE = "ERR value is out of range"
 
 
 def find(client: Client, key: bytes) -> Hash | None:
@@ -165,16 +162,11 @@ def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
     if len(arguments) == 2:
         value = find(client, arguments[1])
         return random.choice(list(value)) if value else None
-    count = integer(arguments[2])
-    with_values = len(arguments) == 4 and arguments[3].lower() == b"withvalues"
-    if len(arguments) > 4 or (len(arguments) == 4 and not with_values):
-        raise Error(SYNTAX)
-    if with_values and not -HIGHEST // 2 <= count <= HIGHEST // 2:
-        raise Error(_OUT_OF_RANGE)
+    count, with_values = count_of(arguments[2:], b"withvalues")
     value = find(client, arguments[1])
     if not value or not count:
         return []
-    fields = _picked(list(value), count)
+    fields = picked(list(value), count)
     if not with_values:
         return cast(Reply, fields)
     if client.resp == 3:
@@ -182,25 +174,12 @@ def hrandfield(client: Client, arguments: list[bytes]) -> Answer:
     return [word for field in fields for word in (field, value[field])]
 
 
-def _picked(members: list[bytes], count: int) -> list[bytes]:
-    """Return random members; with repetitions if the count is negative.
-
-    Raises:
-        Error: the count is too large.
-    """
-    if count >= 0:
-        return members if count >= len(members) else random.sample(members, count)
-    if -count > MOST_RANDOM:
-        raise Error(_OUT_OF_RANGE)
-    return random.choices(members, k=-count)
-
-
 def hscan(client: Client, arguments: list[bytes]) -> Answer:
     """HSCAN key cursor [MATCH pattern] [COUNT count]."""
-    value = find(client, arguments[1])
-    if value is None:
-        value = Hash()
-    next_cursor, found = scan_members(value, arguments, whole=not value.is_table)
+    next_cursor, found = scan_members(
+        lambda: find(client, arguments[1]), arguments, whole=lambda value: not value.is_table
+    )
+    value = find(client, arguments[1]) or Hash()
     return [b"%d" % next_cursor, [word for field in found for word in (field, value[field])]]
 
 

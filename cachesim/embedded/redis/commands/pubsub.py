@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.pubsub import Subscribers
@@ -76,10 +76,7 @@ def channels(client: Client, arguments: list[bytes]) -> Answer:
     """PUBSUB CHANNELS [pattern], PUBSUB SHARDCHANNELS [pattern]."""
     name = arguments[1].lower()
     if len(arguments) > 3:
-        raise Error(
-            f"ERR unknown subcommand or wrong number of arguments for '{name.decode()}'. "
-            "Try PUBSUB HELP."
-        )
+        raise subcommand_error(arguments)
     pubsub = client.server.pubsub
     listeners = pubsub.channels if name == b"channels" else pubsub.shard_channels
     matches = matcher(arguments[2] if len(arguments) == 3 else b"*")

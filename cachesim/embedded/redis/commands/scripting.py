@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from cachesim.embedded.redis.cluster.slots import slot_of
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
+from cachesim.embedded.redis.dispatch.guards import check_state
+from cachesim.embedded.redis.dispatch.script_flags import bits_of_script
 from cachesim.embedded.redis.keyspace.values import integer, printed
 from cachesim.embedded.redis.scripting.functions import Functions
 from cachesim.embedded.redis.scripting.running import Running
@@ -105,7 +107,7 @@ def function_load(client: Client, arguments: list[bytes]) -> Answer:
     replaces = False
     for option in arguments[2:-1]:
         if option.lower() != b"replace":
-            raise Error(f"ERR Unknown option given: {option.decode(errors='replace')}")
+            raise Error(f"ERR Unknown option given: {printed(option)}")
         replaces = True
     server = client.server
     functions, code = server.functions, arguments[-1]
@@ -130,10 +132,7 @@ def function_delete(client: Client, arguments: list[bytes]) -> Answer:
 def function_flush(client: Client, arguments: list[bytes]) -> Answer:
     """FUNCTION FLUSH [ASYNC | SYNC]."""
     if len(arguments) > 3:
-        raise Error(
-            f"ERR unknown subcommand or wrong number of arguments for '{printed(arguments[1])}'. "
-            "Try FUNCTION HELP."
-        )
+        raise subcommand_error(arguments)
     if len(arguments) == 3 and arguments[2].lower() not in (b"async", b"sync"):
         raise Error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
     client.server.functions.clear()
@@ -153,7 +152,7 @@ def function_list(client: Client, arguments: list[bytes]) -> Answer:
             if pattern is None:
                 raise Error("ERR library name argument was not given")
         else:
-            raise Error(f"ERR Unknown argument {word.decode(errors='replace')}")
+            raise Error(f"ERR Unknown argument {printed(word)}")
     functions = client.server.functions
 
     async def look(_: Running) -> Reply:
@@ -200,11 +199,16 @@ def function_dump(client: Client, arguments: list[bytes]) -> Answer:
 
 def fcall(client: Client, arguments: list[bytes]) -> Answer:
     """FCALL function numkeys key... argument..., FCALL_RO."""
-    functions = client.server.functions
+    server = client.server
+    functions = server.functions
+    were_known = functions.are_inspected
 
     async def call(running: Running) -> Reply:
         await functions.inspect()
         functions.find(arguments[1])
+        if not were_known:  # the guards did not know the function's flags
+            entry = server.executor.entries.find(arguments)
+            check_state(server, client, entry, bits_of_script(server, arguments, entry.bits))
         keys, argv = _split(arguments, "ERR Bad number of keys provided")
         running.slot = slot_of(keys[0]) if keys else None
         reads = arguments[0][-3:].lower() == b"_ro"

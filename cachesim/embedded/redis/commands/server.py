@@ -6,12 +6,13 @@ from typing import cast
 from cachesim.embedded.redis.admin.info import info as info_text
 from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.commands import acl, command, diagnostics
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.commands.common.session import session_of
 from cachesim.embedded.redis.commands.common.unsupported import not_supported
 from cachesim.embedded.redis.commands.generic import restore
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
+from cachesim.embedded.redis.dispatch.guards import PROTECTED, not_allowed
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
@@ -143,6 +144,8 @@ _COUNT = "ERR count should be greater than or equal to -1"
 
 def slowlog_get(client: Client, arguments: list[bytes]) -> Answer:
     """SLOWLOG GET [count]."""
+    if len(arguments) > 3:
+        raise subcommand_error(arguments)
     count = integer(arguments[2], _COUNT) if len(arguments) == 3 else 10
     if count < -1:
         raise Error(_COUNT)
@@ -172,7 +175,8 @@ def monitor(client: Client, arguments: list[bytes]) -> Answer:
     if not client.may_block:
         raise Error("ERR MONITOR isn't allowed for DENY BLOCKING client")
     session.is_monitor = True
-    client.server.monitors.add(session.id, session.send)
+    client.server.monitors.add(session.id, session.show)
+    client.update_guards()
     return "OK"
 
 
@@ -194,16 +198,13 @@ def lastsave(client: Client, arguments: list[bytes]) -> Answer:
 
 def protected(client: Client, arguments: list[bytes]) -> Answer:
     """DEBUG, MODULE LOAD: disabled, as by default in Redis."""
-    name = arguments[0].lower().decode()
-    raise Error(
-        f"ERR {name.upper()} command not allowed. If the enable-{name}-command option is set to "
-        '"local", you can run it from a local connection, otherwise you need to set this option '
-        "in the configuration file, and then restart the server."
-    )
+    raise not_allowed(arguments[0])
 
 
 def lolwut(client: Client, arguments: list[bytes]) -> Answer:
-    """LOLWUT."""
+    """LOLWUT [VERSION version]: without a picture."""
+    if len(arguments) > 2 and arguments[1].lower() == b"version":
+        integer(arguments[2])
     version = version_of(client.server.config.engine)
     return Verbatim(f"{version.name.capitalize()} ver. {version.number}\n".encode())
 
@@ -219,7 +220,7 @@ HANDLERS: Mapping[str, Handler] = {
     **diagnostics.HANDLERS,
     **help_of("config", "module", "slowlog"),
     **dict.fromkeys(("bgsave", "save", "shutdown", "sync"), not_supported),
-    **dict.fromkeys(("debug", "module|load", "module|loadex", "module|unload"), protected),
+    **dict.fromkeys(PROTECTED, protected),
     **dict.fromkeys(("failover", "replicaof", "slaveof"), not_in_cluster),
     "bgrewriteaof": bgrewriteaof,
     "config|get": config_get,

@@ -1,13 +1,11 @@
 """The set commands. fakeredis runs them, except SSCAN. SPOP replicates as SREM or DEL."""
 
+import random
 from collections.abc import Mapping
 from typing import Any, cast
 
-from cachesim.embedded.redis.commands.common.by_fakeredis import (
-    plain,
-    random_members,
-    value_of,
-)
+from cachesim.embedded.redis.commands.common.by_fakeredis import plain, value_of
+from cachesim.embedded.redis.commands.common.random_members import count_of, picked
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
@@ -86,10 +84,24 @@ def spop(client: Client, arguments: list[bytes]) -> Answer:
     return Unordered(taken) if isinstance(answer, list) else cast(Reply, answer)
 
 
+def srandmember(client: Client, arguments: list[bytes]) -> Answer:
+    """SRANDMEMBER key [count]."""
+    if len(arguments) == 2:
+        members = value_of(client, arguments[1], "set")
+        return random.choice(list(members)) if members else None
+    if len(arguments) > 3:
+        raise Error(SYNTAX)
+    count, _ = count_of(arguments[2:])
+    return list[Reply](picked(list(value_of(client, arguments[1], "set")), count))
+
+
 def sscan(client: Client, arguments: list[bytes]) -> Answer:
     """SSCAN key cursor [MATCH pattern] [COUNT n]."""
-    members = value_of(client, arguments[1], "set")
-    next_cursor, found = scan_members(members, arguments, whole=len(members) <= 512)
+    next_cursor, found = scan_members(
+        lambda: value_of(client, arguments[1], "set"),
+        arguments,
+        whole=lambda members: len(members) <= 512,
+    )
     return [b"%d" % next_cursor, cast("list[Reply]", found)]
 
 
@@ -99,6 +111,6 @@ HANDLERS: Mapping[str, Handler] = {
     "sadd": sadd,
     "sintercard": sintercard,
     "spop": spop,
-    "srandmember": random_members("srandmember"),  # key [count]
+    "srandmember": srandmember,
     "sscan": sscan,
 }

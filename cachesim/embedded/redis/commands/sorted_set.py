@@ -1,5 +1,6 @@
 """The sorted set commands. fakeredis runs all but ZSCAN, ranges and set algebra."""
 
+import random
 from collections.abc import Mapping
 from typing import cast
 
@@ -9,11 +10,8 @@ from cachesim.embedded.redis.commands.common.blocking import (
     pop_several,
     pop_several_or_wait,
 )
-from cachesim.embedded.redis.commands.common.by_fakeredis import (
-    plain,
-    random_members,
-    value_of,
-)
+from cachesim.embedded.redis.commands.common.by_fakeredis import plain, value_of
+from cachesim.embedded.redis.commands.common.random_members import count_of, picked
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
@@ -31,15 +29,20 @@ _PLAIN = (
     "zscore",  # key member
 )
 _popped = {name.encode(): plain(name) for name in ("zpopmax", "zpopmin")}
-_random = random_members("zrandmember")
 
 
 def zrandmember(client: Client, arguments: list[bytes]) -> Answer:
     """ZRANDMEMBER key [count [WITHSCORES]]."""
-    answer = _random(client, arguments)
-    if len(arguments) == 2 and isinstance(answer, list):
-        return answer[0] if answer else None
-    return answer
+    if len(arguments) == 2:
+        members = value_of(client, arguments[1], "zset")
+        return random.choice(list(members)) if members else None
+    count, with_scores = count_of(arguments[2:], b"withscores")
+    members = value_of(client, arguments[1], "zset")
+    found = picked(list(members), count)
+    if not with_scores:
+        return list[Reply](found)
+    pairs: list[list[Reply]] = [[member, members.get(member)] for member in found]
+    return list[Reply](pairs) if client.resp == 3 else [word for pair in pairs for word in pair]
 
 
 def zpop(client: Client, arguments: list[bytes]) -> Answer:
@@ -58,8 +61,12 @@ def zmpop(client: Client, arguments: list[bytes]) -> Answer:
 
 def zscan(client: Client, arguments: list[bytes]) -> Answer:
     """ZSCAN key cursor [MATCH pattern] [COUNT n]."""
+    next_cursor, found = scan_members(
+        lambda: value_of(client, arguments[1], "zset"),
+        arguments,
+        whole=lambda members: len(members) <= 128,
+    )
     members = value_of(client, arguments[1], "zset")
-    next_cursor, found = scan_members(list(members), arguments, whole=len(members) <= 128)
     flat = [word for member in found for word in (member, double(members.get(member)))]
     return [b"%d" % next_cursor, cast("list[Reply]", flat)]
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachesim.embedded.redis.commands.common.by_fakeredis import value_of
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.commands.stream_groups import HANDLERS as GROUPS
-from cachesim.embedded.redis.commands.stream_groups import subcommand_error
 from cachesim.embedded.redis.commands.stream_read import HANDLERS as READS
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from cachesim.embedded.redis.commands.common.by_fakeredis import value_of
+from cachesim.embedded.redis.commands.common.help import subcommand_error
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.streams import (
@@ -43,14 +44,6 @@ def touch_consumer(client: Client, key: bytes, name: bytes, group: Group, consum
     if consumer not in group.consumers:
         note(client, key, [[b"XGROUP", b"CREATECONSUMER", key, name, consumer]])
     group.consumers[consumer] = now_of(client)
-
-
-def subcommand_error(arguments: list[bytes]) -> Error:
-    """Return the error for wrong arguments of a subcommand."""
-    return Error(
-        f"ERR unknown subcommand or wrong number of arguments for "
-        f"'{printed(arguments[1][:128])}'. Try {arguments[0].upper().decode()} HELP."
-    )
 
 
 def _group_of(client: Client, key: bytes, name: bytes) -> tuple[Any, Group]:

@@ -51,6 +51,7 @@ class Client:
             are not checked.
         is_readonly: whether it has sent READONLY, so that a replica serves its reads.
         may_block: whether its commands may be answered later.
+        is_monitor: whether it has sent MONITOR.
         in_script: whether it is a script.
         watched: the watched keys.
         watch_failed: whether a watched key has changed, so that EXEC fails.
@@ -73,6 +74,7 @@ class Client:
         self.is_replaying = is_replaying
         self.is_readonly = False
         self.may_block = False
+        self.is_monitor = False
         self.in_script = False
         self.transaction: Transaction | None = None
         self.watched: set[bytes] = set()
@@ -90,8 +92,8 @@ class Client:
         self.allowed: frozenset[Command] = frozenset() if user is None else user.allowed
 
     def update_guards(self) -> None:
-        """Set `guarded_flags`: all in MULTI, with subscriptions, or after CLIENT CACHING."""
-        busy = self.transaction is not None or self.subscriptions
+        """Set `guarded_flags`: all in MULTI and MONITOR, subscribed, or after CLIENT CACHING."""
+        busy = self.transaction is not None or self.is_subscribed or self.is_monitor
         if self.tracking is not None and self.tracking.caching is not None:
             busy = True
         self.guarded_flags = ANY if busy else 0
@@ -109,8 +111,13 @@ class Client:
 
     @property
     def subscriptions(self) -> int:
-        """The number of subscribed channels and patterns."""
+        """The number of subscribed channels and patterns, without those of the shard."""
         return len(self.channels) + len(self.patterns)
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether there is any subscription."""
+        return bool(self.channels or self.patterns or self.shard_channels)
 
     def push(self, message: Push) -> None:
         """Send a push message, which answers no request."""

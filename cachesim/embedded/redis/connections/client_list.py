@@ -14,7 +14,7 @@ def line_of(session: "Session") -> str:
         for sign, is_set in (
             ("S", session.is_replica),
             ("O", session.is_monitor),
-            ("P", bool(session.subscriptions or session.shard_channels)),
+            ("P", bool(session.is_subscribed)),
             ("x", session.transaction is not None),
             ("b", session.blocked is not None or session.is_postponed),
             ("t", tracked is not None),

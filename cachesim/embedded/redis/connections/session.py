@@ -8,7 +8,7 @@ from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.redis.connections.blocked import Blocked
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.client_list import line_of
-from cachesim.protocols.resp import Error, Push, encode
+from cachesim.protocols.resp import Error, Push, Raw, encode
 from cachesim.protocols.resp_parser import UNAUTHENTICATED, Limits, RequestParser
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ class Session(Client, asyncio.Protocol):
         is_postponed: whether the next request has to wait, for CLIENT PAUSE or a running script.
         is_closing: whether the connection is closing or closed, so no more requests are served.
         mutes: the number of replies not to send; -1 for all (CLIENT REPLY).
-        is_monitor: whether it has sent MONITOR.
         is_replica: whether it gets the replication stream.
         is_kept: whether CLIENT NO-EVICT is on, which is shown and changes nothing else.
         last_request: the first two words of the last request.
@@ -50,13 +49,12 @@ class Session(Client, asyncio.Protocol):
         self.is_postponed = False
         self.is_closing = False
         self.mutes = 0
-        self.is_monitor = False
         self.is_replica = False
         self.is_kept = False
         self.last_request: list[bytes] = []
         self.active = server.wall()
         self._mutes_next = False
-        self._late: list[Push] = []  # messages that come after the present answer
+        self._late: list[Push | Raw] = []  # messages that come after the present answer
         self._has_rest = False  # whether something follows the present answer
         self._backlog: list[list[bytes]] = []
         self._out: list[bytes] = []
@@ -244,7 +242,7 @@ class Session(Client, asyncio.Protocol):
         if not self._is_processing:
             self.flush()
 
-    def push(self, message: Push) -> None:
+    def push(self, message: Push | Raw) -> None:
         """See `Client.push`. The connection is closed if too much waits to be sent."""
         if self.is_closing:
             return
@@ -263,6 +261,16 @@ class Session(Client, asyncio.Protocol):
             self._has_rest = True
         else:
             self.push(message)
+
+    def show(self, line: bytes) -> None:
+        """Send a line of MONITOR, after the answer to the request that is running."""
+        if self.mutes:
+            return
+        if self._is_processing:
+            self._late.append(Raw(line))
+            self._has_rest = True
+        else:
+            self.send(line)
 
     def close(self) -> None:
         """Close the connection when all replies are sent."""

@@ -2,24 +2,12 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
-from cachesim.embedded.redis.dispatch.command_table import (
-    Command,
-    Flag,
-    KeyUse,
-    commands,
-    everything,
-)
-from cachesim.embedded.redis.keyspace.globs import matcher
+from cachesim.embedded.redis.dispatch.command_table import Command, Flag
+from cachesim.embedded.redis.dispatch.selector import Selector, text_of
 from cachesim.protocols.resp import Error
 
-CATEGORIES = (
-    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap",
-    "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous",
-    "connection", "transaction", "scripting",
-)  # fmt: skip
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
 KEY_DENIED = "NOPERM this user has no permissions to access one of the keys used as arguments"
 CHANNEL_DENIED = (
@@ -32,137 +20,12 @@ def command_denied(command: Command) -> str:
     return f"NOPERM this user has no permissions to run the '{command.name}' command"
 
 
-def in_category(category: str) -> list[Command]:
-    """Return the commands and subcommands of a category."""
-    if category == "all":
-        return list(everything())
-    return [command for command in everything() if category in command.categories]
-
-
-@dataclass
-class Selector:
-    """A set of permissions for commands, keys and channels. A user has at least one selector.
-
-    Attributes:
-        rules: the rules about commands, as in an ACL file.
-        allowed: the commands that these rules allow.
-        keys: key patterns, each with two flags: whether it allows reads, and writes.
-        channels: channel patterns.
-    """
-
-    rules: list[str] = field(default_factory=lambda: ["-@all"])
-    allowed: set[Command] = field(default_factory=set)
-    keys: list[tuple[bytes, bool, bool]] = field(default_factory=list)
-    channels: list[bytes] = field(default_factory=list)
-
-    def apply(self, rule: bytes) -> bool:
-        """Apply a rule. Return False if it is not a rule of selectors.
-
-        Raises:
-            ValueError: there is no such command or category.
-        """
-        word = rule.lower()
-        if word in (b"allcommands", b"+@all"):
-            self.rules, self.allowed = ["+@all"], set(everything())
-        elif word in (b"nocommands", b"-@all"):
-            self.rules, self.allowed = ["-@all"], set()
-        elif word in (b"allkeys", b"~*"):
-            self.keys = [(b"*", True, True)]
-        elif word == b"resetkeys":
-            self.keys = []
-        elif word in (b"allchannels", b"&*"):
-            self.channels = [b"*"]
-        elif word == b"resetchannels":
-            self.channels = []
-        elif rule[:1] in (b"+", b"-"):
-            self._apply_command(rule[:1] == b"+", word[1:].decode("utf-8", "surrogateescape"))
-        elif rule[:1] == b"~":
-            self._add_key(rule[1:], True, True)
-        elif rule[:1] == b"%" and b"~" in rule:
-            kinds, _, pattern = rule[1:].partition(b"~")
-            if not kinds or set(kinds.upper()) - set(b"RW"):
-                return False
-            self._add_key(pattern, b"R" in kinds.upper(), b"W" in kinds.upper())
-        elif rule[:1] == b"&":
-            if rule[1:] not in self.channels:
-                self.channels.append(rule[1:])
-        else:
-            return False
-        return True
-
-    def _add_key(self, pattern: bytes, read: bool, write: bool) -> None:
-        if (pattern, read, write) not in self.keys:
-            self.keys.append((pattern, read, write))
-
-    def _apply_command(self, allow: bool, name: str) -> None:
-        change: Callable[[Iterable[Command]], None]
-        change = self.allowed.update if allow else self.allowed.difference_update
-        if name.startswith("@"):
-            found = in_category(name[1:])
-        else:
-            outer, _, inner = name.partition("|")
-            command = commands().get(outer)
-            if command is not None and inner:
-                command = command.subcommands.get(inner)
-            found = [] if command is None else [command, *command.subcommands.values()]
-        if not found:
-            raise ValueError("Unknown command or category name in ACL")
-        change(found)
-        sign = "+" if allow else "-"
-        # A later rule about the same command replaces the earlier one.
-        self.rules = [r for r in self.rules if r[1:] != name and r[1:].split("|")[0] != name]
-        self.rules.append(f"{sign}{name}")
-
-    @property
-    def all_keys(self) -> bool:
-        """Whether every key may be read and written."""
-        return (b"*", True, True) in self.keys
-
-    @property
-    def all_channels(self) -> bool:
-        """Whether every channel may be used."""
-        return b"*" in self.channels
-
-    def allows_key(self, key: bytes, use: KeyUse) -> bool:
-        """Return whether a key may be used in this way."""
-        reads = bool({"access"} & use.flags)
-        writes = bool({"insert", "delete", "update"} & use.flags)
-        return any(
-            (read or not reads) and (write or not writes) and matcher(pattern)(key)
-            for pattern, read, write in self.keys
-        )
-
-    def allows_channel(self, channel: bytes, *, pattern: bool) -> bool:
-        """Return whether a channel, or a pattern of channels, may be used."""
-        if pattern:
-            return self.all_channels or channel in self.channels
-        return any(matcher(allowed)(channel) for allowed in self.channels)
-
-    def key_rules(self) -> str:
-        """Return the rules about keys."""
-        return " ".join(
-            f"{'' if read and write else '%R' if read else '%W'}~{_text(pattern)}"
-            for pattern, read, write in self.keys
-        )
-
-    def channel_rules(self) -> str:
-        """Return the rules about channels."""
-        return " ".join(f"&{_text(channel)}" for channel in self.channels)
-
-    def describe(self) -> str:
-        """Return all rules."""
-        channels = (
-            self.channel_rules()
-            if self.all_channels
-            else (f"resetchannels {self.channel_rules()}".strip())
-        )
-        return " ".join(filter(None, [self.key_rules(), channels, " ".join(self.rules)]))
-
-
 class User:
     """An ACL user. Change it with `rule`.
 
     Attributes:
+        payload: `sanitize-payload` or `skip-sanitize-payload`, which are shown and change nothing
+            else; or empty.
         hashes: the SHA-256 of each password, as hexadecimal digits.
         root: the permissions outside selectors.
         is_simple: whether only commands are restricted, not keys or channels.
@@ -173,6 +36,7 @@ class User:
         self.name = name
         self.enabled = False
         self.nopass = False
+        self.payload = ""
         self.hashes: list[str] = []
         self.root = Selector()
         self.selectors: list[Selector] = []
@@ -193,7 +57,7 @@ class User:
             if not self._rule(rule) and not self.root.apply(rule):
                 raise ValueError("Syntax error")
         except ValueError as error:
-            raise Error(f"ERR Error in ACL SETUSER modifier '{_text(rule)}': {error}") from error
+            raise Error(f"ERR Error in ACL SETUSER modifier '{text_of(rule)}': {error}") from error
 
     def _rule(self, rule: bytes) -> bool:
         word = rule.lower()
@@ -205,13 +69,12 @@ class User:
             self.nopass, self.hashes = False, []
         elif word == b"reset":
             self.__init__(self.name)  # type: ignore[misc]  # as new
+            self.payload = "sanitize-payload"
         elif word == b"clearselectors":
             self.selectors = []
         elif word in (b"skip-sanitize-payload", b"sanitize-payload"):
-            pass
-        elif rule[:1] == b"(":
-            if rule[-1:] != b")":
-                raise ValueError("Syntax error")
+            self.payload = word.decode()
+        elif rule[:1] == b"(" and rule[-1:] == b")":
             selector = Selector()
             for part in rule[1:-1].split():
                 if not selector.apply(part):
@@ -259,10 +122,16 @@ class User:
                 worst = found
         return None if worst is None else worst[1]
 
+    @property
+    def flags(self) -> list[str]:
+        """What ACL GETUSER shows as flags."""
+        shown = ["on" if self.enabled else "off", "nopass" if self.nopass else "", self.payload]
+        return list(filter(None, shown))
+
     def describe(self) -> str:
         """Return the line of an ACL file."""
-        passwords = ["nopass"] if self.nopass else [f"#{digest}" for digest in self.hashes]
-        words = ["user", _text(self.name), "on" if self.enabled else "off", *passwords]
+        passwords = [f"#{digest}" for digest in self.hashes]
+        words = ["user", text_of(self.name), *self.flags, *passwords]
         selectors = [f"({selector.describe()})" for selector in self.selectors]
         return " ".join([*words, self.root.describe(), *selectors])
 
@@ -270,7 +139,7 @@ class User:
 def _denial(
     selector: Selector, command: Command, arguments: Sequence[bytes]
 ) -> tuple[int, tuple[str, str, bytes]] | None:
-    if command not in selector.allowed:
+    if not selector.allows(command, arguments):
         return 0, ("command", command_denied(command), command.name.encode())
     if not selector.all_keys and command.bits & Flag.KEYS:
         for use in command.key_uses(arguments):
@@ -308,9 +177,11 @@ class AccessControl:
         Raises:
             Error: a rule is wrong.
         """
+        rules = merged(rules)
         draft = User(name)
         if (present := self.users.get(name)) is not None:
-            for word in _words(present.describe())[2:]:
+            described = present.describe().encode(errors="surrogateescape").split(b" ")
+            for word in merged(described[2 + name.count(b" ") :]):
                 draft.rule(word)
         for rule in rules:
             draft.rule(rule)
@@ -337,17 +208,28 @@ class AccessControl:
         return default if default.enabled and default.nopass else None
 
 
-def _words(line: str) -> list[bytes]:
-    """Split a line of rules. A selector is one word."""
-    words: list[bytes] = []
-    inside = False
-    for word in line.encode(errors="surrogateescape").split(b" "):
-        if inside:
-            words[-1] += b" " + word
+def merged(rules: Sequence[bytes]) -> list[bytes]:
+    """Return rules with the words of each selector, in parentheses, as one rule.
+
+    Raises:
+        Error: a selector does not end.
+    """
+    found: list[bytes] = []
+    begun: bytes | None = None
+    for rule in rules:
+        if begun is None and rule[:1] == b"(":
+            begun = rule
+        elif begun is not None:
+            begun += b" " + rule
         else:
-            words.append(word)
-        inside = (inside or word.startswith(b"(")) and not word.endswith(b")")
-    return words
+            found.append(rule)
+            continue
+        if rule[-1:] == b")":
+            found.append(begun)
+            begun = None
+    if begun is not None:
+        raise Error(f"ERR Unmatched parenthesis in acl selector starting at '{text_of(begun)}'.")
+    return found
 
 
 def _digest(password: bytes) -> str:
@@ -361,7 +243,3 @@ def _checked(digest: bytes) -> str:
             "hexadecimal characters"
         )
     return digest.decode()
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")

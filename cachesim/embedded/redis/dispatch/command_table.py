@@ -3,12 +3,13 @@
 import functools
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from importlib import resources
 from typing import Any
 
+from cachesim.embedded.redis.keyspace.values import integer
 from cachesim.protocols.resp import Error
 
 _NO_KEYS = "ERR The command has no key arguments"
@@ -46,8 +47,11 @@ class Flag(IntFlag):
     SCRIPT = 4194304
     """Runs a script or a function, whose own flags count; see `script_flags`."""
 
+    PLAIN = 8388608
+    """Has none of the others."""
 
-ANY = (1 << 23) - 1
+
+ANY = (1 << 24) - 1
 _SCRIPTS = {"eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"}
 _MAY_WRITE = {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish", "script|load"}
 
@@ -63,6 +67,10 @@ class KeyUse:
 
     at: int
     flags: frozenset[str]
+
+
+class UnclearKeysError(Exception):
+    """Arguments do not fit a key specification."""
 
 
 Finder = Callable[[Sequence[bytes]], Iterator[int]]
@@ -89,6 +97,8 @@ class Command:
     finders: Sequence[tuple[frozenset[str], Finder]] = field(repr=False)
     subcommands: Mapping[str, "Command"] = field(repr=False)
     first_key: int = 0
+    last_key: int = 0
+    key_step: int = 0
 
     def takes(self, count: int) -> bool:
         """Return whether a number of arguments, the name included, is allowed."""
@@ -100,24 +110,33 @@ class Command:
         Args:
             channels: include channels of sharded pub/sub, as they belong to slots too.
 
-        Raises:
-            Error: they can't be found, because the arguments are wrong.
+        If the key specifications don't fit wrong arguments, some commands have another way to find
+        their keys.
         """
-        return [
-            KeyUse(at, _used(self.name, arguments) if "variable_flags" in flags else flags)
-            for flags, find in self.finders
-            if channels or "not_key" not in flags
-            for at in find(arguments)
-        ]
+        try:
+            return [
+                KeyUse(at, _used(self.name, arguments) if "variable_flags" in flags else flags)
+                for flags, find in self.finders
+                if channels or "not_key" not in flags
+                for at in find(arguments)
+            ]
+        except UnclearKeysError:
+            find_otherwise = _CALLBACKS.get(self.name)
+            if find_otherwise is None:
+                return []
+            return [KeyUse(at, _NONE) for at in find_otherwise(arguments)]
 
     def keys(self, arguments: Sequence[bytes]) -> list[bytes]:
-        """Return the keys and the sharded pub/sub channels of a request, as both have a slot.
-
-        Raises:
-            Error: they can't be found, because the arguments are wrong.
-        """
+        """Return the keys and the sharded pub/sub channels of a request, as both have a slot."""
         if self.first_key and not self.bits & Flag.SEVERAL_KEYS:
             return [arguments[self.first_key]]
+        find = _CALLBACKS.get(self.name)
+        if find is not None:  # Redis finds what has a slot without key specifications
+            return [arguments[at] for at in find(arguments)]
+        if self.last_key and not self.bits & Flag.MOVABLEKEYS:
+            last = self.last_key + (len(arguments) if self.last_key < 0 else 0)
+            places = range(self.first_key, last + 1, self.key_step)
+            return [arguments[at] for at in places] if last < len(arguments) else []
         return [arguments[use.at] for use in self.key_uses(arguments, channels=True)]
 
 
@@ -139,6 +158,7 @@ def asked_keys(command: Command, arguments: Sequence[bytes]) -> list[KeyUse]:
 
 _READ, _READ_WRITE = frozenset(("RO", "access")), frozenset(("RW", "access", "update"))
 _OVERWRITE = frozenset(("OW", "update"))
+_NONE = frozenset[str]()
 
 
 def _used(name: str, arguments: Sequence[bytes]) -> frozenset[str]:
@@ -162,18 +182,22 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
     if "unknown" in (begin["type"], find["type"]):
         return None
 
-    def first(arguments: Sequence[bytes]) -> int | None:
+    def first(arguments: Sequence[bytes]) -> int:
         if begin["type"] == "index":
             index = int(where["index"])
-            return index if index < len(arguments) else None
+            if index >= len(arguments):
+                raise UnclearKeysError
+            return index
         keyword, start = where["keyword"].encode(), int(where["startfrom"])
-        places = range(start, len(arguments)) if start > 0 else range(len(arguments) + start, 0, -1)
-        return next((at + 1 for at in places if arguments[at].upper() == keyword), None)
+        last = len(arguments) - 1
+        places = range(start, last) if start > 0 else range(last + 1 + start, 1, -1)
+        for at in places:
+            if arguments[at].upper() == keyword:
+                return at + 1
+        raise UnclearKeysError
 
     def in_range(arguments: Sequence[bytes]) -> Iterator[int]:
         begun = first(arguments)
-        if begun is None:
-            return
         last, step, limit = int(how["lastkey"]), int(how["keystep"]), int(how["limit"])
         if last >= 0:
             end = begun + last
@@ -181,24 +205,22 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
             end = begun + (len(arguments) - begun) // limit + last
         else:
             end = len(arguments) + last
-        if end >= len(arguments):
-            raise Error(_INVALID)
+        if not begun <= end < len(arguments):
+            raise UnclearKeysError
         yield from range(begun, end + 1, step)
 
     def by_number(arguments: Sequence[bytes]) -> Iterator[int]:
         begun = first(arguments)
-        if begun is None:
-            return
         number_at = begun + int(how["keynumidx"])
         step = int(how["keystep"])
         try:
-            number = int(arguments[number_at])
-        except (ValueError, IndexError):
-            raise Error(_INVALID) from None
+            number = integer(arguments[number_at])
+        except (Error, IndexError):
+            raise UnclearKeysError from None
         begun += int(how["firstkey"])
         end = begun + (number - 1) * step
-        if number < 0 or end >= len(arguments):
-            raise Error(_INVALID)
+        if number < 1 or end >= len(arguments):
+            raise UnclearKeysError
         yield from range(begun, end + 1, step)
 
     return in_range if find["type"] == "range" else by_number
@@ -230,6 +252,26 @@ def _stream_keys(arguments: Sequence[bytes]) -> Iterator[int]:
             yield from range(at + 1, at + 1 + count // 2)
 
 
+def _georadius_keys(arguments: Sequence[bytes]) -> Iterator[int]:
+    """Find the key of a GEORADIUS, and the one after the last STORE or STOREDIST."""
+    yield 1
+    target, at = 0, 5
+    while at < len(arguments):
+        if arguments[at].lower() in (b"store", b"storedist") and at + 1 < len(arguments):
+            at += 1
+            target = at
+        at += 1
+    if target:
+        yield target
+
+
+_CALLBACKS: Mapping[str, Callable[[Sequence[bytes]], Iterable[int]]] = {
+    "georadius": _georadius_keys,
+    "georadiusbymember": _georadius_keys,
+    "xread": _stream_keys,
+    "xreadgroup": _stream_keys,
+}
+"""How Redis finds keys to know their slots, or if the key specifications don't fit."""
 _UNKNOWN_TO_SPECS: Mapping[str, tuple[frozenset[str], Finder]] = {
     "sort": (frozenset({"OW", "update"}), _sort_store)
 }
@@ -243,7 +285,7 @@ def _mapping(flat: Sequence[Any]) -> dict[str, Any]:
 
 
 def _command(row: Sequence[Any]) -> Command:
-    name, arity, names, first, last, _step, categories, _tips, specs, subcommands = row
+    name, arity, names, first, last, step, categories, _tips, specs, subcommands = row
     finders = [
         (frozenset[str](spec["flags"]), find)
         for spec in map(_mapping, specs)
@@ -251,8 +293,6 @@ def _command(row: Sequence[Any]) -> Command:
     ]
     if name in _UNKNOWN_TO_SPECS:
         finders.append(_UNKNOWN_TO_SPECS[name])
-    if name in ("xread", "xreadgroup"):  # their specifications take any STREAMS for the option
-        finders = [(flags, _stream_keys) for flags, _ in finders]
     bits = 0
     for flag in names:
         bits |= Flag[flag.upper()]
@@ -268,12 +308,14 @@ def _command(row: Sequence[Any]) -> Command:
         name=name,
         arity=arity,
         flags=frozenset(names),
-        bits=int(bits),
+        bits=int(bits) or int(Flag.PLAIN),
         categories=frozenset(category.removeprefix("@") for category in categories),
         row=row,
         finders=finders,
         subcommands={sub[0].partition("|")[2]: _command(sub) for sub in subcommands},
         first_key=first,
+        last_key=last,
+        key_step=step,
     )
 
 

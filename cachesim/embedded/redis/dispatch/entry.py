@@ -84,7 +84,7 @@ class Entries:
             subentry = entry.subentries.get(arguments[1].lower())
             if subentry is not None:
                 entry = subentry
-            elif entry.handler is None or entry.name != "command":
+            else:
                 raise Error(
                     f"ERR unknown subcommand '{printed(arguments[1])}'. "
                     f"Try {entry.name.upper()} HELP."

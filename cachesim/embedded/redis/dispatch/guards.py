@@ -24,6 +24,19 @@ _WITH_SUBSCRIPTIONS = {
     "sunsubscribe", "quit", "reset",
 }  # fmt: skip
 
+PROTECTED = ("debug", "module|load", "module|loadex", "module|unload")
+"""Commands that are disabled, as by default in Redis."""
+
+
+def not_allowed(name: bytes) -> Error:
+    """Return the error of a disabled command."""
+    shown = name.lower().decode()
+    return Error(
+        f"ERR {shown.upper()} command not allowed. If the enable-{shown}-command option is set to "
+        '"local", you can run it from a local connection, otherwise you need to set this option '
+        "in the configuration file, and then restart the server."
+    )
+
 
 def guarded_flags(server: "Server") -> int:
     """Return the flags of the commands that must be checked in the present state of a node.
@@ -58,6 +71,8 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
     if script is not None and not script.is_slow:
         server.script_runner.postpone(client)
         return NO_REPLY
+    if name in PROTECTED:
+        raise not_allowed(arguments[0])
     if bits & Flag.SCRIPT:
         bits = bits_of_script(server, arguments, bits)
     transaction = client.transaction
@@ -72,7 +87,7 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
     if not client.is_replaying:
         _check_slots(server, client, entry, arguments, bits)
         check_state(server, client, entry, bits)
-    if client.subscriptions and client.resp == 2 and name not in _WITH_SUBSCRIPTIONS:
+    if client.is_subscribed and client.resp == 2 and name not in _WITH_SUBSCRIPTIONS:
         raise Error(
             f"ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
             "QUIT / RESET are allowed in this context"
@@ -81,6 +96,8 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
         raise Error("LOADING Redis is loading the dataset in memory")
     if script is not None and not bits & Flag.ALLOW_BUSY:
         raise Error(script.busy)
+    if client.is_monitor and bits & (Flag.READONLY | Flag.WRITE | Flag.MAY_WRITE):
+        raise Error("ERR Replica can't interact with the keyspace")
     if server.clients.paused_until and not client.is_replaying and _waits(server, client, bits):
         return NO_REPLY
     if transaction is not None and name not in _NOT_QUEUED:

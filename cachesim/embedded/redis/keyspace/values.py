@@ -104,6 +104,18 @@ def integer(text: bytes, refusal: str = NOT_INTEGER) -> int:
     raise Error(refusal)
 
 
+def small_integer(text: bytes) -> int:
+    """Parse an integer of 32 bits.
+
+    Raises:
+        Error: the text is not such an integer.
+    """
+    number = integer(text)
+    if not -(2**31) <= number < 2**31:
+        raise Error("ERR value is out of range, value must between -2147483648 and 2147483647")
+    return number
+
+
 def decimal(text: bytes, refusal: str = NOT_FLOAT) -> Decimal:
     """Parse a decimal fraction as INCRBYFLOAT does. It may be infinite.
 

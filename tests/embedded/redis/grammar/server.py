@@ -80,12 +80,11 @@ _SETTINGS = (
     b"client-output-buffer-limit", b"repl-backlog-size", b"appendfsync", b"loglevel",
     b"databases", b"min-replicas-max-lag", b"lfu-log-factor", b"tracking-table-max-keys",
     b"latency-monitor-threshold", b"maxmemory-samples", b"dir", b"nosuch", b"lua-time-limit",
-    b"proto-max-bulk-len", b"lazyfree-lazy-user-del", b"oom-score-adj-values", b"bind",
-    b"stop-writes-on-bgsave-error", b"hz",
+    b"proto-max-bulk-len", b"lazyfree-lazy-user-del", b"oom-score-adj-values",
+    b"stop-writes-on-bgsave-error", b"bind",
 )  # fmt: skip
-_SETTABLE = tuple(
-    name for name in _SETTINGS if name not in (b"bind", b"hz", b"notify-keyspace-events")
-)
+_READABLE = [name for name in _SETTINGS if name not in (b"bind", b"dir")]
+_SETTABLE = [name for name in _SETTINGS if name not in (b"bind", b"notify-keyspace-events")]
 _setting = one(
     b"yes", b"no", b"1", b"0", b"100", b"", b"x", b"allkeys-lru", b"NOEVICTION", b"always",
     b"everysec", b"1mb", b"60 10", b"900 1 300 10", b"normal 1 2 3", b"pubsub 32mb 8mb 60",
@@ -122,7 +121,7 @@ _SECTIONS = (
 SERVER_COMMANDS: Grammar = {
     "acl": (ACL,),
     "config": (either(
-        seq(word("get"), many(one(*_SETTINGS, b"max*", b"no[p-q]*", b"*limit*"))),
+        seq(word("get"), many(one(*_READABLE, b"max*", b"no[p-q]*", b"*limit*"))),
         seq(word("set"), many(one(*_SETTABLE), _setting, most=2)),
         word("rewrite", "resetstat", "help", "foo"),
     ),),
@@ -189,7 +188,7 @@ CONNECTION_COMMANDS: Grammar = {
         seq(word("setname"), one(b"me", b"", b"a b")),
         seq(word("list"), options(
             seq(word("type"), word("normal", "master", "replica", "pubsub", "slave", "x")),
-            seq(word("id"), many(number)), chance=0.8)),
+            seq(word("id"), many(one(b"0", b"x", b"-1"))), chance=0.8)),
         seq(word("no-evict"), word("on", "off", "x")),
         seq(word("caching"), word("yes", "no", "x")),
         seq(word("unblock"), number, maybe(word("timeout", "error", "x"))),

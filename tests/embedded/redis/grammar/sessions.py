@@ -26,6 +26,10 @@ _client = one(b"$A", b"$B", b"$C", b"0", b"x", b"-1")
 _way = word("left", "right")
 _kinds = word("normal", "master", "replica", "slave", "pubsub", "x")
 
+_rising = one(b"1-1", b"2-1", b"3-3", b"5-*", b"7-7", b"8-*", b"9-1")
+_clock = seq(one(b"{t}clock"), one(b"*"))  # nobody reads it, as its ids are times
+_events = one(b"", b"KEA", b"KEAm", b"K$lshz", b"Exgt", b"KEAn", b"q")
+
 COMMANDS: Grammar = {
     "subscribe": (many(_channel),), "psubscribe": (many(_pattern),),
     "ssubscribe": (many(_sharded),), "unsubscribe": (maybe(many(_channel)),),
@@ -42,12 +46,13 @@ COMMANDS: Grammar = {
             seq(word("prefix"), one(b"{t}", b"o", b"")), most=3)),
         seq(word("caching"), word("yes", "no")), word("trackinginfo", "getredir", "unpause"),
         seq(word("unblock"), _client, maybe(word("timeout", "error", "x"))),
-        seq(word("kill"), options(
-            seq(word("id"), _client), seq(word("type"), _kinds), seq(word("user"), one(b"u", b"x")),
+        seq(word("kill"), word("id"), one(b"$A", b"$B", b"$C", b"0", b"x"), options(
+            seq(word("type"), _kinds), seq(word("user"), one(b"default", b"u", b"x")),
             seq(word("addr", "laddr"), one(b"127.0.0.1:1", b"x")),
-            seq(word("skipme"), word("yes", "no", "x")), chance=1)),
-        seq(word("kill"), one(b"127.0.0.1:1")),
-        seq(word("pause"), one(b"100000"), maybe(word("write", "all"))),
+            seq(word("skipme"), word("yes", "no", "x")))),
+        seq(word("kill"), word("type"), word("pubsub", "x")),
+        seq(word("kill"), either(seq(word("user"), one(b"u", b"x")), one(b"127.0.0.1:1"))),
+        seq(word("pause"), one(b"100000"), word("write")),
     ),),
     "blpop": (many(key), one(b"0")), "brpop": (many(key), one(b"0")),
     "blmove": (key, key, _way, _way, one(b"0")), "brpoplpush": (key, key, one(b"0")),
@@ -60,6 +65,7 @@ COMMANDS: Grammar = {
     "wait": (one(b"0", b"5"), one(b"0")),
     # what wakes them
     "lpush": (key, many(value)), "zadd": (key, one(b"1"), value),
-    "xadd": (key, one(b"*"), one(b"f"), value), "set": (key, value), "get": (key,),
-    "del": (key,), "multi": (), "exec": (),
+    "xadd": (either(seq(key, _rising), _clock), one(b"f"), value), "set": (key, value),
+    "config": (word("set"), one(b"notify-keyspace-events"), _events),
+    "get": (key,), "del": (key,), "multi": (), "exec": (),
 }  # fmt: skip

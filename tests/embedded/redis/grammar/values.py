@@ -37,7 +37,7 @@ _pattern = one(b"*", b"{t}?", b"[", b"\\", b"o*r", b"f*")
 _scanning = options(
     seq(word("match"), _pattern), seq(word("count"), one(b"1000", b"5000", b"0", b"x")), word("foo")
 )
-_cursor = one(b"0", b"0", b"0", b"x", b"18446744073709551616", b"-1")
+_cursor = one(b"0", b"0", b"0", b"x", b"18446744073709551616")
 _offset = one(b"0", b"7", b"100", b"#0", b"#3", b"-1", b"x", b"4294967296")
 _width = one(b"u8", b"i8", b"u1", b"i64", b"u63", b"u64", b"i65", b"x", b"i0")
 _get_bits = seq(word("get"), _width, _offset)
@@ -114,7 +114,7 @@ BITMAP_COMMANDS: Grammar = {
         word("set"), _width, _offset, number))), chance=0.9)),
 }  # fmt: skip
 
-_how_many = one(b"0", b"1", b"5", b"100", b"-3", b"-1", b"x", b"-9223372036854775808", b"-5000000")
+_how_many = one(b"0", b"1", b"5", b"100", b"-3", b"-1", b"x", b"-9223372036854775808")
 HASH_COMMANDS: Grammar = {
     "hset": (key, many(field, value), maybe(field, chance=0.1)), "hmset": (key, many(field, value)),
     "hsetnx": (key, field, value), "hget": (key, field), "hmget": (key, many(field)),

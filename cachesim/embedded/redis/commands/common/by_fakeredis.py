@@ -9,11 +9,7 @@ from typing import Any
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
-    HIGHEST,
-    LOWEST,
-    MOST_RANDOM,
     WRONG_TYPE,
-    integer,
 )
 from cachesim.protocols.resp import Error
 
@@ -38,19 +34,6 @@ def plain(name: str, *, type_first: str | None = None) -> Handler:
                 if refusal is not None:
                     raise refusal from None
             raise
-
-    return run
-
-
-def random_members(name: str) -> Handler:
-    """Return a handler for SRANDMEMBER or ZRANDMEMBER that refuses very large counts."""
-
-    def run(client: Client, arguments: list[bytes]) -> Answer:
-        if len(arguments) > 2 and integer(arguments[2]) == LOWEST:
-            raise Error(f"ERR value is out of range, value must between -{HIGHEST} and {HIGHEST}")
-        if len(arguments) > 2 and integer(arguments[2]) < -MOST_RANDOM:
-            raise Error("ERR value is out of range")
-        return client.store.run(name, arguments[1:], client.resp)
 
     return run
 

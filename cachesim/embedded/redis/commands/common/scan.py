@@ -6,7 +6,8 @@ every element that exists during the whole scan, whatever else is added or remov
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer
@@ -71,18 +72,29 @@ def page(ordered: list[Hashed], cursor: int, count: int) -> tuple[int, list[byte
     return (ordered[end][0] if end < len(ordered) else 0), found
 
 
+Found = TypeVar("Found", bound=Collection[bytes])
+
+
 def scan_members(
-    members: Collection[bytes], arguments: list[bytes], *, whole: bool
+    find: Callable[[], Found | None], arguments: list[bytes], *, whole: Callable[[Found], bool]
 ) -> tuple[int, list[bytes]]:
     """Run SSCAN and the like: return the next cursor, and elements.
 
     Args:
+        find: returns the collection, if there is one.
         arguments: `name key cursor [MATCH pattern] [COUNT n]`.
         whole: whether to return the whole collection whatever the count, as it is small.
+
+    Raises:
+        Error: an argument is malformed, or the key has another type. Redis reads no options if
+            the key is missing.
     """
     cursor = cursor_of(arguments[2])
+    members = find()
+    if not members:
+        return 0, []
     pattern, count, _ = scan_options(arguments[3:])
-    if whole:
+    if whole(members):
         next_cursor, found = 0, list(members)
     else:
         next_cursor, found = page(hashed(members), cursor, count)

@@ -1,0 +1,533 @@
+"""Compares what several clients of a primary and of its replica are sent: real ones and ours.
+
+`python -m tests.embedded.redis.sequences PRIMARY REPLICA --episodes 100` asks the real servers at
+these ports, a shard of a primary that owns all slots and its replica. Each episode is a sequence of
+requests of clients that also subscribe, track keys, wait for keys, and are in transactions. After
+each request everything that any client has received is compared, and from time to time all data
+of both nodes.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from cachesim.aio.pipe import pipe
+from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
+from cachesim.embedded.redis.node import RedisNode
+from tests.embedded.redis.alike import name_of, same
+from tests.embedded.redis.differential import RESETS, Real
+from tests.embedded.redis.grammar import Words, drawn, drawn_of_session
+from tests.embedded.redis.shard import Caller, ReplyError, node_id
+from tests.embedded.redis.wire import Reply, kinds, plain, replies_in
+
+STEPS = 60
+"""Requests in an episode."""
+_ALIVE = 20
+"""Requests after which the data of both nodes is compared."""
+_MARK = b"are all replies there?"
+_OF_CONTROL = re.compile(
+    rb'\+[\d.]+ \[0 [\d.:]+\] "(ECHO" "%b|INFO" "replication)"\r\n' % re.escape(_MARK)
+)
+"""What MONITOR shows of requests that are no client's."""
+_REPLICAS = "R"
+"""The clients of the replica. The others are the primary's."""
+Step = tuple[str, Words]
+
+
+class Side(Protocol):
+    """The servers of one kind, and their clients by name."""
+
+    def connect(self, name: str) -> None:
+        """Open a connection."""
+
+    def send(self, name: str, words: Words) -> None:
+        """Send a request."""
+
+    def settle(self, *, replicate: bool) -> None:
+        """Wait until the servers have answered what they can."""
+
+    def taken(self) -> dict[str, tuple[bytes, bool]]:
+        """Return what the clients have received since the last call, and who was disconnected."""
+
+    def control(self, name: str, *words: bytes) -> Any:
+        """Send a request to the node of a client, and return the reply."""
+
+
+class RealSide:
+    """Real servers."""
+
+    def __init__(self, ports: tuple[int, int]) -> None:
+        self._ports = ports
+        self._controls = [Real(port) for port in ports]
+        self._controls[1](b"READONLY")
+        for number, control in enumerate(self._controls):
+            for words in RESETS[number * 4 :] if number else RESETS:
+                control(*words)
+            control(b"CONFIG", b"SET", b"notify-keyspace-events", b"")
+        self._clients: dict[str, Real] = {}
+
+    def connect(self, name: str) -> None:
+        """See `Side`."""
+        self._clients[name] = Real(self._ports[name in _REPLICAS])
+
+    def send(self, name: str, words: Words) -> None:
+        """See `Side`."""
+        self._clients[name].send(*words)
+
+    def settle(self, *, replicate: bool) -> None:
+        """See `Side`."""
+        for control in self._controls:
+            for _ in range(3):
+                control(b"ECHO", _MARK)
+        while replicate and self._offset(0, b"master") != self._offset(1, b"slave"):
+            pass
+        for _ in range(2):
+            self._controls[1](b"ECHO", _MARK)
+
+    def _offset(self, number: int, role: bytes) -> bytes:
+        text = self._controls[number](b"INFO", b"replication")
+        return bytes(text.partition(b"\n%b_repl_offset:" % role)[2].split()[0])
+
+    def taken(self) -> dict[str, tuple[bytes, bool]]:
+        """See `Side`."""
+        found = {
+            name: (_OF_CONTROL.sub(b"", data), is_lost)
+            for name, (data, is_lost) in ((n, c.taken()) for n, c in self._clients.items())
+        }
+        for name, (_, is_lost) in found.items():
+            if is_lost:
+                self._clients.pop(name).close()
+        return found
+
+    def control(self, name: str, *words: bytes) -> Any:
+        """See `Side`."""
+        return self._controls[name in _REPLICAS](*words)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in (*self._controls, *self._clients.values()):
+            client.close()
+
+
+class OurSide:
+    """Embedded nodes in this process.
+
+    Args:
+        port: of the real primary, which redirections name.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._folder = tempfile.TemporaryDirectory()
+        self._loop = asyncio.new_event_loop()
+        names = ("redis-a", "redis-b")
+        addresses = {
+            name: NodeAddress(node_id("sequences", name), "127.0.0.1", 7801 + at, 17801 + at)
+            for at, name in enumerate(names)
+        }
+        self._nodes: dict[str, RedisNode] = {}
+
+        async def dial(factory: Callable[[], asyncio.Protocol], peer: str, service: str) -> None:
+            node = self._nodes[peer]
+            far = node.accept() if service == "redis" else node.accept_bus()
+            pipe(self._loop, factory(), far)
+
+        for name in names:
+            folder = Path(self._folder.name) / name
+            folder.mkdir()
+            config = RedisNodeConfig(name, folder, addresses, "redis-a")
+            self._nodes[name] = RedisNode(config, dial_peer=dial, loop=self._loop)
+        for node in self._nodes.values():
+            node.start()
+        self._primary, self._replica = self._nodes.values()
+        self._run_until(lambda: self._link_is_up)
+        self._controls = [self._caller(number) for number in (0, 1)]
+        self.control("R", b"READONLY")
+        for words in RESETS:
+            self.control("A", *words)
+        self._clients: dict[str, Caller] = {}
+
+    @property
+    def _link_is_up(self) -> bool:
+        link = self._replica.server.replica_link
+        return link is not None and link.is_up
+
+    def _caller(self, number: int) -> Caller:
+        caller = Caller()
+        pipe(self._loop, caller, list(self._nodes.values())[number].accept())
+        return caller
+
+    def _run_until(self, condition: Callable[[], bool], rounds: int = 3) -> None:
+        async def wait() -> None:
+            deadline = self._loop.time() + 5
+            while not condition():
+                assert self._loop.time() < deadline
+                await asyncio.sleep(0)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+
+        self._loop.run_until_complete(wait())
+
+    def connect(self, name: str) -> None:
+        """See `Side`."""
+        self._clients[name] = self._caller(name in _REPLICAS)
+
+    def send(self, name: str, words: Words) -> None:
+        """See `Side`."""
+        self._clients[name].send(*words)
+
+    def settle(self, *, replicate: bool) -> None:
+        """See `Side`."""
+
+        def is_quiet() -> bool:
+            servers = self._primary.server, self._replica.server
+            if any(server.script_runner.running for server in servers):
+                return False
+            return not replicate or servers[0].stream.offset == servers[1].stream.offset
+
+        for _ in range(3):
+            for name in "AR":
+                self.control(name, b"ECHO", _MARK)
+            self._run_until(is_quiet, rounds=10)
+
+    def taken(self) -> dict[str, tuple[bytes, bool]]:
+        """See `Side`."""
+        found = {}
+        for name, caller in list(self._clients.items()):
+            data = caller.buffer.replace(b"127.0.0.1:7801", b"127.0.0.1:%d" % self._port)
+            found[name] = _OF_CONTROL.sub(b"", data), caller.is_lost
+            caller.buffer = b""
+            if caller.is_lost:
+                del self._clients[name]
+        return found
+
+    def control(self, name: str, *words: bytes) -> Any:
+        """See `Side`."""
+
+        async def ask() -> Any:
+            try:
+                return await self._controls[name in _REPLICAS](*words)
+            except ReplyError as error:
+                return error
+
+        return self._loop.run_until_complete(ask())
+
+    def close(self) -> None:
+        """End the nodes."""
+        for node in self._nodes.values():
+            node.close()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+        self._folder.cleanup()
+
+
+@dataclass
+class _State:
+    """What is known of a client.
+
+    Attributes:
+        ids: its ids, of the real client and of ours.
+        asked: the commands that have not been answered.
+        queued: the commands of its transaction.
+    """
+
+    ids: tuple[int, int]
+    asked: list[str] = field(default_factory=list)
+    queued: list[str] = field(default_factory=list)
+    in_transaction: bool = False
+
+
+class Episode:
+    """A sequence of requests to real servers and to embedded nodes."""
+
+    def __init__(self, ports: tuple[int, int]) -> None:
+        self._real, self._ours = RealSide(ports), OurSide(ports[0])
+        self._sides: tuple[Side, Side] = self._real, self._ours
+        self._clients: dict[str, _State] = {}
+        self._is_paused = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._real.control("A", b"CLIENT", b"UNPAUSE")
+        self._real.close()
+        self._ours.close()
+
+    def _connect(self, name: str) -> None:
+        ids = []
+        for side in self._sides:
+            side.connect(name)
+            side.send(name, (b"CLIENT", b"ID"))
+            side.settle(replicate=False)
+            ids.append(int(side.taken()[name][0][1:]))
+        self._clients[name] = _State((ids[0], ids[1]))
+
+    def waits(self, name: str) -> bool:
+        """Return whether a client has not been answered."""
+        return name in self._clients and bool(self._clients[name].asked)
+
+    def step(self, name: str, words: Words) -> Any:
+        """Let a client send a request. Return what differs, or None."""
+        for other in (name, *(word[1:].decode() for word in words if word in _IDS)):
+            if other not in self._clients:
+                self._connect(other)
+        command = name_of(words)
+        state = self._clients[name]
+        if state.in_transaction or command not in _SUBSCRIBE:
+            state.asked.append(command)
+        received = []
+        for number, side in enumerate(self._sides):
+            side.send(name, self._filled(words, number))
+            side.settle(replicate=not self._is_paused)
+            received.append(side.taken())
+        if command == "client|pause":
+            self._is_paused = True
+        elif command == "client|unpause":
+            self._is_paused = False
+        for other in received[0].keys() | received[1].keys():
+            difference = self._differ(other, received[0][other], received[1][other])
+            if difference is not None:
+                return other, *difference
+        return None
+
+    def _filled(self, words: Words, number: int) -> Words:
+        return tuple(
+            b"%d" % self._clients[word[1:].decode()].ids[number] if word in _IDS else word
+            for word in words
+        )
+
+    def _differ(self, name: str, sent: tuple[bytes, bool], ours: tuple[bytes, bool]) -> Any:
+        state = self._clients[name]
+        real_replies, our_replies = replies_in(sent[0]), replies_in(ours[0])
+        if sent[1] or ours[1]:
+            del self._clients[name]
+        if len(real_replies) != len(our_replies) or sent[1] != ours[1]:
+            return sent, ours
+        for replies in (real_replies, our_replies):
+            _sort_names(replies)
+            replies.sort(key=_is_event)
+        for one, other in zip(real_replies, our_replies, strict=True):
+            if not self._alike(state, one, other):
+                return plain(one), plain(other), one, other
+        return None
+
+    def _alike(self, state: _State, real: Reply, ours: Reply) -> bool:
+        if real[0] == b">" or not state.asked or _is_shown(real):
+            return bool(_unaddressed(real) == _unaddressed(ours))
+        command = state.asked.pop(0)
+        one, other = plain(real), plain(ours)
+        if one == other == "QUEUED":
+            state.queued.append(command)
+            return True
+        if command in ("multi", "discard", "reset", "exec"):
+            state.in_transaction = command == "multi"
+        if command in ("multi", "discard", "reset"):
+            state.queued.clear()
+        if command == "exec" and isinstance(one, list) and isinstance(other, list):
+            queued, state.queued = state.queued, []
+            return len(one) == len(other) and all(
+                _equal(*three) for three in zip(queued, real[1], ours[1], strict=False)
+            )
+        return _equal(command, real, ours)
+
+    def data(self, name: str) -> tuple[Any, Any]:
+        """Return all data of a node, of the real one and of ours."""
+        for side in self._sides:
+            side.settle(replicate=not self._is_paused)
+        one, other = (_data(lambda *w, side=side: side.control(name, *w)) for side in self._sides)
+        return one, other
+
+
+_SUBSCRIBE = {
+    "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"
+}  # fmt: skip
+"""Commands whose replies are messages."""
+_IDS = {b"$A", b"$B", b"$C"}
+
+
+def _equal(command: str, real: Reply, ours: Reply) -> bool:
+    one, other = plain(real), plain(ours)
+    return bool(kinds(real) == kinds(ours)) and same(command, one, other)
+
+
+_UNORDERED = {b"pmessage", b"unsubscribe", b"sunsubscribe"}
+"""Messages that have no order of their patterns or channels when they follow each other."""
+
+
+def _sort_names(replies: list[Reply]) -> None:
+    """Sort messages without an order by pattern or channel. Their counts stay where they are."""
+    at = 0
+    while at < len(replies):
+        end = at
+        while end < len(replies) and _kind(replies[end]) in _UNORDERED:
+            end += 1
+        names = sorted((reply[1][1:-1] for reply in replies[at:end]), key=repr)
+        for index, (name, (sign, items)) in enumerate(zip(names, replies[at:end], strict=True)):
+            replies[at + index] = sign, [items[0], *name, items[-1]]
+        at = end + 1
+
+
+def _kind(reply: Reply) -> bytes:
+    """Return the first word of a message."""
+    items = reply[1]
+    first = items[0][1] if isinstance(items, list) and items else b""
+    return first if isinstance(first, bytes) else b""
+
+
+def _is_event(reply: Reply) -> bool:
+    """Return whether a message is a keyspace notification, which may come before a reply."""
+    return (
+        reply[0] == b">"
+        and _kind(reply) in (b"message", b"pmessage")
+        and (reply[1][-2][1].startswith(b"__key"))
+    )
+
+
+def _is_shown(reply: Reply) -> bool:
+    """Return whether a reply is a line of MONITOR."""
+    return reply[0] == b"+" and b" [0 " in reply[1]
+
+
+def _unaddressed(reply: Reply) -> Any:
+    """Return a message without times and addresses, as MONITOR shows them."""
+    if isinstance(reply[1], bytes):
+        text = re.sub(rb"^[\d.]+ \[0 [\d.:]+\]", b"at [0 address]", reply[1])
+        if b'"client"' in text.lower():
+            text = re.sub(rb'"\d+"', b'"id"', text)
+        return reply[0], text
+    return reply
+
+
+_READS = {
+    "string": (b"GET",),
+    "list": (b"LRANGE", b"0", b"-1"),
+    "set": (b"SMEMBERS",),
+    "hash": (b"HGETALL",),
+    "zset": (b"ZRANGE", b"0", b"-1", b"WITHSCORES"),
+    "stream": (b"XRANGE", b"-", b"+"),
+}
+
+
+_OF_TIME = b"{t}clock"
+"""A key that depends on the time."""
+
+
+def _data(ask: Callable[..., Any]) -> dict[bytes, Any]:
+    found = {}
+    for key in sorted(set(ask(b"KEYS", b"*")) - {_OF_TIME}):
+        kind = ask(b"TYPE", key)
+        name, *rest = _READS[kind]
+        value = ask(name, key, *rest)
+        if kind in ("set", "hash") and isinstance(value, list):
+            step = 1 if kind == "set" else 2
+            value = sorted(tuple(value[at : at + step]) for at in range(0, len(value), step))
+        found[key] = kind, value, int(ask(b"PEXPIRETIME", key)) // 10_000
+    return found
+
+
+def play(ports: tuple[int, int], steps: Sequence[Step]) -> tuple[int, Any] | None:
+    """Run an episode. Return the number of requests until something differs, and what."""
+    with Episode(ports) as episode:
+        for number, (name, words) in enumerate(steps, 1):
+            difference = episode.step(name, words)
+            if difference is None and (number % _ALIVE == 0 or number == len(steps)):
+                for node in "AR":
+                    real, ours = episode.data(node)
+                    if real != ours:
+                        difference = f"data of {node}", real, ours
+            if difference is not None:
+                return number, difference
+    return None
+
+
+def script(r: random.Random, steps: int = STEPS) -> list[Step]:
+    """Draw the requests of an episode."""
+    found: list[Step] = [(name, (b"HELLO", b"3")) for name in "ABCR" if r.random() < 0.5]
+    found.append(("R", (b"READONLY",)))
+    monitors: set[str] = set()
+    while len(found) < steps:
+        name = r.choice("AAABBBCCR")
+        words = drawn_of_session(r) if r.random() < 0.5 else drawn(r)
+        if name in monitors and words[0].lower() not in (b"reset", b"quit"):
+            continue  # between the replies in the reply of EXEC, Redis shows it what it has sent
+        if words[0].lower() == b"monitor":
+            monitors.add(name)
+        elif name in monitors:
+            monitors.remove(name)
+        if not _is_left_out(name, words):
+            found.append((name, words))
+    return found
+
+
+def _is_left_out(name: str, words: Words) -> bool:
+    """Return whether a request would end the episode, or depends on chance."""
+    command = name_of(words)
+    if name in _REPLICAS and command in ("monitor", "cluster|failover", "cluster|replicate"):
+        return True
+    return (
+        b"0.001" in words
+        or (command in ("xread", "xreadgroup") and b"1" in _after(b"block", words))
+        or (command == "config|set" and words[2] != b"notify-keyspace-events")
+        or command in ("acl|log", "randomkey", "function|flush", "client|list", "config|resetstat")
+        or (command.startswith("cluster|") and command != "cluster|keyslot")
+    )
+
+
+def _after(option: bytes, words: Words) -> Words:
+    """Return the argument of an option."""
+    at = next((at for at, word in enumerate(words) if word.lower() == option), len(words))
+    return words[at + 1 : at + 2]
+
+
+def shrunk(ports: tuple[int, int], steps: list[Step]) -> list[Step]:
+    """Leave out what the difference does not need."""
+    size = max(1, len(steps) // 2)
+    while True:
+        at = 0
+        while at < len(steps):
+            fewer = steps[:at] + steps[at + size :]
+            found = play(ports, fewer) if fewer else None
+            if found is not None:
+                steps = fewer[: found[0]]
+            else:
+                at += size
+        if size == 1:
+            return steps
+        size //= 2
+
+
+def main() -> None:
+    """Run many episodes, and print each difference with the requests that it needs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("primary", type=int, help="port of a real Redis 7.0 on this machine")
+    parser.add_argument("replica", type=int, help="port of its replica")
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    ports = arguments.primary, arguments.replica
+    count = steps = 0
+    for number in range(arguments.episodes):
+        drawn_steps = script(random.Random(f"{arguments.seed} {number}"))
+        found = play(ports, drawn_steps)
+        steps += found[0] if found else len(drawn_steps)
+        if found is None:
+            continue
+        count += 1
+        needed = shrunk(ports, drawn_steps[: found[0]])
+        print(f"episode {number}")
+        for name, words in needed:
+            print(f"   {name}: {b' '.join(words)!r}")
+        again = play(ports, needed)
+        print(f"   -> {(again or found)[1]}", flush=True)
+    print(f"{steps} requests in {arguments.episodes} episodes, {count} differ")
+
+
+if __name__ == "__main__":
+    main()
