@@ -26,7 +26,7 @@ _SHAPES = {
     "randomkey", "function|stats", "hello", "dump", "wait",
 }  # fmt: skip
 """Commands of whose reply only the types, the lengths and the names of fields are the same."""
-_OTHER = {
+OTHER = {
     "bgrewriteaof", "command|docs", "latency|histogram", "memory|malloc-stats", "memory|stats",
     "lolwut", "function|restore", "memory|doctor",
 }  # fmt: skip
@@ -56,7 +56,7 @@ def name_of(words: Sequence[bytes]) -> str:
 
 def same(name: str, real: Any, ours: Any) -> bool:
     """Return whether two replies to a command are the same."""
-    if name in _OTHER:
+    if name in OTHER:
         return True
     if name == "dump" and "not supported" in repr(ours):
         return True

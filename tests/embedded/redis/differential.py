@@ -50,7 +50,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("FUNCTION DUMP, FUNCTION RESTORE", "not supported; FUNCTION LIST WITHCODE is"),
     ("scripts", "an error beyond 256 MB for Lua, 128 MB of arguments, 64 MB of a reply"),
     ("scripts", "no coroutine, cmsgpack, struct; errors in some tail calls have no line number"),
-    ("scripts", "cjson has no settings and decodes no `nan`, `inf`; `pairs(redis)` is empty"),
+    ("scripts", "cjson has no settings; `pairs(redis)` is empty"),
     ("SCRIPT KILL, FUNCTION KILL", "work at once, even in `pcall`; libraries lose their variables"),
     ("strings", "at most 64 MB; Redis takes 512 MB"),
     ("SRANDMEMBER, HRANDFIELD, ZRANDMEMBER", "at most 1,000,000 elements with repetitions"),

@@ -97,7 +97,7 @@ def memory_doctor(client: Client, arguments: list[bytes]) -> Answer:
 
 def memory_malloc_stats(client: Client, arguments: list[bytes]) -> Answer:
     """MEMORY MALLOC-STATS: as a Redis without jemalloc answers."""
-    return b"Stats not supported for the current allocator"
+    return Verbatim(b"Stats not supported for the current allocator")
 
 
 def memory_purge(client: Client, arguments: list[bytes]) -> Answer:

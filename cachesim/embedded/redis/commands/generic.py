@@ -332,16 +332,16 @@ def object_freq(client: Client, arguments: list[bytes]) -> Answer:
 def wait(client: Client, arguments: list[bytes]) -> Answer:
     """WAIT numreplicas timeout."""
     server = client.server
-    wanted = integer(arguments[1])
-    milliseconds = integer(arguments[2], "ERR timeout is not an integer or out of range")
-    if milliseconds < 0:
-        raise Error("ERR timeout is negative")
     if server.is_replica:
         raise Error(
             "ERR WAIT cannot be used with replica instances. Please also note that since "
             "Redis 4.0 if a replica is configured to be writable (which is not the "
             "default) writes to replicas are just local and are not propagated."
         )
+    wanted = integer(arguments[1])
+    milliseconds = integer(arguments[2], "ERR timeout is not an integer or out of range")
+    if milliseconds < 0:
+        raise Error("ERR timeout is negative")
     offset = client.written_offset
     server.stream.flush()
 

@@ -182,7 +182,7 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
     if "unknown" in (begin["type"], find["type"]):
         return None
 
-    def first(arguments: Sequence[bytes]) -> int:
+    def first(arguments: Sequence[bytes]) -> int | None:
         if begin["type"] == "index":
             index = int(where["index"])
             if index >= len(arguments):
@@ -194,10 +194,12 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
         for at in places:
             if arguments[at].upper() == keyword:
                 return at + 1
-        raise UnclearKeysError
+        return None
 
     def in_range(arguments: Sequence[bytes]) -> Iterator[int]:
         begun = first(arguments)
+        if begun is None:
+            return
         last, step, limit = int(how["lastkey"]), int(how["keystep"]), int(how["limit"])
         if last >= 0:
             end = begun + last
@@ -211,6 +213,8 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
 
     def by_number(arguments: Sequence[bytes]) -> Iterator[int]:
         begun = first(arguments)
+        if begun is None:
+            return
         number_at = begun + int(how["keynumidx"])
         step = int(how["keystep"])
         try:
@@ -265,6 +269,20 @@ def _georadius_keys(arguments: Sequence[bytes]) -> Iterator[int]:
         yield target
 
 
+def _migrate_keys(arguments: Sequence[bytes]) -> Iterator[int]:
+    """Find the key of a MIGRATE, or those after KEYS."""
+    skipped = {b"auth": 1, b"auth2": 2}
+    at = 6
+    while at < len(arguments):
+        word = arguments[at].lower()
+        if word == b"keys":
+            if not arguments[3]:
+                yield from range(at + 1, len(arguments))
+            return
+        at += 1 + skipped.get(word, 0)
+    yield 3
+
+
 _CALLBACKS: Mapping[str, Callable[[Sequence[bytes]], Iterable[int]]] = {
     "georadius": _georadius_keys,
     "georadiusbymember": _georadius_keys,
@@ -293,6 +311,8 @@ def _command(row: Sequence[Any]) -> Command:
     ]
     if name in _UNKNOWN_TO_SPECS:
         finders.append(_UNKNOWN_TO_SPECS[name])
+    if name == "migrate":  # its specifications are incomplete
+        finders = [(finders[0][0], _migrate_keys)]
     bits = 0
     for flag in names:
         bits |= Flag[flag.upper()]

@@ -6,7 +6,7 @@ local error, type, tostring, tonumber, select, pairs, next = error, type, tostri
 local rawset, rawget, pcall, xpcall, setmetatable, getmetatable = rawset, rawget, pcall, xpcall, setmetatable, getmetatable
 local loadstring, setfenv, collectgarbage, clock = loadstring, setfenv, collectgarbage, os.clock
 local byte, sub, find, gsub, format = string.byte, string.sub, string.find, string.gsub, string.format
-local char, lower = string.char, string.lower
+local char, lower, match = string.char, string.lower, string.match
 local concat, floor = table.concat, math.floor
 local getinfo, sethook = debug.getinfo, debug.sethook
 
@@ -424,11 +424,35 @@ end
 local decode
 local function blanks(text, at) return find(text, "[^ \t\r\n]", at) or #text + 1 end
 
+-- Return whether a number begins here, perhaps a wrong one.
+local function begins_number(text, at)
+  return find(text, "^[-+%d]", at) or find(text, "^[iI][nN][fF]", at) or find(text, "^[nN][aA][nN]", at)
+end
+
+-- Return the number here as C reads it, and where it ends; nil if there is none.
+local function number_at(text, at)
+  local _, stop, digits = find(text, "^[-+]?0[xX](%x+)", at)
+  if stop then
+    local number = tonumber(digits, 16)
+    return sub(text, at, at) == "-" and -number or number, stop
+  end
+  _, stop = find(text, "^[-+]?%d+%.?%d*", at)
+  if not stop then _, stop = find(text, "^[-+]?%.%d+", at) end
+  if stop then
+    local _, later = find(text, "^[eE][-+]?%d+", stop + 1)
+    stop = later or stop
+    return tonumber(sub(text, at, stop)), stop
+  end
+  local sign, word = match(text, "^([-+]?)(%a%a%a)", at)
+  word = word and lower(word)
+  if word == "inf" then return sign == "-" and -1 / 0 or 1 / 0, at + #sign + 2 end
+  if word == "nan" then return sign == "-" and 0 / 0 or -(0 / 0), at + #sign + 2 end
+end
+
 local function unexpected(text, at, wanted)
   local found = TOKENS[sub(text, at, at)]
   if not found then
-    local number = find(text, "^-?%d", at)
-    found = number and "T_NUMBER" or "invalid token"
+    found = not begins_number(text, at) and "invalid token" or number_at(text, at) and "T_NUMBER" or "invalid number"
     for i = 1, 3 do
       local word = LITERALS[i][1]
       if sub(text, at, at + #word - 1) == word then found = word == "null" and "T_NULL" or "T_BOOLEAN" end
@@ -512,8 +536,8 @@ function decode(text, at, depth)
     local word = LITERALS[i][1]
     if sub(text, at, at + #word - 1) == word then return LITERALS[i][2], at + #word end
   end
-  local _, stop, digits = find(text, "^(-?[%d.][%w.+-]*)", at)
-  local number = digits and tonumber(digits)
+  local number, stop
+  if begins_number(text, at) then number, stop = number_at(text, at) end
   if number then return number, stop + 1 end
   unexpected(text, at, "value")
 end
