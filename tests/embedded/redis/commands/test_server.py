@@ -167,3 +167,102 @@ def _requests(seen: bytes) -> list[bytes]:
 
 def _stripped(seen: bytes) -> list[bytes]:
     return [re.sub(rb"^\+\S+ \[0 lua\]", b"lua", line) for line in seen.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("save", ["60 10 900 1", "x", "60", "0 1", "60 -1", "  60   10  ", "060 5", ""]),
+        (
+            "client-output-buffer-limit",
+            [
+                "normal 1mb 2 3", "x 1 2 3", "normal 1 2", "normal x 2 3", "normal 1 2 x", "",
+                "master 0 0 0", "replica 0 0 0 normal 0 0 0",
+                "normal 0 0 0 slave 256mb 64mb 60 pubsub 32mb 8mb 60",
+            ],
+        ),
+        ("oom-score-adj-values", ["1 2", "1 2 3000", "0 200 x", "0 200 800"]),
+        ("maxmemory-policy", ["NOEVICTION", "foo"]),
+        ("latency-monitor-threshold", ["x", "0"]),
+    ],
+)  # fmt: skip
+def test_values_of_settings(agree: Agree, name: str, values: list[str]) -> None:
+    """A value is shown as Redis shows it, and refused with Redis's text."""
+    for value in values:
+        agree(f"CONFIG SET {name} '{value}'", f"CONFIG GET {name}")
+
+
+def test_settings_are_checked_by_name_first(agree: Agree) -> None:
+    """Of several settings, wrong names are refused before wrong values."""
+    agree(
+        "CONFIG SET loglevel x dir /", "CONFIG SET loglevel x databases 1",
+        "CONFIG SET loglevel x loglevel y", "CONFIG SET loglevel x nosuch 1",
+        "CONFIG SET slave-priority x replica-priority y",
+    )  # fmt: skip
+
+
+def test_acl_rules(agree: Agree) -> None:
+    """A user is shown with the rules that fit its permissions best."""
+    rules = (
+        "+get %RW~a %r~b %~a %Z~a ~ & + +@ +select|0 +get|x +config|get +config|nosuch "
+        "-config|get -select|1 +config|get|x ( () (+get) (~x x resetkeys allkeys ~z allchannels "
+        "&z resetchannels &q &* ~* %R~* #1 !1 >p <z <p nopass +GET +@READ +Config|GET reset "
+        "skip-sanitize-payload on +@all -@dangerous -@all allcommands +debug -get -@string"
+    )
+    for rule in rules.split():
+        agree(f"ACL SETUSER u '{rule}'", "ACL LIST", "ACL GETUSER u")
+    agree(
+        "ACL SETUSER u reset (+get '~x y)'", "ACL SETUSER u '(+get' '~x)'", "ACL LIST",
+        "ACL SETUSER 'a b'", "ACL GETUSER nosuch", "ACL LOG 1 2", "ACL GENPASS 1 2", "ACL CAT x y",
+        "ACL SETUSER u reset +select|0", "ACL DRYRUN u select 0", "ACL DRYRUN u select 1",
+        "ACL DELUSER u",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "eval x 1 k",
+        "eval x 0",
+        "eval x x",
+        "eval x -1 k",
+        "eval x 5 k",
+        "zunionstore d 0 a",
+        "zunionstore d 2 a b",
+        "xread streams a b 0",
+        "xread streams a 0",
+        "get",
+        "foo",
+        "ping",
+        "georadius a 1 1 1 m store b",
+        "georadius a 1 1 1 m",
+        "sort a store b limit store 1",
+        "migrate h 1 k 0 10",
+        "migrate h 1 '' 0 10 auth keys keys a b",
+        "pfmerge a",
+        "migrate h 1 k 0 10 keys a",
+    ],
+)
+def test_keys_of_requests(agree: Agree, asked: str) -> None:
+    """COMMAND GETKEYS finds the keys that Redis finds."""
+    agree(f"COMMAND GETKEYS {asked}", f"COMMAND GETKEYSANDFLAGS {asked}")
+
+
+def test_slots_of_requests(agree: Agree) -> None:
+    """GEORADIUS with several targets is in the slot of the last one."""
+    agree(
+        "GEORADIUS a{t} 1 1 1 m STORE b{t} STOREDIST c{t} STOREDIST d",
+        "GEORADIUS a{t} 1 1 1 m STORE b STOREDIST c{t}",
+        "XREAD STREAMS STREAMS{t} x{t} 0", "ZUNIONSTORE d 2 a{t}",
+    )  # fmt: skip
+
+
+def test_commands_and_their_lists(agree: Agree) -> None:
+    """Names and categories match whatever their case; an unknown command is null."""
+    agree(
+        "COMMAND LIST", "COMMAND LIST FILTERBY PATTERN X*", "COMMAND LIST FILTERBY ACLCAT FAST",
+        "COMMAND FOO", "COMMAND INFO nosuch get", "COMMAND LIST FILTERBY PATTERN",
+        "MULTI", "MODULE LOAD x", "MEMORY DOCTOR", "DEBUG SLEEP 0", "EXEC",
+        "SLOWLOG GET 1 2", "PUBSUB CHANNELS a b", "CLIENT UNBLOCK 1 TIMEOUT x",
+        "MEMORY USAGE k SAMPLES x y", "LOLWUT VERSION x", "SELECT 99999999999",
+    )  # fmt: skip
