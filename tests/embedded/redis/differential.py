@@ -32,12 +32,12 @@ _OF_NODES_AND_SLOTS = (
     "MEET", "RESET", "SET-CONFIG-EPOCH", "SETSLOT",
 )  # fmt: skip
 KNOWN: tuple[tuple[str, str], ...] = (
-    ("INCRBYFLOAT, HINCRBYFLOAT", "decimal fractions are exact; Redis rounds them"),
     ("OBJECT ENCODING", "of sets and sorted sets changes back when they shrink"),
     ("OBJECT ENCODING", "of a string that was changed in place is not always `raw`"),
     ("OBJECT REFCOUNT, IDLETIME", "always 1 and 0"),
     ("SCAN, HSCAN, SSCAN, ZSCAN", "other cursors and another order; the same guarantees"),
     ("sets, large hashes", "another order of the elements"),
+    ("KEYS, CLUSTER GETKEYSINSLOT, PUBSUB CHANNELS", "another order"),
     (
         "ZLEXCOUNT, ZRANGE BYLEX",
         "of over 128 members with different scores: Redis promises nothing",

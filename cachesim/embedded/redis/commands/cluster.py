@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.embedded.redis.cluster.nodes import Member
 from cachesim.embedded.redis.cluster.slots import SLOTS, slot_of, slot_ranges
-from cachesim.embedded.redis.commands.common.help import help_of
+from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
@@ -188,8 +188,10 @@ def count_failure_reports(client: Client, arguments: list[bytes]) -> Answer:
 def failover(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER FAILOVER [FORCE | TAKEOVER]: only TAKEOVER promotes, as nobody votes."""
     server = client.server
+    if len(arguments) > 3:
+        raise subcommand_error(arguments)
     mode = arguments[2].lower() if len(arguments) == 3 else b""
-    if len(arguments) > 3 or mode not in (b"", b"force", b"takeover"):
+    if mode not in (b"", b"force", b"takeover"):
         raise Error(SYNTAX)
     if server.nodes.me.is_primary:
         raise Error("ERR You should send CLUSTER FAILOVER to a replica")

@@ -12,9 +12,9 @@ from cachesim.embedded.redis.keyspace.values import (
     HIGHEST,
     LOWEST,
     Hash,
+    added,
     decimal,
     integer,
-    shown_decimal,
 )
 from cachesim.protocols.resp import Error, Pairs, Reply
 
@@ -150,7 +150,7 @@ def hincrbyfloat(client: Client, arguments: list[bytes]) -> Answer:
     present = decimal((value or Hash()).get(field, b"0"), "ERR hash value is not a float")
     if not present.is_finite():
         raise Error("ERR increment would produce NaN or Infinity")
-    number = shown_decimal(present + by)
+    number = added(present, by)
     _create(client, key).put(field, number)
     client.store.dirty.append(key)
     client.server.executor.effects = [[b"HSET", key, field, number]]

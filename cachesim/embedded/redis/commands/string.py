@@ -18,9 +18,9 @@ from cachesim.embedded.redis.keyspace.values import (
     SYNTAX,
     TOO_LONG,
     WRONG_TYPE,
+    added,
     decimal,
     integer,
-    shown_decimal,
 )
 from cachesim.protocols.resp import Error, Reply
 
@@ -276,7 +276,7 @@ def incrbyfloat(client: Client, arguments: list[bytes]) -> Answer:
     by = decimal(arguments[2])
     if not present.is_finite() or not by.is_finite():
         raise Error("ERR increment would produce NaN or Infinity")
-    value = shown_decimal(present + by)
+    value = added(present, by)
     client.store.put(key, value, None if item is None else item.expireat)
     client.server.executor.effects = [[b"SET", key, value, b"KEEPTTL"]]
     return value

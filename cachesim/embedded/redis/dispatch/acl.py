@@ -216,9 +216,10 @@ def merged(rules: Sequence[bytes]) -> list[bytes]:
     """
     found: list[bytes] = []
     begun: bytes | None = None
+    first = b""
     for rule in rules:
         if begun is None and rule[:1] == b"(":
-            begun = rule
+            begun = first = rule
         elif begun is not None:
             begun += b" " + rule
         else:
@@ -228,7 +229,7 @@ def merged(rules: Sequence[bytes]) -> list[bytes]:
             found.append(begun)
             begun = None
     if begun is not None:
-        raise Error(f"ERR Unmatched parenthesis in acl selector starting at '{text_of(begun)}'.")
+        raise Error(f"ERR Unmatched parenthesis in acl selector starting at '{text_of(first)}'.")
     return found
 
 

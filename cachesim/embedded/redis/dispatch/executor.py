@@ -65,7 +65,7 @@ class Executor:
                 return self.count_error(error)
         count, arity = len(arguments), entry.arity
         if count != arity and (arity > 0 or count < -arity):
-            return self.count_error(self._refused(client, entry, wrong_arity(entry)))
+            return self.count_error(self._refused(client, entry, arguments, wrong_arity(entry)))
         if (
             entry.bits & (self.guarded_flags | client.guarded_flags)
             or entry.command not in client.allowed
@@ -74,7 +74,7 @@ class Executor:
                 answer = guards.check(self._server, client, entry, arguments)
             except Error as error:
                 entry.rejected += 1
-                return self.count_error(self._refused(client, entry, error))
+                return self.count_error(self._refused(client, entry, arguments, error))
             if answer is not None:
                 return answer
         return self.call(client, entry, arguments)
@@ -141,10 +141,13 @@ class Executor:
         finally:
             store.now = before
 
-    def _refused(self, client: Client, entry: Entry, error: Error) -> Error:
+    def _refused(self, client: Client, entry: Entry, arguments: list[bytes], error: Error) -> Error:
         """Break the transaction of a refused request, and return the reply."""
         if entry.name == "exec":
             client.discard_transaction()
+            monitors = self._server.monitors
+            if monitors.by_id:  # they have seen MULTI
+                monitors.feed(self._server.wall(), client.address, arguments)
             code, _, rest = error.text.partition(" ")
             if code in _REDIRECTIONS:
                 return error

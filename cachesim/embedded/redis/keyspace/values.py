@@ -3,6 +3,7 @@
 import copy
 import math
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any
 
 from cachesim.protocols.resp import Error
@@ -157,11 +158,28 @@ def real(text: bytes, refusal: str = NOT_FLOAT) -> float:
     return number
 
 
-def shown_decimal(number: Decimal) -> bytes:
-    """Format a number as Redis formats a long double: 17 digits, no zeros at the end."""
-    text = f"{number:.17f}"
-    text = text.rstrip("0").rstrip(".")
-    return b"0" if text in ("-0", "") else text.encode()
+def added(one: Decimal, other: Decimal) -> bytes:
+    """Add two numbers as Redis adds long doubles on x86. Return up to 17 digits after the point."""
+    total = _long_double(_long_double(Fraction(one)) + _long_double(Fraction(other)))
+    digits = round(total * _SCALE)
+    whole, fraction = divmod(abs(digits), _SCALE)
+    text = f"{'-' if digits < 0 else ''}{whole}.{fraction:017}"
+    return text.rstrip("0").rstrip(".").encode()
+
+
+_SCALE = 10**17
+_MANTISSA = 64  # bits
+
+
+def _long_double(number: Fraction) -> Fraction:
+    """Return the nearest long double; of two, the even one."""
+    above, below = number.numerator, number.denominator
+    exponent = abs(above).bit_length() - below.bit_length() - _MANTISSA
+    scaled = number / Fraction(2) ** exponent
+    if abs(scaled) >= 2**_MANTISSA:
+        exponent += 1
+        scaled /= 2
+    return round(scaled) * Fraction(2) ** exponent
 
 
 def is_integer(text: bytes) -> bool:
