@@ -64,6 +64,8 @@ _COMPOSED: Mapping[str, Callable[[str, str], str]] = {
     "oom-score-adj-values": lambda value, _present: oom_scores(value),
 }
 """How values of several words are read, given those so far."""
+_LEAST = {"repl-backlog-size": 16384}
+"""Sizes that smaller ones are raised to."""
 _LIMITS = 0, 2**31 - 1
 """The limits of the numbers that `config_limits.json` leaves out."""
 
@@ -143,7 +145,7 @@ class Settings:
 
     def _assign(self, name: str, value: str) -> None:
         if name in _MEMORY and (size := memory(value)) is not None:
-            value = str(size)
+            value = str(max(size, _LEAST.get(name, 0)))
         elif name == _EVENTS:
             value = classes_of(value) or ""
         elif name in _COMPOSED:
