@@ -11,6 +11,7 @@ import random
 import re
 import socket
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,11 +20,12 @@ from cachesim.aio.pipe import pipe
 from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
 from cachesim.embedded.redis.node import RedisNode
 from cachesim.protocols.resp import request
-from tests.embedded.redis.alike import name_of, same
+from tests.embedded.redis.alike import compared_as, same
 from tests.embedded.redis.grammar import Words, drawn
 from tests.embedded.redis.grammar.server import LIBRARY
 from tests.embedded.redis.shard import Caller, ReplyError, _read, node_id
 
+_ROUNDS = 50
 NULL_ARRAY = "*-1"
 """The null array of RESP2, which is not its null."""
 
@@ -243,8 +245,13 @@ class Pair:
 
     def differ(self, words: Words) -> tuple[Any, Any] | None:
         """Return both replies to a request, or None if they are the same."""
-        name = name_of(words)
+        name = compared_as(words)
         real, ours = self.real(*words), self.ours(*words)
+        for _ in range(_ROUNDS):
+            if name != "dbsize" or real == ours:
+                break
+            time.sleep(0.01)  # an expired key may still count
+            real, ours = self.real(*words), self.ours(*words)
         if name in ("multi", "discard"):
             self._queued.clear()
         if real == ours == "QUEUED":

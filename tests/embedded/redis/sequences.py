@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 from cachesim.aio.pipe import pipe
 from cachesim.embedded.redis.config import NodeAddress, RedisNodeConfig
 from cachesim.embedded.redis.node import RedisNode
-from tests.embedded.redis.alike import OTHER, name_of, same
+from tests.embedded.redis.alike import OTHER, compared_as, name_of, same
 from tests.embedded.redis.differential import RESETS, Real
 from tests.embedded.redis.grammar import Words, drawn, drawn_of_session
 from tests.embedded.redis.shard import Caller, ReplyError, node_id
@@ -280,7 +280,7 @@ class Episode:
         for other in (name, *(word[1:].decode() for word in words if word in _IDS)):
             if other not in self._clients:
                 self._connect(other)
-        command = name_of(words)
+        command = compared_as(words)
         state = self._clients[name]
         if state.in_transaction or command not in _SUBSCRIBE:
             state.asked.append(command)

@@ -11,10 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.embedded.redis.differential import Pair
 from tests.embedded.redis.grammar import drawn
+from tests.embedded.redis.sequences import play, script
 
 EVENTS = Path(__file__).with_name("events.txt").read_text().splitlines()
 STEPS, RUNS = 40, 8
 """Requests in a run, and runs, for each protocol. `tests.embedded.redis.differential` does more."""
+EPISODES = 6
+"""Sequences of several clients. `tests.embedded.redis.sequences` does more."""
 
 
 @pytest.mark.parametrize("resp", [2, 3])
@@ -59,3 +62,10 @@ def test_the_same_events(real: int) -> None:
             if sent != ours:
                 different.append((line, sent[1::2], ours[1::2]))
         assert not different
+
+
+@pytest.mark.parametrize("seed", range(EPISODES))
+def test_several_clients(real_shard: tuple[int, int], seed: int) -> None:
+    """Clients of a primary and a replica are sent the same, and both hold the same data."""
+    steps = script(random.Random(seed))
+    assert play(real_shard, steps) is None, steps

@@ -191,7 +191,7 @@ def failover(client: Client, arguments: list[bytes]) -> Answer:
     if len(arguments) > 3:
         raise subcommand_error(arguments)
     mode = arguments[2].lower() if len(arguments) == 3 else b""
-    if mode not in (b"", b"force", b"takeover"):
+    if len(arguments) == 3 and mode not in (b"force", b"takeover"):
         raise Error(SYNTAX)
     if server.nodes.me.is_primary:
         raise Error("ERR You should send CLUSTER FAILOVER to a replica")
