@@ -9,7 +9,8 @@ from tests.embedded.redis.shard import ReplyError
 
 _SORTED = {
     "smembers", "sinter", "sunion", "sdiff", "spop", "keys", "hgetall", "hkeys", "hvals",
-    "sort by", "acl|list", "acl|users", "acl|cat", "acl|getuser", "command", "command|list", "command|info",
+    "sort by", "acl|list", "acl|users", "acl|cat", "acl|getuser", "command", "command|list",
+    "command|info",
     "pubsub|channels", "pubsub|shardchannels", "function|list",
     "config|get",
 }  # fmt: skip
@@ -28,7 +29,7 @@ _SHAPES = {
 """Commands of whose reply only the types, the lengths and the names of fields are the same."""
 OTHER = {
     "bgrewriteaof", "command|docs", "latency|histogram", "memory|malloc-stats", "memory|stats",
-    "lolwut", "function|restore", "memory|doctor",
+    "lolwut", "function|restore", "memory|doctor", "script|debug",
 }  # fmt: skip
 """Commands whose reply depends on durations, or is on the page of differences."""
 _ABOUT = {"ttl": 1, "pttl": 500, "expiretime": 1, "pexpiretime": 500}

@@ -76,7 +76,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
 """Commands and how they differ: all that the fuzzer leaves out or treats as equal."""
 
 _DEFAULTS = (
-    b"maxmemory-policy noeviction", b"slowlog-max-len 128", b"timeout 0", b"save",
+    b"maxmemory-policy noeviction", b"slowlog-max-len 128", b"tcp-keepalive 300", b"save",
     b"client-output-buffer-limit normal 0 0 0 slave 256mb 64mb 60 pubsub 32mb 8mb 60",
     b"repl-backlog-size 1mb", b"appendfsync everysec", b"loglevel notice", b"lua-time-limit 5000",
     b"min-replicas-max-lag 10", b"lfu-log-factor 10", b"tracking-table-max-keys 1000000",

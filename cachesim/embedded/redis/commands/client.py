@@ -232,7 +232,7 @@ def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
     """Read the options of CLIENT TRACKING.
 
     Raises:
-        Error: an option is wrong, or two exclude each other.
+        Error: an option is wrong.
     """
     tracked = Tracked()
     modes: set[str] = set()
@@ -258,13 +258,7 @@ def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
         else:
             raise Error(SYNTAX)
         at += 1
-    if tracked.prefixes and not tracked.broadcasts:
-        raise Error("ERR PREFIX option requires BCAST mode to be enabled")
-    if tracked.broadcasts and modes:
-        raise Error("ERR OPTIN and OPTOUT are not compatible with BCAST")
-    if len(modes) > 1:
-        raise Error("ERR You can't specify both OPTIN mode and OPTOUT mode")
-    tracked.mode = next(iter(modes), "")
+    tracked.mode = " ".join(sorted(modes))
     return tracked
 
 
@@ -278,10 +272,16 @@ def tracking(client: Client, arguments: list[bytes]) -> Answer:
     if switch == b"off":
         client.server.tracking.stop(session)
         return "OK"
+    if tracked.prefixes and not tracked.broadcasts:
+        raise Error("ERR PREFIX option requires BCAST mode to be enabled")
     present = session.tracking
     again = "before disabling tracking for this client, and then re-enabling it with a different"
     if present is not None and present.broadcasts is not tracked.broadcasts:
         raise Error(f"ERR You can't switch BCAST mode on/off {again} mode.")
+    if tracked.broadcasts and tracked.mode:
+        raise Error("ERR OPTIN and OPTOUT are not compatible with BCAST")
+    if " " in tracked.mode:
+        raise Error("ERR You can't specify both OPTIN mode and OPTOUT mode")
     if present is not None and {present.mode, tracked.mode} == {"optin", "optout"}:
         raise Error(f"ERR You can't switch OPTIN/OPTOUT mode {again} mode.")
     former = [] if present is None else present.prefixes

@@ -44,7 +44,6 @@ def auth(client: Client, arguments: list[bytes]) -> Answer:
 def hello(client: Client, arguments: list[bytes]) -> Answer:
     """HELLO [protover [AUTH username password] [SETNAME name]]."""
     resp, name = client.resp, None
-    login: tuple[bytes, bytes] | None = None
     if len(arguments) > 1:
         resp = integer(arguments[1], "ERR Protocol version is not an integer or out of range")
         if resp not in (2, 3):
@@ -53,7 +52,7 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
     while at < len(arguments):
         word, left = arguments[at].lower(), len(arguments) - at - 1
         if word == b"auth" and left >= 2:
-            login = arguments[at + 1], arguments[at + 2]
+            _log_in(client, arguments[0], arguments[at + 1], arguments[at + 2])
             at += 3
         elif word == b"setname" and left:
             name = arguments[at + 1]
@@ -61,8 +60,6 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
             at += 2
         else:
             raise Error(f"ERR Syntax error in HELLO option '{printed(arguments[at])}'")
-    if login is not None:
-        _log_in(client, arguments[0], *login)
     if client.user is None:
         raise Error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the "

@@ -8,7 +8,7 @@ from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.pubsub import Subscribers
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.globs import matcher
-from cachesim.protocols.resp import Error, Push, Raw, Reply, encode
+from cachesim.protocols.resp import Push, Raw, Reply, encode
 
 
 def _kinds(client: Client, kind: bytes) -> tuple[Subscribers, dict[bytes, None]]:
@@ -30,8 +30,6 @@ def subscribe(client: Client, arguments: list[bytes]) -> Answer:
     """SUBSCRIBE channel..., PSUBSCRIBE pattern..., SSUBSCRIBE channel..."""
     kind = arguments[0].lower()
     session = session_of(client)
-    if not client.may_block:
-        raise Error(f"ERR {kind.upper().decode()} isn't allowed for a DENY BLOCKING client")
     listeners, mine = _kinds(client, kind)
     told = []
     for name in arguments[1:]:

@@ -61,6 +61,8 @@ class User:
 
     def _rule(self, rule: bytes) -> bool:
         word = rule.lower()
+        if not word:
+            return True
         if word in (b"on", b"off"):
             self.enabled = word == b"on"
         elif word == b"nopass":

@@ -28,7 +28,7 @@ _BODIES = (
     b"return redis.call('incr',KEYS[1])", b"return redis.pcall('lpush',KEYS[1],1)",
     b"return redis.call('mget',KEYS[1],'z')",
     b"redis.pcall('del','z') return redis.pcall('get',KEYS[1])",
-    b"redis.setresp(3) return redis.pcall('hgetall',KEYS[1])",
+    b"redis.setresp(3) return redis.pcall('zscore',KEYS[1],'a')",
     b"return redis.pcall('zrange',KEYS[1],0,-1,'withscores')",
     b"return redis.error_reply('E x')", b"return redis.status_reply('x')", b"return nil",
 )  # fmt: skip
@@ -76,7 +76,7 @@ SCRIPT_COMMANDS: Grammar = {
 # --- the server ------------------------------------------------------------------------------
 
 _SETTINGS = (
-    b"maxmemory-policy", b"notify-keyspace-events", b"slowlog-max-len", b"timeout", b"save",
+    b"maxmemory-policy", b"notify-keyspace-events", b"slowlog-max-len", b"tcp-keepalive", b"save",
     b"client-output-buffer-limit", b"repl-backlog-size", b"appendfsync", b"loglevel",
     b"databases", b"min-replicas-max-lag", b"lfu-log-factor", b"tracking-table-max-keys",
     b"latency-monitor-threshold", b"maxmemory-samples", b"dir", b"nosuch", b"lua-time-limit",
@@ -87,7 +87,7 @@ _READABLE = [name for name in _SETTINGS if name not in (b"bind", b"dir")]
 _SETTABLE = [name for name in _SETTINGS if name not in (b"bind", b"notify-keyspace-events")]
 _setting = one(
     b"yes", b"no", b"1", b"0", b"100", b"", b"x", b"allkeys-lru", b"NOEVICTION", b"always",
-    b"everysec", b"1mb", b"60 10", b"900 1 300 10", b"normal 1 2 3", b"pubsub 32mb 8mb 60",
+    b"everysec", b"1mb", b"60 10", b"900 1 300 10", b"normal 100mb 200mb 300", b"pubsub 32mb 8mb 60",
     b"slave 0 0 0 normal 0 0", b"1 2 3", b"0 200 800", b"-1", b"verbose", b"10GB", b"5k", b"60 x",
 )  # fmt: skip
 _user = one(b"u", b"v", b"default", b"nosuch", b"")
