@@ -51,10 +51,6 @@ _ALIASES = {
         "zset-max-listpack-value",
     )
 }  # fmt: skip
-_OTHER_NAMES = {
-    **{one: other for one, other in _ALIASES.items() if one != other},
-    **{other: one for one, other in _ALIASES.items() if one != other},
-}
 _PROTECTED = {"dbfilename", "dir"}
 _EVENTS = "notify-keyspace-events"
 _TEXT = {"replicaof", "save", "client-output-buffer-limit", _EVENTS}
@@ -132,7 +128,7 @@ class Settings:
                 raise _failed(written, "can't set immutable config")
             if name in _PROTECTED:
                 raise _failed(written, "can't set protected config")
-            if name in wanted or _OTHER_NAMES.get(name) in wanted:
+            if name in wanted:
                 raise _failed(written, "duplicate parameter")
             wanted[name] = value
         for written, value in given:

@@ -53,7 +53,7 @@ class Flag(IntFlag):
 
 ANY = (1 << 24) - 1
 _SCRIPTS = {"eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"}
-_MAY_WRITE = {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish", "script|load"}
+_MAY_WRITE = {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish"}
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ _READABLE = [name for name in _SETTINGS if name not in (b"bind", b"dir")]
 _SETTABLE = [name for name in _SETTINGS if name not in (b"bind", b"notify-keyspace-events")]
 _setting = one(
     b"yes", b"no", b"1", b"0", b"100", b"", b"x", b"allkeys-lru", b"NOEVICTION", b"always",
-    b"everysec", b"1mb", b"60 10", b"900 1 300 10", b"normal 100mb 200mb 300", b"pubsub 32mb 8mb 60",
+    b"everysec", b"1mb", b"60 10", b"900 1 300 10", b"normal 9mb 9mb 9", b"pubsub 32mb 8mb 60",
     b"slave 0 0 0 normal 0 0", b"1 2 3", b"0 200 800", b"-1", b"verbose", b"10GB", b"5k", b"60 x",
 )  # fmt: skip
 _user = one(b"u", b"v", b"default", b"nosuch", b"")
