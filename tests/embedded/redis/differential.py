@@ -252,7 +252,7 @@ class Pair:
                 break
             time.sleep(0.01)  # an expired key may still count
             real, ours = self.real(*words), self.ours(*words)
-        if name in ("multi", "discard"):
+        if name in ("multi", "discard") and real == "OK":
             self._queued.clear()
         if real == ours == "QUEUED":
             self._queued.append(name)

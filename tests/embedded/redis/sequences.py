@@ -337,7 +337,7 @@ class Episode:
             return True
         if command in ("multi", "discard", "reset", "exec"):
             state.in_transaction = command == "multi"
-        if command in ("multi", "discard", "reset"):
+        if command in ("multi", "discard", "reset") and real[0] == b"+":
             state.queued.clear()
         if command == "exec" and isinstance(one, list) and isinstance(other, list):
             queued, state.queued = state.queued, []

@@ -79,7 +79,7 @@ _SETTINGS = (
     b"maxmemory-policy", b"notify-keyspace-events", b"slowlog-max-len", b"tcp-keepalive", b"save",
     b"client-output-buffer-limit", b"repl-backlog-size", b"appendfsync", b"loglevel",
     b"databases", b"min-replicas-max-lag", b"lfu-log-factor", b"tracking-table-max-keys",
-    b"latency-monitor-threshold", b"maxmemory-samples", b"dir", b"nosuch", b"lua-time-limit",
+    b"maxmemory-samples", b"dir", b"nosuch", b"lua-time-limit",
     b"proto-max-bulk-len", b"lazyfree-lazy-user-del", b"oom-score-adj-values",
     b"stop-writes-on-bgsave-error", b"bind",
 )  # fmt: skip
