@@ -243,7 +243,7 @@ def _tracking_options(client: Client, options: list[bytes]) -> Tracked:
             at += 1
             if tracked.redirect:
                 raise Error("ERR A client can only redirect to a single other client")
-            tracked.redirect = integer(options[at], "ERR Invalid client ID")
+            tracked.redirect = integer(options[at])
             if tracked.redirect not in client.server.clients.sessions:
                 raise Error("ERR The client ID you want redirect to does not exist")
         elif word == b"prefix" and more:

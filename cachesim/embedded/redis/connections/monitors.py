@@ -33,7 +33,7 @@ class Monitors:
             source: the address of the client; empty for a script.
         """
         name = arguments[0].lower()
-        if name == b"auth":
+        if name == b"auth" and len(arguments) <= 3:
             arguments = [arguments[0], *[_REDACTED] * (len(arguments) - 1)]
         elif name == b"hello":
             at = next((at for at, word in enumerate(arguments) if word.lower() == b"auth"), None)

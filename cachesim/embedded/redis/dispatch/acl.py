@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cachesim.embedded.redis.dispatch.command_table import Command, Flag
 from cachesim.embedded.redis.dispatch.selector import Selector, text_of
+from cachesim.embedded.redis.keyspace.values import printed
 from cachesim.protocols.resp import Error
 
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
@@ -57,7 +58,7 @@ class User:
             if not self._rule(rule) and not self.root.apply(rule):
                 raise ValueError("Syntax error")
         except ValueError as error:
-            raise Error(f"ERR Error in ACL SETUSER modifier '{text_of(rule)}': {error}") from error
+            raise Error(f"ERR Error in ACL SETUSER modifier '{printed(rule)}': {error}") from error
 
     def _rule(self, rule: bytes) -> bool:
         word = rule.lower()
