@@ -29,7 +29,7 @@ def _command_reply(row: Sequence[Any]) -> Reply:
         Unordered(categories),
         Unordered(tip.encode() for tip in tips),
         Unordered(_key_spec_reply(spec) for spec in specs),
-        [_command_reply(sub) for sub in subcommands],
+        [_command_reply(sub) for sub in subcommands] if subcommands else Unordered(),
     ]
 
 
