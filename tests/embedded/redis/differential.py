@@ -37,7 +37,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("OBJECT ENCODING", "of sets and sorted sets changes back when they shrink"),
     ("OBJECT ENCODING", "of a string that was changed in place is not always `raw`"),
     ("OBJECT REFCOUNT, IDLETIME", "always 1 and 0"),
-    ("SORT", "Redis may refuse right numbers after a timeout that was too large, such as 1e400"),
+    ("SORT", "Redis may refuse right numbers after another number that was out of range"),
     ("SCAN, HSCAN, SSCAN, ZSCAN", "other cursors and another order; the same guarantees"),
     ("sets, large hashes, KEYS, CLUSTER GETKEYSINSLOT, PUBSUB CHANNELS", "another order"),
     (

@@ -7,10 +7,12 @@ _UNITS = {
 
 
 def memory(value: str) -> int | None:
-    """Return the bytes of a text such as `100mb`; None if it is malformed."""
+    """Return the bytes of a text such as `100mb`, 0 without digits; None if it is malformed."""
     digits = value.rstrip("kmgbKMGB")
     unit = _UNITS.get(value[len(digits) :].lower())
-    return int(digits) * unit if digits.isdigit() and unit is not None else None
+    if unit is None or not (digits.isdigit() or not digits):
+        return None
+    return int(digits or 0) * unit
 
 
 def save_points(value: str) -> str:
