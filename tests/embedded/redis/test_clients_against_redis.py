@@ -267,6 +267,22 @@ SCENARIOS = {
         A: CONFIG GET notify-keyspace-events; CONFIG SET notify-keyspace-events g$lshzxetdnmE
         A: CONFIG GET notify-keyspace-events; CONFIG SET notify-keyspace-events ''
     """,
+    "a pause that is over": """
+        A: CLIENT PAUSE 0
+        A: CLIENT PAUSE 100000 WRITE
+        C: GET k
+        B: SET k 1
+        A: CLIENT UNPAUSE
+    """,
+    "subscribing in a transaction": """
+        A: MULTI; PSUBSCRIBE a* b*; EXEC; PING
+        B: PUBLISH ab 1
+        C: SSUBSCRIBE x; ECHO y; PING; DEBUG SLEEP 0
+    """,
+    "tracking that is not turned on": """
+        A: CLIENT TRACKING x PREFIX a; CLIENT TRACKING off PREFIX a; CLIENT TRACKING off REDIRECT x
+        A: HELLO 2 AUTH x y SETNAME a; CLIENT GETNAME
+    """,
     "a paused node": """
         A: CLIENT PAUSE 100000 WRITE
         B: SET k 1

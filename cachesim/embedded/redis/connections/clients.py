@@ -56,8 +56,11 @@ class Clients:
 
     def pause(self, seconds: float, *, everything: bool) -> None:
         """Pause all requests or only writes: `CLIENT PAUSE`."""
-        self.paused_until = max(self.paused_until, self._server.clock() + seconds)
-        self.pauses_all = everything or (self.pauses_all and bool(self.paused_until))
+        now = self._server.clock()
+        self.pauses_all = everything or (self.pauses_all and self.paused_until > now)
+        self.paused_until = max(self.paused_until, now + seconds)
+        if self.paused_until <= now:
+            self.unpause()
         self._server.update_guards()
 
     def unpause(self) -> None:
