@@ -88,9 +88,10 @@ _DEFAULTS = (
 )  # fmt: skip
 RESETS: tuple[Words, ...] = (
     (b"FLUSHALL",), (b"SCRIPT", b"FLUSH"), (b"FUNCTION", b"FLUSH"), (b"FUNCTION", b"LOAD", LIBRARY),
-    (b"ACL", b"DELUSER", b"u", b"v"), (b"ACL", b"LOG", b"RESET"), (b"SLOWLOG", b"RESET"),
+    (b"ACL", b"DELUSER", b"u", b"v"), (b"ACL", b"LOG", b"RESET"),
     (b"CONFIG", b"RESETSTAT"), (b"LATENCY", b"RESET"), (b"MEMORY", b"PURGE"),
     *((b"CONFIG", b"SET", *(one.partition(b" ")[::2])) for one in _DEFAULTS),
+    (b"SLOWLOG", b"RESET"),
 )  # fmt: skip
 """Requests after which a server is as a new one, with a library of functions."""
 
