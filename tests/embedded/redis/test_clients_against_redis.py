@@ -279,6 +279,10 @@ SCENARIOS = {
         B: PUBLISH ab 1
         C: SSUBSCRIBE x; ECHO y; PING; DEBUG SLEEP 0
     """,
+    "subscribing without replies": """
+        A: CLIENT REPLY OFF; UNSUBSCRIBE; SUBSCRIBE a; PING
+        B: CLIENT REPLY SKIP; SUBSCRIBE a; PING
+    """,
     "tracking that is not turned on": """
         A: CLIENT TRACKING x PREFIX a; CLIENT TRACKING off PREFIX a; CLIENT TRACKING off REDIRECT x
         A: HELLO 2 AUTH x y SETNAME a; CLIENT GETNAME

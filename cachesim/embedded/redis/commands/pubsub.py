@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.commands.common.session import session_of
-from cachesim.embedded.redis.connections.client import Answer, Client
+from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.pubsub import Subscribers
+from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Push, Raw, Reply, encode
@@ -26,6 +27,15 @@ def _count(client: Client, kind: bytes) -> int:
     return len(client.shard_channels) if is_sharded else client.subscriptions
 
 
+def _told(session: Session, messages: list[Push]) -> Answer:
+    """Return messages as a reply. CLIENT REPLY OFF does not hold them back."""
+    encoded = b"".join(encode(message, session.resp) for message in messages)
+    if session.mutes and session.may_block:
+        session.send(encoded)
+        return NO_REPLY
+    return Raw(encoded)
+
+
 def subscribe(client: Client, arguments: list[bytes]) -> Answer:
     """SUBSCRIBE channel..., PSUBSCRIBE pattern..., SSUBSCRIBE channel..."""
     kind = arguments[0].lower()
@@ -36,7 +46,7 @@ def subscribe(client: Client, arguments: list[bytes]) -> Answer:
         client.server.pubsub.add(listeners, mine, name, session)
         told.append(Push([kind, name, _count(client, kind)]))
     client.update_guards()
-    return Raw(b"".join(encode(push, client.resp) for push in told))
+    return _told(session, told)
 
 
 def unsubscribe(client: Client, arguments: list[bytes]) -> Answer:
@@ -51,7 +61,7 @@ def unsubscribe(client: Client, arguments: list[bytes]) -> Answer:
     if not told:
         told.append(Push([kind, None, _count(client, kind)]))
     client.update_guards()
-    return Raw(b"".join(encode(push, client.resp) for push in told))
+    return _told(session, told)
 
 
 def publish(client: Client, arguments: list[bytes]) -> Answer:
