@@ -110,8 +110,8 @@ class Server:
         self.stream = Stream(self.settings.number("repl-backlog-size"))
         self.stream.wants_flush = self._flush_soon
         self.executor = Executor(self, handlers)
-        replay = partial(self.executor.replay, Client(self, None, is_replaying=True))
-        self.loader = Loader(scheduler, replay, wall, self.update_guards)
+        load = partial(self.executor.load, Client(self, None, is_replaying=True))
+        self.loader = Loader(scheduler, load, wall, self.update_guards)
         self.aof = AppendOnlyFile(config.directory / AOF_NAME, log, scheduler)
         self.snapshots = Snapshots(
             self.store, self.stream, scheduler, self.functions.requests, defer
@@ -318,9 +318,9 @@ class Server:
         sizes = self.memory.clear()
         self.snapshots.flushed()
         self.tracking.flushed()
-        # No client waits for or watches the other keys.
-        heard = (*self.watched_keys.by_key, *self.blocked_clients.keys)
-        self.keys_changed([key for key in heard if key in gone[0]])
+        self.record_changes(())
+        self.watched_keys.changed([key for key in self.watched_keys.by_key if key in gone[0]])
+        self.blocked_clients.changed([key for key in self.blocked_clients.keys if key in gone[0]])
         discard(self.loop, *gone, sizes)
         self.aof_rewrite.flushed()
 
@@ -348,8 +348,8 @@ class Server:
             return
         self.stream.flush()
         self.expiry.stop()
-        self.blocked_clients.disconnect_all(Error(_ROLE_CHANGED))
         self.pubsub.close_shard_channels()
+        self.blocked_clients.disconnect_all(Error(_ROLE_CHANGED))
         if self.replica_link is None:
             self.log.role = "S"
             self.stream.forget_former()

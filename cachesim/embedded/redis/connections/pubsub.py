@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from cachesim.embedded.redis.cluster.slots import slot_of
 from cachesim.embedded.redis.keyspace.globs import matcher
 from cachesim.protocols.resp import Push
 
@@ -16,6 +17,10 @@ class Subscriber(Protocol):
 
     def push(self, message: Push) -> None:
         """Send a message."""
+        ...
+
+    def update_guards(self) -> None:
+        """React to the end of a subscription."""
         ...
 
 
@@ -65,11 +70,13 @@ class PubSub:
     def close_shard_channels(self) -> None:
         """Unsubscribe all clients from all shard channels, and tell them: another node has these.
 
-        The subscribers of a replica are told, too, when it gets another primary.
+        The subscribers of a replica are told, too, when it gets another primary. They hear of the
+        channels slot by slot.
         """
-        for name, clients in list(self.shard_channels.items()):
-            for client in list(clients):
+        for name in sorted(self.shard_channels, key=lambda name: (slot_of(name), name)):
+            for client in list(self.shard_channels[name]):
                 self.remove(self.shard_channels, client.shard_channels, name, client)
+                client.update_guards()
                 client.push(Push([b"sunsubscribe", name, len(client.shard_channels)]))
 
     def publish(self, channel: bytes, message: bytes) -> int:

@@ -127,19 +127,46 @@ class Executor:
         Args:
             client: a client with `is_replaying`.
         """
-        entry = self._by_name.get(arguments[0])
-        if entry is None or entry.handler is None or entry.subentries:
-            try:
-                entry = self.entries.find(arguments)
-            except Error as error:
-                self._server.log(f"== CRITICAL == can't repeat {arguments[0]!r}: {error}", "#")
-                return
+        entry = self._to_repeat(arguments)
+        if entry is None:
+            return
         store = self._server.store
         before, store.now = store.now, 0.0  # only the primary decides what has expired
         try:
             self.call(client, entry, arguments)
         finally:
             store.now = before
+
+    def load(self, client: Client, arguments: list[bytes]) -> None:
+        """Run a request that recreates data. It is not counted, and no client hears of it.
+
+        Args:
+            client: a client with `is_replaying`.
+        """
+        entry = self._to_repeat(arguments)
+        if entry is None:
+            return
+        server = self._server
+        store = server.store
+        before, store.now = store.now, 0.0
+        try:
+            entry.handler(client, arguments)  # type: ignore[misc]  # it has one
+        except Exception as error:
+            server.log(f"== CRITICAL == can't repeat {entry.name}: {error!r}", "#")
+        finally:
+            store.now = before
+        self.effects = None
+        server.record_changes(store.dirty)
+        store.dirty.clear()
+
+    def _to_repeat(self, arguments: list[bytes]) -> Entry | None:
+        entry = self._by_name.get(arguments[0])
+        if entry is None or entry.handler is None or entry.subentries:
+            try:
+                entry = self.entries.find(arguments)
+            except Error as error:
+                self._server.log(f"== CRITICAL == can't repeat {arguments[0]!r}: {error}", "#")
+        return entry
 
     def _refused(self, client: Client, entry: Entry, arguments: list[bytes], error: Error) -> Error:
         """Break the transaction of a refused request, and return the reply."""
