@@ -31,6 +31,7 @@ from cachesim.simulator.faults import Faults
 from cachesim.topology import production
 from tests.embedded.memcached import differential as memcached
 from tests.embedded.redis import differential as redis
+from tests.embedded.toxiproxy import bodies as toxiproxy
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -348,7 +349,11 @@ def test_faults_table() -> None:
 
 @pytest.mark.parametrize(
     ("head", "known"),
-    [("| Redis command |", redis.KNOWN), ("| Memcached command |", memcached.KNOWN)],
+    [
+        ("| Redis command |", redis.KNOWN),
+        ("| Memcached command |", memcached.KNOWN),
+        ("| Toxiproxy |", toxiproxy.KNOWN),
+    ],
 )
 def test_differences_table(head: str, known: Sequence[tuple[str, str]]) -> None:
     """What the fuzzers know to differ is what the documentation says."""

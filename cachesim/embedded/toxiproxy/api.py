@@ -3,10 +3,13 @@
 Paths, JSON, statuses and texts are those of Toxiproxy 2.12, down to the errors of its JSON library.
 """
 
+from base64 import b32hexencode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from email.utils import formatdate
 from http import HTTPStatus
 from posixpath import normpath
+from secrets import token_bytes
 from urllib.parse import quote, unquote_to_bytes
 
 from cachesim.aio.http import Request, Response
@@ -43,6 +46,7 @@ VERSION = "2.12.0"
 """The version of Toxiproxy that has this API."""
 
 _PATH_SAFE = "/$&+,:;=@"  # characters that Go does not escape in a path
+_ID = "X-Toxiproxy-Request-Id"
 _JSON = {"Content-Type": "application/json"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
@@ -89,6 +93,10 @@ class ProxyApi:
 
     def handle(self, request: Request) -> Response:
         """Handle a request. Errors become responses too."""
+        response = self._route(request)
+        return response._replace(headers={**response.headers, "Date": formatdate(usegmt=True)})
+
+    def _route(self, request: Request) -> Response:
         quoted, mark, query = request.target.partition("?")
         path = unquote_to_bytes(quoted).decode("utf-8", "replace")
         if (clean := _clean(path)) != path:
@@ -99,9 +107,14 @@ class ProxyApi:
         if request.method not in handlers:
             return Response(405, {})
         if request.headers.get("user-agent", "").startswith("Mozilla/"):
-            return _text(403, "User agent not allowed")
+            response = _text(403, "User agent not allowed")
+        else:
+            response = self._answer(handlers[request.method])
+        return response._replace(headers={**response.headers, _ID: _new_id()})
+
+    def _answer(self, handler: Callable[[], Response]) -> Response:
         try:
-            return handlers[request.method]()
+            return handler()
         except ToxiproxyError as error:
             return _error(str(error), error.status or 500)
         except JsonError as error:
@@ -238,6 +251,11 @@ class ProxyApi:
         if toxic is None:
             raise ToxiproxyError("toxic not found", 404)
         return toxic
+
+
+def _new_id() -> str:
+    """Return an id of a request: 20 letters and digits, as those of Go's `xid`."""
+    return b32hexencode(token_bytes(12)).decode().lower().rstrip("=")
 
 
 def _clean(path: str) -> str:

@@ -18,6 +18,35 @@ from cachesim.toxiproxy.toxics import (
     Toxic,
 )
 
+KNOWN: tuple[tuple[str, str], ...] = (
+    (
+        "`listen`",
+        "without a host it listens on this machine only; the only host name is `localhost`",
+    ),
+    (
+        "negative attributes; attributes of a slicer that crash a real Toxiproxy",
+        "refused with 400",
+    ),
+    (
+        "an update of a toxic that is refused",
+        "changes nothing; a real Toxiproxy applies the valid values",
+    ),
+    ("`/reset` when a proxy can't listen", "all others are reset"),
+    ("bodies", "at most 24 KB, some hundred proxies"),
+    ("half-closed connections", "the other direction goes on; a real Toxiproxy closes it"),
+    ("`reset_peer`", "also resets connections that were opened before it"),
+    ("`HEAD`", "405 as in a real Toxiproxy, with `Content-Length: 0`"),
+    (
+        "`-config`, `-host`, `-port`, `-seed`, `LOG_LEVEL`",
+        "no process is started: the address plan has the addresses, and `seed` is a setting",
+    ),
+    (
+        "`-proxy-metrics`, `-runtime-metrics`",
+        "no metrics: `/metrics` is not found, as without these options",
+    ),
+)
+"""The known differences, which the fuzzer avoids or allows. The documentation has them too."""
+
 UPSTREAM = "127.0.0.3:1"
 """Nothing listens there, as the calls test the API alone."""
 
@@ -30,6 +59,11 @@ _TOXICS: Sequence[Toxic] = (
 )
 _PROXIES = ("p", "q r", "é")
 _TOXIC_NAMES = ("t", "é ü", "latency_downstream")
+_METHODS = (
+    *("GET", "GET", "GET", "GET", "DELETE", "DELETE", "DELETE", "POST", "POST", "PATCH", "PUT"),
+    *("HEAD", "OPTIONS", "TRACE"),
+)
+_AGENTS = ("Mozilla/5.0 (X11; Linux)", "mozilla/5.0", "toxiproxy-cli/v2.12.0 linux/amd64", "")
 _NUMBERS = (0, 1, -1, 5, 64, 1.5, 2**31, 2**63 - 1, 2**63, 10**30)
 _SHARES = (0, 1, 0.5, 0.1, 1e-7, 1e21, 3.4e38, 1e39, 16777217, 0.30000001)
 _ODD: Sequence[object] = (
@@ -60,6 +94,7 @@ class Call(NamedTuple):
     method: str
     path: str
     body: bytes
+    agent: str = "test"
 
 
 def calls(seed: int, count: int, listen: Sequence[str]) -> Iterator[Call]:
@@ -80,7 +115,8 @@ class _Calls:
         makers = (self._create, self._populate, self._update, self._add, self._change, self._plain)
         weights = (4, 2, 3, 6, 4, 3)
         for make in self._rng.choices(makers, weights, k=count):
-            yield make()
+            call = make()
+            yield call._replace(agent=self._rng.choice(_AGENTS)) if self._once_in(20) else call
 
     def _create(self) -> Call:
         return Call("POST", "/proxies", self._body(self._spec()))
@@ -114,6 +150,8 @@ class _Calls:
         fields: dict[str, object] = {"attributes": self._attributes(self._rng.choice(_TOXICS))}
         if self._once_in(2):
             fields["toxicity"] = self._rng.choice(_SHARES)
+        if self._once_in(8):  # what can't be changed
+            fields |= {"name": "new", "type": "timeout", "stream": "upstream"}
         method = self._rng.choice(("POST", "PATCH"))
         return Call(method, self._toxic_path(), self._body(fields))
 
@@ -128,8 +166,7 @@ class _Calls:
                 *(f"{self._path()}/nothing", f"{self._path()}/../p", "//proxies", "/./version//"),
             )
         )
-        method = self._rng.choice(("GET", "GET", "GET", "DELETE", "DELETE", "POST", "PUT", "HEAD"))
-        return Call(method, path, b"")
+        return Call(self._rng.choice(_METHODS), path, b"")
 
     def _path(self) -> str:
         name = self._rng.choice(_PROXIES) if not self._once_in(20) else "nobody"

@@ -49,11 +49,16 @@ class Response(NamedTuple):
 
 
 class Api:
-    """A raw client of the API, for wrong requests too."""
+    """A raw client of the API, for wrong requests too.
+
+    Attributes:
+        headers: the headers of the last response.
+    """
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(url.removeprefix("http://"), timeout=_PATIENCE)
         self._connection.connect()
+        self.headers: dict[str, str] = {}
         sock: socket.socket = self._connection.sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -61,6 +66,7 @@ class Api:
         """Make a request over the connection."""
         self._connection.request(method, path, body, {"User-Agent": agent})
         response = self._connection.getresponse()
+        self.headers = dict(response.getheaders())
         return Response(response.status, response.read())
 
     def close(self) -> None:
