@@ -103,6 +103,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     engine: Literal["redis", "valkey"] = Field(
         default="redis", description="The server of the Redis nodes: `redis` or `valkey`."
     )
+    redis_version: Literal["7.0", "7.2", "7.4", "8.0"] = Field(
+        default="7.0",
+        description="The version of the emulated Redis nodes, with engine `redis`; in containers "
+        "`redis_image` has it.",
+    )
     name: _Name | None = Field(
         default=None,
         description="The topology's name, part of its containers' names. By default it is random.",

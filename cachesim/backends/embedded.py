@@ -164,6 +164,7 @@ class EmbeddedBackend:
             {peer.name: addresses[peer.name] for peer in shard.nodes},
             shard.first_primary,
             engine=self._settings.engine,
+            redis_version=self._settings.redis_version,
             users=acl_users(self._credentials),
             replication_user=ADMIN_USER,
             replication_password=self._credentials.admin_password,

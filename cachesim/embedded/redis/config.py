@@ -32,6 +32,7 @@ class RedisNodeConfig:
     Attributes:
         directory: the existing folder for the node's files.
         engine: `redis` or `valkey`.
+        redis_version: Redis's release: `7.0`, `7.2`, `7.4` or `8.0`.
         nodes: the addresses of all nodes of the shard by name, this node included.
         primary: the name of the first primary.
         users: ACL rules by user name, as in a configuration file: `on #<hash> ~* &* +@all`.
@@ -48,6 +49,7 @@ class RedisNodeConfig:
     nodes: Mapping[str, NodeAddress]
     primary: str
     engine: str = "redis"
+    redis_version: str = "7.0"
     users: Mapping[str, str] = field(default_factory=dict)
     replication_user: str = "default"
     replication_password: str = field(default="", repr=False)

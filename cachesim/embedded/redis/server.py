@@ -1,7 +1,6 @@
 """An emulated Redis process: its parts, start and stop, pausing, time, changed keys, and role."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from cachesim.aio.scheduler import Scheduler, discard
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.settings import Settings
 from cachesim.embedded.redis.admin.stats import AclLog, SlowLog, Stats
+from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.cluster.bus import Bus, Connect
 from cachesim.embedded.redis.cluster.membership import Membership
 from cachesim.embedded.redis.cluster.nodes import Member
@@ -19,11 +19,12 @@ from cachesim.embedded.redis.connections.blocked import BlockedClients
 from cachesim.embedded.redis.connections.client import Client
 from cachesim.embedded.redis.connections.clients import Clients
 from cachesim.embedded.redis.connections.monitors import Monitors
-from cachesim.embedded.redis.connections.notifications import Notifications
+from cachesim.embedded.redis.connections.notifications import Notifications, expiry_events
 from cachesim.embedded.redis.connections.pubsub import PubSub
 from cachesim.embedded.redis.connections.tracking import Tracking
 from cachesim.embedded.redis.connections.watched_keys import WatchedKeys
 from cachesim.embedded.redis.dispatch.acl import AccessControl
+from cachesim.embedded.redis.dispatch.command_table import commands
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.dispatch.executor import Executor
 from cachesim.embedded.redis.dispatch.guards import guarded_flags
@@ -31,7 +32,7 @@ from cachesim.embedded.redis.keyspace.expiry import ExpiryCycle
 from cachesim.embedded.redis.keyspace.memory import Memory
 from cachesim.embedded.redis.replication.aof import AppendOnlyFile
 from cachesim.embedded.redis.replication.aof_rewrite import AofRewrite
-from cachesim.embedded.redis.replication.backlog import Stream, new_id
+from cachesim.embedded.redis.replication.backlog import Stream, first_id, new_id
 from cachesim.embedded.redis.replication.loading import Loader
 from cachesim.embedded.redis.replication.primary import Replicas
 from cachesim.embedded.redis.replication.replica import ReplicaLink
@@ -39,12 +40,8 @@ from cachesim.embedded.redis.replication.snapshots import Snapshots
 from cachesim.embedded.redis.scripting.functions import Functions
 from cachesim.embedded.redis.scripting.runner import ScriptRunner
 from cachesim.embedded.redis.scripting.scripts import Scripts
-from cachesim.protocols.resp import Error
 
 _TICK = 0.1  # seconds
-_ROLE_CHANGED = (
-    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
-)
 
 
 class Server:
@@ -58,6 +55,7 @@ class Server:
         wall: returns seconds since the epoch.
 
     Attributes:
+        version, table: its version, and the commands of that.
         started: the time of its start, by `clock`.
         is_paused: whether it is paused (SIGSTOP).
         is_stopped: whether it has ended.
@@ -98,7 +96,9 @@ class Server:
         self.stats = Stats()
         self.slowlog = SlowLog()
         self.acl_log = AclLog()
-        self.acl = AccessControl(config.users.items())
+        self.version = version_of(config.engine, config.redis_version)
+        self.table = commands(self.version.releases)
+        self.acl = AccessControl(config.users.items(), self.table)
         self.script_runner = ScriptRunner(self)
         self.scripts = Scripts(self.script_runner)
         self.functions = Functions(self.script_runner, log)
@@ -106,7 +106,7 @@ class Server:
         self.store = Keyspace()
         self.memory = Memory(self.store, self.settings.number("maxmemory"))
         defer = self.script_runner.defer
-        self.expiry = ExpiryCycle(self.store, scheduler, self._keys_expired, defer)
+        self.expiry = ExpiryCycle(self.store, scheduler, self._expired, defer)
         self.stream = Stream(self.settings.number("repl-backlog-size"))
         self.stream.wants_flush = self._flush_soon
         self.executor = Executor(self, handlers)
@@ -153,7 +153,7 @@ class Server:
     def _loaded(self) -> None:
         if self.cluster.is_first_start:
             # All nodes start without data, so the replicas need no full resync.
-            self.stream.id = _first_history(self.config)
+            self.stream.id = first_id(node.id for node in self.config.nodes.values())
             self.stream.activate()
         # So a large file that is much longer than its data needs is soon rewritten.
         self.aof.base_size = min(self.aof.size, self.memory.dataset)
@@ -256,10 +256,8 @@ class Server:
         """Set the time that commands see, and remove expired keys; not while a script runs."""
         if self.script_runner.running is not None:
             return
-        store = self.store
-        store.now = self.wall()
-        # Only a primary removes expired keys.
-        if store.has_expired and self.replica_link is None and not self.loader.is_loading:
+        self.store.now = self.wall()
+        if self.replica_link is None and not self.loader.is_loading:
             self.expiry.run()
 
     def _flush_soon(self) -> None:
@@ -299,10 +297,12 @@ class Server:
         if self.memory.is_full is not was_full:
             self.update_guards()
 
-    def _keys_expired(self, keys: Sequence[bytes]) -> None:
-        self.stats.expired += len(keys)
-        self.notifications.send(("x", "expired", key) for key in keys)
-        self.stream.append_requests([[b"DEL", key] for key in keys])
+    def _expired(self, keys: Sequence[bytes], fields: Sequence[bytes]) -> None:
+        if not fields:
+            self.stats.expired += len(keys)
+        self.notifications.send(expiry_events(self.store.values, keys, fields))
+        name = [b"HDEL"] if fields else [b"DEL"]
+        self.stream.append_requests([[*name, key, *fields] for key in keys])
         self.keys_changed(keys)
         if self.blocked_clients.everyone:
             self.blocked_clients.serve()
@@ -349,7 +349,7 @@ class Server:
         self.stream.flush()
         self.expiry.stop()
         self.pubsub.close_shard_channels()
-        self.blocked_clients.disconnect_all(Error(_ROLE_CHANGED))
+        self.blocked_clients.disconnect_all()
         if self.replica_link is None:
             self.log.role = "S"
             self.stream.forget_former()
@@ -372,6 +372,8 @@ class Server:
         self.log("MASTER MODE enabled (user request)")
         self.stream.branch()
         self.replicas.drop_all()
+        if "7.2" in self.version.releases:
+            self.pubsub.close_shard_channels()
         self.update_guards()
         self.update_time()
 
@@ -392,9 +394,3 @@ class Server:
         self.executor.notify(self.settings["notify-keyspace-events"])
         self.stream.resize(self.settings.number("repl-backlog-size"))
         self.update_guards()
-
-
-def _first_history(config: RedisNodeConfig) -> str:
-    """Return the id of the history that all nodes of a new cluster start with."""
-    ids = " ".join(sorted(address.id for address in config.nodes.values()))
-    return hashlib.sha1(ids.encode(), usedforsecurity=False).hexdigest()

@@ -232,7 +232,7 @@ def meta(r: random.Random) -> bytes:
 
 
 TEXT: tuple[Draw, ...] = (storing, storing, storing, reading, reading, changing, changing, serving)
-_DIFFERS_IN_COMPANY = re.compile(rb"incr|decr|ma |flush_all|stats|\d{7}|k{251}|x{3000}")
+_DIFFERS_IN_COMPANY = re.compile(rb"incr|decr|ma |flush_all|stats|watch|\d{7}|k{251}|x{3000}")
 META: tuple[Draw, ...] = (meta, meta, meta, meta, meta, reading, changing, storing)
 
 

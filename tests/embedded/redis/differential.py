@@ -149,9 +149,13 @@ class Real:
 
 
 class Ours:
-    """An embedded node, and connections to it: one for requests, one for a subscriber."""
+    """An embedded node, and connections to it: one for requests, one for a subscriber.
 
-    def __init__(self) -> None:
+    Args:
+        engine, redis_version: see `RedisNodeConfig`.
+    """
+
+    def __init__(self, *, engine: str = "redis", redis_version: str = "7.0") -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.loop = asyncio.new_event_loop()
         address = NodeAddress(node_id("differential", "a"), "127.0.0.1", 7801, 17801)
@@ -160,7 +164,12 @@ class Ours:
             raise ConnectionRefusedError
 
         config = RedisNodeConfig(
-            "redis-a", Path(self._folder.name), {"redis-a": address}, "redis-a"
+            "redis-a",
+            Path(self._folder.name),
+            {"redis-a": address},
+            "redis-a",
+            engine=engine,
+            redis_version=redis_version,
         )
         self.node = RedisNode(config, dial_peer=dial, loop=self.loop)
         self.node.start()

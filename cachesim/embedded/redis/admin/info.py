@@ -5,8 +5,6 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.admin.versions import version_of
-
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
@@ -25,16 +23,18 @@ def _human(size: int) -> str:
 
 
 def _server(server: "Server") -> Fields:
-    version = version_of(server.config.engine)
+    version = server.version
+    is_valkey = version.name == "valkey"
     fields: Fields = {"redis_version": version.redis}
-    if server.config.engine == "valkey":
-        fields |= {"server_name": version.name, "valkey_version": version.number}
+    if is_valkey:
+        fields |= {"server_name": "valkey", "valkey_version": version.number}
+        fields["valkey_release_stage"] = "ga"
     uptime = int(server.clock() - server.started)
     return fields | {
         "redis_git_sha1": "00000000",
         "redis_git_dirty": 0,
         "redis_build_id": "0" * 16,
-        "redis_mode": "cluster",
+        ("server_mode" if is_valkey else "redis_mode"): "cluster",
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime",
@@ -52,6 +52,7 @@ def _server(server: "Server") -> Fields:
         "executable": "",
         "config_file": "",
         "io_threads_active": 0,
+        **({"availability_zone": ""} if is_valkey else {}),
     }
 
 

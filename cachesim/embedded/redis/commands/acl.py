@@ -37,7 +37,7 @@ def acl_cat(client: Client, arguments: list[bytes]) -> Answer:
         raise subcommand_error(arguments)
     if category not in CATEGORIES:
         raise Error(f"ERR Unknown category '{printed(arguments[2])}'")
-    return [one.name.encode() for one in in_category(category)]
+    return [one.name.encode() for one in in_category(client.server.table, category)]
 
 
 def acl_genpass(client: Client, arguments: list[bytes]) -> Answer:

@@ -180,6 +180,35 @@ def no_evict(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
+def no_touch(client: Client, arguments: list[bytes]) -> Answer:
+    """CLIENT NO-TOUCH ON | OFF, since 7.2."""
+    if arguments[2].lower() not in (b"on", b"off"):
+        raise Error(SYNTAX)
+    session_of(client).is_quiet = arguments[2].lower() == b"on"
+    return "OK"
+
+
+def setinfo(client: Client, arguments: list[bytes]) -> Answer:
+    """CLIENT SETINFO LIB-NAME | LIB-VER value, since 7.2."""
+    session, name, value = session_of(client), arguments[2].lower(), arguments[3]
+    if name not in (b"lib-name", b"lib-ver"):
+        raise Error(f"ERR Unrecognized option '{printed(arguments[2])}'")
+    if not all(33 <= byte <= 126 for byte in value):
+        raise Error(f"ERR {name.decode()} cannot contain spaces, newlines or special characters.")
+    if name == b"lib-name":
+        session.library = value
+    else:
+        session.library_version = value
+    return "OK"
+
+
+def capa(client: Client, arguments: list[bytes]) -> Answer:
+    """CLIENT CAPA capability..., of Valkey: those that it does not know are ignored."""
+    if any(word.lower() == b"redirect" for word in arguments[2:]):
+        session_of(client).capabilities = "r"
+    return "OK"
+
+
 # --- CLIENT PAUSE, CLIENT TRACKING -----------------------------------------------------------
 
 
@@ -327,6 +356,7 @@ def caching(client: Client, arguments: list[bytes]) -> Answer:
 HANDLERS: Mapping[str, Handler] = {
     **help_of("client"),
     "client|caching": caching,
+    "client|capa": capa,
     "client|getname": getname,
     "client|getredir": getredir,
     "client|id": id_,
@@ -334,8 +364,10 @@ HANDLERS: Mapping[str, Handler] = {
     "client|kill": kill,
     "client|list": list_,
     "client|no-evict": no_evict,
+    "client|no-touch": no_touch,
     "client|pause": pause,
     "client|reply": reply,
+    "client|setinfo": setinfo,
     "client|setname": setname,
     "client|tracking": tracking,
     "client|trackinginfo": trackinginfo,

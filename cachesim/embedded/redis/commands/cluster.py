@@ -9,6 +9,7 @@ from cachesim.embedded.redis.commands.common.help import help_of, subcommand_err
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import SYNTAX, integer, printed
+from cachesim.embedded.redis.replication.backlog import first_id
 from cachesim.protocols.resp import Error, Pairs, Reply, Verbatim
 
 if TYPE_CHECKING:
@@ -219,6 +220,11 @@ def replicate(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
+def myshardid(client: Client, arguments: list[bytes]) -> Answer:
+    """CLUSTER MYSHARDID, since 7.2."""
+    return first_id(client.server.nodes.members).encode()
+
+
 def saveconfig(client: Client, arguments: list[bytes]) -> Answer:
     """CLUSTER SAVECONFIG."""
     client.server.cluster.save()
@@ -267,6 +273,7 @@ HANDLERS: Mapping[str, Handler] = {
     "cluster|keyslot": keyslot,
     "cluster|links": links,
     "cluster|myid": myid,
+    "cluster|myshardid": myshardid,
     "cluster|nodes": nodes,
     "cluster|replicas": replicas,
     "cluster|replicate": replicate,

@@ -8,7 +8,6 @@ from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.command_table import (
     Command,
     asked_keys,
-    commands,
     everything,
 )
 from cachesim.embedded.redis.dispatch.entry import Handler
@@ -46,27 +45,27 @@ def _key_spec_reply(flat: Any) -> Reply:
     return pairs
 
 
-def _find(word: bytes) -> Command | None:
+def _find(client: Client, word: bytes) -> Command | None:
     outer, _, inner = word.lower().decode(errors="replace").partition("|")
-    command = commands().get(outer)
+    command = client.server.table.get(outer)
     return command.subcommands.get(inner) if command is not None and inner else command
 
 
 def command(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND."""
-    return [_command_reply(one.row) for one in commands().values()]
+    return [_command_reply(one.row) for one in client.server.table.values()]
 
 
 def command_count(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND COUNT."""
-    return len(commands())
+    return len(client.server.table)
 
 
 def command_info(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND INFO [name...]."""
     if len(arguments) == 2:
         return command(client, arguments)
-    found = map(_find, arguments[2:])
+    found = (_find(client, word) for word in arguments[2:])
     return [None if one is None else _command_reply(one.row) for one in found]
 
 
@@ -78,24 +77,25 @@ def command_docs(client: Client, arguments: list[bytes]) -> Answer:
 def command_list(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND LIST [FILTERBY MODULE | ACLCAT | PATTERN x]."""
     if len(arguments) == 2:
-        return [one.name.encode() for one in everything()]
+        return [one.name.encode() for one in everything(client.server.table)]
     if len(arguments) != 5 or arguments[2].lower() != b"filterby":
         raise Error(SYNTAX)
     kind, word = arguments[3].lower(), arguments[4]
+    everyone = everything(client.server.table)
     if kind == b"aclcat":
         category = word.lower().decode(errors="replace")
-        return [one.name.encode() for one in everything() if category in one.categories]
+        return [one.name.encode() for one in everyone if category in one.categories]
     if kind == b"pattern":
         matches = matcher(word.lower())
-        return [one.name.encode() for one in everything() if matches(one.name.encode())]
+        return [one.name.encode() for one in everyone if matches(one.name.encode())]
     if kind == b"module":
         return []
     raise Error(SYNTAX)
 
 
-def _find_asked(arguments: list[bytes]) -> tuple[Command, list[bytes]]:
+def _find_asked(client: Client, arguments: list[bytes]) -> tuple[Command, list[bytes]]:
     request = arguments[2:]
-    one = _find(request[0])
+    one = _find(client, request[0])
     if one is not None and one.subcommands and len(request) > 1:
         one = one.subcommands.get(request[1].lower().decode(errors="replace"))
     if one is None:
@@ -105,7 +105,7 @@ def _find_asked(arguments: list[bytes]) -> tuple[Command, list[bytes]]:
 
 def command_getkeys(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND GETKEYS command argument..."""
-    one, request = _find_asked(arguments)
+    one, request = _find_asked(client, arguments)
     return [request[use.at] for use in asked_keys(one, request)]
 
 
@@ -115,7 +115,7 @@ def _in_order(flags: frozenset[str]) -> list[str]:
 
 def command_getkeysandflags(client: Client, arguments: list[bytes]) -> Answer:
     """COMMAND GETKEYSANDFLAGS command argument..."""
-    one, request = _find_asked(arguments)
+    one, request = _find_asked(client, arguments)
     return [[request[use.at], Unordered(_in_order(use.flags))] for use in asked_keys(one, request)]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.commands import client as client_commands
 from cachesim.embedded.redis.commands.client import check_name
 from cachesim.embedded.redis.commands.common.session import session_of
@@ -70,7 +69,7 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
         client.name = name
     client.resp = resp
     server = client.server
-    version = version_of(server.config.engine)
+    version = server.version
     return Pairs(
         [
             b"server", version.name.encode(),

@@ -54,6 +54,7 @@ def _rename(client: Client, old: bytes, new: bytes) -> None:
     value, expires = client.store.values[old], client.store.expiries.get(old)
     client.store.remove(old)
     client.store.put(new, value, expires)
+    client.store.fields.note(new, value)
 
 
 def rename(client: Client, arguments: list[bytes]) -> Answer:
@@ -100,6 +101,7 @@ def copy(client: Client, arguments: list[bytes]) -> Answer:
     if item is None or (not replace and client.store.get(target) is not None):
         return 0
     client.store.put(target, copied(item.value), item.expireat)
+    client.store.fields.note(target, item.value)
     return 1
 
 

@@ -1,4 +1,4 @@
-"""The hash commands, without fakeredis."""
+"""The hash commands, without fakeredis. Those about fields that expire are in `hash_expiry`."""
 
 import random
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import cast
 
 from cachesim.embedded.redis.commands.common.random_members import count_of, picked
 from cachesim.embedded.redis.commands.common.scan import scan_members
+from cachesim.embedded.redis.commands.hash_expiry import HANDLERS as EXPIRY
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
@@ -135,7 +136,7 @@ def hincrby(client: Client, arguments: list[bytes]) -> Answer:
     number = integer(present, "ERR hash value is not an integer") + by
     if not LOWEST <= number <= HIGHEST:
         raise Error("ERR increment or decrement would overflow")
-    _create(client, key).put(field, b"%d" % number)
+    _create(client, key).put(field, b"%d" % number, keeps_deadline=True)
     client.store.dirty.append(key)
     return number
 
@@ -151,9 +152,12 @@ def hincrbyfloat(client: Client, arguments: list[bytes]) -> Answer:
     if not present.is_finite():
         raise Error("ERR increment would produce NaN or Infinity")
     number = added(present, by)
-    _create(client, key).put(field, number)
+    value = _create(client, key)
+    value.put(field, number, keeps_deadline=True)
     client.store.dirty.append(key)
-    client.server.executor.effects = [[b"HSET", key, field, number]]
+    effects = client.server.executor.effects = [[b"HSET", key, field, number]]
+    if value.deadlines and (at := value.deadlines.get(field)):
+        effects.append([b"HPEXPIREAT", key, b"%d" % at, b"FIELDS", b"1", field])
     return number
 
 
@@ -184,6 +188,7 @@ def hscan(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **EXPIRY,
     "hdel": hdel,
     "hexists": hexists,
     "hget": hget,

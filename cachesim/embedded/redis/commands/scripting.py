@@ -73,6 +73,14 @@ def script_exists(client: Client, arguments: list[bytes]) -> Answer:
     return [int(digest.lower() in client.server.scripts.known) for digest in arguments[2:]]
 
 
+def script_show(client: Client, arguments: list[bytes]) -> Answer:
+    """SCRIPT SHOW digest, of Valkey."""
+    text = client.server.scripts.known.get(arguments[2].lower())
+    if text is None:
+        raise Error("NOSCRIPT No matching script.")
+    return text
+
+
 def script_flush(client: Client, arguments: list[bytes]) -> Answer:
     """SCRIPT FLUSH [ASYNC | SYNC]."""
     if len(arguments) > 3 or (
@@ -238,4 +246,5 @@ HANDLERS: Mapping[str, Handler] = {
     "script|flush": script_flush,
     "script|kill": script_kill,
     "script|load": script_load,
+    "script|show": script_show,
 }

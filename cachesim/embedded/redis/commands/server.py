@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import cast
 
 from cachesim.embedded.redis.admin.info import info as info_text
-from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.commands import acl, command, diagnostics
 from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
 from cachesim.embedded.redis.commands.common.session import session_of
@@ -205,7 +204,7 @@ def lolwut(client: Client, arguments: list[bytes]) -> Answer:
     """LOLWUT [VERSION version]: without a picture."""
     if len(arguments) > 2 and arguments[1].lower() == b"version":
         integer(arguments[2])
-    version = version_of(client.server.config.engine)
+    version = client.server.version
     return Verbatim(f"{version.name.capitalize()} ver. {version.number}\n".encode())
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from cachesim.protocols.resp import Error
 
+_ROLE_CHANGED = (
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+)
+
 
 @dataclass(eq=False)
 class Blocked:
@@ -89,7 +93,7 @@ class BlockedClients:
             if blocked.keys:
                 blocked.unblock(error)
 
-    def disconnect_all(self, error: Error) -> None:
-        """Answer all clients with an error, and close their connections."""
+    def disconnect_all(self) -> None:
+        """Answer all clients that the role has changed, and close their connections."""
         for blocked in list(self.everyone):
-            blocked.disconnect(error)
+            blocked.disconnect(Error(_ROLE_CHANGED))

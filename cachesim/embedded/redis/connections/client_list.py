@@ -6,9 +6,15 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.connections.session import Session
 
 
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
 def line_of(session: "Session") -> str:
     """Return the line of a connection."""
     server, tracked = session.server, session.tracking
+    releases = server.version.releases
+    is_valkey = "valkey" in releases
     flags = "".join(
         sign
         for sign, is_set in (
@@ -23,24 +29,27 @@ def line_of(session: "Session") -> str:
             ("d", session.watch_failed),
             ("r", session.is_readonly),
             ("e", session.is_kept),
+            ("T", session.is_quiet),
         )
         if is_set
     )
     user = session.user.name.decode(errors="replace") if session.user is not None else "default"
-    fields = {
+    fields: dict[str, object] = {
         "id": session.id,
         "addr": session.address,
         "laddr": session.local_address,
         "fd": 8 + session.id,
-        "name": session.name.decode(errors="replace"),
+        "name": _text(session.name),
         "age": int(server.clock() - session.created),
         "idle": max(0, int(server.wall() - session.active)),
         "flags": flags or "N",
+        **({"capa": session.capabilities} if is_valkey else {}),
         "db": 0,
         "sub": len(session.channels),
         "psub": len(session.patterns),
         "ssub": len(session.shard_channels),
         "multi": -1 if session.transaction is None else len(session.transaction.queue),
+        **({"watch": len(session.watched)} if releases & {"7.4", "valkey"} else {}),
         "qbuf": session.waiting_input,
         "qbuf-free": 20474,
         "argv-mem": 0,
@@ -57,4 +66,10 @@ def line_of(session: "Session") -> str:
         "redir": -1 if tracked is None else tracked.redirect,
         "resp": session.resp,
     }
+    if "7.2" in releases:
+        fields |= {"lib-name": _text(session.library), "lib-ver": _text(session.library_version)}
+    if "8.0" in releases:
+        fields["io-thread"] = 0
+    if is_valkey:
+        fields |= {"tot-net-in": 0, "tot-net-out": 0, "tot-cmds": 0}
     return " ".join(f"{name}={value}" for name, value in fields.items())

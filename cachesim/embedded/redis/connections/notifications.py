@@ -1,6 +1,6 @@
 """Keyspace notifications: messages about commands that have changed keys, and about keys' ends."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable, Iterator
 
 from cachesim.embedded.redis.connections.pubsub import PubSub
 
@@ -24,6 +24,20 @@ def classes_of(text: str) -> str | None:
 def shown(classes: str) -> str:
     """Return the classes as CONFIG GET shows them: Redis leaves `n` out beside `A`."""
     return classes.replace("n", "") if "A" in classes else classes
+
+
+def expiry_events(
+    values: Container[bytes], keys: Iterable[bytes], fields: Collection[bytes]
+) -> Iterator[Event]:
+    """Yield the events of keys, or of fields of these, that have expired.
+
+    Args:
+        values: the keys that are left.
+    """
+    for key in keys:
+        yield ("h", "hexpired", key) if fields else ("x", "expired", key)
+        if fields and key not in values:
+            yield "g", "del", key
 
 
 class Notifications:

@@ -33,6 +33,9 @@ class Session(Client, asyncio.Protocol):
         mutes: the number of replies not to send; -1 for all (CLIENT REPLY).
         is_replica: whether it gets the replication stream.
         is_kept: whether CLIENT NO-EVICT is on, which is shown and changes nothing else.
+        is_quiet: whether CLIENT NO-TOUCH is on, which is shown and changes nothing else.
+        library, library_version: what CLIENT SETINFO has told of the client's library.
+        capabilities: what CLIENT CAPA has told, a letter each.
         last_request: the first two words of the last request.
         active: when something was received last, in seconds since the epoch.
     """
@@ -50,7 +53,9 @@ class Session(Client, asyncio.Protocol):
         self.is_closing = False
         self.mutes = 0
         self.is_replica = False
-        self.is_kept = False
+        self.is_kept = self.is_quiet = False
+        self.library = self.library_version = b""
+        self.capabilities = ""
         self.last_request: list[bytes] = []
         self.active = server.wall()
         self._mutes_next = False

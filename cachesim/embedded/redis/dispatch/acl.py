@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 
-from cachesim.embedded.redis.dispatch.command_table import Command, Flag
+from cachesim.embedded.redis.dispatch.command_table import Command, Flag, Table
 from cachesim.embedded.redis.dispatch.selector import Selector, text_of
 from cachesim.embedded.redis.keyspace.values import printed
 from cachesim.protocols.resp import Error
@@ -33,13 +33,14 @@ class User:
         allowed: the commands that need no further check; empty unless `is_simple`.
     """
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, table: Table) -> None:
         self.name = name
+        self._table = table
         self.enabled = False
         self.nopass = False
         self.payload = ""
         self.hashes: list[str] = []
-        self.root = Selector()
+        self.root = Selector(table)
         self.selectors: list[Selector] = []
         self.settle()
 
@@ -71,14 +72,14 @@ class User:
         elif word == b"resetpass":
             self.nopass, self.hashes = False, []
         elif word == b"reset":
-            self.__init__(self.name)  # type: ignore[misc]  # as new
+            self.__init__(self.name, self._table)  # type: ignore[misc]  # as new
             self.payload = "sanitize-payload"
         elif word == b"clearselectors":
             self.selectors = []
         elif word in (b"skip-sanitize-payload", b"sanitize-payload"):
             self.payload = word.decode()
         elif rule[:1] == b"(" and rule[-1:] == b")":
-            selector = Selector()
+            selector = Selector(self._table)
             for part in rule[1:-1].split():
                 if not selector.apply(part):
                     raise ValueError("Syntax error")
@@ -165,9 +166,11 @@ class AccessControl:
 
     Args:
         rules: the lines of rules by user name.
+        table: the commands of the node.
     """
 
-    def __init__(self, rules: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, rules: Iterable[tuple[str, str]], table: Table) -> None:
+        self._table = table
         self.users: dict[bytes, User] = {}
         for name, line in rules:
             self.set_user(name.encode(), line.encode().split())
@@ -181,7 +184,7 @@ class AccessControl:
             Error: a rule is wrong.
         """
         rules = merged(rules)
-        draft = User(name)
+        draft = User(name, self._table)
         if (present := self.users.get(name)) is not None:
             described = present.describe().encode(errors="surrogateescape").split(b" ")
             for word in merged(described[2 + name.count(b" ") :]):

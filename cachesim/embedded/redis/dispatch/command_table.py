@@ -1,4 +1,4 @@
-"""Redis 7.0's command table: arity, flags, categories, and the positions of keys."""
+"""Redis's command tables: arity, flags, categories, and the positions of keys."""
 
 import functools
 import json
@@ -339,7 +339,7 @@ def _command(row: Sequence[Any]) -> Command:
     )
 
 
-def data(name: str) -> list[Any]:
+def data(name: str) -> Any:
     """Read a file of data that was captured from Redis."""
     text = (
         resources.files("cachesim.embedded.redis")
@@ -347,24 +347,39 @@ def data(name: str) -> list[Any]:
         .joinpath(name)
         .read_text(encoding="utf-8")
     )
-    rows: list[Any] = json.loads(text)
-    return rows
+    return json.loads(text)
 
 
-def commands() -> Mapping[str, Command]:
-    """Return all commands of Redis 7.0 by name."""
+Table = Mapping[str, Command]
+"""The commands of a server by name."""
+
+
+def commands(releases: frozenset[str] = frozenset()) -> Table:
+    """Return all commands of Redis 7.0, and those of some later releases.
+
+    Args:
+        releases: which; see `Version.releases`.
+    """
     # Commands are compared by identity, and several threads may ask for the table at once.
     with _reading:
-        return _commands()
+        return _commands(releases)
 
 
 @functools.cache
-def _commands() -> Mapping[str, Command]:
-    return {row[0]: _command(row) for row in data("commands.json")}
+def _commands(releases: frozenset[str]) -> Table:
+    rows = {row[0]: row for row in data("commands.json")}
+    newer = data("newer_commands.json") if releases else {}
+    for row in (row for release in sorted(releases) for row in newer[release]):
+        outer, _, inner = row[0].partition("|")
+        if inner:
+            rows[outer] = [*rows[outer][:-1], [*rows[outer][-1], row]]
+        else:
+            rows[outer] = row
+    return {name: _command(row) for name, row in rows.items()}
 
 
-def everything() -> Iterator[Command]:
-    """Yield all commands and subcommands."""
-    for command in commands().values():
+def everything(table: Table) -> Iterator[Command]:
+    """Yield all commands and subcommands of a table."""
+    for command in table.values():
         yield command
         yield from command.subcommands.values()

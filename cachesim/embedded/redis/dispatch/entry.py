@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from cachesim.embedded.redis.connections.client import Answer, Client
-from cachesim.embedded.redis.dispatch.command_table import Command, commands
+from cachesim.embedded.redis.dispatch.command_table import Command, Table
 from cachesim.embedded.redis.keyspace.values import printed
 from cachesim.protocols.resp import Error
 
@@ -48,16 +48,18 @@ class Entries:
 
     Args:
         handlers: the handlers by command name: `get`, `client|id`.
+        table: the commands of the node's version.
 
     Attributes:
         by_name: the commands by name, in lower case and in upper case.
         by_command: the commands and subcommands by `Command`.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], table: Table) -> None:
+        self.table = table
         self.by_name: dict[bytes, Entry] = {}
         self.by_command: dict[Command, Entry] = {}
-        for command in commands().values():
+        for command in table.values():
             entry = self._entry(command, handlers)
             self.by_name[command.name.encode()] = entry
             self.by_name[command.name.upper().encode()] = entry

@@ -75,6 +75,13 @@ _WITH_CONSUMERS = {
     "xautoclaim": "xgroup-createconsumer", "xgroup|delconsumer": "xgroup-delconsumer",
 }  # fmt: skip
 """Commands that add or remove a consumer, and the event if they do."""
+_OF_EFFECTS = {
+    b"HDEL": "hdel", b"HPERSIST": "hpersist", b"HPEXPIREAT": "hexpire", b"HSETEX": "hset",
+}  # fmt: skip
+_BY_EFFECTS = {
+    "hexpire", "hpexpire", "hexpireat", "hpexpireat", "hpersist", "hgetdel", "hgetex", "hsetex",
+}  # fmt: skip
+"""Commands whose events are those of the requests that replicas get."""
 _NOTHING_DONE: tuple[object, ...] = (0, [])
 _MOVES = {"lmove", "blmove", "rpoplpush", "brpoplpush"}
 _POPS = {b"left": "lpop", b"right": "rpop", b"min": "zpopmin", b"max": "zpopmax"}
@@ -300,7 +307,10 @@ class EventSource:
         self._notifications.send(_missed(entry, words, before))
         if answer not in (None, NULL_ARRAY, []) and self._consumers(entry.name, keys) != consumers:
             self._notifications.send([("t", _WITH_CONSUMERS[entry.name], keys[0])])
-        if self._store.dirty or client.server.executor.effects is not None:
+        effects = client.server.executor.effects
+        if entry.name in _BY_EFFECTS:
+            self._send_effects(effects or (), before)
+        elif self._store.dirty or effects is not None:
             self._send(entry.name, words, before, answer)
         return answer
 
@@ -341,3 +351,12 @@ class EventSource:
         call = _Call(name, words, before, self._store)
         call.answer = cast(Any, answer)
         self._notifications.send(_events(call))
+
+    def _send_effects(self, effects: Sequence[list[bytes]], before: dict[bytes, int]) -> None:
+        for number, words in enumerate(effects):
+            event, key = _OF_EFFECTS[words[0]], words[1]
+            if key not in before and number == 0:
+                self._notifications.send([("n", "new", key)])
+            self._notifications.send([("h", event, key)])
+            if key not in self._store.values and number == len(effects) - 1:
+                self._notifications.send([("g", "del", key)])

@@ -37,7 +37,7 @@ class Executor:
 
     def __init__(self, server: "Server", handlers: Mapping[str, Handler]) -> None:
         self._server = server
-        self.entries = Entries(handlers)
+        self.entries = Entries(handlers, server.table)
         self._by_name = self.entries.by_name
         self.guarded_flags = 0
         self.was_full = False

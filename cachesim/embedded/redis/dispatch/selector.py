@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cachesim.embedded.redis.dispatch.command_table import (
     Command,
     KeyUse,
-    commands,
+    Table,
     everything,
 )
 from cachesim.embedded.redis.keyspace.globs import matcher
@@ -23,17 +23,17 @@ _AFTER_ALL = (
 )
 
 
-def in_category(category: str) -> list[Command]:
+def in_category(table: Table, category: str) -> list[Command]:
     """Return the commands and subcommands of a category."""
     if category == "all":
-        return list(everything())
-    return [command for command in everything() if category in command.categories]
+        return list(everything(table))
+    return [command for command in everything(table) if category in command.categories]
 
 
-def find_command(name: str) -> Command | None:
+def find_command(table: Table, name: str) -> Command | None:
     """Return the command or subcommand of a name such as `config|get`, or None."""
     outer, _, inner = name.partition("|")
-    command = commands().get(outer)
+    command = table.get(outer)
     return command.subcommands.get(inner) if command is not None and inner else command
 
 
@@ -42,6 +42,7 @@ class Selector:
     """A set of permissions for commands, keys and channels. A user has at least one selector.
 
     Attributes:
+        table: the commands of the node.
         is_open: whether commands of later versions would be allowed: after `+@all`.
         allowed: the commands that are allowed.
         first_arguments: for commands that are not, the first arguments with which they are.
@@ -51,6 +52,7 @@ class Selector:
         channels: channel patterns.
     """
 
+    table: Table = field(repr=False)
     is_open: bool = False
     allowed: set[Command] = field(default_factory=set)
     first_arguments: dict[Command, list[bytes]] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Selector:
         word = rule.lower()
         if word in (b"allcommands", b"+@all", b"nocommands", b"-@all"):
             self.is_open = word in (b"allcommands", b"+@all")
-            self.allowed = set(everything()) if self.is_open else set()
+            self.allowed = set(everything(self.table)) if self.is_open else set()
             self.first_arguments = {}
         elif word in (b"allkeys", b"~*", b"resetkeys"):
             self.all_keys, self.keys = word != b"resetkeys", {}
@@ -108,9 +110,9 @@ class Selector:
     def _apply_command(self, allow: bool, given: bytes) -> None:
         name = given.lower().decode("utf-8", "surrogateescape")
         if name.startswith("@"):
-            found = in_category(name[1:])
+            found = in_category(self.table, name[1:])
         else:
-            command = find_command(name) if name.count("|") < 2 else None
+            command = find_command(self.table, name) if name.count("|") < 2 else None
             if command is None and allow and "|" in name:
                 self._allow_first_argument(given)
                 return
@@ -127,7 +129,7 @@ class Selector:
     def _allow_first_argument(self, given: bytes) -> None:
         """Apply a rule such as `+select|0`."""
         outer, _, argument = given.rpartition(b"|")
-        command = find_command(outer.lower().decode("utf-8", "surrogateescape"))
+        command = find_command(self.table, outer.lower().decode("utf-8", "surrogateescape"))
         if command is None:
             raise ValueError(_UNKNOWN)
         if "|" in command.name:
@@ -171,9 +173,9 @@ class Selector:
     def command_rules(self) -> str:
         """Return rules that allow these commands: categories that fit best, then exceptions."""
         rules = ["+@all" if self.is_open else "-@all"]
-        stated = set(everything()) if self.is_open else set[Command]()
+        stated = set(everything(self.table)) if self.is_open else set[Command]()
         left = set(self.allowed)  # without what the categories so far have said
-        categories = {name: set(in_category(name)) for name in CATEGORIES}
+        categories = {name: set(in_category(self.table, name)) for name in CATEGORIES}
         while True:
             best, fewest, most = "", 0, 0
             for name, members in categories.items():
@@ -191,7 +193,7 @@ class Selector:
             rules.append(f"{'-' if self.is_open else '+'}@{best}")
             stated = stated - members if self.is_open else stated | members
             left = left | members if self.is_open else left - members
-        for command in commands().values():
+        for command in self.table.values():
             for one in (command, *command.subcommands.values()):
                 if (one in self.allowed) != (one in stated):
                     rules.append(f"{'+' if one in self.allowed else '-'}{one.name}")

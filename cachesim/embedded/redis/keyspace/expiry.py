@@ -15,7 +15,7 @@ class ExpiryCycle:
     """Removes expired keys on a primary.
 
     Args:
-        removed: called with the removed keys.
+        removed: called with the removed keys, or with a key and its removed fields.
         defer: postpones a call while a script runs; see `ScriptRunner.defer`.
 
     Attributes:
@@ -26,7 +26,7 @@ class ExpiryCycle:
         self,
         store: "Keyspace",
         scheduler: Scheduler,
-        removed: Callable[[Sequence[bytes]], None],
+        removed: Callable[[Sequence[bytes], Sequence[bytes]], None],
         defer: Callable[..., bool],
     ) -> None:
         self._store = store
@@ -36,9 +36,14 @@ class ExpiryCycle:
         self.has_backlog = False
 
     def run(self) -> None:
-        """Remove up to 100 expired keys now, and the others in time slices."""
-        self._remove(self._store.delete_expired(_AT_ONCE))
-        if not self.has_backlog and self._store.has_expired:
+        """Remove expired fields, and up to 100 expired keys; the others in time slices."""
+        store = self._store
+        if store.fields.soonest <= store.now * 1000:
+            self._remove_fields()
+        if not store.has_expired:
+            return
+        self._remove(store.delete_expired(_AT_ONCE))
+        if not self.has_backlog and store.has_expired:
             self.has_backlog = True
             self._scheduler.add(self._take_turn, background=True)
 
@@ -61,4 +66,15 @@ class ExpiryCycle:
 
     def _remove(self, keys: Sequence[bytes]) -> None:
         if keys:
-            self._removed(keys)
+            self._removed(keys, ())
+
+    def _remove_fields(self) -> None:
+        store = self._store
+        for key, fields in store.fields.take(store.values, int(store.now * 1000)):
+            value = store.values[key]
+            for field in fields:
+                value.remove(field)
+            if not value:
+                store.remove(key)
+                store.dirty.pop()
+            self._removed([key], fields)

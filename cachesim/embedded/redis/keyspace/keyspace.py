@@ -20,6 +20,7 @@ from fakeredis._helpers import NoResponse, SimpleError, SimpleString
 from fakeredis._socket import FakeSocket
 from fakeredis.model import ExpiringMembersSet, XStream, ZSet
 
+from cachesim.embedded.redis.keyspace.field_expiry import FieldExpiry
 from cachesim.embedded.redis.keyspace.values import WRONG_TYPE, Hash
 from cachesim.protocols.resp import Error, Reply
 
@@ -137,6 +138,7 @@ class Keyspace:
         expiries: the times at which keys expire, in seconds since the epoch.
         dirty: the keys that have changed since `dirty` was last emptied, in order.
         scanned: all keys in the order of SCAN, as of the start of a scan; None if there is no scan.
+        fields: the fields of hashes that expire.
         get: returns the `Item` of a key, or None if the key is missing or has expired.
     """
 
@@ -148,6 +150,7 @@ class Keyspace:
         self._socket = FakeSocket(self._server, 0, client_class=object)
         self._runs: dict[str, tuple[Signature, Callable[..., Any]]] = {}
         self.scanned: list[tuple[int, bytes]] | None = None
+        self.fields = FieldExpiry()
         self.values: dict[bytes, Any] = self._database._dict
         self.expiries = self._database.expiries
         self.get: Callable[[bytes], Item | None] = self._database.get
@@ -226,6 +229,7 @@ class Keyspace:
         self.values = database._dict = {}
         self.expiries = database.expiries = {}
         database._expiry_heap = []
+        self.fields.clear()
         self.dirty.clear()
         return gone
 

@@ -25,6 +25,8 @@ def recreate(key: bytes, value: Any, kind: str) -> Iterator[list[bytes]]:
         flat = (word for pair in value.items() for word in pair)
         for batch in _batches(flat, 2 * _BATCH):
             yield [b"HSET", key, *batch]
+        for field, at in (value.deadlines or {}).items():
+            yield [b"HPEXPIREAT", key, b"%d" % at, b"FIELDS", b"1", field]
     elif kind == "set":
         for batch in _batches(value, _BATCH):
             yield [b"SADD", key, *batch]

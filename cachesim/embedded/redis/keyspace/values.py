@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
@@ -25,22 +26,26 @@ _MOST_PACKED = 512  # `hash-max-listpack-entries`
 
 
 class Hash(dict[bytes, bytes]):
-    """A hash: contents by field. Only `put` and `remove` may change it.
+    """A hash: contents by field. Only its own methods may change it.
 
     Attributes:
         payload: the bytes of all fields and contents.
         is_table: whether Redis would store it as a hash table. It never changes back.
+        deadlines: when fields expire, in milliseconds since the epoch; None if none ever did.
     """
 
-    __slots__ = ("is_table", "payload")
+    __slots__ = ("deadlines", "is_table", "payload")
 
     def __init__(self) -> None:
         super().__init__()
         self.payload = 0
         self.is_table = False
+        self.deadlines: dict[bytes, int] | None = None
 
-    def put(self, field: bytes, content: bytes) -> bool:
-        """Set a field. Return whether it is new."""
+    def put(self, field: bytes, content: bytes, *, keeps_deadline: bool = False) -> bool:
+        """Set a field, which does not expire any more. Return whether it is new."""
+        if self.deadlines and not keeps_deadline:
+            self.deadlines.pop(field, None)
         old = self.get(field)
         self[field] = content
         if old is None:
@@ -59,7 +64,19 @@ class Hash(dict[bytes, bytes]):
         if old is None:
             return False
         self.payload -= len(field) + len(old)
+        if self.deadlines:
+            self.deadlines.pop(field, None)
         return True
+
+    def expire(self, fields: Iterable[bytes], at: int) -> None:
+        """Let existing fields expire, at a time in milliseconds since the epoch."""
+        if self.deadlines is None:
+            self.deadlines = {}
+        self.deadlines.update(dict.fromkeys(fields, at))
+
+    def persist(self, field: bytes) -> bool:
+        """Let a field not expire. Return whether it would have."""
+        return (self.deadlines or {}).pop(field, None) is not None
 
 
 def copied(value: Any) -> Any:
@@ -69,6 +86,7 @@ def copied(value: Any) -> Any:
     other = Hash()
     other.update(value)
     other.payload, other.is_table = value.payload, value.is_table
+    other.deadlines = None if value.deadlines is None else dict(value.deadlines)
     return other
 
 
@@ -77,7 +95,8 @@ def encoding_of(value: Any, kind: str) -> str:
     if kind == "string":
         return "int" if is_integer(value) else "embstr" if len(value) <= 44 else "raw"
     if kind == "hash":
-        return "hashtable" if value.is_table else "listpack"
+        packed = "listpack" if value.deadlines is None else "listpackex"
+        return "hashtable" if value.is_table else packed
     if kind == "list":
         return "quicklist"
     if kind == "set":

@@ -4,6 +4,7 @@ A primary appends to the stream; a replica copies it byte by byte. Offsets count
 as in Redis.
 """
 
+import hashlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,11 @@ Sink = Callable[[bytes], None]
 def new_id() -> str:
     """Return a new id of a history, 40 hex digits."""
     return secrets.token_hex(20)
+
+
+def first_id(nodes: Iterable[str]) -> str:
+    """Return the id of the history that all nodes of a new cluster start with, given their ids."""
+    return hashlib.sha1(" ".join(sorted(nodes)).encode(), usedforsecurity=False).hexdigest()
 
 
 class Stream:

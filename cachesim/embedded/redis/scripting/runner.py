@@ -187,7 +187,7 @@ class ScriptRunner:
         if self._worker is None or self._worker.has_ended:
             server = self._server
             self._worker = Worker(
-                server.config.engine, server.loop, server.defer_while_paused, self._called
+                server.version, server.loop, server.defer_while_paused, self._called
             )
             await self._worker.start()
             running = self.running

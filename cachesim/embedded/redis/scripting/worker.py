@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from cachesim.embedded.redis.admin.versions import version_of
+from cachesim.embedded.redis.admin.versions import Version
 from cachesim.protocols.resp import Error, Reply, encode
 from cachesim.protocols.resp_parser import Limits, RequestParser
 
@@ -29,7 +29,7 @@ class Worker(asyncio.Protocol):
     """A process for scripts, which can't affect any other process.
 
     Args:
-        engine: `redis` or `valkey`.
+        version: the version that scripts see.
         defer: postpones a call until the node is resumed. Returns False, and calls nothing, if
             the node is not paused.
         called: called with each call that the running script makes.
@@ -41,12 +41,12 @@ class Worker(asyncio.Protocol):
 
     def __init__(
         self,
-        engine: str,
+        version: Version,
         loop: asyncio.AbstractEventLoop,
         defer: Callable[..., bool],
         called: Callable[[list[bytes]], None],
     ) -> None:
-        self._engine = engine
+        self._version = version
         self._loop = loop
         self._defer = defer
         self._called = called
@@ -83,7 +83,7 @@ class Worker(asyncio.Protocol):
         found = find_spec("lupa")
         if found is None or found.origin is None:
             raise ImportError("lupa is not installed")
-        version = version_of(self._engine)
+        version = self._version
         command = [
             sys.executable, "-I", "-S", str(Path(__file__).with_name("interpreter.py")),
             str(Path(found.origin).parent.parent), version.redis, version.name,

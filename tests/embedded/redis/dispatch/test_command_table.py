@@ -12,7 +12,7 @@ def test_one_table_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     both, read = threading.Event(), command_table.data
     command_table._commands.cache_clear()
 
-    def slow(name: str) -> list[object]:
+    def slow(name: str) -> object:
         both.wait(0.2)  # the other thread has begun by then
         return read(name)
 
