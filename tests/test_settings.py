@@ -47,6 +47,7 @@ def test_defaults(folder: Path) -> None:
     assert loaded.settings.model_dump() == {
         "backend": "auto",
         "engine": "redis",
+        "redis_version": "7.0",
         "name": None,
         "speed": 1.0,
         "seed": None,

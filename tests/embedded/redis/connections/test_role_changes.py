@@ -78,6 +78,49 @@ def test_sharded_subscribers(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_sharded_subscribers_of_the_promoted_node(tmp_path: Path) -> None:
+    """Since 7.2 they are unsubscribed, too. The promoted node answers them from then on."""
+
+    async def test(shard: Shard) -> None:
+        caller = await shard.call("b")
+        await caller("SSUBSCRIBE", "ch")
+        await fail_over(shard, "b")
+        assert await caller.receive() == [b"sunsubscribe", b"ch", 0]
+        assert await caller("SET", "k", 1) == "OK"
+
+    run(tmp_path, test, redis_version="7.2")
+
+
+def test_full_resync(tmp_path: Path) -> None:
+    """A replica whose data is replaced tells clients that cache keys once, and monitors nothing."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("MSET", "{k}1", 1, "{k}2", 2)
+        await in_sync(shard)
+        cached, everything = await shard.call("b", resp=3), await shard.call("b", resp=3)
+        for caller, options in ((cached, ()), (everything, ("BCAST",))):
+            await caller("READONLY")
+            await caller("CLIENT", "TRACKING", "ON", *options)
+            await caller("GET", "{k}1")
+        monitor, waits = await shard.call("b"), await shard.call("b")
+        await waits("READONLY")
+        await waits("WATCH", "{k}1")
+        await monitor("MONITOR")
+        shard["a"].server.stream.id = "f" * 40  # nothing of it is in anybody's backlog
+        shard["a"].server.replicas.drop_all()
+        await until(lambda: shard["a"].server.stats.sync_full)
+        await in_sync(shard)
+        for caller in (cached, everything):
+            assert await caller.receive() == [b"invalidate", None]
+            assert await caller("PING") == "PONG"
+        assert b"{k}" not in monitor.buffer
+        await waits("MULTI")
+        assert await waits("EXEC") is None
+
+    run(tmp_path, test)
+
+
 def test_transactions(tmp_path: Path) -> None:
     """A transaction that reads goes on, one that writes is redirected, and WATCH stays."""
 
