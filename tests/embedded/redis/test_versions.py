@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cachesim import Simulator
 from cachesim.clock import Deadline
 from cachesim.embedded.redis.dispatch.command_table import data
 from cachesim.settings import Settings
@@ -216,3 +217,27 @@ def test_commands_of_later_versions_are_unknown() -> None:
                     assert isinstance(found, list) is is_there, (version, row[0])
             reply = ours(b"HEXPIRE", b"h", b"1", b"FIELDS", b"1", b"a")
             assert isinstance(reply, ReplyError) is (rank < 2)
+
+
+def test_caching_of_redis_py() -> None:
+    """redis-py caches on the client's side with servers of 7.4 and later, and hears of changes."""
+    from redis.cache import CacheConfig
+
+    with Simulator(backend="embedded", redis_version="7.4") as sim:
+        client = sim.redis_cluster(protocol=3, cache_config=CacheConfig())
+        other = sim.redis_cluster()
+        try:
+            other.set("k", "v")
+            assert client.get("k") == client.get("k") == "v"
+            calls = other.info("commandstats", target_nodes="primaries")
+            assert calls["cmdstat_get"]["calls"] == 1
+            other.set("k", "w")
+            deadline = Deadline(10)
+            while client.get("k") != "w":
+                assert not deadline.expired
+            other.hset("h", "f", "v")
+            assert other.hexpire("h", 100, "f") == [1]
+            assert other.httl("h", "f")[0] in (99, 100)
+        finally:
+            client.close()
+            other.close()
