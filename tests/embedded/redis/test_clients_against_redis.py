@@ -287,6 +287,35 @@ SCENARIOS = {
         A: CLIENT TRACKING x PREFIX a; CLIENT TRACKING off PREFIX a; CLIENT TRACKING off REDIRECT x
         A: HELLO 2 AUTH x y SETNAME a; CLIENT GETNAME
     """,
+    "sharded subscribers": """
+        A: SSUBSCRIBE ch; GET k; PING; PING x; MULTI; CLIENT ID; RESET
+        A: SSUBSCRIBE ch; SUBSCRIBE c; SUNSUBSCRIBE; GET k; UNSUBSCRIBE; GET k
+        A: SSUBSCRIBE b a; SUNSUBSCRIBE a; SUNSUBSCRIBE nosuch; GET k; SUNSUBSCRIBE b; PING
+        B: HELLO 3
+        B: SSUBSCRIBE ch; GET k; PING; MULTI; GET k; EXEC
+        C: SPUBLISH ch m
+    """,
+    "all keys are deleted": """
+        A: HELLO 3
+        A: CLIENT TRACKING ON BCAST
+        B: SET k 1; SET j 1; WATCH k; FLUSHALL; MULTI; PING; EXEC
+        B: SET k 1
+        C: WATCH k; MULTI; PING
+        A: FLUSHALL
+        C: EXEC
+    """,
+    "no reply before the end": """
+        A: CLIENT REPLY OFF; QUIT
+        A: PING
+        B: CLIENT REPLY SKIP; QUIT
+        B: CLIENT REPLY ON; PING
+        C: CLIENT REPLY OFF; CLIENT KILL ID $C
+        C: PING
+        D: QUIT
+        E: XGROUP CREATE s g 0 MKSTREAM; CLIENT REPLY SKIP; BLPOP q 0
+        F: RPUSH q 1
+        E: PING
+    """,
     "a paused node": """
         A: CLIENT PAUSE 100000 WRITE
         B: SET k 1

@@ -64,6 +64,7 @@ class Session(Client, asyncio.Protocol):
         self._backlog: list[list[bytes]] = []
         self._out: list[bytes] = []
         self._is_processing = False
+        self._stays_open = False  # although it is closing, as a reply was left out (CLIENT REPLY)
         self._is_stalled = False  # the client does not read its replies
         self._awaits_turn = False
 
@@ -186,8 +187,9 @@ class Session(Client, asyncio.Protocol):
                 if self._awaits_turn:
                     break
             if self._parser.error is not None and not (self.waits or self._awaits_turn):
-                self._out.append(b"-ERR %b\r\n" % self._parser.error.encode(errors="replace"))
-                self.is_closing = True
+                if not self.mutes:
+                    self._out.append(b"-ERR %b\r\n" % self._parser.error.encode(errors="replace"))
+                self.close()
         finally:
             self._is_processing = False
             if arguments:
@@ -195,7 +197,7 @@ class Session(Client, asyncio.Protocol):
         if self._has_rest:
             self._do_rest()
         self.flush()
-        if self.is_closing:
+        if self.is_closing and not self._stays_open:
             self.transport.close()
 
     def _do_rest(self) -> None:
@@ -278,9 +280,13 @@ class Session(Client, asyncio.Protocol):
             self.send(line)
 
     def close(self) -> None:
-        """Close the connection when all replies are sent."""
+        """Close the connection when all replies are sent; never, as in Redis, if the last is not.
+
+        Nothing more is served in any case.
+        """
         self.is_closing = True
-        if not self._is_processing:
+        self._stays_open |= bool(self.mutes)
+        if not (self._is_processing or self._stays_open):
             self.transport.close()
 
     def abort(self) -> None:
@@ -342,6 +348,7 @@ class Session(Client, asyncio.Protocol):
             self.unblock(answer)
 
     def _disconnect(self, error: Error) -> None:
+        self._stays_open = bool(self.mutes)
         self.unblock(error)
         self.flush()
         self.close()
