@@ -256,8 +256,12 @@ class Server:
         """Set the time that commands see, and remove expired keys; not while a script runs."""
         if self.script_runner.running is not None:
             return
-        self.store.now = self.wall()
-        if self.replica_link is None and not self.loader.is_loading:
+        store = self.store
+        store.now = now = self.wall()
+        # Only a primary removes what has expired.
+        if (store.has_expired or store.fields.soonest <= now) and not (
+            self.replica_link is not None or self.loader.is_loading
+        ):
             self.expiry.run()
 
     def _flush_soon(self) -> None:

@@ -38,10 +38,8 @@ class ExpiryCycle:
     def run(self) -> None:
         """Remove expired fields, and up to 100 expired keys; the others in time slices."""
         store = self._store
-        if store.fields.soonest <= store.now * 1000:
+        if store.fields.soonest <= store.now:
             self._remove_fields()
-        if not store.has_expired:
-            return
         self._remove(store.delete_expired(_AT_ONCE))
         if not self.has_backlog and store.has_expired:
             self.has_backlog = True

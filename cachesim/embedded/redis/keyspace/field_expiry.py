@@ -11,7 +11,7 @@ class FieldExpiry:
     """The hashes with fields that expire, soonest first.
 
     Attributes:
-        soonest: when the first field may expire, in milliseconds since the epoch; infinite: none.
+        soonest: when the first field may expire, in seconds since the epoch; infinite: none.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class FieldExpiry:
         """Note that a key may have fields that expire."""
         if type(value) is Hash and value.deadlines:
             heapq.heappush(self._heap, (min(value.deadlines.values()), key))
-            self.soonest = self._heap[0][0]
+            self.soonest = self._heap[0][0] / 1000
 
     def clear(self) -> None:
         """Forget all keys."""
@@ -45,4 +45,4 @@ class FieldExpiry:
                 if due:
                     yield key, due
                 self.note(key, value)
-        self.soonest = heap[0][0] if heap else float("inf")
+        self.soonest = heap[0][0] / 1000 if heap else float("inf")
