@@ -298,7 +298,8 @@ SCENARIOS = {
     "all keys are deleted": """
         A: HELLO 3
         A: CLIENT TRACKING ON BCAST
-        B: SET k 1; SET j 1; WATCH k; FLUSHALL; MULTI; PING; EXEC
+        B: SET k 1; SET j 1
+        B: WATCH k; FLUSHALL; MULTI; PING; EXEC
         B: SET k 1
         C: WATCH k; MULTI; PING
         A: FLUSHALL
