@@ -176,7 +176,7 @@ def no_evict(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT NO-EVICT ON | OFF."""
     if arguments[2].lower() not in (b"on", b"off"):
         raise Error(SYNTAX)
-    session_of(client).is_kept = arguments[2].lower() == b"on"
+    session_of(client).shown.is_kept = arguments[2].lower() == b"on"
     return "OK"
 
 
@@ -184,7 +184,7 @@ def no_touch(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT NO-TOUCH ON | OFF, since 7.2."""
     if arguments[2].lower() not in (b"on", b"off"):
         raise Error(SYNTAX)
-    session_of(client).is_quiet = arguments[2].lower() == b"on"
+    session_of(client).shown.is_quiet = arguments[2].lower() == b"on"
     return "OK"
 
 
@@ -196,16 +196,16 @@ def setinfo(client: Client, arguments: list[bytes]) -> Answer:
     if not all(33 <= byte <= 126 for byte in value):
         raise Error(f"ERR {name.decode()} cannot contain spaces, newlines or special characters.")
     if name == b"lib-name":
-        session.library = value
+        session.shown.library = value
     else:
-        session.library_version = value
+        session.shown.library_version = value
     return "OK"
 
 
 def capa(client: Client, arguments: list[bytes]) -> Answer:
     """CLIENT CAPA capability..., of Valkey: those that it does not know are ignored."""
     if any(word.lower() == b"redirect" for word in arguments[2:]):
-        session_of(client).capabilities = "r"
+        session_of(client).shown.capabilities = "r"
     return "OK"
 
 

@@ -1,9 +1,29 @@
 """The lines of CLIENT LIST."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cachesim.embedded.redis.connections.session import Session
+
+
+@dataclass
+class Shown:
+    """What a client has told about itself, which CLIENT LIST shows and which changes nothing else.
+
+    Attributes:
+        is_kept: whether CLIENT NO-EVICT is on.
+        is_quiet: whether CLIENT NO-TOUCH is on.
+        library: the name of the client's library (CLIENT SETINFO).
+        library_version: its version.
+        capabilities: those of CLIENT CAPA, a letter each.
+    """
+
+    is_kept: bool = False
+    is_quiet: bool = False
+    library: bytes = b""
+    library_version: bytes = b""
+    capabilities: str = ""
 
 
 def _text(value: bytes) -> str:
@@ -28,8 +48,8 @@ def line_of(session: "Session") -> str:
             ("B", tracked is not None and tracked.broadcasts),
             ("d", session.watch_failed),
             ("r", session.is_readonly),
-            ("e", session.is_kept),
-            ("T", session.is_quiet),
+            ("e", session.shown.is_kept),
+            ("T", session.shown.is_quiet),
         )
         if is_set
     )
@@ -43,7 +63,7 @@ def line_of(session: "Session") -> str:
         "age": int(server.clock() - session.created),
         "idle": max(0, int(server.wall() - session.active)),
         "flags": flags or "N",
-        **({"capa": session.capabilities} if is_valkey else {}),
+        **({"capa": session.shown.capabilities} if is_valkey else {}),
         "db": 0,
         "sub": len(session.channels),
         "psub": len(session.patterns),
@@ -67,7 +87,10 @@ def line_of(session: "Session") -> str:
         "resp": session.resp,
     }
     if "7.2" in releases:
-        fields |= {"lib-name": _text(session.library), "lib-ver": _text(session.library_version)}
+        fields |= {
+            "lib-name": _text(session.shown.library),
+            "lib-ver": _text(session.shown.library_version),
+        }
     if "8.0" in releases:
         fields["io-thread"] = 0
     if is_valkey:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.redis.connections.blocked import Blocked
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.connections.client_list import line_of
+from cachesim.embedded.redis.connections.client_list import Shown, line_of
 from cachesim.protocols.resp import Error, Push, Raw, encode
 from cachesim.protocols.resp_parser import UNAUTHENTICATED, Limits, RequestParser
 
@@ -32,10 +32,7 @@ class Session(Client, asyncio.Protocol):
         is_closing: whether the connection is closing or closed, so no more requests are served.
         mutes: the number of replies not to send; -1 for all (CLIENT REPLY).
         is_replica: whether it gets the replication stream.
-        is_kept: whether CLIENT NO-EVICT is on, which is shown and changes nothing else.
-        is_quiet: whether CLIENT NO-TOUCH is on, which is shown and changes nothing else.
-        library, library_version: what CLIENT SETINFO has told of the client's library.
-        capabilities: what CLIENT CAPA has told, a letter each.
+        shown: what it has told about itself.
         last_request: the first two words of the last request.
         active: when something was received last, in seconds since the epoch.
     """
@@ -53,9 +50,7 @@ class Session(Client, asyncio.Protocol):
         self.is_closing = False
         self.mutes = 0
         self.is_replica = False
-        self.is_kept = self.is_quiet = False
-        self.library = self.library_version = b""
-        self.capabilities = ""
+        self.shown = Shown()
         self.last_request: list[bytes] = []
         self.active = server.wall()
         self._mutes_next = False
@@ -280,10 +275,7 @@ class Session(Client, asyncio.Protocol):
             self.send(line)
 
     def close(self) -> None:
-        """Close the connection when all replies are sent; never, as in Redis, if the last is not.
-
-        Nothing more is served in any case.
-        """
+        """Close the connection when all replies are sent; as in Redis, not if the last is not."""
         self.is_closing = True
         self._stays_open |= bool(self.mutes)
         if not (self._is_processing or self._stays_open):
