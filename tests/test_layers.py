@@ -42,7 +42,7 @@ FOR_CLIENTS = frozenset(
 folders: values and clients. For all else it calls the daemon."""
 
 BACKENDS_ELSEWHERE = {
-    "cli.commands": {"backends.compose.folder": "`cachesim compose` writes a folder, no daemon"},
+    "cli.life": {"backends.compose.folder": "`cachesim compose` writes a folder, no daemon"},
     "cli.doctor": {"backends.containers.engine": "it tells why no engine answers"},
 }
 """What modules outside the daemon import from the backends, besides their interface and the choice

@@ -98,9 +98,9 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
     if as_json and not detach:
         raise click.UsageError("--json needs -d: without it, `up` runs as long as the topology.")
     if detach:
-        from cachesim.cli import commands
+        from cachesim.cli import life
 
-        ctx.exit(commands.up(arguments, as_json=as_json))
+        ctx.exit(life.up(arguments, as_json=as_json))
     else:
         from cachesim.cli.foreground import run
 
@@ -116,9 +116,9 @@ def down(force: bool, name: str | None, as_json: bool) -> None:
 
     Detaching heals the topology. Its containers keep running.
     """
-    from cachesim.cli import commands
+    from cachesim.cli import life
 
-    commands.down(name, force=force, as_json=as_json)
+    life.down(name, force=force, as_json=as_json)
 
 
 @main.command()
@@ -136,9 +136,9 @@ def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: obj
     DIR is new, empty, or was written by this command before. A DIR that was written before keeps
     its secrets, and the settings that options, variables CACHESIM_* and files do not give.
     """
-    from cachesim.cli import commands
+    from cachesim.cli import life
 
-    commands.compose(folder, arguments, base_port, as_json=as_json)
+    life.compose(folder, arguments, base_port, as_json=as_json)
 
 
 @main.command()
@@ -153,9 +153,9 @@ def attach(ctx: click.Context, /, folder: Path, as_json: bool, **arguments: obje
     DIR was written by `cachesim compose`. This starts a process that heals the topology, is its
     control plane, and executes the other commands.
     """
-    from cachesim.cli import commands
+    from cachesim.cli import life
 
-    ctx.exit(commands.up(arguments, folder, as_json=as_json))
+    ctx.exit(life.up(arguments, folder, as_json=as_json))
 
 
 @main.command()
@@ -164,18 +164,18 @@ def attach(ctx: click.Context, /, folder: Path, as_json: bool, **arguments: obje
 @click.pass_context
 def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     """Show the topologies that are up, with nodes, roles and faults, and those that died."""
-    from cachesim.cli import commands
+    from cachesim.cli import life
 
-    ctx.exit(0 if commands.status(name, as_json=as_json) else _NOT_WELL)
+    ctx.exit(0 if life.status(name, as_json=as_json) else _NOT_WELL)
 
 
 @main.command()
 @options.as_json
 def gc(as_json: bool) -> None:
     """Remove containers and files of topologies whose process was killed, and nothing else."""
-    from cachesim.cli import commands
+    from cachesim.cli import life
 
-    commands.gc(as_json=as_json)
+    life.gc(as_json=as_json)
 
 
 # --- looking --------------------------------------------------------------------------------
