@@ -115,6 +115,7 @@ def test_commands_meanwhile(name: str) -> None:
             Call.FAILOVER: {},
             Call.SET_TIMING: {"timing": sim.control_plane.timing.as_dict()},
             Call.SUSPEND: {},
+            Call.OFFER: {},
             Call.DETACH: {},
         }
         assert breaking.keys() == VERBS

@@ -22,6 +22,7 @@ ARGUMENTS: dict[Call, dict[str, Any]] = {
     Call.FAILOVER: {},
     Call.SET_TIMING: {"timing": Timing((1, 1), (1, 1), (1, 1), 15, 60).as_dict()},
     Call.SUSPEND: {},
+    Call.OFFER: {},
     Call.DETACH: {},
 }
 

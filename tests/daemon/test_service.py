@@ -359,6 +359,14 @@ def test_errors_while_all_is_taken_down(rig: Rig, call: Call) -> None:
 # --- the end ------------------------------------------------------------------------------------
 
 
+def test_offer(rig: Rig) -> None:
+    """A topology may have an owner, and all the same be one that commands choose by themselves."""
+    owner = rig.connection.call(Call.STATUS)["owned_by"]
+    rig.connection.call(Call.OFFER)
+    assert rig.connection.call(Call.STATUS)["owned_by"] == owner is not None
+    assert rig.files.users == [None]
+
+
 def test_detach(rig: Rig) -> None:
     """A detached topology has no owner."""
     rig.connection.call(Call.DETACH)
