@@ -180,9 +180,13 @@ class History:
             key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")
         }
 
-    def rows(self, query: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
-        """Return the rows that a query in SQL finds, one by one."""
-        return self._database.execute(query, parameters)
+    def rows(self, query: str, *parameters: Any, **named: Any) -> Iterator[tuple[Any, ...]]:
+        """Return the rows that a query in SQL finds, one by one.
+
+        Args:
+            parameters: of each `?` in it; or `named`, of each `:name`.
+        """
+        return self._database.execute(query, named or parameters)
 
     def compute(self, function: "Callable[[History], T]") -> T:
         """Return what a function makes of this history. It is called once, however often asked."""

@@ -1,0 +1,83 @@
+"""The steps of the timeline: which nodes they touched, and when which node was dead or able."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cachesim.scenarios.history import History, Span
+from cachesim.scenarios.rows import Beat, Step
+
+STREAK = 5
+"""So many answers in a row make a node able, since the first of them."""
+DEADLY = frozenset({"kill", "stop", "az-power"})
+"""The faults after which a node's process is gone."""
+
+
+def all_nodes(history: History) -> frozenset[str]:
+    """Return the names of all nodes that the history knows."""
+    query = "SELECT DISTINCT node FROM beats UNION SELECT DISTINCT node FROM samples"
+    return frozenset(node for (node,) in history.rows(query))
+
+
+def nodes_of(history: History, fault: dict[str, Any]) -> frozenset[str]:
+    """Return the nodes that a fault touches, among those that the history knows.
+
+    Args:
+        fault: its JSON form, with full names.
+    """
+    every = history.compute(all_nodes)
+    named = {*fault.get("nodes", ()), *(fault.get("replicas") or ())}
+    zones = [str(fault[key]).removeprefix("az-") for key in ("zone", "a", "b") if key in fault]
+    links = [str(link) for link in fault.get("links", ())]
+    return frozenset(
+        node
+        for node in every
+        if node in named
+        or any(node.endswith(f"-{zone}") for zone in zones)
+        or any(link.partition("-to-")[2] in (node, f"{node}-bus") for link in links)
+    )
+
+
+def applied(history: History) -> list[Step]:
+    """Return the steps that were applied, by the time of their begin."""
+    return [
+        step
+        for step in history.steps()
+        if step.outcome == "applied" and step.begin_call is not None
+    ]
+
+
+def death_before(history: History, node: str, at: float) -> Span | None:
+    """Return when a node was killed, from the call to its effect, if it was dead at a time."""
+    for step in reversed(history.compute(applied)):
+        begin, end = step.begin_call, step.end_call
+        if begin is None or begin > at or (end is not None and end <= at):
+            continue
+        if step.fault.get("fault") in DEADLY and node in nodes_of(history, step.fault):
+            return Span(begin, at if step.begin_confirmed is None else step.begin_confirmed)
+    return None
+
+
+def able_since(beats: Iterator[Beat], after: float) -> Span | None:
+    """Return since when a node is able: the first of `STREAK` answers in a row.
+
+    Args:
+        beats: those of one node, or the writes to the primary, by time.
+        after: answers to what began earlier do not count.
+
+    Returns:
+        Between the beat before, which had no answer, and the first answer. None: it never was.
+    """
+    failed, streak = after, 0
+    first = Span(after, after)
+    for beat in beats:
+        if beat.start < after:
+            continue
+        if not beat.ok or beat.end is None:
+            failed, streak = beat.start, 0
+            continue
+        streak += 1
+        if streak == 1:
+            first = Span(failed, beat.end)
+        if streak == STREAK:
+            return first
+    return None

@@ -1,0 +1,116 @@
+"""Gate: the generator of the workload was fit.
+
+Rule: an operation that began more than `LATE` after it was due, while its pod had an idle worker,
+is late through the generator. So is a whole pod whose thread that wakes every 10 ms was late by
+more than a quarter of the deadline for more than `SPOILED_SHARE` of the time. That all workers of a
+pod are busy inside calls is the client's behaviour, and counts.
+
+Unknown: unavailability, error budget, recovery and connection storm, where what decides them lies
+in a span that the generator spoiled; and the whole run, if more than `SPOILED_SHARE` of it is.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
+from cachesim.scenarios.checkers.survey import begin_of
+from cachesim.scenarios.history import History, Span
+from cachesim.scenarios.verdict import Result, Verdict, unknown
+
+NAME = "generator"
+LATE = 0.05
+"""Seconds."""
+SPOILED_SHARE = 0.01
+
+_LATE_OPERATIONS = """
+SELECT pod, due, start FROM operations WHERE start - due > ? AND due >= ? ORDER BY due
+"""
+
+
+class _Idle:
+    """How many idle workers a pod had when."""
+
+    def __init__(self) -> None:
+        self._at = array("d")
+        self._idle = array("l")
+
+    def add(self, at: float, idle: int) -> None:
+        self._at.append(at)
+        self._idle.append(idle)
+
+    def between(self, begin: float, end: float) -> bool:
+        """Return whether every look from one time to another found an idle worker.
+
+        Without a look in between, the last one before tells: a pod that did not run did not look.
+        """
+        first, last = bisect_left(self._at, begin), bisect_right(self._at, end)
+        seen = self._idle[first:last] or self._idle[max(first - 1, 0) : first]
+        return bool(seen) and min(seen) > 0
+
+
+def spoiled(history: History) -> list[Span]:
+    """Return the spans in which operations were late through the generator, in their order."""
+    pods: dict[str, _Idle] = {}
+    for reading in history.generator():
+        pods.setdefault(reading.pod, _Idle()).add(reading.at, reading.idle)
+    return union(
+        Span(due, start)
+        for pod, due, start in history.rows(_LATE_OPERATIONS, LATE, begin_of(history))
+        if pod in pods and pods[pod].between(due, start)
+    )
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Return the same time as spans that do not overlap.
+
+    Args:
+        spans: by their begin.
+    """
+    found: list[Span] = []
+    for span in spans:
+        if found and span.begin <= found[-1].end:
+            found[-1] = Span(found[-1].begin, max(found[-1].end, span.end))
+        else:
+            found.append(span)
+    return found
+
+
+def lag_shares(history: History) -> dict[str, float]:
+    """Return the share of the time for which each pod's thread was too late."""
+    length = max(history.end_at - begin_of(history), 1e-9)
+    late: dict[str, float] = {}
+    for reading in history.generator():
+        is_late = reading.at >= begin_of(history) and reading.lag > history.deadline / 4
+        late[reading.pod] = late.get(reading.pod, 0.0) + (reading.lag if is_late else 0.0)
+    return {pod: seconds / length for pod, seconds in late.items()}
+
+
+def check(history: History) -> Verdict:
+    """Return whether the generator was fit for the run as a whole."""
+    shares = history.compute(lag_shares)
+    spans = history.compute(spoiled)
+    length = max(history.end_at - begin_of(history), 1e-9)
+    share = sum(span.end - span.begin for span in spans) / length
+    details = {"lag_shares": shares, "spoiled": [list(span) for span in spans[:100]]}
+    if not shares:
+        return unknown(NAME, "it was not watched", details=details)
+    pod = max(shares, key=lambda name: shares[name])
+    worst = max(share, shares[pod])
+    result = Result.PASS if worst <= SPOILED_SHARE else Result.UNKNOWN
+    reason = "it kept its schedule"
+    if shares[pod] > SPOILED_SHARE:
+        reason = f"pod {pod} did not get its processor for {shares[pod]:.1%} of the time"
+    elif share > SPOILED_SHARE:
+        reason = f"operations began late although workers were idle, for {share:.1%} of the time"
+    return Verdict(NAME, result, worst, worst, "share", SPOILED_SHARE, reason, details)
+
+
+def why_unfit(history: History, begin: float, end: float) -> str | None:
+    """Return why the generator decides what happened in a span, or None if it does not."""
+    whole = history.compute(check)
+    if whole.result is not Result.PASS:
+        return f"the generator: {whole.reason}"
+    for span in history.compute(spoiled):
+        if span.begin <= end and span.end >= begin:
+            return "the generator began operations late although workers were idle"
+    return None

@@ -1,0 +1,187 @@
+"""The spans in which a Redis primary acknowledged writes that may be lost, and how many they are.
+
+See `lost_writes` for the rule.
+"""
+
+from dataclasses import dataclass
+
+from cachesim.scenarios.checkers.faults import applied, death_before, nodes_of
+from cachesim.scenarios.checkers.promotions import Promotion, fence_of, primary_at, promotions
+from cachesim.scenarios.history import History, Span
+from cachesim.scenarios.rows import Sample
+
+IMPAIRING = frozenset({"replication-lag", "partition", "isolate", "latency", "bandwidth"})
+"""Faults that let replicas fall behind."""
+
+_LEDGER = """
+SELECT count(*) FROM operations WHERE ledger = 1 AND kind = 'write' AND outcome = 'ok'
+AND end > ? AND end <= ? AND (node IS NULL OR ? IS NULL OR node = ?)
+"""
+
+
+@dataclass(frozen=True)
+class LossWindow:
+    """A span in which acknowledged writes may be lost. Times are monotonic seconds.
+
+    Attributes:
+        what: what happened, for people.
+        node: the primary that acknowledged them.
+        earliest: the least that its begin may be.
+        begin, end: from where to where the acknowledgements are counted.
+        bound: how many ledger writes were acknowledged in it; None: it can't be told.
+        edges: how many ledger writes were acknowledged within eps of its begin and its end.
+        scales: whether its length scales with the speed.
+        upper: whether the bound is only an upper one, so that nothing need be lost.
+        is_impaired: whether a fault let replicas fall behind when it began.
+        why: why there is no bound.
+    """
+
+    what: str
+    node: str | None
+    earliest: float
+    begin: float
+    end: float
+    bound: int | None
+    edges: int = 0
+    scales: bool = False
+    upper: bool = False
+    is_impaired: bool = False
+    why: str = ""
+
+
+def loss_windows(history: History) -> list[LossWindow]:
+    """Return the windows of a run: of its promotions, and of power lost everywhere."""
+    found = [
+        _of_promotion(history, it) for it in history.compute(promotions) if it.lost_at is not None
+    ]
+    outage = _power_lost_everywhere(history)
+    return [*found, *(_of_power(history, span) for span in outage)]
+
+
+def _of_promotion(history: History, it: Promotion) -> LossWindow:
+    what = f"failover from {it.old} to {it.new}"
+    death = None if it.old is None else death_before(history, it.old, it.confirmed)
+    fence = fence_of(history, it)
+    end = history.end_at if fence is None else fence.end
+    cut = _impaired_since(history, it)
+    scales = death is None
+    applied_offset = _applied_offset(history, it)
+    passed = None if applied_offset is None else _passed(history, it, applied_offset)
+    if passed is None:
+        begin = min(it.lost_at if it.lost_at is not None else it.called, cut or float("inf"))
+        why = "the offsets of both nodes are not known"
+        return LossWindow(
+            what, it.old, begin, begin, end, None, scales=scales, why=why, is_impaired=bool(cut)
+        )
+    earliest, begin = passed
+    return LossWindow(
+        what,
+        it.old,
+        earliest,
+        begin,
+        end,
+        ledger_writes(history, Span(begin, end), it.old),
+        _edges(history, (begin, end), it.old),
+        scales,
+        is_impaired=cut is not None,
+    )
+
+
+def _applied_offset(history: History, it: Promotion) -> float | None:
+    """Return the offset up to which the promoted node had its predecessor's writes."""
+    for event in history.events("lost"):
+        offsets = event.data.get("offsets")
+        if offsets and event.source == it.old and abs(event.at - it.confirmed) < 1:
+            return float(offsets[0])
+    last: Sample | None = None
+    for sample in history.samples("offset", it.new):
+        if sample.at < it.called:
+            last = sample
+    return None if last is None else last.value
+
+
+def _passed(history: History, it: Promotion, offset: float) -> Span | None:
+    """Return when the failed primary passed an offset.
+
+    Returns:
+        The last time at which it was seen not to have passed it, and the estimated time, at the
+        same share of the way between two readings as the offset is.
+    """
+    if it.old is None:
+        return None
+    before: Sample | None = None
+    for sample in history.samples("offset", it.old):
+        if sample.at > it.confirmed:
+            break
+        if sample.value > offset:
+            if before is None:
+                return None
+            share = (offset - before.value) / (sample.value - before.value)
+            return Span(before.at, before.at + share * (sample.at - before.at))
+        before = sample
+    # What it acknowledged after the last reading may have reached the replica, or not.
+    return None if before is None else Span(before.at, before.at)
+
+
+def _impaired_since(history: History, it: Promotion) -> float | None:
+    """Return since when a fault let replicas fall behind when the primary was lost, if one did."""
+    at = it.called if it.lost_at is None else it.lost_at
+    found = [
+        step.begin_call
+        for step in history.compute(applied)
+        if step.fault.get("fault") in IMPAIRING and step.begin_call is not None
+        if step.begin_call <= at + history.eps and (step.end_call is None or step.end_call > at)
+        if {it.old, it.new} & nodes_of(history, step.fault)
+    ]
+    return min(found, default=None)
+
+
+def _power_lost_everywhere(history: History) -> list[Span]:
+    """Return the spans in which all Redis nodes were without power."""
+    redis = {sample.node for sample in history.samples("role")}
+    steps = [it for it in history.compute(applied) if it.fault.get("fault") == "az-power"]
+    found = []
+    for last in steps:
+        begin = last.begin_call if last.begin_confirmed is None else last.begin_confirmed
+        if begin is None:
+            continue
+        dark = {
+            node
+            for step in steps
+            if step.begin_call is not None and step.begin_call <= begin
+            if step.end_call is None or step.end_call > begin
+            for node in nodes_of(history, step.fault)
+        }
+        if redis and redis <= dark and not any(span.end >= begin for span in found):
+            end = history.end_at if last.end_call is None else last.end_call
+            found.append(Span(begin, end))
+    return found
+
+
+def _of_power(history: History, span: Span) -> LossWindow:
+    what = "power lost in all zones"
+    node = primary_at(history, span.begin)
+    synced = [
+        sample.value
+        for sample in history.samples("fsynced_at", node)
+        if sample.value <= span.begin and sample.at <= span.end
+    ]
+    if not synced:
+        begin = span.begin - 2
+        why = "the last completed fsync is not known"
+        return LossWindow(what, node, begin, begin, span.begin, None, why=why)
+    begin = max(synced)
+    bound = ledger_writes(history, Span(begin, span.begin), node)
+    edges = _edges(history, (begin, span.begin), node)
+    return LossWindow(what, node, begin, begin, span.begin, bound, edges)
+
+
+def ledger_writes(history: History, span: Span, node: str | None) -> int:
+    """Return how many ledger writes a node acknowledged in a span."""
+    [(count,)] = history.rows(_LEDGER, span.begin, span.end, node, node)
+    return int(count)
+
+
+def _edges(history: History, edges: tuple[float, float], node: str | None) -> int:
+    eps = history.eps
+    return sum(ledger_writes(history, Span(at - eps, at + eps), node) for at in edges)

@@ -1,0 +1,99 @@
+"""Who was the Redis primary when, from the control plane's events and the servers' own word."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from cachesim.scenarios.checkers.faults import death_before
+from cachesim.scenarios.history import History, Span
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A replica that became the primary.
+
+    Attributes:
+        old: the primary before.
+        new: the primary since.
+        lost_at: since when the control plane held the old one for lost. None: it was asked to fail
+            over, and lost nothing.
+        called: the earliest time at which the new one may have been the primary.
+        confirmed: when it was seen to take writes.
+        production: how long detection and promotion take in production, in seconds.
+    """
+
+    old: str | None
+    new: str
+    lost_at: float | None
+    called: float
+    confirmed: float
+    production: float
+
+
+def promotions(history: History) -> list[Promotion]:
+    """Return the promotions, in their order."""
+    found: list[Promotion] = []
+    primary = _first_primary(history)
+    lost_at: float | None = None
+    seconds = 0.0
+    called: float | None = None
+    kinds = ("detecting", "promoting", "available", "failover-call", "failover", "role")
+    for event in history.events(*kinds):
+        if event.kind == "detecting":
+            primary, lost_at = event.source, float(event.data.get("lost_at", event.at))
+            seconds = float(event.data.get("detection", 0)) + float(event.data.get("promotion", 0))
+            called = None
+        elif event.kind == "promoting":
+            called = event.at
+        elif event.kind == "available":
+            lost_at = called = None
+        elif event.kind == "failover-call":
+            lost_at, called = None, event.at
+        elif event.source != primary and event.data.get("source_type") != "replication-group":
+            begin = event.at if called is None else called
+            length = (event.at - begin if lost_at is None else seconds) * history.speed
+            found.append(Promotion(primary, event.source, lost_at, begin, event.at, length))
+            primary, lost_at, called = event.source, None, None
+    return found
+
+
+def _first_primary(history: History) -> str | None:
+    for sample in history.samples("role"):
+        if sample.value == 1:
+            return sample.node
+    return None
+
+
+def primary_at(history: History, at: float) -> str | None:
+    """Return the primary of a moment: the one that was last seen to take writes."""
+    changes = history.compute(promotions)
+    number = bisect_right([it.confirmed for it in changes], at)
+    if number:
+        return changes[number - 1].new
+    return changes[0].old if changes else history.compute(_first_primary)
+
+
+def fence_of(history: History, promotion: Promotion) -> Span | None:
+    """Return between which times an old primary lost the ability to take writes.
+
+    It was dead, or the control plane fenced it, or it became a replica.
+
+    Returns:
+        The last time at which it may have taken a write and still be unfenced, from the least to
+        the most. None if nothing tells.
+    """
+    if promotion.old is None:
+        return None
+    death = death_before(history, promotion.old, promotion.confirmed)
+    if death is not None:
+        return death
+    since = promotion.lost_at if promotion.lost_at is not None else promotion.called
+    open_until = since
+    signs = [(it.at, it.value == 1) for it in history.samples("fenced", promotion.old)]
+    signs += [(it.at, it.value == 0) for it in history.samples("role", promotion.old)]
+    for at, is_fenced in sorted(signs):
+        if at < since:
+            continue
+        if is_fenced:
+            return Span(open_until, at)
+        open_until = at
+    return None

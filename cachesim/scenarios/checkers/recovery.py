@@ -1,0 +1,183 @@
+"""Recovery: how long after the last heal the clients were as before.
+
+Rule: from the last heal until the topology is able, C, and from then to the begin of the first 5 s
+in which each pod has its rate, 99 % of its operations good, and a 99th percentile of the latency
+below three times the baseline's plus 10 ms, L. A node is able since the first of five answers in a
+row to the prober, which does not retry. C is the control plane's part, in production time. L is the
+clients' part, in real time, and is never multiplied by the speed.
+
+Bound: what the scenario expects, `within`, in seconds of production, on C + L. At a speed above 1,
+L is taken as anything from nothing to the client's declared `comeback`.
+
+Never, which fails, is said only after a quiet of twice the declared comeback, at least 20 s.
+
+Unknown: the run ended too early; a node did not come back, which is not the client's; nothing was
+healed; no baseline, no beats; the threshold lies inside the interval; sampled too thinly; the
+generator decides; or the profile is wrong: a pod came back later than the comeback.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cachesim.scenarios.checkers.faults import able_since
+from cachesim.scenarios.checkers.generator import why_unfit
+from cachesim.scenarios.checkers.resolution import why_too_thin
+from cachesim.scenarios.checkers.survey import baseline_p99
+from cachesim.scenarios.history import History, Span
+from cachesim.scenarios.verdict import Result, Verdict, against, unknown
+
+NAME = "recovery"
+STEADY = 5.0
+"""Seconds, real, that all pods must be as before."""
+STEP = 0.1
+"""Seconds between the begins that are tried."""
+GOOD_SHARE = 0.99
+RATE_SHARE = 0.95
+"""The share of its rate in the baseline that a pod must have."""
+LATENCY_FACTOR, LATENCY_MORE = 3.0, 0.01
+QUIET_FACTOR, QUIET_LEAST = 2.0, 20.0
+
+_RATES = "SELECT pod, count(*) FROM operations WHERE due >= ? AND due < ? GROUP BY pod"
+_AFTER = """
+SELECT pod, CAST((due - ?) / ? AS INTEGER), count(*),
+    sum((outcome = 'ok' AND end <= due + ?) IS TRUE),
+    sum((end - due < ?) IS NOT TRUE)
+FROM operations WHERE due >= ? AND due <= ? GROUP BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is expected of the clients.
+
+    Attributes:
+        within: seconds of production from the last heal.
+    """
+
+    within: float
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was measured. Times are monotonic seconds.
+
+    Attributes:
+        able: since when the topology was able, from the least to the most; None: it never was.
+        steady: since when all pods were as before, from the least to the most; None: they never
+            were.
+        why: why there is nothing to judge; empty if there is.
+    """
+
+    able: Span | None = None
+    steady: Span | None = None
+    why: str = ""
+
+
+def measure(history: History) -> Recovery:
+    """Return when the topology and the pods had recovered."""
+    if history.baseline is None:
+        return Recovery(why="no baseline was recorded")
+    if history.heal_at is None:
+        return Recovery(why="nothing was healed")
+    streams = list(history.rows("SELECT DISTINCT node FROM beats WHERE kind = 'read'"))
+    spans = {
+        node: able_since(history.beats("node = ? AND kind = 'read'", node), history.heal_at)
+        for (node,) in streams
+    }
+    if any(history.rows("SELECT 1 FROM beats WHERE kind = 'write' LIMIT 1")):
+        spans["the primary"] = able_since(history.beats("kind = 'write'"), history.heal_at)
+    if not spans:
+        return Recovery(why="there are no beats")
+    if not any(history.rows(_RATES, *history.baseline)):
+        return Recovery(why="nothing was due in the baseline")
+    missing = sorted(name for name, span in spans.items() if span is None)
+    if missing:
+        return Recovery(why=f"{' and '.join(missing)} did not come back")
+    found = [span for span in spans.values() if span is not None]
+    able = Span(max(it.begin for it in found), max(it.end for it in found))
+    return Recovery(able, _steady(history, history.baseline, able))
+
+
+def _steady(history: History, baseline: Span, able: Span) -> Span | None:
+    """Return between which times the first steady span begins."""
+    begin, length = able.end, baseline.end - baseline.begin
+    limit = LATENCY_FACTOR * history.compute(baseline_p99) + LATENCY_MORE
+    rates = {pod: due / length for pod, due in history.rows(_RATES, *baseline)}
+    last = int((history.end_at - begin) / STEP)
+    pods = {pod: [(0, 0, 0)] * last for pod in rates}
+    for pod, number, *counts in history.rows(
+        _AFTER, begin, STEP, history.deadline, limit, begin, history.end_at
+    ):
+        if pod in pods and number < last:
+            pods[pod][number] = (counts[0], counts[1], counts[2])
+    width = round(STEADY / STEP)
+    for first in range(last - width + 1):
+        if all(_is_steady(steps[first : first + width], rates[pod]) for pod, steps in pods.items()):
+            at = begin + first * STEP
+            return Span(at if first == 0 else at - STEP, at)
+    return None
+
+
+def _is_steady(steps: list[tuple[int, int, int]], rate: float) -> bool:
+    due, good, slow = (sum(counts) for counts in zip(*steps, strict=True))
+    return bool(
+        due > 0
+        and due >= RATE_SHARE * rate * STEADY - 1
+        and good >= GOOD_SHARE * due
+        and slow <= (1 - GOOD_SHARE) * due
+    )
+
+
+def check(history: History, expectation: Expectation) -> Verdict:
+    """Return the verdict on the time from the last heal to recovery."""
+    it, within = history.compute(measure), expectation.within
+    if it.able is None or history.heal_at is None:
+        return unknown(NAME, it.why, unit="s", threshold=within)
+    plane = [(at - history.heal_at) * history.speed for at in it.able]
+    details: dict[str, Any] = {"control_plane": plane, "able_at": it.able.end}
+    why = _why_unknown(history, it, it.able, within)
+    if it.steady is None:
+        quiet = history.end_at - it.able.end
+        low, high, reason = plane[0] + quiet, float("inf"), "the clients never recovered"
+        result = Result.UNKNOWN if why else Result.FAIL
+        return Verdict(NAME, result, low, high, "s", within, why or reason, details)
+    clients = [max(0.0, it.steady.begin - it.able.end), it.steady.end - it.able.end]
+    details |= {"clients": clients, "recovered_at": it.steady.end}
+    low, high = plane[0] + clients[0], plane[1] + clients[1]
+    if history.speed != 1:
+        low, high = plane[0], plane[1] + history.comeback
+    settle = "" if history.speed == 1 else "the client's part can't be told; --speed 1 settles it"
+    verdict = against(NAME, low, high, "s", within, settle, details)
+    if why is None:
+        return verdict
+    return unknown(NAME, why, low=low, high=high, unit="s", threshold=within, details=details)
+
+
+def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> str | None:
+    until = history.end_at if it.steady is None else it.steady.end + STEADY
+    reason = why_unfit(history, able.end, until)
+    reason = reason or why_too_thin(within, _longest_beat_gap(history, able.end), history.speed)
+    comeback = history.comeback
+    if it.steady is None:
+        quiet = history.end_at - able.end
+        needed = max(QUIET_FACTOR * comeback, QUIET_LEAST)
+        if quiet < needed:
+            reason = reason or (
+                f"the run ended too early: {quiet:.3g} s of quiet, and never is said after "
+                f"{needed:.3g} s"
+            )
+    elif history.speed != 1 and it.steady.begin - able.end > comeback:
+        reason = reason or (
+            f"the profile is wrong: the clients came back after "
+            f"{it.steady.begin - able.end:.3g} s, their comeback is {comeback:.3g} s"
+        )
+    return reason
+
+
+def _longest_beat_gap(history: History, able: float) -> float:
+    """Return the longest time between two beats of a node until all were able, in seconds."""
+    gap, last = 0.0, dict[str, float]()
+    for beat in history.beats("kind = 'read' AND due >= ? AND due <= ?", history.heal_at, able):
+        gap = max(gap, beat.due - last.get(beat.node, beat.due))
+        last[beat.node] = beat.due
+    return gap

@@ -1,0 +1,161 @@
+"""The time scale: what a run at a speed above 1 may say of production.
+
+The timeline's times, detection, promotion and replacement are production time divided by the speed.
+What a client does is real: its timeouts, retries and pauses. So a client may outlive a window that
+is compressed to a second and not the one of production. Its profile tells the difference:
+`patience` is the longest that a call may take and still succeed, `comeback` the longest until an
+unused node is tried again.
+
+Rule, for a window of production length W that stopped a class of operations:
+
+- it is not served for at least `max(0, W - min(patience, deadline))`;
+- and at most for `W + E + comeback + gap x speed`, E being the time from the window's end until
+  the node was able, as measured, and gap the longest between operations of the class.
+
+What is not declared is infinite. At speed 1 nothing is compressed, and the measured figures stand.
+
+A window stopped a class if an outage of it, counting only what was answered within the window,
+covers the window's later half up to its end. It did not if the class was served again by then:
+the outage was the client's, in real time, and stands as measured. With fewer than `FEW` operations
+in the later half, or an outage that began in it, the window may have stopped the class.
+"""
+
+from dataclasses import dataclass
+
+from cachesim.scenarios.checkers.faults import able_since, applied, nodes_of
+from cachesim.scenarios.checkers.outages import APART, Outage, Track
+from cachesim.scenarios.checkers.promotions import promotions
+from cachesim.scenarios.checkers.survey import OperationClass
+from cachesim.scenarios.history import History
+
+FEW = 3
+ROUND_TRIP = 0.02
+"""Seconds that an answer may take without a fault."""
+INFINITE = float("inf")
+
+_DUE_IN = """
+SELECT due, end, outcome FROM operations
+WHERE service = ? AND (kind = 'read') = ? AND due BETWEEN ? AND ? ORDER BY due
+"""
+_SLOWEST_IN = """
+SELECT max(end - due) FROM operations
+WHERE service = ? AND (kind = 'read') = ? AND due >= ? AND outcome = 'ok' AND end <= ?
+"""
+_FIRST_ANSWERS = """
+SELECT pod, min(CASE WHEN outcome = 'ok' AND start >= ? THEN end END) FROM operations
+WHERE service = ? AND (kind = 'read') = ? GROUP BY pod
+"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span that is compressed by the speed.
+
+    Attributes:
+        what: what it is, for people.
+        begin, end: monotonic seconds, as they were in the run.
+        production: its length in production, in seconds.
+        until_able: seconds, real, from its end until the node was able. Infinite: it never was.
+    """
+
+    what: str
+    begin: float
+    end: float
+    production: float
+    until_able: float
+
+    def outage(self, history: History, gap: float) -> tuple[float, float]:
+        """Return how long production serves nothing of a class that it stops, in seconds.
+
+        Args:
+            gap: the longest time between operations of the class, in seconds.
+        """
+        best = max(0.0, self.production - min(history.patience, history.deadline))
+        worst = self.production + self.until_able + history.comeback + gap * history.speed
+        return best, worst
+
+
+def compressed(history: History) -> list[Window]:
+    """Return the windows that are compressed, in their order. At speed 1 there are none."""
+    if history.speed == 1:
+        return []
+    found = [*_promotions(history), *_holds(history)]
+    return sorted(found, key=lambda window: window.begin)
+
+
+def _promotions(history: History) -> list[Window]:
+    found = []
+    for it in history.compute(promotions):
+        if it.lost_at is not None:
+            able = able_since(history.beats("kind = 'write'"), it.confirmed)
+            until = INFINITE if able is None else able.end - it.confirmed
+            what = f"failover from {it.old} to {it.new}"
+            found.append(Window(what, it.lost_at, it.confirmed, it.production, until))
+    return found
+
+
+def _holds(history: History) -> list[Window]:
+    found = []
+    for step in history.compute(applied):
+        begin = step.begin_call if step.begin_confirmed is None else step.begin_confirmed
+        assert begin is not None  # noqa: S101 - for the type checker
+        end = history.end_at if step.end_call is None else step.end_call
+        until = INFINITE if step.end_call is None else 0.0
+        for node in nodes_of(history, step.fault) if step.end_call is not None else ():
+            able = able_since(history.beats("node = ? AND kind = 'read'", node), end)
+            until = max(until, INFINITE if able is None else able.end - end)
+        found.append(Window(f"step {step.id}", begin, end, (end - begin) * history.speed, until))
+    return found
+
+
+def stopped(history: History, name: OperationClass, window: Window) -> bool | None:
+    """Return whether a window stopped a class of operations. None: it may have."""
+    begin, is_read = window.begin, name.kind == "read"
+    # What was due just before the end had no time to be answered.
+    [(slowest,)] = history.rows(_SLOWEST_IN, name.service, is_read, begin, window.end)
+    last = window.end - min((slowest or 0) + ROUND_TRIP, (window.end - begin) / 4)
+    middle = (begin + last) / 2
+    track, later = Track(begin), 0
+    for due, end, outcome in history.rows(_DUE_IN, name.service, is_read, begin, last):
+        limit = min(due + history.deadline, window.end)
+        track.add(due, outcome == "ok" and end is not None and end <= limit)
+        later += due >= middle
+    if later < FEW:
+        return None
+    outages = [it for it in track.outages(last) if it.counts]
+    if not outages or not _reaches(outages[-1], last):
+        return False
+    return True if outages[-1].begin <= middle else None
+
+
+def _reaches(outage: Outage, last: float) -> bool:
+    """Return whether an outage goes on until the last time looked at.
+
+    If only some fail, three good ones in a row are no end of it yet.
+    """
+    return outage.is_open or (not outage.is_full and last - outage.end < APART)
+
+
+def why_wrong(history: History, name: OperationClass) -> str | None:
+    """Return how the run contradicts the client's profile, or None if it does not."""
+    [(longest,)] = history.rows("SELECT max(end - start) FROM operations WHERE outcome = 'ok'")
+    if longest is not None and longest > history.patience + history.eps:
+        return (
+            f"the profile is wrong: a call took {longest:.3g} s and succeeded, its patience is "
+            f"{history.patience:.3g} s"
+        )
+    windows = history.compute(compressed)
+    for window in windows:
+        able = window.end + window.until_able
+        limit = able + history.comeback
+        is_followed = any(window.begin < it.begin <= limit and it.end > able for it in windows)
+        if limit >= history.end_at or is_followed or not stopped(history, name, window):
+            continue
+        answers = history.rows(_FIRST_ANSWERS, able, name.service, name.kind == "read")
+        for pod, first in answers:
+            if first is None or first > limit + history.eps:
+                return (
+                    f"the profile is wrong: after the {window.what}, pod {pod} was not back "
+                    f"within its comeback of {history.comeback:.3g} s"
+                )
+    return None

@@ -1,0 +1,181 @@
+"""Unavailability: for how long a class of operations was not served.
+
+Rule: good is what was answered within the deadline of its due time (see `survey`); an outage goes
+from the first bad operation to the first of three good ones in a row, and outages less than 250 ms
+apart are one (see `outages`). It lasted at least from its first to its last bad operation, and at
+most from the good one before to the good one after. The class as a whole and each of its pods are
+judged, and the worst decides. A Memcached miss is not bad; a `set` that returns False is.
+
+Bound: what the scenario expects, `longest` and `total`, in seconds of production.
+
+At a speed above 1, the outages of windows that stopped the class are not those measured, but what
+the time scale says of production (see `time_scale`).
+
+Unknown: the threshold lies inside the interval; sampled too thinly (see `resolution`); the
+generator decides (see `generator`); the profile is wrong; or no operation of the class was due.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cachesim.scenarios.checkers.generator import why_unfit
+from cachesim.scenarios.checkers.outages import Outage
+from cachesim.scenarios.checkers.resolution import why_too_thin
+from cachesim.scenarios.checkers.survey import OperationClass, classes_of, survey
+from cachesim.scenarios.checkers.time_scale import Window, compressed, stopped, why_wrong
+from cachesim.scenarios.history import History
+from cachesim.scenarios.verdict import Result, Verdict, against, unknown
+
+NAME = "unavailability"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is expected of a service.
+
+    Attributes:
+        service: its name.
+        kind: its reads, its writes, or None for both.
+        longest: the longest outage, in seconds.
+        total: all outages together, in seconds.
+    """
+
+    service: str
+    kind: Literal["read", "write"] | None = None
+    longest: float | None = None
+    total: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the verdict."""
+        return f"{NAME}: {self.service}{'.' if self.kind else ''}{self.kind or ''}"
+
+
+class Figure(NamedTuple):
+    """How long one outage lasts in production, and where it is in the run."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+    what: str
+
+
+class _Worst(NamedTuple):
+    low: float
+    high: float
+    figures: list[Figure]
+    name: OperationClass
+
+
+def check(history: History, expectation: Expectation) -> Verdict:
+    """Return the verdict on the outages of a service's classes."""
+    names = classes_of(history, expectation.service, expectation.kind)
+    if not names:
+        return unknown(expectation.name, "no operation of it was due")
+    verdicts = []
+    for threshold, combined in ((expectation.longest, max), (expectation.total, _sum)):
+        if threshold is not None or combined is max:
+            worst = max((_worst(history, name, combined) for name in names), key=lambda it: it[:2])
+            verdicts.append(_judge(history, expectation.name, worst, names, threshold))
+    order = (Result.FAIL, Result.UNKNOWN, Result.PASS)
+    return min(verdicts, key=lambda verdict: order.index(verdict.result))
+
+
+def _sum(values: Iterable[float]) -> float:
+    return sum(values)
+
+
+def _worst(
+    history: History, name: OperationClass, combined: Callable[[Iterable[float]], float]
+) -> _Worst:
+    low = high = 0.0
+    worst: list[Figure] = []
+    for figures in figures_of(history, name):
+        if figures:
+            low = max(low, combined(it.low for it in figures))
+            most = combined(it.high for it in figures)
+            if most > high or not worst:
+                high, worst = max(high, most), figures
+    return _Worst(low, high, worst, name)
+
+
+def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
+    """Return the outages of a class as production has them: of all of it, and of each pod."""
+    found = history.compute(survey)[name]
+    gap, end = found.all.gap, history.end_at
+    effects = [(it, stopped(history, name, it)) for it in history.compute(compressed)]
+    windows = [(it, effect) for it, effect in effects if effect is not False]
+    tracks = {"all pods": found.all, **{f"pod {pod}": it for pod, it in found.pods.items()}}
+    result = []
+    for what, track in tracks.items():
+        figures = [
+            Figure(it.low, it.high, it.begin, it.end, what)
+            for it in track.outages(end)
+            if it.counts and not any(_covers(history, w, it) for w, effect in windows if effect)
+        ]
+        for window, effect in windows:
+            best, worst = window.outage(history, gap)
+            low = best if effect else 0.0
+            figures.append(Figure(low, worst, window.begin, window.end, window.what))
+        result.append(figures)
+    return result
+
+
+def _covers(history: History, window: Window, outage: Outage) -> bool:
+    """Return whether an outage is a window's, whose length the time scale tells."""
+    end = window.end + window.until_able + history.comeback
+    return outage.end >= window.begin and outage.begin <= end
+
+
+def _judge(
+    history: History,
+    title: str,
+    worst: _Worst,
+    names: list[OperationClass],
+    threshold: float | None,
+) -> Verdict:
+    low, high, figures, name = worst
+    details = {
+        "class": str(name),
+        "outages": [
+            {"low": it.low, "high": it.high, "begin": it.begin, "end": it.end, "what": it.what}
+            for it in figures[:100]
+        ],
+        "nodes": _by_node(history, names),
+    }
+    if threshold is None:
+        return Verdict(title, Result.PASS, low, high, "s", None, "nothing is expected", details)
+    verdict = against(title, low, high, "s", threshold, _settle(history, name), details)
+    every = history.compute(survey)
+    scale = history.speed if history.compute(compressed) else 1.0
+    reason = why_too_thin(threshold, max(every[it].all.gap for it in names), scale)
+    if history.speed != 1:
+        reason = reason or next(filter(None, (why_wrong(history, it) for it in names)), None)
+    for it in figures if verdict.result is not Result.PASS else ():
+        reason = reason or why_unfit(history, it.begin, it.end)
+    if reason is None:
+        return verdict
+    return unknown(
+        title, reason, low=low, high=high, unit="s", threshold=threshold, details=details
+    )
+
+
+def _settle(history: History, name: OperationClass) -> str:
+    if history.speed == 1:
+        return ""
+    missing = [it for it in ("patience", "comeback") if getattr(history, it) == float("inf")]
+    if missing:
+        return f"the client's {' and '.join(missing)} is not declared; --speed 1 settles it"
+    return f"at speed {history.speed:g} {name} can't be told; --speed 1 settles it"
+
+
+def _by_node(history: History, names: list[OperationClass]) -> dict[str, float]:
+    """Return the longest outage of each node that answered, in seconds as measured."""
+    found: dict[str, float] = {}
+    for name in names:
+        for node, track in history.compute(survey)[name].nodes.items():
+            longest = max((it.high for it in track.outages(history.end_at) if it.counts), default=0)
+            found[node] = max(found.get(node, 0.0), longest)
+    return found
