@@ -73,7 +73,7 @@ def _of_promotion(history: History, it: Promotion) -> LossWindow:
         return LossWindow(
             what, it.old, begin, begin, end, None, scales=scales, why=why, is_impaired=bool(cut)
         )
-    earliest, begin = passed
+    earliest, begin, upper = passed
     return LossWindow(
         what,
         it.old,
@@ -83,6 +83,7 @@ def _of_promotion(history: History, it: Promotion) -> LossWindow:
         ledger_writes(history, Span(begin, end), it.old),
         _edges(history, (begin, end), it.old),
         scales,
+        upper,
         is_impaired=cut is not None,
     )
 
@@ -100,12 +101,13 @@ def _applied_offset(history: History, it: Promotion) -> float | None:
     return None if last is None else last.value
 
 
-def _passed(history: History, it: Promotion, offset: float) -> Span | None:
+def _passed(history: History, it: Promotion, offset: float) -> tuple[float, float, bool] | None:
     """Return when the failed primary passed an offset.
 
     Returns:
-        The last time at which it was seen not to have passed it, and the estimated time, at the
-        same share of the way between two readings as the offset is.
+        The last time at which it was seen not to have passed it; the estimated time, at the same
+        share of the way between two readings as the offset is; and whether it was never seen to
+        have passed it.
     """
     if it.old is None:
         return None
@@ -117,10 +119,10 @@ def _passed(history: History, it: Promotion, offset: float) -> Span | None:
             if before is None:
                 return None
             share = (offset - before.value) / (sample.value - before.value)
-            return Span(before.at, before.at + share * (sample.at - before.at))
+            return before.at, before.at + share * (sample.at - before.at), False
         before = sample
     # What it acknowledged after the last reading may have reached the replica, or not.
-    return None if before is None else Span(before.at, before.at)
+    return None if before is None else (before.at, before.at, True)
 
 
 def _impaired_since(history: History, it: Promotion) -> float | None:
@@ -140,7 +142,7 @@ def _power_lost_everywhere(history: History) -> list[Span]:
     """Return the spans in which all Redis nodes were without power."""
     redis = {sample.node for sample in history.samples("role")}
     steps = [it for it in history.compute(applied) if it.fault.get("fault") == "az-power"]
-    found = []
+    found: list[Span] = []
     for last in steps:
         begin = last.begin_call if last.begin_confirmed is None else last.begin_confirmed
         if begin is None:

@@ -1,8 +1,8 @@
 """Lost writes: writes that Redis acknowledged and no longer has.
 
 Rule: a write is lost if it is the last acknowledged one of its key, nothing deleted the key after
-it or may have, and the final read of the primary is older or finds nothing. It is not lost if it
-may have expired by then: nothing acknowledged after it set a TTL that lasts. Later writes without
+it or may have, and the final read of the primary is older or finds nothing. It is not lost if its
+TTL had ended by then, since whatever may have set it last. Later writes without
 an answer that are there are `unacked but applied`: shown, not judged. Keys that are written once
 (the ledger) are counted; an overwritten loss can't be seen.
 
@@ -17,10 +17,10 @@ the lost ledger writes are at most 1.1 x bound + 2 + those acknowledged within e
 write lost outside every such window always fails. With `max` as a number, all lost writes count,
 those of an isolated primary up to times the speed.
 
-Unknown: no final read of a key that could decide; the policy is not noeviction or keys were
-evicted, for so many absences; a window without offsets or fsyncs; nothing lost although the bound
-is 10 or more; or fewer than 10 ledger writes in a window, if something is lost there or replication
-was impaired.
+Unknown: a key that could decide has no final read, or may have expired; the policy is not
+noeviction or keys were evicted, for so many absences; a window without offsets or fsyncs; nothing
+lost although the bound is 10 or more; or fewer than 10 ledger writes in a window, if something is
+lost there or replication was impaired.
 """
 
 from collections.abc import Iterator
@@ -58,6 +58,11 @@ class Expectation:
     max: int | Literal["bound"]
     service: str = "sessions"
 
+    @property
+    def name(self) -> str:
+        """The name of the verdict."""
+        return NAME
+
 
 class Change(NamedTuple):
     """An operation that changed a key, or may have."""
@@ -80,14 +85,14 @@ class Losses:
     Attributes:
         lost: the lost ones, by key.
         acknowledged: how many keys have an acknowledged write that could be lost.
-        unread: how many of them have no final read.
+        undecided: how many of them have no final read, or may have expired.
         absent: how many of the lost ones find nothing, so that eviction may explain them.
         unacked_but_applied: keys whose final version had no acknowledgement.
     """
 
     lost: list[Change] = field(default_factory=list)
     acknowledged: int = 0
-    unread: int = 0
+    undecided: int = 0
     absent: int = 0
     unacked_but_applied: int = 0
 
@@ -126,15 +131,16 @@ def _judge_key(
         return
     found.acknowledged += 1
     if read is None:
-        found.unread += 1
+        found.undecided += 1
         return
     _, version, at = read
     wanted = last.version or 0
     if version is not None and version >= wanted:
         found.unacked_but_applied += version > wanted
         return
-    if version is None and _may_have_expired(last, later, at):
-        found.acknowledged -= 1
+    expired = version is None and _expired(last, later, at)
+    if expired or expired is None:
+        found.undecided += expired is None
         return
     found.lost.append(last)
     found.absent += version is None
@@ -144,17 +150,18 @@ def _may_apply(change: Change) -> bool:
     return change.outcome in ("ok", "info", "unacked")
 
 
-def _may_have_expired(last: Change, later: list[Change], at: float) -> bool:
-    """Return whether a key may have expired by the time of its final read."""
+def _expired(last: Change, later: list[Change], at: float) -> bool | None:
+    """Return whether a key had expired by the time of its final read. None: it may have."""
+    setters = [it for it in later if it.ttl is not None and it.outcome == "ok"]
+    setter = setters[-1] if setters else last
+    possible = [it for it in later if it.start > setter.start and it.ttl is not None]
     ends = [
-        float("inf") if it.ttl is None else it.start + it.ttl
-        for it in [last, *(it for it in later if it.outcome == "ok")]
-        if it.kind == "write" or it.ttl is not None
+        float("inf") if it.ttl is None else it.start + it.ttl - EXPIRY_MARGIN
+        for it in [setter, *filter(_may_apply, possible)]
     ]
-    # An acknowledged touch extends; one that may have been applied may also have shortened.
-    ends_for_sure = ends[-1]
-    shortened = [it.start + it.ttl for it in later if it.ttl is not None and _may_apply(it)]
-    return at > min([ends_for_sure, *shortened]) - EXPIRY_MARGIN
+    if at > max(ends):
+        return True
+    return None if at > min(ends) else False
 
 
 def check(history: History, expectation: Expectation) -> Verdict:
@@ -162,7 +169,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
     found = losses_of(history, expectation.service)
     windows = history.compute(loss_windows)
     inside: dict[LossWindow, list[Change]] = {window: [] for window in windows}
-    outside = []
+    outside: list[Change] = []
     for change in found.lost:
         owner = next((it for it in windows if _is_in(history, change, it)), None)
         (outside if owner is None else inside[owner]).append(change)
@@ -170,27 +177,27 @@ def check(history: History, expectation: Expectation) -> Verdict:
     details: dict[str, Any] = {
         "acknowledged": found.acknowledged,
         "unacked_but_applied": found.unacked_but_applied,
-        "without_final_read": found.unread,
+        "undecided": found.undecided,
         "evicted": evicted,
         "outside_every_window": [it._asdict() for it in outside[:_SHOWN]],
         "windows": [_details(history, it, lost) for it, lost in inside.items()],
     }
-    low, high = max(len(found.lost) - evicted, 0), len(found.lost) + found.unread
+    low, high = max(len(found.lost) - evicted, 0), len(found.lost) + found.undecided
     for window, lost in inside.items():
         high += round(len(lost) * (history.speed - 1)) if window.scales else 0
     threshold = None if expectation.max == "bound" else float(expectation.max)
-    shape = {"low": low, "high": high, "unit": "writes", "threshold": threshold}
+    shape: dict[str, Any] = {"low": low, "high": high, "unit": "writes", "threshold": threshold}
     if len(outside) > evicted:
         reason = f"{len(outside)} acknowledged writes were lost that no failure explains"
         return Verdict(NAME, Result.FAIL, reason=reason, details=details, **shape)
     if threshold is not None:
         return against(NAME, low, high, "writes", threshold, _doubt(found, evicted), details)
-    results = [_judge_window(history, it, lost) for it, lost in inside.items()]
+    results = [_judge_window(it, lost) for it, lost in inside.items()]
     excess = next((it for it in results if it.result is Result.FAIL), None)
     doubt = next((it for it in results if it.result is Result.UNKNOWN), None)
     if excess is not None and not evicted:
         return Verdict(NAME, Result.FAIL, reason=excess.reason, details=details, **shape)
-    if found.unread or evicted:
+    if found.undecided or evicted:
         return unknown(NAME, _doubt(found, evicted), details=details, **shape)
     if not found.acknowledged:
         return unknown(NAME, "no acknowledged write was read back", details=details, **shape)
@@ -200,8 +207,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
 
 
 def _doubt(found: Losses, evicted: int) -> str:
-    if found.unread:
-        return f"{found.unread} keys that could decide have no final read"
+    if found.undecided:
+        return f"{found.undecided} keys that could decide have no final read, or may have expired"
     return f"{evicted} absent keys may have been evicted" if evicted else ""
 
 
@@ -214,7 +221,8 @@ def _is_in(history: History, change: Change, window: LossWindow) -> bool:
 
 def _evicted(history: History) -> int:
     """Return how many keys Redis may have evicted."""
-    if any(sample.value == 0 for sample in history.samples("noeviction")):
+    redis = {sample.node for sample in history.samples("role")}
+    if any(it.value == 0 and it.node in redis for it in history.samples("noeviction")):
         return 2**62
     first: dict[str, float] = {}
     most: dict[str, float] = {}
@@ -222,11 +230,10 @@ def _evicted(history: History) -> int:
         first.setdefault(sample.node, sample.value)
         most[sample.node] = max(most.get(sample.node, 0), sample.value)
     # Memcached nodes evict too, and have no part in this.
-    redis = {sample.node for sample in history.samples("role")}
     return int(sum(most[node] - first[node] for node in first if node in redis))
 
 
-def _judge_window(history: History, window: LossWindow, lost: list[Change]) -> Verdict:
+def _judge_window(window: LossWindow, lost: list[Change]) -> Verdict:
     ledger = sum(it.ledger for it in lost)
     name = f"{NAME}: {window.what}"
     if window.bound is None:

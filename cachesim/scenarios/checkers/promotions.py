@@ -63,13 +63,17 @@ def _first_primary(history: History) -> str | None:
     return None
 
 
+def _primaries(history: History) -> tuple[list[float], list[str | None]]:
+    """Return when the primary changed, and the primaries: of before the first change, and after."""
+    changes = history.compute(promotions)
+    first = changes[0].old if changes else _first_primary(history)
+    return [it.confirmed for it in changes], [first, *(it.new for it in changes)]
+
+
 def primary_at(history: History, at: float) -> str | None:
     """Return the primary of a moment: the one that was last seen to take writes."""
-    changes = history.compute(promotions)
-    number = bisect_right([it.confirmed for it in changes], at)
-    if number:
-        return changes[number - 1].new
-    return changes[0].old if changes else history.compute(_first_primary)
+    times, nodes = history.compute(_primaries)
+    return nodes[bisect_right(times, at)]
 
 
 def fence_of(history: History, promotion: Promotion) -> Span | None:

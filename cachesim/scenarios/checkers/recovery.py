@@ -56,6 +56,11 @@ class Expectation:
 
     within: float
 
+    @property
+    def name(self) -> str:
+        """The name of the verdict."""
+        return NAME
+
 
 @dataclass(frozen=True)
 class Recovery:

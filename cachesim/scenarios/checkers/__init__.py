@@ -1,0 +1,71 @@
+"""Checkers: pure functions of a history, each with a rule, a bound, and when it is unknown.
+
+A checker gets a history, never a live topology. `judge` runs the gates and the expected checkers,
+and combines them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cachesim.scenarios.checkers import baseline, faults_seen, generator
+from cachesim.scenarios.checkers.baseline import Steady
+from cachesim.scenarios.checkers.expectations import Expectation, check
+from cachesim.scenarios.history import History
+from cachesim.scenarios.verdict import Verdict, combine, unknown
+
+Checker = Callable[[History], Verdict]
+"""A checker with what is expected."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a run.
+
+    Attributes:
+        run: the verdict on the run as a whole.
+        gates: those on the baseline, the generator and the faults.
+        verdicts: those of the checkers, in the order of the expectations, then of the others.
+    """
+
+    run: Verdict
+    gates: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "run": self.run.as_dict(),
+            "gates": [it.as_dict() for it in self.gates],
+            "verdicts": [it.as_dict() for it in self.verdicts],
+        }
+
+
+def judge(
+    history: History,
+    expectations: Iterable[Expectation],
+    steady: Steady | None = None,
+    others: Iterable[Checker] = (),
+) -> Judgement:
+    """Return the verdict on a run. A checker that crashes is unknown.
+
+    Args:
+        expectations: what is expected of it.
+        steady: what is asked of the time before the first fault.
+        others: checkers of the user.
+    """
+    expected = list(expectations)
+    calm = _run(baseline.NAME, partial(baseline.check, steady=steady, expected=expected), history)
+    gates = [_run(it.NAME, it.check, history) for it in (generator, faults_seen)]
+    verdicts = [_run(it.name, partial(check, expectation=it), history) for it in expected]
+    verdicts += [_run(getattr(it, "__name__", repr(it)), it, history) for it in others]
+    run = combine(calm, [*gates, *verdicts], history.interrupted)
+    return Judgement(run, (calm, *gates), tuple(verdicts))
+
+
+def _run(name: str, checker: Checker, history: History) -> Verdict:
+    try:
+        return checker(history)
+    except Exception as error:
+        return unknown(name, f"the checker crashed: {type(error).__name__}: {error}")

@@ -1,0 +1,175 @@
+"""Connection storm: how many connections the clients opened at once, and whether they closed them.
+
+Rule: from the servers' own counters, without cachesim's connections, after the baseline: the most
+connections that one node accepted within a second, the most that were open on one node, and how
+many are open after recovery. The first two are scaled to the architecture, 50 pods with pools of
+10, if the run tells its pods and pool; the details have both. A leak is more than 1.1 times the
+baseline's open connections plus one a pod, on all nodes together, at the end of a run that has
+recovered: it fails.
+
+Bound: what the scenario expects, `max`, in new connections a second on one node.
+
+Unknown: the run has not recovered, so that a leak can't be told; counters were not sampled; the
+generator's processors were busy in that second, so that the peak is a lower bound; or, for `max`,
+windows were compressed by the speed.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachesim.scenarios.checkers.recovery import measure
+from cachesim.scenarios.checkers.time_scale import compressed
+from cachesim.scenarios.history import History
+from cachesim.scenarios.rows import SampleName
+from cachesim.scenarios.verdict import Result, Verdict, against, unknown
+
+NAME = "connection_storm"
+PODS, POOL = 50, 10
+"""What production has."""
+CONNECTIONS_LIMIT = 65_000
+"""Connections that a node takes."""
+LEAK_FACTOR = 1.1
+SECOND = 1.0
+QUIET = 2.0
+"""Seconds before the end in which connections count as left open."""
+BUSY = 0.8
+"""The share of a processor from which a pod may have been too slow to open more."""
+
+Series = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is expected of the clients. A leak always fails.
+
+    Attributes:
+        max: the most new connections of a second on one node, scaled. None: any number.
+    """
+
+    max: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the verdict."""
+        return NAME
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most connections that a node accepted within a second.
+
+    Attributes:
+        low, high: from the least to the most: readings are some time apart.
+        begin, end: the second, in monotonic seconds.
+    """
+
+    low: float = 0
+    high: float = 0
+    begin: float = 0
+    end: float = 0
+
+
+def check(history: History, expectation: Expectation) -> Verdict:
+    """Return the verdict on new connections and on those left open."""
+    received = _series(history, "connections_received")
+    opened = _series(history, "connections")
+    if history.baseline is None or not received or not opened:
+        return unknown(NAME, "the servers' connections were not sampled, or there is no baseline")
+    since = history.baseline.end
+    peaks = {node: peak_of([it for it in s if it[0] >= since]) for node, s in received.items()}
+    node = max(peaks, key=lambda name: peaks[name].high)
+    peak = peaks[node]
+    factor = _factor(history)
+    most = max((value for s in opened.values() for at, value in s if at >= since), default=0)
+    low, high = peak.low * factor, peak.high * factor
+    busy = _was_busy(history, peak)
+    if busy:
+        high = float("inf")
+    before, left, leak = _left_open(history, opened)
+    details: dict[str, Any] = {
+        "node": node,
+        "peak": [peak.low, peak.high],
+        "factor": factor,
+        "peak_open": most,
+        "share_of_limit": most * factor / CONNECTIONS_LIMIT,
+        "open_in_baseline": before,
+        "left_open": left,
+    }
+    shape: dict[str, Any] = {"low": low, "high": high, "unit": "connections/s"}
+    shape |= {"threshold": expectation.max, "details": details}
+    recovered = history.compute(measure)
+    has_recovered = recovered.steady is not None and recovered.steady.end <= history.end_at - QUIET
+    if has_recovered and left > leak:
+        reason = f"{left:g} connections are left open, {before:g} were in the baseline"
+        return Verdict(NAME, Result.FAIL, reason=reason, **shape)
+    if expectation.max is not None:
+        settle = "the generator's processors were busy in the second of the peak" if busy else ""
+        verdict = against(NAME, low, high, "connections/s", expectation.max, settle, details)
+        if history.compute(compressed):
+            return unknown(NAME, "windows were compressed; --speed 1 settles it", **shape)
+        if verdict.result is not Result.PASS:
+            return verdict
+    if not has_recovered:
+        return unknown(NAME, "a leak can't be told: the run has not recovered", **shape)
+    return Verdict(NAME, Result.PASS, reason="no connection is left open", **shape)
+
+
+def _series(history: History, name: SampleName) -> dict[str, Series]:
+    found: dict[str, Series] = defaultdict(list)
+    for sample in history.samples(name):
+        found[sample.node].append((sample.at, sample.value))
+    return dict(found)
+
+
+def peak_of(readings: Series) -> Peak:
+    """Return the most that a counter rose within a second.
+
+    A counter that fell began anew with its process.
+    """
+    at, total = [], []
+    before, rise = None, 0.0
+    for time, value in readings:
+        if before is not None:
+            rise += value - before if value >= before else value
+        before = value
+        at.append(time)
+        total.append(rise)
+    low, best = 0.0, Peak()
+    for first in range(len(at) - 1):
+        # What two readings at most a second apart tell is surely in one second.
+        inside = bisect_right(at, at[first] + SECOND) - 1
+        low = max(low, total[inside] - total[first])
+        # A second that begins before the next reading ends before this one.
+        around = min(bisect_left(at, at[first + 1] + SECOND), len(at) - 1)
+        if total[around] - total[first] > best.high:
+            best = Peak(0, total[around] - total[first], at[first], at[around])
+    return replace(best, low=low)
+
+
+def _factor(history: History) -> float:
+    pods, pool = history.meta.get("pods"), history.meta.get("pool")
+    return PODS * POOL / (pods * pool) if pods and pool else 1.0
+
+
+def _was_busy(history: History, peak: Peak) -> bool:
+    return any(
+        reading.cpu > BUSY and peak.begin <= reading.at <= peak.end
+        for reading in history.generator()
+    )
+
+
+def _left_open(history: History, opened: dict[str, Series]) -> tuple[float, float, float]:
+    """Return the open connections of the baseline and of the end, and from how many it is a leak.
+
+    At the end, the fewest of the last seconds count: a connection that is being closed is no leak.
+    """
+    begin, end = history.baseline or (0.0, 0.0)
+    before = left = 0.0
+    for series in opened.values():
+        before += max((value for at, value in series if begin <= at <= end), default=0)
+        last = [value for at, value in series if at >= history.end_at - QUIET]
+        left += min(last, default=series[-1][1])
+    pods = history.meta.get("pods") or 0
+    return before, left, LEAK_FACTOR * before + pods

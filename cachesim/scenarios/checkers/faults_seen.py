@@ -1,0 +1,190 @@
+"""Gate: every fault was there, was gone after its heal, and the workload met it.
+
+Rule: each step has a witness that is neither the answer of what injected it nor an error of the
+workload's clients. Where the history has one, it decides:
+
+- `latency`: the median of the beat's answers from the touched nodes rose by 80 to 120 % of the
+  value, and fell again;
+- `blackhole`, `refuse`, `reset`, `isolate`, `az-power`, `kill`, `stop`, `pause`: the touched nodes
+  answered no beat that began while it was applied; `isolate` and a fault of links only if it is
+  between clients and nodes;
+- `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
+
+What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults. At
+least 20 operations were due to the touched nodes while it was applied, those included whose node is
+not known.
+
+Unknown: a step was not seen, was not gone after its heal, or was not met by the workload; it had no
+target or its event never came, unless the file says to skip it; or it could not be applied.
+"""
+
+import json
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from cachesim.scenarios.checkers.faults import nodes_of
+from cachesim.scenarios.checkers.promotions import primary_at
+from cachesim.scenarios.checkers.stale_reads import offset_lags
+from cachesim.scenarios.history import History, Span
+from cachesim.scenarios.rows import Beat, Step
+from cachesim.scenarios.verdict import Result, Verdict, unknown
+
+NAME = "faults"
+MET = 20
+LATENCY_LEAST, LATENCY_MOST = 0.8, 1.2
+LAG_SHARE = 0.5
+SETTLED = 0.5
+"""Seconds, real, after a heal in which the effect may still be seen."""
+SILENCING = frozenset(
+    {"blackhole", "refuse", "reset", "isolate", "az-power", "kill", "stop", "pause"}
+)
+
+_MET = """
+SELECT count(*) FROM operations WHERE due BETWEEN ? AND ? AND (
+    node IN (SELECT value FROM json_each(?))
+    OR node IS NULL AND service IN (SELECT value FROM json_each(?))
+)
+"""
+
+
+def check(history: History) -> Verdict:
+    """Return whether all steps of the timeline took effect, and ended."""
+    found = {step.id: problem_of(history, step) for step in history.steps()}
+    problems = {id: problem for id, problem in found.items() if problem}
+    if problems:
+        reason = "; ".join(f"{id}: {problem}" for id, problem in problems.items())
+        return unknown(NAME, reason, details=problems)
+    return Verdict(NAME, Result.PASS, reason=f"{len(found)} steps took effect, and ended")
+
+
+def problem_of(history: History, step: Step) -> str:
+    """Return why a step can't be taken to have happened; empty if it can."""
+    if step.outcome == "skipped":
+        return ""
+    if step.outcome != "applied":
+        return {"missing": "it had no target, or its event never came"}.get(
+            step.outcome, "it could not be applied or healed"
+        )
+    begin = step.begin_call if step.begin_confirmed is None else step.begin_confirmed
+    if begin is None:
+        return "it never began"
+    end = history.end_at if step.end_call is None else step.end_call
+    nodes = nodes_of(history, step.fault)
+    span = Span(begin, end)
+    own = _own_witness(history, step.fault, nodes, span)
+    seen, told = own, step.witness.get("seen")
+    if False in (seen, told) or (seen is None and told is None):
+        return "its effect was not seen" if False in (seen, told) else "nobody saw its effect"
+    if step.end_call is not None:
+        gone = _is_gone(history, step, nodes)
+        if False in (gone, step.witness.get("gone")):
+            return "its effect was still there after its heal"
+    met = _met(history, nodes, span)
+    return "" if met >= MET else f"the workload met it with {met} operations, {MET} are needed"
+
+
+def _own_witness(
+    history: History, fault: dict[str, Any], nodes: frozenset[str], span: Span
+) -> bool | None:
+    """Return whether the history shows a fault's effect. None: it does not tell."""
+    name = fault.get("fault")
+    if not nodes or (name != "replication-lag" and not _is_between_clients(fault)):
+        return None
+    if name == "latency":
+        rises = [_rise(history, node, span) for node in nodes]
+        told = [rise for rise in rises if rise is not None]
+        low, high = (share * fault["ms"] / 1000 for share in (LATENCY_LEAST, LATENCY_MOST))
+        return all(low <= rise <= high for rise in told) if told else None
+    if name in SILENCING:
+        beats = [it for node in nodes for it in _beats(history, node, span)]
+        return not any(_answered_within(beat, span) for beat in beats) if beats else None
+    if name == "replication-lag":
+        return _is_behind(history, nodes, span, LAG_SHARE * fault["seconds"])
+    return None
+
+
+def _is_between_clients(fault: dict[str, Any]) -> bool:
+    """Return whether a fault is on the way between clients and nodes, where beats go."""
+    return all(str(link).startswith("client-to-") for link in fault.get("links", ()))
+
+
+def _beats(history: History, node: str, span: Span) -> list[Beat]:
+    where = "node = ? AND kind = 'read' AND start >= ? AND start <= ?"
+    return list(history.beats(where, node, *span))
+
+
+def _answered_within(beat: Beat, span: Span) -> bool:
+    return bool(beat.ok) and beat.end is not None and beat.end <= span.end
+
+
+def _rise(history: History, node: str, span: Span) -> float | None:
+    """Return by how much the median answer to beats rose over that of the baseline, in seconds."""
+    if history.baseline is None:
+        return None
+    before = _answers(_beats(history, node, history.baseline))
+    during = _answers(_beats(history, node, span))
+    return median(during) - median(before) if before and during else None
+
+
+def _answers(beats: Iterable[Beat]) -> list[float]:
+    return [it.end - it.start for it in beats if it.ok and it.end is not None]
+
+
+def _is_behind(history: History, nodes: frozenset[str], span: Span, least: float) -> bool | None:
+    """Return whether a replica among the nodes was behind its primary by some seconds."""
+    lags = [
+        lag
+        for node in nodes
+        if node != primary_at(history, span.begin)
+        for at, lag in zip(*history.compute(offset_lags).get(node, ([], [])), strict=True)
+        if span.begin <= at <= span.end
+    ]
+    return max(lags) >= least if lags else None
+
+
+def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None:
+    """Return whether a fault's nodes answer beats again, as quickly as before, after its heal."""
+    fault = step.fault
+    end = step.end_call if step.end_confirmed is None else step.end_confirmed
+    if end is None or not nodes or not _is_between_clients(fault):
+        return None
+    later = [
+        it.begin_call
+        for it in history.steps()
+        if it.id != step.id and it.begin_call is not None and it.begin_call >= (step.end_call or 0)
+    ]
+    span = Span(end + SETTLED, min(later, default=history.end_at))
+    name = fault.get("fault")
+    if name == "latency":
+        rises = [_rise(history, node, span) for node in nodes]
+        limit = (1 - LATENCY_LEAST) * fault["ms"] / 1000
+        return (
+            all(rise <= limit for rise in rises if rise is not None)
+            if any(rise is not None for rise in rises)
+            else None
+        )
+    if name in SILENCING:
+        beats = {node: _beats(history, node, span) for node in nodes}
+        if not all(beats.values()):
+            return None
+        return all(any(it.ok for it in found) for found in beats.values())
+    return None
+
+
+def _met(history: History, nodes: frozenset[str], span: Span) -> int:
+    """Return how many operations were due to nodes, or to nodes that are not known."""
+    services = history.compute(_nodes_of_services)
+    near = [service for service, used in services.items() if not used or used & nodes]
+    [(count,)] = history.rows(
+        _MET, span.begin, span.end, json.dumps(sorted(nodes)), json.dumps(near)
+    )
+    return int(count)
+
+
+def _nodes_of_services(history: History) -> dict[str, frozenset[str]]:
+    """Return the nodes that answered each service; none for one whose client does not tell."""
+    found: dict[str, set[str]] = {}
+    for service, node in history.rows("SELECT DISTINCT service, node FROM operations"):
+        found.setdefault(service, set()).update({node} - {None})
+    return {service: frozenset(nodes) for service, nodes in found.items()}

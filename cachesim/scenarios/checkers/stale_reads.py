@@ -1,0 +1,290 @@
+"""Stale reads: reads that returned less than what was acknowledged before they began.
+
+Rule: a read that began at s is stale if it returned an older version than the newest one
+acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
+deleted the key or may have. Its age is s less the end of the first acknowledged version newer than
+the one returned. A key that is never right again was lost, and so were versions that a promotion
+lost (see `lost_writes`): such reads are listed, not judged.
+
+Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's,
+plus 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node. With
+`max: ttl`, for a cache with a TTL: a value must not be read later than 1 s after its TTL, counted
+from the write's end.
+
+Unknown: the client does not report versions; fewer than 100 reads went to replicas; the offsets of
+a replica were not sampled; or, with a number, the threshold lies within eps of the age.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
+
+from cachesim.scenarios.checkers.loss_windows import loss_windows
+from cachesim.scenarios.checkers.promotions import primary_at
+from cachesim.scenarios.history import History
+from cachesim.scenarios.verdict import Result, Verdict, against, unknown
+
+NAME = "stale_reads"
+FEW = 100
+READING_DELAY = 0.1
+"""Seconds between two readings of an offset."""
+TTL_MARGIN = 1.0
+_SHOWN = 20
+
+_ROWS = """
+SELECT key, kind, outcome, written, read, start, end, node, ttl FROM operations
+WHERE service = ? ORDER BY key, start
+"""
+_FINAL = "SELECT key, max(version) FROM final_reads WHERE role = 'primary' GROUP BY key"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is expected of a service.
+
+    Attributes:
+        max: the longest age in seconds, `bound`, or `ttl`.
+        service: its name.
+    """
+
+    max: float | Literal["bound", "ttl"] = "bound"
+    service: str = "sessions"
+
+    @property
+    def name(self) -> str:
+        """The name of the verdict."""
+        return f"{NAME}: {self.service}"
+
+
+class _Row(NamedTuple):
+    key: str
+    kind: str
+    outcome: str
+    written: int | None
+    read: int | None
+    start: float
+    end: float | None
+    node: str | None
+    ttl: float | None
+
+
+class StaleRead(NamedTuple):
+    """A stale read.
+
+    Attributes:
+        age: seconds.
+        start: when it began, in monotonic seconds.
+        due_version: the version that it should have returned at least.
+        acknowledged: when the first version newer than the one returned was acknowledged.
+    """
+
+    key: str
+    node: str | None
+    age: float
+    start: float
+    version: int | None
+    due_version: int
+    acknowledged: float
+
+
+@dataclass
+class Found:
+    """What the reads of a service returned.
+
+    Attributes:
+        stale: the stale ones.
+        lost: how many returned less because a version was lost.
+        reads: how many were answered, by node.
+        replica_reads: how many were answered by a node that was not the primary.
+        versions: how many returned a version.
+        over_ttl: the most by which a value was read after its TTL, in seconds; negative if none
+            was. None: no value with a TTL was read.
+    """
+
+    stale: list[StaleRead] = field(default_factory=list)
+    lost: int = 0
+    reads: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
+    replica_reads: int = 0
+    versions: int = 0
+    over_ttl: float | None = None
+
+
+def stale_reads(history: History, service: str) -> Found:
+    """Return the stale reads of a service."""
+    found = Found()
+    finals = dict(history.rows(_FINAL))
+    for key, group in groupby(history.rows(_ROWS, service), key=itemgetter(0)):
+        rows = [_Row._make(values) for values in group]
+        _count(history, found, rows)
+        _judge_key(history, found, rows, finals.get(key))
+    return found
+
+
+def _count(history: History, found: Found, rows: list[_Row]) -> None:
+    """Count the reads of a key, and find the one that came latest after its value's TTL."""
+    values: dict[int, _Row] = {}
+    for it in rows:
+        if it.kind == "write" and it.written is not None and it.ttl is not None and _may_apply(it):
+            values[it.written] = it
+        elif it.kind == "read" and it.outcome == "ok":
+            found.reads[it.node] += 1
+            found.replica_reads += it.node not in (None, primary_at(history, it.start))
+            if it.read is None:
+                continue
+            found.versions += 1
+            value = values.get(it.read)
+            if value is not None and value.ttl is not None:
+                written = value.start if value.end is None else value.end
+                over = it.start - written - value.ttl
+                found.over_ttl = over if found.over_ttl is None else max(found.over_ttl, over)
+
+
+def _may_apply(row: _Row) -> bool:
+    return row.outcome in ("ok", "info", "unacked")
+
+
+def _judge_key(history: History, found: Found, rows: list[_Row], final: int | None) -> None:
+    """Find the stale reads of a key.
+
+    Args:
+        final: the version that the primary had in the end.
+    """
+    # A key has one writer, which waits for each answer: versions and their ends grow together.
+    writes = [
+        it for it in rows if it.kind == "write" and it.outcome == "ok" and it.written is not None
+    ]
+    ends = [float("inf") if it.end is None else it.end for it in writes]
+    versions = [it.written or 0 for it in writes]
+    changes = [it for it in rows if it.kind != "read" and _may_apply(it)]
+    # The newest version that was read later; in the end, that of the final read.
+    later, is_read_later = -1 if final is None else final, final is not None
+    for it in reversed(rows if writes else []):
+        if it.kind != "read" or it.outcome != "ok":
+            continue
+        number = bisect_left(ends, it.start - history.eps)
+        due = writes[number - 1] if number else None
+        seen = -1 if it.read is None else it.read
+        if due is not None and seen < (due.written or 0) and not _is_gone(it, due, changes):
+            first = ends[bisect_right(versions, seen)]
+            read = StaleRead(
+                it.key, it.node, it.start - first, it.start, it.read, versions[number - 1], first
+            )
+            if (is_read_later and later < versions[number - 1]) or _is_lost(history, due, it):
+                found.lost += 1
+            else:
+                found.stale.append(read)
+        later, is_read_later = max(later, seen), True
+
+
+def _is_gone(read: _Row, due: _Row, changes: list[_Row]) -> bool:
+    """Return whether a key that was not found may have been deleted, or have expired."""
+    if read.read is not None:
+        return False
+    end = read.start if read.end is None else read.end
+    since = [it for it in changes if due.start <= it.start <= end]
+    if any(it.kind == "delete" for it in since):
+        return True
+    setters = [it for it in since if it.ttl is not None]
+    sure = max((n for n, it in enumerate(setters) if it.outcome == "ok"), default=0)
+    return any(end >= it.start + (it.ttl or 0) - TTL_MARGIN for it in setters[sure:])
+
+
+def _is_lost(history: History, due: _Row, read: _Row) -> bool:
+    """Return whether a promotion may have lost the version that was due."""
+    return any(
+        due.node in (None, window.node)
+        and due.end is not None
+        and window.earliest - history.eps <= due.end <= window.end + history.eps
+        and read.start >= window.end - history.eps
+        for window in history.compute(loss_windows)
+    )
+
+
+# --- what is allowed ----------------------------------------------------------------------------
+
+Lag = tuple[list[float], list[float]]
+
+
+def offset_lags(history: History) -> dict[str, Lag]:
+    """Return for each node the times of its readings, and how far its offset was behind then.
+
+    That is the time since the primary was last seen not to be ahead of it, in seconds.
+    """
+    times: list[float] = []
+    offsets: list[float] = []
+    found: dict[str, Lag] = defaultdict(lambda: ([], []))
+    for sample in history.samples("offset"):
+        if sample.node == primary_at(history, sample.at):
+            times.append(sample.at)
+            offsets.append(max(sample.value, offsets[-1] if offsets else 0))
+            continue
+        at, lags = found[sample.node]
+        at.append(sample.at)
+        passed = bisect_right(offsets, sample.value)
+        is_behind = passed < len(offsets)
+        lags.append(sample.at - times[max(passed - 1, 0)] if is_behind else 0.0)
+    return found
+
+
+def _allowed(history: History, read: StaleRead) -> float | None:
+    """Return the age that a read's node explains, in seconds, or None if nothing tells."""
+    if read.node is None:
+        return None
+    if read.node == primary_at(history, read.start):
+        return 0.0
+    at, lags = history.compute(offset_lags).get(read.node, ([], []))
+    number = bisect_right(at, read.start)
+    if not number:
+        return None
+    before = lags[number - 1]
+    after = lags[number] if number < len(at) else before + read.start - at[-1]
+    return max(before, after) + READING_DELAY
+
+
+def check(history: History, expectation: Expectation) -> Verdict:
+    """Return the verdict on the stale reads of a service."""
+    found = stale_reads(history, expectation.service)
+    name = expectation.name
+    if expectation.max == "ttl":
+        return _against_ttl(history, found, name)
+    allowed = {it: _allowed(history, it) for it in found.stale}
+    details: dict[str, Any] = {
+        "reads": {str(node): count for node, count in found.reads.items()},
+        "reads_of_replicas": found.replica_reads,
+        "stale": len(found.stale),
+        "lost": found.lost,
+        "oldest": [
+            it._asdict() | {"allowed": allowed[it]}
+            for it in sorted(found.stale, key=lambda it: -it.age)[:_SHOWN]
+        ],
+    }
+    shape: dict[str, Any] = {"unit": "s", "details": details}
+    limit = expectation.max if isinstance(expectation.max, int | float) else None
+    verdict = Verdict(name, Result.PASS, 0.0, 0.0, "s", limit, "no read was stale", details)
+    judged = [(it, allowed[it] if limit is None else limit) for it in found.stale]
+    told = [(it, most) for it, most in judged if most is not None]
+    if told:
+        worst, most = max(told, key=lambda pair: pair[0].age - pair[1])
+        low, high = max(worst.age - history.eps, 0.0), worst.age + history.eps
+        where = f"a read of {worst.key} from {worst.node} decides"
+        verdict = against(name, low, high, "s", most, "the bound lies within eps", details)
+        verdict = replace(verdict, reason=f"{verdict.reason}: {where}")
+        if verdict.result is Result.FAIL:
+            return verdict
+    if not found.versions:
+        return unknown(name, "the client does not report versions", **shape)
+    if limit is None and found.replica_reads < FEW:
+        return unknown(name, f"only {found.replica_reads} reads went to replicas", **shape)
+    if len(told) < len(judged):
+        return unknown(name, "stale reads whose node's offset is not known", **shape)
+    return verdict
+
+
+def _against_ttl(history: History, found: Found, name: str) -> Verdict:
+    if found.over_ttl is None:
+        return unknown(name, "the client does not report versions, or sets no TTL", unit="s")
+    low, high = found.over_ttl - history.eps, found.over_ttl + history.eps
+    return against(name, max(low, 0.0), max(high, 0.0), "s", TTL_MARGIN)
