@@ -72,14 +72,13 @@ class Track:
     Attributes:
         due: how many operations were due.
         bad: how many of them were bad.
-        gap: the longest time between two of them, in seconds.
     """
 
-    __slots__ = ("_ended", "_good_at", "_last", "_open", "_streak", "bad", "due", "gap")
+    __slots__ = ("_ended", "_gap", "_good_at", "_last", "_open", "_streak", "bad", "due")
 
     def __init__(self, begin: float) -> None:
         self.due = self.bad = 0
-        self.gap = 0.0
+        self._gap = 0.0
         self._last = begin
         self._good_at = begin  # when the last good operation was due, while none is bad
         self._streak = 0  # of good operations, while an outage is open
@@ -90,8 +89,8 @@ class Track:
         """Take note of the next operation."""
         self.due += 1
         gap = due - self._last
-        if gap > self.gap:
-            self.gap = gap
+        if gap > self._gap:
+            self._gap = gap
         self._last = due
         if good and self._open is None:
             self._good_at = due
@@ -129,3 +128,11 @@ class Track:
         if self._open is None:
             return list(self._ended)
         return [*self._ended, replace(self._open, end=end, is_open=True)]
+
+    def gap(self, end: float) -> float:
+        """Return the longest time without an operation, in seconds.
+
+        Args:
+            end: the last time looked at.
+        """
+        return max(self._gap, end - self._last)

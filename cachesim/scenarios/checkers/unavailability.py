@@ -104,7 +104,8 @@ def _worst(
 def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
     """Return the outages of a class as production has them: of all of it, and of each pod."""
     found = history.compute(survey)[name]
-    gap, end = found.all.gap, history.end_at
+    end = history.end_at
+    gap = found.all.gap(end)
     effects = [(it, stopped(history, name, it)) for it in history.compute(compressed)]
     windows = [(it, effect) for it, effect in effects if effect is not False]
     tracks = {"all pods": found.all, **{f"pod {pod}": it for pod, it in found.pods.items()}}
@@ -150,7 +151,7 @@ def _judge(
     verdict = against(title, low, high, "s", threshold, _settle(history, name), details)
     every = history.compute(survey)
     scale = history.speed if history.compute(compressed) else 1.0
-    reason = why_too_thin(threshold, max(every[it].all.gap for it in names), scale)
+    reason = why_too_thin(threshold, max(every[it].all.gap(history.end_at) for it in names), scale)
     if history.speed != 1:
         reason = reason or next(filter(None, (why_wrong(history, it) for it in names)), None)
     for it in figures if verdict.result is not Result.PASS else ():

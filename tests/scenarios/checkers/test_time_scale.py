@@ -1,0 +1,214 @@
+"""The time scale: what a run at a speed above 1 may say of production."""
+
+import pytest
+
+from cachesim.scenarios.checkers import unavailability
+from cachesim.scenarios.checkers.survey import OperationClass
+from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
+from cachesim.scenarios.rows import Row
+from tests.scenarios.histories import beats, failover, history_of, load, operation, readings, step
+
+WRITES = OperationClass("sessions", "write")
+SPEED = 30.0
+LOST = 20.0
+SHORT = 20 / SPEED
+"""A failover of 20 s, at that speed."""
+
+
+def waiting(until: float, begin: float = LOST, **more: object) -> list[Row]:
+    """Return a load that waits from a begin until some time, and is served then."""
+    rows: list[Row] = []
+    for it in load(0, 100, 0.02, **more):  # type: ignore[arg-type]
+        waits = begin <= it.due < until
+        rows.append(it._replace(end=until + 0.01) if waits else it)
+    return rows
+
+
+def compressed_failover(**more: object) -> list[Row]:
+    """Return a failover of 20 s at a speed of 30, of a client that waits for it."""
+    rows = [*waiting(LOST + SHORT, **more), *readings(0, 100)]
+    rows += failover(LOST, LOST + SHORT, speed=SPEED)
+    return [*rows, *beats(LOST + SHORT + 0.4, 30, kind="write", nodes=["redis-b"])]
+
+
+CALMER = unavailability.Expectation("sessions", "write", 15)
+
+
+@pytest.mark.parametrize(
+    ("client", "low", "high", "result"),
+    [
+        ({"patience": 1, "comeback": 1}, 19, 22, "fail"),
+        ({"patience": 5, "comeback": 1}, 15, 22, "unknown"),
+        ({"patience": 30, "comeback": 1}, 0, 22, "unknown"),
+        ({}, 0, float("inf"), "unknown"),
+    ],
+)
+def test_no_error_seen(client: dict[str, float], low: float, high: float, result: str) -> None:
+    """A client that outlives the compressed window may not outlive production's."""
+    with history_of(compressed_failover(), speed=SPEED, deadline=60, client=client) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.low == low
+        assert verdict.high == pytest.approx(high, abs=0.1)
+        assert verdict.result == result
+
+
+@pytest.mark.parametrize(
+    "client", [{"patience": 1, "comeback": 1}, {"patience": 30, "comeback": 1}]
+)
+def test_a_short_deadline_decides(client: dict[str, float]) -> None:
+    """Who waits for 20 s was not served, whatever the client's patience."""
+    with history_of(compressed_failover(), speed=SPEED, client=client) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.low == 19
+        assert verdict.result == "fail"
+
+
+def test_passes_if_the_worst_fits() -> None:
+    """The worst is the window, the time until able, the comeback, and the sampling."""
+    client = {"patience": 1, "comeback": 1}
+    with history_of(compressed_failover(), speed=SPEED, client=client) as history:
+        worst = 20 + 0.401 + 1 + 0.02 * SPEED
+        for longest, result in ((worst + 0.1, "pass"), (worst - 0.1, "unknown")):
+            expected = unavailability.Expectation("sessions", "write", longest)
+            verdict = unavailability.check(history, expected)
+            assert verdict.high == pytest.approx(worst, abs=0.02)
+            assert verdict.result == result
+
+
+def test_not_declared_is_unknown() -> None:
+    """The reason names what the client's profile lacks, and what settles it."""
+    with history_of(compressed_failover(), speed=SPEED, client={"patience": 60}, deadline=60) as it:
+        reason = unavailability.check(it, CALMER).reason
+        assert "comeback is not declared" in reason
+        assert "--speed 1" in reason
+
+
+def test_never_able_is_unbounded() -> None:
+    """Without a beat that was answered after it, an outage has no end that is known."""
+    rows = [it for it in compressed_failover() if type(it).__name__ != "Beat"]
+    with history_of(rows, speed=SPEED, client={"patience": 60, "comeback": 1}) as history:
+        assert unavailability.check(history, CALMER).high == float("inf")
+
+
+def test_nothing_is_compressed_at_speed_1() -> None:
+    """At speed 1 the measured figures stand, with and without a profile."""
+    rows = [*load(0, 20, 0.1), *load(20, 33, 0.1, "fail"), *load(33, 100, 0.1)]
+    rows = [*rows, *failover(20, 33, seconds=13), *readings(0, 100)]
+    with history_of(rows) as history:
+        assert compressed(history) == []
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.high == pytest.approx(13.1)
+        assert verdict.result == "pass"
+
+
+# --- which windows stop a class -----------------------------------------------------------------
+
+
+def test_windows() -> None:
+    """Failovers and steps are compressed: their lengths are production's."""
+    hold = step({"fault": "kill", "nodes": ["redis-a"]}, LOST - 0.1, 40.0, begin_confirmed=LOST)
+    rows = [hold, *compressed_failover(), *beats(0, 100)]
+    with history_of(rows, speed=SPEED) as history:
+        change, kill = compressed(history)
+        assert (kill.begin, kill.end, kill.production) == (LOST, 40, 20 * SPEED)
+        assert kill.until_able == pytest.approx(0.001)
+        assert (change.begin, change.production) == (LOST, pytest.approx(20))
+        assert change.until_able == pytest.approx(0.401)
+
+
+def test_a_failover_that_was_asked_for_loses_nothing() -> None:
+    """A failover by request is no window: the primary serves until then."""
+    events = [it for it in failover(LOST, LOST + SHORT, speed=SPEED) if it.kind == "failover"]
+    call = events[0]._replace(number=1, at=LOST, kind="failover-call", source="group", data={})
+    with history_of([call, *events, *load(0, 100)], speed=SPEED) as history:
+        assert compressed(history) == []
+
+
+@pytest.mark.parametrize(
+    ("served_from", "expected"),
+    [
+        (LOST, False),  # by replicas, all the time
+        (LOST + 0.25, False),  # again before its later half
+        (LOST + SHORT, True),
+    ],
+)
+def test_a_class_that_is_served_is_not_stopped(served_from: float, expected: bool) -> None:
+    """What is answered within the window does not wait for its end."""
+    rows = [*waiting(served_from), *failover(LOST, LOST + SHORT, speed=SPEED)]
+    with history_of(rows, speed=SPEED) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is expected
+
+
+def test_an_outage_that_begins_late_may_have_been_cut_short() -> None:
+    """An outage that begins in the later half and lasts to the end may be the window's."""
+    rows = [*waiting(LOST + SHORT, LOST + 0.45), *failover(LOST, LOST + SHORT, speed=SPEED)]
+    with history_of(rows, speed=SPEED) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is None
+
+
+def test_too_few_operations_do_not_tell() -> None:
+    """With two operations in the later half, nobody knows whether the class was stopped."""
+    few = [operation(LOST + at, took=SHORT) for at in (0.1, 0.3, 0.4)]
+    with history_of([*few, *failover(LOST, LOST + SHORT, speed=SPEED)], speed=SPEED) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is None
+
+
+def test_a_share_that_fails_is_stopped() -> None:
+    """If only some operations fail, three good ones in a row are no end of it."""
+    hold = step({"fault": "refuse", "links": ["client-to-redis-a"]}, LOST, 40.0)
+    rows = [
+        operation(it.due, "fail" if LOST <= it.due < 40 and n % 5 == 0 else "ok")
+        for n, it in enumerate(load(0, 100, 0.02))
+    ]
+    with history_of([*rows, hold], speed=SPEED) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is True
+
+
+def test_slow_answers_are_answers() -> None:
+    """A hold that delays answers stops nobody, though the last come after its end."""
+    hold = step({"fault": "latency", "links": ["client-to-*"], "ms": 300}, LOST, 24.0)
+    rows = [it._replace(end=it.due + 0.3) if LOST <= it.due < 24 else it for it in load(0, 100)]
+    with history_of([*rows, hold], speed=SPEED) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is False
+
+
+def test_the_clients_own_outage_stands() -> None:
+    """An outage that ends within a hold is the client's, and real."""
+    hold = step({"fault": "kill", "nodes": ["memcached-a"]}, LOST, 40.0)
+    rows = [*load(0, LOST, 0.1), *load(LOST, 23, 0.1, "info"), *load(23, 100, 0.1)]
+    client = {"patience": 5, "comeback": 120}
+    with history_of([*rows, hold, *readings(0, 100)], speed=2.0, client=client) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert (verdict.low, verdict.high) == (pytest.approx(2.9), pytest.approx(3.1))
+        assert verdict.result == "pass"
+
+
+# --- the profile --------------------------------------------------------------------------------
+
+
+def test_a_call_longer_than_its_patience_contradicts() -> None:
+    """A call that took longer than declared, and succeeded, makes the profile wrong."""
+    for patience, wrong in ((0.5, True), (0.8, False)):
+        client = {"patience": patience, "comeback": 1}
+        with history_of(compressed_failover(), speed=SPEED, client=client) as history:
+            assert ("a call took" in (why_wrong(history, WRITES) or "")) == wrong
+            verdict = unavailability.check(history, CALMER)
+            assert ("profile is wrong" in verdict.reason) == wrong
+            assert verdict.result == ("unknown" if wrong else "fail")
+
+
+@pytest.mark.parametrize(("comeback", "wrong"), [(2, True), (4, False)])
+def test_a_pod_that_comes_back_late_contradicts(comeback: float, wrong: bool) -> None:
+    """A pod that was not served for longer than declared makes the profile wrong."""
+    able = LOST + SHORT + 0.4
+    rows = compressed_failover()
+    for it in load(0, 100, 0.1, pod="p1"):
+        rows.append(it._replace(outcome="fail") if LOST <= it.due < able + 3 else it)
+    client = {"patience": 1, "comeback": comeback}
+    with history_of(rows, speed=SPEED, client=client) as history:
+        assert ("pod p1" in (why_wrong(history, WRITES) or "")) == wrong

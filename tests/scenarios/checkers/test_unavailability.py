@@ -1,0 +1,231 @@
+"""Unavailability and the error budget: good is answered within the deadline of the due time."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cachesim.scenarios.checkers import error_budget, unavailability
+from cachesim.scenarios.checkers.outages import Track
+from cachesim.scenarios.checkers.survey import OperationClass, survey
+from cachesim.scenarios.history import History
+from cachesim.scenarios.rows import Operation
+from cachesim.scenarios.verdict import Result
+from tests.scenarios.histories import (
+    beats,
+    failover,
+    history_of,
+    load,
+    operation,
+    readings,
+    step,
+    times,
+)
+
+WRITES = OperationClass("sessions", "write")
+END = 20.0
+
+
+def is_good(it: Operation, deadline: float) -> bool:
+    """Return whether an operation is good, by the words of the rule."""
+    return it.outcome == "ok" and it.end is not None and it.end - it.due <= deadline
+
+
+def is_undecided(it: Operation, deadline: float) -> bool:
+    """Return whether the run ended before an operation had to."""
+    return it.end is None and it.outcome != "shed" and it.due + deadline > END
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[Operation]:
+    """Return the operations of two pods, of all kinds and outcomes, in the order of their ends."""
+    found = []
+    for at in draw(st.lists(st.sampled_from(times(0, END, 0.125)), max_size=40)):
+        took = draw(st.sampled_from([0.0, 0.25, 0.5, 0.75, None]))
+        found.append(
+            operation(
+                at,
+                draw(st.sampled_from(["ok", "ok", "ok", "info", "fail", "shed", "unacked"])),
+                took,
+                kind=draw(st.sampled_from(["read", "write", "delete", "touch"])),
+                late=draw(st.sampled_from([0.0, 0.25])),
+                pod=draw(st.sampled_from(["p0", "p1"])),
+                node=draw(st.sampled_from(["redis-a", None])),
+            )
+        )
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(runs())
+def test_classes_as_the_rule_says(rows: list[Operation]) -> None:
+    """Each class has the operations that are good by the rule, and its errors, and its outages."""
+    deadline = 0.5
+    classes: dict[OperationClass, list[Operation]] = defaultdict(list)
+    for it in sorted(rows, key=lambda it: it.due):
+        classes[OperationClass("sessions", "read" if it.kind == "read" else "write")].append(it)
+    with history_of(rows, deadline=deadline, end_at=END) as history:
+        found = survey(history)
+        assert found.keys() == classes.keys()
+        for name, seen in classes.items():
+            decided = [it for it in seen if not is_undecided(it, deadline)]
+            bad = [it for it in decided if not is_good(it, deadline)]
+            assert (found[name].all.due, found[name].all.bad) == (len(decided), len(bad))
+            assert found[name].undecided == len(seen) - len(decided)
+            assert found[name].errors.total() == len(bad)
+            shed = sum(it.outcome == "shed" for it in bad)
+            assert found[name].errors["shed"] == shed
+            low, high = error_budget.share_of(history, name)
+            assert low == len(bad) / len(seen)
+            assert high == (len(bad) + len(seen) - len(decided)) / len(seen)
+            check_figures(history, name, decided, deadline)
+
+
+def check_figures(
+    history: History, name: OperationClass, decided: list[Operation], deadline: float
+) -> None:
+    """Compare the worst of a class and its pods with tracks of them."""
+    low = high = 0.0
+    pods = {it.pod for it in decided}
+    # Operations that are due at once have no order: those of a pod keep the one of the database.
+    if len({it.due for it in decided}) < len(decided):
+        return
+    for chosen in (pods, *({pod} for pod in pods)):
+        track = Track(0.0)
+        for it in decided:
+            if it.pod in chosen:
+                track.add(it.due, is_good(it, deadline))
+        for outage in track.outages(END):
+            low, high = max(low, outage.low), max(high, outage.high)
+    expected = unavailability.Expectation("sessions", name.kind)
+    verdict = unavailability.check(history, expected)
+    assert (verdict.low, verdict.high) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        ([operation(1, "fail", error="OutOfMemory")], "OutOfMemory"),
+        ([operation(1, "info", error="TimeoutError")], "info: TimeoutError"),
+        ([operation(1, "info", None)], "info: no error"),
+        ([operation(1, "shed", error="x")], "shed"),
+        ([operation(1, "unacked")], "unacked"),
+        ([operation(1, took=1.5)], "late"),
+        ([operation(1, took=0.7, late=0.5)], "late"),
+    ],
+)
+def test_errors_have_names(rows: list[Operation], name: str) -> None:
+    """A bad operation is counted under its error, `shed`, `info` and `late` on their own."""
+    with history_of(rows) as history:
+        assert dict(survey(history)[WRITES].errors) == {name: 1}
+
+
+def outage(begin: float, end: float, **more: object) -> list[Operation]:
+    """Return ten good operations a second, but bad ones from a begin to before an end."""
+    good = [*load(0, begin, 0.1), *load(end, 100, 0.1)]
+    return [it._replace(**more) for it in [*good, *load(begin, end, 0.1, "info")]]
+
+
+@pytest.mark.parametrize(
+    ("longest", "result"),
+    [(6.1, "pass"), (6.0, "unknown"), (5.9, "unknown"), (5.8, "fail"), (0.3, "unknown")],
+)
+def test_against_the_threshold(longest: float, result: str) -> None:
+    """Within, inside and above the interval; and a threshold that the load is too thin for."""
+    with history_of([*outage(20, 26), *readings(0, 100)]) as history:
+        verdict = unavailability.check(
+            history, unavailability.Expectation("sessions", None, longest)
+        )
+        assert verdict.result == result
+        assert verdict.low == pytest.approx(5.9)
+        assert verdict.high == pytest.approx(6.1)
+        assert ("too thinly" in verdict.reason) == (longest == 0.3)
+
+
+def test_the_worst_pod_decides() -> None:
+    """That other pods are served does not help the one that is not."""
+    rows = [*load(0, 100, 0.02, pod="p1"), *outage(20, 26)]
+    with history_of([*rows, *readings(0, 100)]) as history:
+        verdict = unavailability.check(history, unavailability.Expectation("sessions", None, 4))
+        assert verdict.result == "fail"
+        assert verdict.details["outages"][0]["what"] == "pod p0"
+
+
+def test_the_worst_class_decides() -> None:
+    """Of a service's reads and writes, the worse decides; one alone may be asked for."""
+    rows = [*load(0, 100, 0.1, kind="read"), *outage(20, 26), *readings(0, 100)]
+    with history_of(rows) as history:
+        for kind, result in ((None, "fail"), ("write", "fail"), ("read", "pass")):
+            expected = unavailability.Expectation("sessions", kind, 4)  # type: ignore[arg-type]
+            assert unavailability.check(history, expected).result == result
+
+
+def test_total() -> None:
+    """All outages together have a threshold of their own."""
+    rows = [*load(0, 20, 0.1), *load(20, 22, 0.1, "fail"), *load(22, 30, 0.1)]
+    rows += [*load(30, 33, 0.1, "fail"), *load(33, 100, 0.1)]
+    with history_of([*rows, *readings(0, 100)]) as history:
+        for total, result in ((5.3, "pass"), (4.7, "fail")):
+            expected = unavailability.Expectation("sessions", "write", 4, total)
+            verdict = unavailability.check(history, expected)
+            assert verdict.result == result
+        assert verdict.low == pytest.approx(1.9 + 2.9)
+        assert verdict.high == pytest.approx(2.1 + 3.1)
+
+
+def test_nothing_was_due() -> None:
+    """Without operations there is nothing to say."""
+    with history_of(load(0, 100, kind="read")) as history:
+        expected = unavailability.Expectation("sessions", "write", 4)
+        assert unavailability.check(history, expected).result == "unknown"
+        budget = error_budget.Expectation("sessions", 1, "write")
+        assert error_budget.check(history, budget).result == "unknown"
+
+
+def test_what_the_generator_did_is_unknown() -> None:
+    """An outage of operations that began late although workers were idle is not the client's."""
+    late = load(20, 26, 0.1, late=1.5, took=0.001)
+    rows = [*load(-900, 20, 0.1), *late, *load(26, 100, 0.1)]
+    for idle, result in ((3, Result.UNKNOWN), (0, Result.FAIL)):
+        facts = {"baseline": {"begin": -900.0, "end": 10.0}}
+        with history_of([*rows, *readings(-900, 100, idle=idle)], **facts) as history:
+            verdict = unavailability.check(history, unavailability.Expectation("sessions", None, 4))
+            assert verdict.result == result
+
+
+# --- the error budget -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most", "result"), [(0.07, "pass"), (0.06, "pass"), (0.05, "fail")])
+def test_share(most: float, result: str) -> None:
+    """Bad operations divided by those that were due, over the whole run and for each step."""
+    rows = [*outage(20, 26), *readings(0, 100), step({"fault": "kill"}, 20, 32)]
+    with history_of(rows) as history:
+        verdict = error_budget.check(history, error_budget.Expectation("sessions", most))
+        assert verdict.result == result
+        assert verdict.low == verdict.high == 0.06
+        details = verdict.details["sessions.write"]
+        assert details["errors"] == {"info: no error": 60}
+        assert details["steps"]["step"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_share_of_the_undecided() -> None:
+    """What was under way when the run ended counts both ways."""
+    rows = [*load(0, 99, 0.1), *load(99.05, 100.05, 0.1, "info", took=None), *readings(0, 100)]
+    with history_of(rows) as history:
+        verdict = error_budget.check(history, error_budget.Expectation("sessions", 0.005))
+        assert (verdict.low, verdict.high) == (0, 0.01)
+        assert verdict.result == "unknown"
+
+
+def test_share_of_production() -> None:
+    """At a speed, an outage counts with its length in production, in production's time."""
+    rows = [*load(0, 20, 0.1), *load(20, 21, 0.1, "info"), *load(21, 100, 0.1)]
+    rows += [*beats(20, 30, kind="write", every=0.1), *readings(0, 100)]
+    facts = {"speed": 20, "client": {"patience": 1, "comeback": 2}}
+    with history_of([*rows, *failover(20, 21, speed=20)], **facts) as history:
+        low, high = error_budget.share_of(history, WRITES)
+        production = 10 + 90 * 20
+        assert low == pytest.approx(19 / production)
+        assert 22 / production <= high <= 26 / production
