@@ -19,22 +19,20 @@ def all_nodes(history: History) -> frozenset[str]:
 
 
 def nodes_of(history: History, fault: dict[str, Any]) -> frozenset[str]:
-    """Return the nodes that a fault touches, among those that the history knows.
+    """Return the nodes that a fault touches: those that it names, and those of its zones and links.
 
     Args:
         fault: its JSON form, with full names.
     """
-    every = history.compute(all_nodes)
-    named = {*fault.get("nodes", ()), *(fault.get("replicas") or ())}
+    named = {str(name) for key in ("nodes", "replicas") for name in fault.get(key) or ()}
     zones = [str(fault[key]).removeprefix("az-") for key in ("zone", "a", "b") if key in fault]
-    links = [str(link) for link in fault.get("links", ())]
-    return frozenset(
+    within = {
         node
-        for node in every
-        if node in named
-        or any(node.endswith(f"-{zone}") for zone in zones)
-        or any(link.partition("-to-")[2] in (node, f"{node}-bus") for link in links)
-    )
+        for node in history.compute(all_nodes)
+        if any(node.endswith(f"-{zone}") for zone in zones)
+    }
+    links = {str(link).partition("-to-")[2].removesuffix("-bus") for link in fault.get("links", ())}
+    return frozenset(named | within | links)
 
 
 def applied(history: History) -> list[Step]:

@@ -1,0 +1,222 @@
+"""Recovery: the control plane's part in production time, the clients' in real time."""
+
+from typing import Any
+
+import pytest
+
+from cachesim.scenarios.checkers import recovery
+from cachesim.scenarios.checkers.recovery import Expectation, measure
+from cachesim.scenarios.rows import Row
+from cachesim.scenarios.verdict import Verdict
+from tests.scenarios.histories import beats, history_of, load, readings
+
+HEALED, ABLE = 40.0, 42.0
+
+
+def heal(
+    back: float = 50.0,
+    *,
+    able: float = ABLE,
+    end: float = 100.0,
+    pods: tuple[str, ...] = ("p0", "p1"),
+    **after: Any,
+) -> list[Row]:
+    """Return a heal after which the nodes are able later, and the clients later still.
+
+    Args:
+        after: how operations are from the return on.
+    """
+    rows: list[Row] = [*beats(0, 30, every=0.5), *beats(30, able, ok=False, every=0.5)]
+    rows += beats(able, end, every=0.5)
+    for pod in pods:
+        rows += [*load(0, 30, pod=pod), *load(30, back, outcome="fail", pod=pod)]
+        rows += [*load(back, end, pod=pod, **after), *readings(0, end, pod)]
+    return rows
+
+
+def verdict_on(rows: list[Row], within: float = 20, **facts: Any) -> Verdict:
+    """Return the verdict on a history that was healed."""
+    with history_of(rows, **({"heal_at": HEALED} | facts)) as history:
+        return recovery.check(history, Expectation(within))
+
+
+def test_measured() -> None:
+    """From the heal to able, and from able to the first steady span."""
+    with history_of(heal(), heal_at=HEALED) as history:
+        it = measure(history)
+        assert it.able is not None
+        assert it.steady is not None
+        assert it.able.begin == pytest.approx(41.5)
+        assert it.able.end == pytest.approx(42.001)
+        assert 49.8 < it.steady.begin < it.steady.end < 50.11
+    verdict = verdict_on(heal())
+    assert verdict.low == pytest.approx(9.4, abs=0.2)
+    assert verdict.high == pytest.approx(10, abs=0.11)
+
+
+@pytest.mark.parametrize(("within", "result"), [(11, "pass"), (9.8, "unknown"), (9, "fail")])
+def test_against_the_threshold(within: float, result: str) -> None:
+    """Within, inside and above the interval."""
+    assert verdict_on(heal(), within).result == result
+
+
+def test_at_once() -> None:
+    """Clients that are steady as soon as the nodes are able took no time."""
+    verdict = verdict_on(heal(30.0))
+    assert verdict.details["clients"] == [0.0, 0.0]
+
+
+def test_the_slowest_pod_decides() -> None:
+    """All pods have to be steady at once."""
+    rows = [*heal(pods=("p0",)), *(it for it in heal(60.0) if getattr(it, "pod", "") == "p1")]
+    with history_of(rows, heal_at=HEALED) as history:
+        steady = measure(history).steady
+        assert steady is not None
+        assert 59.8 < steady.end < 60.11
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"every": 0.1},  # half of its rate
+        {"took": 0.05},  # slow: three times the baseline's 2 ms, and 10 ms, are 16 ms
+        {"took": None},
+        {"outcome": "info"},
+    ],
+)
+def test_not_as_before(after: dict[str, Any]) -> None:
+    """A pod that is back, but slower, rarer or failing, has not recovered."""
+    verdict = verdict_on(heal(**after), client={"comeback": 10})
+    assert verdict.high == float("inf")
+    assert verdict.result == "fail"
+
+
+@pytest.mark.parametrize("took", [0.0159, 0.0161])
+def test_latency_of_the_baseline(took: float) -> None:
+    """The 99th percentile stays below three times the baseline's plus 10 ms."""
+    with history_of(heal(took=took), heal_at=HEALED) as history:
+        assert (measure(history).steady is not None) == (took < 0.016)
+
+
+@pytest.mark.parametrize(("every", "steady"), [(120, True), (40, False)])
+def test_one_in_a_hundred_may_be_bad(every: int, steady: bool) -> None:
+    """99 % of a pod's operations are good in the span, not all of them."""
+    rows = heal(pods=("p0",))
+    number = 0
+    for index, it in enumerate(rows):
+        if getattr(it, "service", "") and getattr(it, "due", 0) >= 50:
+            number += 1
+            if number % every == 0:
+                rows[index] = it._replace(outcome="info")  # type: ignore[call-arg]
+    with history_of(rows, heal_at=HEALED) as history:
+        assert (measure(history).steady is not None) == steady
+
+
+@pytest.mark.parametrize(
+    ("comeback", "end", "result"),
+    [
+        (10, 63.0, "fail"),  # 21 s of quiet
+        (10, 61.0, "unknown"),  # 19 s: less than 20
+        (25, 93.0, "fail"),  # 51 s
+        (25, 91.0, "unknown"),  # 49 s: less than twice the comeback
+        (None, 93.0, "unknown"),
+    ],
+)
+def test_never(comeback: float | None, end: float, result: str) -> None:
+    """Never is said after a quiet of twice the comeback, at least 20 s."""
+    client = {} if comeback is None else {"comeback": comeback}
+    rows = [*heal(end=end, outcome="fail")]
+    verdict = verdict_on(rows, end_at=end, client=client)
+    assert verdict.result == result
+    assert verdict.high == float("inf")
+
+
+def test_a_span_that_the_run_cut_short() -> None:
+    """A steady span is 5 s long: less at the end of the run is none."""
+    for end, found in ((54.8, False), (55.2, True)):
+        with history_of(heal(end=end), heal_at=HEALED, end_at=end) as history:
+            assert (measure(history).steady is not None) == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "facts", "why"),
+    [
+        (heal(), {"heal_at": None}, "nothing was healed"),
+        (heal(), {"baseline": None}, "baseline"),
+        (heal(), {"baseline": {"begin": -9.0, "end": -1.0}}, "nothing was due"),
+        (load(0, 100), {}, "no beats"),
+        ([*heal(), *beats(0, 30, nodes=["x"]), *beats(30, 99, nodes=["x"], ok=False)], {}, "x did"),
+        ([*heal(), *beats(0, 30, kind="write")], {}, "the primary did not come back"),
+    ],
+)
+def test_nothing_to_judge(rows: list[Row], facts: dict[str, Any], why: str) -> None:
+    """Without its ingredients, or with a node that did not come back, recovery is unknown."""
+    verdict = verdict_on(rows, **facts)
+    assert verdict.result == "unknown"
+    assert why in verdict.reason
+
+
+def test_able_is_five_answers_in_a_row() -> None:
+    """Four answers and a failure are no return."""
+    rows = [it for it in heal() if not (hasattr(it, "ok") and 42 <= it.due < 46)]
+    rows += [*beats(42, 44, every=0.5), *beats(44, 44.5, ok=False, every=0.5)]
+    rows += beats(44.5, 46, every=0.5)
+    with history_of(rows, heal_at=HEALED) as history:
+        able = measure(history).able
+        assert able is not None
+        assert (able.begin, able.end) == (pytest.approx(44), pytest.approx(44.501))
+
+
+def test_answers_from_before_the_heal_do_not_count() -> None:
+    """A node that answered until just before the heal is able only since it."""
+    with history_of(heal(able=30.0), heal_at=HEALED) as history:
+        able = measure(history).able
+        assert able is not None
+        assert able.begin == HEALED
+        assert HEALED < able.end <= 40.6
+
+
+def test_thin_beats() -> None:
+    """A threshold that the beats are too thin for is unknown."""
+    assert "too thinly" in verdict_on(heal(), 1.9).reason
+    assert verdict_on(heal(), 2.1).result == "fail"
+
+
+def test_a_starved_generator() -> None:
+    """What the generator did to the clients' part is unknown."""
+    rows = [it._replace(lag=5.0) if hasattr(it, "lag") and it.at == 45 else it for it in heal()]
+    assert "generator" in verdict_on(rows, 9).reason
+
+
+# --- at a speed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("within", "comeback", "result"),
+    [
+        (150, 120, "pass"),
+        (115, 120, "unknown"),
+        (150, None, "unknown"),
+        (150, 7, "unknown"),  # they came back after 8 s: the profile is wrong
+    ],
+)
+def test_the_clients_part_is_not_multiplied(
+    within: float, comeback: float | None, result: str
+) -> None:
+    """The control plane's part counts times the speed, the clients' up to their comeback."""
+    rows = [*heal(able=HEALED), *beats(HEALED, 100, every=0.02)]
+    client = {} if comeback is None else {"comeback": comeback}
+    verdict = verdict_on(rows, within, speed=30, client=client)
+    assert verdict.low == 0
+    if comeback is not None:
+        assert verdict.high == pytest.approx(comeback, abs=0.7)
+    assert verdict.result == result
+    assert ("profile is wrong" in verdict.reason) == (comeback == 7)
+
+
+def test_the_control_planes_part_is_multiplied() -> None:
+    """At a speed of 30, two seconds until able are a minute of production."""
+    rows = [*heal(), *beats(30, ABLE, ok=False), *beats(ABLE, 100, every=0.02)]
+    verdict = verdict_on(rows, 40, speed=30, client={"comeback": 20})
+    assert verdict.details["control_plane"] == [pytest.approx(57, abs=1), pytest.approx(60, abs=1)]
+    assert verdict.result == "fail"

@@ -1,0 +1,213 @@
+"""Stale reads: less than what was acknowledged before they began."""
+
+from typing import Any
+
+import pytest
+
+from cachesim.scenarios.checkers import stale_reads
+from cachesim.scenarios.checkers.stale_reads import Expectation, offset_lags
+from cachesim.scenarios.rows import FinalRead, Operation, Row
+from cachesim.scenarios.verdict import Verdict
+from tests.scenarios.histories import (
+    failover,
+    history_of,
+    kill,
+    operation,
+    samples,
+    times,
+)
+
+RATE = 1000.0
+
+
+def write(at: float, version: int, outcome: Any = "ok", **more: Any) -> Operation:
+    """Return a write of a version, which takes 10 ms."""
+    return operation(at, outcome, 0.01, node="redis-a", written=version, **more)
+
+
+def read(at: float, version: int | None, node: str | None = "redis-b", **more: Any) -> Operation:
+    """Return a read of a version."""
+    return operation(at, kind="read", node=node, read=version, **more)
+
+
+def cluster(lag: float = 0.0, *, reads: int = 100) -> list[Row]:
+    """Return a primary, a replica that is behind by some seconds, and reads that are right."""
+    rows: list[Row] = [*samples("role", "redis-a", [(0, 1)]), *samples("role", "redis-b", [(0, 0)])]
+    rows += samples("offset", "redis-a", [(at, RATE * at) for at in times(0, 100, 0.1)])
+    behind = [(at, RATE * max(at - lag, 0)) for at in times(0, 100, 0.1)]
+    rows += samples("offset", "redis-b", behind)
+    rows += [write(1, 1, key="other"), *(read(50, 1, key="other") for _ in range(reads))]
+    return rows
+
+
+def verdict_on(rows: list[Row], most: Any = "bound", **facts: Any) -> Verdict:
+    """Return the verdict on a history."""
+    with history_of(rows, **facts) as history:
+        return stale_reads.check(history, Expectation(most))
+
+
+TWO = [write(10, 1), write(20, 2)]
+"""Two versions, acknowledged at 10.01 and 20.01."""
+AGAIN = read(90, 2)
+"""A read that is right."""
+
+
+@pytest.mark.parametrize(
+    ("rows", "age"),
+    [
+        ([read(30, 2)], None),
+        ([read(30, 1)], 9.99),
+        ([read(20.0105, 1)], None),  # within eps of the acknowledgement
+        ([read(20.0115, 1)], 0.0015),
+        ([read(20.005, 1)], None),  # before it
+        ([read(30, 3)], None),  # newer than what is known
+        ([read(5, None)], None),  # nothing was due
+        ([read(15, None)], 4.99),
+        ([read(30, None)], 19.99),  # older than both
+        ([read(30, 1, outcome="info")], None),
+        ([write(25, 3), read(30, 1)], 9.99),  # since the first version that is newer
+        ([write(25, 3), read(30, 2)], 4.99),
+        ([write(25, 3, "info"), read(30, 2)], None),
+        ([write(25, 3, "fail"), read(30, 1)], 9.99),
+        ([operation(25, kind="delete"), read(30, None)], None),
+        ([operation(25, "info", kind="delete"), read(30, None)], None),
+        ([operation(25, "fail", kind="delete"), read(30, None)], 19.99),
+        ([operation(15, kind="delete"), read(30, None)], 19.99),  # before the write
+        ([operation(35, kind="delete"), read(30, None)], 19.99),  # after the read
+    ],
+)
+@pytest.mark.parametrize("again", [AGAIN, FinalRead("k", "redis-a", "primary", 99, "p0", 3)])
+def test_stale(rows: list[Row], age: float | None, again: Row) -> None:
+    """A stale read is older than the newest acknowledged version before it, by its age."""
+    if any(isinstance(it, Operation) and it.written == 3 and it.outcome == "ok" for it in rows):
+        again = FinalRead("k", "redis-a", "primary", 99, "p0", 3)
+    with history_of([*TWO, *rows, again]) as history:
+        found = stale_reads.stale_reads(history, "sessions")
+        ages = [it.age for it in found.stale]
+        assert ages == ([] if age is None else [pytest.approx(age)])
+        assert found.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("ttl", "touch", "stale"),
+    [(10.5, None, False), (11.5, None, True), (10.5, 25.0, True), (None, None, True)],
+)
+def test_what_expired_is_not_stale(ttl: float | None, touch: float | None, stale: bool) -> None:
+    """A key that is absent because its TTL ended is not stale."""
+    rows: list[Row] = [write(20, 2, ttl=ttl), read(30.1, None), AGAIN]
+    if touch is not None:
+        rows.append(operation(touch, kind="touch", ttl=10.5))
+    with history_of(rows) as history:
+        assert bool(stale_reads.stale_reads(history, "sessions").stale) == stale
+
+
+@pytest.mark.parametrize(
+    ("later", "lost"),
+    [
+        ([read(90, 2)], 0),
+        ([read(90, 1)], 2),  # never right again
+        ([FinalRead("k", "redis-a", "primary", 99, "p0", 1)], 1),
+        ([FinalRead("k", "redis-a", "primary", 99, "p0", 2)], 0),
+        ([FinalRead("k", "redis-a", "replica", 99, "p0", 1)], 0),
+        ([], 0),  # nothing tells
+    ],
+)
+def test_never_right_again_is_lost(later: list[Row], lost: int) -> None:
+    """A key that is never right again has lost a version: that is no staleness."""
+    final = FinalRead("k", "redis-a", "primary", 99, "p0", 1)
+    more = [final] if lost == 2 else []
+    with history_of([*TWO, read(30, 1), *later, *more]) as history:
+        found = stale_reads.stale_reads(history, "sessions")
+        assert found.lost == lost
+        assert len(found.stale) == (0 if lost else 1)
+
+
+@pytest.mark.parametrize(("acknowledged", "lost"), [(49.95, 1), (30.0, 0)])
+def test_what_a_promotion_lost_is_not_stale(acknowledged: float, lost: int) -> None:
+    """What a killed primary acknowledged last, the new one does not have."""
+    rows = [write(10, 1), write(acknowledged - 0.01, 2), read(70, 1), write(80, 3), read(90, 3)]
+    offsets = samples("offset", "redis-a", [(at, RATE * at) for at in times(0, 50, 0.1)])
+    offsets += samples(
+        "offset", "redis-b", [(at, RATE * min(at, 49.9)) for at in times(0, 60, 0.1)]
+    )
+    with history_of([*rows, *offsets, kill(50, 90), *failover(50, 60)]) as history:
+        assert stale_reads.stale_reads(history, "sessions").lost == lost
+
+
+# --- against the bound ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("age", "result"), [(2.0, "pass"), (2.09, "pass"), (2.35, "fail"), (5.0, "fail")]
+)
+def test_replicas_may_be_behind(age: float, result: str) -> None:
+    """A replica's read may be as old as its offset was behind, and 100 ms."""
+    rows = [*cluster(2.0), *TWO, read(20.01 + age, 1), AGAIN]
+    assert verdict_on(rows).result == result
+
+
+def test_the_primary_may_not() -> None:
+    """The primary returns what it acknowledged."""
+    rows = [*cluster(2.0), *TWO, read(20.1, 1, "redis-a"), AGAIN]
+    verdict = verdict_on(rows)
+    assert verdict.result == "fail"
+    assert verdict.threshold == 0
+
+
+def test_lags() -> None:
+    """The lag is the time since the primary was last seen not to be ahead."""
+    with history_of(cluster(2.0)) as history:
+        at, lags = offset_lags(history)["redis-b"]
+        number = at.index(50.0)
+        assert lags[number] == pytest.approx(2.0, abs=0.11)
+    with history_of(cluster(0.0)) as history:
+        assert max(offset_lags(history)["redis-b"][1]) <= 0.11
+
+
+@pytest.mark.parametrize(("most", "result"), [(9.0, "fail"), (11.0, "pass"), (9.9905, "unknown")])
+def test_a_number(most: float, result: str) -> None:
+    """With a number, the oldest read decides, wherever it was."""
+    assert verdict_on([*cluster(), *TWO, read(30, 1), AGAIN], most).result == result
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (cluster(reads=99), "99 reads went to replicas"),
+        ([*TWO, *(read(50, None, "redis-a") for _ in range(3))], "does not report versions"),
+        ([*cluster(), *TWO, read(20.02, 1, None), AGAIN], "offset is not known"),
+        ([*cluster(), *TWO, read(20.02, 1, "redis-c"), AGAIN], "offset is not known"),
+    ],
+)
+def test_unknown(rows: list[Row], why: str) -> None:
+    """Too few reads of replicas, no versions, or no offsets decide nothing."""
+    rows = [it for it in rows if not (why.startswith("does") and getattr(it, "written", 0))]
+    verdict = verdict_on(rows)
+    assert verdict.result == "unknown"
+    assert why in verdict.reason
+
+
+def test_enough_reads() -> None:
+    """A hundred reads of a replica that are right pass."""
+    assert verdict_on(cluster()).result == "pass"
+
+
+# --- a cache with a TTL ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("at", "version", "result"),
+    [
+        (29.0, 1, "pass"),
+        (31.0, 1, "pass"),  # 0.99 s after its TTL
+        (31.1, 1, "fail"),
+        (31.01, 1, "unknown"),  # within eps
+        (31.1, 2, "pass"),  # of the write that came last
+        (31.1, None, "unknown"),
+        (31.1, 7, "unknown"),  # nobody wrote it
+    ],
+)
+def test_ttl(at: float, version: int | None, result: str) -> None:
+    """A value is not read later than a second after its TTL, since it was last written."""
+    rows = [write(10, 2, ttl=20.0), write(10, 1, ttl=20.0), write(25, 2, ttl=20.0)]
+    assert verdict_on([*rows, read(at, version)], "ttl").result == result
