@@ -14,7 +14,6 @@ from cachesim.scenarios.rows import (
     Kind,
     Operation,
     Outcome,
-    Row,
     Sample,
     SampleName,
     Step,
@@ -34,10 +33,11 @@ FACTS: dict[str, Any] = {
 
 
 @contextmanager
-def history_of(rows: Iterable[Row], **facts: Any) -> Iterator[History]:
+def history_of(rows: Iterable[Any], **facts: Any) -> Iterator[History]:
     """Return a history of rows, in a file that is removed afterwards.
 
     Args:
+        rows: of any of the tables.
         facts: those that differ from `FACTS`. None leaves one out.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +132,7 @@ def failover(
     data = {"lost_at": lost_at, "detection": seconds * 0.75 / speed}
     data["promotion"] = seconds * 0.25 / speed
     promoting = lost_at + (confirmed - lost_at) * 0.75
-    rows = [
+    rows: list[tuple[str, float, str, dict[str, Any]]] = [
         ("detecting", lost_at, old, data),
         ("promoting", promoting, old, {}),
         ("failover", confirmed, new, {"source_type": "cache-cluster"}),

@@ -6,7 +6,7 @@ import pytest
 
 from cachesim.scenarios.checkers import connection_storm
 from cachesim.scenarios.checkers.connection_storm import Expectation, peak_of
-from cachesim.scenarios.rows import Row
+from cachesim.scenarios.rows import Operation, Row, Sample
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import beats, failover, history_of, load, readings, samples, times
 
@@ -62,7 +62,11 @@ def test_leak(left: int, result: str) -> None:
 
 def test_a_connection_that_is_being_closed_is_no_leak() -> None:
     """The fewest of the last two seconds count."""
-    rows = [it for it in storm() if not (getattr(it, "name", "") == "connections" and it.at > 97)]
+    rows = [
+        it
+        for it in storm()
+        if not (isinstance(it, Sample) and it.name == "connections" and it.at > 97)
+    ]
     for value, at in ((40, 99.0), (20, 99.5), (40, 99.9)):
         rows += samples("connections", "redis-a", [(at, value)])
     assert verdict_on(rows).result == "pass"
@@ -70,7 +74,7 @@ def test_a_connection_that_is_being_closed_is_no_leak() -> None:
 
 def test_without_recovery_a_leak_can_not_be_told() -> None:
     """Before the clients are back, they may need more."""
-    rows = [it for it in storm(left=99) if not (hasattr(it, "service") and it.due > 41)]
+    rows = [it for it in storm(left=99) if not (isinstance(it, Operation) and it.due > 41)]
     verdict = verdict_on([*rows, *load(41, 100, outcome="fail")], 9999)
     assert verdict.result == "unknown"
     assert "recovered" in verdict.reason

@@ -6,7 +6,7 @@ import pytest
 
 from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.checkers.recovery import Expectation, measure
-from cachesim.scenarios.rows import Row
+from cachesim.scenarios.rows import Beat, GeneratorReading, Operation, Row
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import beats, history_of, load, readings
 
@@ -104,10 +104,10 @@ def test_one_in_a_hundred_may_be_bad(every: int, steady: bool) -> None:
     rows = heal(pods=("p0",))
     number = 0
     for index, it in enumerate(rows):
-        if getattr(it, "service", "") and getattr(it, "due", 0) >= 50:
+        if isinstance(it, Operation) and it.due >= 50:
             number += 1
             if number % every == 0:
-                rows[index] = it._replace(outcome="info")  # type: ignore[call-arg]
+                rows[index] = it._replace(outcome="info")
     with history_of(rows, heal_at=HEALED) as history:
         assert (measure(history).steady is not None) == steady
 
@@ -158,13 +158,14 @@ def test_nothing_to_judge(rows: list[Row], facts: dict[str, Any], why: str) -> N
 
 def test_able_is_five_answers_in_a_row() -> None:
     """Four answers and a failure are no return."""
-    rows = [it for it in heal() if not (hasattr(it, "ok") and 42 <= it.due < 46)]
+    rows = [it for it in heal() if not (isinstance(it, Beat) and 42 <= it.due < 46)]
     rows += [*beats(42, 44, every=0.5), *beats(44, 44.5, ok=False, every=0.5)]
     rows += beats(44.5, 46, every=0.5)
     with history_of(rows, heal_at=HEALED) as history:
         able = measure(history).able
         assert able is not None
-        assert (able.begin, able.end) == (pytest.approx(44), pytest.approx(44.501))
+        assert able.begin == pytest.approx(44)
+        assert able.end == pytest.approx(44.501)
 
 
 def test_answers_from_before_the_heal_do_not_count() -> None:
@@ -184,7 +185,10 @@ def test_thin_beats() -> None:
 
 def test_a_starved_generator() -> None:
     """What the generator did to the clients' part is unknown."""
-    rows = [it._replace(lag=5.0) if hasattr(it, "lag") and it.at == 45 else it for it in heal()]
+    rows = [
+        it._replace(lag=5.0) if isinstance(it, GeneratorReading) and it.at == 45 else it
+        for it in heal()
+    ]
     assert "generator" in verdict_on(rows, 9).reason
 
 

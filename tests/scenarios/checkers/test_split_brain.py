@@ -22,7 +22,7 @@ def promotion(fenced: float | None = FENCED) -> list[Row]:
     return [*rows, *failover(LOST, PROMOTED)]
 
 
-def verdict_on(rows: list[Row], most: int = 0, **facts: Any) -> Verdict:
+def verdict_on(rows: list[Any], most: int = 0, **facts: Any) -> Verdict:
     """Return the verdict on a history."""
     with history_of(rows, **facts) as history:
         return split_brain.check(history, Expectation(most))

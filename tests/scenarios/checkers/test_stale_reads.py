@@ -181,7 +181,11 @@ def test_a_number(most: float, result: str) -> None:
 )
 def test_unknown(rows: list[Row], why: str) -> None:
     """Too few reads of replicas, no versions, or no offsets decide nothing."""
-    rows = [it for it in rows if not (why.startswith("does") and getattr(it, "written", 0))]
+    rows = [
+        it
+        for it in rows
+        if not (why.startswith("does") and isinstance(it, Operation) and it.written)
+    ]
     verdict = verdict_on(rows)
     assert verdict.result == "unknown"
     assert why in verdict.reason

@@ -10,7 +10,7 @@ from cachesim.scenarios.checkers import error_budget, unavailability
 from cachesim.scenarios.checkers.outages import Track
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.history import History
-from cachesim.scenarios.rows import Operation
+from cachesim.scenarios.rows import Operation, Row
 from cachesim.scenarios.verdict import Result
 from tests.scenarios.histories import (
     beats,
@@ -121,10 +121,10 @@ def test_errors_have_names(rows: list[Operation], name: str) -> None:
         assert dict(survey(history)[WRITES].errors) == {name: 1}
 
 
-def outage(begin: float, end: float, **more: object) -> list[Operation]:
+def outage(begin: float, end: float) -> list[Operation]:
     """Return ten good operations a second, but bad ones from a begin to before an end."""
     good = [*load(0, begin, 0.1), *load(end, 100, 0.1)]
-    return [it._replace(**more) for it in [*good, *load(begin, end, 0.1, "info")]]
+    return [*good, *load(begin, end, 0.1, "info")]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_share_of_the_undecided() -> None:
 
 def test_share_of_production() -> None:
     """At a speed, an outage counts with its length in production, in production's time."""
-    rows = [*load(0, 20, 0.1), *load(20, 21, 0.1, "info"), *load(21, 100, 0.1)]
+    rows: list[Row] = [*load(0, 20, 0.1), *load(20, 21, 0.1, "info"), *load(21, 100, 0.1)]
     rows += [*beats(20, 30, kind="write", every=0.1), *readings(0, 100)]
     facts = {"speed": 20, "client": {"patience": 1, "comeback": 2}}
     with history_of([*rows, *failover(20, 21, speed=20)], **facts) as history:

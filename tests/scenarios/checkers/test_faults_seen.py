@@ -1,0 +1,198 @@
+"""The gate on the faults: they were there, were met by the workload, and were gone in the end."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cachesim.scenarios.checkers import faults_seen
+from cachesim.scenarios.checkers.faults import nodes_of
+from cachesim.scenarios.rows import Row, Step
+from tests.scenarios.histories import NODES, beats, history_of, load, samples, step, times
+
+BEGIN, END = 40.0, 50.0
+REFUSE = {"fault": "refuse", "links": ["client-to-redis-a"]}
+LATENCY = {"fault": "latency", "links": ["client-to-redis-a"], "ms": 100}
+UNSEEN: dict[str, Any] = {"witness": {}}
+
+
+def problem(rows: Sequence[Row], it: Step) -> str:
+    """Return why a step can't be taken to have happened."""
+    with history_of([*rows, it]) as history:
+        verdict = faults_seen.check(history)
+        found = faults_seen.problem_of(history, it)
+        assert verdict.result == ("unknown" if found else "pass")
+        assert found in verdict.reason
+        return found
+
+
+def world(
+    during: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    node: str | None = "redis-a",
+) -> list[Row]:
+    """Return beats to all nodes, those to redis-a as given while a step is applied, and later."""
+    rows: list[Row] = [*beats(0, 100, nodes=NODES[1:]), *load(0, 100, node=node)]
+    rows += beats(0, BEGIN, nodes=["redis-a"])
+    rows += beats(BEGIN, END, nodes=["redis-a"], **(during or {}))
+    return [*rows, *beats(END, 100, nodes=["redis-a"], **(after or {}))]
+
+
+SILENT = {"ok": False}
+
+
+@pytest.mark.parametrize(
+    ("during", "after", "expected"),
+    [
+        (SILENT, {}, ""),
+        ({}, {}, "not seen"),
+        (SILENT, SILENT, "still there"),
+    ],
+)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        REFUSE,
+        {"fault": "blackhole", "links": ["client-to-redis-a"]},
+        {"fault": "reset", "links": ["client-to-redis-a"]},
+        {"fault": "isolate", "zone": "a"},
+        {"fault": "az-power", "zone": "a"},
+        {"fault": "kill", "nodes": ["redis-a"]},
+        {"fault": "stop", "nodes": ["redis-a"]},
+        {"fault": "pause", "nodes": ["redis-a"]},
+    ],
+)
+def test_silence(
+    fault: dict[str, Any], during: dict[str, Any], after: dict[str, Any], expected: str
+) -> None:
+    """A node that is cut off or gone answers no beat, and answers again after the heal."""
+    found = problem(world(during, after), step(fault, BEGIN, END, **UNSEEN))
+    assert (expected in found) == bool(found) or not expected
+    assert bool(found) == bool(expected)
+
+
+def test_one_answer_is_enough_to_doubt() -> None:
+    """A single answer while the fault was applied shows that it was not there."""
+    rows = [*world(SILENT), *beats(45, 45.1, nodes=["redis-a"])]
+    assert "not seen" in problem(rows, step(REFUSE, BEGIN, END, **UNSEEN))
+
+
+def test_an_answer_after_the_heal_is_none() -> None:
+    """A beat that a blackhole held is answered after its heal."""
+    held = beats(45, 45.1, nodes=["redis-a"], took=6.0)
+    assert not problem([*world(SILENT), *held], step(REFUSE, BEGIN, END, **UNSEEN))
+
+
+@pytest.mark.parametrize(
+    ("took", "after", "expected"),
+    [
+        (0.101, 0.001, ""),
+        (0.082, 0.001, ""),
+        (0.080, 0.001, "not seen"),
+        (0.120, 0.001, ""),
+        (0.122, 0.001, "not seen"),
+        (0.001, 0.001, "not seen"),
+        (0.101, 0.020, ""),
+        (0.101, 0.022, "still there"),
+    ],
+)
+def test_latency(took: float, after: float, expected: str) -> None:
+    """The median answer rose by 80 to 120 % of the latency, and fell again."""
+    found = problem(world({"took": took}, {"took": after}), step(LATENCY, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(("lag", "seen"), [(2.0, True), (1.3, True), (0.7, False)])
+def test_replication_lag(lag: float, seen: bool) -> None:
+    """A replica's offset was behind by at least half the lag."""
+    rows = [*world(), *samples("role", "redis-a", [(0, 1)])]
+    rows += samples("offset", "redis-a", [(at, 1000 * at) for at in times(0, 100, 0.1)])
+    behind = [(at, 1000 * (at - (lag if BEGIN < at < END else 0))) for at in times(0, 100, 0.1)]
+    rows += samples("offset", "redis-b", behind)
+    fault = {"fault": "replication-lag", "seconds": 2.0, "replicas": list(NODES)}
+    found = problem(rows, step(fault, BEGIN, END, **UNSEEN))
+    assert bool(found) == (not seen)
+
+
+PARTITION = {"fault": "partition", "a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "during", "witness", "expected"),
+    [
+        (PARTITION, {}, {"seen": True, "gone": True}, ""),
+        (PARTITION, {}, {"seen": True}, ""),
+        (PARTITION, {}, {"seen": False}, "not seen"),
+        (PARTITION, {}, {}, "nobody saw"),
+        (PARTITION, {}, {"seen": True, "gone": False}, "still there"),
+        (REFUSE, SILENT, {"seen": False}, "not seen"),  # they do not agree
+        (REFUSE, {}, {"seen": True}, "not seen"),
+        # Links between zones are not those that beats use.
+        ({"fault": "blackhole", "links": ["b-to-redis-a"]}, {}, {"seen": True}, ""),
+    ],
+)
+def test_the_runners_witness(
+    fault: dict[str, Any], during: dict[str, Any], witness: dict[str, Any], expected: str
+) -> None:
+    """What the runner saw stands alone where the history has nothing, else both must agree."""
+    found = problem(world(during), step(fault, BEGIN, END, witness=witness))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [("skipped", ""), ("missing", "no target"), ("failed", "could not be applied")],
+)
+def test_what_became_of_it(outcome: str, expected: str) -> None:
+    """A step that did not happen is unknown, unless its file says to skip it."""
+    found = problem(world(), step(REFUSE, BEGIN, END, outcome=outcome))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+def test_a_step_that_never_began() -> None:
+    """A step that is said to be applied has a begin."""
+    it = step(REFUSE, BEGIN, END)._replace(begin_call=None, begin_confirmed=None)
+    assert "never began" in problem(world(SILENT), it)
+
+
+@pytest.mark.parametrize(
+    ("rows", "met"),
+    [
+        (load(BEGIN, BEGIN + 1, node="redis-a"), True),
+        (load(BEGIN, BEGIN + 0.95, node="redis-a"), False),
+        (load(BEGIN - 1, BEGIN - 0.001, node="redis-a"), False),
+        (load(BEGIN, END, node="redis-b"), False),
+        (load(BEGIN, END, service="api_cache"), False),  # it uses other nodes
+        (load(BEGIN, END, service="other"), True),  # nobody knows what it uses
+        ([*load(BEGIN, END), *load(0, 1, node="redis-a")], True),
+        ([*load(BEGIN, END), *load(0, 1, node="redis-b")], False),
+    ],
+)
+def test_the_workload_met_it(rows: list[Row], met: bool) -> None:
+    """Twenty operations were due to its nodes, those included whose node is not known."""
+    others = load(0, 30, node="memcached-a", service="api_cache")
+    silent = [it for it in world(SILENT) if not hasattr(it, "service")]
+    found = problem([*silent, *others, *rows], step(REFUSE, BEGIN, END, **UNSEEN))
+    assert ("the workload met it" in found) == (not met)
+
+
+@pytest.mark.parametrize(
+    ("fault", "nodes"),
+    [
+        ({"fault": "kill", "nodes": ["redis-a", "redis-b"]}, {"redis-a", "redis-b"}),
+        ({"fault": "az-power", "zone": "az-c"}, {"redis-c"}),
+        (PARTITION, {"redis-a", "redis-b"}),
+        (
+            {"fault": "bandwidth", "links": ["b-to-redis-a-bus", "client-to-redis-c"]},
+            {"redis-a", "redis-c"},
+        ),
+        ({"fault": "replication-lag", "replicas": None}, set()),
+    ],
+)
+def test_nodes(fault: dict[str, Any], nodes: set[str]) -> None:
+    """A fault touches the nodes that it names, and those of its zones and links."""
+    with history_of(beats(0, 1)) as history:
+        assert nodes_of(history, fault) == nodes

@@ -1,0 +1,103 @@
+"""The gate on the generator: what it was late with is not the client's."""
+
+from typing import Any
+
+import pytest
+
+from cachesim.scenarios.checkers import generator
+from cachesim.scenarios.checkers.generator import spoiled, union, why_unfit
+from cachesim.scenarios.history import Span
+from cachesim.scenarios.rows import GeneratorReading, Row
+from tests.scenarios.histories import history_of, load, operation, readings
+
+
+@pytest.mark.parametrize(
+    ("late", "idle", "found"),
+    [(0.06, 1, True), (0.05, 1, False), (0.06, 0, False), (0.0, 5, False)],
+)
+def test_late_although_idle(late: float, idle: int, found: bool) -> None:
+    """An operation that began late while a worker was idle is the generator's."""
+    rows = [operation(5, late=late), *readings(0, 10, idle=idle)]
+    with history_of(rows) as history:
+        assert spoiled(history) == ([Span(5, 5 + late)] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("idle", "found"),
+    [
+        ({4.9: 1, 5.1: 1, 5.2: 1}, True),
+        ({4.9: 0, 5.1: 1, 5.2: 1}, True),
+        ({5.1: 1, 5.2: 0}, False),  # busy at one time while it waited
+        ({4.9: 1}, True),  # nobody looked while it waited: the process stood still
+        ({4.9: 0}, False),
+        ({5.4: 1}, False),
+        ({}, False),
+    ],
+)
+def test_idle_while_it_waited(idle: dict[float, int], found: bool) -> None:
+    """The looks while an operation waited count; without one, the last before."""
+    looks = [GeneratorReading(at, "p0", 0.0, 0.1, count) for at, count in idle.items()]
+    others = readings(0, 10, "p1", idle=5)
+    with history_of([operation(5, late=0.3), *looks, *others]) as history:
+        assert bool(spoiled(history)) == found
+
+
+@pytest.mark.parametrize(
+    ("lags", "deadline", "result"),
+    [
+        ([0.9], 1, "pass"),  # 0.9 s of 100
+        ([1.1], 1, "unknown"),
+        ([0.24] * 10, 1, "pass"),  # not late enough to count
+        ([0.26] * 3, 1, "pass"),
+        ([0.26] * 4, 1, "unknown"),
+        ([0.26] * 4, 2, "pass"),
+    ],
+)
+def test_lag(lags: list[float], deadline: float, result: str) -> None:
+    """A thread that was late by a quarter of the deadline for more than 1 % of the time."""
+    looks = [GeneratorReading(10.05 + n, "p0", lag, 0.1, 0) for n, lag in enumerate(lags)]
+    with history_of([*looks, *readings(0, 100)], deadline=deadline) as history:
+        assert generator.check(history).result == result
+
+
+def test_lag_before_the_baseline_does_not_count() -> None:
+    """Pools are opened first, and nobody is judged by it."""
+    look = GeneratorReading(-5.0, "p0", 4.0, 0.9, 0)
+    with history_of([look, *readings(0, 100), operation(-5, late=4)]) as history:
+        assert generator.check(history).result == "pass"
+
+
+def test_many_late_operations() -> None:
+    """More than 1 % of the time with late operations spoils the run."""
+    for count, result in ((9, "pass"), (11, "unknown")):
+        late = [operation(20 + n, late=0.1) for n in range(count)]
+        with history_of([*late, *readings(0, 100, idle=2)]) as history:
+            assert generator.check(history).result == result
+
+
+def test_not_watched() -> None:
+    """A generator that nobody looked at is unknown."""
+    with history_of(load(0, 100)) as history:
+        assert generator.check(history).result == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("span", "unfit"), [((4, 6), True), ((5.3, 9), True), ((1, 5), True), ((1, 4), False)]
+)
+def test_where_it_decides(span: tuple[float, float], unfit: bool) -> None:
+    """Only what lies in a spoiled span is the generator's."""
+    rows: list[Row] = [operation(5, late=0.3), *readings(0, 100, idle=1)]
+    with history_of(rows) as history:
+        assert bool(why_unfit(history, *span)) == unfit
+
+
+def test_a_whole_run_that_it_decides() -> None:
+    """If the generator was unfit as a whole, it decides everything."""
+    with history_of(load(0, 100)) as history:
+        assert "not watched" in (why_unfit(history, 0, 1) or "")
+
+
+def test_union() -> None:
+    """Spans that overlap are one."""
+    spans: Any = [Span(0, 2), Span(1, 1.5), Span(2, 3), Span(4, 5)]
+    assert union(spans) == [Span(0, 3), Span(4, 5)]
