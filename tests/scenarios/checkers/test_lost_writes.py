@@ -299,7 +299,7 @@ def test_offsets_are_needed() -> None:
     verdict = verdict_on(rows)
     assert verdict.result == "unknown"
     assert "offsets" in verdict.reason
-    outside = [write("x", 1, 30), final("x", None)]
+    outside: list[Row] = [write("x", 1, 10), final("x", None)]
     assert verdict_on([*rows, *outside]).result == "fail"
 
 
