@@ -32,6 +32,14 @@ class Steady:
     good: Mapping[str, float] = field(default_factory=dict)
     hit_rate: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def by_service(cls, services: Mapping[str, Mapping[str, float]]) -> "Steady":
+        """Return what plain values ask: `{"sessions": {"good": 0.999, "hit_rate": 0.8}}`."""
+        return cls(
+            {name: asked["good"] for name, asked in services.items() if "good" in asked},
+            {name: asked["hit_rate"] for name, asked in services.items() if "hit_rate" in asked},
+        )
+
 
 def check(
     history: History, steady: Steady | None = None, expected: Iterable[object] = ()

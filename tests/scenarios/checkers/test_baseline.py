@@ -59,6 +59,13 @@ def test_share_of_good(steady: Steady, result: str) -> None:
     assert verdict_on(some_bad(20), steady).result == result
 
 
+def test_by_service() -> None:
+    """The plain values of a file are by service."""
+    plain = {"sessions": {"good": 0.9}, "api_cache": {"hit_rate": 0.8, "good": 0.7}}
+    wanted = Steady({"sessions": 0.9, "api_cache": 0.7}, {"api_cache": 0.8})
+    assert Steady.by_service(plain) == wanted
+
+
 @pytest.mark.parametrize(("hit_rate", "result"), [(0.5, "pass"), (0.51, "unknown")])
 def test_hit_rate(hit_rate: float, result: str) -> None:
     """The scenario may ask for hits, of reads alone."""
