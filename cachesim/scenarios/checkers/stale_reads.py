@@ -17,6 +17,7 @@ a replica were not sampled; or, with a number, the threshold lies within eps of 
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
@@ -116,11 +117,15 @@ def stale_reads(history: History, service: str) -> Found:
     """Return the stale reads of a service."""
     found = Found()
     finals = dict(history.rows(_FINAL))
-    for key, group in groupby(history.rows(_ROWS, service), key=itemgetter(0)):
-        rows = [_Row._make(values) for values in group]
+    for key, rows in _by_key(history, service):
         _count(history, found, rows)
         _judge_key(history, found, rows, finals.get(key))
     return found
+
+
+def _by_key(history: History, service: str) -> Iterator[tuple[str, list[_Row]]]:
+    for key, group in groupby(history.rows(_ROWS, service), key=itemgetter(0)):
+        yield key, [_Row._make(values) for values in group]
 
 
 def _count(history: History, found: Found, rows: list[_Row]) -> None:
@@ -246,10 +251,10 @@ def _allowed(history: History, read: StaleRead) -> float | None:
 
 def check(history: History, expectation: Expectation) -> Verdict:
     """Return the verdict on the stale reads of a service."""
-    found = stale_reads(history, expectation.service)
     name = expectation.name
     if expectation.max == "ttl":
-        return _against_ttl(history, found, name)
+        return _against_ttl(history, expectation.service, name)
+    found = stale_reads(history, expectation.service)
     allowed = {it: _allowed(history, it) for it in found.stale}
     details: dict[str, Any] = {
         "reads": {str(node): count for node, count in found.reads.items()},
@@ -283,7 +288,10 @@ def check(history: History, expectation: Expectation) -> Verdict:
     return verdict
 
 
-def _against_ttl(history: History, found: Found, name: str) -> Verdict:
+def _against_ttl(history: History, service: str, name: str) -> Verdict:
+    found = Found()
+    for _, rows in _by_key(history, service):
+        _count(history, found, rows)
     if found.over_ttl is None:
         return unknown(name, "the client does not report versions, or sets no TTL", unit="s")
     low, high = found.over_ttl - history.eps, found.over_ttl + history.eps
