@@ -1,15 +1,17 @@
 """Gate: the run was steady before its first fault.
 
-Rule: the baseline is at least 5 s long, real; at least 200 operations of each class were due in it;
-each service has the share of good operations and of hits that the scenario asks for, by default 99
-% good; and what is expected of unavailability and of the error budget holds in it. Else the run as
-a whole is unknown, also if a checker fails.
+Rule: the baseline is at least 5 s long, real; at least 200 operations of each class were due in it,
+but for classes that nothing is expected of and that are less than 5 % of their service; each
+service has the share of good operations and of hits that the scenario asks for, by default 99 %
+good; and what is expected of unavailability and of the error budget holds in it. Else the run as a
+whole is unknown, also if a checker fails.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cachesim.scenarios.checkers import error_budget, unavailability
+from cachesim.scenarios.checkers.outages import Track
 from cachesim.scenarios.checkers.survey import ClassSurvey, OperationClass, classes_of, survey
 from cachesim.scenarios.history import History, Span
 from cachesim.scenarios.verdict import Result, Verdict, unknown
@@ -42,7 +44,7 @@ class Steady:
 
 
 def check(
-    history: History, steady: Steady | None = None, expected: Iterable[object] = ()
+    history: History, steady: Steady | None = None, expected: Collection[object] = ()
 ) -> Verdict:
     """Return whether the run was steady before its first fault.
 
@@ -55,11 +57,9 @@ def check(
     length = span.end - span.begin
     if length < SECONDS:
         return unknown(NAME, f"it was {length:.3g} s long, and {SECONDS:g} s are needed")
-    problems = [
-        problem
-        for name, found in history.compute(survey).items()
-        for problem in _problems(name, found, steady or Steady())
-    ]
+    problems = _rare(history, expected)
+    for service in sorted({name.service for name in history.compute(survey)}):
+        problems += _problems(history, service, steady or Steady())
     if not history.compute(survey):
         problems.append("no operation was due")
     for it in expected:
@@ -69,17 +69,32 @@ def check(
     return Verdict(NAME, Result.PASS, length, length, "s", None, "steady before the first fault")
 
 
-def _problems(name: OperationClass, found: ClassSurvey, steady: Steady) -> list[str]:
-    due = found.baseline_due
-    if due < OPERATIONS:
-        return [f"{due} operations of {name}, and {OPERATIONS} are needed"]
+def _rare(history: History, expected: Collection[object]) -> list[str]:
+    """Return which classes that are to be judged had too few operations."""
+    every = history.compute(survey)
+    names = {name for it in every for name in classes_of(history, it.service, None)}
+    for it in expected:
+        if isinstance(it, unavailability.Expectation | error_budget.Expectation):
+            names.update(classes_of(history, it.service, it.kind))
+    return [
+        f"{every[name].baseline_due} operations of {name}, and {OPERATIONS} are needed"
+        for name in sorted(names)
+        if every[name].baseline_due < OPERATIONS
+    ]
+
+
+def _problems(history: History, service: str, steady: Steady) -> list[str]:
+    """Return what a service lacks of what is asked of it."""
+    found = {it: its for it, its in history.compute(survey).items() if it.service == service}
+    due = sum(it.baseline_due for it in found.values())
+    good = 1 - sum(it.baseline_bad for it in found.values()) / max(due, 1)
     problems = []
-    good, wanted = 1 - found.baseline_bad / due, steady.good.get(name.service, GOOD_SHARE)
-    if good < wanted:
-        problems.append(f"{good:.2%} of {name} were good, and {wanted:.2%} should be")
-    hits, wanted = found.baseline_hits / due, steady.hit_rate.get(name.service, 0.0)
-    if name.kind == "read" and hits < wanted:
-        problems.append(f"{hits:.2%} of {name} were hits, and {wanted:.2%} should be")
+    if good < (wanted := steady.good.get(service, GOOD_SHARE)):
+        problems.append(f"{good:.2%} of {service} were good, and {wanted:.2%} should be")
+    reads = found.get(OperationClass(service, "read"), ClassSurvey(Track(0)))
+    hits = reads.baseline_hits / max(reads.baseline_due, 1)
+    if hits < (wanted := steady.hit_rate.get(service, 0.0)):
+        problems.append(f"{hits:.2%} of {service}.read were hits, and {wanted:.2%} should be")
     return problems
 
 

@@ -5,9 +5,9 @@ workload's clients. Where the history has one, it decides:
 
 - `latency`: the median of the beat's answers from the touched nodes rose by 80 to 120 % of the
   value, and fell again;
-- `blackhole`, `refuse`, `reset`, `isolate`, `az-power`, `kill`, `stop`, `pause`: the touched nodes
-  answered no beat that began while it was applied; `isolate` and a fault of links only if it is
-  between clients and nodes;
+- `blackhole`, `refuse`, `reset` between clients and nodes, `isolate`, `az-power`: the touched nodes
+  answered no beat that began while it was applied;
+- `kill`, `stop`, `pause`: they did not answer the first five, as a node may be replaced meanwhile;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
 
 What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults. At
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
-from cachesim.scenarios.checkers.faults import nodes_of
+from cachesim.scenarios.checkers.faults import STREAK, nodes_of
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.stale_reads import offset_lags
 from cachesim.scenarios.history import History, Span
@@ -36,9 +36,9 @@ LATENCY_LEAST, LATENCY_MOST = 0.8, 1.2
 LAG_SHARE = 0.5
 SETTLED = 0.5
 """Seconds, real, after a heal in which the effect may still be seen."""
-SILENCING = frozenset(
-    {"blackhole", "refuse", "reset", "isolate", "az-power", "kill", "stop", "pause"}
-)
+SILENCING = frozenset({"blackhole", "refuse", "reset", "isolate", "az-power"})
+REPLACED = frozenset({"kill", "stop", "pause"})
+"""Faults of nodes that the control plane may end by a replacement."""
 
 _MET = """
 SELECT count(*) FROM operations WHERE due BETWEEN ? AND ? AND (
@@ -99,6 +99,9 @@ def _own_witness(
     if name in SILENCING:
         beats = [it for node in nodes for it in _beats(history, node, span)]
         return not any(_answered_within(beat, span) for beat in beats) if beats else None
+    if name in REPLACED:
+        first = [it for node in nodes for it in _beats(history, node, span)[:STREAK]]
+        return not any(_answered_within(beat, span) for beat in first) if first else None
     if name == "replication-lag":
         return _is_behind(history, nodes, span, LAG_SHARE * fault["seconds"])
     return None
@@ -164,7 +167,7 @@ def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None
             if any(rise is not None for rise in rises)
             else None
         )
-    if name in SILENCING:
+    if name in SILENCING | REPLACED:
         beats = {node: _beats(history, node, span) for node in nodes}
         if not all(beats.values()):
             return None

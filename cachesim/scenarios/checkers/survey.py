@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from cachesim.scenarios.checkers.outages import Track
+from cachesim.scenarios.checkers.outages import PARTIAL_SHARE, Track
 from cachesim.scenarios.history import History
 
 _OPERATIONS = """
@@ -113,9 +113,17 @@ def survey(history: History) -> Survey:
 
 
 def classes_of(history: History, service: str, kind: str | None) -> list[OperationClass]:
-    """Return the classes of a service that the history has, or the one of a kind."""
-    every = history.compute(survey)
-    return [it for it in every if it.service == service and kind in (None, it.kind)]
+    """Return the classes of a service to judge: the one of a kind, or all but the rare ones.
+
+    A cache is written to when a read misses: such writes are few, and judged if they are asked for.
+    """
+    due = {it: found.all.due for it, found in history.compute(survey).items()}
+    least = PARTIAL_SHARE * sum(count for it, count in due.items() if it.service == service)
+    return [
+        it
+        for it, count in due.items()
+        if it.service == service and (kind == it.kind or (kind is None and count >= least))
+    ]
 
 
 def baseline_p99(history: History) -> float:

@@ -77,7 +77,9 @@ def check(history: History, expectation: Expectation) -> Verdict:
     verdicts = []
     for threshold, combined in ((expectation.longest, max), (expectation.total, _sum)):
         if threshold is not None or combined is max:
-            worst = max((_worst(history, name, combined) for name in names), key=lambda it: it[:2])
+            found = [_worst(history, name, combined) for name in names]
+            worst = max(found, key=lambda it: it.high)
+            worst = worst._replace(low=max(it.low for it in found))
             verdicts.append(_judge(history, expectation.name, worst, names, threshold))
     order = (Result.FAIL, Result.UNKNOWN, Result.PASS)
     return min(verdicts, key=lambda verdict: order.index(verdict.result))
@@ -151,7 +153,9 @@ def _judge(
     verdict = against(title, low, high, "s", threshold, _settle(history, name), details)
     every = history.compute(survey)
     scale = history.speed if history.compute(compressed) else 1.0
-    reason = why_too_thin(threshold, max(every[it].all.gap(history.end_at) for it in names), scale)
+    # Of a service's reads and writes, the more frequent tell of the others.
+    gap = min(every[it].all.gap(history.end_at) for it in names)
+    reason = why_too_thin(threshold, gap, scale)
     if history.speed != 1:
         reason = reason or next(filter(None, (why_wrong(history, it) for it in names)), None)
     for it in figures if verdict.result is not Result.PASS else ():

@@ -33,6 +33,7 @@ def some_bad(bad: int, **more: Any) -> list[Row]:
         (load(0, 9.95), {}, "unknown"),  # 199 operations
         ([*load(0, 10), *load(3, 5, kind="read")], {}, "unknown"),  # 40 reads
         ([*load(0, 10), *load(12, 14, kind="read")], {}, "unknown"),
+        ([*load(0, 10), *load(3, 3.5, kind="read")], {}, "pass"),  # 10: less than 5 %
         ([], {}, "unknown"),
         (load(0, 10), {"baseline": None}, "unknown"),
         (load(0, 10, 0.02), {"baseline": {"begin": 0.0, "end": 5.0}}, "pass"),
@@ -79,16 +80,18 @@ def test_hit_rate(hit_rate: float, result: str) -> None:
     [
         (unavailability.Expectation("sessions", None, 0.4), "pass"),
         (unavailability.Expectation("sessions", None, 0.3), "unknown"),
-        (unavailability.Expectation("sessions", "read", 0.1), "pass"),
+        (unavailability.Expectation("other", "read", 0.1), "pass"),
         (error_budget.Expectation("sessions", 0.01), "pass"),
         (error_budget.Expectation("sessions", 0.009), "unknown"),
+        (error_budget.Expectation("sessions", 0.5, "read"), "unknown"),  # ten of them
     ],
 )
 def test_what_is_expected_holds(expected: object, result: str) -> None:
     """What is expected of the run holds in its baseline."""
     bad = load(4, 4.48, 0.12, "fail")  # 4 of 400, from the first to the last 0.36 s
     rows: list[Row] = [*load(0, 4, 0.02), *bad, *load(4.5, 8.4, 0.02), *load(8.4, 10, 1.6)]
-    assert verdict_on([*rows, *load(10, 100)], None, [expected]).result == result
+    rows += [*load(3, 3.5, kind="read"), *load(10, 100)]
+    assert verdict_on(rows, None, [expected]).result == result
 
 
 def test_an_outage_after_it_does_not_count() -> None:

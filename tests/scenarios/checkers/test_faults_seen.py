@@ -7,7 +7,7 @@ import pytest
 
 from cachesim.scenarios.checkers import faults_seen
 from cachesim.scenarios.checkers.faults import nodes_of
-from cachesim.scenarios.rows import Row, Step
+from cachesim.scenarios.rows import Beat, Row, Step
 from tests.scenarios.histories import NODES, beats, history_of, load, samples, step, times
 
 BEGIN, END = 40.0, 50.0
@@ -75,6 +75,15 @@ def test_one_answer_is_enough_to_doubt() -> None:
     """A single answer while the fault was applied shows that it was not there."""
     rows = [*world(SILENT), *beats(45, 45.1, nodes=["redis-a"])]
     assert "not seen" in problem(rows, step(REFUSE, BEGIN, END, **UNSEEN))
+
+
+def test_a_killed_node_may_be_replaced() -> None:
+    """A node that is killed is silent at first, and may be replaced before the step ends."""
+    fault = {"fault": "kill", "nodes": ["redis-a"]}
+    for since, seen in ((40.5, True), (40.4, False)):
+        rows = [it for it in world(SILENT) if not (isinstance(it, Beat) and it.due > since - 0.01)]
+        rows += beats(since, 100, nodes=["redis-a"])
+        assert bool(problem(rows, step(fault, BEGIN, END, **UNSEEN))) == (not seen)
 
 
 def test_an_answer_after_the_heal_is_none() -> None:

@@ -161,6 +161,38 @@ def test_the_worst_class_decides() -> None:
             assert unavailability.check(history, expected).result == result
 
 
+def test_low_and_high_may_be_of_two_classes() -> None:
+    """The least of one class and the most of another make the interval."""
+    rows: list[Row] = [*outage(20, 24), *readings(0, 100)]  # 3.9 to 4.1
+    reads = [*times(0, 19.9, 0.1), *times(24.6, 100, 0.1)]
+    rows += [operation(at, kind="read") for at in reads]
+    rows += [operation(at, "fail", kind="read") for at in (20.6, 24.0)]  # 3.4 to 4.8
+    with history_of(rows) as history:
+        expected = unavailability.Expectation("sessions", None, 4.5)
+        verdict = unavailability.check(history, expected)
+        assert verdict.low == pytest.approx(3.9)
+        assert verdict.high == pytest.approx(4.8)
+        assert verdict.result == "unknown"
+
+
+def test_rare_classes_are_judged_if_asked_for() -> None:
+    """Of a cache that is seldom written to, the reads tell, and the writes if they are named."""
+    rows = [*load(0, 100, 0.05, kind="read"), *load(0, 100, 2), *readings(0, 100)]
+    with history_of(rows) as history:
+        for kind, result in ((None, "pass"), ("write", "unknown")):
+            expected = unavailability.Expectation("sessions", kind, 4)  # type: ignore[arg-type]
+            assert unavailability.check(history, expected).result == result
+
+
+def test_nodes_are_shown() -> None:
+    """The longest outage of each node that answered is shown."""
+    rows = [*load(0, 30, 0.1, node="a"), *load(30, 33, 0.1, "fail", node="a")]
+    rows += [*load(33, 100, 0.1, node="a"), *load(0, 100, 0.1, node="b")]
+    with history_of(rows) as history:
+        verdict = unavailability.check(history, unavailability.Expectation("sessions"))
+        assert verdict.details["nodes"] == {"a": pytest.approx(3.1), "b": 0}
+
+
 def test_total() -> None:
     """All outages together have a threshold of their own."""
     rows = [*load(0, 20, 0.1), *load(20, 22, 0.1, "fail"), *load(22, 30, 0.1)]
