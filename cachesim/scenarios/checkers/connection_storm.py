@@ -11,7 +11,7 @@ Bound: what the scenario expects, `max`, in new connections a second on one node
 
 Unknown: the run has not recovered, so that a leak can't be told; counters were not sampled; the
 generator's processors were busy in that second, so that the peak is a lower bound; or, for `max`,
-windows were compressed by the speed.
+windows were compressed by the speed, or the generator was unfit then (see `generator`).
 """
 
 from bisect import bisect_left, bisect_right
@@ -19,6 +19,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.recovery import measure
 from cachesim.scenarios.checkers.time_scale import compressed
 from cachesim.scenarios.history import History
@@ -109,6 +110,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
         verdict = against(NAME, low, high, "connections/s", expectation.max, settle, details)
         if history.compute(compressed):
             return unknown(NAME, "windows were compressed; --speed 1 settles it", **shape)
+        if unfit := why_unfit(history, peak.begin, peak.end):
+            return unknown(NAME, unfit, **shape)
         if verdict.result is not Result.PASS:
             return verdict
     if not has_recovered:

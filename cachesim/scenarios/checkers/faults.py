@@ -55,11 +55,11 @@ def death_before(history: History, node: str, at: float) -> Span | None:
     return None
 
 
-def able_since(beats: Iterator[Beat], after: float) -> Span | None:
-    """Return since when a node is able: the first of `STREAK` answers in a row.
+def able_since(history: History, node: str | None, after: float) -> Span | None:
+    """Return since when a node is able: the first of `STREAK` answers to beats in a row.
 
     Args:
-        beats: those of one node, or the writes to the primary, by time.
+        node: its name, for its reads; None for the writes to the primary.
         after: answers to what began earlier do not count.
 
     Returns:
@@ -67,9 +67,7 @@ def able_since(beats: Iterator[Beat], after: float) -> Span | None:
     """
     failed, streak = after, 0
     first = Span(after, after)
-    for beat in beats:
-        if beat.start < after:
-            continue
+    for beat in _beats_after(history, node, after):
         if not beat.ok or beat.end is None:
             failed, streak = beat.start, 0
             continue
@@ -79,3 +77,9 @@ def able_since(beats: Iterator[Beat], after: float) -> Span | None:
         if streak == STREAK:
             return first
     return None
+
+
+def _beats_after(history: History, node: str | None, after: float) -> Iterator[Beat]:
+    if node is None:
+        return history.beats("kind = 'write' AND start >= ?", after)
+    return history.beats("kind = 'read' AND start >= ? AND node = ?", after, node)

@@ -3,7 +3,7 @@
 See `lost_writes` for the rule.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachesim.scenarios.checkers.faults import applied, death_before, nodes_of
 from cachesim.scenarios.checkers.promotions import Promotion, fence_of, primary_at, promotions
@@ -12,6 +12,9 @@ from cachesim.scenarios.rows import Sample
 
 IMPAIRING = frozenset({"replication-lag", "partition", "isolate", "latency", "bandwidth"})
 """Faults that let replicas fall behind."""
+
+REPLICATION_DELAY = 1.0
+"""Seconds by which a replica may be behind without a fault, if nothing tells."""
 
 _LEDGER = """
 SELECT count(*) FROM operations WHERE ledger = 1 AND kind = 'write' AND outcome = 'ok'
@@ -52,39 +55,37 @@ class LossWindow:
 def loss_windows(history: History) -> list[LossWindow]:
     """Return the windows of a run: of its promotions, and of power lost everywhere."""
     found = [
-        _of_promotion(history, it) for it in history.compute(promotions) if it.lost_at is not None
+        _of_promotion(history, it, it.lost_at)
+        for it in history.compute(promotions)
+        if it.lost_at is not None
     ]
     outage = _power_lost_everywhere(history)
     return [*found, *(_of_power(history, span) for span in outage)]
 
 
-def _of_promotion(history: History, it: Promotion) -> LossWindow:
+def _of_promotion(history: History, it: Promotion, lost_at: float) -> LossWindow:
     what = f"failover from {it.old} to {it.new}"
     death = None if it.old is None else death_before(history, it.old, it.confirmed)
     fence = fence_of(history, it)
     end = history.end_at if fence is None else fence.end
-    cut = _impaired_since(history, it)
-    scales = death is None
-    applied_offset = _applied_offset(history, it)
-    passed = None if applied_offset is None else _passed(history, it, applied_offset)
+    cut = _impaired_since(history, it, lost_at)
+    found = LossWindow(
+        what, it.old, 0, 0, end, None, scales=death is None, is_impaired=cut is not None
+    )
+    offset = _applied_offset(history, it)
+    passed = None if offset is None else _passed(history, it, offset)
     if passed is None:
-        begin = min(it.lost_at if it.lost_at is not None else it.called, cut or float("inf"))
+        begin = lost_at - REPLICATION_DELAY if cut is None else cut
         why = "the offsets of both nodes are not known"
-        return LossWindow(
-            what, it.old, begin, begin, end, None, scales=scales, why=why, is_impaired=bool(cut)
-        )
+        return replace(found, earliest=begin, begin=begin, why=why)
     earliest, begin, upper = passed
-    return LossWindow(
-        what,
-        it.old,
-        earliest,
-        begin,
-        end,
-        ledger_writes(history, Span(begin, end), it.old),
-        _edges(history, (begin, end), it.old),
-        scales,
-        upper,
-        is_impaired=cut is not None,
+    return replace(
+        found,
+        earliest=earliest,
+        begin=begin,
+        bound=ledger_writes(history, Span(begin, end), it.old),
+        edges=_edges(history, (begin, end), it.old),
+        upper=upper,
     )
 
 
@@ -125,14 +126,13 @@ def _passed(history: History, it: Promotion, offset: float) -> tuple[float, floa
     return None if before is None else (before.at, before.at, True)
 
 
-def _impaired_since(history: History, it: Promotion) -> float | None:
+def _impaired_since(history: History, it: Promotion, lost_at: float) -> float | None:
     """Return since when a fault let replicas fall behind when the primary was lost, if one did."""
-    at = it.called if it.lost_at is None else it.lost_at
     found = [
         step.begin_call
         for step in history.compute(applied)
         if step.fault.get("fault") in IMPAIRING and step.begin_call is not None
-        if step.begin_call <= at + history.eps and (step.end_call is None or step.end_call > at)
+        if step.begin_call <= lost_at and (step.end_call is None or step.end_call > lost_at)
         if {it.old, it.new} & nodes_of(history, step.fault)
     ]
     return min(found, default=None)
@@ -164,9 +164,7 @@ def _of_power(history: History, span: Span) -> LossWindow:
     what = "power lost in all zones"
     node = primary_at(history, span.begin)
     synced = [
-        sample.value
-        for sample in history.samples("fsynced_at", node)
-        if sample.value <= span.begin and sample.at <= span.end
+        sample.value for sample in history.samples("fsynced_at", node) if sample.value <= span.begin
     ]
     if not synced:
         begin = span.begin - 2

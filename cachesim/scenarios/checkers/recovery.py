@@ -85,12 +85,9 @@ def measure(history: History) -> Recovery:
     if history.heal_at is None:
         return Recovery(why="nothing was healed")
     streams = list(history.rows("SELECT DISTINCT node FROM beats WHERE kind = 'read'"))
-    spans = {
-        node: able_since(history.beats("node = ? AND kind = 'read'", node), history.heal_at)
-        for (node,) in streams
-    }
+    spans = {node: able_since(history, node, history.heal_at) for (node,) in streams}
     if any(history.rows("SELECT 1 FROM beats WHERE kind = 'write' LIMIT 1")):
-        spans["the primary"] = able_since(history.beats("kind = 'write'"), history.heal_at)
+        spans["the primary"] = able_since(history, None, history.heal_at)
     if not spans:
         return Recovery(why="there are no beats")
     if not any(history.rows(_RATES, *history.baseline)):

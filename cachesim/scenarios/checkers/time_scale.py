@@ -87,7 +87,7 @@ def _promotions(history: History) -> list[Window]:
     found = []
     for it in history.compute(promotions):
         if it.lost_at is not None:
-            able = able_since(history.beats("kind = 'write'"), it.confirmed)
+            able = able_since(history, None, it.confirmed)
             until = INFINITE if able is None else able.end - it.confirmed
             what = f"failover from {it.old} to {it.new}"
             found.append(Window(what, it.lost_at, it.confirmed, it.production, until))
@@ -102,7 +102,7 @@ def _holds(history: History) -> list[Window]:
         end = history.end_at if step.end_call is None else step.end_call
         until = INFINITE if step.end_call is None else 0.0
         for node in nodes_of(history, step.fault) if step.end_call is not None else ():
-            able = able_since(history.beats("node = ? AND kind = 'read'", node), end)
+            able = able_since(history, node, end)
             until = max(until, INFINITE if able is None else able.end - end)
         found.append(Window(f"step {step.id}", begin, end, (end - begin) * history.speed, until))
     return found

@@ -8,7 +8,16 @@ from cachesim.scenarios.checkers import connection_storm
 from cachesim.scenarios.checkers.connection_storm import Expectation, peak_of
 from cachesim.scenarios.rows import Operation, Row, Sample
 from cachesim.scenarios.verdict import Verdict
-from tests.scenarios.histories import beats, failover, history_of, load, readings, samples, times
+from tests.scenarios.histories import (
+    beats,
+    failover,
+    history_of,
+    load,
+    operation,
+    readings,
+    samples,
+    times,
+)
 
 FACTS: dict[str, Any] = {"heal_at": 40.0, "pods": 2, "pool": 10}
 
@@ -87,6 +96,14 @@ def test_a_busy_generator_opens_no_more() -> None:
         assert verdict.high == float("inf")
         assert verdict.result == result
     assert verdict_on(storm(cpu=0.8), 9999).result == "pass"
+
+
+def test_an_unfit_generator() -> None:
+    """A peak while the generator stood still is not the clients'."""
+    late = [operation(40.0, late=0.9, took=0.001)]
+    assert verdict_on([*storm(idle=3), *late], 9999).result == "unknown"
+    assert verdict_on([*storm(idle=0), *late], 9999).result == "pass"
+    assert verdict_on([*storm(idle=3), *late], None).result == "pass"
 
 
 def test_at_a_speed() -> None:
