@@ -151,6 +151,18 @@ def test_an_outage_that_begins_late_may_have_been_cut_short() -> None:
         assert stopped(history, WRITES, window) is None
 
 
+def test_what_may_have_been_stopped_counts_both_ways() -> None:
+    """A window that may have stopped a class lasts from nothing to its worst."""
+    rows = [*waiting(LOST + SHORT, LOST + 0.45), *failover(LOST, LOST + SHORT, speed=SPEED)]
+    rows += [*readings(0, 100), *beats(LOST + SHORT, 30, kind="write")]
+    client = {"patience": 1, "comeback": 1}
+    with history_of(rows, speed=SPEED, client=client) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.low == 0
+        assert verdict.high == pytest.approx(20 + 1 + 0.02 * SPEED, abs=0.01)
+        assert verdict.result == "unknown"
+
+
 def test_too_few_operations_do_not_tell() -> None:
     """With two operations in the later half, nobody knows whether the class was stopped."""
     few = [operation(LOST + at, took=SHORT) for at in (0.1, 0.3, 0.4)]

@@ -121,6 +121,14 @@ def test_errors_have_names(rows: list[Operation], name: str) -> None:
         assert dict(survey(history)[WRITES].errors) == {name: 1}
 
 
+def test_shed_is_decided() -> None:
+    """What was under way at the end of the run is undecided, but not what was never started."""
+    rows = [operation(99.9, "info", None), operation(99.95, "shed", None)]
+    with history_of(rows) as history:
+        found = survey(history)[WRITES]
+        assert (found.undecided, found.all.due, found.all.bad) == (1, 1, 1)
+
+
 def outage(begin: float, end: float) -> list[Operation]:
     """Return ten good operations a second, but bad ones from a begin to before an end."""
     good = [*load(0, begin, 0.1), *load(end, 100, 0.1)]
