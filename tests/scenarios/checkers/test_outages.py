@@ -59,7 +59,7 @@ def oracle(seen: Seen, begin: float, end: float) -> list[Outage]:
 @st.composite
 def operations(draw: st.DrawFn) -> Seen:
     """Return operations with gaps around 250 ms, more good ones than bad."""
-    gaps = draw(st.lists(st.sampled_from([0.03125, 0.125, 0.25, 0.5]), max_size=40))
+    gaps = draw(st.lists(st.sampled_from([0.03125, 0.0625, 0.125, 0.25, 0.5]), max_size=40))
     due = accumulate(gaps)
     return [(at, draw(st.sampled_from([True, True, True, False]))) for at in due]
 
@@ -67,7 +67,7 @@ def operations(draw: st.DrawFn) -> Seen:
 @given(operations())
 def test_as_the_rule_says(seen: Seen) -> None:
     """The outages of any operations are those that the rule, read literally, has."""
-    assert track(seen).outages(100.0) == oracle(seen, 0.0, 100.0)
+    assert track(seen, -1.0).outages(100.0) == oracle(seen, -1.0, 100.0)
 
 
 @given(operations())
@@ -77,6 +77,14 @@ def test_counts(seen: Seen) -> None:
     assert (made.due, made.bad) == (len(seen), sum(not good for _, good in seen))
     due = [0.0, *(at for at, _ in seen), 20.5]
     assert made.gap(20.5) == max(b - a for a, b in pairwise(due))
+
+
+def test_exactly_apart() -> None:
+    """Outages 250 ms apart are two, nearer ones are one."""
+    for apart, count in ((0.25, 2), (0.2499, 1)):
+        goods = [(1.0, True), (1.1, True), (1.2, True)]
+        seen = [(0.5, False), *goods, (1.0 + apart, False)]
+        assert len(track(seen).outages(9)) == count
 
 
 def test_lasts_between_its_bad_and_the_good_around() -> None:
