@@ -269,3 +269,23 @@ def test_share_of_production() -> None:
         production = 10 + 90 * 20
         assert low == pytest.approx(19 / production)
         assert 22 / production <= high <= 26 / production
+
+
+def test_share_of_production_outside_of_windows() -> None:
+    """Bad operations outside of windows that stop the class are seconds, or times the speed."""
+    rows: list[Row] = [*load(0, 50, 0.1), *load(50, 52, 0.1, "fail"), *load(52, 100, 0.1)]
+    hold = step({"fault": "kill", "nodes": ["redis-a"]}, 60, 90)
+    facts = {"speed": 20, "client": {"patience": 1, "comeback": 2}}
+    with history_of([*rows, hold], **facts) as history:
+        low, high = error_budget.share_of(history, WRITES)
+        production = 10 + 90 * 20
+        assert low == pytest.approx(2 / production)
+        assert high == pytest.approx(2 * 20 / production)
+
+
+@pytest.mark.parametrize("lag", [0.0, 5.0])
+def test_a_budget_of_an_unfit_generator(lag: float) -> None:
+    """What an unfit generator did is not the clients' budget."""
+    with history_of([*outage(20, 26), *readings(0, 100, lag=lag)]) as history:
+        verdict = error_budget.check(history, error_budget.Expectation("sessions", 0.05))
+        assert verdict.result == ("unknown" if lag else "fail")
