@@ -4,6 +4,7 @@
 
     CachesimError
     ├── SettingsError           a setting is unknown, malformed or contradictory
+    ├── InvalidScenario         a scenario file has mistakes (also a ValueError)
     ├── StartError              the topology did not come up
     │   ├── BackendUnavailable  no Docker engine answers
     │   ├── ImageMissing        a container image is missing and cannot be pulled
@@ -21,8 +22,8 @@
     └── FailoverTimeout         no failover completed in time (also a TimeoutError)
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 
 class CachesimError(Exception):
@@ -31,6 +32,40 @@ class CachesimError(Exception):
 
 class SettingsError(CachesimError):
     """A setting is unknown, malformed or contradictory."""
+
+
+class Problem(NamedTuple):
+    """One mistake in a file.
+
+    Attributes:
+        file: its name.
+        line: from 1.
+        column: from 1.
+        key: where it is in the file's values, such as `timeline[0].target.node`; empty for all.
+        message: what is wrong, with the nearest valid value if there is one.
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}"
+
+
+class InvalidScenario(CachesimError, ValueError):
+    """A scenario file has mistakes. The message has one a line, in the order of the file.
+
+    Attributes:
+        problems: all of them.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 class StartError(CachesimError):

@@ -79,6 +79,7 @@ HEAVY = {
     "toxiproxy": "a way in for users, that cachesim itself does not use",
     "fakeredis": "slow to import, and not needed with containers",
     "lupa": "needed for scripts only",
+    "ruamel": "needed for scenario files only, and not everybody has it",
     "trustme": "brings all of cryptography, and is needed once in a run",
 }
 """What no module may import when it is itself imported: the plugin is loaded in every pytest run of

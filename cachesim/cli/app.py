@@ -1,29 +1,43 @@
 """The command line: click commands without logic.
 
 Each command imports what it needs when it runs, so that `--help` is quick. Exit codes: 0 success;
-1 failure, and the message says why; 2 a mistake in the command line; 3 nothing is up (`status`), or
-a check failed (`doctor`); 130 interrupted.
+1 failure, and the message says why; 2 a mistake in the command line or in a scenario file; 3
+nothing is up (`status`), or a check failed (`doctor`); 130 interrupted.
 """
 
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import IO, Any
 
 import click
 
 from cachesim.cli import options
+from cachesim.cli.scenario_commands import scenario
 from cachesim.daemon.signals import INTERRUPTED
 
 _NOT_WELL = 3
+
+
+class _Unusable(click.ClickException):
+    """Mistakes in a file, printed as they are."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print one a line."""
+        click.echo(self.message, file, err=file is None)
 
 
 class _Group(click.Group):
     """Prints an error as one line, and exits on an interrupt as shells expect it."""
 
     def invoke(self, ctx: click.Context) -> object:
-        from cachesim.errors import CachesimError
+        from cachesim.errors import CachesimError, InvalidScenario
 
         try:
             return super().invoke(ctx)
+        except InvalidScenario as error:
+            raise _Unusable(str(error)) from error
         except CachesimError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
@@ -340,3 +354,8 @@ def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> Non
     from cachesim.cli import commands
 
     commands.failover(name, to, wait=wait, as_json=as_json)
+
+
+# --- scenarios --------------------------------------------------------------------------------
+
+main.add_command(scenario)
