@@ -9,7 +9,8 @@ import click
 from cachesim.cli import options
 
 if TYPE_CHECKING:
-    from cachesim.scenarios.timeline import PlannedStep, Timeline
+    from cachesim.scenarios.steps import PlannedStep
+    from cachesim.scenarios.timeline import Timeline
 
 _NEW = """\
 version: 1

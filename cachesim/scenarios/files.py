@@ -4,7 +4,7 @@ import types
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path as FilePath
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -133,9 +133,14 @@ def _known(path: Path) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
-    is_union = get_origin(annotation) in (types.UnionType, Union)
-    return get_args(annotation) if is_union else (annotation,)
+def _members(annotation: Any) -> list[Any]:
+    """Return the types of a union, or the one that it is, without what annotates them."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _members(arguments[0])
+    if origin in (types.UnionType, Union):
+        return [it for argument in arguments for it in _members(argument)]
+    return [annotation]
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

@@ -103,7 +103,7 @@ def _step(step: dict[str, Any], path: Path, catalogue: Catalogue) -> Iterator[Fi
         yield (*path, "fault"), "one_of is given too: give one of both", True
     for key in step.keys() - keys_of(Step).keys():
         yield (*path, key), unknown("key", key, keys_of(Step)), True
-    for key in sorted(step.keys() & {"target", "flap", "if_none"}):
+    for key in () if "fault" in step else sorted(step.keys() & {"target", "flap", "if_none"}):
         yield (*path, key), "belongs into each of one_of", True
     choices = step["one_of"]
     for i, choice in enumerate(choices if isinstance(choices, list) else []):

@@ -10,31 +10,36 @@ from cachesim.scenarios.forms import Scenario
 from cachesim.scenarios.rules import own_fields, target_fields
 
 _UNITS = {"ms": units.TIME, "s": units.TIME, "KB/s": units.KILOBYTES, "": units.SHARE}
-_OF_ACTIONS = ("target", "flap", "if_none")
+_OF_ACTIONS = ("fault", "target", "flap", "if_none")
 
 
 def schema(catalogue: Catalogue = CATALOGUE) -> dict[str, Any]:
     """Return the schema of the form, with a variant of a step for each fault of a catalogue."""
-    made = Scenario.model_json_schema()
+    made = form()
     defs = made["$defs"]
     for name in ("Step", "Choice"):
-        form = defs[name]
-        del form["additionalProperties"]
-        variants = [_variant(form, fault) for fault in catalogue]
+        step = defs.pop(name)
+        defs[f"{name}Keys"] = {"properties": step["properties"]}
+        keys = {k: {"$ref": f"#/$defs/{name}Keys/properties/{k}"} for k in step["properties"]}
+        variants = [_variant(keys, fault) for fault in catalogue]
         if name == "Step":
-            shared = {k: v for k, v in form["properties"].items() if k not in _OF_ACTIONS}
-            del shared["fault"]
+            shared = {k: v for k, v in keys.items() if k not in _OF_ACTIONS}
             variants.append(strict_object(shared, ["one_of"]))
-        defs[name] = {"description": form["description"], "oneOf": variants}
+        defs[name] = {"description": step["description"], "oneOf": variants}
     begins = {"oneOf": [{"required": ["at"]}, {"required": ["after"]}]}
     defs["Step"]["allOf"] = [begins]
     made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    found: dict[str, Any] = _without_null(made)
+    return made
+
+
+def form() -> dict[str, Any]:
+    """Return the schema of the form, without the fields of faults."""
+    found: dict[str, Any] = _as_in_files(Scenario.model_json_schema())
     return found
 
 
-def _variant(form: dict[str, Any], fault: type[FaultSpec]) -> dict[str, Any]:
-    properties = {k: v for k, v in form["properties"].items() if k != "one_of"}
+def _variant(keys: dict[str, Any], fault: type[FaultSpec]) -> dict[str, Any]:
+    properties = {k: v for k, v in keys.items() if k != "one_of"}
     properties["fault"] = {"const": fault.name, "description": fault.help()}
     for name, field in own_fields(fault).items():
         properties[name] = {"description": field.help, **_field(field)}
@@ -54,19 +59,20 @@ def _field(field: Field) -> dict[str, Any]:
     return {"anyOf": [*one["anyOf"], ramp]}
 
 
-def _without_null(part: Any) -> Any:
-    """Leave out what pydantic says of None: a file leaves such a key out."""
+def _as_in_files(part: Any) -> Any:
+    """Leave out None, which a file has nowhere, and write defaults as files do."""
     if isinstance(part, list):
-        return [_without_null(it) for it in part]
+        return [_as_in_files(it) for it in part]
     if not isinstance(part, dict):
         return part
-    kept = {k: _without_null(v) for k, v in part.items() if not (k == "default" and v is None)}
-    return _not_null(kept)
-
-
-def _not_null(part: dict[str, Any]) -> dict[str, Any]:
-    members = [it for it in part.get("anyOf", ()) if it != {"type": "null"}]
-    if len(members) == len(part.get("anyOf", ())):
-        return part
-    rest = {k: v for k, v in part.items() if k != "anyOf"}
-    return {**rest, **members[0]} if len(members) == 1 else {**rest, "anyOf": members}
+    kept = {key: _as_in_files(value) for key, value in part.items()}
+    members = [it for it in kept.pop("anyOf", ()) if it != {"type": "null"}]
+    kept |= members[0] if len(members) == 1 else {"anyOf": members} if members else {}
+    default = kept.get("default")
+    if default is None or isinstance(default, dict):
+        kept.pop("default", None)
+    elif isinstance(default, float) and units.TIME in [
+        it.get("pattern") for it in (kept, *members)
+    ]:
+        kept["default"] = f"{default:g}s" if default else 0
+    return kept

@@ -27,6 +27,7 @@ from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.faults.fields import Field, Name, Names
 from cachesim.faults.spec import FaultSpec
 from cachesim.runs.env import SERVICE, SWITCHES
+from cachesim.scenarios.schema import form as scenario_form
 from cachesim.settings import Settings, variable
 from cachesim.topology import CLIENT, production
 from cachesim.toxiproxy.toxics import TOXICS
@@ -155,6 +156,32 @@ def fault_schema(catalogue: Catalogue = CATALOGUE) -> Iterator[str]:
     yield from ("<details><summary>The schema</summary>", "", "```json")
     yield from json.dumps(catalogue.schema(), indent=2).splitlines()
     yield from ("```", "", "</details>")
+
+
+# --- scenarios --------------------------------------------------------------------------------
+
+
+def scenario_keys() -> Iterator[str]:
+    """List the keys of scenario files, a table for each form."""
+    forms: list[tuple[str, Mapping[str, Any]]] = []
+    made = scenario_form()
+    for name, form in (("Scenario", made), *made["$defs"].items()):
+        if name not in ("Choice", "Target") and "properties" in form:
+            forms.append((name, form))
+    for name, form in forms:
+        title = re.sub(r"(?<=.)([A-Z])", r" \1", name).capitalize()
+        yield from ("", f"### {title}", "", form["description"], "")
+        required = form.get("required", ())
+        rows = (
+            (
+                code(key),
+                "required" if key in required else code(it.get("default")),
+                it["description"],
+            )
+            for key, it in form["properties"].items()
+        )
+        yield from table(("key", "default", "meaning"), rows)
+    yield from ("", "The fields of a fault are keys of its step: see [faults](faults.md).")
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -413,6 +440,7 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
         fault_fields,
         toxic_attributes,
         fault_schema,
+        scenario_keys,
         commands,
         exit_codes,
         fixtures,
