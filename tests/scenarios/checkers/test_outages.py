@@ -97,6 +97,12 @@ def test_lasts_between_its_bad_and_the_good_around() -> None:
     assert not outage.is_open
 
 
+@pytest.mark.parametrize(("due", "counts"), [(40, True), (41, False)])
+def test_exactly_five_percent(due: int, counts: bool) -> None:
+    """Two bad ones of forty are an outage."""
+    assert Outage(0, 1, 2, -1, 2, 1, due).counts == counts
+
+
 @pytest.mark.parametrize(("goods", "counts"), [(19, True), (20, False)])
 def test_a_small_share_is_none(goods: int, counts: bool) -> None:
     """With less than 5 % bad, it is no outage but the error budget's."""

@@ -48,6 +48,7 @@ def test_one_that_was_asked_for() -> None:
     [it] = found([*rows, call, done])
     assert (it.old, it.new, it.lost_at) == ("redis-a", "redis-b", None)
     assert (it.called, it.confirmed) == (20, 22)
+    assert it.production == 2
 
 
 def test_primary_at() -> None:

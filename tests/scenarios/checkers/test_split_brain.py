@@ -6,7 +6,7 @@ import pytest
 
 from cachesim.scenarios.checkers import split_brain
 from cachesim.scenarios.checkers.split_brain import Expectation
-from cachesim.scenarios.rows import FinalRead, Row
+from cachesim.scenarios.rows import FinalRead, Operation, Row
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import failover, history_of, kill, load, operation, samples, times
 
@@ -99,6 +99,9 @@ def test_the_next_primary_is_none_of_them() -> None:
     for at, result in ((called + 0.5, "pass"), (called - 0.5, "fail")):
         assert verdict_on([*rows, operation(at, node="redis-a")]).result == result
     assert verdict_on([*rows, operation(79, node="redis-c")]).result == "fail"
+    third = failover(90, 92, old="redis-a", new="redis-c", number=3)
+    rows = [it for it in rows if not (isinstance(it, Operation) and it.due > 90)]
+    assert verdict_on([*rows, *third]).result == "pass"
 
 
 @pytest.mark.parametrize(("at", "result"), [(45.0, "unknown"), (55.0, "fail")])
