@@ -122,7 +122,7 @@ class Workload(Form):
 class StopIf(Form):
     """When a run is cut short."""
 
-    share: Share = Field(description="The share of bad operations from which on it is.")
+    share: Share = Field(description="The share of bad operations that is too much.")
     length: Positive = Field(alias="for", description="How long it has to last.")
     not_before: str | None = Field(
         default=None, description="The id of a step that has to begin first."
@@ -144,7 +144,12 @@ class AfterEvent(Form):
     """A step begins after an event of the control plane."""
 
     event: EventName = Field(description="What has to happen.")
-    nth: int = Field(default=1, ge=1, le=1000, description="The how-manieth of the timeline it is.")
+    nth: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Which of them since the baseline's end: 1 is the first.",
+    )
     within: Positive = Field(
         default=300.0,
         description="The longest wait, from the begin of the step before it in the file.",
@@ -182,7 +187,9 @@ class Action(Form):
 
     fault: str | None = Field(default=None, description="The fault's name.")
     target: Target | None = Field(default=None, description="What the fault works on.")
-    flap: Flap | None = Field(default=None, description="Let it come and go.")
+    flap: Flap | None = Field(
+        default=None, description="How it comes and goes while the step lasts."
+    )
     if_none: Literal["fail", "skip", "wait"] = Field(
         default="fail",
         description="If there is no target when it fires: the verdict is unknown (`fail`), the "
@@ -212,7 +219,9 @@ class Step(Action):
     after: After | None = Field(
         default=None, description="An earlier step, as `id.ended` or `id.began`, or an event."
     )
-    delay: Seconds = Field(default=0.0, description="So much later than `after`.")
+    delay: Seconds = Field(
+        default=0.0, description="The time between what `after` says and the begin."
+    )
     every: Positive | None = Field(
         default=None, description="Again and again, from begin to begin."
     )
@@ -316,7 +325,9 @@ class Expect(Form):
     unavailability: dict[str, Unavailability] = Field(
         default={}, description="By service, or `service.read` and `service.write`."
     )
-    error_budget: dict[str, ErrorBudget] = Field(default={}, description="By service, as there.")
+    error_budget: dict[str, ErrorBudget] = Field(
+        default={}, description="By service, or `service.read` and `service.write`."
+    )
     recovery: Recovery | None = Field(default=None, description="The time until all is as before.")
     connection_storm: ConnectionStorm | None = Field(default=None, description="New connections.")
 
@@ -338,8 +349,8 @@ class Scenario(Form):
     timeline: list[Step] = Field(min_length=1, description="The faults, in order.")
     duration: Positive | None = Field(
         default=None,
-        description="Of the timeline, production time. By default it ends so long after the last "
-        "heal as `expect.recovery.within` says, or 1 minute.",
+        description="The timeline's length, production time. By default it ends "
+        "`expect.recovery.within` after the last heal, or 1 minute after it.",
     )
     stop_if: dict[str, StopIf] = Field(
         default={}, description="By `service.errors`: when the run is cut short."

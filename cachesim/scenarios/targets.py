@@ -149,7 +149,9 @@ class Target(BaseModel):
     role: RoleName | None = Field(
         None, description="Only Redis nodes that have this role when the step fires."
     )
-    pick: int | None = Field(None, ge=1, le=30, description="So many of them, drawn from the seed.")
+    pick: int | None = Field(
+        None, ge=1, le=30, description="How many of them, drawn from the seed."
+    )
 
     def names(self, part: Part, topology: Topology, roles: Roles, draw: str) -> tuple[str, ...]:
         """Return the nodes, links or zones that it is now.

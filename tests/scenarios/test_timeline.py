@@ -253,6 +253,17 @@ def test_lag_without_target() -> None:
     assert faults(step)[0]["replicas"] == ["redis-a"]
 
 
+def test_toxic() -> None:
+    """A toxic is written as Toxiproxy has it."""
+    (step,) = planned(
+        "at: 0s, fault: toxic, target: {role: primary}, streams: [upstream], toxicity: 50%, "
+        "toxic: {type: slicer, attributes: {average_size: 64}}"
+    ).steps
+    (fault,) = faults(step)
+    assert (fault["toxic"]["type"], fault["toxicity"]) == ("slicer", 0.5)
+    assert fault["streams"] == ["upstream"]
+
+
 def test_targets_follow_the_roles() -> None:
     """The same step has another target once another node is the primary."""
     assert target("{role: primary}", roles=Roles("redis-c", {})) == ["redis-c"]
@@ -298,6 +309,29 @@ def test_flap(clock: str, speed: float, offsets: list[float]) -> None:
     stages = step.stages(TOPOLOGY, ROLES, speed)
     assert [it.offset for it in stages] == offsets
     assert [bool(it.faults) for it in stages] == [True, False] * (len(offsets) // 2)
+
+
+@pytest.mark.parametrize(
+    "way", ["flap: {on: 10s, off: 1s}, ms: 5", "ms: {from: 1, to: 21, over: 10s}"]
+)
+def test_no_stage_at_the_heal(way: str) -> None:
+    """What would change in the moment of the heal is left to the heal."""
+    (step,) = planned(f"at: 0s, for: 10s, fault: latency, target: {{node: redis-a}}, {way}").steps
+    assert max(it.offset for it in step.stages(TOPOLOGY, ROLES)) < 10
+
+
+def test_ramp_that_flaps() -> None:
+    """Each time that the fault comes back, it has the value of that time; at last it stays."""
+    (step,) = planned(
+        "at: 0s, for: 10s, fault: latency, target: {node: redis-a}, flap: {on: 1s, off: 3s}, "
+        "ms: {from: 100, to: 200, over: 4s}"
+    ).steps
+    stages = step.stages(TOPOLOGY, ROLES)
+    seen = [(it.offset, [fault.as_dict()["ms"] for fault in it.faults]) for it in stages]
+    assert seen == [
+        (0, [100]), (0.2, [105]), (0.4, [110]), (0.6, [115]), (0.8, [120]), (1, []),
+        (4, [200]), (5, []), (8, [200]), (9, []),
+    ]  # fmt: skip
 
 
 def test_flap_without_drift() -> None:
