@@ -177,6 +177,14 @@ def test_mistake_in_a_step(step: str) -> None:
     assert message in problem.message
 
 
+@pytest.mark.parametrize("moment", ["one.began", "two.ended"])
+def test_after_a_step_that_is_not_above(moment: str) -> None:
+    """A step does not wait for itself, nor for one below it."""
+    waiting = f"id: one, after: {moment}, fault: kill, target: {{node: redis-a}}"
+    (problem,) = problems(f"{STEP % waiting}  - {{id: two, {KILL}}}\n")
+    assert problem.key == "timeline[0].after"
+
+
 TOPS = {
     "nam: x": ("nam", "Did you mean name?"),
     "deadline: 5": ("deadline", "Did you mean 5s?"),

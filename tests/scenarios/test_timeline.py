@@ -59,6 +59,16 @@ def test_times_are_absolute_where_they_are_known() -> None:
     ]  # fmt: skip
 
 
+def test_delay_counts_where_the_time_is_known() -> None:
+    """A delay is part of a time that is known."""
+    _, began, ended = planned(
+        f"id: one, at: 10s, for: 20s, {KILL}",
+        f"after: one.began, delay: 5s, {KILL}",
+        f"after: one.ended, delay: 5s, {KILL}",
+    ).steps
+    assert (began.at, ended.at) == (15, 35)
+
+
 def test_after_what_has_no_time() -> None:
     """A step after one that waits for an event, or for a target, waits for it."""
     _, second, third, fourth = planned(
