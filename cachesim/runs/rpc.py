@@ -26,6 +26,7 @@ ANSWER = 120.0  # seconds for an answer: a reset after the worst faults takes 30
 _POOL = 8  # connections that are kept for further calls
 _TAIL = 2000  # bytes of the log of a process that has died
 _DYING = 1.0  # seconds until a killed process is gone
+_ENDING = 90.0  # seconds that taking a topology down may take
 _POLL = 0.01  # seconds
 
 
@@ -266,8 +267,8 @@ def _last_words(run: Run) -> str:
 
 def _wait_for_end(run: Run) -> None:
     """Wait until a process that hung up has ended."""
-    deadline = time.monotonic() + _DYING
+    began = time.monotonic()
     while run.folder.exists() and not run.owner.is_gone:
-        if run.takes_calls and time.monotonic() > deadline:
+        if time.monotonic() - began > (_DYING if run.takes_calls else _ENDING):
             break
         time.sleep(_POLL)
