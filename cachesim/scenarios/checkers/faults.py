@@ -22,10 +22,12 @@ def nodes_of(history: History, fault: dict[str, Any]) -> frozenset[str]:
     """Return the nodes that a fault touches: those that it names, and those of its zones and links.
 
     Args:
-        fault: its JSON form, with full names.
+        fault: its JSON form, with full names. One that was applied to several zones may have them
+            as `zones`.
     """
     named = {str(name) for key in ("nodes", "replicas") for name in fault.get(key) or ()}
-    zones = [str(fault[key]).removeprefix("az-") for key in ("zone", "a", "b") if key in fault]
+    where = [*(fault[key] for key in ("zone", "a", "b") if key in fault), *fault.get("zones", ())]
+    zones = [str(zone).removeprefix("az-") for zone in where]
     within = {
         node
         for node in history.compute(all_nodes)

@@ -194,6 +194,7 @@ def test_the_workload_met_it(rows: list[Row], met: bool) -> None:
         ({"fault": "kill", "nodes": ["redis-a", "redis-b"]}, {"redis-a", "redis-b"}),
         ({"fault": "az-power", "zone": "az-c"}, {"redis-c"}),
         (PARTITION, {"redis-a", "redis-b"}),
+        ({"fault": "az-power", "zones": ["a", "az-c"]}, {"redis-a", "redis-c"}),
         (
             {"fault": "bandwidth", "links": ["b-to-redis-a-bus", "client-to-redis-c"]},
             {"redis-a", "redis-c"},
