@@ -7,7 +7,7 @@ import pytest
 from cachesim.scenarios.checkers import unavailability
 from cachesim.scenarios.checkers.survey import OperationClass
 from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
-from cachesim.scenarios.rows import Row
+from cachesim.scenarios.rows import Operation, Row
 from tests.scenarios.histories import beats, failover, history_of, load, operation, readings, step
 
 WRITES = OperationClass("sessions", "write")
@@ -75,6 +75,41 @@ def test_passes_if_the_worst_fits() -> None:
             verdict = unavailability.check(history, expected)
             assert verdict.high == pytest.approx(worst, abs=0.02)
             assert verdict.result == result
+
+
+def test_what_follows_the_window_is_its_own() -> None:
+    """Outages until the node is able and the comeback has passed are the window's already."""
+    rows = compressed_failover()
+    for begin, total in ((22.85, False), (23.6, True)):
+        bad = [
+            it._replace(outcome="fail")
+            if isinstance(it, Operation) and begin <= it.due < begin + 0.1
+            else it
+            for it in rows
+        ]
+        client = {"patience": 1, "comeback": 2}
+        with history_of(bad, speed=SPEED, client=client) as history:
+            expected = unavailability.Expectation("sessions", "write", None, 15)
+            verdict = unavailability.check(history, expected)
+            assert verdict.low == pytest.approx(19.09 if total else 19, abs=0.02 if total else 1e-6)
+
+
+def test_an_outage_that_failed_and_ended_is_not_the_windows() -> None:
+    """A full outage that ended just before the window's end was not cut short by it."""
+    rows = [
+        operation(it.due, "fail" if LOST <= it.due < LOST + 0.4 else "ok")
+        for it in load(0, 100, 0.02)
+    ]
+    with history_of([*rows, *failover(LOST, LOST + SHORT, speed=SPEED)], speed=SPEED) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is False
+
+
+def test_speed_1_settles_it() -> None:
+    """The reason says what to do."""
+    client = {"patience": 5, "comeback": 1}
+    with history_of(compressed_failover(), speed=SPEED, deadline=60, client=client) as history:
+        assert "--speed 1 settles it" in unavailability.check(history, CALMER).reason
 
 
 def test_not_declared_is_unknown() -> None:

@@ -289,3 +289,15 @@ def test_a_budget_of_an_unfit_generator(lag: float) -> None:
     with history_of([*outage(20, 26), *readings(0, 100, lag=lag)]) as history:
         verdict = error_budget.check(history, error_budget.Expectation("sessions", 0.05))
         assert verdict.result == ("unknown" if lag else "fail")
+
+
+@pytest.mark.parametrize("speed", [1, 30])
+def test_the_profile_matters_at_a_speed(speed: float) -> None:
+    """A call that took longer than declared makes the profile wrong, which speed 1 does not ask."""
+    rows = [*outage(20, 26), *readings(0, 100), operation(90.05, took=0.9)]
+    with history_of(rows, speed=speed, client={"patience": 0.5, "comeback": 1}) as history:
+        budget = error_budget.check(history, error_budget.Expectation("sessions", 0.05))
+        longest = unavailability.check(history, unavailability.Expectation("sessions", None, 4))
+        for verdict in (budget, longest):
+            assert verdict.result == ("fail" if speed == 1 else "unknown")
+            assert ("profile is wrong" in verdict.reason) == (speed == 30)
