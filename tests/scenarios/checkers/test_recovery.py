@@ -168,6 +168,16 @@ def test_able_is_five_answers_in_a_row() -> None:
         assert able.end == pytest.approx(44.501)
 
 
+def test_the_last_node_decides() -> None:
+    """The topology is able once its last node is."""
+    slow = [*beats(0, 45, nodes=["x"], ok=False), *beats(45, 100, nodes=["x"])]
+    with history_of([*heal(), *slow], heal_at=HEALED) as history:
+        able = measure(history).able
+        assert able is not None
+        assert able.begin == pytest.approx(44.9)
+        assert able.end == pytest.approx(45.001)
+
+
 def test_answers_from_before_the_heal_do_not_count() -> None:
     """A node that answered until just before the heal is able only since it."""
     with history_of(heal(able=30.0), heal_at=HEALED) as history:
