@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from cachesim.events import Event
-from cachesim.scenarios.files import read
+from cachesim.scenarios.checkers import expectations
+from cachesim.scenarios.files import library, read, read_file
+from cachesim.scenarios.forms import Expect
 from cachesim.scenarios.steps import AfterStep, OnEvent, PlannedStep
 from cachesim.scenarios.targets import Roles
 from cachesim.scenarios.timeline import Timeline, plan
@@ -367,3 +369,11 @@ def test_expect() -> None:
         "connection_storm": {"max": 500},
     }
     assert planned(f"at: 0s, {KILL}").expect == {}
+
+
+def test_expectations_have_checkers() -> None:
+    """Everything that a file can expect is something that a checker takes."""
+    every = plan(read(FULL, "f"), 1).expect
+    assert set(every) == set(Expect.model_fields)
+    for expect in (every, *(plan(read_file(name), 1).expect for name in library())):
+        assert list(expectations.read(expect))
