@@ -220,8 +220,10 @@ def _discard(process: "subprocess.Popen[bytes]", *files: IO[bytes]) -> None:
     for file in files:
         with contextlib.suppress(OSError):
             file.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(_QUICK)
+    except subprocess.TimeoutExpired:
+        process.returncode = 0  # it ends by itself; nobody waits for it
 
 
 def _abandon(process: "weakref.ref[DaemonProcess]") -> None:
