@@ -151,6 +151,9 @@ FORMS: dict[str, object] = {
     "doctor": [{"subject": str, "level": str, "finding": str, "advice": str}],
     "gc": {"removed": [str]},
     "config": dict[str, dict[str, object]],
+    "scenario list": [{"name": str, "title": str}],
+    "scenario show az-outage": dict[str, object],
+    "scenario check az-outage": [{"file": str, "line": int}],
 }
 """What `--json` gives: part of the interface. `up -d` and `attach` give a topology of `status`,
 `down` gives `{"name": ..., "state": "down"}` or `"detached"`, `compose` the folder, its files and
