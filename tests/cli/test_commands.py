@@ -153,7 +153,7 @@ FORMS: dict[str, object] = {
     "config": dict[str, dict[str, object]],
     "scenario list": [{"name": str, "title": str}],
     "scenario show az-outage": dict[str, object],
-    "scenario check az-outage": [{"file": str, "line": int}],
+    "scenario check az-outage": [],
 }
 """What `--json` gives: part of the interface. `up -d` and `attach` give a topology of `status`,
 `down` gives `{"name": ..., "state": "down"}` or `"detached"`, `compose` the folder, its files and
@@ -181,6 +181,8 @@ def has_form(value: object, form: object) -> bool:
                 and value.keys() == form.keys()
                 and all(has_form(value[key], form[key]) for key in form)
             )
+        case []:
+            return value == []
         case [item]:
             return isinstance(value, list) and all(has_form(it, item) for it in value)
         case tuple():
