@@ -154,7 +154,8 @@ def heal(name: str | None, fault_id: str | None, *, as_json: bool) -> None:
     if fault_id is not None and not healed:
         there = ", ".join(it["id"] for it in call(run, Call.FAULTS))
         raise CachesimError(
-            f"no fault {fault_id}: there are {there or 'none'}. `cachesim fault list` shows them."
+            f"no fault with the id {fault_id!r}: there are {there or 'none'}. "
+            "`cachesim fault list` shows them."
         )
     lines = [f"Healed fault {it['id']}: {it['kind']} on {it['target']}." for it in healed]
     tell(healed, "\n".join(lines) or "There were no faults.", as_json)

@@ -34,9 +34,6 @@ def started(
         from cachesim.settings import load_settings
 
         loaded = load_settings(arguments)
-        if folder is None:
-            sim = Simulator(loaded.settings, process=process)
-        else:
-            sim = Simulator.attach_composed(folder, loaded.settings, process=process)
+        sim = Simulator.prepared(process, loaded.settings, folder)
         with output.progress() as step:
             return sim.start(step), loaded

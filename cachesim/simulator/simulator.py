@@ -51,7 +51,6 @@ class Simulator:
     Args:
         settings: all settings at once; None: they are loaded, from `arguments` first, then from
             environment, file and defaults.
-        process: the process for the topology, if it was started before.
         arguments: single settings by name, such as `engine="valkey"`, `speed=30`, `seed=7`.
 
     Raises:
@@ -82,14 +81,8 @@ class Simulator:
     control_plane: "WhileRunning[ControlPlaneHandle]" = WhileRunning()
     _session: WhileRunning[Session] = WhileRunning()
 
-    def __init__(
-        self,
-        settings: "Settings | None" = None,
-        *,
-        process: DaemonProcess | None = None,
-        **arguments: Any,
-    ) -> None:
-        self._prepare(settings, arguments, process=process)
+    def __init__(self, settings: "Settings | None" = None, **arguments: Any) -> None:
+        self._prepare(settings, arguments)
 
     def _prepare(
         self,
@@ -127,8 +120,21 @@ class Simulator:
         self._life: contextlib.ExitStack | None = None
 
     @classmethod
+    def prepared(
+        cls, process: DaemonProcess, settings: "Settings", folder: Path | None = None
+    ) -> Self:
+        """Return a simulator for a process that was started before, so that it could get ready.
+
+        Args:
+            folder: a folder of `cachesim compose`, as for `attach_composed`.
+        """
+        sim = cls.__new__(cls)
+        sim._prepare(settings, {}, folder=folder, process=process)
+        return sim
+
+    @classmethod
     def attach(cls, name: str | None = None, **arguments: Any) -> Self:
-        """Return a simulator that leases a topology of `cachesim up`, from `start` to `stop`.
+        """Return a simulator that leases a topology that is up, from `start` to `stop`.
 
         Meanwhile other clients may only look at it. At the end all faults are healed; the data and
         the primary stay. If this process dies, the topology is reset.
@@ -154,8 +160,6 @@ class Simulator:
         cls,
         folder: Path,
         settings: "Settings | None" = None,
-        *,
-        process: DaemonProcess | None = None,
         **arguments: Any,
     ) -> Self:
         """Return a simulator for containers that `docker compose` has brought up.
@@ -166,7 +170,6 @@ class Simulator:
             folder: a folder that `cachesim compose` has written. The name and the settings that it
                 was written with override the other settings.
             settings: all settings at once; None: they are loaded, as for the class.
-            process: the process for the topology, if it was started before.
             arguments: single settings by name, such as `speed=30`, `seed=7`.
 
         Raises:
@@ -175,7 +178,7 @@ class Simulator:
             SettingsError: a setting is wrong.
         """
         sim = cls.__new__(cls)
-        sim._prepare(settings, arguments, folder=folder, process=process)
+        sim._prepare(settings, arguments, folder=folder)
         return sim
 
     @property
@@ -195,7 +198,7 @@ class Simulator:
 
         Raises:
             StartError: it did not start; nothing is left behind.
-            SettingsError: attached, a setting differs from the owner's.
+            SettingsError: attached, a setting differs from the topology's.
             CachesimError: attached, the topology can't be leased.
         """
         with self._lock:

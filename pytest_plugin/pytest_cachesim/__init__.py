@@ -56,7 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const="1",
         metavar="NAME",
-        help="use a running topology; without a name, the only one that is detached",
+        help="use a running topology; without a name, the only one of `cachesim up` that nobody "
+        "has leased",
     )
     parser.addini(
         "cachesim_attach", "as the option --cachesim-attach; 1: without a name", default=None

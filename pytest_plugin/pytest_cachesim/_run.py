@@ -129,7 +129,9 @@ class Run:
             mine = self._asked | _settings.changeable(self._settings)
             return Simulator.attach(self._attach_to, **mine)
         process, self._process = self._process, None
-        return Simulator(self._main_settings, process=process)
+        if process is None:
+            return Simulator(self._main_settings)
+        return Simulator.prepared(process, self._main_settings)
 
     def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
         from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing

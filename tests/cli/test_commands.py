@@ -550,7 +550,7 @@ MISTAKES = {
     "fault refuse client-to-redis-d": (1, r"no link 'client-to-redis-d': .* Did you mean client-"),
     "failover --to z": (1, r"no zone 'z': there are a, b, c"),
     "failover --to a": (1, r"redis-a is the primary already"),
-    "heal 99": (1, r"no fault 99: there are none. `cachesim fault list` shows them."),
+    "heal 99": (1, r"no fault with the id '99': there are none. `cachesim fault list` shows"),
     "status --name nosuch": (3, r"[Nn]o topology named nosuch is up. `cachesim up` starts one"),
     "env --name nosuch": (1, r"no topology named 'nosuch' .* is up, but these are: console-"),
     "down --name nosuch": (1, r"no topology named 'nosuch' .* is up, but these are: console-"),

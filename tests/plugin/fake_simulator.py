@@ -100,6 +100,11 @@ class FakeSimulator:
         self.nodes = {name: FakeNode(name) for name in ("redis-a", "memcached-a")}
 
     @classmethod
+    def prepared(cls, process: FakeProcess, settings: Settings) -> Self:
+        """As the real one."""
+        return cls(settings, process=process)
+
+    @classmethod
     def attach(cls, name: str | None = None, **arguments: Any) -> Self:
         """As the real one, of a topology that runs Valkey."""
         cls.calls.append(f"attach {name}")
