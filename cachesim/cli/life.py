@@ -37,6 +37,9 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
         with Interrupts(doing) as interrupts:
             sim, _ = started(arguments, interrupts, folder)
             env = sim.env()
+            if interrupts.requested:
+                sim.stop()
+                return INTERRUPTED
             sim.detach()
             state = call(find_run(sim.name), Call.STATUS)
     except Interrupted:
@@ -73,7 +76,7 @@ def down(name: str | None, *, force: bool, as_json: bool) -> None:
     except Leased:
         raise
     except CachesimError:
-        if is_heard or run.owner.is_gone:
+        if is_heard or run.owner.is_gone or (run.holder is not None and not force):
             raise
         _end(run.owner.pid)  # it does not answer; a signal ends it
     limit = time.monotonic() + _ENDING

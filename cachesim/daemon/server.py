@@ -146,9 +146,13 @@ class Server:
                 time.sleep(_POLL)  # no descriptor is left, or the listener is closed
                 continue
             # The thread reads the greeting, so that a silent caller does not block others.
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._serve, args=[connection], name="cachesim-call", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no thread left
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         with (

@@ -250,7 +250,7 @@ class Answers(Handler):
             # If it was healed meanwhile, nothing happens. If it can't be, the event log says so.
             try:
                 self._operations.faults.heal(fault.id)
-            except CachesimError as error:
+            except Exception as error:
                 self._operations.events.record(
                     "error", fault.spec.target, f"{fault.spec.kind} not healed: {error}"
                 )

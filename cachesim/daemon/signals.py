@@ -99,6 +99,7 @@ class Interrupts:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         else:
             _thread.interrupt_main(signal.SIGTERM)
+            os.write(self._wake, b".")  # the main thread may be in `wait`
 
     def wait(self) -> None:
         """Wait until the process is to end."""

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cachesim.errors import FaultError
 from cachesim.events import EventLog
 from cachesim.faults import catalogue
 from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls
@@ -107,7 +106,7 @@ class Faults:
                     applied.append(self._begin(spec))  # noqa: PERF401  # what an error leaves counts
             except BaseException:
                 for earlier in reversed(applied):
-                    with contextlib.suppress(FaultError):  # the first error says more
+                    with contextlib.suppress(Exception):  # the first error says more
                         self._end(earlier)
                 raise
         return applied
@@ -144,7 +143,7 @@ class Faults:
             try:
                 self._functions[type(spec)](self._controls, fault, spec)
             except BaseException:
-                with contextlib.suppress(FaultError):
+                with contextlib.suppress(Exception):
                     self._release(fault)
                 raise
             self._active[fault.id] = fault

@@ -198,11 +198,11 @@ class Nodes:
                 for holders in held.values()
                 for holder in holders
             }
-            errors = []
+            errors: list[Exception] = []
             for holder in holders:
                 try:
                     self.release(holder)
-                except FaultError as error:
+                except Exception as error:
                     errors.append(error)
             if errors:
                 raise errors[0]

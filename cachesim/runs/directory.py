@@ -129,6 +129,7 @@ def remove_address(folder: Path) -> None:
     """Remove the file with a run's address, and the socket's folder if it is not the run's."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         beside = Path(json.loads((folder / ADDRESS).read_bytes())["address"]).parent
-        if beside.name.startswith(_SOCKET_FOLDER) and is_ours(beside):
+        is_extra = beside != folder and beside.name.startswith(_SOCKET_FOLDER)
+        if is_extra and is_ours(beside):
             shutil.rmtree(beside)
     (folder / ADDRESS).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from cachesim.runs.registry import Run, ended, not_running
 ANSWER = 120.0  # seconds for an answer: a reset after the worst faults takes 30 s
 _POOL = 8  # connections that are kept for further calls
 _TAIL = 2000  # bytes of the log of a process that has died
+_CONNECTING = 10.0  # seconds
 _DYING = 1.0  # seconds until a killed process is gone
 _ENDING = 90.0  # seconds that taking a topology down may take
 _POLL = 0.01  # seconds
@@ -55,12 +56,22 @@ def connect(folder: Path) -> socket.socket:
         host, _, port = address.rpartition(":")
         return socket.create_connection((host, int(port)))
     connection = socket.socket(socket.AF_UNIX)
+    limit = time.monotonic() + _CONNECTING
     try:
-        connection.connect(address)
+        connection.setblocking(False)
+        while True:
+            try:
+                connection.connect(address)
+            except BlockingIOError:  # too many others wait to be accepted
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(_POLL)
+            else:
+                connection.setblocking(True)
+                return connection
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 class Channel:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cachesim.errors import CachesimError, NotRunning
 from cachesim.runs.registry import Run, not_running
-from cachesim.runs.rpc import Channel, Client
+from cachesim.runs.rpc import ANSWER, Channel, Client
 
 
 class Connection:
@@ -53,10 +53,15 @@ class Connection:
         with self._checked():
             return self._client.call(operation, **arguments)
 
-    def wait(self, operation: str, **arguments: Any) -> Any:
-        """Make a call that takes as long as it takes."""
+    def wait(self, operation: str, *, limit: float | None = None, **arguments: Any) -> Any:
+        """Make a call that waits, on a connection of its own.
+
+        Args:
+            limit: seconds that the answer may take; None: as long as it takes.
+        """
+        timeout = None if limit is None else limit + ANSWER
         with self.channel() as channel, self._checked():
-            return channel.call(operation, timeout=None, **arguments)
+            return channel.call(operation, timeout=timeout, **arguments)
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[Channel]:

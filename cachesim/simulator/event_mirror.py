@@ -75,7 +75,7 @@ class EventMirror(Events):
         if connection is None:
             raise NotRunning(not_running(self._name))
         if wait:
-            found = connection.wait(Call.EVENTS, after=after, wait=wait)
+            found = connection.wait(Call.EVENTS, limit=wait, after=after, wait=wait)
         else:
             found = connection.call(Call.EVENTS, timeout=timeout, after=after)
         with self._lock:

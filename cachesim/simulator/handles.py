@@ -179,7 +179,7 @@ class RedisShardHandle(_Handle):
             ValueError: the timeout is below 0, or too long.
         """
         status: ShardStatus = self._connection.wait(
-            Call.WAIT_FOR_FAILOVER, shard=self.id, after=self._seen, seconds=timeout
+            Call.WAIT_FOR_FAILOVER, limit=timeout, shard=self.id, after=self._seen, seconds=timeout
         )
         self._seen = status["failovers"]
         return self._nodes[status["primary"]]

@@ -44,7 +44,11 @@ class Session:
     def lease(self) -> None:
         """Let other clients only look at the topology, until the session ends."""
         channel = self.connection.lasting_channel()
-        channel.call(Call.LEASE, settings={})
+        try:
+            channel.call(Call.LEASE, settings={})
+        except BaseException:
+            channel.close()
+            raise
         self._lease = channel
 
     def wake(self) -> None:
@@ -54,6 +58,8 @@ class Session:
 
     def detach(self) -> None:
         """Let the topology go on after the session; a lease of it is returned."""
+        if self._process is None:
+            return  # another process owns it, and the end of the session returns the lease
         self.connection.call(Call.DETACH)
         self.is_detached = True
         if self._lease is not None:

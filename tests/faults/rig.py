@@ -67,7 +67,13 @@ class InProcess:
             raise revived(_through_json(as_json(error))) from error
         return _through_json(answer)
 
-    def wait(self, operation: str, **arguments: Any) -> Any:
+    def wait(
+        self,
+        operation: str,
+        *,
+        limit: float | None = None,  # noqa: ARG002  # it does not hang
+        **arguments: Any,
+    ) -> Any:
         """See `Connection.wait`."""
         return self.call(operation, **arguments)
 

@@ -67,7 +67,7 @@ class Rig:
         life = SimpleNamespace(requested=False)
         answers = Answers(cast(Operations, operations), cast(Any, life))
         calls = InProcess(answers, FakeCaller())
-        connection = cast(Connection, SimpleNamespace(call=calls.call, wait=calls.call))
+        connection = cast(Connection, SimpleNamespace(call=calls.call, wait=calls.wait))
         endpoints = {node.name: Endpoint(node.name, 1) for node in topology.nodes}
         faults = Faults(topology, calls)
         self.handles = handles_of(Means(topology, connection, faults, endpoints))
