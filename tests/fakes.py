@@ -193,7 +193,8 @@ class FakeBackend:
     Attributes:
         calls: every verb in order; may be shared with other fakes.
         states: what each node does.
-        failing: verbs that raise `FaultError` before they do anything.
+        failing: verbs that raise `error` before they do anything.
+        error: the class of their errors.
     """
 
     name = "fake"
@@ -202,6 +203,7 @@ class FakeBackend:
         self.calls = calls
         self.states = {node.name: NodeState.RUNNING for node in topology.nodes}
         self.failing: set[str] = set()
+        self.error: type[Exception] = FaultError
 
     def start(self, progress: Progress) -> None:
         """See `Backend.start`."""
@@ -270,7 +272,7 @@ class FakeBackend:
 
     def _set(self, state: NodeState, verb: str, *nodes: str) -> None:
         if verb in self.failing:
-            raise FaultError(f"{verb} was told to fail")
+            raise self.error(f"{verb} was told to fail")
         if nodes:
             self.calls.append((verb, *sorted(nodes)))
         self.states |= dict.fromkeys(nodes, state)

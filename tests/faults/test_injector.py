@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.errors import FaultError, InvalidFault, NotRunning
+from cachesim.errors import CachesimError, FaultError, InvalidFault, NotRunning
 from cachesim.faults.appliers import EVERYSEC
 from cachesim.faults.catalogue import Isolate, Kill, Partition, Pause
 from cachesim.simulator.faults import Fault, Faults
@@ -402,6 +402,18 @@ def test_list_that_can_not_be_healed_either(rig: Rig) -> None:
     with pytest.raises(FaultError, match="pause was told to fail"):
         rig.faults.apply([Kill(("redis-a",)), Pause(("redis-b",))])
     (left,) = rig.faults.active
+    rig.backend.failing.clear()
+    left.heal()
+    assert rig.is_whole()
+
+
+def test_list_that_fails_by_the_engine(rig: Rig) -> None:
+    """An engine's own error does not keep the faults before it either."""
+    rig.backend.failing.update(("pause", "start_node"))
+    rig.backend.error = OSError
+    with pytest.raises(CachesimError, match="pause was told to fail"):
+        rig.faults.apply([Kill(("redis-a",)), Isolate("b"), Pause(("redis-c",))])
+    (left,) = rig.faults.active  # the only one that needs the engine
     rig.backend.failing.clear()
     left.heal()
     assert rig.is_whole()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cachesim.errors import StartError
+from cachesim.runs.directory import remove_address
 from cachesim.runs.files import RunFiles
 from cachesim.runs.registry import living_runs, remove_dead_runs
 from tests.runs.helpers import end
@@ -80,3 +81,13 @@ def test_socket_elsewhere(up: RunFiles, alone: Path, name: str, goes: bool) -> N
     remove_dead_runs()
     assert not up.folder.exists()
     assert beside.exists() != goes
+
+
+def test_name_like_that_of_a_socket_folder(alone: Path) -> None:
+    """A run whose name begins as such a folder keeps its files when its address is removed."""
+    assert alone
+    run = RunFiles("cachesim-mine", b"", "")
+    (run.folder / "address.json").write_text(json.dumps({"address": str(run.folder / "socket")}))
+    remove_address(run.folder)
+    assert not (run.folder / "address.json").exists()
+    assert run.token.exists()
