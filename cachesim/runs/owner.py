@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_TOLERANCE = 2.0  # seconds: both times come from a clock that may be set
+_TOLERANCE = 2.0  # seconds: elsewhere than on Linux, both times come from a clock that may be set
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Owner:
     Attributes:
         host: the host's name and, on Linux, its pid namespace: a container has pids of its own.
         pid: its pid in that namespace.
-        started: when the process began, in seconds of the epoch.
+        started: when the process began, in seconds since the boot on Linux, where a clock that is
+            set does not change it; elsewhere in seconds of the epoch.
     """
 
     host: str
@@ -32,7 +33,7 @@ class Owner:
         import psutil
 
         try:
-            started = psutil.Process(pid).create_time()
+            started = _started(pid)
         except psutil.NoSuchProcess:
             started = 0.0
         return cls(_host(), pid, started)
@@ -60,11 +61,27 @@ class Owner:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return True
-            return abs(process.create_time() - self.started) > _TOLERANCE
+            return abs(_started(self.pid) - self.started) > _TOLERANCE
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
             return False
+
+
+def _started(pid: int) -> float:
+    """Return when a process began; see `Owner.started`.
+
+    Raises:
+        psutil.Error: it has ended, or nothing is known of it.
+    """
+    import psutil
+
+    try:
+        # The 22nd field. The second one, a name in parentheses, may have spaces.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return psutil.Process(pid).create_time()
 
 
 def _host() -> str:

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import psutil
 import pytest
 
 from cachesim.runs.owner import Owner
@@ -18,7 +18,7 @@ def child() -> Iterator[Owner]:
     """A process that ends with the block."""
     wait = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(wait, stdin=subprocess.PIPE) as process:
-        yield Owner(Owner.current().host, process.pid, psutil.Process(process.pid).create_time())
+        yield Owner.of(process.pid)
 
 
 def test_this_process() -> None:
@@ -60,6 +60,13 @@ def test_clock_that_was_set(seconds: float) -> None:
     """A small difference in time, such as a clock that was set makes, is no other process."""
     owner = Owner.current()
     assert not replace(owner, started=owner.started + seconds).is_gone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the clock decides")
+def test_clock_that_is_set_by_much() -> None:
+    """The time counts from the boot, so that no process seems to have ended when a clock is set."""
+    assert sys.platform == "linux"
+    assert 0 < Owner.current().started <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_round_trip() -> None:
