@@ -233,12 +233,16 @@ class Answers(Handler):
     # --- breaking and restoring -------------------------------------------------------------
 
     def _apply(
-        self, _caller: Caller, faults: Sequence[Any], seconds: float | None = None
+        self, caller: Caller, faults: Sequence[Any], seconds: float | None = None
     ) -> list[FaultData]:
         is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if seconds is not None and not (is_time and seconds > 0):
             raise InvalidFault(f"seconds must be a number above 0, got {seconds!r}")
         applied = self._operations.faults.apply(faults)
+        if caller.has_hung_up:  # it was interrupted, and has nothing to heal them by
+            for fault in applied:
+                self._operations.faults.heal(fault.id)
+            raise Hangup
         if seconds is not None:
             timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [applied])
             timer.daemon = True

@@ -359,6 +359,16 @@ def test_errors_while_all_is_taken_down(rig: Rig, call: Call) -> None:
 # --- the end ------------------------------------------------------------------------------------
 
 
+def test_fault_of_a_caller_that_is_gone(rig: Rig) -> None:
+    """A fault whose caller was interrupted is healed: nobody has anything to heal it by."""
+    rig.connection.caller.has_hung_up = True
+    with pytest.raises(CachesimError) as caught:
+        rig.connection.call(Call.APPLY, faults=[kill("redis-a")])
+    assert isinstance(caught.value.__cause__, Hangup)
+    assert not rig.faults.active
+    assert rig.is_whole()
+
+
 def test_offer(rig: Rig) -> None:
     """A topology may have an owner, and all the same be one that commands choose by themselves."""
     owner = rig.connection.call(Call.STATUS)["owned_by"]

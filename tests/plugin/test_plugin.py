@@ -463,9 +463,14 @@ def test_forbidden_processes(pytester: pytest.Pytester, run_pytest: RunPytest) -
     ids=["alone", "workers", "collect only"],
 )
 def test_process_of_workers(
-    pytester: pytest.Pytester, run_pytest: RunPytest, options: list[str], expected: list[str]
+    pytester: pytest.Pytester,
+    run_pytest: RunPytest,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    expected: list[str],
 ) -> None:
     """Under xdist each worker that collects users has a process, and the controller none."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this test may be in one itself
     pytester.makeconftest(
         """
         import os, pathlib
