@@ -35,8 +35,5 @@ def added(before: Sequence[str], now: Sequence[str]) -> list[str]:
         before: the last lines of the log, some time ago.
         now: the last lines now.
     """
-    for start in range(len(before) + 1):
-        rest = len(before) - start
-        if before[start:] == now[:rest]:
-            return list(now[rest:])
-    return list(now)
+    kept = next(n for n in range(len(before), -1, -1) if before[len(before) - n :] == now[:n])
+    return list(now[kept:])

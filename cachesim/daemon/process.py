@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 from cachesim.errors import CachesimError, StartError, as_json
+from cachesim.runs.owner import Owner
 from cachesim.runs.registry import not_running
 
 if TYPE_CHECKING:
-    import psutil
-
     from cachesim.daemon.provisioning import Provider, Provision
     from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
@@ -51,7 +50,7 @@ class Life:
         self._is_over = threading.Event()
         self._error: Exception | None = None
         self.owner: str | None = f"process {owner}"
-        self._begin(partial(self._watch, owner))
+        self._begin(partial(self._watch, Owner.of(owner)))
 
     def all_is_ordered(self) -> None:
         """Take the end of stdin, from which nothing else is read any more, for the owner's."""
@@ -100,16 +99,10 @@ class Life:
         if self.owner is not None:
             self._interrupts.interrupt()
 
-    def _watch(self, pid: int) -> None:
-        import psutil
-
+    def _watch(self, owner: Owner) -> None:
         # A child that the owner has forked may hold the pipe, so its end alone does not do.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            owner = psutil.Process(pid)
-            while self.owner is None or _lives(owner):
-                if self._is_lost:
-                    break
-                time.sleep(_LOOK)
+        while not (self.owner is not None and owner.is_gone) and not self._is_lost:
+            time.sleep(_LOOK)
         if not self.requested:
             self._interrupts.interrupt()
 
@@ -122,18 +115,6 @@ class Life:
             return True
         except OSError:
             return False
-
-
-def _lives(process: "psutil.Process") -> bool:
-    """Return whether a process lives, whatever became of the clock since it began."""
-    import psutil
-
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
 
 
 def run(owner: int) -> int:

@@ -118,7 +118,7 @@ class DockerBackend(ContainerNodes):
             self._check_images()
             with contextlib.suppress(CachesimError):  # a failed clean-up does not stop the start
                 remove_orphans(self._client)
-            # In the background, as it takes more than a second. The process waits for it at exit.
+            # In the background, as it takes more than a second.
             threading.Thread(target=start_reaper, args=[self._client]).start()
             progress("starting nine containers in three zones")
             for attempt in range(1, _ATTEMPTS + 1):
