@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 from cachesim.errors import CachesimError, StartError, as_json
+from cachesim.runs.directory import ADDRESS
 from cachesim.runs.owner import Owner
 from cachesim.runs.registry import not_running
 
@@ -46,7 +47,7 @@ class Life:
 
     def __init__(self, interrupts: Interrupts, owner: int) -> None:
         self._interrupts = interrupts
-        self._folder: Path | None = None
+        self._address: Path | None = None
         self._is_over = threading.Event()
         self._error: Exception | None = None
         self.owner: str | None = f"process {owner}"
@@ -62,8 +63,8 @@ class Life:
         return self._interrupts.requested
 
     def lives_in(self, folder: Path) -> None:
-        """End the process too when this folder is removed."""
-        self._folder = folder
+        """End the process too when this folder is removed, or its file with the address."""
+        self._address = folder / ADDRESS
 
     def detach(self) -> None:
         """Let the process outlive its owner."""
@@ -108,9 +109,9 @@ class Life:
 
     @property
     def _is_lost(self) -> bool:
-        """Whether the run's folder was removed, so that nobody can call this process any more."""
+        """Whether the run's files were removed, so that nobody can call this process any more."""
         try:
-            return self._folder is not None and not self._folder.stat()
+            return self._address is not None and not self._address.stat()
         except FileNotFoundError:
             return True
         except OSError:

@@ -93,6 +93,8 @@ class Channel:
             key = json.loads((run.folder / ADDRESS).read_bytes())["key"]
             self._connection = connect(run.folder)
         except (OSError, ValueError) as error:
+            if client:  # it took calls, so it is ending
+                _wait_for_end(run)
             raise unreachable(run) from error
         self._lines = self._connection.makefile("rb")
         self.is_idle = True

@@ -189,7 +189,7 @@ def test_split_brain_is_fenced(sim: Simulator) -> None:
     Until the promotion it accepts writes that its replicas don't get: the event log tells of them,
     and they are gone when it is back.
     """
-    client = through_link(sim, "redis-a")
+    client = through_link(sim, "redis-a", socket_timeout=5)  # its answers matter, not their times
     client.set("before", 1)
     until(lambda: all(is_in_sync(sim, node.name) for node in sim.redis.replicas))
     mark = sim.events.mark()

@@ -99,6 +99,12 @@ with sim:
     assert "or its files were removed" in told
     assert refused(NotRunning, lambda: sim.redis.wait_for_failover(60))
 """,
+    "the folder of files is removed in part": """
+with sim:
+    Path(sim.env()["CACHESIM_CA_FILE"]).with_name("address.json").unlink()
+    told = refused(NotRunning, lambda: [sim.reset() for _ in range(9999)])
+    assert "or its files were removed" in told
+""",
     "the current folder is removed": """
 os.mkdir("gone")
 os.chdir("gone")
