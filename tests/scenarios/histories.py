@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from cachesim.scenarios.history import History, Recorder
-from cachesim.scenarios.rows import (
+from cachesim.history.reader import History
+from cachesim.history.recorder import Recorder
+from cachesim.history.rows import (
     Beat,
     EventRow,
     GeneratorReading,

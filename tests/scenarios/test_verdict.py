@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.reader import History
+from cachesim.history.rows import Beat, Row
 from cachesim.scenarios.checkers import error_budget, judge, recovery, stale_reads, unavailability
 from cachesim.scenarios.checkers.expectations import CHECKERS, check, read
-from cachesim.scenarios.history import History
-from cachesim.scenarios.rows import Beat, Row
 from cachesim.scenarios.verdict import Result, Verdict, against, combine
 from tests.scenarios.histories import beats, history_of, kill, load, readings
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cachesim.history.reader import History
 from cachesim.scenarios.checkers import baseline, faults_seen, generator
 from cachesim.scenarios.checkers.baseline import Steady
 from cachesim.scenarios.checkers.expectations import Expectation, check
-from cachesim.scenarios.history import History
 from cachesim.scenarios.verdict import Verdict, combine, unknown
 
 Checker = Callable[[History], Verdict]

@@ -19,11 +19,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cachesim.history.reader import History
+from cachesim.history.rows import SampleName
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.recovery import measure
 from cachesim.scenarios.checkers.time_scale import compressed
-from cachesim.scenarios.history import History
-from cachesim.scenarios.rows import SampleName
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "connection_storm"

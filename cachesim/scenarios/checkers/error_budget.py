@@ -17,12 +17,12 @@ Unknown: the threshold lies inside the interval; the generator was unfit as a wh
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers import generator
 from cachesim.scenarios.checkers.faults import applied
 from cachesim.scenarios.checkers.generator import union
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, classes_of, survey
 from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
-from cachesim.scenarios.history import History, Span
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "error_budget"

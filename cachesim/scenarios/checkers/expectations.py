@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from cachesim.history.reader import History
 from cachesim.scenarios.checkers import (
     connection_storm,
     error_budget,
@@ -12,7 +13,6 @@ from cachesim.scenarios.checkers import (
     stale_reads,
     unavailability,
 )
-from cachesim.scenarios.history import History
 from cachesim.scenarios.verdict import Verdict
 
 Expectation = (

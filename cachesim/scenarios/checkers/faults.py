@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cachesim.scenarios.history import History, Span
-from cachesim.scenarios.rows import Beat, Step
+from cachesim.history.reader import History, Span
+from cachesim.history.rows import Beat, Step
 
 STREAK = 5
 """So many answers in a row make a node able, since the first of them."""

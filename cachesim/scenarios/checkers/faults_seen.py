@@ -23,11 +23,11 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+from cachesim.history.reader import History, Span
+from cachesim.history.rows import Beat, Step
 from cachesim.scenarios.checkers.faults import STREAK, nodes_of
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.stale_reads import offset_lags
-from cachesim.scenarios.history import History, Span
-from cachesim.scenarios.rows import Beat, Step
 from cachesim.scenarios.verdict import Result, Verdict, unknown
 
 NAME = "faults"

@@ -13,8 +13,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
+from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers.survey import begin_of
-from cachesim.scenarios.history import History, Span
 from cachesim.scenarios.verdict import Result, Verdict, unknown
 
 NAME = "generator"

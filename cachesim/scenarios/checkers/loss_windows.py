@@ -5,10 +5,10 @@ See `lost_writes` for the rule.
 
 from dataclasses import dataclass, replace
 
+from cachesim.history.reader import History, Span
+from cachesim.history.rows import Sample
 from cachesim.scenarios.checkers.faults import applied, death_before, nodes_of
 from cachesim.scenarios.checkers.promotions import Promotion, fence_of, primary_at, promotions
-from cachesim.scenarios.history import History, Span
-from cachesim.scenarios.rows import Sample
 
 IMPAIRING = frozenset({"replication-lag", "partition", "isolate", "latency", "bandwidth"})
 """Faults that let replicas fall behind."""

@@ -29,8 +29,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
+from cachesim.history.reader import History
 from cachesim.scenarios.checkers.loss_windows import LossWindow, loss_windows
-from cachesim.scenarios.history import History
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "lost_writes"

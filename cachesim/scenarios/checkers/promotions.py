@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers.faults import death_before
-from cachesim.scenarios.history import History, Span
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ generator decides; or the profile is wrong: a pod came back later than the comeb
 from dataclasses import dataclass
 from typing import Any
 
+from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers.faults import able_since
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99
-from cachesim.scenarios.history import History, Span
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "recovery"

@@ -15,9 +15,9 @@ node is known of any write, and none was lost that ended after a promotion.
 from dataclasses import dataclass
 from typing import Any
 
+from cachesim.history.reader import History
 from cachesim.scenarios.checkers.lost_writes import losses_of
 from cachesim.scenarios.checkers.promotions import Promotion, fence_of, promotions
-from cachesim.scenarios.history import History
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "split_brain"

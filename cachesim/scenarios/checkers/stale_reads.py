@@ -23,9 +23,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
+from cachesim.history.reader import History
 from cachesim.scenarios.checkers.loss_windows import loss_windows
 from cachesim.scenarios.checkers.promotions import primary_at
-from cachesim.scenarios.history import History
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "stale_reads"

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from cachesim.history.reader import History
 from cachesim.scenarios.checkers.outages import PARTIAL_SHARE, Track
-from cachesim.scenarios.history import History
 
 _OPERATIONS = """
 SELECT service, kind = 'read', pod, node, due, end, outcome, error, read IS NOT NULL

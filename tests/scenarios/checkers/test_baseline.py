@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import Row
 from cachesim.scenarios.checkers import baseline, error_budget, unavailability
 from cachesim.scenarios.checkers.baseline import Steady
-from cachesim.scenarios.rows import Row
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import history_of, load
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import Operation, Row, Sample
 from cachesim.scenarios.checkers import connection_storm
 from cachesim.scenarios.checkers.connection_storm import Expectation, peak_of
-from cachesim.scenarios.rows import Operation, Row, Sample
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import (
     beats,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import Beat, Row, Step
 from cachesim.scenarios.checkers import faults_seen
 from cachesim.scenarios.checkers.faults import nodes_of
-from cachesim.scenarios.rows import Beat, Row, Step
 from tests.scenarios.histories import NODES, beats, history_of, load, samples, step, times
 
 BEGIN, END = 40.0, 50.0

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.reader import Span
+from cachesim.history.rows import GeneratorReading, Row
 from cachesim.scenarios.checkers import generator
 from cachesim.scenarios.checkers.generator import spoiled, union, why_unfit
-from cachesim.scenarios.history import Span
-from cachesim.scenarios.rows import GeneratorReading, Row
 from tests.scenarios.histories import history_of, load, operation, readings
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cachesim.history.rows import EventRow, FinalRead, Operation, Row, Sample
 from cachesim.scenarios.checkers import lost_writes
 from cachesim.scenarios.checkers.lost_writes import Expectation, losses_of
-from cachesim.scenarios.rows import EventRow, FinalRead, Operation, Row, Sample
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import (
     failover,

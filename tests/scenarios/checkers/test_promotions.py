@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from cachesim import Simulator
+from cachesim.history.reader import Span
+from cachesim.history.rows import EventRow, Row
 from cachesim.scenarios.checkers.promotions import Promotion, fence_of, primary_at, promotions
-from cachesim.scenarios.history import Span
-from cachesim.scenarios.rows import EventRow, Row
 from tests.scenarios.histories import failover, history_of, kill, samples
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import Beat, GeneratorReading, Operation, Row
 from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.checkers.recovery import Expectation, measure
-from cachesim.scenarios.rows import Beat, GeneratorReading, Operation, Row
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import beats, history_of, load, readings
 

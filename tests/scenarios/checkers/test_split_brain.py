@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import FinalRead, Operation, Row
 from cachesim.scenarios.checkers import split_brain
 from cachesim.scenarios.checkers.split_brain import Expectation
-from cachesim.scenarios.rows import FinalRead, Operation, Row
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import failover, history_of, kill, load, operation, samples, times
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import FinalRead, Operation, Row
 from cachesim.scenarios.checkers import stale_reads
 from cachesim.scenarios.checkers.stale_reads import Expectation, offset_lags
-from cachesim.scenarios.rows import FinalRead, Operation, Row
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import (
     failover,

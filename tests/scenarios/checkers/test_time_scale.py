@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from cachesim.history.rows import Operation, Row
 from cachesim.scenarios.checkers import unavailability
 from cachesim.scenarios.checkers.survey import OperationClass
 from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
-from cachesim.scenarios.rows import Operation, Row
 from tests.scenarios.histories import beats, failover, history_of, load, operation, readings, step
 
 WRITES = OperationClass("sessions", "write")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cachesim.scenarios.history import History, Recorder, Span
-from cachesim.scenarios.rows import (
+from cachesim.history.reader import History, Span
+from cachesim.history.recorder import Recorder
+from cachesim.history.rows import (
     TABLES,
     Beat,
     EventRow,
@@ -131,8 +132,9 @@ def test_a_kill_loses_the_last_rows_alone(path: Path, reopen: Reopen) -> None:
     path.parent.mkdir()
     code = """
 import os, pathlib, signal, sys
-from cachesim.scenarios.history import History, Recorder
-from cachesim.scenarios.rows import Sample
+from cachesim.history.reader import History
+from cachesim.history.recorder import Recorder
+from cachesim.history.rows import Sample
 path = pathlib.Path(sys.argv[1])
 recorder = Recorder(path, interval=0.01)
 recorder.add(Sample(1.0, "redis-a", "offset", 17.0))

@@ -1,6 +1,17 @@
 """What a history is made of: the rows of its tables, and the keys of its facts. Data, no I/O.
 
-All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`.
+All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of a run, in the table
+`meta`, are JSON by these keys:
+
+- `scenario`: the resolved timeline; `seed`; `speed`; `settings`: of the topology; `versions`.
+- `deadline`: seconds from an operation's due time within which an answer is good.
+- `client`: its profile, `{"patience": seconds, "comeback": seconds}`; what it does not declare is
+  left out. `pods` and `pool`: how many pods, and connections of each to a node.
+- `utc_offset`: seconds to add to a monotonic time for the seconds since 1970.
+- `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong.
+- `baseline`: `{"begin": at, "end": at}`, the time before the first fault.
+- `heal_at`: when the last heal was called; `end_at`: when the workload ended.
+- `interrupted`: why the run was cut short; left out, or null, if it was not.
 """
 
 from typing import Any, Literal, NamedTuple
