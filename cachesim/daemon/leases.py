@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cachesim.control_plane.states import State
@@ -14,6 +14,7 @@ from cachesim.errors import CachesimError, FaultError, Leased, SettingsError
 from cachesim.settings import CHANGEABLE, Settings
 
 _CHANGEABLE = (*CHANGEABLE, "start_timeout_seconds")
+_VERB = 60.0  # seconds for the verbs that others began before: a reset takes up to 30 s
 
 
 class Leases:
@@ -31,6 +32,8 @@ class Leases:
         self._save_holder = save_holder
         self._name = operations.provision.name
         self._lock = threading.Lock()
+        self._verb_ended = threading.Condition(self._lock)
+        self._verbs = 0  # in progress
         self._caller: Caller | None = None
         self._since = 0.0
         self._is_ending = False
@@ -41,15 +44,24 @@ class Leases:
         caller = self._caller
         return None if caller is None else f"process {caller.pid}"
 
-    def check(self, caller: Caller) -> None:
-        """Do nothing if the caller may change the topology.
+    @contextlib.contextmanager
+    def verb(self, caller: Caller) -> Iterator[None]:
+        """Let the caller change the topology inside the context. A new lease waits for its end.
 
         Raises:
             Leased: another client has the lease.
         """
-        leased = self._caller
-        if leased is not None and leased.client != caller.client:
-            raise Leased(f"{self._told()}: wait until that ends, or end it")
+        with self._lock:
+            leased = self._caller
+            if leased is not None and leased.client != caller.client:
+                raise Leased(f"{self._told()}: wait until that ends, or end it")
+            self._verbs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._verbs -= 1
+                self._verb_ended.notify_all()
 
     def check_down(self, caller: Caller) -> None:
         """Do nothing if the caller may take the topology down.
@@ -72,7 +84,7 @@ class Leases:
 
         Raises:
             Leased: another client has it.
-            FaultError: a fault or a failover is active.
+            FaultError: a fault, a failover or another client's verb is active.
             SettingsError: a setting can't be changed while the topology runs.
         """
         with self._lock:
@@ -82,12 +94,18 @@ class Leases:
                     "`cachesim up -d --name ...`."
                 )
             chosen = self._adopted(settings)
-            self._check_idle()
+            # From here on other clients' verbs are refused; those that had begun come to their end.
             self._caller, self._since, self._is_ending = caller, time.monotonic(), False
-        own = self._operations.provision.seed
-        self._operations.adopt(chosen, own if chosen.seed is None else chosen.seed)
-        self._save_holder(self.holder)
-        self._operations.events.record("leased", self._name, f"by {self.holder}")
+            try:
+                self._verb_ended.wait_for(lambda: not self._verbs, _VERB)
+                self._check_idle()
+            except BaseException:
+                self._caller = None
+                raise
+            own = self._operations.provision.seed
+            self._operations.adopt(chosen, own if chosen.seed is None else chosen.seed)
+            self._save_holder(self.holder)
+            self._operations.events.record("leased", self._name, f"by {self.holder}")
 
     def end(self, caller: Caller, *, returned: bool) -> None:
         """End the lease of a connection, if it has it: heal the topology, or reset it.
@@ -109,13 +127,15 @@ class Leases:
             how += f", but not restored: {error}. `cachesim reset` may help"
             raise
         finally:
-            self._caller = None
-            self._save_holder(None)
-            self._operations.events.record("returned", self._name, how)
+            with self._lock:
+                self._caller = None
+                self._save_holder(None)
+                self._operations.events.record("returned", self._name, how)
 
     def _restore(self, *, reset: bool) -> None:
         it = self._operations
-        with it.control_plane.suspended():
+        # Verbs of the holder that are in progress come to their end before, or wait.
+        with it.control_plane.suspended(), it.faults.suspended():
             if reset:
                 with contextlib.suppress(CachesimError):  # the reset says what is wrong
                     self._restorer.start_nodes()
@@ -141,7 +161,9 @@ class Leases:
         return theirs.model_copy(update=chosen)
 
     def _check_idle(self) -> None:
-        """Raise FaultError if a fault or a failover is active."""
+        """Raise FaultError if a verb, a fault or a failover is active."""
+        if self._verbs:
+            raise FaultError(f"another process is changing the topology {self._name!r}: try again.")
         if active := self._operations.faults.active:
             raise FaultError(
                 f"the topology {self._name!r} has faults ({active[0]}): "

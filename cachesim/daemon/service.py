@@ -1,5 +1,6 @@
 """The calls that the process of a topology answers: see `cachesim.runs.calls`."""
 
+import contextlib
 import os
 import threading
 import time
@@ -106,10 +107,9 @@ class Answers(Handler):
                 f"the process of the topology {self._name!r} does not know {operation!r}: it runs "
                 "another version of cachesim. Take the topology down and start it again."
             )
-        if operation in VERBS:
-            self._leases.check(caller)
         try:
-            return self._calls[operation](caller, **arguments)
+            with self._leases.verb(caller) if operation in VERBS else contextlib.nullcontext():
+                return self._calls[operation](caller, **arguments)
         except Exception as error:
             if self._life.requested and operation != Call.DOWN:
                 raise Hangup from error  # it failed because the topology is being taken down

@@ -54,8 +54,8 @@ class EventMirror(Events):
     def since(self, mark: int) -> list[Event]:
         """See `Events.since`."""
         self.catch_up()
-        with self._lock:
-            return self._events[mark:]
+        # Without the lock: a fork copies it as it is, and its holder is not in the child.
+        return self._events[mark:]
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """See `Events.wait`."""

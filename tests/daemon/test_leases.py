@@ -1,6 +1,8 @@
 """The lease: who may do what meanwhile, and what comes after it."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from cachesim.control_plane.timing import Timing
 from cachesim.errors import CachesimError, FaultError, Leased, NotReady, SettingsError
 from cachesim.runs.calls import VERBS, Call
 from cachesim.topology import NodeState
+from tests.contract.helpers import until
 from tests.faults.rig import InProcess, Rig
 
 KILL = {"fault": "kill", "nodes": ["redis-b"]}
@@ -173,6 +176,35 @@ def test_faults(rig: Rig) -> None:
         lease(rig.connection)
     fault.heal()
     lease(rig.connection)
+
+
+def test_verb_under_way(rig: Rig, other: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease waits for the verbs that others have begun, and refuses new ones meanwhile."""
+    began, go_on, apply = threading.Event(), threading.Event(), rig.operations.faults.apply
+
+    def slow(faults: Any) -> Any:
+        began.set()
+        assert go_on.wait(10)
+        return apply(faults)
+
+    def is_refused() -> bool:
+        try:
+            other.call(Call.HEAL)
+        except Leased:
+            return True
+        return False
+
+    monkeypatch.setattr(rig.operations.faults, "apply", slow)
+    with ThreadPoolExecutor() as threads:
+        verb = threads.submit(rig.connect("another", 8).call, Call.APPLY, faults=[KILL])
+        assert began.wait(10)
+        leased = threads.submit(lease, rig.connection)
+        until(is_refused)
+        go_on.set()
+        verb.result()
+        with pytest.raises(FaultError, match=r"'t' has faults \(kill on redis-b\)"):
+            leased.result()
+    other.call(Call.HEAL)
 
 
 def test_failover_under_way(rig: Rig) -> None:
