@@ -187,6 +187,20 @@ def scenario_keys() -> Iterator[str]:
 # --- the command ------------------------------------------------------------------------------
 
 
+def checkers(folder: Path = ROOT / "cachesim/scenarios/checkers") -> Iterator[str]:
+    """Explain each gate and each checker, as its module's docstring does."""
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text())
+        head, *sections = (ast.get_docstring(tree) or "").split("\n\n")
+        if any(section.startswith("Rule") for section in sections):
+            # Modules are not linked to: `survey` in a text is a module beside it.
+            yield f"### {re.sub(r'^Gate: (.)', lambda it: it[1].upper(), head).rstrip('.')}"
+            for section in sections:
+                text = re.sub(r"\s\(see\s`\w+`\)", "", section)
+                yield from ("", re.sub(r"^(Rule|Bound|Unknown)\b", r"**\1**", text))
+            yield ""
+
+
 def commands() -> Iterator[str]:
     """Describe `cachesim` and its commands, in alphabetical order."""
     yield from _command(click.Context(cli.main, info_name="cachesim"))
@@ -441,6 +455,7 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
         toxic_attributes,
         fault_schema,
         scenario_keys,
+        checkers,
         commands,
         exit_codes,
         fixtures,

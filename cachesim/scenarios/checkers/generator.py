@@ -1,12 +1,12 @@
 """Gate: the generator of the workload was fit.
 
-Rule: an operation that began more than `LATE` after it was due, while its pod had an idle worker,
-is late through the generator. So is a whole pod whose thread that wakes every 10 ms was late by
-more than a quarter of the deadline for more than `SPOILED_SHARE` of the time. That all workers of a
+Rule: an operation that began more than 50 ms after it was due, while its pod had an idle worker, is
+late through the generator. So is a whole pod whose thread that wakes every 10 ms was late by more
+than a quarter of the deadline for more than 1 % of the time. That all workers of a
 pod are busy inside calls is the client's behaviour, and counts.
 
 Unknown: unavailability, error budget, recovery and connection storm, where what decides them lies
-in a span that the generator spoiled; and the whole run, if more than `SPOILED_SHARE` of it is.
+in a span that the generator spoiled; and the whole run, if more than 1 % of it is.
 """
 
 from array import array

@@ -1,6 +1,6 @@
 """Gate: what is to be seen in time was sampled often enough.
 
-Rule: a threshold in seconds is judged only if it is at least `SAMPLES` times the longest gap
+Rule: a threshold in seconds is judged only if it is at least four times the longest gap
 between due times of the class, times the speed where figures scale with it. 20 writes a second can
 tell 200 ms; at speed 30, 6 s.
 """

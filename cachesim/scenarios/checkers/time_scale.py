@@ -16,7 +16,7 @@ What is not declared is infinite. At speed 1 nothing is compressed, and the meas
 
 A window stopped a class if an outage of it, counting only what was answered within the window,
 covers the window's later half up to its end. It did not if the class was served again by then:
-the outage was the client's, in real time, and stands as measured. With fewer than `FEW` operations
+the outage was the client's, in real time, and stands as measured. With fewer than three operations
 in the later half, or an outage that began in it, the window may have stopped the class.
 """
 
