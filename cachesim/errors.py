@@ -19,7 +19,8 @@
     │   ├── InvalidFault        a fault, or a field of it, is wrong (also a ValueError)
     │   │   └── UnknownName     a link, node or zone is unknown (also a KeyError)
     │   └── NoPower             the node's zone has no power
-    └── FailoverTimeout         no failover completed in time (also a TimeoutError)
+    ├── FailoverTimeout         no failover completed in time (also a TimeoutError)
+    └── WorkloadError           the workload of a run could not begin, or failed
 """
 
 from collections.abc import Iterable, Mapping
@@ -144,6 +145,10 @@ class NoPower(FaultError):
 
 class FailoverTimeout(CachesimError, TimeoutError):
     """No failover completed in time. The message ends with the event log."""
+
+
+class WorkloadError(CachesimError):
+    """The workload of a run could not begin, or a user's function or command failed."""
 
 
 def as_json(error: Exception) -> dict[str, Any]:

@@ -23,7 +23,7 @@ FOLDERS = (
         "faults",
         "backends",
     ),
-    *("embedded", "aio", "runs", "servers", "workload", "history", "toxiproxy", "protocols"),
+    *("embedded", "aio", "workload", "runs", "servers", "history", "toxiproxy", "protocols"),
 )
 """The folders from top to bottom: each may import what stands below it, and itself. Below all of
 them are the modules of the root, which import each other alone."""

@@ -17,6 +17,9 @@ All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of 
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["read", "write", "delete", "touch"]
+ORIGIN = "origin"
+"""The service of the loads from what is behind a cache. They are not judged as a service's."""
+
 Outcome = Literal["ok", "fail", "info", "shed", "unacked"]
 """How an operation ended.
 
@@ -67,11 +70,11 @@ class Operation(NamedTuple):
     Attributes:
         pod: the process of the service that made it.
         worker: the worker in it.
-        service: `sessions`, `api_cache`, or a name of the user's.
+        service: `sessions`, `api_cache`, `ORIGIN`, or a name of the user's.
         due: when its schedule wanted it to begin.
         start: when it began. For a `shed` one: when it was given up.
         end: when it ended. None: never.
-        node: the node that answered, where the client tells.
+        node: the node that answered, or was asked last, where the client tells.
         connection: the connection that it went through, where the client tells.
         writer: who wrote `written`. A key has one writer.
         written: the version that it wrote: a sequence number, which grows with each write of a key.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachesim.history.reader import History, Span
+from cachesim.history.rows import ORIGIN
 from cachesim.scenarios.checkers.faults import able_since
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
@@ -37,12 +38,14 @@ RATE_SHARE = 0.95
 LATENCY_FACTOR, LATENCY_MORE = 3.0, 0.01
 QUIET_FACTOR, QUIET_LEAST = 2.0, 20.0
 
-_RATES = "SELECT pod, count(*) FROM operations WHERE due >= ? AND due < ? GROUP BY pod"
+_RATES = """
+SELECT pod, count(*) FROM operations WHERE due >= ? AND due < ? AND service != ? GROUP BY pod
+"""
 _AFTER = """
 SELECT pod, CAST((due - ?) / ? AS INTEGER), count(*),
     sum((outcome = 'ok' AND end <= due + ?) IS TRUE),
     sum((end - due < ?) IS NOT TRUE)
-FROM operations WHERE due >= ? AND due <= ? GROUP BY 1, 2
+FROM operations WHERE due >= ? AND due <= ? AND service != ? GROUP BY 1, 2
 """
 
 
@@ -90,7 +93,7 @@ def measure(history: History) -> Recovery:
         spans["the primary"] = able_since(history, None, history.heal_at)
     if not spans:
         return Recovery(why="there are no beats")
-    if not any(history.rows(_RATES, *history.baseline)):
+    if not any(history.rows(_RATES, *history.baseline, ORIGIN)):
         return Recovery(why="nothing was due in the baseline")
     missing = sorted(name for name, span in spans.items() if span is None)
     if missing:
@@ -104,11 +107,11 @@ def _steady(history: History, baseline: Span, able: Span) -> Span | None:
     """Return between which times the first steady span begins."""
     begin, length = able.end, baseline.end - baseline.begin
     limit = LATENCY_FACTOR * history.compute(baseline_p99) + LATENCY_MORE
-    rates = {pod: due / length for pod, due in history.rows(_RATES, *baseline)}
+    rates = {pod: due / length for pod, due in history.rows(_RATES, *baseline, ORIGIN)}
     last = int((history.end_at - begin) / STEP)
     pods = {pod: [(0, 0, 0)] * last for pod in rates}
     for pod, number, *counts in history.rows(
-        _AFTER, begin, STEP, history.deadline, limit, begin, history.end_at
+        _AFTER, begin, STEP, history.deadline, limit, begin, history.end_at, ORIGIN
     ):
         if pod in pods and number < last:
             pods[pod][number] = (counts[0], counts[1], counts[2])

@@ -2,7 +2,8 @@
 
 Good is what was answered (`ok`) within the deadline of its due time. All else is bad: what failed,
 what came late, what was shed or sent without waiting, and what never ended. A class is a service's
-reads, or its writes (which include deletes and touches); each pod and each node has its own.
+reads, or its writes (which include deletes and touches); each pod and each node has its own. Loads
+from an origin are of no class.
 """
 
 from collections import Counter
@@ -10,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from cachesim.history.reader import History
+from cachesim.history.rows import ORIGIN
 from cachesim.scenarios.checkers.outages import PARTIAL_SHARE, Track
 
 _OPERATIONS = """
 SELECT service, kind = 'read', pod, node, due, end, outcome, error, read IS NOT NULL
 FROM operations
-WHERE due >= ? AND due <= ? ORDER BY due
+WHERE due >= ? AND due <= ? AND service != ? ORDER BY due
 """
 
 
@@ -80,7 +82,7 @@ def survey(history: History) -> Survey:
     baseline_end = history.baseline.end if history.baseline else begin
     found: Survey = {}
     for service, is_read, pod, node, due, ended, outcome, error, hit in history.rows(
-        _OPERATIONS, begin, end
+        _OPERATIONS, begin, end, ORIGIN
     ):
         name = OperationClass(service, "read" if is_read else "write")
         it = found.get(name)

@@ -47,6 +47,12 @@ def test_steady(rows: list[Row], facts: dict[str, Any], result: str) -> None:
     assert verdict_on(rows, **facts).result == result
 
 
+def test_loads_of_an_origin_are_no_service() -> None:
+    """Few loads from what is behind a cache, and refused ones, do not matter."""
+    loads = load(3, 5, kind="read", service="origin", outcome="fail")
+    assert verdict_on([*load(0, 10), *loads]).result == "pass"
+
+
 @pytest.mark.parametrize(
     ("steady", "result"),
     [

@@ -66,6 +66,16 @@ def test_at_once() -> None:
     assert verdict.details["clients"] == [0.0, 0.0]
 
 
+def test_loads_of_an_origin_do_not_count() -> None:
+    """A pod has its rate, and is quick, whether or not its cache misses."""
+    before = load(0, 30, pod="p0", service="origin", kind="read")
+    after = load(60, 100, 0.5, pod="p0", service="origin", kind="read", took=0.05)
+    with history_of([*heal(), *before, *after], heal_at=HEALED) as history:
+        steady = measure(history).steady
+        assert steady is not None
+        assert steady.end < 50.11
+
+
 def test_the_slowest_pod_decides() -> None:
     """All pods have to be steady at once."""
     rows = [*heal(pods=("p0",)), *(it for it in heal(60.0) if getattr(it, "pod", "") == "p1")]

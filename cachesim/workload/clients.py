@@ -1,0 +1,120 @@
+"""The clients of a pod, configured as in production, and what they asked.
+
+They are the libraries' own. Which node they ask is seen by arguments that they have for such
+things: a function that is called with each new connection, and the choice of a node for a key.
+"""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cachesim.runs import env as variables
+from cachesim.servers import clients
+from cachesim.topology import Endpoint, Node, production
+from cachesim.workload.calls import Asked
+from cachesim.workload.plan import POOL
+
+if TYPE_CHECKING:
+    from pymemcache.client.hash import HashClient
+    from redis.cluster import RedisCluster
+
+TIMEOUT = 0.5
+"""Seconds: the architecture's timeouts, to connect and for an answer."""
+
+
+def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "RedisCluster":
+    """Return a RedisCluster with its pools open.
+
+    Args:
+        env: the variables of `cachesim env`.
+        asked: is told what it asks.
+        replicas: whether it reads from replicas too.
+    """
+    nodes = _endpoints(env[variables.REDIS_NODES])
+    names = dict(zip(map(str, nodes), _names(production().redis), strict=True))
+
+    def watch(connection: Any) -> None:
+        if "read_response" in vars(connection):
+            return  # it has connected again
+        read, node = connection.read_response, names.get(f"{connection.host}:{connection.port}")
+        name = f"{connection.port}-{id(connection):x}"
+
+        def read_response(*arguments: Any, **options: Any) -> Any:
+            asked.node, asked.connection = node, name
+            asked.attempts += 1
+            return read(*arguments, **options)
+
+        connection.read_response = read_response
+
+    password, ca_file = env[variables.REDIS_PASSWORD], Path(env[variables.CA_FILE])
+    options: dict[str, Any] = {"read_from_replicas": True} if replicas else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of one version or another
+        client = clients.redis_cluster(
+            nodes, password, ca_file, redis_connect_func=watch, **options
+        )
+        for node in client.get_nodes() if replicas else client.get_primaries():
+            pool = node.redis_connection.connection_pool
+            for connection in [pool.get_connection("PING") for _ in range(POOL)]:
+                pool.release(connection)
+    return client
+
+
+class _Hasher:
+    """HashClient's own choice of a node for a key, seen by `asked`."""
+
+    def __init__(self, asked: Asked, names: Mapping[str, str]) -> None:
+        from pymemcache.client.rendezvous import RendezvousHash
+
+        own = RendezvousHash()
+        self.add_node, self.remove_node = own.add_node, own.remove_node
+        self._choose = own.get_node
+        self._asked = asked
+        self._names = names
+
+    def get_node(self, key: str) -> str | None:
+        """Return the node of a key."""
+        node: str | None = self._choose(key)
+        if node is not None:
+            self._asked.node = self._names.get(node)
+            self._asked.attempts += 1
+        return node
+
+
+def memcached_client(env: Mapping[str, str], asked: Asked) -> "HashClient":
+    """Return a HashClient with its pools open.
+
+    Args:
+        env: the variables of `cachesim env`.
+        asked: is told what it asks.
+    """
+    from cachesim.servers.certificates import client_context
+
+    nodes = _endpoints(env[variables.MEMCACHED_NODES])
+    names = dict(zip(map(str, nodes), _names(production().memcached), strict=True))
+    tls = client_context(Path(env[variables.CA_FILE]).read_bytes())
+    client = clients.memcached_client(nodes, tls, hasher=lambda: _Hasher(asked, names))
+    for node in client.clients.values():
+        pool = node.client_pool
+        for connection in [pool.get() for _ in range(POOL)]:
+            connection.version()
+            pool.release(connection)
+    return client
+
+
+def _endpoints(text: str) -> list[Endpoint]:
+    return [Endpoint.parse(it) for it in text.split(",")]
+
+
+def _names(nodes: tuple[Node, ...]) -> list[str]:
+    return [node.name for node in nodes]
+
+
+def redis_tries() -> int:
+    """Return how often a RedisCluster of the installed version tries a command."""
+    from redis.cluster import RedisCluster
+
+    retries = inspect.signature(RedisCluster).parameters["cluster_error_retry_attempts"]
+    return 1 + int(retries.default)

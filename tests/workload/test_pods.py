@@ -1,0 +1,222 @@
+"""The processes of a workload: their begin, their end, and what they leave."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cachesim.errors import WorkloadError
+from cachesim.history.reader import History
+from cachesim.workload.plan import Plan
+from cachesim.workload.pods import Pods
+from tests.processes import environment
+
+LIMIT = 30.0
+SECRET = "not-for-others"  # noqa: S105
+ENV = {"CACHESIM_CA_FILE": os.devnull, "CACHESIM_REDIS_PASSWORD": SECRET}
+
+LOAD = """
+import os, time
+
+def run(load):
+    assert os.environ["CACHESIM_REDIS_PASSWORD"] == load.env["CACHESIM_REDIS_PASSWORD"]
+    print("begun", load.pod, flush=True)
+    number = 0
+    while not load.stop.wait(0.01):
+        number += 1
+        load.record("basket.write", True, key=load.pod, written=number, duration=0.002)
+        load.record("login", False, error="Refused")
+
+def deaf(load):
+    time.sleep(60)
+
+def failing(load):
+    raise ValueError("no good")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a user's code, in which the test runs."""
+    (tmp_path / "basket_load.py").write_text(textwrap.dedent(LOAD))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def pods_of(folder: Path, function: str = "run", pods: int = 2) -> Pods:
+    """Return pods that run a function, not opened."""
+    plan = Plan(pods=pods, python=f"basket_load:{function}")
+    return Pods(plan, env=ENV, path=folder / "history.sqlite", deadline=1.0, seed=7)
+
+
+@pytest.fixture
+def pods(folder: Path) -> Iterator[Pods]:
+    """Two pods, opened."""
+    with pods_of(folder) as made:
+        made.open()
+        yield made
+
+
+def operations(folder: Path) -> int:
+    """How many operations there are."""
+    with History(folder / "history.sqlite") as history:
+        [(count,)] = history.rows("SELECT count(*) FROM operations")
+        return int(count)
+
+
+def wait_for_operations(folder: Path, least: int = 1) -> None:
+    """Wait until there are some."""
+    limit = time.monotonic() + LIMIT
+    while operations(folder) < least:
+        assert time.monotonic() < limit, "nothing was recorded"
+        time.sleep(0.02)
+
+
+def children() -> list[psutil.Process]:
+    """The pods of this process."""
+    return [
+        it for it in psutil.Process().children() if any("workload" in part for part in it.cmdline())
+    ]
+
+
+def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
+    """What each one records is in the history, and the pods end as they should."""
+    assert pods.alive == ("pod-0", "pod-1")
+    assert pods.profile == {}
+    assert operations(folder) == 0
+    pods.begin(time.monotonic())
+    wait_for_operations(folder, 20)
+    assert pods.end() == {"pod-0": 0, "pod-1": 0}
+    assert not pods.alive
+    assert pods.dead == {}
+    with History(folder / "history.sqlite") as history:
+        rows = list(history.operations("service = 'basket'"))
+        assert {row.pod for row in rows} == {"pod-0", "pod-1"}
+        assert {(row.kind, row.outcome, row.writer == row.pod == row.key) for row in rows} == {
+            ("write", "ok", True)
+        }
+        assert all(row.end is not None and row.end > row.start for row in rows)
+        logins = list(history.operations("service = 'login'"))
+        assert {(row.kind, row.outcome, row.error) for row in logins} == {
+            ("read", "info", "Refused")
+        }
+        assert {it.pod for it in history.generator()} == {"pod-0", "pod-1"}
+    assert "begun pod-1" in (folder / "pods.log").read_text()
+
+
+def test_secrets_are_not_shown(pods: Pods) -> None:
+    """Neither arguments nor the environment that others can see has them."""
+    found = children()
+    assert len(found) == 2
+    for it in found:
+        assert SECRET not in " ".join(it.cmdline())
+        assert SECRET not in str(it.environ())
+    assert SECRET not in repr(pods)
+
+
+def test_a_killed_pod_is_told(pods: Pods, folder: Path) -> None:
+    """The others go on; the dead one has the signal's number for its exit code."""
+    pods.begin(time.monotonic())
+    wait_for_operations(folder)
+    children()[0].kill()
+    limit = time.monotonic() + LIMIT
+    while len(pods.alive) == 2:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    [alive] = pods.alive
+    [(dead, what)] = pods.dead.items()
+    assert {alive, dead} == {"pod-0", "pod-1"}
+    assert what == "killed by SIGKILL"
+    assert pods.end() == {alive: 0, dead: -signal.SIGKILL}
+
+
+def test_a_function_that_does_not_return_ends_with_its_pod(folder: Path) -> None:
+    """It is told so, and nothing stays."""
+    with pods_of(folder, "deaf", 1) as pods:
+        pods.open()
+        pods.begin(time.monotonic())
+        with pytest.raises(WorkloadError, match="basket_load:deaf did not return within"):
+            pods.end(patience=0.1)
+    assert not children()
+
+
+def test_a_function_that_raises(folder: Path) -> None:
+    """Its exception is the error of the end."""
+    with pods_of(folder, "failing", 1) as pods:
+        pods.open()
+        pods.begin(0)
+        with pytest.raises(WorkloadError, match="failed: ValueError: no good"):
+            pods.end()
+
+
+def test_a_function_that_is_not_there(folder: Path) -> None:
+    """The open fails, and nothing stays."""
+    with pods_of(folder, "nothing", 2) as pods, pytest.raises(WorkloadError, match="nothing"):
+        pods.open()
+    assert not children()
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from cachesim.workload.plan import Plan
+from cachesim.workload.pods import Pods
+
+plan = Plan(pods=2, python="basket_load:run")
+env = {"CACHESIM_CA_FILE": "", "CACHESIM_REDIS_PASSWORD": ""}
+with Pods(plan, env=env, path=Path("history.sqlite"), deadline=1, seed=7) as pods:
+    pods.open()
+    pods.begin(time.monotonic())
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print(*pods.alive, flush=True)
+        print(pods.end(), flush=True)
+"""
+
+
+@pytest.fixture
+def owner(folder: Path) -> "Iterator[subprocess.Popen[str]]":
+    """Another process with two pods, in a group of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_ctrl_c_leaves_pods_alone(owner: "subprocess.Popen[str]", folder: Path) -> None:
+    """The group gets SIGINT; the owner ends its pods in order."""
+    wait_for_operations(folder)
+    os.killpg(owner.pid, signal.SIGINT)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "pod-0 pod-1\n"
+    assert owner.stdout.readline() == "{'pod-0': 0, 'pod-1': 0}\n"
+    assert owner.wait(LIMIT) == 0
+
+
+def test_pods_end_with_their_owner(owner: "subprocess.Popen[str]", folder: Path) -> None:
+    """After SIGKILL nothing is left, and the history has what was done."""
+    wait_for_operations(folder)
+    pods = psutil.Process(owner.pid).children()
+    assert len(pods) == 2
+    owner.kill()
+    gone, alive = psutil.wait_procs(pods, timeout=LIMIT)
+    assert (len(gone), alive) == (2, [])
+    assert operations(folder) > 0

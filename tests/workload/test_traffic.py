@@ -1,0 +1,89 @@
+"""The built-in workload against a topology."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cachesim import Simulator
+from cachesim.history.reader import History
+from cachesim.workload.plan import Plan, Traffic
+from cachesim.workload.pods import Pods
+
+LIMIT = 60.0
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    """A topology."""
+    with Simulator(backend="embedded", speed=60, seed=7) as made:
+        yield made
+
+
+def counts(path: Path) -> dict[str, int]:
+    """How many operations each service has had."""
+    with History(path) as history:
+        return dict(history.rows("SELECT service, count(*) FROM operations GROUP BY 1"))
+
+
+def wait_for(path: Path, service: str, count: int) -> None:
+    """Wait until a service has had some more operations."""
+    least = counts(path).get(service, 0) + count
+    limit = time.monotonic() + LIMIT
+    while counts(path).get(service, 0) < least:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_traffic_of_the_architecture(sim: Simulator, tmp_path: Path) -> None:
+    """Pods read what they wrote, each node is known, and a failover shows in who answers."""
+    path = tmp_path / "history.sqlite"
+    plan = Plan(pods=2, sessions=Traffic(60, 40), api_cache=Traffic(60, 60))
+    with Pods(plan, env=sim.env(), path=path, deadline=1.0, seed=7) as pods:
+        pods.open()
+        begin = time.monotonic()
+        pods.begin(begin)
+        wait_for(path, "sessions", 100)
+        old = sim.redis.primary.name
+        killed = time.monotonic()
+        sim.redis.primary.kill()
+        sim.redis.wait_for_failover(timeout=LIMIT)
+        promoted = time.monotonic()
+        wait_for(path, "sessions", 100)
+        new = sim.redis.primary.name
+        assert pods.end() == {"pod-0": 0, "pod-1": 0}
+        assert set(pods.profile) == {"patience", "comeback"}
+    with History(path) as history:
+        every = list(history.operations())
+        loaded = [it for it in every if it.due < begin]
+        assert len({it.key for it in loaded if it.service == "sessions"}) == 40
+        assert len({it.key for it in loaded if it.service == "api_cache"}) == 60
+        rows = [it for it in every if it.due >= begin and it.service == "sessions"]
+        ok = [it for it in rows if it.outcome == "ok"]
+        assert {it.node for it in ok if it.end and it.end < killed} == {old}
+        assert {it.node for it in ok if it.start > promoted} == {new}
+        assert all(it.attempts for it in ok)
+        assert any((it.attempts or 0) > 1 for it in rows), "some were tried again"
+        assert all(it.outcome in ("ok", "info", "shed") for it in rows)
+        assert {it.kind for it in rows} == {"read", "write", "touch", "delete"}
+        _assert_versions(loaded, ok)
+        cached = [it for it in every if it.due >= begin and it.service == "api_cache"]
+        assert {it.node for it in cached} == {"memcached-a", "memcached-b", "memcached-c"}
+        hits = [it for it in cached if it.kind == "read" and it.read is not None]
+        assert len(hits) > 0.5 * len(cached)
+        patience = max(it.end - it.start for it in ok if it.end)
+        assert patience < pods.profile["patience"]
+
+
+def _assert_versions(loaded: list, ok: list) -> None:  # type: ignore[type-arg]
+    """What was read before the failover was the last version, or one that was being written."""
+    last = {it.key: it.written for it in loaded if it.service == "sessions"}
+    seen = 0
+    for it in sorted(ok, key=lambda it: it.end):
+        if it.kind == "write":
+            last[it.key] = it.written
+        elif it.kind == "read" and it.key in last and it.read is not None:
+            assert it.read <= last[it.key] + 1
+            seen += 1
+    assert seen > 20
