@@ -443,10 +443,10 @@ class FakeSizes:
         self.sizes = dict(sizes)
         self.asked: list[float] = []
 
-    def aof_size(self, node: str, ago: float) -> int | None:
+    def aof_size(self, node: str, ago: float) -> tuple[float, int] | None:
         """See `cachesim.faults.appliers.AofSizes`."""
         self.asked.append(ago)
-        return self.sizes.get(node)
+        return (100 - ago, self.sizes[node]) if node in self.sizes else None
 
 
 class FakeCluster:

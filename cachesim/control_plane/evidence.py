@@ -178,6 +178,13 @@ class Observations:
         limit = max(MISSED * self.interval, self._limit(self._clock.monotonic()))
         return Silence(until - quiet, until) if quiet > limit else None
 
+    def heard_at(self, listener: str, speaker: str) -> float | None:
+        """Return when a Redis node last heard another over the cluster bus, in monotonic seconds.
+
+        None: it never listened to it.
+        """
+        return self._heard.get((listener, speaker))
+
     def slowest(self) -> float:
         """See `Answers.slowest`."""
         return self._answers.slowest(self._clock.monotonic())

@@ -7,6 +7,7 @@ healthy one.
 
 import contextlib
 import errno
+import itertools
 import socket
 import threading
 from collections import deque
@@ -94,13 +95,24 @@ class Prober:
             thread.join()
         self._metronome.stop()
 
-    def aof_size(self, node: str, ago: float) -> int | None:
-        """Return the size of a node's append-only file some seconds ago or later, in bytes.
+    def aof_size(self, node: str, ago: float) -> tuple[float, int] | None:
+        """Return a node's append-only file some seconds ago or later.
 
-        The file then held all that the node had acknowledged. None if the size is unknown.
+        Returns:
+            When that was, in monotonic seconds, and its size, in bytes. It then held all that the
+            node had acknowledged. None if the size is unknown.
         """
         moment = self._clock.monotonic() - ago
-        return next((size for at, size in tuple(self._aof_sizes[node]) if at >= moment), None)
+        return next((it for it in tuple(self._aof_sizes[node]) if it[0] >= moment), None)
+
+    def heard(self) -> dict[str, dict[str, float]]:
+        """Return when each Redis node last heard each other one, in monotonic seconds."""
+        found: dict[str, dict[str, float]] = {}
+        for peers in self._shards:
+            for listener, speaker in itertools.permutations(peers, 2):
+                if (at := self.evidence.heard_at(listener, speaker)) is not None:
+                    found.setdefault(listener, {})[speaker] = at
+        return found
 
     def _note_size(self, node: str, begun: float, size: int) -> None:
         """Note a size under the time of the request: all acknowledged before is in it."""

@@ -9,10 +9,10 @@ from cachesim.control_plane.actions import Branch
 from cachesim.errors import FaultError, NotReady
 from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.redis_cluster import Cluster
+from cachesim.servers.redis_config import FENCED
 
 _PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s
 _LOG_LINES = 500  # since it came back
-_MORE_THAN_THERE_ARE = 1000
 
 
 class RedisShard:
@@ -33,7 +33,7 @@ class RedisShard:
         """See `ShardActions.fence`. It sets `min-replicas-to-write`."""
         client = self._admin.redis(node)
         with contextlib.suppress(*errors()):
-            client.config_set("min-replicas-to-write", _MORE_THAN_THERE_ARE)
+            client.config_set("min-replicas-to-write", FENCED)
             info = client.info("replication")
             return int(info["master_repl_offset"]) if info["role"] == "master" else None
         return None

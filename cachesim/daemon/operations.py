@@ -12,6 +12,7 @@ from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
+from cachesim.monitoring.readings import Readings
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.credentials import ADMIN_USER
 from cachesim.servers.redis_cluster import Cluster
@@ -33,6 +34,8 @@ class Operations:
         admin: clients at the admin addresses.
         clusters: the nodes of each Redis shard as a cluster, by the shard's id.
         memcached: a client for each Memcached node at its admin address, by the node's name.
+        readings: reads all servers at once.
+        prober: keeps the evidence on the nodes.
         faults: applies and heals faults.
         control_plane: fails over and replaces nodes, as ElastiCache does.
         events: the log in which all of them record what happens.
@@ -67,7 +70,10 @@ class Operations:
             }
             for client in self.memcached.values():
                 life.callback(client.close)
+            self.readings = Readings(topology, self.admin)
+            life.callback(self.readings.close)
             prober = self._start_prober(life)
+            self.prober = prober
             self.faults = Faults(
                 topology, self.links, self.nodes, prober, events, str(provision.seed)
             )

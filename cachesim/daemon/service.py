@@ -24,10 +24,12 @@ from cachesim.runs.calls import (
     FaultData,
     LinkStatus,
     NodeStatus,
+    Readings,
     ShardStatus,
     Status,
 )
 from cachesim.runs.owner import Owner
+from cachesim.servers.admin import stored
 from cachesim.topology import Link, Role
 from cachesim.topology import Service as Kind
 
@@ -83,6 +85,8 @@ class Answers(Handler):
             Call.FAULTS: self._faults,
             Call.LINKS: self._links,
             Call.LINK: self._link,
+            Call.READINGS: lambda _caller: self._readings(),
+            Call.VALUES: self._values,
             Call.TIMING: self._timing,
             Call.WAIT_FOR_FAILOVER: self._wait_for_failover,
             Call.APPLY: self._apply,
@@ -207,6 +211,15 @@ class Answers(Handler):
 
     def _link(self, _caller: Caller, link: str) -> LinkStatus:
         return self._link_status(self._operations.links[link])
+
+    def _readings(self) -> Readings:
+        it = self._operations
+        return {"nodes": it.readings.read(), "heard": it.prober.heard()}
+
+    def _values(self, _caller: Caller, node: str, keys: Sequence[str], length: int) -> object:
+        if self._operations.topology.node(self._known(node)).service is not Kind.REDIS:
+            raise CachesimError(f"{node} is no Redis node")
+        return stored(self._operations.admin.redis(node), keys, length)
 
     def _timing(self, _caller: Caller) -> dict[str, Any]:
         return self._operations.control_plane.timing.as_dict()

@@ -21,10 +21,10 @@ EVERYSEC = 1.0
 class AofSizes(Protocol):
     """Knows the sizes of the append-only files."""
 
-    def aof_size(self, node: str, ago: float) -> int | None:
-        """Return the size of a node's append-only file `ago` seconds ago or later, in bytes.
+    def aof_size(self, node: str, ago: float) -> tuple[float, int] | None:
+        """Return when a node's append-only file had which size, `ago` seconds ago or later.
 
-        None if it is unknown.
+        In monotonic seconds and bytes. None if it is unknown.
         """
         ...
 
@@ -107,7 +107,7 @@ def _isolate(on: Controls, holder: Holder, fault: catalogue.Isolate) -> None:
 
 
 def _az_power(on: Controls, holder: Holder, fault: catalogue.AzPower) -> None:
-    def synced(node: str) -> int | None:
+    def synced(node: str) -> tuple[float, int] | None:
         # The writes that were not fsynced are lost: up to a second of them.
         if on.topology.node(node).service is not Service.REDIS:
             return None

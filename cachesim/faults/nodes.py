@@ -74,7 +74,9 @@ class Nodes:
                 self._paused[node].add(holder)
             self._backend.pause(*nodes)
 
-    def cut_power(self, holder: Hashable, zone: str, synced: Callable[[str], int | None]) -> None:
+    def cut_power(
+        self, holder: Hashable, zone: str, synced: Callable[[str], tuple[float, int] | None]
+    ) -> None:
         """Stop all nodes of a zone at once. None of them can run until the power is back.
 
         A dead machine refuses nothing and closes nothing, but a killed process does both. So the
@@ -82,9 +84,9 @@ class Nodes:
         their connections are gone.
 
         Args:
-            synced: returns how many bytes of a node's append-only file have reached the disk, or
-                None if that is not known. It is called once the nodes are frozen, so that what they
-                acknowledge until then counts.
+            synced: returns when a node's append-only file last reached the disk, in monotonic
+                seconds, and how many bytes; None if that is not known. It is called once the nodes
+                are frozen, so that what they acknowledge until then counts.
         """
         with self._lock:
             nodes = self.in_zone(zone)
@@ -93,8 +95,10 @@ class Nodes:
             self._backend.pause(*up)
             for node in up:
                 self._paused[node].clear()
-                if (size := synced(node)) is not None:
-                    self._synced[node] = size
+                if (last := synced(node)) is not None:
+                    at, self._synced[node] = last
+                    message = "what it wrote after its last fsync is lost"
+                    self._events.record("power-cut", node, message, fsynced_at=at)
             for node in set(nodes).difference(up):
                 # A dead process refuses, a dead machine does not.
                 self._links.release(("down", node))

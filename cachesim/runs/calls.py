@@ -34,6 +34,11 @@ class Call(StrEnum):
     """() -> list[LinkStatus]"""
     LINK = "link"
     """(link) -> LinkStatus"""
+    READINGS = "readings"
+    """() -> Readings: what the servers say now, over their admin addresses."""
+    VALUES = "values"
+    """(node, keys, length) -> list[str | None]: the first bytes of the strings that a Redis node
+    has, over its admin address; None: it has none."""
     TIMING = "timing"
     """() -> the control plane's timing, a value."""
     WAIT_FOR_FAILOVER = "wait-for-failover"
@@ -148,6 +153,28 @@ class LinkStatus(TypedDict):
     listen: str
     enabled: bool
     toxics: list[dict[str, Any]]
+
+
+class Reading(TypedDict):
+    """One reading of a server."""
+
+    at: float
+    """Monotonic seconds."""
+    took: float
+    """Seconds that the answer took."""
+    own_connections: int
+    """How many of its connections are the control plane's and those of this call."""
+    values: dict[str, float]
+    """What it said, by the names of `cachesim.history.rows.SampleName`. Connections are all."""
+
+
+class Readings(TypedDict):
+    """What the servers say now."""
+
+    nodes: dict[str, Reading]
+    """By name. Those that did not answer at once are left out."""
+    heard: dict[str, dict[str, float]]
+    """When each Redis node last heard each other one over the cluster bus, in monotonic seconds."""
 
 
 class Status(TypedDict):

@@ -2,7 +2,9 @@
 
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cachesim.topology import Endpoint
@@ -37,6 +39,17 @@ class NodeClients:
         self._password = password
         self._tls = tls
         self._redis: dict[str, Redis] = {}
+        self._lock = threading.Lock()
+        # Of each node: the sockets to Redis, and the clients of Memcached.
+        self._sockets: dict[str, weakref.WeakSet[socket.socket]] = {}
+        self._memcached: dict[str, weakref.WeakSet[Client]] = {}
+
+    def connected(self, node: str) -> int:
+        """Return how many connections to a node are open that were made here."""
+        with self._lock:
+            sockets = [it for it in self._sockets.get(node, ()) if it.fileno() >= 0]
+            clients = [it for it in self._memcached.get(node, ()) if it.sock is not None]
+        return len(sockets) + len(clients)
 
     def redis(self, node: str) -> "Redis":
         """Return the client of a Redis node. All callers share it."""
@@ -55,7 +68,7 @@ class NodeClients:
         from redis.connection import Connection
         from redis.retry import Retry
 
-        endpoint, context = self._address(node), self._tls
+        endpoint, context, made = self._address(node), self._tls, self._made
 
         class TLSConnection(Connection):
             # redis-py's own class makes a new context for each connection and loads the system's
@@ -63,10 +76,12 @@ class NodeClients:
             def _connect(self) -> socket.socket:
                 plain = super()._connect()  # type: ignore[no-untyped-call]  # not annotated there
                 try:
-                    return context.wrap_socket(plain, server_hostname=endpoint.host)
+                    secured = context.wrap_socket(plain, server_hostname=endpoint.host)
                 except OSError:
                     plain.close()
                     raise
+                made(node, secured)
+                return secured
 
         pool = ConnectionPool(
             connection_class=TLSConnection,
@@ -91,7 +106,7 @@ class NodeClients:
         from pymemcache.client.base import Client
 
         endpoint = self._address(node)
-        return Client(
+        client = Client(
             (endpoint.host, endpoint.port),
             tls_context=self._tls,
             connect_timeout=timeout,
@@ -99,12 +114,39 @@ class NodeClients:
             no_delay=True,
             default_noreply=False,
         )
+        with self._lock:
+            self._memcached.setdefault(node, weakref.WeakSet()).add(client)
+        return client
+
+    def _made(self, node: str, connection: socket.socket) -> None:
+        with self._lock:
+            self._sockets.setdefault(node, weakref.WeakSet()).add(connection)
 
     def close(self) -> None:
         """Close the clients that `redis` has opened."""
         for client in self._redis.values():
             client.close()
         self._redis.clear()
+
+
+def stored(client: "Redis", keys: Sequence[str], length: int) -> list[str | None]:
+    """Return the first bytes of the strings that a node has, primary or replica.
+
+    Args:
+        length: how many bytes.
+
+    Returns:
+        For each key its text; None: there is none, or it is no string.
+
+    Raises:
+        Exception: one of `errors`; the node does not answer.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.execute_command("READONLY")  # else a replica redirects
+        for key in keys:
+            pipeline.execute_command("GETRANGE", key, 0, length - 1)
+        _, *found = pipeline.execute(raise_on_error=False)
+    return [it if isinstance(it, str) and it else None for it in found]
 
 
 def errors() -> tuple[type[Exception], ...]:

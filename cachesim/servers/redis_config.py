@@ -20,6 +20,8 @@ from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.servers.redis_cluster import PLACEHOLDER_PRIMARY
 from cachesim.topology import Node, Shard, Topology
 
+FENCED = 1000
+"""The `min-replicas-to-write` of a primary that must take no writes: more than there ever are."""
 REDIS_PORT = 6379
 BUS_PORT = 16379
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         RedisShardHandle,
         ZoneHandle,
     )
+    from cachesim.simulator.servers import Servers
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
@@ -69,6 +70,7 @@ class Simulator:
         zones: the availability zones, by name.
         links: every link, by source, target and service.
         faults: applies faults.
+        servers: what the servers say and have.
         control_plane: fails over and replaces nodes.
     """
 
@@ -78,6 +80,7 @@ class Simulator:
     zones: "WhileRunning[dict[str, ZoneHandle]]" = WhileRunning()
     links: "WhileRunning[LinkHandles]" = WhileRunning()
     faults: "WhileRunning[Faults]" = WhileRunning()
+    servers: "WhileRunning[Servers]" = WhileRunning()
     control_plane: "WhileRunning[ControlPlaneHandle]" = WhileRunning()
     _session: WhileRunning[Session] = WhileRunning()
 
@@ -270,6 +273,7 @@ class Simulator:
         """Make the handles for users, until the end of a life."""
         from cachesim.simulator.faults import Faults
         from cachesim.simulator.handles import ControlPlaneHandle, Means, handles_of
+        from cachesim.simulator.servers import Servers
 
         self._session = session
         life.callback(self._forget)
@@ -277,7 +281,7 @@ class Simulator:
         self._settings, self.seed = it["settings"], it["seed"]
         self.topology = production(self._settings["memory_scale"])
         self.backend_reason = it["reason"]
-        self.faults = Faults(self.topology, connection)
+        self.faults, self.servers = Faults(self.topology, connection), Servers(connection)
         endpoints = {k: Endpoint.parse(v) for k, v in it["endpoints"].items()}
         means = Means(self.topology, connection, self.faults, endpoints)
         self.control_plane = ControlPlaneHandle(means)

@@ -241,7 +241,7 @@ def test_az_power_asks_for_the_size_afterwards(rig: Rig) -> None:
     before: list[Call] = []
     asked = rig.sizes.aof_size
 
-    def aof_size(node: str, ago: float) -> int | None:
+    def aof_size(node: str, ago: float) -> tuple[float, int] | None:
         before.extend(rig.calls)
         return asked(node, ago)
 

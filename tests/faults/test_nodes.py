@@ -16,13 +16,16 @@ RUNNING, PAUSED, STOPPED = NodeState.RUNNING, NodeState.PAUSED, NodeState.STOPPE
 ZONE_A = ("memcached-a", "redis-a")
 
 
+SYNCED_AT = 7.5
+
+
 def unknown(_node: str) -> None:
     """Return that it is not known which bytes reached a node's disk."""
 
 
-def reached(size: int) -> Callable[[str], int | None]:
-    """Return which bytes of redis-a reached the disk."""
-    return {"redis-a": size, "memcached-a": None}.__getitem__
+def reached(size: int) -> Callable[[str], tuple[float, int] | None]:
+    """Return when which bytes of redis-a reached the disk."""
+    return {"redis-a": (SYNCED_AT, size), "memcached-a": None}.__getitem__
 
 
 class Rig:
@@ -33,7 +36,7 @@ class Rig:
         self.calls: list[Call] = []
         self.backend = FakeBackend(self.topology, self.calls)
         self.servers = toxiproxies(self.topology, self.calls)
-        events = EventLog()
+        self.events = events = EventLog()
         self.links = Links(
             self.topology,
             self.servers,
@@ -337,6 +340,13 @@ def test_lost_tail(rig: Rig) -> None:
         ("truncate_aof", "redis-a", "1234"),
         ("start_node", "redis-a"),
     ]
+
+
+def test_power_cut_tells_the_last_fsync(rig: Rig) -> None:
+    """The log has until when a node's writes are on its disk, if that is known."""
+    rig.nodes.cut_power("f", "a", reached(1234))
+    (event,) = rig.events.of("power-cut")
+    assert (event.source, event.data) == ("redis-a", {"fsynced_at": SYNCED_AT})
 
 
 def test_tail_is_lost_once(rig: Rig) -> None:

@@ -1,0 +1,1 @@
+"""What the servers say of themselves while they run."""

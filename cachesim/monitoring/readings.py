@@ -1,0 +1,152 @@
+"""Reads all servers at once, over connections of its own to their admin addresses."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from cachesim.runs.calls import Reading
+from cachesim.servers.admin import NodeClients, errors
+from cachesim.servers.redis_config import FENCED
+from cachesim.topology import Node, Service, Topology
+
+if TYPE_CHECKING:
+    from redis.connection import ConnectionInterface
+
+LIMIT = 0.08
+"""Seconds that a reading of all nodes may take. Nodes that did not answer by then are left out."""
+_TIMEOUT = 1.0  # seconds until a node that does not answer gets another connection
+_SECTIONS = ("server", "clients", "memory", "stats", "replication")
+
+Values = dict[str, float]
+
+
+class Readings:
+    """Reads all nodes, from its creation to `close`. Thread-safe.
+
+    A node that does not answer does not keep the others waiting.
+    """
+
+    def __init__(self, topology: Topology, admin: NodeClients) -> None:
+        self._admin = admin
+        self._pool = ThreadPoolExecutor(len(topology.nodes), thread_name_prefix="cachesim-readings")
+        self._lock = threading.Lock()
+        self._errors: tuple[type[Exception], ...] = (*errors(), ValueError, KeyError)
+        self._under_way: dict[str, Future[Reading | None]] = {}
+        self._readers = {node.name: self._reader(node) for node in topology.nodes}
+
+    def read(self) -> dict[str, Reading]:
+        """Return a reading of each node that answers at once, by its name."""
+        with self._lock:
+            for node, reader in self._readers.items():
+                before = self._under_way.get(node)
+                if before is None or before.done():
+                    self._under_way[node] = self._pool.submit(self._read, node, reader)
+            asked = dict(self._under_way)
+            wait(asked.values(), LIMIT)
+        found = {node: it.result() for node, it in asked.items() if it.done()}
+        return {node: reading for node, reading in found.items() if reading is not None}
+
+    def close(self) -> None:
+        """Close the connections. Repeating it is harmless."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for reader in self._readers.values():
+            reader.close()
+
+    def _reader(self, node: Node) -> "_RedisReader | _MemcachedReader":
+        kind = _RedisReader if node.service is Service.REDIS else _MemcachedReader
+        return kind(node.name, self._admin)
+
+    def _read(self, node: str, reader: "_RedisReader | _MemcachedReader") -> Reading | None:
+        begun = time.monotonic()
+        try:
+            values = reader.read()
+        except self._errors:
+            with contextlib.suppress(*errors()):
+                reader.close()
+            return None
+        ended = time.monotonic()
+        return {
+            "at": (begun + ended) / 2,
+            "took": ended - begun,
+            "own_connections": self._admin.connected(node),
+            "values": values,
+        }
+
+
+class _RedisReader:
+    """Reads a Redis node."""
+
+    def __init__(self, node: str, admin: NodeClients) -> None:
+        self._client = admin.new_redis(node, _TIMEOUT)
+        self._connection: ConnectionInterface | None = None
+
+    def read(self) -> Values:
+        """Return its values, by the names of samples."""
+        if self._connection is None:
+            self._connection = self._client.connection_pool.make_connection()
+        it = self._connection
+        it.connect()
+        commands = [("INFO", *_SECTIONS), ("CONFIG", "GET", "min-replicas-to-write")]
+        it.send_packed_command(it.pack_commands(commands))
+        text, (_, replicas) = it.read_response(), it.read_response()
+        return redis_values(text, int(replicas))
+
+    def close(self) -> None:
+        """Close the connection. The next reading opens another."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+
+class _MemcachedReader:
+    """Reads a Memcached node."""
+
+    def __init__(self, node: str, admin: NodeClients) -> None:
+        self._client = admin.new_memcached(node, _TIMEOUT)
+
+    def read(self) -> Values:
+        """Return its values, by the names of samples."""
+        return memcached_values(self._client.stats())
+
+    def close(self) -> None:
+        """Close the connection. The next reading opens another."""
+        self._client.close()
+
+
+def redis_values(info: str, min_replicas_to_write: int) -> Values:
+    """Return what INFO says, by the names of samples.
+
+    Connections are all of them, cachesim's own included.
+    """
+    it = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    is_primary = it["role"] == "master"
+    return {
+        "role": int(is_primary),
+        "fenced": int(min_replicas_to_write >= FENCED),
+        "offset": int(it["master_repl_offset" if is_primary else "slave_repl_offset"]),
+        "evicted_keys": int(it["evicted_keys"]),
+        "expired_keys": int(it["expired_keys"]),
+        "noeviction": int(it["maxmemory_policy"] == "noeviction"),
+        "connections": int(it["connected_clients"]),
+        "connections_received": int(it["total_connections_received"]),
+        "used_memory": int(it["used_memory"]),
+        "max_memory": int(it["maxmemory"]),
+    }
+
+
+_OF_MEMCACHED: Mapping[str, str] = {
+    "evicted_keys": "evictions",
+    "expired_keys": "reclaimed",
+    "connections": "curr_connections",
+    "connections_received": "total_connections",
+    "used_memory": "bytes",
+    "max_memory": "limit_maxbytes",
+}
+
+
+def memcached_values(stats: Mapping[bytes, Any]) -> Values:
+    """Return what `stats` says, by the names of samples."""
+    return {name: int(stats[field.encode()]) for name, field in _OF_MEMCACHED.items()}
