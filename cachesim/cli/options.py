@@ -90,21 +90,29 @@ advertise_host = click.option(
 )
 
 
+# The choices are those of cachesim.settings, which takes too long to import for `--help`.
+backend = click.option(
+    "--backend",
+    type=click.Choice(["auto", "docker", "embedded"]),
+    help="The backend that runs it.",
+)
+
+
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that are settings to a command."""
-    # The choices are those of cachesim.settings, which takes too long to import for `--help`.
-    options = (
-        click.option("--name", help="The topology's name.  [default: random]"),
-        click.option(
-            "--backend",
-            type=click.Choice(["auto", "docker", "embedded"]),
-            help="The backend that runs it.",
-        ),
-        engine,
-        speed,
-        seed,
-        advertise_host,
+    new_name = click.option("--name", help="The topology's name.  [default: random]")
+    return _with(command, new_name, backend, engine, speed, seed, advertise_host)
+
+
+def run_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for the topology of a run to a command."""
+    attached = click.option(
+        "--name", shell_complete=complete(_running), help="Use this topology, which is up."
     )
+    return _with(command, attached, backend, engine, speed, seed)
+
+
+def _with(command: Callable[..., Any], *options: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command

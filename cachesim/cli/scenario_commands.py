@@ -25,7 +25,8 @@ expect:
 """
 
 
-def _shipped() -> list[str]:
+def shipped() -> list[str]:
+    """Return the names of the shipped scenarios."""
     from cachesim.scenarios.files import library
 
     return list(library())
@@ -42,7 +43,7 @@ def scenario() -> None:
     "--from",
     "source",
     metavar="NAME",
-    shell_complete=options.complete(_shipped),
+    shell_complete=options.complete(shipped),
     help="The shipped scenario to begin with.  [default: a short one]",
 )
 def new(file: Path, source: str | None) -> None:
@@ -81,7 +82,7 @@ def list_(as_json: bool) -> None:
 
 
 @scenario.command()
-@click.argument("scenario", shell_complete=options.complete(_shipped))
+@click.argument("scenario", shell_complete=options.complete(shipped))
 @click.option("--seed", type=int, default=1, show_default=True, help="The seed of the draws.")
 @options.as_json
 def show(scenario: str, seed: int, as_json: bool) -> None:

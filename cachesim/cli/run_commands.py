@@ -1,0 +1,186 @@
+"""`cachesim run`: runs a scenario, once or several times, and reports the verdict."""
+
+import contextlib
+import random
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cachesim.cli.printing import print_json
+from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
+
+if TYPE_CHECKING:
+    from cachesim.scenarios.checkers import Judgement
+    from cachesim.scenarios.forms import Scenario
+    from cachesim.scenarios.verdict import Verdict
+    from cachesim.simulator.simulator import Simulator
+
+RUNS = Path("cachesim-runs")
+"""The folder of all runs' folders, where none is given."""
+CODES = {"pass": 0, "fail": 1, "unknown": 3}
+"""The exit code of each verdict."""
+_SEEDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `cachesim run` was asked for.
+
+    Attributes:
+        scenario: a file, or the name of a shipped one.
+        settings: of the topology, by name; None: not given.
+        name: a topology that is up, to be attached to.
+        seed: of the first run; None: a random one.
+        record: the run's folder.
+        repeat: how many runs.
+        command: a command of the user, which makes the operations.
+    """
+
+    scenario: str
+    settings: Mapping[str, Any]
+    name: str | None = None
+    seed: int | None = None
+    quiet_cut: bool = False
+    record: Path | None = None
+    repeat: int = 1
+    command: tuple[str, ...] = ()
+    as_json: bool = False
+
+
+def run(order: Order) -> int:
+    """Run a scenario, and print the verdict.
+
+    Returns:
+        The exit code: 0 pass, 1 fail, 3 unknown, 130 interrupted.
+
+    Raises:
+        InvalidScenario: the file has mistakes.
+        CachesimError: the topology did not start, or the run could not begin.
+    """
+    from cachesim.scenarios.files import read_file
+
+    scenario = read_file(order.scenario)
+    seed = random.SystemRandom().randrange(_SEEDS) if order.seed is None else order.seed
+    results: list[str] = []
+    try:
+        with Interrupts("Ending the run. What was recorded is kept.") as interrupts:
+            with _topology(order, interrupts) as sim:
+                for number in range(order.repeat):
+                    if interrupts.requested:
+                        break
+                    folder = _folder(order, scenario.name, seed + number, number)
+                    results.append(
+                        _run_once(order, sim, scenario, seed + number, folder, interrupts)
+                    )
+            if interrupts.requested:
+                return INTERRUPTED
+    except Interrupted:
+        return INTERRUPTED
+    if order.repeat > 1 and not order.as_json:
+        passed = results.count("pass")
+        print(f"{passed} of {len(results)} runs pass; seeds {seed} to {seed + len(results) - 1}.")
+        if passed == len(results):
+            print(f"Of all such runs, up to {min(1.0, 3 / passed):.0%} may still not pass.")
+    return CODES[next((it for it in ("fail", "unknown") if it in results), "pass")]
+
+
+@contextlib.contextmanager
+def _topology(order: Order, interrupts: Interrupts) -> "Iterator[Simulator]":
+    """Start a topology, or attach to one, and lease it."""
+    if order.name is not None:
+        from cachesim.simulator.simulator import Simulator
+
+        with interrupts.breaking():
+            sim = Simulator.attach(order.name, **_given(order.settings)).start()
+    else:
+        from cachesim.cli.starting import started
+
+        sim, _ = started({**order.settings, "seed": order.seed}, interrupts)
+        sim.lease()
+    try:
+        yield sim
+    finally:
+        sim.stop()
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _run_once(
+    order: Order,
+    sim: "Simulator",
+    scenario: "Scenario",
+    seed: int,
+    folder: Path,
+    interrupts: Interrupts,
+) -> str:
+    """Run once, write the reports, and return the verdict."""
+    from cachesim.history.reader import History
+    from cachesim.scenarios.judging import judgement_of
+    from cachesim.scenarios.runner import run as run_timeline
+    from cachesim.scenarios.timeline import plan
+    from cachesim.scenarios.workloads import pods_of
+
+    timeline = plan(scenario, seed)
+    path = run_timeline(
+        sim,
+        timeline,
+        folder,
+        workload=pods_of,
+        progress=_progress(time.monotonic()),
+        is_interrupted=lambda: interrupts.requested,
+        quiet_cut=order.quiet_cut,
+        facts={"again": again(order, sim, seed)},
+    )
+    with History(path) as history:
+        judgement = judgement_of(history)
+    _report(folder, judgement, order.as_json)
+    return str(judgement.run.result)
+
+
+def again(order: Order, sim: "Simulator", seed: int) -> str:
+    """Return the command that does a run again."""
+    words = ["cachesim", "run", order.scenario, "--backend", _backend(sim.backend)]
+    words += ["--engine", str(sim.settings.engine), "--speed", f"{sim.settings.speed:g}"]
+    words += ["--seed", str(seed), *(["--quiet-cut"] if order.quiet_cut else [])]
+    return shlex.join([*words, *(["--", *order.command] if order.command else [])])
+
+
+def _backend(name: str) -> str:
+    return name if name in ("embedded", "docker") else "auto"
+
+
+def _progress(begun: float) -> Any:
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"{time.monotonic() - begun:7.1f} s  {line}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def _folder(order: Order, name: str, seed: int, number: int) -> Path:
+    if order.record is None:
+        return RUNS / f"{name}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return order.record if order.repeat == 1 else order.record / str(number + 1)
+
+
+def _report(folder: Path, judgement: "Judgement", as_json: bool) -> None:
+    """Print the verdict."""
+    if as_json:
+        print_json({"folder": str(folder), **judgement.as_dict()})
+        return
+    for it in (*judgement.gates, *judgement.verdicts, judgement.run):
+        print(f"{it.result:<8} {it.name:<32} {_figure(it)}{it.reason}")
+    print(f"\nThe record is in {folder}.")
+
+
+def _figure(verdict: "Verdict") -> str:
+    if verdict.low is None or verdict.high is None:
+        return ""
+    limit = "" if verdict.threshold is None else f" of {verdict.threshold:g}"
+    return f"{verdict.low:.3g} to {verdict.high:.3g}{limit} {verdict.unit}: "

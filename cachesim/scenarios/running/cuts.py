@@ -1,0 +1,64 @@
+"""The quiet cut: production speed, with holds cut short in which nothing goes on any more."""
+
+import time
+from collections.abc import Callable
+
+from cachesim.events import Event
+from cachesim.scenarios.running.clock import ProductionClock
+
+LEAST = 10.0
+"""Seconds for which all has to be as in the baseline, at least."""
+WORTH = 1.0
+"""Seconds below which a hold is not worth a cut."""
+_LOOK = 1.0
+
+PLANE = frozenset(
+    {"detecting", "promoting", "failover", "failover-call", "available", "recovering", "recovered",
+     "replaced", "role"}
+)  # fmt: skip
+"""The events of a control plane at work."""
+
+
+class Cutter:
+    """Cuts holds.
+
+    Args:
+        comeback: the client's, in seconds.
+        is_calm: returns whether all classes have been as in the baseline for some seconds.
+        is_idle: returns whether the control plane has nothing under way.
+        cut: is told the production seconds of each cut, and where it is, in monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        comeback: float,
+        *,
+        is_calm: Callable[[float], bool],
+        is_idle: Callable[[], bool],
+        cut: Callable[[float, float], None],
+    ) -> None:
+        self._needed = max(comeback, LEAST)
+        self._is_calm = is_calm
+        self._is_idle = is_idle
+        self._cut = cut
+        self._looked_at = 0.0
+
+    def cut(self, clock: ProductionClock, due: float, events: list[Event]) -> None:
+        """Cut what is left of a hold, if nothing goes on.
+
+        Args:
+            due: when the next thing is due, in production seconds.
+            events: what has happened in the topology.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK:
+            return
+        self._looked_at = now
+        left = due - clock.now
+        if left < WORTH:
+            return
+        if any(it.kind in PLANE and now - it.at < self._needed for it in events[-50:]):
+            return
+        if self._is_calm(self._needed) and self._is_idle():
+            self._cut(left, now)
+            clock.skip(left)

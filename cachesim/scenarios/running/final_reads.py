@@ -1,0 +1,75 @@
+"""What each Redis node has in the end, read over its admin address."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Literal, Protocol
+
+from cachesim.clock import Deadline
+from cachesim.errors import CachesimError
+from cachesim.history.reader import History
+from cachesim.history.rows import FinalRead
+from cachesim.runs.calls import Readings
+
+SERVICE = "sessions"
+"""The service that writes to Redis."""
+SYNCED = 5.0
+"""Seconds that replicas may take to have what the primary has."""
+_TOGETHER = 500  # keys of one call
+_PREFIX = 512  # bytes of a value: the version is near its begin
+_VERSION = re.compile(r'"writer": "([^"]*)", "version": (\d+)')
+_POLL = 0.1
+
+_KEYS = """
+SELECT DISTINCT key FROM operations WHERE service = ? AND kind = 'write' AND written NOT NULL
+"""
+
+
+class Servers(Protocol):
+    """The servers of a topology, over their admin addresses."""
+
+    def readings(self) -> Readings:
+        """Return what they say now."""
+        ...
+
+    def stored(self, node: str, keys: Sequence[str], length: int) -> list[str | None]:
+        """Return the first bytes of a node's values."""
+        ...
+
+
+def version_in(text: str | None) -> tuple[str | None, int | None]:
+    """Return the writer and the version that the begin of a value has; None for no value."""
+    found = _VERSION.search(text or "")
+    return (found[1], int(found[2])) if found else (None, None)
+
+
+def final_reads(history: History, servers: Servers) -> Iterator[FinalRead]:
+    """Yield what each Redis node has under each key that the workload wrote.
+
+    A node that does not answer is left out.
+    """
+    roles = _settled(servers)
+    keys = (key for (key,) in history.rows(_KEYS, SERVICE))
+    while some := list(islice(keys, _TOGETHER)):
+        for node, role in roles.items():
+            at = time.monotonic()
+            try:
+                found = servers.stored(node, some, _PREFIX)
+            except (CachesimError, OSError):
+                continue
+            for key, text in zip(some, found, strict=True):
+                yield FinalRead(key, node, role, at, *version_in(text))
+
+
+def _settled(servers: Servers) -> dict[str, Literal["primary", "replica"]]:
+    """Wait until the replicas have what the primary has, and return all nodes' roles."""
+    limit = Deadline(SYNCED)
+    while True:
+        values = {node: it["values"] for node, it in servers.readings()["nodes"].items()}
+        redis = {node: it for node, it in values.items() if "role" in it}
+        # A replica's own offset grows with the primary's heartbeats too, so it is never ahead.
+        offsets = {it["offset"] for it in redis.values()}
+        if len(offsets) == 1 or limit.expired:
+            return {node: "primary" if it["role"] else "replica" for node, it in redis.items()}
+        time.sleep(_POLL)

@@ -1,0 +1,175 @@
+"""Samples: what the servers say of themselves, 10 times a second, and the log of the topology."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, get_args
+
+from cachesim.errors import CachesimError
+from cachesim.events import Event
+from cachesim.history.rows import EventRow, Row, Sample, SampleName
+from cachesim.runs.calls import Readings
+from cachesim.scenarios.targets import Roles
+
+if TYPE_CHECKING:
+    from cachesim.scenarios.running.beats import Beats
+    from cachesim.simulator.simulator import Simulator
+
+INTERVAL = 0.1
+"""Seconds between two readings of a server."""
+_EVENTS = 0.5  # seconds that one call waits for an event
+_CONSTANT = ("noeviction", "max_memory")
+_NAMES = frozenset(get_args(SampleName))
+
+Record = Callable[..., None]
+"""Gets rows."""
+
+
+class Received:
+    """The connections that a server has accepted, without cachesim's own.
+
+    The counter begins anew with the server's process, and never falls else.
+    """
+
+    def __init__(self) -> None:
+        self._raw = 0.0
+        self._own = self._base = 0.0
+        self._last = 0.0
+
+    def others(self, raw: float, own: float) -> float:
+        """Return how many were not cachesim's own.
+
+        Args:
+            raw: the server's counter.
+            own: how many cachesim has opened in all; to earlier processes of the server too.
+        """
+        if raw < self._raw:
+            self._base, self._last = self._own, 0.0
+        self._raw, self._own = raw, own
+        self._last = max(self._last, raw - (own - self._base), 0.0)
+        return self._last
+
+
+class Sampler:
+    """Samples all servers from a thread of its own, from `start` to `close`.
+
+    Args:
+        read: returns what the servers say now.
+        record: gets the rows.
+
+    Attributes:
+        latest: the last readings; None before the first.
+        fastest: the quickest answer so far, in seconds.
+    """
+
+    def __init__(self, read: Callable[[], Readings], record: Record, beats: "Beats") -> None:
+        self._read = read
+        self._record = record
+        self._beats = beats
+        self._received: dict[str, Received] = {}
+        self._constant: dict[tuple[str, str], float] = {}
+        self.latest: Readings | None = None
+        self.fastest = float("inf")
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cachesim-samples", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            begun = time.monotonic()
+            try:
+                self.take(self._read())
+            except CachesimError:  # it ends; what needs the topology says so
+                self._is_over.wait(INTERVAL)
+            self._is_over.wait(max(0.0, begun + INTERVAL - time.monotonic()))
+
+    def take(self, readings: Readings) -> None:
+        """Record readings."""
+        rows: list[Row] = []
+        for node, it in readings["nodes"].items():
+            self.fastest = min(self.fastest, it["took"])
+            values = dict(it["values"])
+            own, opened = it["own_connections"], self._beats.opened[node]
+            received = self._received.setdefault(node, Received())
+            values["connections_received"] = received.others(
+                values["connections_received"], own + opened
+            )
+            values["connections"] = max(0.0, values["connections"] - own - self._beats.open(node))
+            for name, value in values.items():
+                if name in _CONSTANT and self._constant.get((node, name)) == value:
+                    continue
+                self._constant[node, name] = value
+                if name in _NAMES:
+                    rows.append(Sample(it["at"], node, name, value))  # type: ignore[arg-type]
+        self._record(*rows)
+        self.latest = readings
+
+
+def roles_in(readings: Readings, primary: str) -> Roles:
+    """Return what the Redis nodes are, as they say themselves.
+
+    Args:
+        primary: the primary for the control plane. It is one only if it says so itself.
+    """
+    values = {node: it["values"] for node, it in readings["nodes"].items()}
+    redis = {node: it for node, it in values.items() if "role" in it}
+    is_there = bool(redis.get(primary, {}).get("role"))
+    replicas = {node: int(it["offset"]) for node, it in redis.items() if not it["role"]}
+    return Roles(primary if is_there else None, replicas)
+
+
+class EventFollower:
+    """Records the event log of a topology, from a thread of its own, from `start` to `close`.
+
+    Args:
+        record: gets the rows.
+        seen: called after each event.
+
+    Attributes:
+        events: what has happened since the begin, in order.
+    """
+
+    def __init__(self, sim: "Simulator", record: Record, seen: Callable[[Event], None]) -> None:
+        self._log = sim.events
+        self._mark = sim.events.mark()
+        self._record = record
+        self._seen = seen
+        self.events: list[Event] = []
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="cachesim-events", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, with all that has happened by now."""
+        self._is_over = True
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over:
+            try:
+                self._take(self._log.next(self._mark + len(self.events), _EVENTS))
+            except CachesimError:
+                break  # the topology ends
+        self._take(self._log.since(self._mark + len(self.events)))
+
+    def _take(self, events: list[Event]) -> None:
+        for it in events:
+            number = len(self.events) + 1
+            self._record(EventRow(number, it.at, it.kind, it.source, it.message, it.data))
+            if (at := it.data.get("fsynced_at")) is not None:
+                self._record(Sample(it.at, it.source, "fsynced_at", at))
+            self.events.append(it)
+            self._seen(it)

@@ -1,0 +1,99 @@
+"""What becomes of the workload's operations while it runs, from the growing history."""
+
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from cachesim.history.reader import Span
+
+BUCKET = 0.5
+"""Seconds of due times that are counted together."""
+_UNAVAILABLE = 0.5  # the share of bad operations from which a class is told to be unavailable
+_BASELINE_MORE = 0.01
+_RATE_SHARE = 0.8
+
+_NEW = """
+SELECT id, service, kind = 'read', due, (outcome = 'ok' AND end <= due + ?) IS TRUE
+FROM operations WHERE id > ? ORDER BY id
+"""
+
+
+@dataclass
+class Count:
+    """Operations that were due, and how many of them were bad."""
+
+    due: int = 0
+    bad: int = 0
+
+    @property
+    def share(self) -> float:
+        """The share of bad ones."""
+        return self.bad / self.due if self.due else 0.0
+
+
+class Traffic:
+    """Follows the operations as they are recorded.
+
+    Args:
+        path: the history.
+        deadline: seconds from its due time within which an answer is good.
+    """
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._deadline = deadline
+        self._last = 0
+        # By class, such as `sessions.write`, and number of the bucket.
+        self._counts: dict[str, dict[int, Count]] = defaultdict(lambda: defaultdict(Count))
+
+    def update(self) -> None:
+        """Take what was recorded since the last time."""
+        for number, service, is_read, due, good in self._database.execute(
+            _NEW, (self._deadline, self._last)
+        ):
+            self._last = number
+            count = self._counts[f"{service}.{'read' if is_read else 'write'}"][int(due / BUCKET)]
+            count.due += 1
+            count.bad += not good
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def within(self, name: str, begin: float, end: float) -> Count:
+        """Return what became of operations that were due in a time.
+
+        Args:
+            name: a service, or a class such as `sessions.write`.
+        """
+        found = Count()
+        for it, buckets in self._counts.items():
+            if name in (it, it.partition(".")[0]):
+                for number in range(int(begin / BUCKET), int(end / BUCKET) + 1):
+                    if number in buckets:
+                        found.due += buckets[number].due
+                        found.bad += buckets[number].bad
+        return found
+
+    def unavailable(self, begin: float, end: float) -> list[str]:
+        """Return the classes that were hardly served in a time."""
+        return [
+            name
+            for name in sorted(self._counts)
+            if (it := self.within(name, begin, end)).due and it.share > _UNAVAILABLE
+        ]
+
+    def is_as_before(self, baseline: Span, begin: float, end: float) -> bool:
+        """Return whether each class was as in the baseline, in all of a time."""
+        length = baseline.end - baseline.begin
+        for name, buckets in self._counts.items():
+            before = self.within(name, baseline.begin, baseline.end)
+            for number in range(int(begin / BUCKET) + 1, int(end / BUCKET)):
+                it = buckets.get(number, Count())
+                expected = before.due / length * BUCKET
+                if it.due < _RATE_SHARE * expected - 2:
+                    return False
+                if it.bad > (before.share + _BASELINE_MORE) * it.due:
+                    return False
+        return True
