@@ -46,6 +46,7 @@ class Plan:
         api_cache: the reads through Memcached; None: none.
         origin: behind the API cache.
         python: a function of the user's that each pod runs instead, `package.module:function`.
+        command: a command of the user's that runs instead, once. It has one pod.
     """
 
     pods: int = 10
@@ -53,6 +54,14 @@ class Plan:
     api_cache: Traffic | None = None
     origin: Origin = Origin()
     python: str | None = None
+    command: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the pods."""
+        if self.command:
+            return ("command",)
+        return tuple(f"pod-{number}" for number in range(self.pods))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -66,14 +75,9 @@ class Plan:
             for name in ("sessions", "api_cache")
         }
         return cls(
-            values["pods"], **traffic, origin=Origin(**values["origin"]), python=values["python"]
+            values["pods"],
+            **traffic,
+            origin=Origin(**values["origin"]),
+            python=values["python"],
+            command=tuple(values["command"]),
         )
-
-
-def pod_name(index: int) -> str:
-    """Return the name of a pod.
-
-    Args:
-        index: from 0.
-    """
-    return f"pod-{index}"

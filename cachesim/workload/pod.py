@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from cachesim.errors import CachesimError, WorkloadError, as_json
@@ -23,12 +25,19 @@ from cachesim.history.recorder import Recorder
 from cachesim.history.rows import Operation
 from cachesim.workload.calls import Asked, Call
 from cachesim.workload.generator import Generator
-from cachesim.workload.plan import POOL, Plan, pod_name
+from cachesim.workload.plan import POOL, Plan
 from cachesim.workload.readings import Readings
 from cachesim.workload.schedule import Schedule, Stream
 
 CRASHED = 70
 """The exit code of a pod with a mistake of its own, `EX_SOFTWARE`."""
+
+_INTERVAL = 0.5
+"""Seconds between two times that a pod writes to the history: each costs more than the rows."""
+
+
+Load = Callable[[Iterable[Iterable[Call]]], None]
+"""Writes what has to be there before the begin, and records it."""
 
 
 class Work(Protocol):
@@ -54,6 +63,7 @@ class Order:
         env: the variables of `cachesim env`.
         path: the history.
         deadline: seconds.
+        environment: the variables of the process that ordered it.
     """
 
     plan: Plan
@@ -62,11 +72,12 @@ class Order:
     path: Path
     deadline: float
     seed: int
+    environment: Mapping[str, str]
 
     @property
     def name(self) -> str:
         """The pod's name."""
-        return pod_name(self.pod)
+        return self.plan.names[self.pod]
 
     def draws(self, what: str) -> random.Random:
         """Return what the seed draws for this pod."""
@@ -93,10 +104,12 @@ def main(order: Mapping[str, Any]) -> int:
         Path(order["path"]),
         order["deadline"],
         order["seed"],
+        order["environment"],
     )
-    with Recorder(it.path) as recorder:
+    inbox = Inbox()
+    with Recorder(it.path, _INTERVAL) as recorder:
         try:
-            work = _prepare(it, recorder)
+            work = _prepare(it, recorder, report, inbox.is_over)
         except CachesimError as error:
             report(error=as_json(error))
             return 1
@@ -107,7 +120,7 @@ def main(order: Mapping[str, Any]) -> int:
         report(ready=it.name)
         readings = None
         patience = 0.0
-        for message in _messages():
+        for message in inbox.messages():
             if "begin" in message:
                 readings = Readings(it.name, lambda: work.idle, recorder.add)
                 work.begin(message["begin"])
@@ -122,26 +135,58 @@ def main(order: Mapping[str, Any]) -> int:
         finally:
             if readings is not None:
                 readings.close()
-    report(ended=it.name)
+    report(ended=it.name, eps=getattr(work, "eps", 0.0))
     return 0
 
 
-def _messages() -> Iterator[dict[str, Any]]:
-    # Not by sys.stdin's iterator, which reads ahead.
-    while line := sys.stdin.buffer.readline():
-        yield json.loads(line)
+class Inbox:
+    """Reads the messages on stdin, also while something else is waited for.
+
+    Attributes:
+        is_over: is set at the end: no more messages come.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+        self._messages: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        threading.Thread(target=self._read, name="cachesim-inbox", daemon=True).start()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Return the messages as they come."""
+        while (message := self._messages.get()) is not None:
+            yield message
+
+    def _read(self) -> None:
+        for line in sys.stdin.buffer:
+            self._messages.put(json.loads(line))
+        self.is_over.set()
+        self._messages.put(None)
 
 
-def _prepare(order: Order, recorder: Recorder) -> Work:
+def _prepare(
+    order: Order, recorder: Recorder, report: Callable[..., None], is_over: threading.Event
+) -> Work:
+    if order.plan.command:
+        from cachesim.workload.command import Command
+
+        return Command(
+            order.plan.command,
+            order.name,
+            {**order.environment, **order.env},
+            recorder.add,
+            lambda code: report(command=code),
+            is_over,
+        )
     if order.plan.python is not None:
         from cachesim.workload.user_code import Function
 
-        return Function(order.plan.python, order.name, order.env, order.seed, recorder.add)
+        return Function(order.plan.python, order.name, order.env, order.seed, recorder.add, is_over)
     threading.excepthook = _end_at_once
     asked = Asked()
+    load = partial(_record_loaded, order.name, recorder, is_over)
     streams = [
-        *_session_streams(order, asked, recorder),
-        *_api_cache_streams(order, asked, recorder),
+        *_session_streams(order, asked, load),
+        *_api_cache_streams(order, asked, load),
     ]
     schedule = Schedule(streams, order.pod, order.plan.pods)
     return Generator(
@@ -156,7 +201,7 @@ def _end_at_once(failed: threading.ExceptHookArgs) -> None:
     os._exit(CRASHED)
 
 
-def _session_streams(order: Order, asked: Asked, recorder: Recorder) -> Iterator[Stream]:
+def _session_streams(order: Order, asked: Asked, load: Load) -> Iterator[Stream]:
     from cachesim.workload.clients import redis_cluster
     from cachesim.workload.sessions import READS, Sessions
 
@@ -167,7 +212,7 @@ def _session_streams(order: Order, asked: Asked, recorder: Recorder) -> Iterator
     count = len(range(order.pod, traffic.population, pods))
     draws = order.draws("sessions")
     sessions = Sessions(client, order.name, max(1, count), traffic, draws)
-    _record_loaded(order, sessions.load(), recorder)
+    load(sessions.load())
     for name, share, draw in (
         ("sessions.read", READS, sessions.read),
         ("sessions.change", 1 - READS, sessions.change),
@@ -175,7 +220,7 @@ def _session_streams(order: Order, asked: Asked, recorder: Recorder) -> Iterator
         yield Stream(traffic.rate * share, order.phase(name), draw)
 
 
-def _api_cache_streams(order: Order, asked: Asked, recorder: Recorder) -> Iterator[Stream]:
+def _api_cache_streams(order: Order, asked: Asked, load: Load) -> Iterator[Stream]:
     from cachesim.workload.api_cache import ApiCache
     from cachesim.workload.clients import memcached_client
     from cachesim.workload.origin import Origin
@@ -186,33 +231,36 @@ def _api_cache_streams(order: Order, asked: Asked, recorder: Recorder) -> Iterat
     client = memcached_client(order.env, asked)
     origin = Origin(order.plan.origin, pods)
     cache = ApiCache(client, origin, traffic.population, order.draws("api_cache"))
-    _record_loaded(order, cache.load(order.pod, pods), recorder)
+    load(cache.load(order.pod, pods))
     yield Stream(traffic.rate, order.phase("api_cache.read"), cache.read)
 
 
-def _record_loaded(order: Order, batches: Iterable[Iterable[Call]], recorder: Recorder) -> None:
-    """Record what was written before the begin."""
+def _record_loaded(
+    pod: str, recorder: Recorder, is_over: threading.Event, batches: Iterable[Iterable[Call]]
+) -> None:
+    """Record what is written before the begin, while it is."""
     start = time.monotonic()
     for batch in batches:
+        if is_over.is_set():
+            raise WorkloadError("the run was given up before its begin")
         end = time.monotonic()
-        recorder.add(
-            *(
-                Operation(
-                    order.name,
-                    0,
-                    it.service,
-                    it.kind,
-                    it.key,
-                    start,
-                    start,
-                    end,
-                    "ok",
-                    writer=it.written.writer,
-                    written=it.written.number,
-                    ttl=it.ttl,
-                )
-                for it in batch
-                if it.written is not None
-            )
-        )
+        recorder.add(*(_loaded(pod, it, start, end) for it in batch))
         start = end
+
+
+def _loaded(pod: str, call: Call, start: float, end: float) -> Operation:
+    written = call.written
+    return Operation(
+        pod=pod,
+        worker=0,
+        service=call.service,
+        kind=call.kind,
+        key=call.key,
+        due=start,
+        start=start,
+        end=end,
+        outcome="ok",
+        writer=None if written is None else written.writer,
+        written=None if written is None else written.number,
+        ttl=call.ttl,
+    )

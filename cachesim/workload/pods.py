@@ -16,7 +16,7 @@ import cachesim
 from cachesim.clock import Deadline
 from cachesim.errors import WorkloadError, revived
 from cachesim.runs.env import CA_FILE
-from cachesim.workload.plan import POOL, Plan, pod_name
+from cachesim.workload.plan import POOL, Plan
 from cachesim.workload.profile import Profile, profile_of
 
 _MAIN = Path(cachesim.__file__).with_name("workload") / "__main__.py"
@@ -43,7 +43,7 @@ class Pods:
         path: the history that they write to.
         deadline: seconds from an operation's due time within which an answer is good.
         seed: of all that is drawn.
-        log: the file for what they print, by default `pods.log` beside the history.
+        log: the file for what they print, by default `workload.log` beside the history.
 
     Attributes:
         pool: how many connections each has to a node, and workers.
@@ -68,7 +68,7 @@ class Pods:
         self._path = path
         self._deadline = deadline
         self._seed = seed
-        self._log = path.with_name("pods.log") if log is None else log
+        self._log = path.with_name("workload.log") if log is None else log
         self._pods: dict[str, _Pod] = {}
 
     @property
@@ -80,6 +80,18 @@ class Pods:
     def dead(self) -> dict[str, str]:
         """What became of each pod that has ended before its time, by name: `killed by SIGKILL`."""
         return {name: _what(pod) for name, pod in self._pods.items() if pod.has_failed}
+
+    @property
+    def command_code(self) -> int | None:
+        """The exit code of the user's command; None: there is none, or it has not ended."""
+        for pod in self._pods.values():
+            pod.receive()
+        return next((it.command for it in self._pods.values() if it.command is not None), None)
+
+    @property
+    def eps(self) -> float:
+        """By how much the times of operations may be wrong, in seconds. Known after the end."""
+        return max((pod.eps for pod in self._pods.values()), default=0.0)
 
     def open(self, timeout: float = 120.0, progress: Callable[[], None] | None = None) -> None:
         """Start the pods, and return when all have opened their pools and loaded what they read.
@@ -94,8 +106,8 @@ class Pods:
         limit = Deadline(timeout)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            for index in range(self._plan.pods):
-                pod = self._pods[pod_name(index)] = _Pod(log, self._env)
+            for index, name in enumerate(self._plan.names):
+                pod = self._pods[name] = _Pod(log, self._env)
                 pod.send(self._order(index))
         waiting = set(self._pods.values())
         with selectors.DefaultSelector() as ready:
@@ -105,11 +117,12 @@ class Pods:
                 found = ready.select(limit.remaining)
                 if not found:
                     raise WorkloadError(
-                        f"{len(waiting)} of {self._plan.pods} pods were not ready within "
+                        f"{len(waiting)} of {len(self._pods)} pods were not ready within "
                         f"{timeout:g} s; see {self._log}"
                     )
                 for key, _ in found:
-                    self._receive(key.data)
+                    if not self._is_ready(key.data):
+                        continue
                     ready.unregister(key.fileobj)
                     waiting.discard(key.data)
                     if progress is not None:
@@ -167,14 +180,16 @@ class Pods:
             "path": str(self._path),
             "deadline": self._deadline,
             "seed": self._seed,
+            "environment": dict(os.environ) if self._plan.command else {},
         }
 
-    def _receive(self, pod: "_Pod") -> None:
-        message = pod.receive()
-        if "error" in message:
-            raise revived(message["error"])
-        if "ready" not in message:
+    def _is_ready(self, pod: "_Pod") -> bool:
+        pod.receive()
+        if pod.error is not None:
+            raise pod.error
+        if pod.is_silent:
             raise WorkloadError(f"a pod has ended before it was ready; see {self._log}")
+        return pod.is_ready
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +207,11 @@ class _Pod:
     """One process.
 
     Attributes:
+        is_ready: whether it has said so.
+        is_silent: whether it says nothing any more.
         error: what it said went wrong.
+        command: the exit code of its command.
+        eps: see `Pods.eps`.
     """
 
     def __init__(self, log: IO[bytes], env: Mapping[str, str]) -> None:
@@ -212,8 +231,13 @@ class _Pod:
             )
         except OSError as error:
             raise WorkloadError(f"a pod can't be started: {error}") from error
+        self.is_ready = self.is_silent = False
         self.error: Exception | None = None
+        self.command: int | None = None
+        self.eps = 0.0
         self._is_told = False
+        self._rest = b""
+        os.set_blocking(self.stdout.fileno(), False)
 
     @property
     def stdout(self) -> IO[bytes]:
@@ -232,19 +256,33 @@ class _Pod:
         """Whether it has ended although nobody told it to, or not as it should."""
         return self.exit_code is not None and (self.exit_code != 0 or not self._is_told)
 
-    def send(self, message: object) -> None:
+    def send(self, message: Mapping[str, object]) -> None:
         """Send it a message. One that has ended is not told anything any more."""
-        self._is_told = self._is_told or (isinstance(message, dict) and "end" in message)
+        self._is_told = self._is_told or "end" in message
         stdin = self._process.stdin
         if stdin is not None:
             with contextlib.suppress(OSError, ValueError):
                 stdin.write(json.dumps(message).encode() + b"\n")
                 stdin.flush()
 
-    def receive(self) -> dict[str, Any]:
-        """Return its next message; empty if it has ended."""
-        found: dict[str, Any] = json.loads(self.stdout.readline() or b"{}")
-        return found
+    def receive(self) -> None:
+        """Take note of what it has said."""
+        while not self.is_silent:
+            try:
+                chunk = os.read(self.stdout.fileno(), 65536)
+            except BlockingIOError:
+                return
+            self.is_silent = not chunk
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for line in lines:
+                self._take(json.loads(line))
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        self.is_ready = self.is_ready or "ready" in message
+        self.command = message.get("command", self.command)
+        self.eps = message.get("eps", self.eps)
+        if "error" in message:
+            self.error = revived(message["error"])
 
     def wait(self, limit: Deadline) -> None:
         """Wait until it has ended."""
@@ -263,11 +301,9 @@ class _Pod:
         if self.exit_code is None:
             self._process.kill()
         code = self._process.wait()
-        if not self.stdout.closed:
-            message = self.receive()
-            if "error" in message:
-                self.error = revived(message["error"])
+        self.receive()
         self.leave()
+        self.is_silent = True
         self.stdout.close()
         return code
 

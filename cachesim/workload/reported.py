@@ -2,10 +2,15 @@
 
 import json
 import math
+import threading
 from typing import Any, get_args
 
+from cachesim.clock import Deadline
 from cachesim.history.rows import Kind, Operation
 
+_FIRST_OPERATION = 10.0
+_LOOK = 0.05
+"""Seconds to wait for the first operation of a user's code, and between two looks."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -74,7 +79,7 @@ def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation
     op, ok = fields.get("op"), fields.get("ok")
     if not isinstance(op, str) or not isinstance(ok, bool):
         return None
-    duration = _number(fields.get("duration")) or 0.0
+    duration = max(0.0, _number(fields.get("duration")) or 0.0)
     at = _number(fields.get("at"))
     start = now - duration if at is None else at - utc_offset
     kind = fields.get("kind")
@@ -83,7 +88,7 @@ def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation
         op,
         ok,
         start=start,
-        duration=max(0.0, duration),
+        duration=duration,
         service=_text(fields.get("service")),
         kind=kind if kind in KINDS else None,
         key=_text(fields.get("key")) or "",
@@ -92,6 +97,18 @@ def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation
         read=_integer(fields.get("read")),
     )
     return found, at is not None
+
+
+def wait_for_first(first: threading.Event, is_over: threading.Event) -> None:
+    """Wait until a user's code has opened its pools, which its first operation tells.
+
+    Args:
+        first: is set with the first operation.
+        is_over: is set when nobody waits any more.
+    """
+    limit = Deadline(_FIRST_OPERATION)
+    while not (first.wait(_LOOK) or is_over.is_set() or limit.expired):
+        pass
 
 
 def _number(value: object) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cachesim.errors import WorkloadError
 from cachesim.history.rows import Kind, Operation
-from cachesim.workload.reported import operation
+from cachesim.workload.reported import operation, wait_for_first
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,17 @@ def load_function(name: str) -> Callable[[Load], object]:
 class Function:
     """The work of a pod that a user's function does.
 
+    It is called at once, so that its pools are open when the run begins.
+
     Args:
         name: `package.module:function`.
         pod: the pod's name.
         env: the variables of `cachesim env`.
         record: takes the operations.
+        is_over: is set when nobody waits for the first operation any more.
 
     Raises:
-        WorkloadError: it can't be imported.
+        WorkloadError: it can't be imported, or has failed at once.
     """
 
     idle = 0  # nobody can tell, so nothing late is taken for the generator's fault
@@ -118,23 +121,26 @@ class Function:
         env: Mapping[str, str],
         seed: int,
         record: Callable[[Operation], None],
+        is_over: threading.Event,
     ) -> None:
         os.environ.update(env)
         self._name = name
         self._call = load_function(name)
-        self._load = Load(env, pod, seed, threading.Event(), record)
-        self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
-        self._begin = 0.0
+        self._first = threading.Event()
         self._error: Exception | None = None
 
-    def begin(self, at: float) -> None:
-        """Call the function in a thread.
+        def note(row: Operation) -> None:
+            record(row)
+            self._first.set()
 
-        Args:
-            at: when, in monotonic seconds.
-        """
-        self._begin = at
+        self._load = Load(env, pod, seed, threading.Event(), note)
+        self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
         self._thread.start()
+        wait_for_first(self._first, is_over)
+        self._check()
+
+    def begin(self, at: float) -> None:
+        """Do nothing: it runs already."""
 
     def stop(self, patience: float) -> None:
         """Tell the function to return, and wait for it.
@@ -146,21 +152,22 @@ class Function:
             WorkloadError: it raised an exception, or has not returned in time.
         """
         self._load.stop.set()
-        if self._thread.ident is None:
-            return
         self._thread.join(patience)
-        if self._error is not None:
-            what = f"{type(self._error).__name__}: {self._error}"
-            raise WorkloadError(f"the workload {self._name} failed: {what}") from self._error
+        self._check()
         if self._thread.is_alive():
             raise WorkloadError(
                 f"the workload {self._name} did not return within {patience:g} s of its stop"
             )
 
     def _run(self) -> None:
-        if self._load.stop.wait(max(0.0, self._begin - time.monotonic())):
-            return
         try:
             self._call(self._load)
         except Exception as error:
             self._error = error
+        finally:
+            self._first.set()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            what = f"{type(self._error).__name__}: {self._error}"
+            raise WorkloadError(f"the workload {self._name} failed: {what}") from self._error

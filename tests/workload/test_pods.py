@@ -35,9 +35,15 @@ def run(load):
         load.record("login", False, error="Refused")
 
 def deaf(load):
+    load.record("begun", True)
     time.sleep(60)
 
 def failing(load):
+    raise ValueError("no good")
+
+def failing_later(load):
+    load.record("begun", True)
+    load.stop.wait()
     raise ValueError("no good")
 """
 
@@ -90,7 +96,6 @@ def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
     """What each one records is in the history, and the pods end as they should."""
     assert pods.alive == ("pod-0", "pod-1")
     assert pods.profile == {}
-    assert operations(folder) == 0
     pods.begin(time.monotonic())
     wait_for_operations(folder, 20)
     assert pods.end() == {"pod-0": 0, "pod-1": 0}
@@ -108,7 +113,7 @@ def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
             ("read", "info", "Refused")
         }
         assert {it.pod for it in history.generator()} == {"pod-0", "pod-1"}
-    assert "begun pod-1" in (folder / "pods.log").read_text()
+    assert "begun pod-1" in (folder / "workload.log").read_text()
 
 
 def test_secrets_are_not_shown(pods: Pods) -> None:
@@ -148,11 +153,16 @@ def test_a_function_that_does_not_return_ends_with_its_pod(folder: Path) -> None
 
 
 def test_a_function_that_raises(folder: Path) -> None:
-    """Its exception is the error of the end."""
-    with pods_of(folder, "failing", 1) as pods:
+    """Its exception is the error of the open, or of the end."""
+    with (
+        pods_of(folder, "failing", 1) as pods,
+        pytest.raises(WorkloadError, match="failing failed: ValueError: no good"),
+    ):
+        pods.open()
+    with pods_of(folder, "failing_later", 1) as pods:
         pods.open()
         pods.begin(0)
-        with pytest.raises(WorkloadError, match="failed: ValueError: no good"):
+        with pytest.raises(WorkloadError, match="failing_later failed: ValueError: no good"):
             pods.end()
 
 

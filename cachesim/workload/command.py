@@ -1,0 +1,123 @@
+"""A user's command as a workload: it runs beside the timeline, and reports by lines of JSON."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+from cachesim.errors import WorkloadError
+from cachesim.history.rows import Operation
+from cachesim.workload.reported import parse, wait_for_first
+
+_BUFFER = 4096
+"""Bytes that come at once from a program which keeps its output for a while."""
+_LAST = 2.0
+"""Seconds for what was written before the end of the command to be read."""
+
+
+class Command:
+    """A command with the variables of `cachesim env`.
+
+    It is started at once, so that its pools are open when the run begins. Operations that it
+    reports without their time have just ended when they are read. What else it prints goes to the
+    log.
+
+    Args:
+        arguments: the command.
+        pod: the pod of its operations.
+        environment: its variables.
+        record: takes the operations.
+        ended: called with the exit code when it has ended.
+        is_over: is set when nobody waits for the first operation any more.
+
+    Raises:
+        WorkloadError: it can't be started.
+
+    Attributes:
+        eps: by how much the time of an operation may be wrong, in seconds: what it prints may have
+            waited in a buffer of its own.
+    """
+
+    idle = 0  # nobody can tell, so nothing late is taken for the generator's fault
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        pod: str,
+        environment: Mapping[str, str],
+        record: Callable[[Operation], None],
+        ended: Callable[[int], None],
+        is_over: threading.Event,
+    ) -> None:
+        # Python keeps what it prints to a pipe in a buffer, and its times would be wrong.
+        variables = {"PYTHONUNBUFFERED": "1", **environment}
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # the user's own
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                env=variables,
+                start_new_session=True,  # to end what it starts too
+            )
+        except OSError as error:
+            raise WorkloadError(f"{arguments[0]} can't be started: {error}") from error
+        self.eps = 0.0
+        self._pod = pod
+        self._record = record
+        self._ended = ended
+        self._utc_offset = time.time() - time.monotonic()
+        self._first, self._over = threading.Event(), threading.Event()
+        if self._process.stdout is None:
+            raise RuntimeError("the command was started without a pipe")
+        reading = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        reading.start()
+        threading.Thread(target=self._wait, args=(reading,), daemon=True).start()
+        wait_for_first(self._first, is_over)
+
+    def begin(self, at: float) -> None:
+        """Do nothing: it runs already."""
+
+    def stop(self, patience: float) -> None:
+        """End it and what it has started: by SIGTERM, and by SIGKILL after some seconds."""
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _LAST)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            if self._over.wait(seconds):
+                break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _wait(self, reading: threading.Thread) -> None:
+        code = self._process.wait()
+        reading.join(_LAST)  # a child of it may keep the pipe open
+        self._first.set()
+        self._ended(code)
+        self._over.set()
+
+    def _read(self, stdout: IO[bytes]) -> None:
+        rest, last, previous = b"", time.monotonic(), (0, 0.0)
+        while chunk := os.read(stdout.fileno(), 65536):
+            now = time.monotonic()
+            *lines, rest = (rest + chunk).split(b"\n")
+            untold = sum(self._take(line.decode(errors="replace"), now) for line in lines)
+            if untold > 1 and len(chunk) >= _BUFFER:
+                self.eps = max(self.eps, now - last)
+            last, previous = now, (untold, now - last)
+        if previous[0] > 1:  # what a buffer had at the end
+            self.eps = max(self.eps, previous[1])
+
+    def _take(self, line: str, now: float) -> bool:
+        """Record what a line reports. Return whether it does not tell its time."""
+        found = parse(line, self._pod, now, self._utc_offset)
+        if found is None:
+            print(line, flush=True, file=sys.stdout)
+            return False
+        operation, is_told = found
+        self._record(operation)
+        self._first.set()
+        return not is_told
