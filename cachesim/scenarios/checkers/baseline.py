@@ -10,9 +10,9 @@ whole is unknown, also if a checker fails.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from cachesim.history.outages import Track
 from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers import error_budget, unavailability
-from cachesim.scenarios.checkers.outages import Track
 from cachesim.scenarios.checkers.survey import ClassSurvey, OperationClass, classes_of, survey
 from cachesim.scenarios.verdict import Result, Verdict, unknown
 

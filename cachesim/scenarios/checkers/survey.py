@@ -1,18 +1,18 @@
 """One pass over all operations: what was due, what was bad, and the outages of every class.
 
-Good is what was answered (`ok`) within the deadline of its due time. All else is bad: what failed,
-what came late, what was shed or sent without waiting, and what never ended. A class is a service's
-reads, or its writes (which include deletes and touches); each pod and each node has its own. Loads
-from an origin are of no class.
+What is good is in `cachesim.history.outcomes`. A class is a service's reads, or its writes (which
+include deletes and touches); each pod and each node has its own. Loads from an origin are of no
+class.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from cachesim.history.outages import PARTIAL_SHARE, Track
+from cachesim.history.outcomes import error_of, is_good
 from cachesim.history.reader import History
 from cachesim.history.rows import ORIGIN
-from cachesim.scenarios.checkers.outages import PARTIAL_SHARE, Track
 
 _OPERATIONS = """
 SELECT service, kind = 'read', pod, node, due, end, outcome, error, read IS NOT NULL
@@ -68,14 +68,6 @@ def begin_of(history: History) -> float:
     return float(found or 0)
 
 
-def error_of(outcome: str, error: str | None) -> str:
-    """Return the name under which a bad operation is counted."""
-    if outcome in ("shed", "unacked"):
-        return outcome
-    name = "late" if outcome == "ok" else error or "no error"
-    return f"info: {name}" if outcome == "info" else name
-
-
 def survey(history: History) -> Survey:
     """Return what became of the operations of each class."""
     begin, end, deadline = begin_of(history), history.end_at, history.deadline
@@ -92,7 +84,7 @@ def survey(history: History) -> Survey:
         if ended is None and outcome != "shed" and limit > end:
             it.undecided += 1
             continue
-        good = outcome == "ok" and ended is not None and ended <= limit
+        good = is_good(outcome, due, ended, deadline)
         if due < baseline_end:
             it.baseline_due += 1
             it.baseline_bad += not good

@@ -22,9 +22,9 @@ in the later half, or an outage that began in it, the window may have stopped th
 
 from dataclasses import dataclass
 
+from cachesim.history.outages import APART, Outage, Track
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.faults import able_since, applied, nodes_of
-from cachesim.scenarios.checkers.outages import APART, Outage, Track
 from cachesim.scenarios.checkers.promotions import promotions
 from cachesim.scenarios.checkers.survey import OperationClass
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from cachesim.history.outages import Outage
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.generator import why_unfit
-from cachesim.scenarios.checkers.outages import Outage
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import OperationClass, classes_of, survey
 from cachesim.scenarios.checkers.time_scale import Window, compressed, stopped, why_wrong

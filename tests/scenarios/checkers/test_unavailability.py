@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cachesim.history.outages import Track
 from cachesim.history.reader import History
 from cachesim.history.rows import Operation, Row
 from cachesim.scenarios.checkers import error_budget, unavailability
-from cachesim.scenarios.checkers.outages import Track
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.verdict import Result
 from tests.scenarios.histories import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachesim.scenarios.checkers.outages import Outage, Track
+from cachesim.history.outages import Outage, Track
 
 Seen = list[tuple[float, bool]]
 
