@@ -147,7 +147,7 @@ class Faults:
                     self._release(fault)
                 raise
             self._active[fault.id] = fault
-            self._events.record("fault", spec.target, spec.kind)
+            self._events.record("fault", spec.target, spec.kind, fault=fault.id)
         return fault
 
     def _end(self, fault: AppliedFault) -> None:
@@ -163,4 +163,4 @@ class Faults:
 
     def _ended(self, fault: AppliedFault) -> None:
         del self._active[fault.id]
-        self._events.record("heal", fault.spec.target, fault.spec.kind)
+        self._events.record("heal", fault.spec.target, fault.spec.kind, fault=fault.id)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ZoneHandle,
     )
     from cachesim.simulator.servers import Servers
+    from cachesim.simulator.observe import Observer
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
@@ -335,6 +336,13 @@ class Simulator:
             shard.forget_failovers()
 
     # --- for clients ------------------------------------------------------------------------
+
+    def observe(self, target: object, every: float = 0.02, **options: Any) -> "Observer":
+        """Return what makes small operations beside a test: an `Observer` with these arguments."""
+        from cachesim.simulator.observe import Means, Observer
+
+        means = Means(self.events, lambda: self.control_plane.timing.speed, self.redis_cluster)
+        return Observer(target, means, every=every, **options)
 
     def redis_cluster(self, **overrides: Any) -> "RedisCluster":
         """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s.

@@ -4,7 +4,7 @@ Without the option `--cachesim` nothing of cachesim is imported, and no hook run
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
+    from cachesim.simulator.observe import Observer
     from cachesim.simulator.simulator import Simulator
     from pytest_cachesim._run import Run
 
@@ -136,6 +137,12 @@ def memcached(cachesim: "Simulator") -> "Iterator[HashClient]":
     """A HashClient with TLS, pools and timeouts of 0.5 s."""
     with closing(cachesim.memcached_client()) as client:
         yield client
+
+
+@pytest.fixture
+def observe(cachesim: "Simulator", request: pytest.FixtureRequest) -> "Callable[..., Observer]":
+    """`cachesim.observe`: small operations beside the test, in the report if it fails."""
+    return request.config.stash[_RUN].observing(cachesim)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pytest_cachesim._signals import Signals, held
 if TYPE_CHECKING:
     from cachesim.settings import Settings
     from cachesim.simulator.launching import DaemonProcess
+    from cachesim.simulator.observe import Observer
     from cachesim.simulator.simulator import Simulator
 
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # the keys of what xdist sends to and from workers
@@ -68,6 +69,7 @@ class Run:
         self._is_up = False
         self._mark = 0
         self._user: pytest.Item | None = None
+        self._timelines: list[Callable[[], str]] = []
         self._told: list[str] = []
         self._signals = Signals()
         self._signals.install()
@@ -219,6 +221,16 @@ class Run:
         except Exception as error:
             _fail(f"the topology could not be healed after the test: {error}")
 
+    def observing(self, sim: "Simulator") -> "Callable[..., Observer]":
+        """Return the `observe` of a topology, whose observations a failing test's report shows."""
+
+        def observe(target: object, every: float = 0.02, **options: Any) -> "Observer":
+            observer = sim.observe(target, every, **options)
+            self._timelines.append(observer.timeline)
+            return observer
+
+        return observe
+
     def _wanted(self, item: pytest.Item) -> "Settings":
         """Return the settings of a test: the run's, with those of its markers."""
         from cachesim.errors import SettingsError
@@ -274,6 +286,16 @@ class Run:
     def pytest_runtest_setup(self) -> None:
         """Remember where the event log of the test begins."""
         self._mark = self._sim.events.mark() if self._sim else 0
+        self._timelines.clear()
+
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
+        """Explain a length of time that is not as a test asserts, and keep its timeline."""
+        from cachesim.simulator.observing.figures import Seconds
+
+        found = [it for it in (left, right) if isinstance(it, Seconds)]
+        self._timelines += [it.timeline for it in found]
+        lines = [f"{it.explain()}: see `cachesim observed`" for it in found]
+        return [f"{left} {op} {right}", *lines] if found else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -292,6 +314,8 @@ class Run:
             return
         events = self._sim.events.since(self._mark)
         yield "cachesim events", "\n".join(map(str, events)) or "none since the test began"
+        for text in dict.fromkeys(timeline() for timeline in self._timelines):
+            yield "cachesim observed", text
         for node in self._sim.nodes.values() if self._is_up else ():
             try:
                 log = node.logs(_LOG_LINES) or "empty"

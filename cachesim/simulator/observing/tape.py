@@ -1,0 +1,113 @@
+"""What an observation has recorded: its operations, and the events of the topology meanwhile."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cachesim.events import Event, Events
+from cachesim.history.rows import Kind
+from cachesim.simulator.faults import Fault
+from cachesim.simulator.observing.figures import Figures
+from cachesim.simulator.observing.streams import Stream
+from cachesim.simulator.observing.table import timeline
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was recorded until some time.
+
+    Attributes:
+        figures: those of the operations, by their kind.
+        events: the events since the begin.
+        notes: sentences on how far the figures can be trusted.
+    """
+
+    figures: Mapping[Kind, Figures]
+    events: Sequence[Event]
+    notes: Sequence[str]
+
+
+class Tape:
+    """What an observation records, until it is sealed.
+
+    Args:
+        streams: its operations, by their kind.
+        events: the event log of the topology.
+        speed: returns the speed of its control plane.
+        begin: when the observation began, in monotonic seconds.
+        every: seconds from one operation of a kind to the next.
+        deadline: seconds within which an answer is good.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[Kind, Stream],
+        events: Events,
+        speed: Callable[[], float],
+        begin: float,
+        every: float,
+        deadline: float,
+    ) -> None:
+        self._streams = streams
+        self._events = events
+        self._speed = speed
+        self._mark = events.mark()
+        self._begin, self.every, self._deadline = begin, every, deadline
+        self._sealed: Record | None = None
+
+    def figures(self, kinds: Sequence[Kind]) -> list[Figures]:
+        """Return the figures of some kinds of operations."""
+        found = self._figures() if self._sealed is None else self._sealed.figures
+        return [found[kind] for kind in kinds]
+
+    def seal_if_settled(self, at: float) -> bool:
+        """Seal it if all is known until a time, and no outage is in progress. Return whether."""
+        figures = self._figures()
+        settled = all(it.until > at and not it.is_in_outage for it in figures.values())
+        if settled:
+            self._sealed = self._record(figures)
+        return settled
+
+    def seal(self) -> None:
+        """Let what was recorded until now be all. It may be sealed already."""
+        self._sealed = self._sealed or self._record(self._figures())
+
+    def timeline(self) -> str:
+        """Return what happened in the topology beside what became of operations, as a table."""
+        it = self._sealed or self._record(self._figures())
+        return "\n".join([timeline(list(it.figures.values()), it.events), *it.notes])
+
+    def span_after(self, fault: Fault) -> tuple[float, float]:
+        """Return when a fault was healed, or else when it was applied; and when the next one was.
+
+        Raises:
+            ValueError: it was neither applied nor healed during the observation.
+        """
+        events = self._events.since(self._mark) if self._sealed is None else self._sealed.events
+        changes = [it.at for it in events if it.data.get("fault") == fault.id]
+        if not changes:
+            raise ValueError(f"{fault!r} was neither applied nor healed during the observation")
+        later = (it.at for it in events if it.kind == "fault" and it.at > changes[-1])
+        return changes[-1], next(later, float("inf"))
+
+    def _record(self, figures: Mapping[Kind, Figures]) -> Record:
+        return Record(figures, self._events.since(self._mark), self._notes())
+
+    def _figures(self) -> dict[Kind, Figures]:
+        found: dict[Kind, Figures] = {}
+        for kind, stream in self._streams.items():
+            operations, until = stream.known()
+            title = f"{stream.service} {kind}s"
+            found[kind] = Figures(title, operations, self._begin, until, self.every, self._deadline)
+        return found
+
+    def _notes(self) -> list[str]:
+        notes = []
+        stall = max(stream.stall for stream in self._streams.values())
+        if stall > self._deadline / 4:
+            notes.append(f"Operations began up to {stall:.2f} s late, as this process was busy.")
+        if (speed := self._speed()) != 1:
+            notes.append(
+                f"The control plane is {speed:g} times as fast as in production, clients are not. "
+                "With speed=1 the figures are those of production."
+            )
+        return notes

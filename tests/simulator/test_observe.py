@@ -1,0 +1,390 @@
+"""Observations, of clients without servers and of functions; and one of a real topology."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from cachesim import Simulator
+from cachesim.errors import CachesimError
+from cachesim.events import EventLog
+from cachesim.faults.catalogue import Kill
+from cachesim.simulator.faults import Fault
+from cachesim.simulator.observe import Means, Observer
+
+EVERY = 0.005
+PATIENT = 60.0
+"""A deadline that a busy machine meets: only errors are bad."""
+
+
+class FakeRedis:
+    """A client of a dictionary, which fails when it is told to.
+
+    Attributes:
+        values: what it has.
+        is_broken: whether its operations fail.
+        made: how many were made.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.is_broken = False
+        self.made = 0
+
+    def execute_command(self) -> None:
+        """By this it is known."""
+
+    def get(self, key: str) -> str | None:
+        """As redis-py's."""
+        self._check()
+        return self.values.get(key)
+
+    def set(self, key: str, value: str, ex: int) -> None:
+        """As redis-py's."""
+        assert ex > 60
+        self._check()
+        self.values[key] = value
+
+    def mget(self, keys: Sequence[str]) -> list[str | None]:
+        """As redis-py's."""
+        return [self.get(key) for key in keys]
+
+    def _check(self) -> None:
+        self.made += 1
+        if self.is_broken:
+            raise ConnectionError
+
+    def __enter__(self) -> "FakeRedis":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+
+
+class FakeAsyncRedis(FakeRedis):
+    """The same for asyncio."""
+
+    async def execute_command(self) -> None:  # type: ignore[override]
+        """By this it is known."""
+
+    async def get(self, key: str) -> str | None:  # type: ignore[override]
+        """As that of redis.asyncio."""
+        await asyncio.sleep(0)
+        return super().get(key)
+
+    async def set(self, key: str, value: str, ex: int) -> None:  # type: ignore[override]
+        """As that of redis.asyncio."""
+        await asyncio.sleep(0)
+        super().set(key, value, ex)
+
+
+@pytest.fixture
+def log() -> EventLog:
+    """The event log of no topology."""
+    return EventLog()
+
+
+@pytest.fixture
+def redis() -> FakeRedis:
+    """A client that works."""
+    return FakeRedis()
+
+
+Observe = Callable[..., Observer]
+
+
+@pytest.fixture
+def observe(redis: FakeRedis, log: EventLog) -> Observe:
+    """Observe something, with another client for what was lost."""
+
+    def observed(target: object, speed: float = 1.0, **options: Any) -> Observer:
+        other = FakeRedis()
+        other.values = getattr(target, "values", redis.values)
+        means = Means(log, lambda: speed, lambda: other)  # type: ignore[arg-type,return-value]
+        return Observer(target, means, **({"every": EVERY, "deadline": PATIENT} | options))
+
+    return observed
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(EVERY)
+
+
+def more(count: int, seen: Any) -> None:
+    """Wait until so many more operations are known of a kind."""
+    before = len(seen.operations)
+    wait_for(lambda: len(seen.operations) >= before + count)
+
+
+def test_without_a_fault(observe: Observe, redis: FakeRedis) -> None:
+    """Reads and writes are made on schedule, all good, and what was written is read."""
+    with observe(redis) as seen:
+        more(20, seen.reads)
+        more(20, seen.writes)
+        assert seen.outage == 0  # so far
+    assert seen.outage == seen.outage.total == seen.writes.outage == 0
+    assert not seen.errors
+    assert seen.latency.max < PATIENT
+    assert seen.lost_writes == []
+    assert seen.reads.operations[-1].read == int(seen.reads.operations[-1].key.split(":")[-1])
+    for kind in (seen.reads, seen.writes):
+        due = [it.due for it in kind.operations]
+        assert due == pytest.approx([due[0] + EVERY * number for number in range(len(due))])
+    assert len(seen.operations) == len(seen.reads.operations) + len(seen.writes.operations)
+
+
+def test_an_outage(observe: Observe, redis: FakeRedis) -> None:
+    """It is as long as the operations that were due in it, and the end waits for its end."""
+    with observe(redis) as seen:
+        more(10, seen)
+        redis.is_broken = True
+        begin = time.monotonic()
+        more(40, seen.reads)
+        least = time.monotonic() - begin - 0.1
+        healing = threading.Timer(0.2, lambda: setattr(redis, "is_broken", False))
+        healing.start()
+    healing.join()
+    assert least < seen.outage < time.monotonic() - begin + EVERY
+    assert seen.outage.total.high >= seen.outage.high
+    assert seen.reads.errors["ConnectionError"] >= 40
+    assert seen.errors == seen.reads.errors + seen.writes.errors
+    assert [it.is_open for it in seen.writes.outages] == [False]
+    assert "ConnectionError" in str(seen)
+
+
+def test_an_outage_without_end(observe: Observe, redis: FakeRedis) -> None:
+    """The end does not wait for ever, and such an outage is shorter than nothing."""
+    redis.is_broken = True
+    with observe(redis, settle=0.1) as seen:
+        more(10, seen)
+    assert not seen.outage < 1e9
+    assert seen.outage > 5 * EVERY
+    assert str(seen.outage).startswith("more than")
+
+
+def test_lost_writes(observe: Observe, redis: FakeRedis) -> None:
+    """Those that were acknowledged and are gone, or are others."""
+    with observe(redis) as seen:
+        more(20, seen.writes)
+        first, second, *_ = list(redis.values)
+        del redis.values[first]
+        redis.values[second] = "0"
+        assert len(seen.lost_writes) == 2  # so far
+        redis.is_broken = True
+        more(10, seen.writes)
+        redis.is_broken = False
+    redis.values.clear()  # what goes later does not count
+    assert [it.key for it in seen.lost_writes] == [first, second]
+    assert all(it.kind == "write" and it.ledger for it in seen.lost_writes)
+
+
+def test_lost_writes_that_can_not_be_read(redis: FakeRedis, log: EventLog) -> None:
+    """Nobody takes silence for: none."""
+    other = FakeRedis()
+    other.is_broken = True
+    means = Means(log, lambda: 1, lambda: other)  # type: ignore[arg-type,return-value]
+    with Observer(redis, means, every=EVERY) as seen:
+        more(5, seen.writes)
+    with pytest.raises(CachesimError, match=r"could not be asked .* ConnectionError"):
+        _ = seen.lost_writes
+
+
+def test_a_function(observe: Observe) -> None:
+    """It is called by one thread, and what it raises is an error; it loses nothing of ours."""
+    threads = set()
+
+    def visit() -> None:
+        threads.add(threading.get_ident())
+        if len(threads) > 1:
+            raise AssertionError
+
+    with observe(visit) as seen:
+        more(20, seen)
+    assert seen.outage == 0
+    assert len(threads) == 1
+    assert not seen.writes.operations
+    assert not seen.writes.outage < 1e9  # of what was not observed, nothing is known
+    with pytest.raises(CachesimError, match="lost writes are those to Redis"):
+        _ = seen.lost_writes
+    assert str(seen).startswith("seconds  visit reads  topology")
+
+
+def test_a_function_that_hangs(observe: Observe) -> None:
+    """What was due meanwhile counts, although nothing could be called."""
+    released = threading.Event()
+    with observe(released.wait, deadline=0.05) as seen:
+        wait_for(lambda: len(seen.operations) > 40)
+        assert seen.errors["shed"] >= 39
+        released.set()
+    assert seen.outage > 39 * EVERY
+
+
+def test_a_function_that_forgets_to_be_asynchronous(observe: Observe) -> None:
+    """A coroutine that nobody awaits is an error, not an answer."""
+
+    async def visit() -> None:
+        pass
+
+    with observe(lambda: visit(), settle=0) as seen:
+        more(5, seen)
+    assert set(seen.errors) == {"TypeError"}
+
+
+def test_threads_end(observe: Observe, redis: FakeRedis) -> None:
+    """Nothing goes on after the context."""
+    before = threading.active_count()
+    with observe(redis) as seen:
+        more(5, seen)
+        assert threading.active_count() == before + 10
+    assert threading.active_count() == before
+    made = redis.made
+    time.sleep(4 * EVERY)
+    assert redis.made == made
+
+
+def test_an_error_in_the_context(observe: Observe, redis: FakeRedis) -> None:
+    """It is the one that is raised; nothing waits for the end of an outage."""
+    redis.is_broken = True
+    begin = time.monotonic()
+    with pytest.raises(ZeroDivisionError), observe(redis, settle=600) as seen:  # noqa: PT012
+        more(5, seen)
+        _ = 1 / 0
+    assert time.monotonic() - begin < 60
+    with pytest.raises(CachesimError, match="ended with an error"):
+        _ = seen.lost_writes
+    assert "ConnectionError" in str(seen)
+
+
+def test_asyncio(observe: Observe) -> None:
+    """An asyncio client is observed in its event loop, without any thread."""
+    redis = FakeAsyncRedis()
+
+    async def main() -> Any:
+        threads = threading.active_count()
+        async with observe(redis) as seen:
+            while len(seen.writes.operations) < 20:
+                await asyncio.sleep(EVERY)
+            assert threading.active_count() == threads
+            redis.is_broken = True
+            while len(seen.reads.errors) == 0:
+                await asyncio.sleep(EVERY)
+            asyncio.get_running_loop().call_later(0.1, lambda: setattr(redis, "is_broken", False))
+        assert len(asyncio.all_tasks()) == 1
+        return seen
+
+    seen = asyncio.run(main())
+    assert seen.reads.outage > 0
+    assert seen.outage < PATIENT
+    assert seen.lost_writes == []
+    with pytest.raises(TypeError, match="observe it with `async with`"), observe(redis):
+        pass
+
+
+def test_a_function_beside_an_event_loop(observe: Observe) -> None:
+    """In a coroutine, what blocks is observed by a thread, and the loop goes on."""
+
+    async def main() -> Any:
+        async with observe(threading.active_count) as seen:
+            while len(seen.operations) < 10:
+                await asyncio.sleep(EVERY)
+        return seen
+
+    assert asyncio.run(main()).outage == 0
+
+
+def fault_of(log: EventLog, ident: str) -> Fault:
+    """A fault that was applied."""
+
+    class Catalogue:
+        def read(self, _fault: object) -> Kill:
+            return Kill(("redis-a",))
+
+    data: Any = {"id": ident, "fault": {}, "kind": "kill", "target": "redis-a"}
+    return Fault(data, log, Catalogue())  # type: ignore[arg-type]
+
+
+def test_recovery(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
+    """It is counted from a fault's end, or its begin if it was not healed."""
+    fault, other = fault_of(log, "1"), fault_of(log, "2")
+    with observe(redis) as seen:
+        more(10, seen)
+        log.record("fault", "redis-a", "kill", fault="1")
+        redis.is_broken = True
+        more(40, seen)
+        before = seen.recovered_after(fault)
+        assert before > 10 * EVERY
+        assert not before < 1e9
+        log.record("heal", "redis-a", "kill", fault="1")
+        redis.is_broken = False
+        with pytest.raises(ValueError, match="neither applied nor healed during"):
+            seen.recovered_after(other)
+    assert seen.recovered_after(fault) < seen.outage
+    assert "fault: redis-a kill" in str(seen)
+    assert seen.recovered_after(fault).explain().startswith("the recovery of redis after <kill on")
+
+
+def test_notes(observe: Observe, redis: FakeRedis) -> None:
+    """The timeline says what the figures of a quick topology are not."""
+    with observe(redis, speed=30.0) as seen:
+        more(5, seen)
+    assert "The control plane is 30 times as fast as in production" in str(seen)
+
+
+@pytest.mark.parametrize("option", ["every", "deadline", "workers"])
+def test_wrong_numbers(observe: Observe, redis: FakeRedis, option: str) -> None:
+    """They are refused at once."""
+    with pytest.raises(ValueError, match=f"{option}=0"):
+        observe(redis, **{option: 0})
+
+
+def test_what_can_not_be_observed(observe: Observe) -> None:
+    """It is refused at once, with what can be."""
+    with pytest.raises(TypeError, match="a client of Redis or Memcached, or a function"):
+        observe("redis")
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_clients_of_memcached(observe: Observe, is_pooled: bool) -> None:
+    """Several threads use the client, so it has a pool."""
+    from pymemcache.client.hash import HashClient
+
+    client = HashClient([("127.0.0.1", 1)], use_pooling=is_pooled)
+    if is_pooled:
+        observe(client)
+        return
+    with pytest.raises(ValueError, match="use_pooling=True"):
+        observe(client)
+
+
+# --- a topology -------------------------------------------------------------------------------
+
+
+def test_a_failover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real clients: the outage is there, the topology's events beside it, and writes are lost."""
+    monkeypatch.setenv("CACHESIM_BACKEND", "embedded")
+    with Simulator(speed=30, seed=7) as sim:
+        redis, memcached = sim.redis_cluster(), sim.memcached_client()
+        with (
+            sim.observe(redis, deadline=0.2) as seen,
+            sim.observe(memcached, deadline=0.2) as cache,
+            sim.faults.replication_lag(1),
+        ):
+            more(100, seen.writes)
+            more(20, cache.writes)
+            fault = sim.redis.primary.kill()
+            sim.nodes["memcached-b"].kill()
+            sim.redis.wait_for_failover()
+            wait_for(lambda: cache.errors.total() > 0)
+        redis.close()
+        memcached.close()
+    assert 0.1 < seen.outage < 60
+    assert 0 < len(seen.lost_writes) < len(seen.writes.operations)
+    assert "failover: redis-" in str(seen)
+    assert seen.recovered_after(fault) < 60
