@@ -7,6 +7,7 @@ from cachesim.backends.base import Progress
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
 from cachesim.settings import Settings
+from cachesim.simulator.observe import Means, Observer
 
 
 class FakeNode:
@@ -144,6 +145,11 @@ class FakeSimulator:
     def heal(self) -> None:
         """As the real one."""
         self._call("heal")
+
+    def observe(self, target: object, every: float, **options: Any) -> Observer:
+        """As the real one, of a function."""
+        means = Means(self.events, lambda: 1, self.redis_cluster)  # type: ignore[arg-type]
+        return Observer(target, means, every=every, **options)
 
     def redis_cluster(self) -> FakeClient:
         """Some client."""

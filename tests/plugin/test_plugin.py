@@ -17,7 +17,9 @@ from tests.processes import containers_of
 RunPytest = Callable[..., pytest.RunResult]
 Fake = type[FakeSimulator]
 
-FIXTURES = ["cachesim", "cachesim_session", "redis_cluster", "memcached", "cachesim_env"]
+FIXTURES = [
+    *("cachesim", "cachesim_session", "redis_cluster", "memcached", "observe", "cachesim_env")
+]
 
 
 # --- off ------------------------------------------------------------------------------------
@@ -572,6 +574,57 @@ def test_failing_user_at_run_time(pytester: pytest.Pytester, run_pytest: RunPyte
         """
     )
     assert "cachesim events" in sections(run_pytest("--cachesim"))
+
+
+OBSERVATIONS = """
+import time
+
+import pytest
+
+def visit():
+    raise OSError
+
+def observed(cachesim, observe):
+    with observe(visit, every=0.01, settle=0) as seen:
+        cachesim.events.record("fault", "redis-a", "kill")
+        while len(seen.operations) < 3:
+            time.sleep(0.01)
+    return seen
+
+def test_it(cachesim, observe):
+    assert observed(cachesim, observe).outage < 3
+
+def test_directly(cachesim):
+    assert observed(cachesim, cachesim.observe).outage < 3
+
+def test_something_else(cachesim, observe):
+    observed(cachesim, observe)
+    assert 0
+
+def test_other(cachesim):
+    assert 0
+"""
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("name", ["test_it", "test_directly", "test_something_else"])
+def test_failing_observation(pytester: pytest.Pytester, run_pytest: RunPytest, name: str) -> None:
+    """The report has what happened in the topology beside what became of the operations."""
+    pytester.makepyfile(OBSERVATIONS)
+    result = run_pytest("--cachesim", "-k", f"{name} or test_other")
+    result.assert_outcomes(failed=2)
+    assert result.stdout.str().count("- cachesim observed -") == 1
+    result.stdout.fnmatch_lines(
+        [
+            *["E   *assert more than 0.0? s < 3"] * (name != "test_something_else"),
+            *["E   * the longest outage of visit was more than 0.0? s*"]
+            * (name != "test_something_else"),
+            "*- cachesim observed -*",
+            "seconds  visit *topology",
+            "   0.00  * the observation begins",
+            "   0.00  *  fault: redis-a kill",
+        ]
+    )
 
 
 @pytest.mark.usefixtures("fake")

@@ -213,7 +213,7 @@ def test_a_function(observe: Observe) -> None:
     assert not seen.writes.outage < 1e9  # of what was not observed, nothing is known
     with pytest.raises(CachesimError, match="lost writes are those to Redis"):
         _ = seen.lost_writes
-    assert str(seen).startswith("seconds  visit reads  topology")
+    assert str(seen).startswith("seconds  visit  topology")
 
 
 def test_a_function_that_hangs(observe: Observe) -> None:

@@ -56,9 +56,9 @@ def _rows(
         said = event.message
     for it in figures:
         for outage in it.outages:
-            yield Row(outage.begin, f"{it.title} are not served")
+            yield Row(outage.begin, f"{it.title}: not served")
             if outage.end <= end:
-                yield Row(outage.end, f"{it.title} are served again")
+                yield Row(outage.end, f"{it.title}: served again")
 
 
 def _cell(figures: Figures, begin: float, end: float) -> str:

@@ -96,7 +96,7 @@ class Tape:
         found: dict[Kind, Figures] = {}
         for kind, stream in self._streams.items():
             operations, until = stream.known()
-            title = f"{stream.service} {kind}s"
+            title = f"{stream.service} {kind}s" if len(self._streams) > 1 else stream.service
             found[kind] = Figures(title, operations, self._begin, until, self.every, self._deadline)
         return found
 

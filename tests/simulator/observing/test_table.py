@@ -26,9 +26,9 @@ def test_side_by_side() -> None:
         "seconds  redis reads     redis reads  topology",
         "   0.00  4 ok            4 ok         the observation begins",
         "   0.31  -               -            fault: redis-a kill",
-        "   0.40  2 TimeoutError  2 ok         redis reads are not served",
+        "   0.40  2 TimeoutError  2 ok         redis reads: not served",
         "   0.55  1 late          1 ok         failover: redis-b completed",
-        "   0.70  3 ok            3 ok         redis reads are served again",
+        "   0.70  3 ok            3 ok         redis reads: served again",
         "   1.00  -               2 ok         the observation ends",
     ]
 
