@@ -204,7 +204,13 @@ def worst(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def errors_of(operations: Iterable[Operation]) -> Counter[str]:
     """Return how many operations there are, by error."""
-    return Counter(error_of(it.outcome, it.error).removeprefix("info: ") for it in operations)
+    return Counter(
+        "unanswered"
+        if it.end is None and it.outcome == "info"
+        # That it may have been applied, which is all that `info` says, is so with every error here.
+        else error_of(it.outcome, it.error).removeprefix("info: ")
+        for it in operations
+    )
 
 
 def latency_of(latencies: list[float]) -> Latency:

@@ -58,7 +58,8 @@ class Observed:
     def errors(self) -> Counter[str]:
         """How many operations were not good, by the name of their error.
 
-        `late` are answers after the deadline, `shed` operations that could not begin before it.
+        `late` are answers after the deadline, `shed` operations that could not begin before it, and
+        `unanswered` those that never ended.
         """
         return sum((it.errors for it in self._figures()), Counter[str]())
 

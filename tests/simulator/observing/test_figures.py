@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from cachesim.history.rows import Operation
-from cachesim.simulator.observing.figures import Figures, Latency, Seconds, latency_of, worst
+from cachesim.simulator.observing.figures import (
+    Figures,
+    Latency,
+    Seconds,
+    errors_of,
+    latency_of,
+    worst,
+)
 
 INFINITE = float("inf")
 
@@ -80,6 +87,8 @@ def test_recovery(outcomes: str, at: float, until: float, recovered: Any) -> Non
 def test_errors() -> None:
     """They are counted by name; late and shed ones are errors too."""
     assert figures("..xxl.s").errors == {"TimeoutError": 2, "late": 1, "shed": 1}
+    hung = operation(0, "info")._replace(end=None)
+    assert errors_of([hung]) == {"unanswered": 1}
 
 
 def test_latency() -> None:
