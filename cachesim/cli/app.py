@@ -12,6 +12,7 @@ from typing import IO, Any
 import click
 
 from cachesim.cli import options
+from cachesim.cli.report_commands import compare, report
 from cachesim.cli.scenario_commands import scenario, shipped
 from cachesim.daemon.signals import INTERRUPTED
 
@@ -358,7 +359,8 @@ def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> Non
 
 # --- scenarios --------------------------------------------------------------------------------
 
-main.add_command(scenario)
+for _command in (scenario, report, compare):
+    main.add_command(_command)
 
 
 class _WithCommand(click.Command):

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from cachesim.history.rows import (
     TABLES,
@@ -20,6 +20,7 @@ from cachesim.history.rows import (
     Step,
 )
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -39,7 +40,7 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        self._computed: dict[Callable[[History], Any], Any] = {}
+        self._computed: dict[tuple[Any, ...], Any] = {}
         self.meta: dict[str, Any] = {
             key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")
         }
@@ -52,11 +53,18 @@ class History:
         """
         return self._database.execute(query, named or parameters)
 
-    def compute(self, function: "Callable[[History], T]") -> T:
-        """Return what a function makes of this history. It is called once, however often asked."""
-        if function not in self._computed:
-            self._computed[function] = function(self)
-        result: T = self._computed[function]
+    def compute(
+        self, function: "Callable[Concatenate[History, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return what a function makes of this history. It is called once, however often asked.
+
+        Args:
+            args, kwargs: its further arguments, hashable.
+        """
+        key = (function, args, *kwargs.items())
+        if key not in self._computed:
+            self._computed[key] = function(self, *args, **kwargs)
+        result: T = self._computed[key]
         return result
 
     # --- facts --------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ def _expired(last: Change, later: list[Change], at: float) -> bool | None:
 
 def check(history: History, expectation: Expectation) -> Verdict:
     """Return the verdict on lost acknowledged writes."""
-    found = losses_of(history, expectation.service)
+    found = history.compute(losses_of, expectation.service)
     windows = history.compute(loss_windows)
     inside: dict[LossWindow, list[Change]] = {window: [] for window in windows}
     outside: list[Change] = []

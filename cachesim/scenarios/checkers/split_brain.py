@@ -108,7 +108,7 @@ def _count(
 
 def _deduced(history: History, expectation: Expectation, changes: list[Promotion]) -> Verdict:
     """Judge by the writes that were lost although another node was the primary already."""
-    lost = losses_of(history, expectation.service).lost
+    lost = history.compute(losses_of, expectation.service).lost
     first = changes[0].confirmed + history.eps
     count = sum(it.end is not None and it.end > first for it in lost)
     if not count:

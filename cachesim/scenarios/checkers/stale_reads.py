@@ -254,7 +254,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
     name = expectation.name
     if expectation.max == "ttl":
         return _against_ttl(history, expectation.service, name)
-    found = stale_reads(history, expectation.service)
+    found = history.compute(stale_reads, expectation.service)
     allowed = {it: _allowed(history, it) for it in found.stale}
     details: dict[str, Any] = {
         "reads": {str(node): count for node, count in found.reads.items()},

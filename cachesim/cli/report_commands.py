@@ -1,0 +1,95 @@
+"""The commands on recorded runs: judging and reporting one again, and comparing two."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cachesim.cli import options
+
+if TYPE_CHECKING:
+    from cachesim.scenarios.report.compare import Comparison
+
+EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 3}
+"""The exit code of each verdict on a run."""
+
+_UNUSABLE = 2
+
+
+class _Unusable(click.ClickException):
+    exit_code = _UNUSABLE
+
+
+@click.command()
+@click.argument("record", type=click.Path(exists=True, path_type=Path))
+@options.as_json
+@click.pass_context
+def report(ctx: click.Context, record: Path, as_json: bool) -> None:
+    """Judge a recorded run again, and write its reports again.
+
+    RECORD is the folder of a run, or its history.sqlite. The reports are written beside it. The
+    exit code is 0 if the run passes, 1 if it fails, 2 if the record can't be read, and 3 if the
+    verdict is unknown.
+    """
+    import sqlite3
+
+    from cachesim.history.reader import History
+    from cachesim.scenarios import report as reports
+    from cachesim.scenarios.judging import judgement_of
+
+    path = record / "history.sqlite" if record.is_dir() else record
+    try:
+        with History(path) as history:
+            if "scenario" not in history.meta:
+                raise ValueError("it has no timeline")
+            judgement = judgement_of(history)
+            reports.write(path.parent, history, judgement, history.meta["scenario"])
+            if as_json:
+                click.echo((path.parent / "record.json").read_text(encoding="utf-8"), nl=False)
+            else:
+                from rich.console import Console
+
+                Console(soft_wrap=False).print(reports.terminal(judgement, history))
+                click.echo(f"Report    {path.parent / 'report.html'}")
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise _Unusable(f"{path} is no history of a run: {error}") from error
+    except OSError as error:
+        raise _Unusable(str(error)) from error
+    ctx.exit(EXIT_CODES[judgement.run.result])
+
+
+@click.command()
+@click.argument("a", type=click.Path(exists=True, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, path_type=Path))
+@options.as_json
+def compare(a: Path, b: Path, as_json: bool) -> None:
+    """Compare two recorded runs, or two sets of them.
+
+    A and B are folders of a run, or folders with several of them. A figure is better or worse only
+    if the intervals are disjoint. The exit code does not tell which.
+    """
+    from cachesim.scenarios.report.compare import compare as compared
+    from cachesim.scenarios.report.compare import load
+
+    try:
+        found = compared(load(a), load(b))
+    except (OSError, ValueError) as error:
+        raise _Unusable(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+    else:
+        _show(found)
+
+
+def _show(found: "Comparison") -> None:
+    from cachesim.cli.output import show_table
+
+    rows = [
+        (row.name, f"{row.a.figure} {row.a.results}".strip(),
+         f"{row.b.figure} {row.b.results}".strip(), row.change)
+        for row in found.rows
+    ]  # fmt: skip
+    show_table(("what", "A", "B", "B is"), rows)
+    for line in found.caution:
+        click.echo(line)

@@ -1,0 +1,68 @@
+"""Reports of a run: from its history and verdicts to files and a terminal.
+
+`write` makes `record.json`, `summary.md`, `junit.xml` and `report.html`; `terminal` what a person
+sees at the end of a run.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cachesim.history.reader import History
+from cachesim.scenarios.checkers import Judgement
+from cachesim.scenarios.report.describe import describe, origin_of
+from cachesim.scenarios.report.junit import write_junit
+from cachesim.scenarios.report.lanes import lanes
+from cachesim.scenarios.report.page import page
+from cachesim.scenarios.report.series import series
+from cachesim.scenarios.report.summary import summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["terminal", "write"]
+
+GITHUB_SUMMARY = "GITHUB_STEP_SUMMARY"
+"""The variable that names the file whose Markdown GitHub shows on a job's page."""
+
+
+def write(
+    folder: Path,
+    history: History,
+    judgement: Judgement,
+    timeline: Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Write the reports of a run. The summary is appended to `$GITHUB_STEP_SUMMARY` too.
+
+    Args:
+        folder: where. It is there.
+        timeline: as `Timeline.as_dict` has it.
+        environ: the environment's variables.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    shown = series(history, [it.name for it in judgement.verdicts])
+    record = describe(history, judgement, timeline, shown.latencies)
+    text = summary(record)
+    _write(folder / "record.json", record.model_dump_json(indent=2) + "\n")
+    _write(folder / "summary.md", text)
+    write_junit(folder / "junit.xml", record)
+    origin = origin_of(history)
+    _write(folder / "report.html", page(record, shown, lanes(history), origin))
+    if environ.get(GITHUB_SUMMARY):
+        with Path(environ[GITHUB_SUMMARY]).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def terminal(judgement: Judgement, history: History) -> "RenderableType":
+    """Return what a person has to know of a run, for a terminal."""
+    from cachesim.scenarios.report.terminal import shown
+
+    return shown(describe(history, judgement, history.meta.get("scenario") or {}))

@@ -1,0 +1,166 @@
+"use strict";
+// Draws the charts of a run, and moves the timeline along when one of them is zoomed.
+(() => {
+  const data = JSON.parse(document.getElementById("series").textContent);
+  const color = (name) =>
+    getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const AXIS = parseInt(color("axis"), 10);
+  const HEIGHT = 150;
+  const whole = [data.begin, data.end];
+  let plots = [];
+  let zoom = whole;
+
+  const written = (value, unit) => {
+    if (value == null) return "";
+    const rounded = Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+    const text = rounded.toLocaleString("en", { maximumSignificantDigits: 6 });
+    return unit ? `${text} ${unit}` : text;
+  };
+  const seconds = (at) => {
+    const real = `${Number(at.toFixed(2))} s`;
+    if (data.speed === 1) return real;
+    return `${real} (${Math.round(at * data.speed)} s)`;
+  };
+
+  const shade = (plot) => {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.fillStyle = color("shade");
+    for (const [begin, end] of data.faults) {
+      const left = Math.max(plot.valToPos(begin, "x", true), bbox.left);
+      const right = Math.min(plot.valToPos(end, "x", true), bbox.left + bbox.width);
+      if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+    }
+    ctx.strokeStyle = color("pass");
+    ctx.setLineDash([4, 4]);
+    for (const at of data.promotions) {
+      const x = plot.valToPos(at, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
+  };
+
+  const moveTimeline = ([begin, end]) => {
+    const percent = (at) => ((at - begin) / (end - begin)) * 100;
+    for (const it of document.querySelectorAll(".timeline [data-b]")) {
+      const left = percent(Number(it.dataset.b));
+      if (it.tagName === "circle") it.setAttribute("cx", left + "%");
+      else if (it.tagName === "line") {
+        it.setAttribute("x1", left + "%");
+        it.setAttribute("x2", left + "%");
+      } else if (it.tagName === "rect") {
+        const right = Math.min(percent(Number(it.dataset.e)), 100);
+        const from = Math.max(left, 0);
+        it.setAttribute("x", from + "%");
+        it.setAttribute("width", Math.max(right - from, right < 0 || left > 100 ? 0 : 0.15) + "%");
+      } else {
+        const inside = it.dataset.e && left < 0 && percent(Number(it.dataset.e)) > 0;
+        it.setAttribute("x", (inside ? 0 : left) + "%");
+      }
+    }
+  };
+
+  const onScale = (plot, key) => {
+    if (key !== "x") return;
+    const next = [plot.scales.x.min, plot.scales.x.max];
+    if (next[0] === zoom[0] && next[1] === zoom[1]) return;
+    zoom = next;
+    moveTimeline(zoom);
+    for (const other of plots) if (other !== plot) other.setScale("x", { min: next[0], max: next[1] });
+  };
+
+  const series = (line, unit) => {
+    const stroke = color(line.color);
+    const isArea = line.style === "area";
+    return {
+      label: line.label,
+      stroke,
+      width: { thin: 1, dash: 1.2 }[line.style] || 1.8,
+      dash: line.style === "dash" ? [5, 4] : undefined,
+      fill: isArea ? stroke + "33" : undefined,
+      alpha: line.style === "thin" ? 0.75 : 1,
+      points: { show: false },
+      spanGaps: false,
+      value: (_, value) => written(value, unit),
+    };
+  };
+
+  const options = (chart, place, width) => {
+    const axis = { stroke: color("muted"), font: "11px system-ui, sans-serif" };
+    const grid = { stroke: color("grid"), width: 1 };
+    const lines = { ...axis, grid, ticks: { show: false } };
+    return {
+      width,
+      height: HEIGHT,
+      padding: [8, 12, 0, 0],
+      cursor: { sync: { key: "run" }, drag: { x: true, y: false }, points: { size: 6 } },
+      legend: {
+        mount: (_, legend) => place.querySelector(".about").append(legend),
+        markers: {
+          width: (_, number) => (chart.lines[number - 1]?.style === "thin" ? 1 : 2.5),
+          dash: (_, number) => (chart.lines[number - 1]?.style === "dash" ? "dashed" : "solid"),
+        },
+      },
+      scales: {
+        x: {
+          time: false,
+          range: (plot, least, most) => {
+            const x = plot.data[0];
+            return least === x[0] && most === x[x.length - 1] ? whole : [least, most];
+          },
+        },
+        y: chart.log
+          ? { distr: 3 }
+          : { range: (_, __, most) => [0, Math.max((most || 0) * 1.08, chart.unit === "%" ? 1 : 0.01)] },
+      },
+      axes: [
+        { ...lines, size: 28, gap: 6, values: (_, ticks) => ticks.map((at) => `${at} s`) },
+        {
+          ...lines,
+          size: AXIS,
+          gap: 6,
+          space: 28,
+          values: (_, ticks) => ticks.map((at) => (at == null ? "" : written(at, chart.unit))),
+        },
+      ],
+      series: [
+        { label: "at", value: (_, at) => (at == null ? "" : seconds(at)) },
+        ...chart.lines.map((line) => series(line, chart.unit)),
+      ],
+      hooks: { drawClear: [shade], setScale: [onScale] },
+    };
+  };
+
+  const draw = () => {
+    for (const plot of plots) plot.destroy();
+    for (const legend of document.querySelectorAll(".about .u-legend")) legend.remove();
+    plots = [];
+    zoom = whole;
+    moveTimeline(whole);
+    for (const [number, chart] of data.charts.entries()) {
+      const place = document.getElementById(`chart-${number}`);
+      const target = place.querySelector(".plot");
+      const values = [data.at, ...chart.lines.map((line) => line.values)];
+      plots.push(new uPlot(options(chart, place, target.clientWidth), values, target));
+    }
+  };
+
+  draw();
+  new ResizeObserver(() => {
+    for (const plot of plots) {
+      const width = plot.root.parentElement.clientWidth;
+      if (width !== plot.width) plot.setSize({ width, height: HEIGHT });
+    }
+  }).observe(document.querySelector("main"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  document.getElementById("copy").addEventListener("click", (event) => {
+    const command = document.getElementById("again").textContent;
+    const done = () => (event.target.textContent = "Copied");
+    if (navigator.clipboard) navigator.clipboard.writeText(command).then(done, () => {});
+  });
+  document.documentElement.dataset.charts = String(plots.length);
+})();

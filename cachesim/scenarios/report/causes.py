@@ -1,0 +1,165 @@
+"""The client's constants that made an outage as long as it was, each with a remedy.
+
+What is told comes from the recorded calls: how long they took, how often they were sent, with which
+error, and whether workers were free. The built-in clients' constants are the architecture's and
+their libraries'.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cachesim.history.reader import History
+from cachesim.scenarios.checkers.faults import able_since
+from cachesim.scenarios.checkers.survey import begin_of, survey
+from cachesim.scenarios.report import figures
+from cachesim.scenarios.report.record import Cause
+
+TIMEOUT = 0.5
+"""Seconds: `socket_timeout` of the Redis client, `timeout` of the Memcached client."""
+DEAD_TIMEOUT = 60.0
+"""Seconds for which pymemcache leaves out a node that it holds for dead."""
+SHED_SHARE = 0.2
+"""The share of bad operations, never begun, from which busy workers are a cause."""
+RETRIES_AT_ONCE = 0.2
+"""Seconds within which all tries of a call are over too soon to outlive a failover."""
+
+_CALLS = """
+SELECT error, count(*), max(end - start), max(attempts) FROM operations
+WHERE service = ? AND outcome IN ('info', 'fail') AND end IS NOT NULL AND due >= ?
+GROUP BY error ORDER BY 2 DESC
+"""
+_SHED = "SELECT count(*) FROM operations WHERE service = ? AND outcome = 'shed' AND due >= ?"
+_FIRST_ANSWER = """
+SELECT min(end) FROM operations WHERE service = ? AND node = ? AND outcome = 'ok' AND start >= ?
+"""
+
+
+class _Calls(NamedTuple):
+    """The failed calls of a service with one error."""
+
+    error: str
+    calls: int
+    longest: float
+    attempts: int | None
+
+
+def causes(history: History) -> list[Cause]:
+    """Return what in the clients made the outages as long as they were."""
+    return [
+        *_slow_calls(history),
+        *_early_ends(history),
+        *_busy_workers(history),
+        *_dead_nodes(history),
+    ]
+
+
+def _services(history: History) -> list[str]:
+    """Return the services with bad operations, the one with the most first."""
+    bad: dict[str, int] = {}
+    for name, it in history.compute(survey).items():
+        bad[name.service] = bad.get(name.service, 0) + it.all.bad
+    return sorted(filter(bad.__getitem__, bad), key=lambda service: -bad[service])
+
+
+def _failed(history: History, service: str) -> list[_Calls]:
+    rows = history.rows(_CALLS, service, begin_of(history))
+    return [_Calls(error or "no error", n, longest, sent) for error, n, longest, sent in rows]
+
+
+def _slow_calls(history: History) -> Iterator[Cause]:
+    """Yield what made failed calls hold their workers."""
+    for service in _services(history):
+        slow = [it for it in _failed(history, service) if it.longest >= TIMEOUT]
+        if not slow:
+            continue
+        it = max(slow, key=lambda one: one.longest)
+        took = figures.seconds(it.longest)
+        held = f"A call took up to {took} and ended with {it.error}; its worker served nobody else."
+        if service == "sessions":
+            tries = it.attempts or round(it.longest / TIMEOUT)
+            yield Cause(
+                service=service,
+                constant=f"socket_timeout 0.5 s x {figures.several(tries, 'try', 'tries')}",
+                observed=held,
+                remedy="Give RedisCluster fewer retries: "
+                "`retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), 3)` ends such a call "
+                "after about 2 s and leaves its worker to others.",
+            )
+        elif service == "api_cache":
+            yield Cause(
+                service=service,
+                constant=f"timeout 0.5 s x {round(it.longest / TIMEOUT)}",
+                observed=held,
+                remedy="A cache on the same network answers in a millisecond: `timeout=0.1, "
+                "connect_timeout=0.1` frees the worker five times as soon.",
+            )
+        else:
+            yield Cause(
+                service=service,
+                constant=f"a call of {took}",
+                observed=held,
+                remedy="Bound the time of a call, retries included, below the deadline.",
+            )
+
+
+def _early_ends(history: History) -> Iterator[Cause]:
+    """Yield which retries were over long before the failover."""
+    for it in _failed(history, "sessions") if "sessions" in _services(history) else ():
+        if (it.attempts or 0) > 1 and it.longest < RETRIES_AT_ONCE:
+            yield Cause(
+                service="sessions",
+                constant=f"{it.attempts} tries in {figures.seconds(it.longest)}",
+                observed=f"{figures.several(it.calls, 'call')} ended with {it.error} at once: the "
+                "retries have no pause, so none of them outlives a failover.",
+                remedy="Retry with a backoff: `Retry(ExponentialWithJitterBackoff(base=0.1, "
+                "cap=1), 3)`; beyond the deadline, answer without the session.",
+            )
+            return
+
+
+def _busy_workers(history: History) -> Iterator[Cause]:
+    """Yield where operations were not begun as all workers waited."""
+    for service in _services(history):
+        [(shed,)] = history.rows(_SHED, service, begin_of(history))
+        bad = sum(
+            it.all.bad for name, it in history.compute(survey).items() if name.service == service
+        )
+        if bad and shed >= SHED_SHARE * bad:
+            pool = history.meta.get("pool")
+            yield Cause(
+                service=service,
+                constant=f"a pool of {pool} a pod" if pool else "the size of the pool",
+                observed=f"{figures.share(shed / bad)} of the bad operations were never begun: all "
+                "workers of their pod waited in calls.",
+                remedy="Shorter calls free the workers. A circuit breaker answers at once while "
+                "the node is gone. A larger pool only fills later.",
+            )
+
+
+def _dead_nodes(history: History) -> Iterator[Cause]:
+    """Yield Memcached nodes that clients left out for long after they were able again."""
+    waits = {}
+    for node, _ in _memcached_touched(history):
+        if history.heal_at is None:
+            continue
+        able = able_since(history, node, history.heal_at)
+        if able is None:
+            continue
+        [(first,)] = history.rows(_FIRST_ANSWER, "api_cache", node, able.end)
+        waits[node] = (history.end_at if first is None else first) - able.end
+    longest = max(waits.values(), default=0.0)
+    if longest > DEAD_TIMEOUT / 4:
+        node = max(waits, key=lambda name: waits[name])
+        yield Cause(
+            service="api_cache",
+            constant="dead_timeout 60 s",
+            observed=f"{node} answered again, and no client asked it for "
+            f"{figures.seconds(longest)}.",
+            remedy="`dead_timeout=10` looks for the node six times as often, at the price of one "
+            "timeout each time while it is dead.",
+        )
+
+
+def _memcached_touched(history: History) -> list[tuple[str, int]]:
+    nodes = "SELECT node, sum(NOT ok) FROM beats WHERE node LIKE 'memcached-%' GROUP BY node"
+    return [(node, failed) for node, failed in history.rows(nodes) if failed]

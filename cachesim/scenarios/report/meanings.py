@@ -1,0 +1,130 @@
+"""What the verdicts say of the service, in sentences."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cachesim.history.reader import History
+from cachesim.scenarios.checkers import baseline, faults_seen, generator
+from cachesim.scenarios.report import figures
+from cachesim.scenarios.report.record import Finding
+from cachesim.scenarios.verdict import Result, Verdict
+
+_TITLES = {
+    baseline.NAME: "Steady before the first fault",
+    generator.NAME: "The load generator kept up",
+    faults_seen.NAME: "Every fault was there",
+    "lost_writes": "Lost acknowledged writes",
+    "split_brain": "Writes to a former primary",
+    "recovery": "Recovery",
+    "connection_storm": "Connection storm",
+    "unavailability": "Not served",
+    "error_budget": "Error budget",
+    "stale_reads": "Stale reads",
+    "hit_rate": "Hit rate",
+    "herd": "Herd on the origin",
+    "remap": "Keys on other nodes",
+    "run": "The run",
+}
+"""The titles of checkers and gates. Others have their own name."""
+
+
+def finding(history: History, verdict: Verdict) -> Finding:
+    """Return a verdict with its title and its meaning."""
+    name, _, of = verdict.name.partition(": ")
+    title = _TITLES.get(name, name.replace("_", " ").capitalize())
+    told = _MEANINGS.get(name)
+    text = told(history, verdict, of) if told and verdict.low is not None else ""
+    return Finding(
+        **verdict.as_dict(),
+        title=f"{title}: {of}" if of else title,
+        meaning=f"{text} {_end(verdict)}".strip(),
+    )
+
+
+def _end(verdict: Verdict) -> str:
+    if verdict.result is Result.UNKNOWN:
+        return f"Not decided: {verdict.reason}."
+    if verdict.threshold is None or verdict.low is None:
+        return "" if verdict.low is not None else f"{verdict.reason.capitalize()}."
+    allowed = figures.amount(verdict.threshold, verdict.unit)
+    if verdict.result is Result.PASS:
+        return f"That is within the {allowed} allowed."
+    return f"Allowed: {allowed}."
+
+
+def _figure(verdict: Verdict) -> str:
+    return figures.interval(verdict.low or 0, verdict.high, verdict.unit)
+
+
+def _unavailability(history: History, verdict: Verdict, of: str) -> str:
+    if verdict.high == 0:
+        return f"Every operation of {of} was answered in time, or failed alone."
+    scale = "" if history.speed == 1 else " in production"
+    return (
+        f"Operations of {of} were not served for {_figure(verdict)}{scale}: they failed, or had "
+        f"no answer {figures.seconds(history.deadline)} after they were due."
+    )
+
+
+def _error_budget(_history: History, verdict: Verdict, of: str) -> str:
+    return f"{_figure(verdict)} of the operations of {of} were bad."
+
+
+def _recovery(history: History, verdict: Verdict, _of: str) -> str:
+    details = verdict.details
+    plane = details.get("control_plane") or [0, 0]
+    clients = details.get("clients")
+    begin = f"{figures.interval(plane[0], plane[1], 's')} after the last heal all nodes answered"
+    if clients is None:
+        return f"{begin}. The clients did not come back."
+    real = "" if history.speed == 1 else " real time"
+    more = figures.interval(clients[0], clients[1], "s")
+    later = "at once" if clients[1] == 0 else f"{more}{real} later"
+    return f"{begin}, and {later} all pods were as before."
+
+
+def _lost_writes(_history: History, verdict: Verdict, _of: str) -> str:
+    known = figures.several(
+        verdict.details.get("acknowledged", 0), "acknowledged write", "acknowledged writes"
+    )
+    gone = "none is gone" if verdict.high == 0 else f"{_figure(verdict)} are gone"
+    told = [
+        f"the {it['what']} may cost {it['bound']} of the ledger's, and "
+        f"{it['lost_ledger_writes']} of them are gone"
+        for it in verdict.details.get("windows", ())
+        if it["bound"] is not None
+    ]
+    return f"Of the last {known} of their keys, {'; '.join([gone, *told])}."
+
+
+def _split_brain(_history: History, verdict: Verdict, _of: str) -> str:
+    if verdict.high == 0:
+        return "No write was acknowledged by a node that was not the primary any more."
+    return f"{_figure(verdict)} were acknowledged by a former primary."
+
+
+def _stale_reads(_history: History, verdict: Verdict, of: str) -> str:
+    if verdict.high == 0:
+        return f"No read of {of} returned less than what was acknowledged before it."
+    return f"The oldest value that {of} read had been replaced {_figure(verdict)} before."
+
+
+def _connection_storm(_history: History, verdict: Verdict, _of: str) -> str:
+    details: Mapping[str, Any] = verdict.details
+    scaled = "" if details.get("factor") in (None, 1.0) else ", scaled to production's pods"
+    return (
+        f"At most {_figure(verdict)} were opened on one node{scaled}; "
+        f"{figures.count(details.get('left_open', 0))} are open at the end, "
+        f"{figures.count(details.get('open_in_baseline', 0))} were before."
+    )
+
+
+_MEANINGS: Mapping[str, Callable[[History, Verdict, str], str]] = {
+    "unavailability": _unavailability,
+    "error_budget": _error_budget,
+    "recovery": _recovery,
+    "lost_writes": _lost_writes,
+    "split_brain": _split_brain,
+    "stale_reads": _stale_reads,
+    "connection_storm": _connection_storm,
+}

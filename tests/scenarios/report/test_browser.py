@@ -1,0 +1,35 @@
+"""The HTML report in a real browser, if there is one."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.report.test_write import written
+
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+@pytest.mark.parametrize("theme", [[], ["--force-dark-mode"]], ids=["light", "dark"])
+def test_opens(tmp_path: Path, theme: list[str]) -> None:
+    """All charts are drawn, in light and in dark, and nothing is logged or asked for."""
+    with written(tmp_path):
+        pass
+    profile = tmp_path / "profile"
+    command = [
+        str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
+        "--enable-logging=stderr", "--disable-background-networking", "--no-first-run",
+        f"--user-data-dir={profile}", "--virtual-time-budget=2000", *theme,
+        (tmp_path / "report.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    charts = len(re.findall(r'class="chart"', done.stdout))
+    assert charts >= 6
+    assert f'data-charts="{charts}"' in done.stdout
+    assert done.stdout.count("<canvas") == charts
