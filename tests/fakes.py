@@ -513,6 +513,42 @@ class FakeMemcached:
         """Close it."""
 
 
+class FakeServers:
+    """Servers whose limits are in a dict.
+
+    Attributes:
+        limits: what is limited of which node, and to what; without those that are as configured.
+        failing: nodes that do not answer.
+    """
+
+    def __init__(self) -> None:
+        self.limits: dict[tuple[str, str], float] = {}
+        self.failing: set[str] = set()
+
+    def fill_memory(self, node: str, share: float) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "memory", share)
+
+    def restore_memory(self, node: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "memory", None)
+
+    def limit_connections(self, node: str, most: int) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "connections", most)
+
+    def restore_connections(self, node: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "connections", None)
+
+    def _set(self, node: str, what: str, limit: float | None) -> None:
+        if node in self.failing:
+            raise ConnectionRefusedError(node)
+        self.limits.pop((node, what), None)
+        if limit is not None:
+            self.limits[node, what] = limit
+
+
 @dataclass(eq=False)
 class FakeCaller:
     """One connection of a client, as the process of a topology has it.

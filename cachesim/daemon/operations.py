@@ -10,11 +10,13 @@ from cachesim.control_plane.redis_shard import RedisShard
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
+from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.monitoring.readings import Readings
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.credentials import ADMIN_USER
+from cachesim.servers.limits import Servers
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import Settings
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -74,8 +76,9 @@ class Operations:
             life.callback(self.readings.close)
             prober = self._start_prober(life)
             self.prober = prober
+            limits = Limits(Servers(topology, self.admin), self.nodes)
             self.faults = Faults(
-                topology, self.links, self.nodes, prober, events, str(provision.seed)
+                topology, self.links, self.nodes, limits, prober, events, str(provision.seed)
             )
             self.control_plane = self._start_control_plane(prober, life)
             self._life = life.pop_all()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cachesim.faults import catalogue
+from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
@@ -31,7 +32,7 @@ class AofSizes(Protocol):
 
 @dataclass(frozen=True)
 class Controls:
-    """The links and nodes of a topology, for the functions that apply faults to them.
+    """The links, nodes and servers of a topology, for the functions that apply faults to them.
 
     Attributes:
         draws: the source of all random draws.
@@ -40,6 +41,7 @@ class Controls:
     topology: Topology
     links: Links
     nodes: Nodes
+    limits: Limits
     aof_sizes: AofSizes
     draws: random.Random
 
@@ -66,6 +68,10 @@ def _latency(on: Controls, holder: Holder, fault: catalogue.Latency) -> None:
 
 def _bandwidth(on: Controls, holder: Holder, fault: catalogue.Bandwidth) -> None:
     on.links.hold_toxic(holder, on.chosen(fault.links), toxics.Bandwidth(fault.kb_s), BOTH)
+
+
+def _loss(on: Controls, holder: Holder, fault: catalogue.Loss) -> None:
+    on.links.hold_toxic(holder, on.chosen(fault.links), toxics.loss(fault.share, fault.ms), BOTH)
 
 
 def _blackhole(on: Controls, holder: Holder, fault: catalogue.Blackhole) -> None:
@@ -130,12 +136,21 @@ def _pause(on: Controls, holder: Holder, fault: catalogue.Pause) -> None:
     on.nodes.pause(holder, fault.nodes)
 
 
+def _memory_fill(on: Controls, holder: Holder, fault: catalogue.MemoryFill) -> None:
+    on.limits.fill_memory(holder, fault.nodes, fault.to)
+
+
+def _connection_limit(on: Controls, holder: Holder, fault: catalogue.ConnectionLimit) -> None:
+    on.limits.limit_connections(holder, fault.nodes, fault.most)
+
+
 Apply = Callable[[Controls, Holder, Any], None]
 """Applies a fault whose names are resolved, for a holder. Releasing the holder undoes all of it."""
 
 APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Latency: _latency,
     catalogue.Bandwidth: _bandwidth,
+    catalogue.Loss: _loss,
     catalogue.Blackhole: _blackhole,
     catalogue.Refuse: _refuse,
     catalogue.Reset: _reset,
@@ -147,5 +162,7 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Kill: _kill,
     catalogue.Stop: _stop,
     catalogue.Pause: _pause,
+    catalogue.MemoryFill: _memory_fill,
+    catalogue.ConnectionLimit: _connection_limit,
 }
 """The function that applies each fault, by the fault's class."""

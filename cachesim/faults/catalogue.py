@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
+from cachesim.elasticache import MAX_CONNECTIONS
 from cachesim.errors import InvalidFault
 from cachesim.faults.fields import (
     Flag,
@@ -88,6 +89,37 @@ class Bandwidth(FaultSpec):
     def kind(self) -> str:
         """See `FaultSpec.kind`."""
         return f"bandwidth of {self.kb_s} KB/s"
+
+
+@dataclass(frozen=True)
+class Loss(FaultSpec):
+    """Lose a share of the packets, so that what they carry comes late."""
+
+    name = "loss"
+    effect = (
+        "a share of the requests and of the answers comes late, with all that is sent after it. "
+        "Nothing is missing: TCP sends again what was lost"
+    )
+
+    links: LinkNames
+    share: Annotated[
+        float, Number("The share of the pieces of data that comes late.", least=0.001, most=1)
+    ]
+    ms: Annotated[
+        int,
+        Whole(
+            "Milliseconds that they come late on average, and twice that at most. Linux sends "
+            "again after 200 ms or more.",
+            "ms",
+            least=10,
+            most=60_000,
+        ),
+    ] = 200
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"loss of {self.share * 100:g} %"
 
 
 @dataclass(frozen=True)
@@ -270,6 +302,60 @@ class Pause(FaultSpec):
     nodes: NodeNames
 
 
+@dataclass(frozen=True)
+class MemoryFill(FaultSpec):
+    """Fill the memory of nodes."""
+
+    name = "memory-fill"
+    effect = (
+        "Redis: what needs memory fails with OOM, as nothing is evicted. Memcached: what was not "
+        "asked for lately is missing. It ends with the node's process"
+    )
+
+    nodes: NodeNames
+    to: Annotated[
+        float,
+        Number(
+            "The share of the memory that is in use then. 1: nothing more fits. More: so many "
+            "times too much.",
+            least=0.1,
+            most=10,
+        ),
+    ] = 1.0
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"memory filled to {self.to * 100:g} %"
+
+
+@dataclass(frozen=True)
+class ConnectionLimit(FaultSpec):
+    """Limit the connections of clients to Redis nodes."""
+
+    name = "connection-limit"
+    effect = (
+        "a connection beyond the limit is closed at once. Those that are open stay. It ends with "
+        "the node's process"
+    )
+
+    nodes: Annotated[tuple[str, ...], Names("Names of Redis nodes.", part=Part.REDIS_NODE)]
+    most: Annotated[
+        int,
+        Whole(
+            "The most connections of clients to each node.",
+            "connections",
+            least=1,
+            most=MAX_CONNECTIONS,
+        ),
+    ]
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"limit of {self.most} connections"
+
+
 # --- all of them ------------------------------------------------------------------------------
 
 
@@ -349,9 +435,9 @@ class Catalogue:
 
 CATALOGUE = Catalogue(
     (
-        *(Latency, Bandwidth, Blackhole, Refuse, Reset, Toxic, ReplicationLag),
+        *(Latency, Bandwidth, Loss, Blackhole, Refuse, Reset, Toxic, ReplicationLag),
         *(Partition, Isolate, AzPower),
-        *(Kill, Stop, Pause),
+        *(Kill, Stop, Pause, MemoryFill, ConnectionLimit),
     )
 )
 """All faults of cachesim."""

@@ -18,6 +18,7 @@ from cachesim.events import EventLog
 from cachesim.faults import catalogue
 from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls
 from cachesim.faults.catalogue import Catalogue
+from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
@@ -53,6 +54,7 @@ class Faults:
         topology: Topology,
         links: Links,
         nodes: Nodes,
+        limits: Limits,
         sizes: AofSizes,
         events: EventLog,
         seed: str,
@@ -61,8 +63,9 @@ class Faults:
         self._topology = topology
         self._links = links
         self._nodes = nodes
+        self._limits = limits
         self._events = events
-        self._controls = Controls(topology, links, nodes, sizes, random.Random())
+        self._controls = Controls(topology, links, nodes, limits, sizes, random.Random())
         self._functions = functions
         self._catalogue = Catalogue(functions)
         self._lock = threading.RLock()
@@ -133,7 +136,10 @@ class Faults:
             try:
                 self._nodes.release_all()
             finally:
-                self._links.reset()
+                try:
+                    self._links.reset()
+                finally:
+                    self._limits.release_all()
             for fault in tuple(self._active.values()):
                 self._ended(fault)
 
@@ -159,7 +165,10 @@ class Faults:
         try:
             self._nodes.release(fault)
         finally:
-            self._links.release(fault)
+            try:
+                self._links.release(fault)
+            finally:
+                self._limits.release(fault)
 
     def _ended(self, fault: AppliedFault) -> None:
         del self._active[fault.id]

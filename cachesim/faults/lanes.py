@@ -23,8 +23,9 @@ _FOR_EVER_MS = 10**9
 
 @dataclass
 class _Slot:
-    """A toxic in Toxiproxy's chain, and what it is set to."""
+    """A toxic in Toxiproxy's chain, and what it is set to. The chain is in order of the numbers."""
 
+    number: int
     name: str
     toxic: Toxic
     toxicity: float
@@ -80,25 +81,42 @@ class Chain:
             slots.clear()
 
     def surplus(self) -> list[Hashable]:
-        """Return the keys of the toxics to take away, the stall first."""
-        return sorted(self.actual.keys() - self.desired.keys(), key=lambda key: key != _STALL)
+        """Return the keys of the toxics to take away, the stall first.
+
+        A toxic that backdates is among them if another one comes: it has to be behind that.
+        """
+        surplus = self.actual.keys() - self.desired.keys()
+        if any(not self._backdates(key) for key in self.missing() if key != _STALL):
+            surplus |= {key for key in self.actual if self._backdates(key)}
+        return sorted(surplus, key=lambda key: key != _STALL)
 
     def missing(self) -> list[Hashable]:
-        """Return the keys of the toxics to add, the stall last."""
+        """Return the keys of the toxics to add, those that backdate behind others, the stall last.
+
+        What is held back keeps the time at which it came, so the stall may be anywhere.
+        """
         missing = [key for key in self.desired if key not in self.actual]
-        return sorted(missing, key=lambda key: key == _STALL)
+        return sorted(missing, key=lambda key: (key == _STALL, self._backdates(key)))
+
+    def _backdates(self, key: Hashable) -> bool:
+        toxic, _ = self.desired.get(key) or (self.actual[key].toxic, 1.0)
+        return toxic.backdates
 
     def idle_slot(self, toxic: Toxic, toxicity: float) -> _Slot | None:
-        """Return an idle slot that can be set to a toxic."""
-        for slot in self.idle:
-            if type(slot.toxic) is type(toxic) and slot.toxicity == toxicity:
+        """Return the first idle slot that can be set to a toxic."""
+        behind = 0
+        if toxic.backdates:
+            behind = max((slot.number for slot in self.actual.values()), default=0)
+        for slot in sorted(self.idle, key=lambda slot: slot.number):
+            fits = type(slot.toxic) is type(toxic) and slot.toxicity == toxicity
+            if fits and slot.number > behind:
                 return slot
         return None
 
     def new_slot(self, toxic: Toxic, toxicity: float) -> _Slot:
         """Return a slot with a name that this chain has not used yet."""
         self.count += 1
-        return _Slot(f"{toxic.type}_{self.stream}_{self.count}", toxic, toxicity)
+        return _Slot(self.count, f"{toxic.type}_{self.stream}_{self.count}", toxic, toxicity)
 
 
 class Lane:

@@ -53,7 +53,8 @@ def _field(field: Field) -> dict[str, Any]:
     plain = field.schema()
     if not isinstance(field, Number):
         return plain
-    one = {"anyOf": [plain, {"type": "string", "pattern": _UNITS[field.unit]}]}
+    texts = [{"type": "string", "pattern": _UNITS[it]} for it in (field.unit,) if it in _UNITS]
+    one = {"anyOf": [plain, *texts]}
     over = {"type": "string", "pattern": units.TIME}
     ramp = strict_object({"from": one, "to": one, "over": over}, ["from", "to", "over"])
     return {"anyOf": [*one["anyOf"], ramp]}

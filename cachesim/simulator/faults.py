@@ -156,6 +156,18 @@ class Faults:
         """Limit both streams to `kb_s` kilobytes a second, at least 1."""
         return self.apply(catalogue.Bandwidth(_names(links), kb_s))
 
+    def loss(self, links: LinkSelection, share: float, ms: int = 200) -> Fault:
+        """Make a share of the data come late, with all that is sent after it.
+
+        A connection hands data on in pieces, mostly one for each request and each answer. Each
+        piece is drawn alone, in both directions.
+
+        Args:
+            share: of the pieces that come late, 0.001 to 1.
+            ms: the milliseconds that they come late on average; the longest is twice that.
+        """
+        return self.apply(catalogue.Loss(_names(links), share, ms))
+
     def reset(self, links: LinkSelection) -> Fault:
         """Reset every connection when the client next sends, also new ones."""
         return self.apply(catalogue.Reset(_names(links)))
@@ -242,6 +254,29 @@ class Faults:
     def pause(self, *nodes: str) -> Fault:
         """SIGSTOP nodes: connections stay and nothing is answered; healing resumes them."""
         return self.apply(catalogue.Pause(self._some("pause", nodes)))
+
+    def memory_fill(self, *nodes: str, to: float = 1.0) -> Fault:
+        """Fill the memory of nodes, by lowering it to what they hold.
+
+        A Redis node then refuses with OOM what needs more. A Memcached node evicts, for each new
+        item, one that was not asked for lately. It is never less than 8 MB there, and the rest is
+        filled with items of cachesim. The fault ends with the node's process.
+
+        Args:
+            to: the share of the memory that is in use then, 0.1 to 10.
+        """
+        return self.apply(catalogue.MemoryFill(self._some("memory_fill", nodes), to))
+
+    def connection_limit(self, *nodes: str, most: int) -> Fault:
+        """Limit the connections of clients to Redis nodes, each alone.
+
+        What is open stays. A connection beyond the limit is closed at once. The fault ends with the
+        node's process.
+
+        Args:
+            most: the most connections, besides those of replicas and of cachesim.
+        """
+        return self.apply(catalogue.ConnectionLimit(self._some("connection_limit", nodes), most))
 
     # --- healing ----------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ BOTH = (Stream.UPSTREAM, Stream.DOWNSTREAM)
 
 @dataclass(frozen=True)
 class Toxic:
-    """Base of all toxics. Every attribute is a whole number, at least 0.
+    """Base of all toxics. Every attribute is a whole number, at least 0 but for those in `signed`.
 
     Raises:
         ValueError: an attribute is not such a number.
@@ -38,12 +38,13 @@ class Toxic:
 
     type: ClassVar[str]
     largest: ClassVar[int] = MS_MAX
+    signed: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, value in self.attributes.items():
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"{self.type}: {name} must be a whole number, got {value!r}")
-            if value < 0:
+            if value < 0 and name not in self.signed:
                 raise ValueError(f"{self.type}: {name} must not be negative, got {value}")
 
     def check_effect(self) -> None:
@@ -68,6 +69,15 @@ class Toxic:
         return None
 
     @property
+    def backdates(self) -> bool:
+        """Whether it makes data look older than it is to the latencies behind it in a chain.
+
+        A latency counts from the time at which data left the stage before, and sets that time back
+        if its own delay was below 0. So such a toxic has to come after all other latencies.
+        """
+        return False
+
+    @property
     def attributes(self) -> dict[str, int]:
         """The attributes as Toxiproxy's API takes them."""
         return asdict(self)
@@ -75,15 +85,18 @@ class Toxic:
 
 @dataclass(frozen=True)
 class Latency(Toxic):
-    """Delay all data by `latency` ± `jitter` milliseconds."""
+    """Delay all data by `latency` ± `jitter` milliseconds. A delay below 0 is none: see `loss`."""
 
     type: ClassVar[str] = "latency"
+    signed: ClassVar[tuple[str, ...]] = ("latency",)
     latency: int
     jitter: int = 0
 
     def check_effect(self) -> None:
         """See `Toxic.check_effect`."""
         super().check_effect()
+        if self.latency < 0:
+            raise ValueError(f"latency: latency must not be negative, got {self.latency}")
         if self.latency + self.jitter > MS_MAX:
             raise ValueError(
                 f"latency: latency and jitter must be at most {MS_MAX} together, "
@@ -96,6 +109,25 @@ class Latency(Toxic):
     def neutral(self) -> "Latency":
         """No delay."""
         return Latency(0, 0)
+
+    @property
+    def backdates(self) -> bool:
+        """See `Toxic.backdates`."""
+        return self.latency < self.jitter
+
+
+def loss(share: float, ms: int) -> Latency:
+    """Return the latency that delays a share of the data, and lets the rest through at once.
+
+    Toxiproxy has no toxic for that, but its latency draws a delay for each piece of data, evenly
+    from `latency - jitter` to `latency + jitter`, and a delay below 0 is none.
+
+    Args:
+        share: of the pieces of data, above 0 and up to 1.
+        ms: the mean delay of those that are late. The longest is twice that.
+    """
+    jitter = max(ms, round(ms / share))
+    return Latency(2 * ms - jitter, jitter)
 
 
 @dataclass(frozen=True)

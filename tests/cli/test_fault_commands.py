@@ -32,6 +32,8 @@ FORMS: dict[str, FaultSpec] = {
     "latency x y-* --ms 5": catalogue.Latency(("x", "y-*"), 5),
     "latency --jitter 2 --ms 0 x": catalogue.Latency(("x",), 0, 2),
     "bandwidth x --kb-s 64": catalogue.Bandwidth(("x",), 64),
+    "loss x --share 0.05": catalogue.Loss(("x",), 0.05),
+    "loss x --share 0.05 --ms 50": catalogue.Loss(("x",), 0.05, 50),
     "blackhole x y": catalogue.Blackhole(("x", "y")),
     "refuse x": catalogue.Refuse(("x",)),
     "reset x": catalogue.Reset(("x",)),
@@ -53,6 +55,9 @@ FORMS: dict[str, FaultSpec] = {
     "kill redis-a memcached-b": catalogue.Kill(("redis-a", "memcached-b")),
     "stop redis-a": catalogue.Stop(("redis-a",)),
     "pause redis-a": catalogue.Pause(("redis-a",)),
+    "memory-fill redis-a memcached-b": catalogue.MemoryFill(("redis-a", "memcached-b")),
+    "memory-fill redis-a --to 0.9": catalogue.MemoryFill(("redis-a",), 0.9),
+    "connection-limit redis-a --most 9": catalogue.ConnectionLimit(("redis-a",), 9),
 }
 
 

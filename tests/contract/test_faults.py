@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import redis.exceptions
+from pymemcache.client.hash import HashClient
 from redis.cluster import RedisCluster
 
 from cachesim import Fault, Simulator
@@ -275,3 +276,77 @@ def test_random_faults(sim: Simulator, seed: int) -> None:
     assert client.get("k") == str(seed)
     assert sim.redis.primary.name == "redis-a"
     client.close()
+
+
+@pytest.mark.core
+def test_loss(sim: Simulator) -> None:
+    """A share of the round trips comes late, also beside a latency, and none once it is healed."""
+    client = through_link(sim, "redis-a", single_connection_client=True, socket_timeout=5)
+    client.ping()
+    link = sim.links["client", "redis-a"]
+    with sim.faults.loss(link.name, 0.2, ms=100):  # of each direction: 36 % of the round trips
+        for added in (0.0, 0.05):
+            with contextlib.ExitStack() as faults:
+                if added:
+                    faults.enter_context(link.latency_toxic(round(added * 1000)))
+                took = sorted(seconds_of(client.ping) for _ in range(60))
+                assert took[0] >= added
+                assert took[20] < added + 0.05  # most are not late, and have the latency alone
+                assert 5 <= sum(it > added + 0.02 for it in took) <= 40
+    assert sorted(seconds_of(client.ping) for _ in range(20))[15] < 0.05
+    client.close()
+
+
+@pytest.mark.core
+def test_memory_fill_of_redis(sim: Simulator, redis: RedisCluster) -> None:
+    """Without eviction a full Redis refuses what needs memory, and serves the rest."""
+    for number in range(50):
+        redis.set(f"k:{number}", "x" * 2000)
+    with sim.faults.memory_fill("redis-a"):
+        with pytest.raises(redis_oom):
+            fill_up(redis)
+        assert redis.get("k:1") == "x" * 2000
+    redis.set("again", "x" * 2000)
+
+
+redis_oom = redis.exceptions.OutOfMemoryError
+
+
+def fill_up(client: RedisCluster) -> None:
+    """Write what needs memory."""
+    for number in range(300):
+        client.set(f"more:{number}", "x" * 2000)
+
+
+@pytest.mark.core
+def test_memory_fill_of_memcached(sim: Simulator, memcached: HashClient) -> None:
+    """A full Memcached evicts what was not asked for lately, and takes what is new."""
+    for number in range(300):
+        memcached.set(f"k:{number}", b"x" * 2000, noreply=False)
+    faults = sim.faults.memory_fill("memcached-a", "memcached-b", "memcached-c")
+    for number in range(300):
+        assert memcached.set(f"new:{number}", b"x" * 2000, noreply=False)
+    evicted = sum(memcached.get(f"k:{number}") is None for number in range(300))
+    assert evicted > 100
+    faults.heal()
+    for number in range(300):
+        memcached.set(f"k:{number}", b"x" * 2000, noreply=False)
+    assert all(memcached.get(f"k:{number}") for number in range(300))
+
+
+@pytest.mark.core
+def test_connection_limit(sim: Simulator) -> None:
+    """A connection beyond the limit is refused, those that are open stay; healed, all are taken."""
+
+    def connect() -> redis.Redis:
+        return through_link(sim, "redis-b", single_connection_client=True)
+
+    with contextlib.ExitStack() as clients:
+        first = clients.enter_context(connect())
+        with sim.faults.connection_limit("redis-b", most=3):
+            for _ in range(2):
+                clients.enter_context(connect())
+            with pytest.raises(redis.exceptions.ConnectionError):
+                connect()
+            assert first.ping()
+        clients.enter_context(connect()).ping()

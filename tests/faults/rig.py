@@ -16,6 +16,7 @@ from cachesim.errors import NotRunning, as_json, revived
 from cachesim.faults.appliers import APPLY, Apply
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.injector import Faults as Injector
+from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
@@ -34,6 +35,7 @@ from tests.fakes import (
     FakeFiles,
     FakeLife,
     FakeMemcached,
+    FakeServers,
     FakeSizes,
     toxiproxies,
 )
@@ -92,6 +94,7 @@ class Rig:
 
     Attributes:
         calls: what was done to nodes and links, in order.
+        limited: the servers whose limits faults change.
         play: the control plane, at a time that stands still.
         injector: applies the faults.
         restorer: heals, repairs and empties it.
@@ -112,8 +115,10 @@ class Rig:
         self.sizes = FakeSizes({"redis-a": 4096, "redis-b": 2048})
         self.links = Links(topology, self.servers, self.events, lambda _: False, lambda _: None)
         self.nodes = Nodes(topology, self.backend, self.links, self.events)
+        self.limited = FakeServers()
+        limits = Limits(self.limited, self.nodes)
         self.injector = Injector(
-            topology, self.links, self.nodes, self.sizes, self.events, seed, functions
+            topology, self.links, self.nodes, limits, self.sizes, self.events, seed, functions
         )
         self.cluster = FakeCluster(self.calls)
         memcached = {n.name: FakeMemcached(n.name, self.calls) for n in topology.memcached}
@@ -183,6 +188,7 @@ class Rig:
             set(self.backend.states.values()) == {NodeState.RUNNING}
             and all(proxy["enabled"] for proxy in proxies)
             and not self.toxics()
+            and not self.limited.limits
         )
 
     def told(self) -> list[tuple[str, str, str]]:

@@ -36,6 +36,7 @@ LINK = "client-to-redis-a"
 ONE_OF_EACH: list[dict[str, Any]] = [
     {"fault": "latency", "links": [LINK], "ms": 5, "jitter": 0},
     {"fault": "bandwidth", "links": [LINK], "kb_s": 64},
+    {"fault": "loss", "links": [LINK], "share": 0.05, "ms": 200},
     {"fault": "blackhole", "links": [LINK, "client-to-*"]},
     {"fault": "refuse", "links": [LINK]},
     {"fault": "reset", "links": [LINK]},
@@ -53,6 +54,8 @@ ONE_OF_EACH: list[dict[str, Any]] = [
     {"fault": "kill", "nodes": ["redis-a", "memcached-b"]},
     {"fault": "stop", "nodes": ["redis-a"]},
     {"fault": "pause", "nodes": ["redis-a"]},
+    {"fault": "memory-fill", "nodes": ["redis-a", "memcached-a"], "to": 0.9},
+    {"fault": "connection-limit", "nodes": ["redis-a"], "most": 100},
 ]
 
 
@@ -191,7 +194,10 @@ MISTAKES: list[tuple[object, str]] = [
     ("kill", "a fault must be an object with the field `fault`, got 'kill'"),
     (None, "a fault must be an object with the field `fault`, got None"),
     ({}, "the field `fault` is missing. It has the fault's name: latency, bandwidth, "),
-    ({"fault": "latncy"}, "no fault 'latncy': there are latency, .*, pause. Did you mean latency?"),
+    (
+        {"fault": "latncy"},
+        "no fault 'latncy': there are latency, .*, connection-limit. Did you mean latency?",
+    ),
     ({"fault": "az_power"}, r"no fault 'az_power': .*\. Did you mean az-power\?"),
     ({"fault": "heal_all"}, "no fault 'heal_all': there are latency, "),
     ({"fault": "__init__"}, "no fault '__init__': there are latency, "),
@@ -213,6 +219,10 @@ MISTAKES: list[tuple[object, str]] = [
     (of("kill") | {"nodes": []}, "kill: nodes: no nodes were chosen: name at least one"),
     (of("bandwidth") | {"kb_s": 0}, "at least 1 KB/s, got 0; `blackhole` stops all"),
     (of("bandwidth") | {"kb_s": 10**7 + 1}, "kb_s must be at most 10000000 KB/s, got 10000001"),
+    (of("loss") | {"share": 0}, r"share must be from 0\.001 to 1, got 0"),
+    (of("loss") | {"ms": 5}, "ms must be at least 10 ms, got 5"),
+    (of("memory-fill") | {"to": 0}, r"to must be from 0\.1 to 10, got 0"),
+    (of("connection-limit") | {"most": 0}, "most must be at least 1 connections, got 0"),
     (of("replication-lag") | {"seconds": 0}, r"seconds must be from 0\.001 to 9223372036, got 0"),
     (
         of("replication-lag") | {"seconds": "1"},

@@ -55,6 +55,13 @@ def test_no_bandwidth(rig: Rig, kb_s: int) -> None:
     assert rig.is_whole()
 
 
+def test_loss(rig: Rig) -> None:
+    """A loss is a latency of both streams, whose draws are above 0 for that share of the data."""
+    rig.faults.loss("client-to-redis-a", 0.05, ms=200)
+    assert rig.attributes("client-to-redis-a") == [{"latency": -3600, "jitter": 4000}] * 2
+    assert {stream for _, stream in rig.toxics()} == {UP, DOWN}
+
+
 @pytest.mark.parametrize("toxicity", [0, -0.1, 1.1, 1e-7, float("nan"), True])
 def test_no_toxicity(rig: Rig, toxicity: float) -> None:
     """A share of the connections that is none of them, or more than all, is a mistake."""
@@ -656,3 +663,60 @@ def test_faults_on_one_node_overlap(rig: Rig) -> None:
     assert rig.backend.states["redis-a"] is not NodeState.RUNNING
     other.heal()
     assert rig.is_whole()
+
+
+# --- on servers -----------------------------------------------------------------------------
+
+
+def test_limits_of_servers(rig: Rig) -> None:
+    """Memory and connections are limited, the strictest limit counts, and healing ends its own."""
+    full = rig.faults.memory_fill("redis-a", "memcached-b")
+    fuller = rig.faults.memory_fill("redis-a", to=1.5)
+    few = rig.faults.connection_limit("redis-a", most=20)
+    rig.faults.connection_limit("redis-a", most=100)
+    assert rig.limited.limits == {
+        ("redis-a", "memory"): 1.5,
+        ("memcached-b", "memory"): 1.0,
+        ("redis-a", "connections"): 20,
+    }
+    fuller.heal()
+    few.heal()
+    assert rig.limited.limits["redis-a", "memory"] == 1.0
+    assert rig.limited.limits["redis-a", "connections"] == 100
+    full.heal()
+    assert rig.limited.limits == {("redis-a", "connections"): 100}
+    rig.faults.heal_all()
+    assert rig.is_whole()
+
+
+def test_limits_need_a_node_that_runs(rig: Rig) -> None:
+    """The limits of a node that does not run can't be changed; nothing of the fault remains."""
+    rig.faults.pause("redis-b")
+    with pytest.raises(FaultError, match="limits of redis-b can't be changed: it does not run"):
+        rig.faults.memory_fill("redis-a", "redis-b")
+    rig.limited.failing.add("redis-c")
+    with pytest.raises(FaultError, match="limits of redis-c could not be changed"):
+        rig.faults.connection_limit("redis-a", "redis-c", most=5)
+    rig.limited.failing.clear()
+    assert rig.limited.limits == {}
+
+
+def test_limits_end_with_the_process(rig: Rig) -> None:
+    """A node that is down is not asked for its limits: its next process has its own."""
+    fault = rig.faults.memory_fill("redis-a")
+    rig.faults.kill("redis-a")
+    rig.limited.failing.add("redis-a")
+    fault.heal()
+    assert fault not in rig.faults.active
+
+
+def test_limits_of_a_paused_node_stay(rig: Rig) -> None:
+    """A fault whose node is paused can't be healed, and is healed with all others."""
+    fault = rig.faults.memory_fill("redis-a")
+    rig.faults.pause("redis-a")
+    with pytest.raises(FaultError, match="limits of redis-a can't be restored: it is paused"):
+        fault.heal()
+    assert fault in rig.faults.active
+    rig.faults.heal_all()
+    assert rig.is_whole()
+    assert rig.faults.active == []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachesim.toxiproxy.toxics import Bandwidth, Timeout
+from cachesim.toxiproxy.toxics import Bandwidth, Timeout, loss
 from tests.faults.links_rig import DOWN, SLOW, UP, LinksRig
 
 
@@ -168,3 +168,37 @@ def test_name_taken_by_hand(rig: LinksRig) -> None:
     other.links.reset()
     assert other.is_whole()
     other.links.close()
+
+
+def effective(rig: LinksRig) -> list[dict[str, int]]:
+    """The attributes of the toxics of `rig.link` that do something, in the chain's order."""
+    toxics = rig.server.proxy(rig.link.name)["toxics"]
+    return [it["attributes"] for it in toxics if any(it["attributes"].values())]
+
+
+def test_loss_stays_behind_latencies(rig: LinksRig) -> None:
+    """A loss makes data look older than it is, so it comes after latencies that begin later."""
+    lossy = loss(0.1, 20)
+    rig.links.hold_toxic("loss", [rig.link], lossy, [DOWN])
+    rig.slow("slow")
+    assert effective(rig) == [SLOW.attributes, lossy.attributes]
+    rig.slow("slow too")
+    assert effective(rig) == [SLOW.attributes, SLOW.attributes, lossy.attributes]
+    rig.links.release("slow")
+    rig.links.release("loss")
+    rig.links.hold_toxic("loss", [rig.link], lossy, [DOWN])
+    assert effective(rig) == [SLOW.attributes, lossy.attributes]
+    rig.links.release("loss")
+    rig.links.release("slow too")
+    assert effective(rig) == []
+    assert len(rig.server.names(rig.link.name)) == 3
+
+
+def test_loss_comes_back_after_a_stall(rig: LinksRig) -> None:
+    """A latency that comes during a stall is before the loss when the stall has gone."""
+    lossy = loss(0.1, 20)
+    rig.links.hold_toxic("loss", [rig.link], lossy, [DOWN])
+    rig.links.hold_stall("stall", {rig.link: [DOWN]})
+    rig.slow("slow")
+    rig.links.release("stall")
+    assert effective(rig) == [SLOW.attributes, lossy.attributes]

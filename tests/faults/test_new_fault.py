@@ -95,7 +95,7 @@ def test_is_a_command(rig: Rig, main: click.Group) -> None:
 
 def test_has_help(main: click.Group) -> None:
     """Its help is that of its class and its fields."""
-    assert "swap             Let a node swap.\n" in CliRunner().invoke(main, ["--help"]).output
+    assert "swap              Let a node swap.\n" in CliRunner().invoke(main, ["--help"]).output
     help_text = CliRunner().invoke(main, ["swap", "--help"]).output
     assert "Usage: fault swap [OPTIONS] NODE\n\n  Let a node swap.\n" in help_text
     assert "--percent INTEGER RANGE  Share of its memory.  [default: 50]  [x>=1]\n" in help_text

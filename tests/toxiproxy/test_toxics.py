@@ -44,7 +44,7 @@ def test_as_toxiproxy_has_it(toxic: Toxic, name: str, attributes: dict[str, int]
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Latency(-1), "latency: latency must not be negative, got -1"),
+        (lambda: Latency(-1).check_effect(), "latency: latency must not be negative, got -1"),
         (lambda: Latency(1, -2), "latency: jitter must not be negative, got -2"),
         (lambda: Bandwidth(-1), "bandwidth: rate must not be negative, got -1"),
         (lambda: SlowClose(-1), "slow_close: delay must not be negative, got -1"),

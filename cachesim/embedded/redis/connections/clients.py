@@ -26,15 +26,18 @@ class Clients:
         self.pauses_all = False
 
     def join(self, session: "Session") -> None:
-        """Add a connection; refuse it if there are already `maxclients`."""
+        """Add a connection; refuse it if with the cluster bus there are already `maxclients`."""
         server = self._server
         session.id = self._next_id
         self._next_id += 1
         server.stats.connections += 1
-        if len(self.sessions) >= server.settings.number("maxclients"):
+        bus = len(server.bus.outbound) + len(server.bus.inbound)
+        if len(self.sessions) + bus >= server.settings.number("maxclients"):
             server.stats.rejected_connections += 1
             session.is_closing = True
-            session.transport.write(b"-ERR max number of clients reached\r\n")
+            if session.transport.get_extra_info("ssl_object") is None:
+                # Redis looks before the TLS handshake, and can't tell then.
+                session.transport.write(b"-ERR max number of clients reached\r\n")
             session.transport.close()
             return
         self.sessions[session.id] = session

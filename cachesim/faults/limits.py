@@ -1,0 +1,133 @@
+"""The limits that faults set on servers: of their memory, and of their connections."""
+
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cachesim.errors import FaultError
+from cachesim.faults.nodes import Nodes
+from cachesim.servers.admin import errors
+from cachesim.topology import NodeState
+
+
+class Servers(Protocol):
+    """Changes the limits of servers: see `cachesim.servers.limits.Servers`."""
+
+    def fill_memory(self, node: str, share: float) -> None:
+        """Make what a node holds a share of its memory."""
+        ...
+
+    def restore_memory(self, node: str) -> None:
+        """Give a node the memory that it is configured with."""
+        ...
+
+    def limit_connections(self, node: str, most: int) -> None:
+        """Limit the connections of clients to a Redis node."""
+        ...
+
+    def restore_connections(self, node: str) -> None:
+        """Give a Redis node the limit of connections that it is configured with."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """One kind of limit.
+
+    Attributes:
+        lower: sets a node's limit.
+        restore: sets it to what is configured.
+        strictest: returns the value that counts.
+        held: the values that holders want, by node.
+    """
+
+    lower: Callable[[str, Any], None]
+    restore: Callable[[str], None]
+    strictest: Callable[[Iterable[Any]], Any]
+    held: dict[str, dict[Hashable, float]] = field(default_factory=dict)
+
+    def reconcile(self, node: str) -> None:
+        """Give a node the strictest limit that is held, or that which is configured."""
+        values = self.held[node].values()
+        try:
+            if values:
+                self.lower(node, self.strictest(values))
+            else:
+                self.restore(node)
+        except errors() as error:
+            raise FaultError(f"the limits of {node} could not be changed: {error}") from error
+
+
+class Limits:
+    """The limits of all nodes. Thread-safe.
+
+    A holder, such as a fault, keeps a limit until it is released. Of several the strictest counts.
+    A process that starts has the configured limits.
+    """
+
+    def __init__(self, servers: Servers, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._memory = _Limit(servers.fill_memory, servers.restore_memory, max)
+        self._connections = _Limit(servers.limit_connections, servers.restore_connections, min)
+        self._lock = threading.RLock()
+
+    def fill_memory(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
+        """Make what nodes hold a share of their memory.
+
+        Raises:
+            FaultError: a node does not run, or did not do it.
+        """
+        self._hold(self._memory, holder, nodes, share)
+
+    def limit_connections(self, holder: Hashable, nodes: Collection[str], most: int) -> None:
+        """Limit the connections of clients to Redis nodes.
+
+        Raises:
+            FaultError: a node does not run, or did not do it.
+        """
+        self._hold(self._connections, holder, nodes, most)
+
+    def release(self, holder: Hashable) -> None:
+        """Release all that a holder holds. Repeating it is harmless.
+
+        Raises:
+            FaultError: a node is paused, or did not do it; release it again.
+        """
+        with self._lock:
+            for limit in (self._memory, self._connections):
+                for node, held in limit.held.items():
+                    if holder in held:
+                        self._release(limit, holder, node)
+
+    def release_all(self) -> None:
+        """Release all holders.
+
+        Raises:
+            FaultError: a node did not do it.
+        """
+        with self._lock:
+            limits = (self._memory, self._connections)
+            held = [holders for limit in limits for holders in limit.held.values()]
+            for holder in {holder for holders in held for holder in holders}:
+                self.release(holder)
+
+    def _hold(self, limit: _Limit, holder: Hashable, nodes: Collection[str], value: float) -> None:
+        with self._lock:
+            for node in nodes:
+                if self._nodes.state(node) is not NodeState.RUNNING:
+                    raise FaultError(f"the limits of {node} can't be changed: it does not run")
+            for node in nodes:
+                limit.held.setdefault(node, {})[holder] = value
+                limit.reconcile(node)
+
+    def _release(self, limit: _Limit, holder: Hashable, node: str) -> None:
+        state, value = self._nodes.state(node), limit.held[node].pop(holder)
+        try:
+            if state is NodeState.PAUSED:
+                raise FaultError(f"the limits of {node} can't be restored: it is paused")
+            if state is NodeState.RUNNING:
+                limit.reconcile(node)
+        except FaultError:
+            limit.held[node][holder] = value
+            raise

@@ -1,0 +1,136 @@
+"""The limits of servers, real or emulated: their memory, and their connections.
+
+Memory is not filled by gigabytes of data. A server's limit is lowered to what it holds, which is
+the same to its clients, and is done and undone at once. Both limits are those of the process: a new
+one has the configured ones again.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from cachesim.servers.admin import NodeClients
+from cachesim.servers.memcached_config import megabytes_for
+from cachesim.topology import Service, Topology
+
+if TYPE_CHECKING:
+    from pymemcache.client.base import Client
+
+_MEGABYTE = 2**20
+_LEAST_MEGABYTES = 8
+"""Memcached takes no lower limit of its memory."""
+_FILLER = "cachesim:filler:"
+_BATCH = 100
+_COMMON_CHUNK = 2048
+"""Bytes of a chunk, if a Memcached server holds nothing yet."""
+_ITEM_OVERHEAD = 100
+"""Bytes of an item besides its value: header, key, and the end of a line."""
+
+
+class Servers:
+    """Reads and changes the limits of servers, at their admin addresses.
+
+    Each method raises one of `cachesim.servers.admin.errors` if the node does not do it.
+    """
+
+    def __init__(self, topology: Topology, admin: NodeClients) -> None:
+        self._nodes = {node.name: node for node in topology.nodes}
+        self._admin = admin
+        self._fillers: dict[str, int] = {}
+        # What Redis nodes had at first. It is less than configured where the system has no more.
+        self._max_clients: dict[str, int] = {}
+
+    def fill_memory(self, node: str, share: float) -> None:
+        """Make what a node holds a share of its memory."""
+        if self._nodes[node].service is Service.REDIS:
+            client = self._admin.redis(node)
+            memory = client.info("memory")
+            # What waits for replicas and for the disk does not count against the limit.
+            used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
+            client.config_set("maxmemory", max(1, math.floor(used / share)))
+            return
+        client = self._admin.new_memcached(node)
+        try:
+            fillers = _fill(client, megabytes_for(self._nodes[node]), share)
+            self._fillers[node] = max(fillers, self._fillers.get(node, 0))
+        finally:
+            client.close()
+
+    def restore_memory(self, node: str) -> None:
+        """Give a node the memory that it is configured with."""
+        if self._nodes[node].service is Service.REDIS:
+            self._admin.redis(node).config_set("maxmemory", self._nodes[node].max_memory)
+            return
+        client = self._admin.new_memcached(node)
+        try:
+            _set_limit(client, megabytes_for(self._nodes[node]))
+            for first in range(0, self._fillers.pop(node, 0), _BATCH):
+                client.delete_many(_names(first), noreply=False)
+        finally:
+            client.close()
+
+    def limit_connections(self, node: str, most: int) -> None:
+        """Limit the connections of clients to a Redis node, besides those of cachesim."""
+        client = self._admin.redis(node)
+        if node not in self._max_clients:
+            self._max_clients[node] = int(client.info("clients")["maxclients"])
+        own = [it for it in client.client_list() if it["user"] != "default"]
+        bus = int(client.info("clients")["cluster_connections"])
+        client.config_set("maxclients", min(most + len(own) + bus, self._max_clients[node]))
+
+    def restore_connections(self, node: str) -> None:
+        """Give a Redis node the limit of connections that it had at first."""
+        if node in self._max_clients:
+            self._admin.redis(node).config_set("maxclients", self._max_clients[node])
+
+
+def _names(first: int) -> list[str]:
+    return [f"{_FILLER}{number}" for number in range(first, first + _BATCH)]
+
+
+def _fill(client: "Client", configured: int, share: float) -> int:
+    """Lower the memory of a Memcached server, and fill what is left.
+
+    The fillers are as large as most of what it holds, as each size has memory of its own.
+
+    Args:
+        configured: its memory, in megabytes.
+
+    Returns:
+        How many fillers were written.
+    """
+    stats = client.stats()
+    used, evicted = int(stats[b"bytes"]), int(stats[b"evictions"])
+    megabytes = max(_LEAST_MEGABYTES, math.ceil(used / share / _MEGABYTE))
+    megabytes = min(megabytes, configured)
+    _set_limit(client, megabytes)
+    limit, chunk = megabytes * _MEGABYTE, _common_chunk(client)
+    overflow = max(1, (share - 1) * limit / chunk)
+    value = bytes(chunk - _ITEM_OVERHEAD)
+    for first in range(0, math.ceil((share + 1) * limit / chunk), _BATCH):
+        if used >= share * limit or int(stats[b"evictions"]) - evicted >= overflow:
+            return first
+        for name in _names(first):
+            # One by one: Memcached 1.6.18 with TLS hangs if more than 16 KB come at once.
+            client.set(name, value, noreply=True)
+        stats = client.stats()
+        used = int(stats[b"bytes"])
+    return first + _BATCH
+
+
+def _set_limit(client: "Client", megabytes: int) -> None:
+    # pymemcache's own method waits for an END that never comes.
+    client.raw_command(f"cache_memlimit {megabytes}")
+
+
+def _common_chunk(client: "Client") -> int:
+    """Return the size of the chunks of which a Memcached server uses the most, in bytes."""
+    slabs = client.stats("slabs")
+    used = {
+        name.partition(b":")[0]: count
+        for name, count in slabs.items()
+        if name.endswith(b":used_chunks")
+    }
+    most = max(used, key=lambda number: int(used[number]), default=None)
+    if most is None or not int(used[most]):
+        return _COMMON_CHUNK
+    return max(int(slabs[most + b":chunk_size"]), 2 * _ITEM_OVERHEAD)
