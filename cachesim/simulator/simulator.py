@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         RedisShardHandle,
         ZoneHandle,
     )
-    from cachesim.simulator.servers import Servers
     from cachesim.simulator.observe import Observer
+    from cachesim.simulator.servers import Servers
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""

@@ -9,9 +9,9 @@ no failover explains is split at the heal of its fault.
 
 from collections.abc import Iterator
 
+from cachesim.history.outages import Outage
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.faults import applied
-from cachesim.scenarios.checkers.outages import Outage
 from cachesim.scenarios.checkers.promotions import Promotion, promotions
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.checkers.time_scale import INFINITE
