@@ -2,9 +2,10 @@
 
 `python -m tests.embedded.redis.sequences PRIMARY REPLICA --episodes 100` asks the real servers at
 these ports, a shard of a primary that owns all slots and its replica. Each episode is a sequence of
-requests of clients that also subscribe, track keys, wait for keys, and are in transactions. After
-each request everything that any client has received is compared, and from time to time all data
-of both nodes.
+requests of clients that also subscribe, track keys, wait for keys, and are in transactions. In some
+episodes the primary's memory is full for a while, in others both nodes change their roles. After
+each request everything that any client has received is compared, and from time to time all data of
+both nodes.
 """
 
 import argparse
@@ -25,6 +26,10 @@ STEPS = 60
 _ALIVE = 20
 """Requests after which the data of both nodes is compared."""
 _ROUNDS = 50
+_FULL, _NO_LIMIT = ((b"CONFIG", b"SET", b"maxmemory", limit) for limit in (b"1", b"0"))
+"""With a limit of one byte, memory is full however much of it each of both uses."""
+_FAILOVER = (b"CLUSTER", b"FAILOVER")
+"""The step that makes both nodes change their roles."""
 Step = tuple[str, Words]
 
 
@@ -48,16 +53,19 @@ class Episode:
     """A sequence of requests to real servers and to embedded nodes."""
 
     def __init__(self, ports: tuple[int, int]) -> None:
-        self._real, self._ours = RealSide(ports), OurSide(ports[0])
+        self._real, self._ours = RealSide(ports), OurSide(ports)
         self._sides: tuple[Side, Side] = self._real, self._ours
         self._clients: dict[str, _State] = {}
-        self._is_paused = False
+        self._is_paused = self._is_failed_over = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._is_failed_over:
+            self._real.fail_over()
         self._real.control("A", b"CLIENT", b"UNPAUSE")
+        self._real.control("A", *_NO_LIMIT)
         self._real.close()
         self._ours.close()
 
@@ -92,6 +100,20 @@ class Episode:
             self._is_paused = True
         elif command == "client|unpause":
             self._is_paused = False
+        return self._compared(received)
+
+    def fail_over(self) -> Any:
+        """Let the nodes change their roles. Return what clients are told differently, or None."""
+        self._is_failed_over = not self._is_failed_over
+        received = []
+        for side in self._sides:
+            side.fail_over()
+            side.settle(replicate=True)
+            received.append(side.taken())
+        return self._compared(received)
+
+    def _compared(self, received: list[dict[str, tuple[bytes, bool]]]) -> Any:
+        """Return what differs in what clients have received, or None."""
         for _ in range(_ROUNDS):  # the system may tell of an end a moment later
             if all(received[0][other][1] == received[1][other][1] for other in received[0]):
                 break
@@ -204,13 +226,13 @@ def _is_shown(reply: Reply) -> bool:
 
 
 def _unaddressed(reply: Reply) -> Any:
-    """Return a message without times and addresses, as MONITOR shows them."""
+    """Return a message without times, addresses and ids of clients."""
     if isinstance(reply[1], bytes):
         text = re.sub(rb"^[\d.]+ \[0 [\d.:]+\]", b"at [0 address]", reply[1])
         if b'"client"' in text.lower():
             text = re.sub(rb'"\d+"', b'"id"', text)
         return reply[0], text
-    return reply
+    return (reply[0], "an id") if _kind(reply) == b"tracking-redir-broken" else reply
 
 
 _READS = {
@@ -244,7 +266,8 @@ def play(ports: tuple[int, int], steps: Sequence[Step]) -> tuple[int, Any] | Non
     """Run an episode. Return the number of requests until something differs, and what."""
     with Episode(ports) as episode:
         for number, (name, words) in enumerate(steps, 1):
-            difference = episode.step(name, words)
+            is_failover = words == _FAILOVER
+            difference = episode.fail_over() if is_failover else episode.step(name, words)
             if difference is None and (number % _ALIVE == 0 or number == len(steps)):
                 for node in "AR":
                     real, ours = episode.data(node)
@@ -260,6 +283,7 @@ def script(r: random.Random, steps: int = STEPS) -> list[Step]:
     found: list[Step] = [(name, (b"HELLO", b"3")) for name in "ABCR" if r.random() < 0.5]
     found.append(("R", (b"READONLY",)))
     monitors: set[str] = set()
+    changes_roles = r.random() < 0.2
     while len(found) < steps:
         name = r.choice("AAABBBCCR")
         words = drawn_of_session(r) if r.random() < 0.5 else drawn(r)
@@ -269,8 +293,13 @@ def script(r: random.Random, steps: int = STEPS) -> list[Step]:
             monitors.add(name)
         elif name in monitors:
             monitors.remove(name)
-        if not _is_left_out(name, words):
+        if not _is_left_out("R" if changes_roles else name, words):
             found.append((name, words))
+    begin, end = sorted(r.sample(range(len(found)), 2))
+    if changes_roles:
+        found[begin:end] = [("", _FAILOVER), *found[begin:end], ("", _FAILOVER)]
+    elif r.random() < 0.3:
+        found[begin:end] = [("M", _FULL), *found[begin:end], ("M", _NO_LIMIT)]
     return found
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ class Side(Protocol):
     def control(self, name: str, *words: bytes) -> Any:
         """Send a request to the node of a client, and return the reply."""
 
+    def fail_over(self) -> None:
+        """Let the two nodes change their roles, and wait until the new replica follows."""
+
 
 class RealSide:
     """Real servers."""
@@ -54,6 +58,7 @@ class RealSide:
                 control(*words)
             control(b"CONFIG", b"SET", b"notify-keyspace-events", b"")
         self._clients: dict[str, Real] = {}
+        self._primary = 0
 
     def connect(self, name: str) -> None:
         """See `Side`."""
@@ -68,10 +73,21 @@ class RealSide:
         for control in self._controls:
             for _ in range(3):
                 control(b"ECHO", _MARK)
-        while replicate and self._offset(0, b"master") != self._offset(1, b"slave"):
+        primary, replica = self._primary, 1 - self._primary
+        while replicate and self._offset(primary, b"master") != self._offset(replica, b"slave"):
             pass
         for _ in range(2):
-            self._controls[1](b"ECHO", _MARK)
+            self._controls[replica](b"ECHO", _MARK)
+
+    def fail_over(self) -> None:
+        """See `Side`."""
+        former, self._primary = self._primary, 1 - self._primary
+        self._controls[self._primary](b"CLUSTER", b"FAILOVER", b"TAKEOVER")
+        self._controls[former](b"READONLY")
+        deadline = time.monotonic() + 20
+        while b"master_link_status:up" not in self._controls[former](b"INFO", b"replication"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def _offset(self, number: int, role: bytes) -> bytes:
         text = self._controls[number](b"INFO", b"replication")
@@ -102,11 +118,11 @@ class OurSide:
     """Embedded nodes in this process.
 
     Args:
-        port: of the real primary, which redirections name.
+        ports: of the real ones, which redirections name.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, ports: tuple[int, int]) -> None:
+        self._ports = ports
         self._folder = tempfile.TemporaryDirectory()
         self._loop = asyncio.new_event_loop()
         names = ("redis-a", "redis-b")
@@ -183,12 +199,22 @@ class OurSide:
         """See `Side`."""
         found = {}
         for name, caller in list(self._clients.items()):
-            data = caller.buffer.replace(b"127.0.0.1:7801", b"127.0.0.1:%d" % self._port)
+            data = caller.buffer
+            for port, real in zip((7801, 7802), self._ports, strict=True):
+                data = data.replace(b"127.0.0.1:%d" % port, b"127.0.0.1:%d" % real)
             found[name] = _OF_CONTROL.sub(b"", data), caller.is_lost
             caller.buffer = b""
             if caller.is_lost:
                 del self._clients[name]
         return found
+
+    def fail_over(self) -> None:
+        """See `Side`."""
+        self._primary, self._replica = self._replica, self._primary
+        names = "RA" if self._primary is self._nodes["redis-b"] else "AR"
+        self.control(names[0], b"CLUSTER", b"FAILOVER", b"TAKEOVER")
+        self.control(names[1], b"READONLY")
+        self._run_until(lambda: self._link_is_up)
 
     def control(self, name: str, *words: bytes) -> Any:
         """See `Side`."""

@@ -113,14 +113,14 @@ def kill(client: Client, arguments: list[bytes]) -> Answer:
             raise Error("ERR No such client")
         _close(client, found)
         return "OK"
-    if len(arguments) % 2:
-        raise Error(SYNTAX)
     skip_me, filters = True, []
-    for word, value in zip(arguments[2::2], arguments[3::2], strict=True):
+    for word, value in zip(arguments[2::2], arguments[3::2], strict=False):
         if word.lower() == b"skipme" and value.lower() in (b"yes", b"no"):
             skip_me = value.lower() == b"yes"
         else:
             filters.append(_filter(client, word.lower(), value))
+    if len(arguments) % 2:
+        raise Error(SYNTAX)
     found = [
         session
         for session in everyone
