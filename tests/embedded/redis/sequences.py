@@ -228,7 +228,7 @@ def _is_shown(reply: Reply) -> bool:
 def _unaddressed(reply: Reply) -> Any:
     """Return a message without times, addresses and ids of clients."""
     if isinstance(reply[1], bytes):
-        text = re.sub(rb"^[\d.]+ \[0 [\d.:]+\]", b"at [0 address]", reply[1])
+        text = re.sub(rb"^[\d.]+ \[0 (lua|[\d.:]+)\]", b"at [0 address]", reply[1])
         if b'"client"' in text.lower():
             text = re.sub(rb'"\d+"', b'"id"', text)
         return reply[0], text
