@@ -150,11 +150,13 @@ def test_ends_with_all_that_it_started(tmp_path: Path) -> None:
 
 def test_ends_with_whoever_has_it(tmp_path: Path) -> None:
     """Closed during its open, it leaves nothing either."""
-    with command(tmp_path, STUBBORN.replace("print", "str")) as pods:
+    with command(tmp_path, "import time; time.sleep(60)") as pods:
         with pytest.raises(WorkloadError, match="not ready"):
             pods.open(timeout=1.0)
-        running = _commands()
-        assert running
+        limit = time.monotonic() + LIMIT
+        while not (running := _commands()):
+            assert time.monotonic() < limit, "it was not started"
+            time.sleep(0.02)
     assert psutil.wait_procs(running, timeout=LIMIT)[1] == []
 
 
