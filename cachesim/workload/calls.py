@@ -50,9 +50,9 @@ class Asked(threading.local):
     """What the client has asked in the current call of this thread.
 
     Attributes:
-        node: the node that was asked last.
+        node: the node that it was sent to last.
         connection: the connection to it.
-        attempts: how often it read an answer, or waited for one.
+        attempts: how often it was sent.
     """
 
     node: str | None = None

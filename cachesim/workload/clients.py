@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
+COMMANDS = frozenset({"GET", "SET", "EXPIRE", "DEL"})
+"""What the workload sends to Redis."""
 TIMEOUT = 0.5
 """Seconds: the architecture's timeouts, to connect and for an answer."""
 
@@ -36,17 +38,18 @@ def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "R
     names = dict(zip(map(str, nodes), _names(production().redis), strict=True))
 
     def watch(connection: Any) -> None:
-        if "read_response" in vars(connection):
+        if "send_command" in vars(connection):
             return  # it has connected again
-        read, node = connection.read_response, names.get(f"{connection.host}:{connection.port}")
+        send, node = connection.send_command, names.get(f"{connection.host}:{connection.port}")
         name = f"{connection.port}-{id(connection):x}"
 
-        def read_response(*arguments: Any, **options: Any) -> Any:
-            asked.node, asked.connection = node, name
-            asked.attempts += 1
-            return read(*arguments, **options)
+        def send_command(*arguments: Any, **options: Any) -> None:
+            if arguments[0] in COMMANDS:  # the client asks for the slots in between
+                asked.node, asked.connection = node, name
+                asked.attempts += 1
+            send(*arguments, **options)
 
-        connection.read_response = read_response
+        connection.send_command = send_command
 
     password, ca_file = env[variables.REDIS_PASSWORD], Path(env[variables.CA_FILE])
     options: dict[str, Any] = {"read_from_replicas": True} if replicas else {}
