@@ -124,18 +124,23 @@ def _run_once(
     from cachesim.scenarios.judging import judgement_of
     from cachesim.scenarios.runner import run as run_timeline
     from cachesim.scenarios.timeline import plan
-    from cachesim.scenarios.workloads import pods_of
+    from cachesim.scenarios.workloads import plan_of, pods_of, profiles_of
 
     timeline = plan(scenario, seed)
+    workload = plan_of(scenario.workload, order.command)
     path = run_timeline(
         sim,
         timeline,
         folder,
-        workload=pods_of,
+        workload=pods_of(workload),
         progress=_progress(time.monotonic()),
         is_interrupted=lambda: interrupts.requested,
         quiet_cut=order.quiet_cut,
-        facts={"again": again(order, sim, seed)},
+        facts={
+            "again": again(order, sim, seed),
+            "clients": profiles_of(workload),
+            "pods": len(workload.names),
+        },
     )
     with History(path) as history:
         judgement = judgement_of(history)

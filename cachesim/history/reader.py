@@ -94,8 +94,17 @@ class History:
         """The longest until an unused node is tried again, in seconds. Not declared: inf."""
         return self._declared("comeback")
 
-    def _declared(self, name: str) -> float:
-        value = (self.meta.get("client") or {}).get(name)
+    def patience_of(self, service: str) -> float:
+        """As `patience`, of a service's own client."""
+        return self._declared("patience", service)
+
+    def comeback_of(self, service: str) -> float:
+        """As `comeback`, of a service's own client."""
+        return self._declared("comeback", service)
+
+    def _declared(self, name: str, service: str = "") -> float:
+        own = (self.meta.get("clients") or {}).get(service)
+        value = (self.meta.get("client") or {} if own is None else own).get(name)
         return float("inf") if value is None else float(value)
 
     @property

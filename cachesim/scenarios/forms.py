@@ -84,6 +84,12 @@ class Traffic(Form):
     )
 
 
+class Sessions(Traffic):
+    """The sessions in Redis."""
+
+    replicas: bool = Field(default=False, description="Whether the client reads from replicas too.")
+
+
 class Origin(Form):
     """What the API cache loads from on a miss."""
 
@@ -95,7 +101,7 @@ class Workload(Form):
     """The operations that run during the timeline: the architecture's, or a user's own."""
 
     pods: int = Field(default=10, ge=1, le=200, description="Processes of the service.")
-    sessions: Traffic | None = Field(default=None, description="Sessions in Redis.")
+    sessions: Sessions | None = Field(default=None, description="Sessions in Redis.")
     api_cache: Traffic | None = Field(
         default=None, description="A read-through cache in Memcached."
     )
@@ -114,7 +120,7 @@ class Workload(Form):
         if found or self.python is not None:
             return found
         return {
-            "sessions": Traffic(rate=100.0, population=5000),
+            "sessions": Sessions(rate=100.0, population=5000),
             "api_cache": Traffic(rate=300.0, population=2000),
         }
 

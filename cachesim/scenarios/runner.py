@@ -225,7 +225,6 @@ class _Run:
         declared = self._timeline.scenario.client.model_dump(exclude_none=True)
         self._client = {**workload.profile, **(declared if not workload.profile else {})}
         self._recorder.set("client", self._client)
-        self._recorder.set("pods", self._timeline.scenario.workload.pods)
         self._recorder.set("pool", workload.pool)
 
     def _happened(self, event: Event) -> None:

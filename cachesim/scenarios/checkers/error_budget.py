@@ -100,7 +100,7 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
         (best if effect else 0.0, worst)
         for window, effect in windows
         if effect is not False
-        for best, worst in [window.outage(history, found.all.gap(history.end_at))]
+        for best, worst in [window.outage(history, name, found.all.gap(history.end_at))]
     ]
     covered = union(Span(it.begin, it.end) for it, effect in windows if effect)
     others = found.all.bad - sum(bad_and_due(history, name, span)[0] for span in covered)

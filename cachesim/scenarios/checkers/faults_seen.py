@@ -10,9 +10,11 @@ workload's clients. Where the history has one, it decides:
 - `kill`, `stop`, `pause`: they did not answer the first five, as a node may be replaced meanwhile;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
 
-What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults. At
-least 20 operations were due to the touched nodes while it was applied, those included whose node is
-not known.
+What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults, and
+for steps that change while they last. At least 20 operations were due to the touched nodes while it
+was applied, those included whose node is not known. A client that tries another node tells only the
+last one that it asked, so of each service those also count that would have gone to the touched
+nodes: the share that they answered in the 5 s before the step.
 
 Unknown: a step was not seen, was not gone after its heal, or was not met by the workload; it had no
 target or its event never came, unless the file says to skip it; or it could not be applied.
@@ -32,6 +34,8 @@ from cachesim.scenarios.verdict import Result, Verdict, unknown
 
 NAME = "faults"
 MET = 20
+BEFORE = 5.0
+"""Seconds before a step that tell which nodes a service asks."""
 LATENCY_LEAST, LATENCY_MOST = 0.8, 1.2
 LAG_SHARE = 0.5
 SETTLED = 0.5
@@ -45,6 +49,12 @@ SELECT count(*) FROM operations WHERE due BETWEEN ? AND ? AND (
     node IN (SELECT value FROM json_each(?))
     OR node IS NULL AND service IN (SELECT value FROM json_each(?))
 )
+"""
+
+_DUE = "SELECT service, count(*) FROM operations WHERE due BETWEEN ? AND ? GROUP BY service"
+_SHARES = """
+SELECT service, avg(node IN (SELECT value FROM json_each(?))) FROM operations
+WHERE due BETWEEN ? AND ? AND node NOT NULL GROUP BY service
 """
 
 
@@ -80,7 +90,7 @@ def problem_of(history: History, step: Step) -> str:
         gone = _is_gone(history, step, nodes)
         if False in (gone, step.witness.get("gone")):
             return "its effect was still there after its heal"
-    met = _met(history, nodes, span)
+    met = max(_met(history, nodes, span), _meant(history, nodes, span))
     return "" if met >= MET else f"the workload met it with {met} operations, {MET} are needed"
 
 
@@ -89,7 +99,11 @@ def _own_witness(
 ) -> bool | None:
     """Return whether the history shows a fault's effect. None: it does not tell."""
     name = fault.get("fault")
-    if not nodes or (name != "replication-lag" and not _is_between_clients(fault)):
+    if (
+        fault.get("stages")
+        or not nodes
+        or (name != "replication-lag" and not _is_between_clients(fault))
+    ):
         return None
     if name == "latency":
         rises = [_rise(history, node, span) for node in nodes]
@@ -149,6 +163,8 @@ def _is_behind(history: History, nodes: frozenset[str], span: Span, least: float
 def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None:
     """Return whether a fault's nodes answer beats again, as quickly as before, after its heal."""
     fault = step.fault
+    if fault.get("stages"):
+        return None
     end = step.end_call if step.end_confirmed is None else step.end_confirmed
     if end is None or not nodes or not _is_between_clients(fault):
         return None
@@ -183,6 +199,16 @@ def _met(history: History, nodes: frozenset[str], span: Span) -> int:
         _MET, span.begin, span.end, json.dumps(sorted(nodes)), json.dumps(near)
     )
     return int(count)
+
+
+def _meant(history: History, nodes: frozenset[str], span: Span) -> int:
+    """Return how many operations would have gone to nodes, as those before a span did."""
+    before = Span(span.begin - BEFORE, span.begin)
+    due = dict(history.rows(_DUE, *span))
+    return sum(
+        int(due.get(service, 0) * share)
+        for service, share in history.rows(_SHARES, json.dumps(sorted(nodes)), *before)
+    )
 
 
 def _nodes_of_services(history: History) -> dict[str, frozenset[str]]:

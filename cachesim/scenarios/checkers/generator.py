@@ -2,13 +2,15 @@
 
 Rule: an operation that began more than 50 ms after it was due, while its pod had an idle worker, is
 late through the generator. So is a whole pod whose thread that wakes every 10 ms was late by more
-than a quarter of the deadline for more than 1 % of the time. That all workers of a
-pod are busy inside calls is the client's behaviour, and counts.
+than a quarter of the deadline for more than 1 % of the time. So is what was due while the topology
+itself stood still, by the control plane's own witness: nothing answered it, not even Toxiproxy.
+That all workers of a pod are busy inside calls is the client's behaviour, and counts.
 
 Unknown: unavailability, error budget, recovery and connection storm, where what decides them lies
 in a span that the generator spoiled; and the whole run, if more than 1 % of it is.
 """
 
+import heapq
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
@@ -53,11 +55,22 @@ def spoiled(history: History) -> list[Span]:
     pods: dict[str, _Idle] = {}
     for reading in history.generator():
         pods.setdefault(reading.pod, _Idle()).add(reading.at, reading.idle)
-    return union(
+    late = (
         Span(due, start)
         for pod, due, start in history.rows(_LATE_OPERATIONS, LATE, begin_of(history))
         if pod in pods and pods[pod].between(due, start)
     )
+    return union(heapq.merge(late, history.compute(standstills)))
+
+
+def standstills(history: History) -> list[Span]:
+    """Return the spans in which nothing of the topology answered, in their order."""
+    begin = begin_of(history)
+    found = [
+        Span(event.at - float(event.data.get("seconds", 0)), event.at)
+        for event in history.events("standstill")
+    ]
+    return sorted(span for span in found if span.end >= begin)
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
@@ -102,6 +115,8 @@ def check(history: History) -> Verdict:
         reason = f"pod {pod} did not get its processor for {shares[pod]:.1%} of the time"
     elif share > SPOILED_SHARE:
         reason = f"operations began late although workers were idle, for {share:.1%} of the time"
+        if history.compute(standstills):
+            reason = f"the machine was too busy, for {share:.1%} of the time"
     return Verdict(NAME, result, worst, worst, "share", SPOILED_SHARE, reason, details)
 
 

@@ -109,14 +109,22 @@ def survey(history: History) -> Survey:
 def classes_of(history: History, service: str, kind: str | None) -> list[OperationClass]:
     """Return the classes of a service to judge: the one of a kind, or all but the rare ones.
 
-    A cache is written to when a read misses: such writes are few, and judged if they are asked for.
+    A cache is written to when a read misses: without a fault such writes are few. They are judged
+    if they are asked for.
     """
-    due = {it: found.all.due for it, found in history.compute(survey).items()}
-    least = PARTIAL_SHARE * sum(count for it, count in due.items() if it.service == service)
+    every = {it: found for it, found in history.compute(survey).items() if it.service == service}
+    if kind is not None:
+        return [it for it in every if it.kind == kind]
+    before = sum(found.baseline_due for found in every.values())
+    due = sum(found.all.due for found in every.values())
     return [
         it
-        for it, count in due.items()
-        if it.service == service and (kind == it.kind or (kind is None and count >= least))
+        for it, found in every.items()
+        if (
+            found.baseline_due >= PARTIAL_SHARE * before
+            if found.baseline_due
+            else found.all.due >= PARTIAL_SHARE * due
+        )
     ]
 
 

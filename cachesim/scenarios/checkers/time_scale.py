@@ -41,6 +41,7 @@ _SLOWEST_IN = """
 SELECT max(end - due) FROM operations
 WHERE service = ? AND (kind = 'read') = ? AND due >= ? AND outcome = 'ok' AND end <= ?
 """
+_LONGEST = "SELECT max(end - start) FROM operations WHERE outcome = 'ok' AND service = ?"
 _FIRST_ANSWERS = """
 SELECT pod, min(CASE WHEN outcome = 'ok' AND start >= ? THEN end END) FROM operations
 WHERE service = ? AND (kind = 'read') = ? GROUP BY pod
@@ -64,14 +65,15 @@ class Window:
     production: float
     until_able: float
 
-    def outage(self, history: History, gap: float) -> tuple[float, float]:
+    def outage(self, history: History, name: OperationClass, gap: float) -> tuple[float, float]:
         """Return how long production serves nothing of a class that it stops, in seconds.
 
         Args:
             gap: the longest time between operations of the class, in seconds.
         """
-        best = max(0.0, self.production - min(history.patience, history.deadline))
-        worst = self.production + self.until_able + history.comeback + gap * history.speed
+        patience, comeback = history.patience_of(name.service), history.comeback_of(name.service)
+        best = max(0.0, self.production - min(patience, history.deadline))
+        worst = self.production + self.until_able + comeback + gap * history.speed
         return best, worst
 
 
@@ -138,16 +140,17 @@ def _reaches(outage: Outage, last: float) -> bool:
 
 def why_wrong(history: History, name: OperationClass) -> str | None:
     """Return how the run contradicts the client's profile, or None if it does not."""
-    [(longest,)] = history.rows("SELECT max(end - start) FROM operations WHERE outcome = 'ok'")
-    if longest is not None and longest > history.patience + history.eps:
+    patience, comeback = history.patience_of(name.service), history.comeback_of(name.service)
+    [(longest,)] = history.rows(_LONGEST, name.service)
+    if longest is not None and longest > patience + history.eps:
         return (
             f"the profile is wrong: a call took {longest:.3g} s and succeeded, its patience is "
-            f"{history.patience:.3g} s"
+            f"{patience:.3g} s"
         )
     windows = history.compute(compressed)
     for window in windows:
         able = window.end + window.until_able
-        limit = able + history.comeback
+        limit = able + comeback
         is_followed = any(window.begin < it.begin <= limit and it.end > able for it in windows)
         if limit >= history.end_at or is_followed or not stopped(history, name, window):
             continue
@@ -156,6 +159,6 @@ def why_wrong(history: History, name: OperationClass) -> str | None:
             if first is None or first > limit + history.eps:
                 return (
                     f"the profile is wrong: after the {window.what}, pod {pod} was not back "
-                    f"within its comeback of {history.comeback:.3g} s"
+                    f"within its comeback of {comeback:.3g} s"
                 )
     return None

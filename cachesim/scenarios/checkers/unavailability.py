@@ -116,19 +116,20 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
         figures = [
             Figure(it.low, it.high, it.begin, it.end, what)
             for it in track.outages(end)
-            if it.counts and not any(_covers(history, w, it) for w, effect in windows if effect)
+            if it.counts
+            and not any(_covers(history, name, w, it) for w, effect in windows if effect)
         ]
         for window, effect in windows:
-            best, worst = window.outage(history, gap)
+            best, worst = window.outage(history, name, gap)
             low = best if effect else 0.0
             figures.append(Figure(low, worst, window.begin, window.end, window.what))
         result.append(figures)
     return result
 
 
-def _covers(history: History, window: Window, outage: Outage) -> bool:
+def _covers(history: History, name: OperationClass, window: Window, outage: Outage) -> bool:
     """Return whether an outage is a window's, whose length the time scale tells."""
-    end = window.end + window.until_able + history.comeback
+    end = window.end + window.until_able + history.comeback_of(name.service)
     return outage.end >= window.begin and outage.begin <= end
 
 
@@ -170,7 +171,11 @@ def _judge(
 def _settle(history: History, name: OperationClass) -> str:
     if history.speed == 1:
         return ""
-    missing = [it for it in ("patience", "comeback") if getattr(history, it) == float("inf")]
+    declared = {
+        "patience": history.patience_of(name.service),
+        "comeback": history.comeback_of(name.service),
+    }
+    missing = [it for it, seconds in declared.items() if seconds == float("inf")]
     if missing:
         return f"the client's {' and '.join(missing)} is not declared; --speed 1 settles it"
     return f"at speed {history.speed:g} {name} can't be told; --speed 1 settles it"

@@ -34,6 +34,7 @@ def some_bad(bad: int, **more: Any) -> list[Row]:
         ([*load(0, 10), *load(3, 5, kind="read")], {}, "unknown"),  # 40 reads
         ([*load(0, 10), *load(12, 14, kind="read")], {}, "unknown"),
         ([*load(0, 10), *load(3, 3.5, kind="read")], {}, "pass"),  # 10: less than 5 %
+        ([*load(0, 10), *load(3, 3.5, kind="read"), *load(12, 90, kind="read")], {}, "pass"),
         ([], {}, "unknown"),
         (load(0, 10), {"baseline": None}, "unknown"),
         (load(0, 10, 0.02), {"baseline": {"begin": 0.0, "end": 5.0}}, "pass"),

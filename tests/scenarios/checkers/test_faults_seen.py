@@ -188,6 +188,21 @@ def test_the_workload_met_it(rows: list[Row], met: bool) -> None:
     assert ("the workload met it" in found) == (not met)
 
 
+@pytest.mark.parametrize(("before", "met"), [("redis-a", True), ("redis-b", False)])
+def test_operations_that_went_elsewhere(before: str, met: bool) -> None:
+    """A client that tries another node meets the fault, if it asked the touched node before."""
+    rows: list[Row] = [*beats(0, 100, nodes=NODES[1:]), *beats(0, BEGIN, nodes=["redis-a"])]
+    rows += [*beats(BEGIN, END, nodes=["redis-a"], ok=False), *beats(END, 100, nodes=["redis-a"])]
+    rows += [*load(0, BEGIN, node=before), *load(BEGIN, 100, node="redis-b")]
+    assert ("the workload met it" in problem(rows, step(REFUSE, BEGIN, END))) != met
+
+
+def test_a_step_that_changes() -> None:
+    """Of a ramp or a flap the runner's witness decides: the whole step has no one effect."""
+    assert problem(world(), step({**REFUSE, "stages": True}, BEGIN, END)) == ""
+    assert "not seen" in problem(world(), step(REFUSE, BEGIN, END))
+
+
 @pytest.mark.parametrize(
     ("fault", "nodes"),
     [

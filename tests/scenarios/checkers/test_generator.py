@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cachesim.history.reader import Span
-from cachesim.history.rows import GeneratorReading, Row
+from cachesim.history.rows import EventRow, GeneratorReading, Row
 from cachesim.scenarios.checkers import generator
 from cachesim.scenarios.checkers.generator import spoiled, union, why_unfit
 from tests.scenarios.histories import history_of, load, operation, readings
@@ -73,6 +73,16 @@ def test_many_late_operations() -> None:
         late = [operation(20 + n, late=0.1) for n in range(count)]
         with history_of([*late, *readings(0, 100, idle=2)]) as history:
             assert generator.check(history).result == result
+
+
+@pytest.mark.parametrize(("seconds", "result"), [(0.8, "pass"), (1.2, "unknown")])
+def test_standstill(seconds: float, result: str) -> None:
+    """Time in which nothing of the topology answered spoils what was due then."""
+    stood = EventRow(1, 50.0, "standstill", "t", "nothing answered", {"seconds": seconds})
+    early = EventRow(2, -1.0, "standstill", "t", "nothing answered", {"seconds": 5})
+    with history_of([*readings(0, 100), *load(0, 100), stood, early]) as history:
+        assert generator.spoiled(history) == [(50 - seconds, 50)]
+        assert generator.check(history).result == result
 
 
 def test_not_watched() -> None:

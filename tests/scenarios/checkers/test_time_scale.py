@@ -54,6 +54,17 @@ def test_no_error_seen(client: dict[str, float], low: float, high: float, result
         assert verdict.result == result
 
 
+def test_each_service_has_its_own_client() -> None:
+    """A service's own profile decides, not the longest of all."""
+    longest = {"patience": 30, "comeback": 120}
+    own = {"sessions": {"patience": 1, "comeback": 1}, "api_cache": longest}
+    facts = {"speed": SPEED, "deadline": 60, "client": longest, "clients": own}
+    with history_of(compressed_failover(), **facts) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.low == 19
+        assert verdict.high == pytest.approx(22, abs=0.1)
+
+
 @pytest.mark.parametrize(
     "client", [{"patience": 1, "comeback": 1}, {"patience": 30, "comeback": 1}]
 )
