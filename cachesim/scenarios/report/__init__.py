@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers import Judgement
+from cachesim.scenarios.report.charts import charts
 from cachesim.scenarios.report.describe import describe, origin_of
 from cachesim.scenarios.report.junit import write_junit
 from cachesim.scenarios.report.lanes import lanes
 from cachesim.scenarios.report.page import page
-from cachesim.scenarios.report.series import series
+from cachesim.scenarios.report.slices import Slicing, sliced
 from cachesim.scenarios.report.summary import summary
 
 if TYPE_CHECKING:
@@ -44,14 +45,16 @@ def write(
     Raises:
         OSError: a file can't be written.
     """
-    shown = series(history, [it.name for it in judgement.verdicts])
-    record = describe(history, judgement, timeline, shown.latencies)
+    slicing = Slicing(history)
+    classes = sliced(history, slicing)
+    record = describe(history, judgement, timeline, {n: it.latency for n, it in classes.items()})
     text = summary(record)
     _write(folder / "record.json", record.model_dump_json(indent=2) + "\n")
     _write(folder / "summary.md", text)
     write_junit(folder / "junit.xml", record)
-    origin = origin_of(history)
-    _write(folder / "report.html", page(record, shown, lanes(history), origin))
+    shown = charts(history, slicing, classes, [it.name for it in judgement.verdicts])
+    text_of_page = page(record, slicing.middles, shown, lanes(history), origin_of(history))
+    _write(folder / "report.html", text_of_page)
     if environ.get(GITHUB_SUMMARY):
         with Path(environ[GITHUB_SUMMARY]).open("a", encoding="utf-8") as file:
             file.write(text)

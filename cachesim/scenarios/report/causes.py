@@ -10,23 +10,34 @@ from typing import NamedTuple
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.faults import able_since
+from cachesim.scenarios.checkers.promotions import promotions
 from cachesim.scenarios.checkers.survey import begin_of, survey
+from cachesim.scenarios.checkers.time_scale import INFINITE
 from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.record import Cause
+from cachesim.scenarios.report.services import services
 
 TIMEOUT = 0.5
 """Seconds: `socket_timeout` of the Redis client, `timeout` of the Memcached client."""
 DEAD_TIMEOUT = 60.0
 """Seconds for which pymemcache leaves out a node that it holds for dead."""
+MANY = 4
+"""Tries from which a call has too many."""
 SHED_SHARE = 0.2
 """The share of bad operations, never begun, from which busy workers are a cause."""
-RETRIES_AT_ONCE = 0.2
-"""Seconds within which all tries of a call are over too soon to outlive a failover."""
 
+_FEWER = (
+    "Give RedisCluster fewer retries: "
+    "`retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), 3)` ends a call after about 2 s "
+    "and leaves its worker to others."
+)
 _CALLS = """
-SELECT error, count(*), max(end - start), max(attempts) FROM operations
-WHERE service = ? AND outcome IN ('info', 'fail') AND end IS NOT NULL AND due >= ?
-GROUP BY error ORDER BY 2 DESC
+SELECT CASE outcome WHEN 'ok' THEN 'an answer, too late' ELSE coalesce(error, 'an error') END,
+    count(*), max(end - start), max(attempts)
+FROM operations
+WHERE service = ? AND due >= ? AND end IS NOT NULL
+    AND (outcome IN ('info', 'fail') OR outcome = 'ok' AND end > due + ?)
+GROUP BY 1 ORDER BY 2 DESC
 """
 _SHED = "SELECT count(*) FROM operations WHERE service = ? AND outcome = 'shed' AND due >= ?"
 _FIRST_ANSWER = """
@@ -35,7 +46,7 @@ SELECT min(end) FROM operations WHERE service = ? AND node = ? AND outcome = 'ok
 
 
 class _Calls(NamedTuple):
-    """The failed calls of a service with one error."""
+    """The bad calls of a service that ended alike, most often with an error."""
 
     error: str
     calls: int
@@ -47,6 +58,7 @@ def causes(history: History) -> list[Cause]:
     """Return what in the clients made the outages as long as they were."""
     return [
         *_slow_calls(history),
+        *_patience(history),
         *_early_ends(history),
         *_busy_workers(history),
         *_dead_nodes(history),
@@ -55,15 +67,17 @@ def causes(history: History) -> list[Cause]:
 
 def _services(history: History) -> list[str]:
     """Return the services with bad operations, the one with the most first."""
-    bad: dict[str, int] = {}
+    bad = dict.fromkeys(services(history), 0)
     for name, it in history.compute(survey).items():
-        bad[name.service] = bad.get(name.service, 0) + it.all.bad
+        if name.service in bad:
+            bad[name.service] += it.all.bad
     return sorted(filter(bad.__getitem__, bad), key=lambda service: -bad[service])
 
 
 def _failed(history: History, service: str) -> list[_Calls]:
-    rows = history.rows(_CALLS, service, begin_of(history))
-    return [_Calls(error or "no error", n, longest, sent) for error, n, longest, sent in rows]
+    return list(
+        map(_Calls._make, history.rows(_CALLS, service, begin_of(history), history.deadline))
+    )
 
 
 def _slow_calls(history: History) -> Iterator[Cause]:
@@ -75,25 +89,23 @@ def _slow_calls(history: History) -> Iterator[Cause]:
         it = max(slow, key=lambda one: one.longest)
         took = figures.seconds(it.longest)
         held = f"A call took up to {took} and ended with {it.error}; its worker served nobody else."
-        if service == "sessions":
-            tries = it.attempts or round(it.longest / TIMEOUT)
+        tries = int(it.longest / TIMEOUT)
+        if service == "sessions" and tries >= MANY:
             yield Cause(
                 service=service,
                 constant=f"socket_timeout 0.5 s x {figures.several(tries, 'try', 'tries')}",
                 observed=held,
-                remedy="Give RedisCluster fewer retries: "
-                "`retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), 3)` ends such a call "
-                "after about 2 s and leaves its worker to others.",
+                remedy=_FEWER,
             )
         elif service == "api_cache":
             yield Cause(
                 service=service,
-                constant=f"timeout 0.5 s x {round(it.longest / TIMEOUT)}",
+                constant=f"timeout 0.5 s x {tries}",
                 observed=held,
                 remedy="A cache on the same network answers in a millisecond: `timeout=0.1, "
                 "connect_timeout=0.1` frees the worker five times as soon.",
             )
-        else:
+        elif service != "sessions":
             yield Cause(
                 service=service,
                 constant=f"a call of {took}",
@@ -102,17 +114,37 @@ def _slow_calls(history: History) -> Iterator[Cause]:
             )
 
 
+def _patience(history: History) -> Iterator[Cause]:
+    """Yield what a compressed failover hides: calls that wait for it in production."""
+    lengths = [it.production for it in history.compute(promotions) if it.lost_at is not None]
+    patience = history.patience
+    if history.speed != 1 and lengths and history.deadline < patience < INFINITE:
+        yield Cause(
+            service="sessions",
+            constant=f"patience {figures.seconds(patience)}",
+            observed="So long may a call take, with all retries, by the client's own constants. "
+            f"Production's failover takes {figures.seconds(max(lengths))} here: calls wait for it, "
+            "each with its worker.",
+            remedy=_FEWER,
+        )
+
+
 def _early_ends(history: History) -> Iterator[Cause]:
-    """Yield which retries were over long before the failover."""
-    for it in _failed(history, "sessions") if "sessions" in _services(history) else ():
-        if (it.attempts or 0) > 1 and it.longest < RETRIES_AT_ONCE:
+    """Yield which retries were over before the failover was."""
+    lengths = [it.confirmed - it.lost_at for it in history.compute(promotions) if it.lost_at]
+    if not lengths or "sessions" not in _services(history):
+        return
+    failover = max(lengths) * history.speed
+    for it in _failed(history, "sessions"):
+        if it.error in ("ConnectionError", "ClusterDownError") and it.longest < failover:
+            took = figures.seconds(it.longest)
             yield Cause(
                 service="sessions",
-                constant=f"{it.attempts} tries in {figures.seconds(it.longest)}",
-                observed=f"{figures.several(it.calls, 'call')} ended with {it.error} at once: the "
-                "retries have no pause, so none of them outlives a failover.",
-                remedy="Retry with a backoff: `Retry(ExponentialWithJitterBackoff(base=0.1, "
-                "cap=1), 3)`; beyond the deadline, answer without the session.",
+                constant=f"{figures.several(it.attempts or 1, 'request')} in {took}",
+                observed=f"{figures.several(it.calls, 'call')} ended with {it.error} after {took} "
+                f"or less, with all retries. The failover took {figures.seconds(failover)}.",
+                remedy="No retry within a request outlives that. Answer without the session "
+                "meanwhile, or retry in the background with a backoff.",
             )
             return
 

@@ -7,6 +7,7 @@ from cachesim.scenarios.checkers.survey import begin_of, survey
 from cachesim.scenarios.checkers.time_scale import INFINITE
 from cachesim.scenarios.checkers.unavailability import figures_of
 from cachesim.scenarios.report.record import Cost, Interval
+from cachesim.scenarios.report.services import main_classes
 
 PRODUCTION: Mapping[str, float] = {"sessions": 5_000.0, "api_cache": 20_000.0}
 """Operations a second of each service, as the architecture has them today."""
@@ -20,7 +21,8 @@ def costs(history: History) -> list[Cost]:
     costly: list[Cost] = []
     found = history.compute(survey)
     length = max(history.end_at - begin_of(history), 1e-9)
-    for name, it in found.items():
+    for name in main_classes(history):
+        it = found[name]
         every, *_ = figures_of(history, name)
         low = sum(figure.low for figure in every)
         high = sum(figure.high for figure in every)

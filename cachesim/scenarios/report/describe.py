@@ -21,7 +21,7 @@ from cachesim.scenarios.report.record import (
     Scenario,
     StepRecord,
 )
-from cachesim.scenarios.report.series import Latency, worst_pod
+from cachesim.scenarios.report.slices import Latency, worst_pod
 from cachesim.scenarios.report.splits import splits
 from cachesim.scenarios.report.untested import untested
 
@@ -35,7 +35,7 @@ def describe(
     history: History,
     judgement: Judgement,
     timeline: Mapping[str, Any],
-    latencies: Mapping[OperationClass, Latency] | None = None,
+    latencies: Mapping[OperationClass, Latency | None] | None = None,
 ) -> Record:
     """Return the record of a run.
 

@@ -10,9 +10,9 @@ from cachesim.scenarios.report.record import Finding
 from cachesim.scenarios.verdict import Result, Verdict
 
 _TITLES = {
-    baseline.NAME: "Steady before the first fault",
-    generator.NAME: "The load generator kept up",
-    faults_seen.NAME: "Every fault was there",
+    baseline.NAME: "Baseline",
+    generator.NAME: "Load generator",
+    faults_seen.NAME: "Faults",
     "lost_writes": "Lost acknowledged writes",
     "split_brain": "Writes to a former primary",
     "recovery": "Recovery",
@@ -76,7 +76,7 @@ def _recovery(history: History, verdict: Verdict, _of: str) -> str:
     clients = details.get("clients")
     begin = f"{figures.interval(plane[0], plane[1], 's')} after the last heal all nodes answered"
     if clients is None:
-        return f"{begin}. The clients did not come back."
+        return f"{begin}. The clients had not come back when the run ended."
     real = "" if history.speed == 1 else " real time"
     more = figures.interval(clients[0], clients[1], "s")
     later = "at once" if clients[1] == 0 else f"{more}{real} later"

@@ -1,23 +1,26 @@
 """The report as one HTML file: self-contained, without network, in light and dark."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from string import Template
 
 from cachesim.scenarios.report import sections
+from cachesim.scenarios.report.charts import Chart
 from cachesim.scenarios.report.lanes import Lane
 from cachesim.scenarios.report.markup import Markup, element, joined
 from cachesim.scenarios.report.record import Record
-from cachesim.scenarios.report.series import Series
 from cachesim.scenarios.report.timeline_svg import timeline_svg
 
 
-def page(record: Record, series: Series, lanes: Iterable[Lane], origin: float) -> str:
+def page(
+    record: Record, at: Sequence[float], charts: Sequence[Chart], lanes: Iterable[Lane],
+    origin: float,
+) -> str:  # fmt: skip
     """Return the report, HTML.
 
     Args:
-        series: what its charts show.
+        at: the times of the charts' values, in monotonic seconds.
         lanes: what each node was when.
         origin: the monotonic time that the record's times count from.
     """
@@ -26,7 +29,7 @@ def page(record: Record, series: Series, lanes: Iterable[Lane], origin: float) -
         sections.verdicts(record),
         sections.splits(record),
         element("div", sections.costs(record), sections.causes(record), class_="columns"),
-        _over_time(record, series, lanes, origin),
+        _over_time(record, charts, lanes, origin),
         sections.classes(record),
         element("div", sections.steps(record), sections.untested(record), class_="columns"),
         sections.log(record),
@@ -35,7 +38,7 @@ def page(record: Record, series: Series, lanes: Iterable[Lane], origin: float) -
         title=joined(f"{record.scenario.name}: {record.run.result}"),
         result=record.run.result,
         body=joined(body),
-        series=_series(record, series, origin),
+        series=_series(record, at, charts, origin),
         css=_asset("assets/report.css"),
         js=_asset("assets/report.js"),
         uplot_css=_asset("vendor/uPlot.min.css"),
@@ -47,10 +50,10 @@ def _asset(name: str) -> str:
     return files("cachesim.scenarios.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _series(record: Record, series: Series, origin: float) -> str:
+def _series(record: Record, times: Sequence[float], charts: Sequence[Chart], origin: float) -> str:
     """Return what the page's script draws, as JSON that can stand in HTML."""
     data = {
-        "at": [round(at - origin, 3) for at in series.at],
+        "at": [round(at - origin, 3) for at in times],
         "begin": record.begin,
         "end": record.end,
         "speed": record.environment.speed,
@@ -74,13 +77,15 @@ def _series(record: Record, series: Series, origin: float) -> str:
                     for line in chart.lines
                 ],
             }
-            for chart in series.charts
+            for chart in charts
         ],
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _over_time(record: Record, series: Series, lanes: Iterable[Lane], origin: float) -> Markup:
+def _over_time(
+    record: Record, charts: Sequence[Chart], lanes: Iterable[Lane], origin: float
+) -> Markup:
     times = "Times are real"
     if (speed := record.environment.speed) != 1:
         times = f"Times of the charts are real, those above in production, {speed:g} times as long"
@@ -91,7 +96,7 @@ def _over_time(record: Record, series: Series, lanes: Iterable[Lane], origin: fl
         element("p", f"{times}, from the end of the baseline.", class_="muted"),
         timeline_svg(record, lanes, origin),
         element("div", _keys(), class_="keys"),
-        _charts(series),
+        _charts(charts),
         class_="over-time",
     )
 
@@ -107,8 +112,8 @@ def _keys() -> Iterator[Markup]:
         yield element("span", element("i", class_=css), text)
 
 
-def _charts(series: Series) -> Iterator[Markup]:
-    for number, chart in enumerate(series.charts):
+def _charts(charts: Sequence[Chart]) -> Iterator[Markup]:
+    for number, chart in enumerate(charts):
         yield element(
             "div",
             element("div", element("h3", chart.title), element("p", chart.note), class_="about"),

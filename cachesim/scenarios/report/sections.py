@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.markup import Markup, element
-from cachesim.scenarios.report.record import Finding, Record, Split, SplitPart
+from cachesim.scenarios.report.record import Finding, Interval, Record, Split, SplitPart
 from cachesim.scenarios.report.summary import allowed, cost_line, headline, measured
 
 _ROOM = 1.18
 """The width of an interval's scale, times its largest figure."""
-_NARROW = 0.09
+_NARROW = 0.12
 """The share of a bar below which its text has no room."""
 
 
@@ -68,12 +68,12 @@ def verdicts(record: Record) -> Markup:
     gates = [it for it in record.gates if it.result != "pass"]
     order = {"fail": 0, "unknown": 1, "pass": 2}
     found = sorted((*gates, *record.verdicts), key=lambda it: order[it.result])
-    calm = [it.title.lower() for it in record.gates if it.result == "pass"]
+    calm = [f"{it.title.lower()} ({it.reason})" for it in record.gates if it.result == "pass"]
     return element(
         "section",
         element("h2", "Verdicts"),
         [_verdict(it) for it in found],
-        element("p", f"Checked beforehand: {'; '.join(calm)}.", class_="muted") if calm else None,
+        element("p", f"Also checked: {', '.join(calm)}.", class_="muted calm") if calm else None,
     )
 
 
@@ -130,28 +130,42 @@ def splits(record: Record) -> Markup | None:
     return element(
         "section",
         element("h2", "Where the time went"),
-        [_split(it) for it in record.splits],
+        [_split(group) for group in _alike(record.splits)],
     )
 
 
-def _split(split: Split) -> Markup:
+def _alike(splits: list[Split]) -> list[list[Split]]:
+    """Return splits in groups of those that read the same."""
+    groups: dict[tuple[object, ...], list[Split]] = {}
+    for it in splits:
+        lengths = [(part.title, _size(part.length)) for part in it.parts]
+        groups.setdefault((it.what, _size(it.total), *lengths), []).append(it)
+    return list(groups.values())
+
+
+def _size(length: Interval) -> str:
+    return figures.interval(length.low, length.high, "s")
+
+
+def _split(group: list[Split]) -> Markup:
+    split = group[0]
     sizes = [max(it.length.low, it.length.high or 0) for it in split.parts]
     whole = sum(sizes) or 1
     bars = []
     for it, size in zip(split.parts, sizes, strict=True):
         bars += _bars(it, size / whole, whole)
-    total = figures.interval(split.total.low, split.total.high, "s")
+    names = ", ".join(it.name for it in group)
     return element(
         "div",
         element(
             "div",
-            element("h3", f"{split.name}: {total}"),
+            element("h3", f"{names}: {_size(split.total)}"),
             element("span", split.what, class_="muted"),
             class_="title",
         ),
         element("div", bars, class_="stack"),
         element("div", [_part(it) for it in split.parts], class_="parts"),
-        element("p", split.shorten, class_="advice"),
+        element("p", _with_code(split.shorten), class_="advice"),
         class_="split",
     )
 
@@ -172,12 +186,11 @@ def _width(share: float) -> str:
 
 
 def _part(part: SplitPart) -> Markup:
-    size = figures.interval(part.length.low, part.length.high, "s")
     return element(
         "span",
         element("i", class_=f"key {part.name}"),
         f"{part.title} ",
-        element("b", size),
+        element("b", _size(part.length)),
         f", {part.note}",
     )
 
@@ -239,7 +252,7 @@ def classes(record: Record) -> Markup:
     rows = []
     for it in record.classes:
         worst = it.worst_pod
-        share = worst.bad / max(worst.due, 1) if worst else None
+        share = worst.bad / max(worst.due, 1) if worst and worst.bad else None
         errors = ", ".join(f"{name} {figures.count(n)}" for name, n in it.errors.items())
         rows.append(
             (
@@ -248,7 +261,7 @@ def classes(record: Record) -> Markup:
                 figures.share(it.bad / max(it.due, 1)),
                 figures.share(it.average_pod),
                 f"{worst.pod}: {figures.share(share)}" if worst and share is not None else "",
-                figures.seconds(worst.longest_outage) if worst else "",
+                figures.seconds(worst.longest_outage) if worst and worst.bad else "",
                 *(figures.seconds(at) if at is not None else "" for at in (it.p50, it.p99)),
                 figures.seconds(it.slowest) if it.slowest is not None else "",
                 errors,

@@ -1,10 +1,12 @@
 """Outages split into their parts: detection, promotion, and the client's own tail.
 
-An outage of a failover goes from its first bad operation to the begin of the promotion (detection),
-from there until the new primary was seen to take writes (promotion), and from there to its end (the
-client's tail). Detection and promotion are the control plane's, in production time. The tail is
-real: at a speed above 1 it is anything from nothing to what the time scale allows. An outage that
-no failover explains is split at the heal of its fault.
+The longest outage of each class is split, as the verdict on unavailability has it. One of a
+failover goes from its first bad operation to the begin of the promotion (detection), from there
+until the new primary was seen to take writes (promotion), and from there to its end (the client's
+tail). Detection and promotion are the control plane's, in production time. One that no failover
+explains is split at the heal of its fault.
+
+At a speed above 1 the tail is not measured: it is anything up to what the time scale allows.
 """
 
 from collections.abc import Iterator
@@ -14,51 +16,107 @@ from cachesim.history.reader import History
 from cachesim.scenarios.checkers.faults import applied
 from cachesim.scenarios.checkers.promotions import Promotion, promotions
 from cachesim.scenarios.checkers.survey import OperationClass, survey
-from cachesim.scenarios.checkers.time_scale import INFINITE
+from cachesim.scenarios.checkers.time_scale import INFINITE, Window, compressed
+from cachesim.scenarios.checkers.unavailability import Figure, figures_of
 from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.record import Interval, Split, SplitPart
+from cachesim.scenarios.report.services import main_classes
 
 SHORT = 1.0
 """Seconds of a client's tail that are hardly worth an effort."""
+_NEAR = 1e-6
 
 
 def splits(history: History, origin: float) -> list[Split]:
-    """Return the longest outage of each class, split.
+    """Return the longest outage of each class, split, the longest first.
 
     Args:
         origin: the time that `begin` and `end` of the result count from.
     """
     found = []
-    for name, it in history.compute(survey).items():
-        outages = [one for one in it.all.outages(history.end_at) if one.counts]
-        if outages:
-            longest = max(outages, key=lambda one: one.high)
-            gap = it.all.gap(history.end_at)
-            found.append(_split(history, name, longest, gap, origin))
+    for name in main_classes(history):
+        every, *_ = figures_of(history, name)
+        longest = max(every, key=lambda it: it.high, default=None)
+        if longest is not None and longest.high > 0:
+            found.append(_split(history, name, longest, origin))
     return sorted(found, key=lambda split: -_high(split.total))
 
 
-def _split(
-    history: History, name: OperationClass, outage: Outage, gap: float, origin: float
-) -> Split:
-    promotion = _promotion_in(history, outage) if _asks_redis(history, name) else None
-    if promotion is not None:
-        what = f"failover from {promotion.old} to {promotion.new}"
-        parts = list(_of_failover(history, outage, promotion, gap))
+def _split(history: History, name: OperationClass, it: Figure, origin: float) -> Split:
+    window = next((w for w in history.compute(compressed) if _is_of(it, w)), None)
+    if window is not None:
+        what, parts = _of_window(history, window, it)
     else:
-        what, parts = _of_faults(history, outage, gap)
-    lows = sum(part.length.low for part in parts)
-    highs = [part.length.high for part in parts]
-    total = Interval(low=lows, high=None if None in highs else sum(it or 0 for it in highs))
+        track = history.compute(survey)[name].all
+        outage = next(o for o in track.outages(history.end_at) if abs(o.begin - it.begin) < _NEAR)
+        what, parts = _of_outage(history, name, outage)
     return Split(
         name=str(name),
         what=what,
-        begin=outage.begin - origin,
-        end=outage.end - origin,
+        begin=it.begin - origin,
+        end=it.end - origin,
         parts=parts,
-        total=total,
-        shorten=_advice(parts),
+        total=_interval(it.low, it.high),
+        shorten=_advice(history, parts),
     )
+
+
+def _is_of(it: Figure, window: Window) -> bool:
+    return it.what == window.what and abs(it.begin - window.begin) < _NEAR
+
+
+# --- at a speed -------------------------------------------------------------------------------
+
+
+def _of_window(history: History, it: Window, figure: Figure) -> tuple[str, list[SplitPart]]:
+    """Split a window that the speed compressed: only the client's tail is not known."""
+    promotion = next(
+        (p for p in history.compute(promotions) if abs(p.confirmed - it.end) < _NEAR), None
+    )
+    tail = _part("client", 0.0, figure.high - it.production, "not measured at a speed")
+    if promotion is None:
+        held = _part("fault", figure.low, it.production, "until its heal")
+        return it.what, [held, tail]
+    share = (promotion.called - it.begin) / max(it.end - it.begin, _NEAR)
+    detection = it.production * min(max(share, 0), 1)
+    return it.what, [*_plane(promotion, detection, it.production - detection), tail]
+
+
+# --- as measured ------------------------------------------------------------------------------
+
+
+def _of_outage(
+    history: History, name: OperationClass, outage: Outage
+) -> tuple[str, list[SplitPart]]:
+    promotion = _promotion_in(history, outage) if _asks_redis(history, name) else None
+    if promotion is not None:
+        since = promotion.confirmed
+        detection = max(0.0, promotion.called - outage.begin)
+        note = f"until the clients used {promotion.new}"
+        parts = [
+            *_plane(promotion, detection, since - promotion.called),
+            _tail(outage, since, note),
+        ]
+        return f"failover from {promotion.old} to {promotion.new}", parts
+    during = [
+        step
+        for step in history.compute(applied)
+        if step.begin_call is not None
+        and step.begin_call <= outage.end
+        and (step.end_confirmed or step.end_call or history.end_at) >= outage.begin
+    ]
+    if not during:
+        note = "no fault was there: it is the client's, or the load generator's"
+        return "no fault", [_tail(outage, outage.begin, note)]
+    what = " and ".join(f"{step.fault.get('fault')} on {step.target}" for step in during)
+    healed = max(step.end_call or history.end_at for step in during)
+    if healed >= outage.end:
+        return what, [_part("fault", outage.low, outage.high, "until the clients got around it")]
+    held = max(0.0, healed - outage.begin)
+    return what, [
+        _part("fault", held, held, "until its heal"),
+        _tail(outage, max(healed, outage.begin), "after the heal"),
+    ]
 
 
 def _asks_redis(history: History, name: OperationClass) -> bool:
@@ -77,90 +135,61 @@ def _promotion_in(history: History, outage: Outage) -> Promotion | None:
     return found[-1] if found else None
 
 
-def _of_failover(
-    history: History, outage: Outage, it: Promotion, gap: float
-) -> Iterator[SplitPart]:
-    begin = min(outage.begin, it.called)
-    detection = (it.called - begin) * history.speed
-    promotion = (it.confirmed - it.called) * history.speed
-    yield SplitPart(
-        name="detection",
-        title="Detection",
-        length=Interval(low=detection, high=detection),
-        note="until the control plane held the primary for lost",
-    )
-    yield SplitPart(
-        name="promotion",
-        title="Promotion",
-        length=Interval(low=promotion, high=promotion),
-        note=f"until {it.new} took writes",
-    )
-    yield _tail(history, outage, it.confirmed, gap, f"until the clients used {it.new}")
+# --- parts ------------------------------------------------------------------------------------
+
+_TITLES = {
+    "detection": "Detection",
+    "promotion": "Promotion",
+    "fault": "While the fault was there",
+    "client": "Client's tail",
+}
 
 
-def _tail(history: History, outage: Outage, since: float, gap: float, note: str) -> SplitPart:
+def _plane(it: Promotion, detection: float, promotion: float) -> Iterator[SplitPart]:
+    note = "until the control plane held the primary for lost"
+    yield _part("detection", detection, detection, note)
+    yield _part("promotion", promotion, promotion, f"until {it.new} took writes")
+
+
+def _tail(outage: Outage, since: float, note: str) -> SplitPart:
     low = max(0.0, outage.last_bad - since)
-    high: float | None = max(low, outage.end - since)
-    if history.speed != 1:
-        low = 0.0
-        most = max(history.comeback + gap * history.speed, high or 0)
-        high = None if most == INFINITE else most
-    return SplitPart(
-        name="client", title="Client's tail", length=Interval(low=low, high=high), note=note
+    return _part("client", low, max(low, outage.end - since), note)
+
+
+def _part(name: str, low: float, high: float, note: str) -> SplitPart:
+    length = _interval(max(0.0, low), max(0.0, high))
+    return SplitPart.model_validate(
+        {"name": name, "title": _TITLES[name], "length": length, "note": note}
     )
 
 
-def _of_faults(history: History, outage: Outage, gap: float) -> tuple[str, list[SplitPart]]:
-    """Split an outage at the last heal before its end."""
-    during = [
-        step
-        for step in history.compute(applied)
-        if step.begin_call is not None
-        and step.begin_call <= outage.end
-        and (step.end_confirmed or step.end_call or history.end_at) >= outage.begin
-    ]
-    if not during:
-        note = "no fault was there: it is the client's, or the load generator's"
-        return "no fault", [_tail(history, outage, outage.begin, gap, note)]
-    what = " and ".join(f"{step.fault.get('fault')} on {step.target}" for step in during)
-    healed = max(step.end_call or history.end_at for step in during)
-    until = min(healed, outage.end)
-    length = Interval(
-        low=max(0.0, min(until, outage.last_bad) - outage.begin) * history.speed,
-        high=(until - outage.before) * history.speed,
-    )
-    parts = [
-        SplitPart(
-            name="fault",
-            title="While the fault was there",
-            length=length,
-            note="until its heal" if healed < outage.end else "the clients got around it",
-        )
-    ]
-    if healed < outage.end:
-        parts.append(_tail(history, outage, healed, gap, "after the heal"))
-    return what, parts
+def _interval(low: float, high: float) -> Interval:
+    return Interval(low=low, high=None if high == INFINITE else high)
 
 
-def _advice(parts: list[SplitPart]) -> str:
+def _advice(history: History, parts: list[SplitPart]) -> str:
     """Return which part to shorten."""
     longest = max(parts, key=lambda part: _high(part.length))
     tail = next((part for part in parts if part.name == "client"), None)
-    told = f"{longest.title} is the longest part"
-    if longest.name == "fault":
-        told = "It lasted while the fault was there"
-    if tail is None or _high(tail.length) < SHORT:
-        plane = any(part.name == "promotion" for part in parts)
-        if not plane:
-            return f"{told}, or until the clients got around it: bound the time of a call."
+    is_failover = any(part.name == "promotion" for part in parts)
+    if tail is not None and history.speed != 1 and longest.name != "client":
+        return f"{longest.title} is the longest part, whatever the client's tail is."
+    if tail is not None and history.speed != 1:
         return (
-            f"{told}, and ElastiCache's: the client can only bridge it, with answers that need no "
-            "write."
+            f"At speed {history.speed:g} the client's tail is not measured: at most it is the "
+            "comeback that the client declares. `--speed 1` or `--quiet-cut` measures it."
+        )
+    if tail is None or _high(tail.length) < SHORT:
+        if not is_failover:
+            return "It lasted until the clients got around the fault: bound the time of a call."
+        return (
+            f"{longest.title} is the longest part, and ElastiCache's: the client can only bridge "
+            "it, with answers that need no write."
         )
     size = figures.interval(tail.length.low, tail.length.high, "s")
     if tail is longest:
         return f"Shorten the client's tail, {size}: it is the longest part, and the client's own."
-    return f"{told}. The client's own part is its tail, {size}: shorten that."
+    return f"{longest.title} is the longest part. The client's own is its tail, {size}: shorten it."
 
 
 def _high(length: Interval) -> float:

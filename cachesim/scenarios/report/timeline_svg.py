@@ -114,11 +114,12 @@ def _span(begin: float, end: float) -> str:
 def _grid(drawing: _Drawing, record: Record, height: float) -> Iterator[Markup]:
     """Yield a line at every round time, with production's time if the run was faster."""
     speed = record.environment.speed
-    for at in _round_times(record.begin, record.end):
+    for production in _round_times(record.begin * speed, record.end * speed):
+        at = production / speed
         x = f"{drawing.percent(at)}%"
-        place = {"data_b": at}
+        place = {"data_b": round(at, 4)}
         yield element("line", x1=x, x2=x, y1=18, y2=height, class_="grid", **place)
-        text = figures.seconds(at * speed) if at > 0 else "0" if at == 0 else ""
+        text = figures.seconds(production) if at > 0 else "0" if at == 0 else ""
         if text and drawing.percent(at) < _LAST_TICK:
             yield element("text", text, x=x, y=12, class_="tick", **place)
     x = f"{drawing.percent(0)}%"
@@ -127,7 +128,7 @@ def _grid(drawing: _Drawing, record: Record, height: float) -> Iterator[Markup]:
 
 def _round_times(begin: float, end: float) -> list[float]:
     step = next(
-        it for it in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 36000)
+        it for it in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 36000)
         if (end - begin) / it <= 12 or it == 36000
     )  # fmt: skip
     first = -int(-begin // step) * step

@@ -7,10 +7,11 @@ import pytest
 from cachesim.history.reader import History
 from cachesim.history.rows import Beat, Operation
 from cachesim.scenarios.report.causes import causes
+from cachesim.scenarios.report.charts import charts
 from cachesim.scenarios.report.costs import costs
 from cachesim.scenarios.report.lanes import lanes
 from cachesim.scenarios.report.record import Split
-from cachesim.scenarios.report.series import series
+from cachesim.scenarios.report.slices import Slicing, sliced
 from cachesim.scenarios.report.splits import splits
 from cachesim.scenarios.report.untested import untested
 from tests.scenarios.histories import beats, failover, history_of, kill, load, samples, step, times
@@ -37,9 +38,9 @@ def test_failover_is_split() -> None:
     assert found["detection"] == pytest.approx((15, 15))
     assert found["promotion"] == pytest.approx((5, 5))
     assert found["client"] == pytest.approx((2.95, 3))
-    assert split.total.high == pytest.approx(23)
+    assert (split.total.low, split.total.high) == pytest.approx((22.95, 23.05))
     assert (split.begin, split.end) == pytest.approx((10, 33))
-    assert split.shorten.startswith("Detection is the longest part. The client's own part is")
+    assert split.shorten.startswith("Detection is the longest part. The client's own is its tail")
 
 
 def test_longest_tail_is_to_be_shortened() -> None:
@@ -58,15 +59,18 @@ def test_no_tail() -> None:
 
 def test_split_at_a_speed() -> None:
     """At a speed, detection and promotion are production's, and the tail is not measured."""
-    with history_of(crash(41, speed=30), speed=30, client=CLIENT) as history:
+    rows = [*crash(41, seconds=600, speed=30), *beats(0, 100, nodes=["redis-b"], kind="write")]
+    with history_of(rows, speed=30, client=CLIENT) as history:
         [split] = splits(history, origin=10)
     found = parts(split)
     assert found["detection"] == pytest.approx((450, 450))
     assert found["promotion"] == pytest.approx((150, 150))
-    assert found["client"] == pytest.approx((0, 4 + 0.05 * 30))
-    with history_of(crash(41, speed=30), speed=30) as history:
+    assert found["client"] == pytest.approx((0, 4 + 0.05 * 30), abs=0.11)
+    assert split.total.low == pytest.approx(600 - 1)  # a call may have waited
+    with history_of(rows, speed=30) as history:
         [split] = splits(history, origin=10)
     assert parts(split)["client"] == (0, None)  # its comeback is not declared
+    assert "`--speed 1`" in split.shorten
 
 
 def test_outage_without_a_failover() -> None:
@@ -78,7 +82,7 @@ def test_outage_without_a_failover() -> None:
     with history_of(rows) as history:
         [split] = splits(history, origin=10)
     assert split.what == "isolate on az-a"
-    assert parts(split)["fault"] == pytest.approx((10, 10.05))
+    assert parts(split)["fault"] == pytest.approx((10, 10))
     assert parts(split)["client"] == pytest.approx((3.95, 4))
 
 
@@ -108,9 +112,12 @@ def test_tries_of_redis() -> None:
     """A call that waited for all of its tries names the constants, and how often it tried."""
     slow = load(20, 24, outcome="info", error="TimeoutError", took=5.6, attempts=11)
     quick = load(24, 28, outcome="info", error="ConnectionError", took=0.04, attempts=11)
-    with history_of([*load(0, 20), *slow, *quick, *load(28, 100)]) as history:
+    rows = [*load(0, 20), *slow, *quick, *load(28, 100)]
+    with history_of([*rows, *failover(20, 28)]) as history:
         found = [it.constant for it in causes(history)]
-    assert found == ["socket_timeout 0.5 s x 11 tries", "11 tries in 40 ms"]
+    assert found == ["socket_timeout 0.5 s x 11 tries", "11 requests in 40 ms"]
+    with history_of(rows) as history:  # without a failover there was nothing to outlive
+        assert [it.constant for it in causes(history)] == found[:1]
 
 
 def test_busy_workers() -> None:
@@ -178,11 +185,12 @@ def test_lanes() -> None:
 
 def chart(history: History, title: str, line: str) -> dict[float, float | None]:
     """The values of a line, by the begin of their slices."""
-    shown = series(history)
-    [found] = [it for it in shown.charts if it.title == title]
-    width = shown.at[1] - shown.at[0]
+    slicing = Slicing(history)
+    every = charts(history, slicing, sliced(history, slicing))
+    [found] = [it for it in every if it.title == title]
     [values] = [it.values for it in found.lines if it.label == line]
-    return {round(at - width / 2, 3): value for at, value in zip(shown.at, values, strict=True)}
+    begins = [round(at - slicing.width / 2, 3) for at in slicing.middles]
+    return dict(zip(begins, values, strict=True))
 
 
 def test_series() -> None:

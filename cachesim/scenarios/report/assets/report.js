@@ -12,6 +12,7 @@
 
   const written = (value, unit) => {
     if (value == null) return "";
+    if (unit === "ms" && value >= 1000) return written(value / 1000, "s");
     const rounded = Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
     const text = rounded.toLocaleString("en", { maximumSignificantDigits: 6 });
     return unit ? `${text} ${unit}` : text;
@@ -21,6 +22,8 @@
     if (data.speed === 1) return real;
     return `${real} (${Math.round(at * data.speed)} s)`;
   };
+
+  const powerOfTen = (value) => (Number.isInteger(Math.log10(value)) ? value : null);
 
   const shade = (plot) => {
     const { ctx, bbox } = plot;
@@ -121,6 +124,7 @@
         { ...lines, size: 28, gap: 6, values: (_, ticks) => ticks.map((at) => `${at} s`) },
         {
           ...lines,
+          grid: chart.log ? { ...grid, filter: (_, ticks) => ticks.map(powerOfTen) } : grid,
           size: AXIS,
           gap: 6,
           space: 28,
