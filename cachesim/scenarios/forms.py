@@ -320,6 +320,33 @@ class ConnectionStorm(Form):
     max: Annotated[int, Field(ge=1)] = Field(description="The most in a second on one node.")
 
 
+class Remap(Form):
+    """Keys that are asked of another node."""
+
+    max: Share = Field(
+        description="The largest share of the keys whose own node has no fault. A consistent hash "
+        "moves none of them."
+    )
+
+
+class Herd(Form):
+    """Loads of the origin."""
+
+    same_key: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="The most loads of one key under way at once."
+    )
+    loads: Rate | None = Field(default=None, description="The most that begin within a second.")
+    refused: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="The most that are beyond the origin's capacity."
+    )
+
+
+class HitRate(Form):
+    """Reads of a cache that find something."""
+
+    min: Share = Field(description="The lowest share of them, over any 10 s.")
+
+
 class Expect(Form):
     """What the verdict is about. What is left out is measured, not judged."""
 
@@ -336,6 +363,9 @@ class Expect(Form):
     )
     recovery: Recovery | None = Field(default=None, description="The time until all is as before.")
     connection_storm: ConnectionStorm | None = Field(default=None, description="New connections.")
+    remap: dict[str, Remap] = Field(default={}, description="By service.")
+    herd: Herd | None = Field(default=None, description="Loads of the origin.")
+    hit_rate: dict[str, HitRate] = Field(default={}, description="By service.")
 
 
 class Scenario(Form):

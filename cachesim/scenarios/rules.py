@@ -320,6 +320,8 @@ def _services(data: dict[str, Any]) -> Iterator[Finding]:
     for path, known, what in (
         (("baseline", "steady"), services, "service"),
         (("expect", "stale_reads"), services, "service"),
+        (("expect", "remap"), services, "service"),
+        (("expect", "hit_rate"), services, "service"),
         (("expect", "unavailability"), classes, "class of operations"),
         (("expect", "error_budget"), classes, "class of operations"),
         (("stop_if",), [f"{name}.errors" for name in services], "condition"),

@@ -7,8 +7,11 @@ from cachesim.history.reader import History
 from cachesim.scenarios.checkers import (
     connection_storm,
     error_budget,
+    herd,
+    hit_rate,
     lost_writes,
     recovery,
+    remap,
     split_brain,
     stale_reads,
     unavailability,
@@ -18,8 +21,11 @@ from cachesim.scenarios.verdict import Verdict
 Expectation = (
     connection_storm.Expectation
     | error_budget.Expectation
+    | herd.Expectation
+    | hit_rate.Expectation
     | lost_writes.Expectation
     | recovery.Expectation
+    | remap.Expectation
     | split_brain.Expectation
     | stale_reads.Expectation
     | unavailability.Expectation
@@ -29,8 +35,11 @@ Expectation = (
 CHECKERS: Mapping[type[Expectation], Callable[[History, Any], Verdict]] = {
     connection_storm.Expectation: connection_storm.check,
     error_budget.Expectation: error_budget.check,
+    herd.Expectation: herd.check,
+    hit_rate.Expectation: hit_rate.check,
     lost_writes.Expectation: lost_writes.check,
     recovery.Expectation: recovery.check,
+    remap.Expectation: remap.check,
     split_brain.Expectation: split_brain.check,
     stale_reads.Expectation: stale_reads.check,
     unavailability.Expectation: unavailability.check,
@@ -42,9 +51,12 @@ OF_THE_RUN: Mapping[str, Callable[..., Expectation]] = {
     split_brain.NAME: split_brain.Expectation,
     recovery.NAME: recovery.Expectation,
     connection_storm.NAME: connection_storm.Expectation,
+    herd.NAME: herd.Expectation,
 }
 OF_A_SERVICE: Mapping[str, Callable[..., Expectation]] = {
     stale_reads.NAME: stale_reads.Expectation,
+    remap.NAME: remap.Expectation,
+    hit_rate.NAME: hit_rate.Expectation,
 }
 OF_CLASSES: Mapping[str, Callable[..., Expectation]] = {
     unavailability.NAME: unavailability.Expectation,
