@@ -48,6 +48,7 @@ SampleName = Literal[
     "noeviction",
     "connections",
     "connections_received",
+    "max_connections",
     "used_memory",
     "max_memory",
 ]
@@ -60,7 +61,7 @@ SampleName = Literal[
 - `evicted_keys`, `expired_keys`: its counters, which begin with its process.
 - `noeviction`: 1 if that is its policy, 0 if not.
 - `connections`: open connections; `connections_received`: those accepted since its process began.
-  Both without cachesim's own.
+  Both without cachesim's own. `max_connections`: the most that it takes.
 - `used_memory`, `max_memory`: bytes.
 """
 

@@ -131,6 +131,7 @@ def redis_values(info: str, min_replicas_to_write: int) -> Values:
         "expired_keys": int(it["expired_keys"]),
         "noeviction": int(it["maxmemory_policy"] == "noeviction"),
         "connections": int(it["connected_clients"]),
+        "max_connections": int(it["maxclients"]),
         "connections_received": int(it["total_connections_received"]),
         "used_memory": int(it["used_memory"]),
         "max_memory": int(it["maxmemory"]),

@@ -18,6 +18,7 @@ maxmemory:5000
 maxmemory_policy:{policy}
 # Stats
 total_connections_received:40
+maxclients:65000
 evicted_keys:3
 expired_keys:4
 # Replication

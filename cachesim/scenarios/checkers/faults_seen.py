@@ -8,6 +8,9 @@ workload's clients. Where the history has one, it decides:
 - `blackhole`, `refuse`, `reset` between clients and nodes, `isolate`, `az-power`: the touched nodes
   answered no beat that began while it was applied;
 - `kill`, `stop`, `pause`: they did not answer the first five, as a node may be replaced meanwhile;
+- `loss`: of the answers from the touched nodes, about as many came late as should;
+- `memory-fill`: the memory of the nodes was in use to at least 80 % of what was asked for;
+- `connection-limit`: the nodes' limit was lower than in the baseline;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
 
 What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults, and
@@ -21,12 +24,18 @@ target or its event never came, unless the file says to skip it; or it could not
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
 from cachesim.history.reader import History, Span
 from cachesim.history.rows import Beat, Step
+from cachesim.scenarios.checkers.effects import (
+    Effect,
+    has_fewer_connections,
+    has_full_memory,
+    has_loss,
+)
 from cachesim.scenarios.checkers.faults import STREAK, nodes_of
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.stale_reads import offset_lags
@@ -43,6 +52,12 @@ SETTLED = 0.5
 SILENCING = frozenset({"blackhole", "refuse", "reset", "isolate", "az-power"})
 REPLACED = frozenset({"kill", "stop", "pause"})
 """Faults of nodes that the control plane may end by a replacement."""
+OF_SERVERS: Mapping[str, Effect] = {
+    "loss": has_loss,
+    "memory-fill": has_full_memory,
+    "connection-limit": has_fewer_connections,
+}
+"""Faults whose effect beats and samples show."""
 
 _MET = """
 SELECT count(*) FROM operations WHERE due BETWEEN ? AND ? AND (
@@ -98,7 +113,7 @@ def _own_witness(
     history: History, fault: dict[str, Any], nodes: frozenset[str], span: Span
 ) -> bool | None:
     """Return whether the history shows a fault's effect. None: it does not tell."""
-    name = fault.get("fault")
+    name = str(fault.get("fault"))
     if (
         fault.get("stages")
         or not nodes
@@ -116,6 +131,8 @@ def _own_witness(
     if name in REPLACED:
         first = [it for node in nodes for it in _beats(history, node, span)[:STREAK]]
         return not any(_answered_within(beat, span) for beat in first) if first else None
+    if name in OF_SERVERS:
+        return OF_SERVERS[name](history, fault, nodes, span)
     if name == "replication-lag":
         return _is_behind(history, nodes, span, LAG_SHARE * fault["seconds"])
     return None
@@ -174,7 +191,7 @@ def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None
         if it.id != step.id and it.begin_call is not None and it.begin_call >= (step.end_call or 0)
     ]
     span = Span(end + SETTLED, min(later, default=history.end_at))
-    name = fault.get("fault")
+    name = str(fault.get("fault"))
     if name == "latency":
         rises = [_rise(history, node, span) for node in nodes]
         limit = (1 - LATENCY_LEAST) * fault["ms"] / 1000
@@ -183,6 +200,9 @@ def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None
             if any(rise is not None for rise in rises)
             else None
         )
+    if name in OF_SERVERS:
+        is_there = OF_SERVERS[name](history, fault, nodes, span)
+        return None if is_there is None else not is_there
     if name in SILENCING | REPLACED:
         beats = {node: _beats(history, node, span) for node in nodes}
         if not all(beats.values()):

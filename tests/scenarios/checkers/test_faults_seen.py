@@ -124,6 +124,77 @@ def test_replication_lag(lag: float, seen: bool) -> None:
     assert bool(found) == (not seen)
 
 
+def some_late(share: float, took: float = 0.15, end: float = END) -> list[Row]:
+    """Return beats to redis-a of which a share comes late from the begin of a step on."""
+    rows: list[Row] = [it for it in world() if not (isinstance(it, Beat) and it.node == "redis-a")]
+    for n, at in enumerate(times(0, 100, 0.02)):
+        is_late = BEGIN <= at < end and int((n + 1) * share) > int(n * share)
+        rows += beats(at, at + 0.02, nodes=["redis-a"], every=0.02, took=took if is_late else 0.001)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("share", "took", "seen"),
+    [
+        (0.19, 0.15, True),  # of both directions
+        (0.08, 0.15, True),
+        (0.07, 0.15, False),
+        (0.5, 0.15, False),
+        (0.19, 0.05, False),  # that is not late
+        (0.0, 0.15, False),
+    ],
+)
+def test_loss(share: float, took: float, seen: bool) -> None:
+    """About as many answers came late as a loss of both directions makes late."""
+    fault = {"fault": "loss", "links": ["client-to-redis-a"], "share": 0.1, "ms": 200}
+    found = problem(some_late(share, took), step(fault, BEGIN, END, **UNSEEN))
+    assert bool(found) == (not seen)
+
+
+def test_loss_that_stays() -> None:
+    """A loss of which nothing was healed is still there."""
+    fault = {"fault": "loss", "links": ["client-to-redis-a"], "share": 0.1, "ms": 200}
+    found = problem(some_late(0.19, end=100), step(fault, BEGIN, END, **UNSEEN))
+    assert "still there" in found
+
+
+@pytest.mark.parametrize(
+    ("during", "after", "expected"), [(95, 10, ""), (79, 10, "not seen"), (95, 95, "still there")]
+)
+def test_memory_fill(during: float, after: float, expected: str) -> None:
+    """What a node holds was a share of its memory, be it more or the memory less."""
+    for limited in (True, False):
+        used, limits = [], []
+        for at in times(0, 100, 0.1):
+            percent = during if BEGIN < at < END else after if at >= END else 10
+            used.append((at, 1000.0 if limited else 10.0 * percent))
+            limits.append((at, 1e5 / percent if limited else 1000.0))
+        rows = [*world(), *samples("used_memory", "redis-a", used)]
+        rows += samples("max_memory", "redis-a", limits)
+        fault = {"fault": "memory-fill", "nodes": ["redis-a"], "to": 1.0}
+        found = problem(rows, step(fault, BEGIN, END, **UNSEEN))
+        assert bool(found) == bool(expected)
+        assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(0, 65000), (40.1, 20), (50.1, 65000)], ""),
+        ([(0, 65000)], "not seen"),
+        ([(0, 65000), (40.1, 20)], "still there"),
+        ([], "nobody saw"),
+    ],
+)
+def test_connection_limit(values: list[tuple[float, float]], expected: str) -> None:
+    """A node took fewer connections than in the baseline."""
+    rows = [*world(), *samples("max_connections", "redis-a", values)]
+    fault = {"fault": "connection-limit", "nodes": ["redis-a"], "most": 10}
+    found = problem(rows, step(fault, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
 PARTITION = {"fault": "partition", "a": "a", "b": "b"}
 
 

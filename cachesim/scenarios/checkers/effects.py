@@ -1,0 +1,110 @@
+"""The effects of some faults, as beats and samples show them: lost data, full memory, few places.
+
+Each function returns whether an effect was there in a span. None: the history does not tell.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
+from statistics import median
+from typing import Any
+
+from cachesim.history.reader import History, Span
+from cachesim.history.rows import SampleName
+
+Effect = Callable[[History, Mapping[str, Any], Collection[str], Span], bool | None]
+"""Returns whether an effect was there: of a fault in its JSON form, on nodes, in a span."""
+
+LATE = 0.25
+"""The share of the mean delay from which an answer is late: seven of eight that are late are."""
+LOSS_LEAST, LOSS_MOST = 0.4, 2.5
+ENOUGH = 5
+"""So many late answers have to be expected, so that a share tells."""
+FULL = 0.8
+"""The share of what a node was to be filled to, as some of its memory is its own."""
+
+_ANSWERS = """
+SELECT start, end, ok FROM beats WHERE node = ? AND kind = 'read' AND start >= ? AND start <= ?
+"""
+
+
+def has_loss(
+    history: History, fault: Mapping[str, Any], nodes: Collection[str], span: Span
+) -> bool | None:
+    """Return whether as many answers to beats came late as a loss of both directions makes late."""
+    if history.baseline is None:
+        return None
+    expected = 1 - (1 - fault["share"]) ** 2
+    limit = LATE * fault["ms"] / 1000
+    late = total = before = calm = 0
+    for node in nodes:
+        usual = _took(history, node, history.baseline)
+        if not usual:
+            continue
+        bound = median(usual) + limit
+        during = _took(history, node, span)
+        late, total = late + sum(it > bound for it in during), total + len(during)
+        before, calm = before + sum(it > bound for it in usual), calm + len(usual)
+    if not calm or expected * total < ENOUGH:
+        return None
+    share = late / total - before / calm
+    return bool(LOSS_LEAST * expected <= share <= LOSS_MOST * expected)
+
+
+def _took(history: History, node: str, span: Span) -> list[float]:
+    """Return how long the answers took; one that never came took for ever."""
+    return [
+        end - start if ok and end is not None else float("inf")
+        for start, end, ok in history.rows(_ANSWERS, node, *span)
+    ]
+
+
+def has_full_memory(
+    history: History, fault: Mapping[str, Any], nodes: Collection[str], span: Span
+) -> bool | None:
+    """Return whether each node's memory was in use as far as it was to be filled."""
+    least = FULL * min(fault.get("to", 1.0), 1.0)
+
+    def is_full(node: str) -> bool | None:
+        limits = [(it.at, it.value) for it in history.samples("max_memory", node) if it.value]
+        begins = [at for at, _ in limits]
+        shares = [
+            it.value / limits[position - 1][1]
+            for it in history.samples("used_memory", node)
+            if _within(span, it.at) and (position := bisect_right(begins, it.at))
+        ]
+        return max(shares) >= least if shares else None
+
+    return _all(nodes, is_full)
+
+
+def has_fewer_connections(
+    history: History,
+    fault: Mapping[str, Any],  # noqa: ARG001  # see `Effect`
+    nodes: Collection[str],
+    span: Span,
+) -> bool | None:
+    """Return whether each node took fewer connections than in the baseline."""
+
+    def is_limited(node: str) -> bool | None:
+        if history.baseline is None:
+            return None
+        before = _value(history, "max_connections", node, history.baseline.end)
+        during = _value(history, "max_connections", node, span.end)
+        return None if before is None or during is None else during < before
+
+    return _all(nodes, is_limited)
+
+
+def _all(nodes: Collection[str], holds: Callable[[str], bool | None]) -> bool | None:
+    told = [it for node in nodes if (it := holds(node)) is not None]
+    return all(told) if told else None
+
+
+def _within(span: Span, at: float) -> bool:
+    return span.begin <= at <= span.end
+
+
+def _value(history: History, name: SampleName, node: str, at: float) -> float | None:
+    """Return the last reading until a time. A value that stays is read once."""
+    found = [it.value for it in history.samples(name, node) if it.at <= at]
+    return found[-1] if found else None
