@@ -3,9 +3,9 @@
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError
@@ -16,9 +16,6 @@ from cachesim.simulator.observing.probes import Probe, probe_of
 from cachesim.simulator.observing.streams import Stream, stop
 from cachesim.simulator.observing.tape import Tape
 from cachesim.simulator.observing.workers import Tasks, Threads
-
-if TYPE_CHECKING:
-    from redis.cluster import RedisCluster
 
 _OPENING = 5.0  # seconds that connections have to be opened, before the schedule begins
 _LOOK = 0.05  # seconds between two looks at whether an outage has ended
@@ -33,12 +30,22 @@ class Means:
     Attributes:
         events: its event log.
         speed: returns the speed of its control plane.
-        redis: returns a client that reads from the primary.
+        read: returns what the Redis primary has under some keys.
     """
 
     events: Events
     speed: Callable[[], float]
-    redis: "Callable[[], RedisCluster]"
+    read: Callable[[Sequence[str]], Sequence[str | None]]
+
+    @classmethod
+    def of(cls, sim: Any) -> "Means":
+        """Return those of a `Simulator`."""
+
+        def read(keys: Sequence[str]) -> Sequence[str | None]:
+            found: Sequence[str | None] = sim.servers.stored(sim.redis.primary.name, keys)
+            return found
+
+        return cls(sim.events, lambda: sim.control_plane.timing.speed, read)
 
 
 class Observation(Observed):
@@ -93,14 +100,13 @@ class Observation(Observed):
         if not acknowledged:
             return []
         try:
-            with self._means.redis() as client:
-                found = [
-                    value
-                    for first in range(0, len(acknowledged), _CHUNK)
-                    for value in client.mget([it.key for it in acknowledged[first:][:_CHUNK]])
-                ]
-        except Exception as error:
-            return CachesimError(f"the primary could not be asked for what was written: {error!r}")
+            found = [
+                value
+                for first in range(0, len(acknowledged), _CHUNK)
+                for value in self._means.read([it.key for it in acknowledged[first:][:_CHUNK]])
+            ]
+        except CachesimError as error:
+            return CachesimError(f"the primary could not be asked for what was written: {error}")
         return [
             it
             for it, value in zip(acknowledged, found, strict=True)

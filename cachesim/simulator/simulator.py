@@ -341,8 +341,7 @@ class Simulator:
         """Return what makes small operations beside a test: an `Observer` with these arguments."""
         from cachesim.simulator.observe import Means, Observer
 
-        means = Means(self.events, lambda: self.control_plane.timing.speed, self.redis_cluster)
-        return Observer(target, means, every=every, **options)
+        return Observer(target, Means.of(self), every=every, **options)
 
     def redis_cluster(self, **overrides: Any) -> "RedisCluster":
         """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s.
@@ -363,8 +362,7 @@ class Simulator:
         from cachesim.servers.certificates import client_context  # slow to import
 
         tls = client_context(Path(self._session.description["ca_file"]).read_bytes())
-        nodes = self._endpoints(self.topology.memcached)
-        return clients.memcached_client(nodes, tls, **overrides)
+        return clients.memcached_client(self._endpoints(self.topology.memcached), tls, **overrides)
 
     def toxiproxy(self, zone: str) -> Any:
         """Return toxiproxy-python's `Toxiproxy` for one zone's proxies."""
