@@ -93,6 +93,7 @@ def run(
     *,
     workload: WorkloadOf,
     progress: Callable[[str], None] = lambda _line: None,
+    begun: Callable[[], None] = lambda: None,
     is_interrupted: Callable[[], bool] = lambda: False,
     quiet_cut: bool = False,
     facts: Mapping[str, Any] | None = None,
@@ -103,10 +104,11 @@ def run(
     its lease. However the run ends, its history can be read up to then.
 
     Args:
-        sim: a topology that runs, at the speed of the run.
+        sim: a topology that runs, with the timing of the run.
         folder: of the run. It is made; it must not have a history.
         workload: makes the operations.
         progress: called with a short line when something happens.
+        begun: called when the workload begins.
         is_interrupted: looked at several times a second. True: the run ends in order, cut short.
         quiet_cut: cut holds in which all is as before; for a run at speed 1.
         facts: further facts of the run for the history, by key.
@@ -126,6 +128,7 @@ def run(
         is_complete = False
         try:
             it.prepare(workload(sim, timeline, path), facts or {})
+            begun()
             it.go()
             is_complete = True
         except Interrupted as error:
@@ -160,7 +163,8 @@ class _Run:
         self._is_interrupted = is_interrupted
         self._quiet_cut = quiet_cut
         self._life = life
-        self._speed = float(sim.settings.speed)
+        self._timing = sim.control_plane.timing
+        self._speed = self._timing.speed
         self._workload: Workload | None = None
         self._firing: Firing | None = None
         self._client: dict[str, float] = {}
@@ -171,7 +175,8 @@ class _Run:
         """Make the topology as new, watch it, and get the workload ready."""
         sim, timeline = self._sim, self._timeline
         self._say("resetting the topology")
-        sim.reset(f"scenario {timeline.scenario.name}", seed=timeline.seed)
+        draws = f"scenario {timeline.scenario.name}"
+        sim.reset(draws, timing=self._timing, seed=timeline.seed)
         self._beats = self._life.enter_context(contextlib.closing(self._make_beats()))
         self._sampler = Sampler(sim.servers.readings, self._recorder.add, self._beats)
         self._life.callback(self._sampler.close)

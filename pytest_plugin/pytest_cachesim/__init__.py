@@ -27,7 +27,9 @@ SETTINGS = {
 """The settings that have an option, and its help."""
 MARKER = (
     "cachesim(**settings): other settings for one test, such as speed=60, seed=7 or "
-    "engine='valkey'. If the running topology can't adopt them, the test gets another one"
+    "engine='valkey'. If the running topology can't adopt them, the test gets another one. With "
+    "scenario='az-outage', a shipped scenario or a file, that runs beside the test, and the test "
+    "passes only if the scenario does"
 )
 
 _RUN: "pytest.StashKey[Run]" = pytest.StashKey()

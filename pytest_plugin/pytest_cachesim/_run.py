@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE
 from pytest_cachesim import _settings, switch
+from pytest_cachesim._scenario import Beside
 from pytest_cachesim._signals import Signals, held
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
 
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # the keys of what xdist sends to and from workers
+_SCENARIO = "scenario"  # what a marker has besides settings
 _LOG_LINES = 20
 _LEFT = "`cachesim gc`, or the next start of a topology, removes what is left."
 _KEPT = """The topology {0} is kept as the last test has left it:
@@ -70,6 +72,7 @@ class Run:
         self._mark = 0
         self._user: pytest.Item | None = None
         self._timelines: list[Callable[[], str]] = []
+        self._beside: Beside | None = None
         self._told: list[str] = []
         self._signals = Signals()
         self._signals.install()
@@ -215,7 +218,9 @@ class Run:
             sim.reset(draws, timing=timing, seed=wanted.seed)
         except Exception as error:
             _fail(f"the topology could not be reset before the test: {error}")
+        self._beside = self._scenario(item, sim, wanted)
         yield sim
+        self._beside = None
         try:
             sim.heal()
         except Exception as error:
@@ -230,6 +235,18 @@ class Run:
             return observer
 
         return observe
+
+    def _scenario(self, item: pytest.Item, sim: "Simulator", settings: "Settings") -> Beside | None:
+        """Return the scenario that is to run beside a test, if there is one."""
+        from cachesim.errors import CachesimError
+
+        name = _scenario_name(item)
+        if name is None:
+            return None
+        try:
+            return Beside.of(name, item, sim, settings.seed or 0)
+        except CachesimError as error:
+            _fail(f"{item.nodeid}: {error}")
 
     def _wanted(self, item: pytest.Item) -> "Settings":
         """Return the settings of a test: the run's, with those of its markers."""
@@ -296,6 +313,19 @@ class Run:
         self._timelines += [it.timeline for it in found]
         lines = [f"{it.explain()}: see `cachesim observed`" for it in found]
         return [f"{left} {op} {right}", *lines] if found else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Run the scenario of a test beside it."""
+        if self._beside is None:
+            if _scenario_name(item) is not None:
+                _fail("a scenario runs on the fixture `cachesim`: make it an argument of the test")
+            return (yield)
+        with self._beside.running():
+            result = yield
+        if self._beside.problem is not None:
+            _fail(self._beside.problem)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -379,7 +409,13 @@ def _changes(item: pytest.Item) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for mark in reversed(marks):
         changes |= mark.kwargs
+    changes.pop(_SCENARIO, None)
     return changes
+
+
+def _scenario_name(item: pytest.Item) -> str | None:
+    marks = (mark.kwargs for mark in item.iter_markers("cachesim"))
+    return next((str(it[_SCENARIO]) for it in marks if it.get(_SCENARIO)), None)
 
 
 def _pid(node: Any) -> int | None:
@@ -397,5 +433,5 @@ def _is_required() -> bool:
     return os.environ.get(REQUIRE_DOCKER, "") not in ("", "0")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     pytest.fail(f"cachesim: {message}", pytrace=False)

@@ -1,6 +1,7 @@
 """A fake topology that only records the calls."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from cachesim.backends.base import Progress
@@ -98,6 +99,7 @@ class FakeSimulator:
         self.settings = settings
         self.name = settings.name
         self.events = EventLog()
+        self.control_plane = SimpleNamespace(timing=SimpleNamespace(speed=settings.speed))
         self.nodes = {name: FakeNode(name) for name in ("redis-a", "memcached-a")}
 
     @classmethod
