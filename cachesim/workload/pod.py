@@ -6,6 +6,7 @@ See `cachesim.workload.pods` for the other side.
 """
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -117,6 +118,7 @@ def main(order: Mapping[str, Any]) -> int:
             reason = f"{it.name} could not get ready: {type(error).__name__}: {error}"
             report(error=as_json(WorkloadError(reason)))
             return 1
+        gc.freeze()  # what is there stays: no collection need look at it
         report(ready=it.name)
         readings = None
         patience = 0.0

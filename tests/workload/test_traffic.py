@@ -1,5 +1,6 @@
 """The built-in workload against a topology."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,30 @@ def test_traffic_of_the_architecture(sim: Simulator, tmp_path: Path) -> None:
         assert len(hits) > 0.5 * len(cached)
         patience = max(it.end - it.start for it in ok if it.end)
         assert patience < pods.profile["patience"]
+
+
+PAGE = Path(__file__).parents[2] / "docs/reference/workload.md"
+
+
+def test_the_function_of_the_page(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the documentation shows runs in pods, and writes."""
+    [code] = re.findall(r"```python\n(# load\.py\n.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "load.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "history.sqlite"
+    plan = Plan(pods=1, python="load:run")
+    with Pods(plan, env=sim.env(), path=path, deadline=1.0, seed=7) as pods:
+        pods.open()
+        pods.begin(time.monotonic())
+        wait_for(path, "basket", 5)
+        assert pods.end() == {"pod-0": 0}
+    with History(path) as history:
+        rows = list(history.operations())
+        last = max(it.written or 0 for it in rows)
+        assert {(it.kind, it.outcome, it.key) for it in rows} == {("write", "ok", "basket:pod-0")}
+    assert int(sim.redis_cluster().get("basket:pod-0")) >= last  # type: ignore[arg-type]
 
 
 def _assert_versions(loaded: list, ok: list) -> None:  # type: ignore[type-arg]
