@@ -6,7 +6,7 @@ things: a function that is called with each new connection, and the choice of a 
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +40,24 @@ def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "R
     def watch(connection: Any) -> None:
         if "send_command" in vars(connection):
             return  # it has connected again
-        send, node = connection.send_command, names.get(f"{connection.host}:{connection.port}")
+        send, pack = connection.send_command, connection.pack_commands
+        node = names.get(f"{connection.host}:{connection.port}")
         name = f"{connection.port}-{id(connection):x}"
 
-        def send_command(*arguments: Any, **options: Any) -> None:
-            if arguments[0] in COMMANDS:  # the client asks for the slots in between
+        def note(command: str) -> None:
+            if command in COMMANDS:  # the client asks for the slots in between
                 asked.node, asked.connection = node, name
                 asked.attempts += 1
+
+        def send_command(*arguments: Any, **options: Any) -> None:
+            note(arguments[0])
             send(*arguments, **options)
 
-        connection.send_command = send_command
+        def pack_commands(commands: Sequence[Sequence[Any]]) -> Any:
+            note(commands[0][0])  # DEL comes in a pipeline of one
+            return pack(commands)
+
+        connection.send_command, connection.pack_commands = send_command, pack_commands
 
     password, ca_file = env[variables.REDIS_PASSWORD], Path(env[variables.CA_FILE])
     options: dict[str, Any] = {"read_from_replicas": True} if replicas else {}
