@@ -20,6 +20,7 @@ from benchmarks import (
     reset,
     start,
     traffic,
+    workload,
 )
 from cachesim.backends.containers.engine import connect
 
@@ -34,6 +35,7 @@ SUBJECTS: dict[str, Callable[[int], str]] = {
     "proxy": proxy.run,
     "plugin": plugin.run,
     "embedded": embedded.run,
+    "workload": workload.run,
 }
 README = Path(__file__).with_name("README.md")
 
