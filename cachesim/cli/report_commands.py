@@ -9,6 +9,8 @@ import click
 from cachesim.cli import options
 
 if TYPE_CHECKING:
+    from cachesim.history.reader import History
+    from cachesim.scenarios.checkers import Judgement
     from cachesim.scenarios.report.compare import Comparison
 
 EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 3}
@@ -48,15 +50,26 @@ def report(ctx: click.Context, record: Path, as_json: bool) -> None:
             if as_json:
                 click.echo((path.parent / "record.json").read_text(encoding="utf-8"), nl=False)
             else:
-                from rich.console import Console
-
-                Console(soft_wrap=False).print(reports.terminal(judgement, history))
-                click.echo(f"Report    {path.parent / 'report.html'}")
+                show_report(path.parent, history, judgement)
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise _Unusable(f"{path} is no history of a run: {error}") from error
     except OSError as error:
         raise _Unusable(str(error)) from error
     ctx.exit(EXIT_CODES[judgement.run.result])
+
+
+def show_report(folder: Path, history: "History", judgement: "Judgement") -> None:
+    """Print what a person has to know of a run, and where its report is.
+
+    Args:
+        folder: with the reports.
+    """
+    from rich.console import Console
+
+    from cachesim.scenarios.report import terminal
+
+    Console(highlight=False).print(terminal(judgement, history))
+    click.echo(f"Report   {folder / 'report.html'}")
 
 
 @click.command()

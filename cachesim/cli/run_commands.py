@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.cli.printing import print_json
+from cachesim.cli.report_commands import EXIT_CODES, show_report
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 
 if TYPE_CHECKING:
-    from cachesim.scenarios.checkers import Judgement
     from cachesim.scenarios.forms import Scenario
-    from cachesim.scenarios.verdict import Verdict
     from cachesim.simulator.simulator import Simulator
 
 RUNS = Path("cachesim-runs")
 """The folder of all runs' folders, where none is given."""
-CODES = {"pass": 0, "fail": 1, "unknown": 3}
-"""The exit code of each verdict."""
 _SEEDS = 1_000_000
 
 
@@ -85,7 +82,7 @@ def run(order: Order) -> int:
         print(f"{passed} of {len(results)} runs pass; seeds {seed} to {seed + len(results) - 1}.")
         if passed == len(results):
             print(f"Of all such runs, up to {min(1.0, 3 / passed):.0%} may still not pass.")
-    return CODES[next((it for it in ("fail", "unknown") if it in results), "pass")]
+    return EXIT_CODES[next((it for it in ("fail", "unknown") if it in results), "pass")]
 
 
 @contextlib.contextmanager
@@ -122,6 +119,7 @@ def _run_once(
     """Run once, write the reports, and return the verdict."""
     from cachesim.history.reader import History
     from cachesim.scenarios.judging import judgement_of
+    from cachesim.scenarios.report import write
     from cachesim.scenarios.runner import run as run_timeline
     from cachesim.scenarios.timeline import plan
     from cachesim.scenarios.workloads import plan_of, pods_of, profiles_of
@@ -144,7 +142,11 @@ def _run_once(
     )
     with History(path) as history:
         judgement = judgement_of(history)
-    _report(folder, judgement, order.as_json)
+        write(folder, history, judgement, history.meta["scenario"])
+        if order.as_json:
+            print_json({"folder": str(folder), **judgement.as_dict()})
+        else:
+            show_report(folder, history, judgement)
     return str(judgement.run.result)
 
 
@@ -172,20 +174,3 @@ def _folder(order: Order, name: str, seed: int, number: int) -> Path:
     if order.record is None:
         return RUNS / f"{name}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     return order.record if order.repeat == 1 else order.record / str(number + 1)
-
-
-def _report(folder: Path, judgement: "Judgement", as_json: bool) -> None:
-    """Print the verdict."""
-    if as_json:
-        print_json({"folder": str(folder), **judgement.as_dict()})
-        return
-    for it in (*judgement.gates, *judgement.verdicts, judgement.run):
-        print(f"{it.result:<8} {it.name:<32} {_figure(it)}{it.reason}")
-    print(f"\nThe record is in {folder}.")
-
-
-def _figure(verdict: "Verdict") -> str:
-    if verdict.low is None or verdict.high is None:
-        return ""
-    limit = "" if verdict.threshold is None else f" of {verdict.threshold:g}"
-    return f"{verdict.low:.3g} to {verdict.high:.3g}{limit} {verdict.unit}: "

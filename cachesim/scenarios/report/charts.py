@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cachesim.history.reader import History
-from cachesim.history.rows import SampleName
+from cachesim.history.rows import ORIGIN, SampleName
 from cachesim.scenarios.checkers.stale_reads import NAME as STALE_READS
 from cachesim.scenarios.checkers.stale_reads import offset_lags, stale_reads
 from cachesim.scenarios.checkers.survey import OperationClass, survey
-from cachesim.scenarios.report.services import ORIGIN, main_classes, services
+from cachesim.scenarios.report.services import main_classes, services
 from cachesim.scenarios.report.slices import Slice, Sliced, Slicing, Values, at_share, worst_pod
 
 _STANDS_OUT = 1.2

@@ -3,13 +3,10 @@
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.survey import OperationClass, classes_of, survey
 
-ORIGIN = "origin"
-"""What the API cache loads from on a miss: no service of its own."""
-
 
 def services(history: History) -> list[str]:
-    """Return the services, those of the architecture first."""
-    names = {name.service for name in history.compute(survey)} - {ORIGIN}
+    """Return the services, those of the architecture first. What a cache loads from is none."""
+    names = {name.service for name in history.compute(survey)}
     return sorted(names, key=lambda it: (it != "sessions", it != "api_cache", it))
 
 

@@ -5,9 +5,9 @@ in it, or the highest reading in it.
 """
 
 import math
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, survey
@@ -114,11 +114,12 @@ def worst_pod(history: History, name: OperationClass) -> str | None:
 
 
 def sliced(history: History, slicing: Slicing) -> dict[OperationClass, Sliced]:
-    """Return the slices of all classes."""
-    names = {(it.service, int(it.kind == "read")): it for it in history.compute(survey)}
-    worst = {key: worst_pod(history, name) for key, name in names.items()}
-    found: dict[tuple[str, int], dict[int, Slice]] = {key: {} for key in names}
-    latencies = {key: array("d") for key in names}
+    """Return the slices of all classes, those that nothing is expected of included."""
+    worst = {
+        (name.service, int(name.kind == "read")): worst_pod(history, name)
+        for name in history.compute(survey)
+    }
+    found: dict[tuple[str, int], dict[int, Slice]] = {}
     deadline, begin, width = history.deadline, slicing.begin, slicing.width
     last = slicing.count - 1
     # A history may have a million rows: what is done for each is kept short.
@@ -126,13 +127,15 @@ def sliced(history: History, slicing: Slicing) -> dict[OperationClass, Sliced]:
         _OPERATIONS, begin, history.end_at
     ):
         key = (service, is_read)
-        slices = found[key]
+        slices = found.get(key)
+        if slices is None:
+            slices = found[key] = {}
         number = min(int((due - begin) / width), last)
         it = slices.get(number)
         if it is None:
             it = slices[number] = Slice()
         it.due += 1
-        is_worst = pod == worst[key]
+        is_worst = pod == worst.get(key)
         it.worst_due += is_worst
         if ok and end is not None:
             took = end - due
@@ -143,14 +146,14 @@ def sliced(history: History, slicing: Slicing) -> dict[OperationClass, Sliced]:
                 it.good += 1
                 continue
         it.worst_bad += is_worst
-    for key, slices in found.items():
-        for it in slices.values():
-            latencies[key].extend(it.latencies)
-    return {name: Sliced(found[key], _latency(latencies.pop(key))) for key, name in names.items()}
+    return {
+        OperationClass(service, "read" if is_read else "write"): Sliced(slices, _latency(slices))
+        for (service, is_read), slices in found.items()
+    }
 
 
-def _latency(values: "array[float]") -> Latency | None:
-    every = sorted(values)
+def _latency(slices: Mapping[int, Slice]) -> Latency | None:
+    every = sorted(chain.from_iterable(it.latencies for it in slices.values()))
     return Latency(at_share(every, 0.5), at_share(every, 0.99), every[-1]) if every else None
 
 

@@ -88,7 +88,7 @@ def test_commands(tmp_path: Path) -> None:
     done = runner.invoke(main, ["report", str(long)], env={"COLUMNS": "100"})
     assert done.exit_code == 1
     assert done.output.startswith(" FAIL  az-outage  speed 1, seed 7\n")
-    assert f"Report    {long / 'report.html'}" in done.output
+    assert f"Report   {long / 'report.html'}" in done.output
     done = runner.invoke(main, ["report", "--json", str(short / "history.sqlite")])
     assert done.exit_code == 3  # stale reads are not decided
     assert Record.model_validate_json(done.output).run.result == "unknown"

@@ -209,3 +209,18 @@ def test_series() -> None:
     assert latency[45] is None
     assert latency[10] == pytest.approx(2)
     assert latency[75] == pytest.approx(500)
+
+
+def test_origin() -> None:
+    """What misses load has a chart of its own, and is no service of users."""
+    loads = load(50, 60, service="origin", kind="read", every=0.1, node=None)
+    refused = load(60, 70, service="origin", kind="read", every=0.1, outcome="fail")
+    with history_of([*load(0, 100), *loads, *refused]) as history:
+        every = chart(history, "Origin", "loads")
+        bad = chart(history, "Origin", "refused")
+        good = chart(history, "Throughput", "all, bad")
+        assert [it.name for it in splits(history, origin=0)] == []
+        assert costs(history) == []
+    assert {at for at, value in every.items() if value} == {at for at in every if 50 <= at < 70}
+    assert {at for at, value in bad.items() if value} == {at for at in bad if 60 <= at < 70}
+    assert not any(good.values())
