@@ -3,8 +3,9 @@
 Rule: from the last heal until the topology is able, C, and from then to the begin of the first 5 s
 in which each pod has its rate, 99 % of its operations good, and a 99th percentile of the latency
 below three times the baseline's plus 10 ms, L. A node is able since the first of five answers in a
-row to the prober, which does not retry. C is the control plane's part, in production time. L is the
-clients' part, in real time, and is never multiplied by the speed.
+row to the prober, which does not retry. C is in production time up to the control plane's last
+event before able; what is left of it are the servers' own timeouts, in real time. L is the clients'
+part, in real time too. What is real is never multiplied by the speed.
 
 Bound: what the scenario expects, `within`, in seconds of production, on C + L. At a speed above 1,
 L is taken as anything from nothing to the client's declared `comeback`.
@@ -36,6 +37,8 @@ GOOD_SHARE = 0.99
 RATE_SHARE = 0.95
 """The share of its rate in the baseline that a pod must have."""
 LATENCY_FACTOR, LATENCY_MORE = 3.0, 0.01
+PLANE = ("detecting", "promoting", "available", "failover", "recovering", "recovered", "replaced")
+"""The events of a control plane at work."""
 QUIET_FACTOR, QUIET_LEAST = 2.0, 20.0
 
 _RATES = """
@@ -138,7 +141,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
     it, within = history.compute(measure), expectation.within
     if it.able is None or history.heal_at is None:
         return unknown(NAME, it.why, unit="s", threshold=within)
-    plane = [(at - history.heal_at) * history.speed for at in it.able]
+    plane = [_in_production(history, history.heal_at, at) for at in it.able]
     details: dict[str, Any] = {"control_plane": plane, "able_at": it.able.end}
     why = _why_unknown(history, it, it.able, within)
     if it.steady is None:
@@ -156,6 +159,17 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if why is None:
         return verdict
     return unknown(NAME, why, low=low, high=high, unit="s", threshold=within, details=details)
+
+
+def _in_production(history: History, heal_at: float, able: float) -> float:
+    """Return how long it is in production from the last heal until able, in seconds.
+
+    Up to its last event, the control plane decides. The rest are the servers' own timeouts, which
+    are real at any speed.
+    """
+    events = [it.at for it in history.events(*PLANE) if heal_at <= it.at <= able]
+    decided = max(events, default=heal_at)
+    return (decided - heal_at) * history.speed + able - decided
 
 
 def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> str | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import Beat, GeneratorReading, Operation, Row
+from cachesim.history.rows import Beat, EventRow, GeneratorReading, Operation, Row
 from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.checkers.recovery import Expectation, measure
 from cachesim.scenarios.verdict import Verdict
@@ -241,6 +241,18 @@ def test_the_clients_part_is_not_multiplied(
 def test_the_control_planes_part_is_multiplied() -> None:
     """At a speed of 30, two seconds until able are a minute of production."""
     rows = [*heal(), *beats(30, ABLE, ok=False), *beats(ABLE, 100, every=0.02)]
-    verdict = verdict_on(rows, 40, speed=30, client={"comeback": 20})
-    assert verdict.details["control_plane"] == [pytest.approx(57, abs=1), pytest.approx(60, abs=1)]
+    recovered = EventRow(1, ABLE - 0.1, "recovered", "redis-a", "", {})
+    verdict = verdict_on([*rows, recovered], 40, speed=30, client={"comeback": 20})
+    assert verdict.details["control_plane"] == [pytest.approx(57, abs=1), pytest.approx(57, abs=1)]
     assert verdict.result == "fail"
+
+
+def test_the_servers_timeouts_are_not_multiplied() -> None:
+    """What a node takes after the control plane's last event is real at any speed."""
+    rows = [*heal(), *beats(30, ABLE, ok=False), *beats(ABLE, 100, every=0.02)]
+    recovering = EventRow(1, HEALED + 0.5, "recovering", "redis-a", "", {})
+    late = EventRow(2, ABLE + 5, "recovered", "redis-a", "", {})
+    verdict = verdict_on([*rows, recovering, late], 40, speed=30, client={"comeback": 20})
+    seconds = 0.5 * 30 + 1.5
+    assert verdict.details["control_plane"] == [pytest.approx(seconds, abs=0.2)] * 2
+    assert verdict.result == "pass"

@@ -1,0 +1,58 @@
+"""What each node has in the end."""
+
+from typing import Any
+
+from cachesim.history.rows import FinalRead
+from cachesim.runs.calls import Readings
+from cachesim.scenarios.running.final_reads import final_reads, version_in
+from cachesim.workload import values
+from tests.scenarios.histories import history_of, operation
+
+
+class Servers:
+    """Two nodes, of which one lacks the newest write."""
+
+    def readings(self) -> Readings:
+        """See `final_reads`."""
+        values: dict[str, dict[str, float]] = {
+            "redis-a": {"role": 1, "offset": 7},
+            "redis-b": {"role": 0, "offset": 7},
+            "memcached-a": {},
+        }
+        nodes: dict[str, Any] = {
+            name: {"at": 0.0, "took": 0.0, "own_connections": 0, "values": it}
+            for name, it in values.items()
+        }
+        return {"nodes": nodes, "heard": {}}
+
+    def stored(self, node: str, keys: Any, length: int) -> list[str | None]:
+        """See `final_reads`."""
+        number = 5 if node == "redis-a" else 4
+        value = values.session("u", "2026", values.Version("pod-0", number))
+        return [value[:length] if key == "session:1" else None for key in keys]
+
+
+def test_version_of_a_prefix() -> None:
+    """The begin of a session tells its version; nothing, and another's value, have none."""
+    value = values.session("u", "2026", values.Version("pod-3", 12))
+    assert version_in(value[:512]) == ("pod-3", 12)
+    assert version_in(None) == version_in("x") == (None, None)
+
+
+def test_every_written_key() -> None:
+    """Each key that was written is read from each Redis node; others are not."""
+    rows = [
+        operation(1, key="session:1", written=5),
+        operation(2, key="session:1", written=6, outcome="info"),
+        operation(3, key="session:2", written=1),
+        operation(4, key="session:3", kind="read"),
+        operation(5, key="api:1", service="api_cache", written=1),
+    ]
+    with history_of(rows) as history:
+        found = sorted(it._replace(at=0.0) for it in final_reads(history, Servers()))
+    assert found == [
+        FinalRead("session:1", "redis-a", "primary", 0.0, "pod-0", 5),
+        FinalRead("session:1", "redis-b", "replica", 0.0, "pod-0", 4),
+        FinalRead("session:2", "redis-a", "primary", 0.0, None, None),
+        FinalRead("session:2", "redis-b", "replica", 0.0, None, None),
+    ]
