@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachesim.cli.printing import print_json
 from cachesim.cli.report_commands import EXIT_CODES, show_report
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 
@@ -122,29 +122,24 @@ def _run_once(
     from cachesim.scenarios.report import write
     from cachesim.scenarios.runner import run as run_timeline
     from cachesim.scenarios.timeline import plan
-    from cachesim.scenarios.workloads import plan_of, pods_of, profiles_of
+    from cachesim.scenarios.workloads import pods_of
 
     timeline = plan(scenario, seed)
-    workload = plan_of(scenario.workload, order.command)
     path = run_timeline(
         sim,
         timeline,
         folder,
-        workload=pods_of(workload),
+        workload=partial(pods_of, command=order.command),
         progress=_progress(time.monotonic()),
         is_interrupted=lambda: interrupts.requested,
         quiet_cut=order.quiet_cut,
-        facts={
-            "again": again(order, sim, seed),
-            "clients": profiles_of(workload),
-            "pods": len(workload.names),
-        },
+        facts={"again": again(order, sim, seed)},
     )
     with History(path) as history:
         judgement = judgement_of(history)
         write(folder, history, judgement, history.meta["scenario"])
         if order.as_json:
-            print_json({"folder": str(folder), **judgement.as_dict()})
+            print((folder / "record.json").read_text(encoding="utf-8"), end="")
         else:
             show_report(folder, history, judgement)
     return str(judgement.run.result)

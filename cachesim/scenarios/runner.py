@@ -9,7 +9,7 @@ import importlib.metadata
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -48,6 +48,16 @@ class Workload(Protocol):
     @property
     def profile(self) -> Mapping[str, float]:
         """Of its clients, as far as it knows: `patience` and `comeback`, in seconds."""
+        ...
+
+    @property
+    def profiles(self) -> Mapping[str, Mapping[str, float]]:
+        """The same of the client of each service that has its own, by service."""
+        ...
+
+    @property
+    def alive(self) -> Collection[str]:
+        """The names of its pods that run."""
         ...
 
     @property
@@ -230,6 +240,8 @@ class _Run:
         declared = self._timeline.scenario.client.model_dump(exclude_none=True)
         self._client = {**workload.profile, **(declared if not workload.profile else {})}
         self._recorder.set("client", self._client)
+        self._recorder.set("clients", dict(workload.profiles))
+        self._recorder.set("pods", len(workload.alive))
         self._recorder.set("pool", workload.pool)
 
     def _happened(self, event: Event) -> None:

@@ -1,7 +1,6 @@
 """The workload of a scenario: the built-in pods, or a user's function or command in their place."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from cachesim.workload.pods import Pods
 from cachesim.workload.profile import Profile, memcached_profile, redis_profile
 
 if TYPE_CHECKING:
-    from cachesim.scenarios.runner import WorkloadOf
     from cachesim.simulator.simulator import Simulator
 
 
@@ -43,16 +41,31 @@ def profiles_of(plan: Plan) -> Mapping[str, Profile]:
     }
 
 
-def pods_of(plan: Plan) -> "WorkloadOf":
-    """Return what makes the pods of a run. They are not started yet."""
-    return partial(_pods, plan)
+class ScenarioPods(Pods):
+    """The pods of a scenario. They are not started yet.
+
+    Attributes:
+        profiles: of the client of each service that is built in.
+    """
+
+    def __init__(self, plan: Plan, sim: "Simulator", timeline: Timeline, path: Path) -> None:
+        super().__init__(
+            plan,
+            env=sim.env(),
+            path=path,
+            deadline=timeline.scenario.deadline,
+            seed=timeline.seed,
+        )
+        self.profiles = profiles_of(plan)
 
 
-def _pods(plan: Plan, sim: "Simulator", timeline: Timeline, path: Path) -> Pods:
-    return Pods(
-        plan,
-        env=sim.env(),
-        path=path,
-        deadline=timeline.scenario.deadline,
-        seed=timeline.seed,
-    )
+def pods_of(
+    sim: "Simulator", timeline: Timeline, path: Path, command: Sequence[str] = ()
+) -> ScenarioPods:
+    """Return the pods of a scenario.
+
+    Args:
+        path: the history that they write to.
+        command: a command of the user's, in place of the operations of the file.
+    """
+    return ScenarioPods(plan_of(timeline.scenario.workload, command), sim, timeline, path)
