@@ -149,10 +149,14 @@ class _Stream:
         loop, endpoint = asyncio.get_running_loop(), self._beats.endpoints[self.node]
         plain = socket.socket()
         plain.setblocking(False)
-        made: _Connection | None = None
         try:
             await loop.sock_connect(plain, (endpoint.host, endpoint.port))
-            self._beats.opened[self.node] += 1
+        except BaseException:
+            plain.close()
+            raise
+        self._beats.opened[self.node] += 1
+        made: _Connection | None = None
+        try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, made = await loop.create_connection(
                 lambda: _Connection(self),
@@ -164,9 +168,11 @@ class _Stream:
                 await asyncio.sleep(INTERVAL / 4)
             self._connection = made
         except BaseException:
+            # The loop owns the socket. It may be in the middle of a handshake that hangs.
+            with contextlib.suppress(OSError):
+                plain.shutdown(socket.SHUT_RDWR)
             if made is not None:
                 made.close()
-            plain.close()
             raise
 
     def answered(self, due: float, start: float, end: float, line: bytes) -> None:

@@ -1,8 +1,8 @@
 """The quiet cut: production speed, with holds cut short in which nothing goes on any more."""
 
-import time
 from collections.abc import Callable
 
+from cachesim.clock import Clock, SystemClock
 from cachesim.events import Event
 from cachesim.scenarios.running.clock import ProductionClock
 
@@ -36,12 +36,14 @@ class Cutter:
         is_calm: Callable[[float], bool],
         is_idle: Callable[[], bool],
         cut: Callable[[float, float], None],
+        time_source: Clock | None = None,
     ) -> None:
+        self._time = time_source or SystemClock()
         self._needed = max(comeback, LEAST)
         self._is_calm = is_calm
         self._is_idle = is_idle
         self._cut = cut
-        self._looked_at = 0.0
+        self._looked_at = float("-inf")
 
     def cut(self, clock: ProductionClock, due: float, events: list[Event]) -> None:
         """Cut what is left of a hold, if nothing goes on.
@@ -50,7 +52,7 @@ class Cutter:
             due: when the next thing is due, in production seconds.
             events: what has happened in the topology.
         """
-        now = time.monotonic()
+        now = self._time.monotonic()
         if now - self._looked_at < _LOOK:
             return
         self._looked_at = now

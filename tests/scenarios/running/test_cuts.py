@@ -1,0 +1,88 @@
+"""The quiet cut: what is cut, and what must have been quiet before."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from cachesim.clock import ManualClock
+from cachesim.events import Event
+from cachesim.scenarios.running.clock import ProductionClock
+from cachesim.scenarios.running.cuts import Cutter
+
+
+class Rig:
+    """A cutter that looks each second, at 1000 s and later, with the next step due at 600 s."""
+
+    def __init__(self, comeback: float = 1.0) -> None:
+        self.time = ManualClock(1000)
+        self.clock = ProductionClock(1000, 1.0, self.time)
+        self.cuts: list[tuple[float, float]] = []
+        self.asked: list[float] = []
+        self.is_calm = self.is_idle = True
+        self.cutter = Cutter(
+            comeback,
+            is_calm=self._calm,
+            is_idle=lambda: self.is_idle,
+            cut=lambda seconds, at: self.cuts.append((seconds, at)),
+            time_source=self.time,
+        )
+
+    def _calm(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return self.is_calm
+
+    def look(self, *events: Event, due: float = 600.0) -> None:
+        """Go on by a second, and look."""
+        self.time.advance(1)
+        self.cutter.cut(self.clock, due, list(events))
+
+
+def event(kind: str, at: float) -> Event:
+    """Return an event."""
+    return Event(at, datetime.now(UTC), kind, "redis-a", "")
+
+
+def test_a_quiet_hold_is_cut() -> None:
+    """What is left of it is skipped, and recorded."""
+    rig = Rig()
+    rig.look()
+    assert rig.cuts == [(599, 1001)]
+    assert rig.clock.now == 600
+
+
+@pytest.mark.parametrize(("comeback", "seconds"), [(1, 10), (120, 120)])
+def test_how_long_it_must_be_quiet(comeback: float, seconds: float) -> None:
+    """As long as the longest comeback, at least 10 s."""
+    rig = Rig(comeback)
+    rig.look()
+    assert rig.asked == [seconds]
+
+
+@pytest.mark.parametrize("what", ["is_calm", "is_idle"])
+def test_nothing_is_cut_while_something_goes_on(what: str) -> None:
+    """Neither the clients nor the control plane may have anything under way."""
+    rig = Rig()
+    setattr(rig, what, False)
+    rig.look()
+    assert rig.cuts == []
+    setattr(rig, what, True)
+    rig.look()
+    assert rig.cuts == [(598, 1002)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "is_cut"),
+    [("recovering", 992, False), ("recovering", 990, True), ("waiting", 1000, True)],
+)
+def test_events_of_the_control_plane(kind: str, at: float, is_cut: bool) -> None:
+    """A control plane that has just done something is not quiet; one that waits is."""
+    rig = Rig()
+    rig.look(event(kind, at))
+    assert bool(rig.cuts) == is_cut
+
+
+def test_what_is_short_is_not_cut() -> None:
+    """The last second of a hold passes."""
+    rig = Rig()
+    rig.look(due=1.9)
+    assert rig.cuts == []
