@@ -22,7 +22,7 @@ TIMEOUT = 0.5
 DEAD_TIMEOUT = 60.0
 """Seconds for which pymemcache leaves out a node that it holds for dead."""
 MANY = 4
-"""Tries from which a call has too many."""
+"""Timeouts in a call from which it has too many. Each is a try, or a question for the slots."""
 SHED_SHARE = 0.2
 """The share of bad operations, never begun, from which busy workers are a cause."""
 
@@ -33,13 +33,17 @@ _FEWER = (
 )
 _CALLS = """
 SELECT CASE outcome WHEN 'ok' THEN 'an answer, too late' ELSE coalesce(error, 'an error') END,
-    count(*), max(end - start), max(attempts)
+    count(*), max(end - start), sum(end - start), max(attempts)
 FROM operations
 WHERE service = ? AND due >= ? AND end IS NOT NULL
     AND (outcome IN ('info', 'fail') OR outcome = 'ok' AND end > due + ?)
 GROUP BY 1 ORDER BY 2 DESC
 """
 _SHED = "SELECT count(*) FROM operations WHERE service = ? AND outcome = 'shed' AND due >= ?"
+_HELD = """
+SELECT service, sum(coalesce(end, :end) - start) FROM operations
+WHERE due >= :begin AND outcome != 'shed' AND coalesce(end, :end) - start >= :least GROUP BY service
+"""
 _FIRST_ANSWER = """
 SELECT min(end) FROM operations WHERE service = ? AND node = ? AND outcome = 'ok' AND start >= ?
 """
@@ -51,16 +55,17 @@ class _Calls(NamedTuple):
     error: str
     calls: int
     longest: float
+    held: float
     attempts: int | None
 
 
 def causes(history: History) -> list[Cause]:
     """Return what in the clients made the outages as long as they were."""
     return [
+        *_busy_workers(history),
         *_slow_calls(history),
         *_patience(history),
         *_early_ends(history),
-        *_busy_workers(history),
         *_dead_nodes(history),
     ]
 
@@ -81,26 +86,29 @@ def _failed(history: History, service: str) -> list[_Calls]:
 
 
 def _slow_calls(history: History) -> Iterator[Cause]:
-    """Yield what made failed calls hold their workers."""
-    for service in _services(history):
-        slow = [it for it in _failed(history, service) if it.longest >= TIMEOUT]
-        if not slow:
+    """Yield what made bad calls hold their workers, the service whose did longest first."""
+    slow = {
+        service: [it for it in _failed(history, service) if it.longest >= TIMEOUT]
+        for service in _services(history)
+    }
+    for service in sorted(slow, key=lambda name: -sum(it.held for it in slow[name])):
+        if not slow[service]:
             continue
-        it = max(slow, key=lambda one: one.longest)
+        it = max(slow[service], key=lambda one: one.longest)
         took = figures.seconds(it.longest)
         held = f"A call took up to {took} and ended with {it.error}; its worker served nobody else."
-        tries = int(it.longest / TIMEOUT)
-        if service == "sessions" and tries >= MANY:
+        waits = int(it.longest / TIMEOUT)
+        if service == "sessions" and waits >= MANY:
             yield Cause(
                 service=service,
-                constant=f"socket_timeout 0.5 s x {figures.several(tries, 'try', 'tries')}",
+                constant=f"socket_timeout 0.5 s x {figures.several(waits, 'wait')}",
                 observed=held,
                 remedy=_FEWER,
             )
         elif service == "api_cache":
             yield Cause(
                 service=service,
-                constant=f"timeout 0.5 s x {tries}",
+                constant=f"timeout 0.5 s x {waits}",
                 observed=held,
                 remedy="A cache on the same network answers in a millisecond: `timeout=0.1, "
                 "connect_timeout=0.1` frees the worker five times as soon.",
@@ -150,22 +158,36 @@ def _early_ends(history: History) -> Iterator[Cause]:
 
 
 def _busy_workers(history: History) -> Iterator[Cause]:
-    """Yield where operations were not begun as all workers waited."""
+    """Yield where operations were not begun as all workers of their pod waited in calls."""
+    shares = {}
     for service in _services(history):
         [(shed,)] = history.rows(_SHED, service, begin_of(history))
-        bad = sum(
-            it.all.bad for name, it in history.compute(survey).items() if name.service == service
-        )
-        if bad and shed >= SHED_SHARE * bad:
-            pool = history.meta.get("pool")
-            yield Cause(
-                service=service,
-                constant=f"a pool of {pool} a pod" if pool else "the size of the pool",
-                observed=f"{figures.share(shed / bad)} of the bad operations were never begun: all "
-                "workers of their pod waited in calls.",
-                remedy="Shorter calls free the workers. A circuit breaker answers at once while "
-                "the node is gone. A larger pool only fills later.",
-            )
+        every = history.compute(survey).items()
+        bad = sum(it.all.bad for name, it in every if name.service == service)
+        if shed >= SHED_SHARE * bad:
+            shares[service] = shed / bad
+    if not shares:
+        return
+    held = dict(history.rows(_HELD, begin=begin_of(history), least=TIMEOUT, end=history.end_at))
+    waits = ""
+    remedy = (
+        "Shorter calls free the workers. A circuit breaker answers at once while a node is gone."
+    )
+    if held:
+        holder = max(held, key=lambda name: held[name])
+        share = figures.share(held[holder] / sum(held.values()))
+        waits = f" {share} of that waiting was in calls of {holder}."
+        if spared := [service for service in shares if service != holder]:
+            remedy += f" Workers of its own would have kept {spared[0]} served."
+    told = ", ".join(f"{figures.share(share)} of {name}" for name, share in shares.items())
+    pool = history.meta.get("pool")
+    yield Cause(
+        service=", ".join(shares),
+        constant=f"{pool} workers a pod" if pool else "the workers of a pod",
+        observed=f"All workers of a pod waited in calls: of the bad operations {told} were never "
+        f"begun.{waits}",
+        remedy=remedy,
+    )
 
 
 def _dead_nodes(history: History) -> Iterator[Cause]:

@@ -52,7 +52,7 @@ def _facts(record: Record) -> Iterator[Markup]:
         "patience": figures.seconds(client["patience"]) if client.get("patience") else None,
         "comeback": figures.seconds(client["comeback"]) if client.get("comeback") else None,
         "took": length,
-        "begun": record.begun,
+        "begun": record.begun and f"{record.begun[:16].replace('T', ' ')} UTC",
         "cut short": record.interrupted,
     }
     for name, value in facts.items():

@@ -115,7 +115,7 @@ def test_tries_of_redis() -> None:
     rows = [*load(0, 20), *slow, *quick, *load(28, 100)]
     with history_of([*rows, *failover(20, 28)]) as history:
         found = [it.constant for it in causes(history)]
-    assert found == ["socket_timeout 0.5 s x 11 tries", "11 requests in 40 ms"]
+    assert found == ["socket_timeout 0.5 s x 11 waits", "11 requests in 40 ms"]
     with history_of(rows) as history:  # without a failover there was nothing to outlive
         assert [it.constant for it in causes(history)] == found[:1]
 
@@ -125,11 +125,19 @@ def test_busy_workers() -> None:
     shed = load(20, 24, outcome="shed", took=None)
     with history_of([*load(0, 20), *shed, *load(24, 100)], pool=10) as history:
         [cause] = causes(history)
-    assert cause.constant == "a pool of 10 a pod"
-    assert cause.observed.startswith("100 % of the bad")
+    assert cause.constant == "10 workers a pod"
+    assert "100 % of sessions were never begun" in cause.observed
     few = [*shed[:5], *load(20.25, 24, outcome="fail")]
     with history_of([*load(0, 20), *few, *load(24, 100)]) as history:
         assert causes(history) == []
+    held = load(20, 24, outcome="info", took=5, every=0.5)
+    cache = load(20, 24, outcome="shed", took=None, service="api_cache")
+    rows = [*load(0, 20), *load(0, 20, service="api_cache"), *held, *cache]
+    with history_of([*rows, *load(24, 100)]) as history:
+        cause = causes(history)[0]
+    assert cause.service == "api_cache"
+    assert cause.observed.endswith("100 % of that waiting was in calls of sessions.")
+    assert cause.remedy.endswith("would have kept api_cache served.")
 
 
 @pytest.mark.parametrize(("back", "told"), [(90.0, True), (41.0, False)])

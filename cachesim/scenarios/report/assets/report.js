@@ -17,6 +17,8 @@
     const text = rounded.toLocaleString("en", { maximumSignificantDigits: 6 });
     return unit ? `${text} ${unit}` : text;
   };
+  const length = (at, step) =>
+    step >= 60 && at !== 0 ? `${at / 60} min` : `${Number(at.toFixed(1))} s`;
   const seconds = (at) => {
     const real = `${Number(at.toFixed(2))} s`;
     if (data.speed === 1) return real;
@@ -121,7 +123,13 @@
           : { range: (_, __, most) => [0, Math.max((most || 0) * 1.08, chart.unit === "%" ? 1 : 0.01)] },
       },
       axes: [
-        { ...lines, size: 28, gap: 6, values: (_, ticks) => ticks.map((at) => `${at} s`) },
+        {
+          ...lines,
+          size: 28,
+          gap: 6,
+          incrs: [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200],
+          values: (_, ticks, __, ___, step) => ticks.map((at) => length(at, step)),
+        },
         {
           ...lines,
           grid: chart.log ? { ...grid, filter: (_, ticks) => ticks.map(powerOfTen) } : grid,
