@@ -125,7 +125,7 @@ def _slow_calls(history: History) -> Iterator[Cause]:
 def _patience(history: History) -> Iterator[Cause]:
     """Yield what a compressed failover hides: calls that wait for it in production."""
     lengths = [it.production for it in history.compute(promotions) if it.lost_at is not None]
-    patience = history.patience
+    patience = history.patience_of("sessions")
     if history.speed != 1 and lengths and history.deadline < patience < INFINITE:
         yield Cause(
             service="sessions",

@@ -66,6 +66,7 @@ def describe(
             settings=meta.get("settings") or {},
             versions=meta.get("versions") or {},
             client=meta.get("client") or {},
+            clients=meta.get("clients") or {},
             pods=meta.get("pods"),
             pool=meta.get("pool"),
             deadline=history.deadline,

@@ -149,6 +149,9 @@ class Environment(Part):
     settings: dict[str, Any]
     versions: dict[str, Any]
     client: dict[str, Any] = Field(description="What the client declares, in seconds.")
+    clients: dict[str, dict[str, Any]] = Field(
+        description="The same of each service's own client, where they differ."
+    )
     pods: int | None
     pool: int | None
     deadline: float

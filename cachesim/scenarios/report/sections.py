@@ -40,7 +40,6 @@ def header(record: Record) -> Markup:
 
 def _facts(record: Record) -> Iterator[Markup]:
     settings = record.environment.settings
-    client = record.environment.client
     length = figures.seconds(record.end - record.begin)
     facts = {
         "backend": record.environment.backend,
@@ -49,8 +48,8 @@ def _facts(record: Record) -> Iterator[Markup]:
         "seed": record.scenario.seed,
         "pods": record.environment.pods,
         "deadline": figures.seconds(record.environment.deadline),
-        "patience": figures.seconds(client["patience"]) if client.get("patience") else None,
-        "comeback": figures.seconds(client["comeback"]) if client.get("comeback") else None,
+        "patience": _declared(record, "patience"),
+        "comeback": _declared(record, "comeback"),
         "took": length,
         "begun": record.begun and f"{record.begun[:16].replace('T', ' ')} UTC",
         "cut short": record.interrupted,
@@ -58,6 +57,18 @@ def _facts(record: Record) -> Iterator[Markup]:
     for name, value in facts.items():
         if value is not None:
             yield element("span", f"{name} ", element("b", str(value)))
+
+
+def _declared(record: Record, name: str) -> str | None:
+    """Return what the clients declare: of each service, where they differ."""
+    environment = record.environment
+    clients = environment.clients or {"": environment.client}
+    told = [
+        f"{service} {figures.seconds(client[name])}".strip()
+        for service, client in clients.items()
+        if client.get(name) is not None
+    ]
+    return ", ".join(told) or None
 
 
 # --- verdicts ---------------------------------------------------------------------------------

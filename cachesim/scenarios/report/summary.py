@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.record import Finding, Record
 
+_TOLD = 2
+"""So many reasons are told in the headline."""
 MARKS = {"pass": "✅", "fail": "❌", "unknown": "❔"}
 
 
@@ -59,8 +61,12 @@ def headline(record: Record) -> str:
         return " ".join(f"{it.title}: {it.meaning}" for it in decisive[:2])
     if record.run.result == "pass":
         return f"All that was expected holds: {figures.several(len(record.verdicts), 'verdict')}."
-    reason = record.run.reason
-    return f"{reason[:1].upper()}{reason[1:]}."
+    reasons: dict[str, list[str]] = {}
+    for it in (*record.gates, *record.verdicts):
+        if it.result == "unknown":
+            reasons.setdefault(it.reason.removeprefix("the generator: "), []).append(it.title)
+    told = [f"{reason} ({', '.join(titles)})" for reason, titles in reasons.items()]
+    return f"Not decided: {'; '.join(told[:_TOLD]) or record.run.reason}."
 
 
 def cost_line(record: Record, number: int) -> str:
