@@ -31,6 +31,7 @@ from cachesim.scenarios.schema import form as scenario_form
 from cachesim.settings import Settings, variable
 from cachesim.topology import CLIENT, production
 from cachesim.toxiproxy.toxics import TOXICS
+from docs._ext import scenario_pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,6 +183,16 @@ def scenario_keys() -> Iterator[str]:
         )
         yield from table(("key", "default", "meaning"), rows)
     yield from ("", "The fields of a fault are keys of its step: see [faults](faults.md).")
+
+
+def scenario(name: str) -> Iterator[str]:
+    """Describe a scenario."""
+    yield from scenario_pages.page(name)
+
+
+def scenarios(kind: str) -> Iterator[str]:
+    """List the scenarios that are `shipped`, or those that are `examples`."""
+    yield from table(("scenario", "what happens"), scenario_pages.titles(kind))
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -455,6 +466,8 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
         toxic_attributes,
         fault_schema,
         scenario_keys,
+        scenario,
+        scenarios,
         checkers,
         commands,
         exit_codes,
