@@ -82,13 +82,13 @@ def doctor(*, as_json: bool) -> bool:
 # --- breaking -------------------------------------------------------------------------------
 
 
-def fault(name: str | None, fault: "FaultSpec", heal_after: float | None, *, as_json: bool) -> None:
-    """Apply a fault.
+Times = Mapping[str, Any]
+"""When faults are healed and how they change until then: `seconds`, `over`, `flap` of the call."""
 
-    Args:
-        heal_after: seconds after which the fault is healed; None: never.
-    """
-    (it,) = call(find_run(name), Call.APPLY, faults=[fault.as_dict()], seconds=heal_after)
+
+def fault(name: str | None, fault: "FaultSpec", times: Times, *, as_json: bool) -> None:
+    """Apply a fault."""
+    (it,) = call(find_run(name), Call.APPLY, faults=[fault.as_dict()], **times)
     tell(it, _applied(it), as_json)
 
 
@@ -96,7 +96,7 @@ def apply_faults(
     name: str | None,
     file: str,
     catalogue: "Catalogue",
-    heal_after: float | None,
+    times: Times,
     *,
     as_json: bool,
 ) -> None:
@@ -104,7 +104,6 @@ def apply_faults(
 
     Args:
         file: one fault as JSON, or a list; `-` for stdin.
-        heal_after: seconds after which the faults are healed; None: never.
 
     Raises:
         CachesimError: the message names the file, the position in the list and the field.
@@ -114,7 +113,7 @@ def apply_faults(
         data = _read_json(file)
         fault = catalogue.read_list(data) if isinstance(data, list) else catalogue.read(data)
         values = [it.as_dict() for it in (fault if isinstance(fault, list) else [fault])]
-        applied = call(run, Call.APPLY, faults=values, seconds=heal_after)
+        applied = call(run, Call.APPLY, faults=values, **times)
     except (OSError, ValueError) as error:
         raise CachesimError(f"{where}: {error}") from error
     answer = applied if isinstance(data, list) else applied[0]

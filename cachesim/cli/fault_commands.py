@@ -63,13 +63,22 @@ def fault_commands(catalogue: Catalogue) -> dict[str, click.Command]:
 
 
 def _command(fault: type[FaultSpec]) -> click.Command:
-    def apply(name: str | None, heal_after: float | None, as_json: bool, **given: Any) -> None:
+    def apply(
+        name: str | None,
+        heal_after: float | None,
+        as_json: bool,
+        over: float | None = None,
+        flap: tuple[float, float] | None = None,
+        **given: Any,
+    ) -> None:
         from cachesim.cli import commands
 
         values = {key: value for key, value in given.items() if value not in (None, ())}
-        commands.fault(name, fault(**values), heal_after, as_json=as_json)
+        times = {"seconds": heal_after, "over": over, "flap": flap}
+        commands.fault(name, fault(**values), times, as_json=as_json)
 
-    shared = (options.heal_after, options.name, options.as_json)
+    grows = (options.over,) if fault.strength is not None else ()
+    shared = (options.heal_after, *grows, options.flap, options.name, options.as_json)
     for parameter in reversed((*_parameters(fault), *shared)):
         apply = parameter(apply)
     return click.command(fault.name, help=fault.help())(apply)
@@ -163,9 +172,18 @@ def _apply(catalogue: Catalogue) -> click.Command:
     @click.command("apply")
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
     @options.heal_after
+    @options.over
+    @options.flap
     @options.name
     @options.as_json
-    def apply(file: str, heal_after: float | None, name: str | None, as_json: bool) -> None:
+    def apply(
+        file: str,
+        heal_after: float | None,
+        over: float | None,
+        flap: tuple[float, float] | None,
+        name: str | None,
+        as_json: bool,
+    ) -> None:
         """Apply the faults of FILE, all or none. FILE may be - for stdin.
 
         FILE has one fault as JSON, or a list of faults. `cachesim fault schema` prints the form.
@@ -175,7 +193,8 @@ def _apply(catalogue: Catalogue) -> click.Command:
         """  # noqa: D301  # click's mark for lines to keep
         from cachesim.cli import commands
 
-        commands.apply_faults(name, file, catalogue, heal_after, as_json=as_json)
+        times = {"seconds": heal_after, "over": over, "flap": flap}
+        commands.apply_faults(name, file, catalogue, times, as_json=as_json)
 
     return apply
 

@@ -71,6 +71,18 @@ heal_after = click.option(
     metavar="DURATION",
     help="Heal it after this time, such as 10s or 2m.",
 )
+over = click.option(
+    "--over",
+    type=Duration(),
+    metavar="DURATION",
+    help="Let it grow evenly from nothing, in this time.",
+)
+flap = click.option(
+    "--flap",
+    type=(Duration(), Duration()),
+    metavar="ON OFF",
+    help="Let it come and go: how long it is there, and how long it is away.",
+)
 node = click.argument("node", shell_complete=complete_parts(lambda topology: topology.nodes))
 folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 

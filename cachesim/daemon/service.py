@@ -16,6 +16,7 @@ from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
 from cachesim.errors import CachesimError, FailoverTimeout, InvalidFault
 from cachesim.events import check_timeout
+from cachesim.faults.courses import Course
 from cachesim.faults.injector import AppliedFault
 from cachesim.runs.calls import (
     VERBS,
@@ -246,12 +247,18 @@ class Answers(Handler):
     # --- breaking and restoring -------------------------------------------------------------
 
     def _apply(
-        self, caller: Caller, faults: Sequence[Any], seconds: float | None = None
+        self,
+        caller: Caller,
+        faults: Sequence[Any],
+        seconds: float | None = None,
+        over: float | None = None,
+        flap: tuple[float, float] | None = None,
     ) -> list[FaultData]:
         is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if seconds is not None and not (is_time and seconds > 0):
             raise InvalidFault(f"seconds must be a number above 0, got {seconds!r}")
-        applied = self._operations.faults.apply(faults)
+        course = None if over is None and flap is None else Course(over, flap)
+        applied = self._operations.faults.apply(faults, course)
         if caller.has_hung_up:  # it was interrupted, and has nothing to heal them by
             for fault in applied:
                 self._operations.faults.heal(fault.id)

@@ -6,12 +6,12 @@ and the reference page are made from it. To add a fault, add its class here and 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from cachesim.elasticache import MAX_CONNECTIONS
 from cachesim.errors import InvalidFault
+from cachesim.faults.collection import Catalogue as Catalogue
 from cachesim.faults.fields import (
     Flag,
     Name,
@@ -23,10 +23,8 @@ from cachesim.faults.fields import (
     Streams,
     Text,
     Whole,
-    members,
-    unknown,
 )
-from cachesim.faults.spec import KEY, FaultSpec
+from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology, Zone
 from cachesim.toxiproxy import toxics
 from cachesim.toxiproxy.toxics import MS_MAX, TOXICITY_MIN, Stream
@@ -47,6 +45,7 @@ class Latency(FaultSpec):
     """Add milliseconds to the round trip."""
 
     name = "latency"
+    strength = "ms"
     effect = "every answer comes that many milliseconds later"
 
     links: LinkNames
@@ -96,6 +95,7 @@ class Loss(FaultSpec):
     """Lose a share of the packets, so that what they carry comes late."""
 
     name = "loss"
+    strength = "share"
     effect = (
         "a share of the requests and of the answers comes late, with all that is sent after it. "
         "Nothing is missing: TCP sends again what was lost"
@@ -183,6 +183,7 @@ class ReplicationLag(FaultSpec):
     """Delay everything that replicas receive by SECONDS."""
 
     name = "replication-lag"
+    strength = "seconds"
     effect = (
         "replicas answer with old data. A failover then loses the data that they don't have yet"
     )
@@ -307,6 +308,7 @@ class MemoryFill(FaultSpec):
     """Fill the memory of nodes."""
 
     name = "memory-fill"
+    strength = "to"
     effect = (
         "Redis: what needs memory fails with OOM, as nothing is evicted. Memcached: what was not "
         "asked for lately is missing. It ends with the node's process"
@@ -357,81 +359,6 @@ class ConnectionLimit(FaultSpec):
 
 
 # --- all of them ------------------------------------------------------------------------------
-
-
-class Catalogue:
-    """A set of faults, by name."""
-
-    def __init__(self, faults: Iterable[type[FaultSpec]]) -> None:
-        self._faults = {fault.name: fault for fault in faults}
-
-    def __iter__(self) -> Iterator[type[FaultSpec]]:
-        return iter(self._faults.values())
-
-    def read(self, data: object) -> FaultSpec:
-        """Return a fault that is given as a value or in its JSON form.
-
-        Raises:
-            InvalidFault: there is no such fault, or a field is wrong.
-        """
-        if isinstance(data, FaultSpec):
-            if type(data) not in self._faults.values():
-                raise InvalidFault(unknown("fault", data.name, self._faults))
-            return data
-        if not isinstance(data, Mapping):
-            raise InvalidFault(f"a fault must be an object with the field `{KEY}`, got {data!r}")
-        if KEY not in data:
-            raise InvalidFault(
-                f"the field `{KEY}` is missing. It has the fault's name: {', '.join(self._faults)}"
-            )
-        name = data[KEY]
-        if not isinstance(name, str) or name not in self._faults:
-            raise InvalidFault(unknown("fault", name, self._faults))
-        cls = self._faults[name]
-        values = members({k: v for k, v in data.items() if k != KEY}, cls, name)
-        for field, value in values.items():
-            if value is None:
-                raise InvalidFault(f"{name}: {field} is null: leave it out, or give it a value")
-        return cls(**values)
-
-    def read_list(self, data: object, topology: Topology | None = None) -> list[FaultSpec]:
-        """Return the faults of a list. If it has several, an error has the position, from 1.
-
-        Args:
-            topology: with it, the faults are resolved.
-
-        Raises:
-            InvalidFault: it is not a list, is empty, or has an invalid fault.
-        """
-        if not isinstance(data, list | tuple):
-            raise InvalidFault(f"faults must be a list, got {data!r}")
-        if not data:
-            raise InvalidFault("the list has no faults: give at least one")
-        found = []
-        for number, item in enumerate(data, 1):
-            try:
-                fault = self.read(item)
-                found.append(fault if topology is None else fault.resolve(topology))
-            except InvalidFault as error:
-                if len(data) == 1:
-                    raise
-                raise type(error)(f"fault {number} of {len(data)}: {error}") from error
-        return found
-
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema (draft 2020-12) of one fault or a list of faults."""
-        ref = {"$ref": "#/$defs/fault"}
-        return {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": "Faults of cachesim",
-            "description": "One fault, or a list of faults.",
-            "oneOf": [ref, {"type": "array", "items": ref, "minItems": 1}],
-            "$defs": {
-                "fault": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in self._faults]},
-                **{name: fault.schema() for name, fault in self._faults.items()},
-            },
-        }
-
 
 CATALOGUE = Catalogue(
     (

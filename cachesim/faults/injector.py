@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import random
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from cachesim.events import EventLog
 from cachesim.faults import catalogue
 from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls
 from cachesim.faults.catalogue import Catalogue
+from cachesim.faults.courses import Course, Stage
 from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
@@ -70,6 +72,7 @@ class Faults:
         self._catalogue = Catalogue(functions)
         self._lock = threading.RLock()
         self._active: dict[str, AppliedFault] = {}
+        self._courses: dict[str, threading.Event] = {}  # set once the fault has ended
         self._numbers = itertools.count(1)
         self.reseed(seed)
 
@@ -91,22 +94,28 @@ class Faults:
         """Start the random draws again from a seed."""
         self._controls.draws.seed(f"{seed} faults")
 
-    def apply(self, faults: Sequence[FaultSpec | Mapping[str, Any]]) -> list[AppliedFault]:
+    def apply(
+        self, faults: Sequence[FaultSpec | Mapping[str, Any]], course: Course | None = None
+    ) -> list[AppliedFault]:
         """Apply all faults of a list, or none.
 
         Args:
             faults: faults of the catalogue, such as `Partition("a", "b")`, or their JSON forms.
+            course: how they change while they are applied.
 
         Raises:
             InvalidFault: a fault is wrong; none was applied.
             FaultError: a fault could not be applied. Those before it in the list are healed again.
         """
         specs = self._catalogue.read_list(faults, self._topology)
+        if course is not None:
+            for spec in specs:
+                course.check(spec)
         applied: list[AppliedFault] = []
         with self._lock:
             try:
                 for spec in specs:
-                    applied.append(self._begin(spec))  # noqa: PERF401  # what an error leaves counts
+                    applied.append(self._begin(spec, course))  # noqa: PERF401  # what an error leaves counts
             except BaseException:
                 for earlier in reversed(applied):
                     with contextlib.suppress(Exception):  # the first error says more
@@ -143,18 +152,46 @@ class Faults:
             for fault in tuple(self._active.values()):
                 self._ended(fault)
 
-    def _begin(self, spec: FaultSpec) -> AppliedFault:
+    def _begin(self, spec: FaultSpec, course: Course | None) -> AppliedFault:
         with self._lock:
             fault = AppliedFault(str(next(self._numbers)), spec)
+            stages = (course or Course()).stages(spec)
+            _, first = next(stages)
             try:
-                self._functions[type(spec)](self._controls, fault, spec)
+                self._apply(fault, first)
             except BaseException:
                 with contextlib.suppress(Exception):
                     self._release(fault)
                 raise
             self._active[fault.id] = fault
             self._events.record("fault", spec.target, spec.kind, fault=fault.id)
+            if course is not None:
+                ended = self._courses[fault.id] = threading.Event()
+                name = f"cachesim-fault-{fault.id}"
+                arguments = (fault, stages, ended)
+                threading.Thread(
+                    target=self._follow, args=arguments, name=name, daemon=True
+                ).start()
         return fault
+
+    def _apply(self, fault: AppliedFault, spec: FaultSpec | None) -> None:
+        if spec is not None:
+            self._functions[type(spec)](self._controls, fault, spec)
+
+    def _follow(self, fault: AppliedFault, stages: Iterator[Stage], ended: threading.Event) -> None:
+        """Change a fault as its course says, until it ends."""
+        begun = time.monotonic()
+        for at, spec in stages:
+            if ended.wait(max(0.0, begun + at - time.monotonic())):
+                return
+            try:
+                with self._lock:
+                    if fault.id in self._active:
+                        self._release(fault)
+                        self._apply(fault, spec)
+            except Exception as error:  # the next stage may do better
+                message = f"{fault.spec.kind} not changed: {error}"
+                self._events.record("error", fault.spec.target, message)
 
     def _end(self, fault: AppliedFault) -> None:
         self._release(fault)
@@ -172,4 +209,6 @@ class Faults:
 
     def _ended(self, fault: AppliedFault) -> None:
         del self._active[fault.id]
+        if (course := self._courses.pop(fault.id, None)) is not None:
+            course.set()
         self._events.record("heal", fault.spec.target, fault.spec.kind, fault=fault.id)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Any, ClassVar, Self
 
-from cachesim.faults.fields import Field, Name, Names, Part, strict_object
+from cachesim.errors import InvalidFault
+from cachesim.faults.fields import Field, Name, Names, Part, Whole, strict_object
 from cachesim.topology import Topology, Zone
 
 KEY = "fault"
@@ -25,10 +26,12 @@ class FaultSpec:
     Attributes:
         name: the fault's name in JSON and on the command line.
         effect: what a client sees of the fault.
+        strength: the field that says how strong it is, which may grow. None: it is there or not.
     """
 
     name: ClassVar[str]
     effect: ClassVar[str]
+    strength: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         for name, field in self.fields().items():
@@ -79,6 +82,17 @@ class FaultSpec:
             if given[name] is not None
         }
         return dataclasses.replace(self, **found)
+
+    def grown(self, level: float) -> Self | None:
+        """Return the fault at a share of its strength, 0 to 1. None: there is nothing of it."""
+        if self.strength is None:
+            return self if level else None
+        field, full = self.fields()[self.strength], getattr(self, self.strength)
+        value = round(full * level) if isinstance(field, Whole) else full * level
+        try:
+            return dataclasses.replace(self, **{self.strength: value}) if level else None
+        except InvalidFault:  # less than what has an effect
+            return None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fault's JSON form, with its name as `fault`. Fields not given are left out."""

@@ -47,8 +47,8 @@ class Call(StrEnum):
 
     # Breaking and restoring.
     APPLY = "apply"
-    """(faults, seconds=None) -> list[FaultData]; a list of faults, all or none; seconds until they
-    are healed."""
+    """(faults, seconds=None, over=None, flap=None) -> list[FaultData]; a list of faults, all or
+    none; seconds until they are healed, in which they grow, and for which they come and go."""
     HEAL = "heal"
     """(fault=None) -> list[FaultData]: the healed ones; fault: an id; None: all faults, and what
     was done to the proxies by hand."""

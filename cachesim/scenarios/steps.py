@@ -9,15 +9,13 @@ from typing import Any, Literal
 from cachesim.errors import InvalidFault, UnknownName
 from cachesim.events import Event
 from cachesim.faults.catalogue import CATALOGUE, Catalogue
+from cachesim.faults.courses import LEVELS
 from cachesim.faults.fields import Part, Whole
 from cachesim.faults.spec import FaultSpec
 from cachesim.scenarios.forms import EventName, Flap
 from cachesim.scenarios.rules import own_fields, target_fields
 from cachesim.scenarios.targets import Roles, Target
 from cachesim.topology import Topology
-
-LEVELS = 20
-"""The steps of a ramp: changing a toxic more often takes more than it shows."""
 
 _KINDS: Mapping[EventName, str] = {
     "primary-lost": "detecting",

@@ -109,17 +109,43 @@ class Faults:
         return [self._fault(data) for data in self._calls.call(Call.FAULTS)]
 
     @overload
-    def apply(self, fault: FaultSpec | Mapping[str, Any], /) -> Fault: ...
+    def apply(
+        self,
+        fault: FaultSpec | Mapping[str, Any],
+        /,
+        *,
+        over: float | None = None,
+        flap: tuple[float, float] | None = None,
+    ) -> Fault: ...
 
     @overload
-    def apply(self, faults: Sequence[FaultSpec | Mapping[str, Any]], /) -> list[Fault]: ...
+    def apply(
+        self,
+        faults: Sequence[FaultSpec | Mapping[str, Any]],
+        /,
+        *,
+        over: float | None = None,
+        flap: tuple[float, float] | None = None,
+    ) -> list[Fault]: ...
 
-    def apply(self, fault: object, /) -> Fault | list[Fault]:
+    def apply(
+        self,
+        fault: object,
+        /,
+        *,
+        over: float | None = None,
+        flap: tuple[float, float] | None = None,
+    ) -> Fault | list[Fault]:
         """Apply a fault of the catalogue, or all faults of a list or none.
 
         Args:
             fault: a fault, such as `Partition("a", "b")`, or its JSON form
                 `{"fault": "partition", "a": "a", "b": "b"}`; or a list of either.
+            over: seconds in which it grows evenly from nothing to what it says: the `ms` of a
+                latency, the `share` of a loss, the `seconds` of a replication lag, the `to` of
+                memory. None: it is there at once.
+            flap: seconds for which it is there, and for which it is away, in turn, until it is
+                healed. None: it stays.
 
         Returns:
             The fault that was applied, or a list of them.
@@ -131,12 +157,19 @@ class Faults:
         """
         self._calls.check()
         if isinstance(fault, list | tuple):
-            return self._apply(self._catalogue.read_list(fault, self._topology))
-        (applied,) = self._apply([self._catalogue.read(fault).resolve(self._topology)])
+            return self._apply(self._catalogue.read_list(fault, self._topology), over, flap)
+        specs = [self._catalogue.read(fault).resolve(self._topology)]
+        (applied,) = self._apply(specs, over, flap)
         return applied
 
-    def _apply(self, specs: Sequence[FaultSpec]) -> list[Fault]:
-        applied = self._calls.call(Call.APPLY, faults=[spec.as_dict() for spec in specs])
+    def _apply(
+        self,
+        specs: Sequence[FaultSpec],
+        over: float | None,
+        flap: tuple[float, float] | None,
+    ) -> list[Fault]:
+        values = [spec.as_dict() for spec in specs]
+        applied = self._calls.call(Call.APPLY, faults=values, over=over, flap=flap)
         return [self._fault(data) for data in applied]
 
     def _fault(self, data: FaultData) -> Fault:

@@ -28,6 +28,11 @@ def run(words: str) -> Result:
     return CliRunner().invoke(main, ["fault", *words.split()])
 
 
+def times(**given: Any) -> dict[str, Any]:
+    """Return when a fault is healed and how it changes, where that is given."""
+    return {"seconds": None, "over": None, "flap": None} | given
+
+
 FORMS: dict[str, FaultSpec] = {
     "latency x y-* --ms 5": catalogue.Latency(("x", "y-*"), 5),
     "latency --jitter 2 --ms 0 x": catalogue.Latency(("x",), 0, 2),
@@ -66,7 +71,7 @@ def test_form(calls: Calls, words: str) -> None:
     """Each command makes its fault."""
     result = run(words)
     assert (result.exit_code, result.output) == (0, "")
-    assert calls == [((None, FORMS[words], None), {"as_json": False})]
+    assert calls == [((None, FORMS[words], times()), {"as_json": False})]
 
 
 def test_every_fault_has_a_form() -> None:
@@ -80,7 +85,15 @@ def test_every_fault_has_a_form() -> None:
 def test_shared_options(calls: Calls, duration: str, seconds: float) -> None:
     """Every fault may be for a time, of a named topology, and give JSON."""
     assert run(f"az-power c --for {duration} --name it --json").exit_code == 0
-    assert calls == [(("it", catalogue.AzPower("c"), seconds), {"as_json": True})]
+    assert calls == [(("it", catalogue.AzPower("c"), times(seconds=seconds)), {"as_json": True})]
+
+
+def test_faults_over_time(calls: Calls) -> None:
+    """A fault may grow, if it has a strength, and come and go."""
+    assert run("latency x --ms 5 --over 20s --flap 2s 500ms").exit_code == 0
+    changing = times(over=20.0, flap=(2.0, 0.5))
+    assert calls == [((None, catalogue.Latency(("x",), 5), changing), {"as_json": False})]
+    assert "No such option" in run("blackhole x --over 20s").stderr
 
 
 @pytest.mark.parametrize(
@@ -99,6 +112,7 @@ def test_shared_options(calls: Calls, duration: str, seconds: float) -> None:
         ("toxic x --toxic slicer,average_size=-5", 2, "'average_size=-5' should be a name and a "),
         ("toxic x --toxic slicer,size=5", 1, "toxic: toxic: slicer: no field 'size': there are "),
         ("toxic x --toxic limit_data,bytes=0 --stream up", 2, "'up' is not one of 'upstream', 'd"),
+        ("pause redis-a --flap 2s", 2, "Option '--flap' requires 2 arguments"),
         ("az-power c --for 0s", 2, "'0s' should be above 0"),
     ],
 )

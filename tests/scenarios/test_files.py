@@ -66,6 +66,9 @@ expect:
   error_budget: {sessions: {max: 1%}}
   recovery: {within: 60s}
   connection_storm: {max: 500}
+  remap: {api_cache: {max: 5%}}
+  herd: {same_key: 2, loads: 150/s, refused: 0}
+  hit_rate: {api_cache: {min: 60%}}
 """
 
 

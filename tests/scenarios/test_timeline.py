@@ -367,6 +367,9 @@ def test_expect() -> None:
         "error_budget": {"sessions": {"max": 0.01}},
         "recovery": {"within": 60},
         "connection_storm": {"max": 500},
+        "remap": {"api_cache": {"max": 0.05}},
+        "herd": {"same_key": 2, "loads": 150, "refused": 0},
+        "hit_rate": {"api_cache": {"min": 0.6}},
     }
     assert planned(f"at: 0s, {KILL}").expect == {}
 

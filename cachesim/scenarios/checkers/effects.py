@@ -4,7 +4,8 @@ Each function returns whether an effect was there in a span. None: the history d
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -23,7 +24,8 @@ FULL = 0.8
 """The share of what a node was to be filled to, as some of its memory is its own."""
 
 _ANSWERS = """
-SELECT start, end, ok FROM beats WHERE node = ? AND kind = 'read' AND start >= ? AND start <= ?
+SELECT start, end, ok FROM beats
+WHERE node = ? AND kind = 'read' AND start >= ? AND start <= ? ORDER BY start
 """
 
 
@@ -41,13 +43,19 @@ def has_loss(
         if not usual:
             continue
         bound = median(usual) + limit
-        during = _took(history, node, span)
-        late, total = late + sum(it > bound for it in during), total + len(during)
-        before, calm = before + sum(it > bound for it in usual), calm + len(usual)
+        during = _first_late([it > bound for it in _took(history, node, span)])
+        late, total = late + sum(during), total + len(during)
+        ever = _first_late([it > bound for it in usual])
+        before, calm = before + sum(ever), calm + len(ever)
     if not calm or expected * total < ENOUGH:
         return None
     share = late / total - before / calm
     return bool(LOSS_LEAST * expected <= share <= LOSS_MOST * expected)
+
+
+def _first_late(late: Sequence[bool]) -> list[bool]:
+    """Return which answers are late of those that do not wait behind another late one."""
+    return [now for last, now in pairwise([False, *late]) if not last]
 
 
 def _took(history: History, node: str, span: Span) -> list[float]:

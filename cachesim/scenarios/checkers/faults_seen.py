@@ -8,7 +8,7 @@ workload's clients. Where the history has one, it decides:
 - `blackhole`, `refuse`, `reset` between clients and nodes, `isolate`, `az-power`: the touched nodes
   answered no beat that began while it was applied;
 - `kill`, `stop`, `pause`: they did not answer the first five, as a node may be replaced meanwhile;
-- `loss`: of the answers from the touched nodes, about as many came late as should;
+- `loss`: of the beats that did not wait behind a late one, about as many came late as should;
 - `memory-fill`: the memory of the nodes was in use to at least 80 % of what was asked for;
 - `connection-limit`: the nodes' limit was lower than in the baseline;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
