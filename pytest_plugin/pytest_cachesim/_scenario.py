@@ -1,7 +1,9 @@
 """A scenario that runs beside a test, and its verdict."""
 
 import contextlib
+import io
 import re
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cachesim.scenarios.checkers import Judgement
+    from rich.console import RenderableType
+
     from cachesim.scenarios.timeline import Timeline
-    from cachesim.scenarios.verdict import Verdict
     from cachesim.simulator.simulator import Simulator
 
-_RUNS = "cachesim-runs"
+_RUNS = "cachesim-runs"  # as for `cachesim run`
+_WIDTH = 100  # of what the report of a test shows
 
 
 class Beside:
@@ -27,13 +30,15 @@ class Beside:
         sim: the test's topology.
         timeline: of the scenario.
         folder: for the record of the run.
+        again: the command that runs it again.
 
     Attributes:
         problem: why the test does not pass with it; None: it passes.
     """
 
-    def __init__(self, sim: "Simulator", timeline: "Timeline", folder: Path) -> None:
+    def __init__(self, sim: "Simulator", timeline: "Timeline", folder: Path, again: str) -> None:
         self._sim = sim
+        self._again = again
         self._timeline = timeline
         self._folder = folder
         self.problem: str | None = None
@@ -57,7 +62,8 @@ class Beside:
         scenario = read_file(next(filter(Path.is_file, files), name))
         test = re.sub(r"\W+", "-", item.name).strip("-")
         folder = f"{test}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        return cls(sim, plan(scenario, seed), item.config.rootpath / _RUNS / folder)
+        again = f"pytest --cachesim --cachesim-seed {seed} {shlex.quote(item.nodeid)}"
+        return cls(sim, plan(scenario, seed), item.config.rootpath / _RUNS / folder, again)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -66,8 +72,14 @@ class Beside:
         If the body raises, the scenario is cut short. Else its end is waited for, and judged.
         """
         from cachesim.scenarios.runner import run
-        from cachesim.scenarios.workloads import pods_of
+        from cachesim.scenarios.workloads import plan_of, pods_of, profiles_of
 
+        workload = plan_of(self._timeline.scenario.workload)
+        facts = {
+            "again": self._again,
+            "clients": profiles_of(workload),
+            "pods": len(workload.names),
+        }
         has_begun, is_cut_short = threading.Event(), threading.Event()
         with ThreadPoolExecutor(1, "cachesim-scenario") as pool:
             running = pool.submit(
@@ -75,9 +87,10 @@ class Beside:
                 self._sim,
                 self._timeline,
                 self._folder,
-                workload=pods_of,
+                workload=pods_of(workload),
                 begun=has_begun.set,
                 is_interrupted=is_cut_short.is_set,
+                facts=facts,
                 quiet_cut=self._sim.control_plane.timing.speed == 1,
             )
             running.add_done_callback(lambda _: has_begun.set())
@@ -92,7 +105,7 @@ class Beside:
     def _judge(self, running: "Future[Path]") -> str | None:
         from cachesim.errors import CachesimError
         from cachesim.history.reader import History
-        from cachesim.scenarios.judging import judgement_of
+        from cachesim.scenarios import judging, report
         from cachesim.scenarios.verdict import Result
 
         name = self._timeline.scenario.name
@@ -101,20 +114,21 @@ class Beside:
         except CachesimError as error:
             return f"the scenario {name} could not be run: {error}"
         with History(path) as history:
-            judgement = judgement_of(history)
-        if judgement.run.result is Result.PASS:
-            return None
-        lines = [f"the verdict on the scenario {name} is {judgement.run.result}", *_told(judgement)]
-        return "\n".join([*lines, f"The record is in {self._folder}."])
+            judgement = judging.judgement_of(history)
+            report.write(self._folder, history, judgement, self._timeline.as_dict())
+            if judgement.run.result is Result.PASS:
+                return None
+            shown = _text(report.terminal(judgement, history))
+        return (
+            f"the verdict on the scenario {name} is {judgement.run.result}\n{shown}"
+            f"The report is {self._folder / 'report.html'}"
+        )
 
 
-def _told(judgement: "Judgement") -> Iterator[str]:
-    for it in (*judgement.gates, *judgement.verdicts):
-        yield f"{it.result:<8} {it.name}: {_figure(it)}{it.reason}"
+def _text(shown: "RenderableType") -> str:
+    from rich.console import Console
 
-
-def _figure(it: "Verdict") -> str:
-    if it.low is None or it.high is None:
-        return ""
-    limit = "" if it.threshold is None else f" of {it.threshold:g}"
-    return f"{it.low:.3g} to {it.high:.3g}{limit} {it.unit}: "
+    console = Console(file=io.StringIO(), width=_WIDTH)
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get()

@@ -99,7 +99,7 @@ class FakeSimulator:
         self.settings = settings
         self.name = settings.name
         self.events = EventLog()
-        self.control_plane = SimpleNamespace(timing=SimpleNamespace(speed=settings.speed))
+        self.control_plane = SimpleNamespace(timing=Timing.of(settings))
         self.nodes = {name: FakeNode(name) for name in ("redis-a", "memcached-a")}
 
     @classmethod
@@ -142,6 +142,7 @@ class FakeSimulator:
         """As the real one."""
         self._call(f"reset {draws}".strip())
         self.resets.append((timing.speed if timing else 0, seed))
+        self.control_plane.timing = timing
         self.events.record("reset", "fake", "as new")
 
     def heal(self) -> None:

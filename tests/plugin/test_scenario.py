@@ -12,7 +12,7 @@ from cachesim.errors import CachesimError
 from cachesim.history.recorder import Recorder
 
 # Before any run within a test: a run drops from memory what was imported since it began.
-from cachesim.scenarios import judging, runner
+from cachesim.scenarios import judging, report, runner
 from cachesim.scenarios import workloads as _workloads  # noqa: F401
 from cachesim.scenarios.checkers import Judgement
 from cachesim.scenarios.timeline import Timeline
@@ -57,8 +57,11 @@ class FakeRunner:
 
     def judge(self, _history: object) -> Judgement:
         """As the real one."""
-        verdict = Verdict("recovery", self.result, 1.0, 2.0, "s", 1.5, "for a reason")
-        return Judgement(Verdict("run", self.result), (), (verdict,))
+        return Judgement(Verdict("run", self.result), (), ())
+
+    def write(self, folder: Path, *_args: object) -> None:
+        """As the real one writes its files."""
+        (folder / "report.html").touch()
 
 
 @pytest.fixture
@@ -68,6 +71,8 @@ def scenarios(fake: type[FakeSimulator], monkeypatch: pytest.MonkeyPatch) -> Fak
     it = FakeRunner()
     monkeypatch.setattr(runner, "run", it.run)
     monkeypatch.setattr(judging, "judgement_of", it.judge)
+    monkeypatch.setattr(report, "write", it.write)
+    monkeypatch.setattr(report, "terminal", lambda _judgement, _history: "what a person reads")
     return it
 
 
@@ -91,7 +96,10 @@ def test_beside_the_test(
     (timeline,) = scenarios.timelines
     assert (timeline.scenario.name, timeline.seed) == ("az-outage", 7)
     assert not scenarios.was_cut_short
-    assert len(list(Path("cachesim-runs").glob("test_it-7-*/history.sqlite"))) == 1
+    assert scenarios.options["quiet_cut"] is (speed == 1)
+    again = "pytest --cachesim --cachesim-seed 7 test_beside_the_test.py::test_it"
+    assert scenarios.options["facts"]["again"] == again
+    assert len(list(Path("cachesim-runs").glob("test_it-7-*/report.html"))) == 1
 
 
 @pytest.mark.parametrize("result", [Result.FAIL, Result.UNKNOWN])
@@ -106,8 +114,8 @@ def test_verdict(
     found.stdout.fnmatch_lines(
         [
             f"cachesim: the verdict on the scenario az-outage is {result}",
-            f"{result:<8} recovery: 1 to 2 of 1.5 s: for a reason",
-            "The record is in *cachesim-runs/test_it-*",
+            "what a person reads",
+            "The report is *cachesim-runs/test_it-*/report.html",
         ]
     )
 
