@@ -27,18 +27,21 @@ class FakeRedis:
         values: what it has.
         is_broken: whether its operations fail.
         made: how many were made.
+        read: the keys that were read, in their order.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.is_broken = False
         self.made = 0
+        self.read: list[str] = []
 
     def execute_command(self) -> None:
         """By this it is known."""
 
     def get(self, key: str) -> str | None:
         """As redis-py's."""
+        self.read.append(key)
         self._check()
         return self.values.get(key)
 
@@ -146,6 +149,7 @@ def test_an_outage(observe: Observe, redis: FakeRedis) -> None:
     assert seen.errors == seen.reads.errors + seen.writes.errors
     assert [it.is_open for it in seen.writes.outages] == [False]
     assert "ConnectionError" in str(seen)
+    assert repr(seen) == f"<Observation of redis: outage {seen.outage}>"
 
 
 def test_an_outage_without_end(observe: Observe, redis: FakeRedis) -> None:
@@ -216,6 +220,25 @@ def test_a_function_that_hangs(observe: Observe) -> None:
     assert seen.outage > 39 * EVERY
 
 
+def test_the_last_call(observe: Observe) -> None:
+    """The end waits until it is known what becomes of the call that is under way."""
+    hangs, released = threading.Event(), threading.Event()
+
+    def visit() -> None:
+        if hangs.is_set() and not released.is_set():
+            released.wait()
+            raise OSError
+
+    with observe(visit) as seen:
+        more(5, seen)
+        hangs.set()
+        time.sleep(4 * EVERY)
+        releasing = threading.Timer(0.2, released.set)
+        releasing.start()
+    releasing.join()
+    assert seen.errors == {"OSError": 1}
+
+
 def test_a_function_that_forgets_to_be_asynchronous(observe: Observe) -> None:
     """A coroutine that nobody awaits is an error, not an answer."""
 
@@ -225,6 +248,15 @@ def test_a_function_that_forgets_to_be_asynchronous(observe: Observe) -> None:
     with observe(lambda: visit(), settle=0) as seen:
         more(5, seen)
     assert set(seen.errors) == {"TypeError"}
+
+
+def test_connections_are_opened_before(observe: Observe, redis: FakeRedis) -> None:
+    """Each worker's first operation is no part of it: it opens connections."""
+    with observe(redis) as seen:
+        more(5, seen)
+    assert redis.read[:10] == ["cachesim:nothing"] * 10
+    assert "cachesim:nothing" not in redis.read[10:]
+    assert len(seen.reads.operations) <= len(redis.read) - 10
 
 
 def test_threads_end(observe: Observe, redis: FakeRedis) -> None:
@@ -338,6 +370,28 @@ def test_what_can_not_be_observed(observe: Observe) -> None:
     """It is refused at once, with what can be."""
     with pytest.raises(TypeError, match="a client of Redis or Memcached, or a function"):
         observe("redis")
+
+
+class HashClient(dict[str, str]):
+    """A client by the name of pymemcache's, whose servers are all dead."""
+
+    __module__ = "pymemcache.client.hash"
+
+    def set(self, key: str, value: str, expire: int, noreply: bool) -> bool:
+        """As pymemcache's: True tells nothing if nobody waits for an answer."""
+        assert expire > 60
+        return noreply or bool(key == value)
+
+
+def test_what_memcached_did_not_take(observe: Observe) -> None:
+    """A write that returns False is an error, a read that finds nothing is none."""
+    with observe(HashClient(), settle=0) as seen:
+        more(5, seen.writes)
+        more(5, seen.reads)
+    assert set(seen.writes.errors) == {"NotStored"}
+    assert not seen.reads.errors
+    with pytest.raises(CachesimError, match="lost writes are those to Redis"):
+        _ = seen.lost_writes
 
 
 @pytest.mark.parametrize("is_pooled", [False, True])

@@ -81,6 +81,9 @@ class Observed:
         spans = [it.recovered_after(at, until) for it in self._figures()]
         return self._seconds(f"the recovery of {self._name} after {fault!r}", spans)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._name}: outage {self.outage}>"
+
     def _figures(self) -> list[Figures]:
         return self._tape.figures(self._kinds)
 
