@@ -144,7 +144,7 @@ def memcached(cachesim: "Simulator") -> "Iterator[HashClient]":
 @pytest.fixture
 def observe(cachesim: "Simulator", request: pytest.FixtureRequest) -> "Callable[..., Observer]":
     """`cachesim.observe`: small operations beside the test, in the report if it fails."""
-    return request.config.stash[_RUN].observing(cachesim)
+    return request.config.stash[_RUN].observed.observing(cachesim)
 
 
 @pytest.fixture(scope="session")

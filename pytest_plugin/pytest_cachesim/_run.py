@@ -6,24 +6,23 @@ import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE
 from pytest_cachesim import _settings, switch
-from pytest_cachesim._scenario import Beside
+from pytest_cachesim._observed import Observed
+from pytest_cachesim._scenario import SCENARIO, Beside, fail, scenario_of
 from pytest_cachesim._signals import Signals, held
 
 if TYPE_CHECKING:
     from cachesim.settings import Settings
     from cachesim.simulator.launching import DaemonProcess
-    from cachesim.simulator.observe import Observer
     from cachesim.simulator.simulator import Simulator
 
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # the keys of what xdist sends to and from workers
-_SCENARIO = "scenario"  # what a marker has besides settings
 _LOG_LINES = 20
 _LEFT = "`cachesim gc`, or the next start of a topology, removes what is left."
 _KEPT = """The topology {0} is kept as the last test has left it:
@@ -40,6 +39,7 @@ class Run:
 
     Attributes:
         seed: the seed of the whole run, including its workers.
+        observed: what the present test has observed.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -71,7 +71,8 @@ class Run:
         self._is_up = False
         self._mark = 0
         self._user: pytest.Item | None = None
-        self._timelines: list[Callable[[], str]] = []
+        self.observed = Observed()
+        config.pluginmanager.register(self.observed, "cachesim-observed")
         self._beside: Beside | None = None
         self._told: list[str] = []
         self._signals = Signals()
@@ -186,8 +187,8 @@ class Run:
                         sim.stop()
         except Exception as error:
             if is_attached:
-                _fail(f"the attached topology could not be reset at the end: {error!r}")
-            _fail(f"the topology could not be taken down: {error!r}. {_LEFT}")
+                fail(f"the attached topology could not be reset at the end: {error!r}")
+            fail(f"the topology could not be taken down: {error!r}. {_LEFT}")
 
     # --- tests ------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class Run:
         self._user = item
         wanted = self._wanted(item)
         if _settings.own(wanted, self._settings) != self._own:
-            _fail(
+            fail(
                 "the marker of this test needs another topology. Make the fixture an argument of "
                 "the test function, and put the marker on the function, its class or its module."
             )
@@ -207,7 +208,7 @@ class Run:
             for key in _changes(item).keys() - set(CHANGEABLE):
                 mine, theirs = getattr(wanted, key), getattr(sim.settings, key)
                 if mine != theirs:
-                    _fail(
+                    fail(
                         f"this test needs {key} = {mine!r}, but the attached topology has "
                         f"{theirs!r}. Run it without --cachesim-attach."
                     )
@@ -217,36 +218,15 @@ class Run:
         try:
             sim.reset(draws, timing=timing, seed=wanted.seed)
         except Exception as error:
-            _fail(f"the topology could not be reset before the test: {error}")
-        self._beside = self._scenario(item, sim, wanted)
+            fail(f"the topology could not be reset before the test: {error}")
+        if (name := scenario_of(item)) is not None:
+            self._beside = Beside.of(name, item, sim, wanted.seed or 0)
         yield sim
         self._beside = None
         try:
             sim.heal()
         except Exception as error:
-            _fail(f"the topology could not be healed after the test: {error}")
-
-    def observing(self, sim: "Simulator") -> "Callable[..., Observer]":
-        """Return the `observe` of a topology, whose observations a failing test's report shows."""
-
-        def observe(target: object, every: float = 0.02, **options: Any) -> "Observer":
-            observer = sim.observe(target, every, **options)
-            self._timelines.append(observer.timeline)
-            return observer
-
-        return observe
-
-    def _scenario(self, item: pytest.Item, sim: "Simulator", settings: "Settings") -> Beside | None:
-        """Return the scenario that is to run beside a test, if there is one."""
-        from cachesim.errors import CachesimError
-
-        name = _scenario_name(item)
-        if name is None:
-            return None
-        try:
-            return Beside.of(name, item, sim, settings.seed or 0)
-        except CachesimError as error:
-            _fail(f"{item.nodeid}: {error}")
+            fail(f"the topology could not be healed after the test: {error}")
 
     def _wanted(self, item: pytest.Item) -> "Settings":
         """Return the settings of a test: the run's, with those of its markers."""
@@ -260,7 +240,7 @@ class Run:
             try:
                 self._marked[key] = _settings.marked(self._config, self._settings, changes)
             except SettingsError as error:
-                _fail(f"{item.nodeid}: {error}")
+                fail(f"{item.nodeid}: {error}")
         return self._marked[key]
 
     # --- hooks ------------------------------------------------------------------------------
@@ -303,29 +283,16 @@ class Run:
     def pytest_runtest_setup(self) -> None:
         """Remember where the event log of the test begins."""
         self._mark = self._sim.events.mark() if self._sim else 0
-        self._timelines.clear()
-
-    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
-        """Explain a length of time that is not as a test asserts, and keep its timeline."""
-        from cachesim.simulator.observing.figures import Seconds
-
-        found = [it for it in (left, right) if isinstance(it, Seconds)]
-        self._timelines += [it.timeline for it in found]
-        lines = [f"{it.explain()}: see `cachesim observed`" for it in found]
-        return [f"{left} {op} {right}", *lines] if found else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Run the scenario of a test beside it."""
         if self._beside is None:
-            if _scenario_name(item) is not None:
-                _fail("a scenario runs on the fixture `cachesim`: make it an argument of the test")
+            if scenario_of(item) is not None:
+                fail("a scenario runs on the fixture `cachesim`: make it an argument of the test")
             return (yield)
         with self._beside.running():
-            result = yield
-        if self._beside.problem is not None:
-            _fail(self._beside.problem)
-        return result
+            return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -344,8 +311,7 @@ class Run:
             return
         events = self._sim.events.since(self._mark)
         yield "cachesim events", "\n".join(map(str, events)) or "none since the test began"
-        for text in dict.fromkeys(timeline() for timeline in self._timelines):
-            yield "cachesim observed", text
+        yield from self.observed.sections()
         for node in self._sim.nodes.values() if self._is_up else ():
             try:
                 log = node.logs(_LOG_LINES) or "empty"
@@ -405,17 +371,12 @@ def _changes(item: pytest.Item) -> dict[str, Any]:
     """Return the settings of a test's markers by name; the closest marker wins."""
     marks = list(item.iter_markers("cachesim"))
     if any(mark.args for mark in marks):
-        _fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
+        fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
     changes: dict[str, Any] = {}
     for mark in reversed(marks):
         changes |= mark.kwargs
-    changes.pop(_SCENARIO, None)
+    changes.pop(SCENARIO, None)
     return changes
-
-
-def _scenario_name(item: pytest.Item) -> str | None:
-    marks = (mark.kwargs for mark in item.iter_markers("cachesim"))
-    return next((str(it[_SCENARIO]) for it in marks if it.get(_SCENARIO)), None)
 
 
 def _pid(node: Any) -> int | None:
@@ -431,7 +392,3 @@ def _named(settings: "Settings") -> "Settings":
 
 def _is_required() -> bool:
     return os.environ.get(REQUIRE_DOCKER, "") not in ("", "0")
-
-
-def _fail(message: str) -> NoReturn:
-    pytest.fail(f"cachesim: {message}", pytrace=False)

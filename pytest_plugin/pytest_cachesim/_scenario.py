@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cachesim.scenarios.timeline import Timeline
     from cachesim.simulator.simulator import Simulator
 
+SCENARIO = "scenario"
+"""What a marker has besides settings."""
 _RUNS = "cachesim-runs"  # as for `cachesim run`
 _WIDTH = 100  # of what the report of a test shows
 
@@ -31,9 +33,6 @@ class Beside:
         timeline: of the scenario.
         folder: for the record of the run.
         again: the command that runs it again.
-
-    Attributes:
-        problem: why the test does not pass with it; None: it passes.
     """
 
     def __init__(self, sim: "Simulator", timeline: "Timeline", folder: Path, again: str) -> None:
@@ -41,7 +40,6 @@ class Beside:
         self._again = again
         self._timeline = timeline
         self._folder = folder
-        self.problem: str | None = None
 
     @classmethod
     def of(cls, name: str, item: pytest.Item, sim: "Simulator", seed: int) -> "Beside":
@@ -51,15 +49,18 @@ class Beside:
             name: a shipped one's, or a file's, from the test's folder or pytest's root folder.
             seed: of what it draws.
 
-        Raises:
-            InvalidScenario: the file has mistakes, or there is none.
+        The test fails if there is none, or if it has mistakes.
         """
+        from cachesim.errors import CachesimError
         from cachesim.scenarios.files import read_file
         from cachesim.scenarios.timeline import plan
 
         folders = (item.path.parent, item.config.rootpath)
         files = (folder / name for folder in folders)
-        scenario = read_file(next(filter(Path.is_file, files), name))
+        try:
+            scenario = read_file(next(filter(Path.is_file, files), name))
+        except CachesimError as error:
+            fail(f"{item.nodeid}: {error}")
         test = re.sub(r"\W+", "-", item.name).strip("-")
         folder = f"{test}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         again = f"pytest --cachesim --cachesim-seed {seed} {shlex.quote(item.nodeid)}"
@@ -69,17 +70,12 @@ class Beside:
     def running(self) -> Iterator[None]:
         """Run the scenario beside the body, which begins with its workload.
 
-        If the body raises, the scenario is cut short. Else its end is waited for, and judged.
+        If the body raises, the scenario is cut short. Else its end is waited for. The test fails if
+        the verdict is not `pass`, or if the scenario can't be run.
         """
         from cachesim.scenarios.runner import run
-        from cachesim.scenarios.workloads import plan_of, pods_of, profiles_of
+        from cachesim.scenarios.workloads import pods_of
 
-        workload = plan_of(self._timeline.scenario.workload)
-        facts = {
-            "again": self._again,
-            "clients": profiles_of(workload),
-            "pods": len(workload.names),
-        }
         has_begun, is_cut_short = threading.Event(), threading.Event()
         with ThreadPoolExecutor(1, "cachesim-scenario") as pool:
             running = pool.submit(
@@ -87,42 +83,55 @@ class Beside:
                 self._sim,
                 self._timeline,
                 self._folder,
-                workload=pods_of(workload),
+                workload=pods_of,
                 begun=has_begun.set,
                 is_interrupted=is_cut_short.is_set,
-                facts=facts,
+                facts={"again": self._again},
                 quiet_cut=self._sim.control_plane.timing.speed == 1,
             )
             running.add_done_callback(lambda _: has_begun.set())
             try:
                 has_begun.wait()
+                if running.done():
+                    self._history_of(running)
                 yield
-                self.problem = self._judge(running)
+                self._judge(self._history_of(running))
             except BaseException:
                 is_cut_short.set()
                 raise
 
-    def _judge(self, running: "Future[Path]") -> str | None:
+    def _history_of(self, running: "Future[Path]") -> Path:
         from cachesim.errors import CachesimError
+
+        try:
+            return running.result()
+        except CachesimError as error:
+            fail(f"the scenario {self._timeline.scenario.name} could not be run: {error}")
+
+    def _judge(self, path: Path) -> None:
         from cachesim.history.reader import History
         from cachesim.scenarios import judging, report
         from cachesim.scenarios.verdict import Result
 
-        name = self._timeline.scenario.name
-        try:
-            path = running.result()
-        except CachesimError as error:
-            return f"the scenario {name} could not be run: {error}"
         with History(path) as history:
             judgement = judging.judgement_of(history)
             report.write(self._folder, history, judgement, self._timeline.as_dict())
-            if judgement.run.result is Result.PASS:
-                return None
             shown = _text(report.terminal(judgement, history))
-        return (
-            f"the verdict on the scenario {name} is {judgement.run.result}\n{shown}"
-            f"The report is {self._folder / 'report.html'}"
-        )
+        if judgement.run.result is not Result.PASS:
+            name, result = self._timeline.scenario.name, judgement.run.result
+            place = self._folder / "report.html"
+            fail(f"the verdict on the scenario {name} is {result}\n{shown}The report is {place}")
+
+
+def scenario_of(item: pytest.Item) -> str | None:
+    """Return the scenario that a test's closest marker names."""
+    marks = (mark.kwargs for mark in item.iter_markers("cachesim"))
+    return next((str(it[SCENARIO]) for it in marks if it.get(SCENARIO)), None)
+
+
+def fail(message: str) -> NoReturn:
+    """Let the test fail with a message and no traceback."""
+    pytest.fail(f"cachesim: {message}", pytrace=False)
 
 
 def _text(shown: "RenderableType") -> str:
