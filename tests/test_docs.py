@@ -58,7 +58,7 @@ NOT_RUN = {
 """Commands that are only looked at: how they begin, and why."""
 
 SHELLS, FILES = {"console", "sh"}, {"python", "toml", "ini"}
-NOT_CODE = {"text"}
+NOT_CODE = {"text", "yaml"}
 
 
 @dataclass(frozen=True)
