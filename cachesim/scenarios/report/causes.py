@@ -61,10 +61,12 @@ class _Calls(NamedTuple):
 
 def causes(history: History) -> list[Cause]:
     """Return what in the clients made the outages as long as they were."""
+    slow = list(_slow_calls(history))
+    hidden = [] if any(it.remedy == _FEWER for it in slow) else _patience(history)
     return [
         *_busy_workers(history),
-        *_slow_calls(history),
-        *_patience(history),
+        *slow,
+        *hidden,
         *_early_ends(history),
         *_dead_nodes(history),
     ]
@@ -173,7 +175,7 @@ def _busy_workers(history: History) -> Iterator[Cause]:
     remedy = (
         "Shorter calls free the workers. A circuit breaker answers at once while a node is gone."
     )
-    if held:
+    if len(held) > 1 or not held.keys() <= shares.keys():
         holder = max(held, key=lambda name: held[name])
         share = figures.share(held[holder] / sum(held.values()))
         waits = f" {share} of that waiting was in calls of {holder}."

@@ -12,6 +12,8 @@ from itertools import chain
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, survey
 
+HELD = 1.5
+"""Seconds for which a reading holds: servers that are busy are read less often."""
 SLICES = 400
 """How many slices there are at most."""
 _LEAST_OPERATIONS = 5
@@ -97,13 +99,22 @@ class Slicing:
         return [self.begin + (number + 0.5) * self.width for number in range(self.count)]
 
     def highest(self, points: Iterable[tuple[float, float]]) -> Values:
-        """Return the highest value of each slice, of (time, value)."""
+        """Return the highest value of each slice, of (time, value).
+
+        A value holds until the next one, if that comes within `HELD`.
+        """
         found: Values = [None] * self.count
+        last: tuple[float, float] | None = None
         for at, value in points:
-            if at >= self.begin:
-                number = self.number(at)
-                before = found[number]
-                found[number] = value if before is None else max(before, value)
+            if at < self.begin:
+                continue
+            number = self.number(at)
+            before = found[number]
+            found[number] = value if before is None else max(before, value)
+            if last is not None and at - last[0] <= HELD:
+                first = self.number(last[0]) + 1
+                found[first:number] = [last[1]] * max(number - first, 0)
+            last = at, value
         return found
 
 

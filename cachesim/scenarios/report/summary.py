@@ -66,7 +66,8 @@ def headline(record: Record) -> str:
         if it.result == "unknown":
             reasons.setdefault(it.reason.removeprefix("the generator: "), []).append(it.title)
     told = [f"{reason} ({', '.join(titles)})" for reason, titles in reasons.items()]
-    return f"Not decided: {'; '.join(told[:_TOLD]) or record.run.reason}."
+    cut = f"Cut short: {record.interrupted}. " if record.interrupted else ""
+    return f"{cut}Not decided: {'; '.join(told[:_TOLD]) or record.run.reason}."
 
 
 def cost_line(record: Record, number: int) -> str:

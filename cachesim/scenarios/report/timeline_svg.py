@@ -14,7 +14,7 @@ from cachesim.scenarios.report.record import EventRecord, Record
 
 ROW, BAR, GAP = 22, 14, 12
 """Pixels: the height of a row, of a bar in it, and between groups."""
-_WIDE = 110.0
+_WIDE = 125.0
 """Characters that fit into the width of the timeline."""
 _LAST_TICK = 98.0
 """Percent of the width behind which a time has no room."""
@@ -63,15 +63,21 @@ class _Drawing:
     def bar(self, begin: float, end: float, css: str, title: str, text: str = "") -> None:
         left, right = self.percent(begin), self.percent(end)
         y = self.height + (ROW - BAR) / 2
-        place = {"data_b": round(begin, 3), "data_e": round(end, 3)}
+        place: dict[str, object] = {"data_b": round(begin, 3), "data_e": round(end, 3)}
         shape = element(
             "rect", element("title", title), x=f"{left}%", y=y, rx=2,
             width=f"{max(right - left, 0.15):.3f}%", height=BAR, class_=css, **place,
         )  # fmt: skip
         self.parts.append(shape)
-        if text:
-            at = element("text", text, x=f"{left}%", y=y + BAR - 3.5, dx=5, class_="inbar", **place)
-            self.parts.append(at)
+        room = (right - left) / 100 * _WIDE
+        if text and len(text) + 2 <= room:
+            inside = element(
+                "text", text, x=f"{left}%", y=y + BAR - 3.5, dx=5, class_="inbar", **place
+            )
+            self.parts.append(inside)
+        elif text and right + len(text) * 100 / _WIDE < 100:
+            place = {"data_b": round(end, 3)}
+            self.parts.append(element("text", text, x=f"{right}%", y=y + BAR - 3, dx=8, **place))
 
 
 def timeline_svg(record: Record, lanes: Iterable[Lane], origin: float) -> Markup:

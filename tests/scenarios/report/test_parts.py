@@ -100,12 +100,18 @@ def test_costs_of_a_share() -> None:
     """A class has its share of its service's rate; another service has the run's own rate."""
     reads = load(0, 100, kind="read", every=0.05 / 3)
     other = [*load(0, 20, service="mine"), *load(20, 30, outcome="fail", service="mine")]
-    with history_of([*crash(41), *reads, *other, *load(30, 100, service="mine")]) as history:
+    rows = [*crash(41), *other, *load(30, 100, service="mine")]
+    with history_of([*rows, *reads]) as history:
         found = {it.name: it for it in costs(history)}
     assert found.keys() == {"sessions.write", "mine.write"}
     assert found["sessions.write"].rate == pytest.approx(5000 / 4)
     assert found["mine.write"].rate == pytest.approx(20)
     assert not found["mine.write"].is_production
+    down = [*load(20, 41, kind="read", outcome="fail"), *load(0, 20, kind="read")]
+    with history_of([*rows, *down, *load(41, 100, kind="read")]) as history:
+        both = {it.name: it for it in costs(history)}
+    assert both["sessions"].rate == pytest.approx(5000)  # its reads and writes, told as one
+    assert both["sessions"].requests.high == pytest.approx(21.05 * 5000, rel=0.003)
 
 
 def test_tries_of_redis() -> None:
