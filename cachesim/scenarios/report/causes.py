@@ -181,7 +181,7 @@ def _busy_workers(history: History) -> Iterator[Cause]:
         waits = f" {share} of that waiting was in calls of {holder}."
         if spared := [service for service in shares if service != holder]:
             remedy += f" Workers of its own would have kept {spared[0]} served."
-    told = ", ".join(f"{figures.share(share)} of {name}" for name, share in shares.items())
+    told = " and ".join(f"{figures.share(share)} of {name}" for name, share in shares.items())
     pool = history.meta.get("pool")
     yield Cause(
         service=", ".join(shares),

@@ -12,6 +12,8 @@ from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.report.services import main_classes, services
 from cachesim.scenarios.report.slices import Slice, Sliced, Slicing, Values, at_share, worst_pod
 
+_ALWAYS = 0.99
+"""The hit rate from which it is not shown: sessions are always found."""
 _STANDS_OUT = 1.2
 """How many times the average pod's share of bad operations a pod has that is shown."""
 _MEMORY_SHOWN = 50.0
@@ -179,7 +181,8 @@ class _Traffic:
         for name, it in sorted(self._classes.items()):
             every = list(it.slices.values())
             hits, answered = sum(one.hits for one in every), sum(one.answered for one in every)
-            if name.service in self._services and name.kind == "read" and 0 < hits < answered:
+            is_shown = name.service in self._services and name.kind == "read" and hits
+            if is_shown and hits < _ALWAYS * answered:
                 slices = [it.slices.get(n) for n in self._numbers]
                 shares = [_percent(one.hits, one.answered) if one else None for one in slices]
                 yield Line(name.service, shares, self._colors[name.service])

@@ -92,9 +92,11 @@ def _of_outage(
     if promotion is not None:
         since = promotion.confirmed
         detection = max(0.0, promotion.called - outage.begin)
+        # What was due just before the end of a failover may have waited for it.
+        length = max(0.0, min(since, outage.end) - promotion.called)
         note = f"until the clients used {promotion.new}"
         parts = [
-            *_plane(promotion, detection, since - promotion.called),
+            *_plane(promotion, detection, length),
             _tail(outage, since, note),
         ]
         return f"failover from {promotion.old} to {promotion.new}", parts

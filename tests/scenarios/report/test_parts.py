@@ -238,3 +238,11 @@ def test_origin() -> None:
     assert {at for at, value in every.items() if value} == {at for at in every if 50 <= at < 70}
     assert {at for at, value in bad.items() if value} == {at for at in bad if 60 <= at < 70}
     assert not any(good.values())
+
+
+def test_outage_that_ends_before_the_failover_was_seen() -> None:
+    """What was due before the new primary took writes may have waited: the parts still add up."""
+    with history_of(crash(39)) as history:
+        [split] = splits(history, origin=10)
+    assert parts(split)["promotion"] == pytest.approx((4, 4))
+    assert parts(split)["client"] == (0, 0)
