@@ -20,7 +20,7 @@ _TITLES = {
     "unavailability": "Not served",
     "error_budget": "Error budget",
     "stale_reads": "Stale reads",
-    "hit_rate": "Hit rate",
+    "hit_rate": "Reads that found nothing",
     "herd": "Herd on the origin",
     "remap": "Keys on other nodes",
     "run": "The run",
@@ -119,6 +119,29 @@ def _connection_storm(_history: History, verdict: Verdict, _of: str) -> str:
     )
 
 
+def _hit_rate(_history: History, verdict: Verdict, of: str) -> str:
+    before = verdict.details.get("hit_rate_in_baseline")
+    told = "" if before is None else f" Before the first fault, {figures.share(1 - before)} did."
+    return f"In the worst seconds {_figure(verdict)} of the reads of {of} found nothing.{told}"
+
+
+def _herd(_history: History, verdict: Verdict, _of: str) -> str:
+    details = verdict.details
+    before = details.get("baseline") or {}
+    most = figures.several(details.get("same_key", 0), "load")
+    refused = figures.several(details.get("refused", 0), "load")
+    return (
+        f"At most {most} of one key were under way at once, {details.get('peak', 0)} began within "
+        f"a second ({before.get('peak', 0)} before the first fault), and {refused} were refused."
+    )
+
+
+def _remap(_history: History, verdict: Verdict, of: str) -> str:
+    details = verdict.details
+    kept, moved = (figures.count(details.get(it, 0)) for it in ("keys", "moved"))
+    return f"Of {kept} keys of {of} whose node had no fault, {moved} were asked of another node."
+
+
 _MEANINGS: Mapping[str, Callable[[History, Verdict, str], str]] = {
     "unavailability": _unavailability,
     "error_budget": _error_budget,
@@ -127,4 +150,7 @@ _MEANINGS: Mapping[str, Callable[[History, Verdict, str], str]] = {
     "split_brain": _split_brain,
     "stale_reads": _stale_reads,
     "connection_storm": _connection_storm,
+    "hit_rate": _hit_rate,
+    "herd": _herd,
+    "remap": _remap,
 }
