@@ -31,8 +31,8 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
         (
             against("unavailability: sessions", 0, 0, "s", 20),
             (
-                "Every operation of sessions was answered in time, or failed alone. That is within the "
-                "20 s allowed."
+                "Every operation of sessions was answered in time, or failed alone. That is within "
+                "the 20 s allowed."
             ),
         ),
         (
@@ -62,8 +62,8 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
         (
             against("herd", 5, 5, "loads at once", 2, details={"same_key": 5, "peak": 80}),
             (
-                "At most 5 loads of one key were under way at once, 80 began within a second (0 before "
-                "the first fault), and 0 loads were refused. Allowed: 2 loads at once."
+                "At most 5 loads of one key were under way at once, 80 began within a second (0 "
+                "before the first fault), and 0 loads were refused. Allowed: 2 loads at once."
             ),
         ),
         (unknown("remap", "nobody told the nodes"), "Not decided: nobody told the nodes."),
