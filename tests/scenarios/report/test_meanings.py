@@ -24,8 +24,9 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
         (
             against("unavailability: sessions.write", 19, 21, "s", 20),
             (
-                "Operations of sessions.write were not served for 19 to 21 s: they failed, or had no "
-                "answer 1 s after they were due. Not decided: the threshold lies inside the interval."
+                "Operations of sessions.write were not served for 19 to 21 s: they failed, or had "
+                "no answer 1 s after they were due. Not decided: the threshold lies inside the "
+                "interval."
             ),
         ),
         (
@@ -42,8 +43,8 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
         (
             against("recovery", 30, INFINITE, "s", 60, details={"control_plane": [2, 3]}),
             (
-                "2 to 3 s after the last heal all nodes answered. The clients had not come back when "
-                "the run ended. Not decided: the threshold lies inside the interval."
+                "2 to 3 s after the last heal all nodes answered. The clients had not come back "
+                "when the run ended. Not decided: the threshold lies inside the interval."
             ),
         ),
         (
