@@ -46,6 +46,8 @@ def _end(verdict: Verdict) -> str:
         return f"Not decided: {verdict.reason}."
     if verdict.threshold is None or verdict.low is None:
         return "" if verdict.low is not None else f"{verdict.reason.capitalize()}."
+    if verdict.threshold == 0:
+        return "None is allowed."
     allowed = figures.amount(verdict.threshold, verdict.unit)
     if verdict.result is Result.PASS:
         return f"That is within the {allowed} allowed."

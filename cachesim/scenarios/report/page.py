@@ -28,10 +28,15 @@ def page(
         sections.header(record),
         sections.verdicts(record),
         sections.splits(record),
-        element("div", sections.costs(record), sections.causes(record), class_="columns"),
+        element(
+            "div",
+            element("div", sections.costs(record), sections.steps(record)),
+            sections.causes(record),
+            class_="columns",
+        ),
         _over_time(record, charts, lanes, origin),
         sections.classes(record),
-        element("div", sections.steps(record), sections.untested(record), class_="columns"),
+        sections.untested(record),
         sections.log(record),
     ]
     return Template(_asset("assets/page.html")).substitute(

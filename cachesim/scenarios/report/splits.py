@@ -22,6 +22,8 @@ from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.record import Interval, Split, SplitPart
 from cachesim.scenarios.report.services import main_classes
 
+MOST = 0.5
+"""The share of bad operations that were never begun from which the workers made the outage."""
 SHORT = 1.0
 """Seconds of a client's tail that are hardly worth an effort."""
 _NEAR = 1e-6
@@ -57,7 +59,7 @@ def _split(history: History, name: OperationClass, it: Figure, origin: float) ->
         end=it.end - origin,
         parts=parts,
         total=_interval(it.low, it.high),
-        shorten=_advice(history, parts),
+        shorten=_advice(history, name, parts),
     )
 
 
@@ -169,7 +171,7 @@ def _interval(low: float, high: float) -> Interval:
     return Interval(low=low, high=None if high == INFINITE else high)
 
 
-def _advice(history: History, parts: list[SplitPart]) -> str:
+def _advice(history: History, name: OperationClass, parts: list[SplitPart]) -> str:
     """Return which part to shorten."""
     longest = max(parts, key=lambda part: _high(part.length))
     tail = next((part for part in parts if part.name == "client"), None)
@@ -182,6 +184,12 @@ def _advice(history: History, parts: list[SplitPart]) -> str:
             "comeback that the client declares. `--speed 1` or `--quiet-cut` measures it."
         )
     if tail is None or _high(tail.length) < SHORT:
+        found = history.compute(survey)[name]
+        if not is_failover and found.errors["shed"] > MOST * found.all.bad:
+            return (
+                "Most of it was never begun, as all workers of the pods waited in calls: shorten "
+                "the calls, or give it workers of its own."
+            )
         if not is_failover:
             return "It lasted until the clients got around the fault: bound the time of a call."
         return (

@@ -6,7 +6,7 @@ from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.record import Finding, Record
 
 _TOLD = 2
-"""So many reasons are told in the headline."""
+"""So many verdicts, or reasons, are told in the headline."""
 MARKS = {"pass": "✅", "fail": "❌", "unknown": "❔"}
 
 
@@ -58,7 +58,7 @@ def headline(record: Record) -> str:
     """Return the verdict on the run in a sentence."""
     decisive = [it for it in (*record.gates, *record.verdicts) if it.result == record.run.result]
     if record.run.result == "fail" and decisive:
-        return " ".join(f"{it.title}: {it.meaning}" for it in decisive[:2])
+        return " ".join(it.meaning for it in decisive[:_TOLD])
     if record.run.result == "pass":
         return f"All that was expected holds: {figures.several(len(record.verdicts), 'verdict')}."
     reasons: dict[str, list[str]] = {}

@@ -58,7 +58,7 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
         ),
         (
             against("split_brain", 3, 5, "writes", 0),
-            "3 to 5 writes were acknowledged by a former primary. Allowed: 0 writes.",
+            "3 to 5 writes were acknowledged by a former primary. None is allowed.",
         ),
         (
             against("herd", 5, 5, "loads at once", 2, details={"same_key": 5, "peak": 80}),

@@ -112,6 +112,9 @@ def test_costs_of_a_share() -> None:
         both = {it.name: it for it in costs(history)}
     assert both["sessions"].rate == pytest.approx(5000)  # its reads and writes, told as one
     assert both["sessions"].requests.high == pytest.approx(21.05 * 5000, rel=0.003)
+    brief = [*load(20, 25, kind="read", outcome="fail"), *load(0, 20, kind="read")]
+    with history_of([*rows, *brief, *load(25, 100, kind="read")]) as history:
+        assert {it.name for it in costs(history)} >= {"sessions.read", "sessions.write"}
 
 
 def test_tries_of_redis() -> None:
@@ -122,6 +125,8 @@ def test_tries_of_redis() -> None:
     with history_of([*rows, *failover(20, 28)]) as history:
         found = [it.constant for it in causes(history)]
     assert found == ["socket_timeout 0.5 s x 11 waits", "11 requests in 40 ms"]
+    with history_of([*rows, *failover(20, 20.03)]) as history:  # they outlived it
+        assert [it.constant for it in causes(history)] == found[:1]
     with history_of(rows) as history:  # without a failover there was nothing to outlive
         assert [it.constant for it in causes(history)] == found[:1]
 
@@ -138,11 +143,12 @@ def test_busy_workers() -> None:
         assert causes(history) == []
     held = load(20, 24, outcome="info", took=5, every=0.5)
     cache = load(20, 24, outcome="shed", took=None, service="api_cache")
+    cache += load(20, 24, outcome="fail", took=0.6, every=0.5, service="api_cache")
     rows = [*load(0, 20), *load(0, 20, service="api_cache"), *held, *cache]
     with history_of([*rows, *load(24, 100)]) as history:
         cause = causes(history)[0]
     assert cause.service == "api_cache"
-    assert cause.observed.endswith("100 % of that waiting was in calls of sessions.")
+    assert cause.observed.endswith("89.3 % of that waiting was in calls of sessions.")
     assert cause.remedy.endswith("would have kept api_cache served.")
 
 
@@ -246,3 +252,17 @@ def test_outage_that_ends_before_the_failover_was_seen() -> None:
         [split] = splits(history, origin=10)
     assert parts(split)["promotion"] == pytest.approx((4, 4))
     assert parts(split)["client"] == (0, 0)
+
+
+def test_series_of_pods() -> None:
+    """What came too late is bad, and a pod that stands out has a line of its own."""
+    rows = [*load(0, 100, pod="p1"), *load(0, 40, pod="p2"), *load(50, 100, pod="p2")]
+    with history_of([*rows, *load(40, 50, pod="p2", took=1.5)]) as history:
+        every = chart(history, "Errors", "sessions.write")
+        worst = chart(history, "Errors", "sessions.write, p2")
+    assert {at: value for at, value in every.items() if value} == {
+        at: 50 for at in every if 40 <= at < 50
+    }
+    assert {at: value for at, value in worst.items() if value} == {
+        at: 100 for at in every if 40 <= at < 50
+    }
