@@ -213,7 +213,7 @@ def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None
 
 def _met(history: History, nodes: frozenset[str], span: Span) -> int:
     """Return how many operations were due to nodes, or to nodes that are not known."""
-    services = history.compute(_nodes_of_services)
+    services = history.compute(nodes_of_services)
     near = [service for service, used in services.items() if not used or used & nodes]
     [(count,)] = history.rows(
         _MET, span.begin, span.end, json.dumps(sorted(nodes)), json.dumps(near)
@@ -231,7 +231,7 @@ def _meant(history: History, nodes: frozenset[str], span: Span) -> int:
     )
 
 
-def _nodes_of_services(history: History) -> dict[str, frozenset[str]]:
+def nodes_of_services(history: History) -> dict[str, frozenset[str]]:
     """Return the nodes that answered each service; none for one whose client does not tell."""
     found: dict[str, set[str]] = {}
     for service, node in history.rows("SELECT DISTINCT service, node FROM operations"):

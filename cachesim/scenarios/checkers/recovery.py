@@ -8,7 +8,8 @@ event before able; what is left of it are the servers' own timeouts, in real tim
 part, in real time too. What is real is never multiplied by the speed.
 
 Bound: what the scenario expects, `within`, in seconds of production, on C + L. At a speed above 1,
-L is taken as anything from nothing to the client's declared `comeback`.
+L is taken as anything from nothing to the `comeback` that the client declares: the longest of those
+whose nodes a fault touched.
 
 Never, which fails, is said only after a quiet of twice the declared comeback, at least 20 s.
 
@@ -22,7 +23,8 @@ from typing import Any
 
 from cachesim.history.reader import History, Span
 from cachesim.history.rows import ORIGIN
-from cachesim.scenarios.checkers.faults import able_since
+from cachesim.scenarios.checkers.faults import able_since, applied, nodes_of
+from cachesim.scenarios.checkers.faults_seen import nodes_of_services
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99
@@ -153,12 +155,26 @@ def check(history: History, expectation: Expectation) -> Verdict:
     details |= {"clients": clients, "recovered_at": it.steady.end}
     low, high = plane[0] + clients[0], plane[1] + clients[1]
     if history.speed != 1:
-        low, high = plane[0], plane[1] + history.comeback
+        low, high = plane[0], plane[1] + _comeback(history)
     settle = "" if history.speed == 1 else "the client's part can't be told; --speed 1 settles it"
     verdict = against(NAME, low, high, "s", within, settle, details)
     if why is None:
         return verdict
     return unknown(NAME, why, low=low, high=high, unit="s", threshold=within, details=details)
+
+
+def _comeback(history: History) -> float:
+    """Return the longest comeback of the clients whose nodes a fault touched, in seconds."""
+    touched = {node for step in history.compute(applied) for node in nodes_of(history, step.fault)}
+    used = history.compute(nodes_of_services)
+    return max(
+        (
+            history.comeback_of(service)
+            for service, nodes in used.items()
+            if service != ORIGIN and (not nodes or nodes & touched)
+        ),
+        default=history.comeback,
+    )
 
 
 def _in_production(history: History, heal_at: float, able: float) -> float:
@@ -185,7 +201,7 @@ def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> s
                 f"the run ended too early: {quiet:.3g} s of quiet, and never is said after "
                 f"{needed:.3g} s"
             )
-    elif history.speed != 1 and it.steady.begin - able.end > comeback:
+    elif history.speed != 1 and it.steady.begin - able.end > (comeback := _comeback(history)):
         reason = reason or (
             f"the profile is wrong: the clients came back after "
             f"{it.steady.begin - able.end:.3g} s, their comeback is {comeback:.3g} s"

@@ -8,7 +8,7 @@ from cachesim.history.rows import Beat, EventRow, GeneratorReading, Operation, R
 from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.checkers.recovery import Expectation, measure
 from cachesim.scenarios.verdict import Verdict
-from tests.scenarios.histories import beats, history_of, load, readings
+from tests.scenarios.histories import beats, history_of, kill, load, readings
 
 HEALED, ABLE = 40.0, 42.0
 
@@ -236,6 +236,17 @@ def test_the_clients_part_is_not_multiplied(
         assert verdict.high == pytest.approx(comeback, abs=0.7)
     assert verdict.result == result
     assert ("profile is wrong" in verdict.reason) == (comeback == 7)
+
+
+@pytest.mark.parametrize(("node", "high"), [("redis-a", 2), ("memcached-a", 120)])
+def test_the_comeback_of_those_that_a_fault_touched(node: str, high: float) -> None:
+    """A client can give up only nodes that a fault touched."""
+    rows = [*heal(able=HEALED, node="redis-a"), *beats(HEALED, 100, every=0.02)]
+    rows += load(0, 100, service="api_cache", node="memcached-a")
+    rows += [*load(0, 30, service="origin"), kill(31, HEALED, node)]
+    own = {"sessions": {"comeback": 2}, "api_cache": {"comeback": 120}}
+    verdict = verdict_on(rows, 60, speed=30, client={"comeback": 120}, clients=own)
+    assert verdict.high == pytest.approx(high, abs=0.7)
 
 
 def test_the_control_planes_part_is_multiplied() -> None:
