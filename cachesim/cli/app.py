@@ -1,8 +1,9 @@
 """The command line: click commands without logic.
 
 Each command imports what it needs when it runs, so that `--help` is quick. Exit codes: 0 success;
-1 failure, and the message says why; 2 a mistake in the command line or in a scenario file; 3
-nothing is up (`status`), or a check failed (`doctor`); 130 interrupted.
+1 failure, and the message says why, or a verdict that fails (`run`, `report`); 2 a mistake in the
+command line or in a scenario file; 3 nothing is up (`status`), a check failed (`doctor`), or a
+verdict is unknown (`run`, `report`); 130 interrupted.
 """
 
 from collections.abc import MutableMapping

@@ -9,10 +9,9 @@ import importlib.metadata
 import platform
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
 from cachesim.control_plane.states import State
 from cachesim.errors import CachesimError
@@ -25,9 +24,10 @@ from cachesim.scenarios.running.course import UNDECLARED, Course, Interrupted, i
 from cachesim.scenarios.running.cuts import Cutter
 from cachesim.scenarios.running.final_reads import final_reads
 from cachesim.scenarios.running.firing import Firing
+from cachesim.scenarios.running.operations import Workload, WorkloadOf
 from cachesim.scenarios.running.sampling import EventFollower, Sampler, roles_in
 from cachesim.scenarios.running.traffic import Traffic
-from cachesim.scenarios.running.witnesses import Witnesses, medians
+from cachesim.scenarios.running.witnesses import Witnesses, medians, touched
 from cachesim.scenarios.targets import Roles
 from cachesim.scenarios.timeline import Timeline
 from cachesim.topology import NodeState
@@ -40,60 +40,6 @@ HISTORY = "history.sqlite"
 _SOON = 0.3  # seconds from the word to begin until the first operation is due
 _EPS = 0.005  # seconds that a reading may be off, at least
 _LOOKS = 5  # tries to get an answer of all Redis nodes
-
-
-class Workload(Protocol):
-    """What makes the operations. It records them itself."""
-
-    @property
-    def profile(self) -> Mapping[str, float]:
-        """Of its clients, as far as it knows: `patience` and `comeback`, in seconds."""
-        ...
-
-    @property
-    def profiles(self) -> Mapping[str, Mapping[str, float]]:
-        """The same of the client of each service that has its own, by service."""
-        ...
-
-    @property
-    def alive(self) -> Collection[str]:
-        """The names of its pods that run."""
-        ...
-
-    @property
-    def pool(self) -> int:
-        """Connections of each pod to a node."""
-        ...
-
-    @property
-    def dead(self) -> Mapping[str, str]:
-        """What became of processes that have ended before their time, by name."""
-        ...
-
-    def open(self) -> None:
-        """Get ready, with all pools open."""
-        ...
-
-    def begin(self, at: float) -> None:
-        """Begin at a monotonic time."""
-        ...
-
-    def end(self) -> Mapping[str, int]:
-        """Begin nothing more, wait for the calls under way, and return each exit code by name."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-
-WorkloadOf = Callable[["Simulator", Timeline, Path], Workload]
-"""Makes the workload of a run, which records to a file."""
 
 
 def run(
@@ -316,10 +262,27 @@ class _Run:
             self._say(f"{seconds:.0f} s without anything new are cut")
 
         return Cutter(
-            self._client.get("comeback", UNDECLARED),
+            self._comeback,
             is_calm=lambda seconds: is_calm(traffic, baseline, seconds),
             is_idle=self._is_idle,
             cut=cut,
+        )
+
+    def _comeback(self) -> float:
+        """Return the longest comeback of the clients whose nodes a fault touched, in seconds."""
+        assert self._workload is not None  # noqa: S101 - for the type checker
+        topology, profiles = self._sim.topology, self._workload.profiles
+        if not profiles or self._firing is None:
+            return self._client.get("comeback", UNDECLARED)
+        reached = touched(topology, [it.as_dict() for it in self._firing.faults])
+        used = {"sessions": topology.redis, "api_cache": topology.memcached}
+        return max(
+            (
+                profile["comeback"]
+                for service, profile in profiles.items()
+                if any(node.name in reached for node in used[service])
+            ),
+            default=0.0,
         )
 
     def _is_idle(self) -> bool:

@@ -23,7 +23,7 @@ class Cutter:
     """Cuts holds.
 
     Args:
-        comeback: the client's, in seconds.
+        comeback: returns the longest of the clients whose nodes a fault touched, in seconds.
         is_calm: returns whether all classes have been as in the baseline for some seconds.
         is_idle: returns whether the control plane has nothing under way.
         cut: is told the production seconds of each cut, and where it is, in monotonic seconds.
@@ -31,7 +31,7 @@ class Cutter:
 
     def __init__(
         self,
-        comeback: float,
+        comeback: Callable[[], float],
         *,
         is_calm: Callable[[float], bool],
         is_idle: Callable[[], bool],
@@ -39,7 +39,7 @@ class Cutter:
         time_source: Clock | None = None,
     ) -> None:
         self._time = time_source or SystemClock()
-        self._needed = max(comeback, LEAST)
+        self._comeback = comeback
         self._is_calm = is_calm
         self._is_idle = is_idle
         self._cut = cut
@@ -59,8 +59,9 @@ class Cutter:
         left = due - clock.now
         if left < WORTH:
             return
-        if any(it.kind in PLANE and now - it.at < self._needed for it in events[-50:]):
+        needed = max(self._comeback(), LEAST)
+        if any(it.kind in PLANE and now - it.at < needed for it in events[-50:]):
             return
-        if self._is_calm(self._needed) and self._is_idle():
+        if self._is_calm(needed) and self._is_idle():
             self._cut(left, now)
             clock.skip(left)

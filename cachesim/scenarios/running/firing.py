@@ -161,6 +161,11 @@ class Firing:
         """Return whether a step has begun."""
         return self._steps[id].began is not None
 
+    @property
+    def faults(self) -> list[FaultSpec]:
+        """What was applied until now."""
+        return [fault for it in self._steps.values() for fault in it.faults]
+
     def stop(self) -> None:
         """End all steps now. What did not begin is missing."""
         for it in self._steps.values():

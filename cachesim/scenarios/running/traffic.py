@@ -9,6 +9,8 @@ from cachesim.history.reader import Span
 
 BUCKET = 0.5
 """Seconds of due times that are counted together."""
+STRETCH = 5.0
+"""Seconds, about, in which a class is as in the baseline, or not."""
 _UNAVAILABLE = 0.5  # the share of bad operations from which a class is told to be unavailable
 _BASELINE_MORE = 0.01
 _RATE_SHARE = 0.8
@@ -85,15 +87,20 @@ class Traffic:
         ]
 
     def is_as_before(self, baseline: Span, begin: float, end: float) -> bool:
-        """Return whether each class was as in the baseline, in all of a time."""
+        """Return whether each class was as in the baseline, in all of a time.
+
+        That is, in each `STRETCH` of it: nearly all that was due then, and hardly more bad ones.
+        """
         length = baseline.end - baseline.begin
-        for name, buckets in self._counts.items():
+        stretches = max(1, int((end - begin) / STRETCH))
+        width = (end - begin) / stretches
+        for name in list(self._counts):
             before = self.within(name, baseline.begin, baseline.end)
-            for number in range(int(begin / BUCKET) + 1, int(end / BUCKET)):
-                it = buckets.get(number, Count())
-                expected = before.due / length * BUCKET
-                if it.due < _RATE_SHARE * expected - 2:
+            for number in range(stretches):
+                first = begin + number * width
+                it = self.within(name, first, first + width)
+                if it.due < _RATE_SHARE * before.due / length * width - 2:
                     return False
-                if it.bad > (before.share + _BASELINE_MORE) * it.due:
+                if it.bad > max(1, (before.share + _BASELINE_MORE) * it.due):
                     return False
         return True

@@ -20,7 +20,7 @@ class Rig:
         self.asked: list[float] = []
         self.is_calm = self.is_idle = True
         self.cutter = Cutter(
-            comeback,
+            lambda: comeback,
             is_calm=self._calm,
             is_idle=lambda: self.is_idle,
             cut=lambda seconds, at: self.cuts.append((seconds, at)),

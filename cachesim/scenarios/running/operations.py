@@ -1,0 +1,65 @@
+"""What makes the operations of a run, as the runner sees it."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from cachesim.scenarios.timeline import Timeline
+
+if TYPE_CHECKING:
+    from cachesim.simulator.simulator import Simulator
+
+
+class Workload(Protocol):
+    """What makes the operations. It records them itself."""
+
+    @property
+    def profile(self) -> Mapping[str, float]:
+        """Of its clients, as far as it knows: `patience` and `comeback`, in seconds."""
+        ...
+
+    @property
+    def profiles(self) -> Mapping[str, Mapping[str, float]]:
+        """The same of the client of each service that has its own, by service."""
+        ...
+
+    @property
+    def alive(self) -> Collection[str]:
+        """The names of its pods that run."""
+        ...
+
+    @property
+    def pool(self) -> int:
+        """Connections of each pod to a node."""
+        ...
+
+    @property
+    def dead(self) -> Mapping[str, str]:
+        """What became of processes that have ended before their time, by name."""
+        ...
+
+    def open(self) -> None:
+        """Get ready, with all pools open."""
+        ...
+
+    def begin(self, at: float) -> None:
+        """Begin at a monotonic time."""
+        ...
+
+    def end(self) -> Mapping[str, int]:
+        """Begin nothing more, wait for the calls under way, and return each exit code by name."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+WorkloadOf = Callable[["Simulator", Timeline, Path], Workload]
+"""Makes the workload of a run, which records to a file."""
