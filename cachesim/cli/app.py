@@ -30,6 +30,12 @@ class _Unusable(click.ClickException):
         click.echo(self.message, file, err=file is None)
 
 
+class _Undecided(click.ClickException):
+    """What keeps a run from a verdict."""
+
+    exit_code = 3
+
+
 class _Group(click.Group):
     """Prints an error as one line, and exits on an interrupt as shells expect it."""
 
@@ -413,11 +419,20 @@ def run_(
     """Run SCENARIO, a file or the name of a shipped one, and judge it.
 
     Without COMMAND, the traffic of the architecture runs meanwhile. The exit code is 0 for a pass,
-    1 for a fail, 2 for mistakes in the file, and 3 if the verdict is unknown.
+    1 for a fail, 2 for mistakes in the file or the options, and 3 if the verdict is unknown, or if
+    the run could not begin.
     """
     from cachesim.cli import run_commands
+    from cachesim.errors import CachesimError, InvalidScenario, SettingsError
 
     order = run_commands.Order(
         scenario, settings, name, seed, quiet_cut, record, repeat, ctx.meta["command"], as_json
     )
-    ctx.exit(run_commands.run(order))
+    try:
+        ctx.exit(run_commands.run(order))
+    except InvalidScenario:
+        raise
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    except CachesimError as error:
+        raise _Undecided(str(error)) from error

@@ -1,18 +1,21 @@
 """`cachesim run`: runs a scenario, once or several times, and reports the verdict."""
 
 import contextlib
+import json
 import random
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cachesim.cli.printing import print_json
 from cachesim.cli.report_commands import EXIT_CODES, show_report
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
+from cachesim.errors import SettingsError
 
 if TYPE_CHECKING:
     from cachesim.scenarios.forms import Scenario
@@ -56,13 +59,18 @@ def run(order: Order) -> int:
 
     Raises:
         InvalidScenario: the file has mistakes.
+        SettingsError: the options contradict each other, or the folder has a record already.
         CachesimError: the topology did not start, or the run could not begin.
     """
     from cachesim.scenarios.files import read_file
+    from cachesim.scenarios.runner import HISTORY
 
     scenario = read_file(order.scenario)
+    if order.record is not None and any(order.record.glob(f"**/{HISTORY}")):
+        raise SettingsError(f"{order.record} has the record of a run already: name another folder")
     seed = random.SystemRandom().randrange(_SEEDS) if order.seed is None else order.seed
     results: list[str] = []
+    folders: list[Path] = []
     try:
         with Interrupts("Ending the run. What was recorded is kept.") as interrupts:
             with _topology(order, interrupts) as sim:
@@ -70,9 +78,12 @@ def run(order: Order) -> int:
                     if interrupts.requested:
                         break
                     folder = _folder(order, scenario.name, seed + number, number)
+                    folders.append(folder)
                     results.append(
                         _run_once(order, sim, scenario, seed + number, folder, interrupts)
                     )
+            if order.as_json:
+                _print_records(folders, order)
             if interrupts.requested:
                 return INTERRUPTED
     except Interrupted:
@@ -138,11 +149,15 @@ def _run_once(
     with History(path) as history:
         judgement = judgement_of(history)
         write(folder, history, judgement, history.meta["scenario"])
-        if order.as_json:
-            print((folder / "record.json").read_text(encoding="utf-8"), end="")
-        else:
+        if not order.as_json:
             show_report(folder, history, judgement)
     return str(judgement.run.result)
+
+
+def _print_records(folders: Sequence[Path], order: Order) -> None:
+    """Print the record of the run, or a list of them if it is repeated."""
+    records = [json.loads((it / "record.json").read_text(encoding="utf-8")) for it in folders]
+    print_json(records if order.repeat > 1 else records[0])
 
 
 def again(order: Order, sim: "Simulator", seed: int) -> str:

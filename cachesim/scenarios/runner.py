@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.control_plane.states import State
-from cachesim.errors import CachesimError
+from cachesim.errors import CachesimError, SettingsError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
@@ -70,9 +70,12 @@ def run(
         facts: further facts of the run for the history, by key.
 
     Raises:
+        SettingsError: holds are to be cut, but the topology does not run at speed 1.
         CachesimError: the folder has a history, the topology can't be reset, or the workload does
             not start.
     """
+    if quiet_cut and sim.control_plane.timing.speed != 1:
+        raise SettingsError("the quiet cut is for runs at speed 1: leave one of both out")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / HISTORY
     if path.exists():

@@ -37,6 +37,14 @@ def nodes_of(history: History, fault: dict[str, Any]) -> frozenset[str]:
     return frozenset(named | within | links)
 
 
+def nodes_of_services(history: History) -> dict[str, frozenset[str]]:
+    """Return the nodes that answered each service; none for one whose client does not tell."""
+    found: dict[str, set[str]] = {}
+    for service, node in history.rows("SELECT DISTINCT service, node FROM operations"):
+        found.setdefault(service, set()).update({node} - {None})
+    return {service: frozenset(nodes) for service, nodes in found.items()}
+
+
 def applied(history: History) -> list[Step]:
     """Return the steps that were applied, by the time of their begin."""
     return [

@@ -36,7 +36,7 @@ from cachesim.scenarios.checkers.effects import (
     has_full_memory,
     has_loss,
 )
-from cachesim.scenarios.checkers.faults import STREAK, nodes_of
+from cachesim.scenarios.checkers.faults import STREAK, nodes_of, nodes_of_services
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.stale_reads import offset_lags
 from cachesim.scenarios.verdict import Result, Verdict, unknown
@@ -229,11 +229,3 @@ def _meant(history: History, nodes: frozenset[str], span: Span) -> int:
         int(due.get(service, 0) * share)
         for service, share in history.rows(_SHARES, json.dumps(sorted(nodes)), *before)
     )
-
-
-def nodes_of_services(history: History) -> dict[str, frozenset[str]]:
-    """Return the nodes that answered each service; none for one whose client does not tell."""
-    found: dict[str, set[str]] = {}
-    for service, node in history.rows("SELECT DISTINCT service, node FROM operations"):
-        found.setdefault(service, set()).update({node} - {None})
-    return {service: frozenset(nodes) for service, nodes in found.items()}

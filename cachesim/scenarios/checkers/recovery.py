@@ -23,8 +23,12 @@ from typing import Any
 
 from cachesim.history.reader import History, Span
 from cachesim.history.rows import ORIGIN
-from cachesim.scenarios.checkers.faults import able_since, applied, nodes_of
-from cachesim.scenarios.checkers.faults_seen import nodes_of_services
+from cachesim.scenarios.checkers.faults import (
+    able_since,
+    applied,
+    nodes_of,
+    nodes_of_services,
+)
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99

@@ -18,15 +18,25 @@ A window stopped a class if an outage of it, counting only what was answered wit
 covers the window's later half up to its end. It did not if the class was served again by then:
 the outage was the client's, in real time, and stands as measured. With fewer than three operations
 in the later half, or an outage that began in it, the window may have stopped the class.
+
+A window may also have stopped a class of a service that does not use its nodes: an outage of it at
+that moment need not be the window's; and without one, in production the workers of its pods may all
+wait for the service that the window stops. They do if its rate, times the shorter of its client's
+patience and the window, is as many as a pod has.
 """
 
 from dataclasses import dataclass
 
 from cachesim.history.outages import APART, Outage, Track
 from cachesim.history.reader import History
-from cachesim.scenarios.checkers.faults import able_since, applied, nodes_of
+from cachesim.scenarios.checkers.faults import (
+    able_since,
+    applied,
+    nodes_of,
+    nodes_of_services,
+)
 from cachesim.scenarios.checkers.promotions import promotions
-from cachesim.scenarios.checkers.survey import OperationClass
+from cachesim.scenarios.checkers.survey import OperationClass, survey
 
 FEW = 3
 ROUND_TRIP = 0.02
@@ -57,6 +67,7 @@ class Window:
         begin, end: monotonic seconds, as they were in the run.
         production: its length in production, in seconds.
         until_able: seconds, real, from its end until the node was able. Infinite: it never was.
+        nodes: the nodes that it is about.
     """
 
     what: str
@@ -64,6 +75,7 @@ class Window:
     end: float
     production: float
     until_able: float
+    nodes: frozenset[str] = frozenset()
 
     def outage(self, history: History, name: OperationClass, gap: float) -> tuple[float, float]:
         """Return how long production serves nothing of a class that it stops, in seconds.
@@ -92,7 +104,8 @@ def _promotions(history: History) -> list[Window]:
             able = able_since(history, None, it.confirmed)
             until = INFINITE if able is None else able.end - it.confirmed
             what = f"failover from {it.old} to {it.new}"
-            found.append(Window(what, it.lost_at, it.confirmed, it.production, until))
+            nodes = frozenset({it.new, *([it.old] if it.old else [])})
+            found.append(Window(what, it.lost_at, it.confirmed, it.production, until, nodes))
     return found
 
 
@@ -103,15 +116,43 @@ def _holds(history: History) -> list[Window]:
         assert begin is not None  # noqa: S101 - for the type checker
         end = history.end_at if step.end_call is None else step.end_call
         until = INFINITE if step.end_call is None else 0.0
-        for node in nodes_of(history, step.fault) if step.end_call is not None else ():
+        nodes = nodes_of(history, step.fault)
+        for node in nodes if step.end_call is not None else ():
             able = able_since(history, node, end)
             until = max(until, INFINITE if able is None else able.end - end)
-        found.append(Window(f"step {step.id}", begin, end, (end - begin) * history.speed, until))
+        what, length = f"step {step.id}", (end - begin) * history.speed
+        found.append(Window(what, begin, end, length, until, nodes))
     return found
 
 
 def stopped(history: History, name: OperationClass, window: Window) -> bool | None:
     """Return whether a window stopped a class of operations. None: it may have."""
+    found = _stopped(history, name, window)
+    used = history.compute(nodes_of_services)
+    if not window.nodes or not used.get(name.service) or used[name.service] & window.nodes:
+        return found
+    return False if found is False and not _takes_workers(history, name, window) else None
+
+
+def _takes_workers(history: History, name: OperationClass, window: Window) -> bool:
+    """Return whether in production all workers of a pod wait for what a window stops.
+
+    Args:
+        name: the class that they are missing for.
+    """
+    baseline, pods, pool = history.baseline, history.meta.get("pods"), history.meta.get("pool")
+    if not baseline or not pods or not pool:
+        return False
+    waiting = sum(
+        found.baseline_due * min(history.patience_of(it.service), window.production)
+        for it, found in history.compute(survey).items()
+        if it.service != name.service and _stopped(history, it, window)
+    )
+    return bool(waiting / (baseline.end - baseline.begin) / pods >= pool)
+
+
+def _stopped(history: History, name: OperationClass, window: Window) -> bool | None:
+    """Return whether a window stopped a class, from its own operations alone."""
     begin, is_read = window.begin, name.kind == "read"
     # What was due just before the end had no time to be answered.
     [(slowest,)] = history.rows(_SLOWEST_IN, name.service, is_read, begin, window.end)

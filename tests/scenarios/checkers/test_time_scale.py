@@ -229,6 +229,30 @@ def test_a_share_that_fails_is_stopped() -> None:
         assert stopped(history, WRITES, window) is True
 
 
+@pytest.mark.parametrize(
+    ("served", "patience", "expected"),
+    [
+        (True, 0.3, False),  # 50 a second, each for 0.3 s at most: 15 of 20 workers wait
+        (True, 0.5, None),
+        (True, None, None),
+        (False, 0.3, None),  # an outage at that moment may be another's
+    ],
+)
+def test_a_window_of_other_nodes(
+    served: bool, patience: float | None, expected: bool | None
+) -> None:
+    """What a service does not use stops it only if all its workers wait for another one."""
+    rows = compressed_failover(node="redis-a")
+    cache: dict[str, Any] = {"service": "api_cache", "node": "memcached-a"}
+    rows += load(0, 100, 0.02, **cache) if served else waiting(LOST + SHORT, **cache)
+    own = {"sessions": {} if patience is None else {"patience": patience}}
+    facts = {"speed": SPEED, "pods": 1, "pool": 20, "clients": own}
+    with history_of(rows, **facts) as history:
+        [window] = compressed(history)
+        assert stopped(history, WRITES, window) is True
+        assert stopped(history, OperationClass("api_cache", "write"), window) is expected
+
+
 def test_slow_answers_are_answers() -> None:
     """A hold that delays answers stops nobody, though the last come after its end."""
     hold = step({"fault": "latency", "links": ["client-to-*"], "ms": 300}, LOST, 24.0)

@@ -1,0 +1,170 @@
+"""`cachesim run`: its options, its output and its exit codes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cachesim import Simulator
+from cachesim.cli import run_commands
+from cachesim.cli.app import main
+from cachesim.cli.run_commands import Order, again
+from cachesim.scenarios import runner
+from cachesim.scenarios.timeline import Timeline
+from tests.scenarios.histories import history_of, load, readings
+
+SCENARIO = """\
+version: 1
+name: tiny
+baseline: {for: 1s}
+workload: {pods: 1, sessions: {rate: 40, population: 20}}
+timeline:
+  - {at: 1s, fault: kill, target: {role: replica, pick: 1}, for: 15s}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """A scenario's file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SCENARIO)
+    return str(path)
+
+
+def invoke(*arguments: str) -> Any:
+    """Run the command, without a topology."""
+    return CliRunner().invoke(main, ["run", *arguments])
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
+    """What was ordered; every run passes."""
+    found: list[Order] = []
+
+    def run(order: Order) -> int:
+        found.append(order)
+        return 0
+
+    monkeypatch.setattr(run_commands, "run", run)
+    return found
+
+
+def test_options(orders: list[Order]) -> None:
+    """All options reach the run."""
+    text = "az-outage --speed 30 --seed 7 --repeat 3 --record x --json --engine valkey"
+    assert invoke(*text.split()).exit_code == 0
+    (order,) = orders
+    assert order.scenario == "az-outage"
+    assert (order.seed, order.repeat, order.record, order.as_json) == (7, 3, Path("x"), True)
+    assert order.settings == {"backend": None, "engine": "valkey", "speed": 30.0}
+    assert not order.quiet_cut
+
+
+def test_command(orders: list[Order]) -> None:
+    """What comes after two dashes is the user's command, with its own options."""
+    assert invoke("x", "--speed", "2", "--", "load", "--speed", "3", "--", "y").exit_code == 0
+    assert orders[0].command == ("load", "--speed", "3", "--", "y")
+    assert orders[0].settings["speed"] == 2
+
+
+def test_a_second_word_is_a_mistake(orders: list[Order]) -> None:
+    """A command without two dashes is none."""
+    assert invoke("x", "load").exit_code == 2
+    assert orders == []
+
+
+def test_mistakes_in_the_file(tmp_path: Path) -> None:
+    """They are told with their place, and the exit code is 2."""
+    path = tmp_path / "x.yaml"
+    path.write_text(SCENARIO.replace("kill", "kil"))
+    result = invoke(str(path))
+    assert result.exit_code == 2
+    assert "x.yaml:6:18: timeline[0].fault: no fault 'kil'" in result.output
+
+
+def test_a_folder_with_a_record(file: str, tmp_path: Path) -> None:
+    """A record is not overwritten, and nothing is started."""
+    (tmp_path / "history.sqlite").touch()
+    result = invoke(file, "--record", str(tmp_path))
+    assert result.exit_code == 2
+    assert "has the record of a run already" in result.output
+
+
+def test_no_such_topology(file: str) -> None:
+    """What keeps a run from beginning is no verdict that fails."""
+    result = invoke(file, "--name", "nobody")
+    assert result.exit_code == 3
+    assert "nobody" in result.output
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    """A topology that is up."""
+    with Simulator(backend="embedded", speed=30, seed=7) as it:
+        yield it
+
+
+def test_again(sim: Simulator) -> None:
+    """The command that does it again has all that determines a run."""
+    order = Order("a b.yaml", {}, quiet_cut=True, command=("load", "x y"))
+    assert again(order, sim, 9) == (
+        "cachesim run 'a b.yaml' --backend embedded --engine redis --speed 30 --seed 9 "
+        "--quiet-cut -- load 'x y'"
+    )
+
+
+def test_the_quiet_cut_needs_production_speed(file: str, tmp_path: Path) -> None:
+    """Both at once are a mistake."""
+    arguments = ["--backend", "embedded", "--speed", "30", "--quiet-cut"]
+    result = invoke(file, *arguments, "--record", str(tmp_path / "r"))
+    assert result.exit_code == 2
+    assert "speed 1" in result.output
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The facts of each run, of which none is run: their histories are made by hand."""
+    every: list[dict[str, Any]] = []
+
+    def run(_sim: object, timeline: Timeline, folder: Path, **more: Any) -> Path:
+        facts = {**more["facts"], "seed": timeline.seed, "scenario": timeline.as_dict()}
+        every.append(facts)
+        folder.mkdir(parents=True)
+        with history_of([*load(0, 100), *readings(0, 100)], **facts) as history:
+            [(_, _, file)] = history.rows("PRAGMA database_list")
+            shutil.copy(file, folder / "history.sqlite")
+        return folder / "history.sqlite"
+
+    monkeypatch.setattr(runner, "run", run)
+    return every
+
+
+@pytest.mark.parametrize(("repeat", "seeds"), [("1", [4]), ("2", [4, 5])])
+def test_as_json(
+    file: str, tmp_path: Path, recorded: list[dict[str, Any]], repeat: str, seeds: list[int]
+) -> None:
+    """The record is printed, or a list of them; each run has its own folder and seed."""
+    arguments = ["--backend", "embedded", "--speed", "60", "--seed", "4", "--repeat", repeat]
+    result = invoke(file, *arguments, "--record", str(tmp_path / "r"), "--json")
+    assert result.exit_code == 3, result.output
+    found = json.loads(result.stdout)
+    records = found if repeat == "2" else [found]
+    assert [it["run"]["seed"] for it in records] == seeds == [it["seed"] for it in recorded]
+    folders = [tmp_path / "r"] if repeat == "1" else [tmp_path / "r/1", tmp_path / "r/2"]
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()}
+        assert names >= {"history.sqlite", "record.json", "report.html", "junit.xml", "summary.md"}
+
+
+def test_for_people(file: str, tmp_path: Path, recorded: list[dict[str, Any]]) -> None:
+    """A person is told the verdict, where the report is, and how many runs pass."""
+    arguments = ["--backend", "embedded", "--speed", "60", "--seed", "4", "--repeat", "2"]
+    result = invoke(file, *arguments, "--record", str(tmp_path / "r"))
+    assert len(recorded) == 2
+    assert "UNKNOWN" in result.stdout
+    assert "report.html" in result.stdout
+    assert "0 of 2 runs pass; seeds 4 to 5." in result.stdout
