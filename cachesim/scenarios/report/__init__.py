@@ -66,6 +66,6 @@ def _write(path: Path, text: str) -> None:
 
 def terminal(judgement: Judgement, history: History) -> "RenderableType":
     """Return what a person has to know of a run, for a terminal."""
-    from cachesim.scenarios.report.terminal import shown
+    from cachesim.scenarios.report.on_terminal import shown
 
     return shown(describe(history, judgement, history.meta.get("scenario") or {}))
