@@ -96,14 +96,14 @@ class Prober:
         self._metronome.stop()
 
     def aof_size(self, node: str, ago: float) -> tuple[float, int] | None:
-        """Return a node's append-only file some seconds ago or later.
+        """Return a node's append-only file some seconds ago or later, or when it was last known.
 
         Returns:
             When that was, in monotonic seconds, and its size, in bytes. It then held all that the
             node had acknowledged. None if the size is unknown.
         """
-        moment = self._clock.monotonic() - ago
-        return next((it for it in tuple(self._aof_sizes[node]) if it[0] >= moment), None)
+        moment, sizes = self._clock.monotonic() - ago, tuple(self._aof_sizes[node])
+        return next((it for it in sizes if it[0] >= moment), sizes[-1] if sizes else None)
 
     def heard(self) -> dict[str, dict[str, float]]:
         """Return when each Redis node last heard each other one, in monotonic seconds."""
@@ -114,9 +114,19 @@ class Prober:
                     found.setdefault(listener, {})[speaker] = at
         return found
 
-    def _note_size(self, node: str, begun: float, size: int) -> None:
-        """Note a size under the time of the request: all acknowledged before is in it."""
+    def _note_size(self, node: str, begun: float, size: int, *, is_behind: bool = False) -> None:
+        """Note a size under the time of the request: all acknowledged before is in it.
+
+        Args:
+            is_behind: whether the node acknowledges writes that it has not written yet, as Redis
+                does for up to 2 s while an fsync is slow. Then only what was acknowledged before
+                that is in the file for sure.
+        """
         sizes = self._aof_sizes[node]
+        if is_behind:
+            if sizes:
+                sizes[-1] = (sizes[-1][0], size)
+            return
         sizes.append((begun, size))
         while sizes[0][0] < begun - _HISTORY:
             sizes.popleft()
@@ -195,7 +205,13 @@ class Prober:
         info, cluster = _fields(connection.read_response()), _fields(connection.read_response())
         connection.read_response()
         self.evidence.published(node, begun)
-        self._note_size(node, begun, int(info.get("aof_current_size", 0)))
+        waits = ("aof_buffer_length", "aof_pending_bio_fsync")
+        self._note_size(
+            node,
+            begun,
+            int(info.get("aof_current_size", 0)),
+            is_behind=all(int(info.get(field, 0)) for field in waits),
+        )
         is_syncing = info.get("master_sync_in_progress", "0") != "0"
         is_down = info.get("master_link_status") == "down" and not is_syncing
         before = self.evidence.probe(node)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.control_plane.states import State
-from cachesim.errors import CachesimError, SettingsError
+from cachesim.errors import CachesimError, SettingsError, WorkloadError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
@@ -127,6 +127,7 @@ class _Run:
         self._workload: Workload | None = None
         self._firing: Firing | None = None
         self._client: dict[str, float] = {}
+        self._workload_eps = 0.0
 
     # --- before -------------------------------------------------------------------------------
 
@@ -330,7 +331,7 @@ class _Run:
         if self._workload is not None:
             self._recorder.set("end_at", time.monotonic())
             self._say("ending the workload")
-            self._recorder.set("exit_codes", self._workload.end())
+            self._end_workload(self._workload)
         if self._firing is not None:
             self._firing.finish()
         if is_complete:
@@ -339,8 +340,20 @@ class _Run:
             with History(self._path) as history:
                 for row in final_reads(history, self._sim.servers):
                     self._recorder.add(row)
-        fastest = getattr(self, "_sampler", None) and self._sampler.fastest
-        self._recorder.set("eps", max(_EPS, min(fastest or _EPS, 1.0) / 2))
+            fastest = min(self._sampler.fastest, 1.0)
+            self._recorder.set("eps", max(_EPS, fastest / 2, self._workload_eps))
+
+    def _end_workload(self, workload: Workload) -> None:
+        # Before the end: what is ended now has not failed.
+        self._recorder.set("dead", dict(workload.dead))
+        if (code := workload.command_code) is not None:
+            self._recorder.set("command_code", code)
+        try:
+            self._recorder.set("exit_codes", dict(workload.end()))
+        except WorkloadError as error:
+            self._recorder.set("interrupted", f"the workload failed: {error}")
+            self._say(str(error))
+        self._workload_eps = workload.eps
 
 
 def _versions() -> dict[str, str]:

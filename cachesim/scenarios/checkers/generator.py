@@ -105,6 +105,9 @@ def check(history: History) -> Verdict:
     length = max(history.end_at - begin_of(history), 1e-9)
     share = sum(span.end - span.begin for span in spans) / length
     details = {"lag_shares": shares, "spoiled": [list(span) for span in spans[:100]]}
+    if dead := history.meta.get("dead"):
+        reason = "; ".join(f"{pod} was {what}" for pod, what in dead.items())
+        return unknown(NAME, f"not all pods lived: {reason}", details=details)
     if not shares:
         return unknown(NAME, "it was not watched", details=details)
     pod = max(shares, key=lambda name: shares[name])

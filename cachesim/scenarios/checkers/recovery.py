@@ -184,12 +184,17 @@ def _comeback(history: History) -> float:
 def _in_production(history: History, heal_at: float, able: float) -> float:
     """Return how long it is in production from the last heal until able, in seconds.
 
-    Up to its last event, the control plane decides. The rest are the servers' own timeouts, which
-    are real at any speed.
+    From the heal's end up to its last event, the control plane decides. What healing takes, and the
+    servers' own timeouts after that, are real at any speed.
     """
-    events = [it.at for it in history.events(*PLANE) if heal_at <= it.at <= able]
-    decided = max(events, default=heal_at)
-    return (decided - heal_at) * history.speed + able - decided
+
+    def last(*kinds: str) -> float:
+        return max(
+            (it.at for it in history.events(*kinds) if heal_at <= it.at <= able), default=heal_at
+        )
+
+    decided = max(last(*PLANE) - last("heal"), 0.0)
+    return able - heal_at - decided + decided * history.speed
 
 
 def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> str | None:

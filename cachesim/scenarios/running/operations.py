@@ -30,6 +30,16 @@ class Workload(Protocol):
         ...
 
     @property
+    def command_code(self) -> int | None:
+        """The exit code of a user's command; None: there is none, or it has not ended."""
+        ...
+
+    @property
+    def eps(self) -> float:
+        """By how much the times of operations may be wrong, in seconds. Known after the end."""
+        ...
+
+    @property
     def pool(self) -> int:
         """Connections of each pod to a node."""
         ...

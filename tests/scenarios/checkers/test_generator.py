@@ -85,6 +85,15 @@ def test_standstill(seconds: float, result: str) -> None:
         assert generator.check(history).result == result
 
 
+def test_a_pod_that_died() -> None:
+    """What a killed pod did not do says nothing of the clients."""
+    facts = {"dead": {"p0": "killed by SIGKILL"}}
+    with history_of([*readings(0, 100), *load(0, 100)], **facts) as history:
+        verdict = generator.check(history)
+        assert verdict.result == "unknown"
+        assert "p0 was killed by SIGKILL" in verdict.reason
+
+
 def test_not_watched() -> None:
     """A generator that nobody looked at is unknown."""
     with history_of(load(0, 100)) as history:

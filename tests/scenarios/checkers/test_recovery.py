@@ -258,6 +258,16 @@ def test_the_control_planes_part_is_multiplied() -> None:
     assert verdict.result == "fail"
 
 
+def test_healing_is_not_multiplied() -> None:
+    """What it takes to heal, such as to start containers again, is real at any speed."""
+    rows = [*heal(), *beats(30, ABLE, ok=False), *beats(ABLE, 100, every=0.02)]
+    healed = EventRow(1, HEALED + 1.5, "heal", "az-a", "", {})
+    recovered = EventRow(2, HEALED + 1.6, "recovered", "redis-a", "", {})
+    verdict = verdict_on([*rows, healed, recovered], 40, speed=30, client={"comeback": 20})
+    seconds = 2.0 + 0.1 * 29
+    assert verdict.details["control_plane"] == [pytest.approx(seconds, abs=0.2)] * 2
+
+
 def test_the_servers_timeouts_are_not_multiplied() -> None:
     """What a node takes after the control plane's last event is real at any speed."""
     rows = [*heal(), *beats(30, ABLE, ok=False), *beats(ABLE, 100, every=0.02)]

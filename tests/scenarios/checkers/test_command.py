@@ -1,0 +1,36 @@
+"""The verdict on a user's command, by its exit code."""
+
+from typing import Any
+
+import pytest
+
+from cachesim.scenarios.checkers import judge
+from cachesim.scenarios.checkers.command import check
+from tests.scenarios.histories import history_of, load
+
+
+@pytest.mark.parametrize(
+    ("code", "speed", "reports", "result"),
+    [
+        (0, 1, False, "pass"),
+        (0, 30, False, "unknown"),
+        (0, 30, True, "pass"),
+        (1, 1, True, "fail"),
+        (1, 30, False, "fail"),
+        (-9, 1, True, "fail"),
+    ],
+)
+def test_exit_code(code: int, speed: float, reports: bool, result: str) -> None:
+    """Another code than 0 fails; a pass at a speed needs operations that were tried."""
+    with history_of(load(0, 10) if reports else [], command_code=code, speed=speed) as history:
+        assert check(history).result == result
+
+
+@pytest.mark.parametrize(("code", "result"), [(1, "fail"), (0, "unknown"), (None, "unknown")])
+def test_of_a_run(code: int | None, result: str) -> None:
+    """A command that fails fails the run, although no operation tells of a baseline."""
+    facts: dict[str, Any] = {"command_code": code, "speed": 1}
+    with history_of([], **facts) as history:
+        judgement = judge(history, [])
+        assert judgement.run.result == result
+        assert [it.name for it in judgement.verdicts] == ([] if code is None else ["command"])
