@@ -3,7 +3,10 @@
 All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of a run, in the table
 `meta`, are JSON by these keys:
 
-- `scenario`: the resolved timeline; `seed`; `speed`; `settings`: of the topology; `versions`.
+- `scenario`: the resolved timeline; `seed`; `speed`; `settings`: of the topology; `backend`;
+  `versions`; `again`: the command that does it again.
+- `expect`: what is expected, by checker; `steady`: what is asked of the baseline, by service.
+- `quiet_cut`: whether quiet holds were cut; `cuts`: `{"at": when, "seconds": of production}` each.
 - `deadline`: seconds from an operation's due time within which an answer is good.
 - `client`: its profile, `{"patience": seconds, "comeback": seconds}`; what it does not declare is
   left out. `clients`: the profile of each service's own client, by service, where they differ; the
@@ -12,8 +15,8 @@ All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of 
 - `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong.
 - `baseline`: `{"begin": at, "end": at}`, the time before the first fault.
 - `heal_at`: when the last heal was called; `end_at`: when the workload ended.
-- `command_code`: the exit code of the user's command, if it ended by itself; `dead`: what became of
-  pods that ended before their time, by name.
+- `exit_codes`: of the pods, by name; `command_code`: of the user's command, if it ended by itself;
+  `dead`: what became of pods that ended before their time, by name.
 - `interrupted`: why the run was cut short; left out, or null, if it was not.
 """
 

@@ -20,6 +20,7 @@ from cachesim.errors import CachesimError, WorkloadError
 from cachesim.history.reader import History
 from cachesim.runs.env import REDIS_PASSWORD
 from cachesim.scenarios.checkers import Judgement
+from cachesim.scenarios.checkers.faults_seen import problem_of
 from cachesim.scenarios.files import read
 from cachesim.scenarios.judging import judgement_of
 from cachesim.scenarios.runner import run
@@ -218,6 +219,47 @@ def test_interrupted(sim: Simulator, tmp_path: Path) -> None:
         outcomes = {it.id: it.outcome for it in history.steps()}
         assert outcomes == {"crash": "applied", "after": "missing"}
         assert history.heal_at is not None
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "fault: kill, target: {role: primary}",
+        "fault: latency, ms: 50, target: {links: client-to-redis-a}",
+        "fault: partition, target: {zones: [a, b]}",
+        "fault: az-power, target: {zone: b}",
+    ],
+)
+def test_a_fault_that_does_nothing(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What injects is not believed: without an effect there is no verdict."""
+
+    class Healed:
+        def heal(self) -> None:
+            """Do nothing."""
+
+    monkeypatch.setattr(type(sim.faults), "apply", lambda _self, _faults: [Healed()])
+    over = threading.Event()
+
+    def said(line: str) -> None:
+        if line.startswith("all is healed"):
+            over.set()
+
+    text = CALM[: CALM.index("timeline:")] + f"timeline: [{{id: it, at: 1s, {step}, for: 45s}}]\n"
+    path = run(
+        sim,
+        plan(read(text, "s"), 1),
+        tmp_path,
+        workload=lambda *_: Still(),
+        progress=said,
+        is_interrupted=over.is_set,
+    )
+    with History(path) as history:
+        [row] = history.steps()
+        assert row.outcome == "applied"
+        assert row.witness["seen"] is False
+        assert "its effect was not seen" in problem_of(history, row)
 
 
 class Failing(Still):
