@@ -1,25 +1,23 @@
-"""The process of a pod. `cachesim.workload.pods` starts this file, and orders on its stdin."""
+"""The process of all pods. `cachesim.workload.pods` starts this file, and orders on its stdin."""
 
 import json
 import os
 import sys
 
 
-def main() -> int:
+def main() -> None:
     """Import the package from where the owner does, and do what it orders."""
     order = json.loads(sys.stdin.buffer.readline() or b"null")
     if order is None:
-        return 0  # the owner has ended
+        return  # the owner has ended
     # The standard library first, or a `queue.py` beside the owner's script would be taken for it.
     standard = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib is not imported yet
     own = (standard, os.path.join(standard, "lib-dynload"))  # noqa: PTH118
     sys.path[:] = sorted(order["import_path"], key=lambda entry: entry not in own)
-    from cachesim.workload.pod import main
+    from cachesim.workload.host import main
 
-    return main(order)
+    main(order)
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)  # calls that never ended keep no one
+    main()

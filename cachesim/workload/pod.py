@@ -1,8 +1,7 @@
 """The process of a pod, from its order to its end.
 
-On stdin, one JSON object a line, come the order, then when to begin, then the end. On stdout goes
-what became of them. The end of stdin is the end of the process that started it, and the pod's.
-See `cachesim.workload.pods` for the other side.
+On stdin, one JSON object a line, comes when to begin, then the end. The end of stdin is the end of
+the process that it was forked from, and the pod's. See `cachesim.workload.host`.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from cachesim.errors import CachesimError, WorkloadError, as_json
 from cachesim.history.recorder import Recorder
@@ -37,6 +36,10 @@ _INTERVAL = 0.5
 """Seconds between two times that a pod writes to the history: each costs more than the rows."""
 
 
+_GRACE = 0.5
+"""Seconds for what is under way when nobody is there any more."""
+_TRIES = 3
+T = TypeVar("T")
 Load = Callable[[Iterable[Iterable[Call]]], None]
 """Writes what has to be there before the begin, and records it."""
 
@@ -55,6 +58,24 @@ class Work(Protocol):
         """End, within some seconds."""
 
 
+class Turns:
+    """Lets a few processes do something at a time.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._take, self._give = os.pipe()
+        os.write(self._give, b"." * count)
+
+    def __enter__(self) -> None:
+        os.read(self._take, 1)
+
+    def __exit__(self, *_error: object) -> None:
+        os.write(self._give, b".")
+
+
 @dataclass(frozen=True)
 class Order:
     """What a pod is told.
@@ -65,6 +86,7 @@ class Order:
         path: the history.
         deadline: seconds.
         environment: the variables of the process that ordered it.
+        turns: taken by a pod while it opens its pools.
     """
 
     plan: Plan
@@ -74,6 +96,7 @@ class Order:
     deadline: float
     seed: int
     environment: Mapping[str, str]
+    turns: Turns
 
     @property
     def name(self) -> str:
@@ -89,42 +112,47 @@ class Order:
         return random.Random(f"{self.seed}/{what}").random()
 
 
-def main(order: Mapping[str, Any]) -> int:
-    """Run a pod until it is to end, and return its exit code."""
-    reports = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what else is printed goes to the log
+class Reports:
+    """What a pod tells the process that ordered it, one JSON object a line.
 
-    def report(**message: object) -> None:
+    Args:
+        pod: its name.
+        stream: all pods' own.
+    """
+
+    def __init__(self, pod: str, stream: IO[str]) -> None:
+        self._pod = pod
+        self._stream = stream
+
+    def __call__(self, **message: object) -> None:
+        """Tell something."""
+        # One write for a line, or those of several pods would be mixed.
+        line = json.dumps({"pod": self._pod, **message}) + "\n"
         with contextlib.suppress(OSError):  # nobody is there any more
-            print(json.dumps(message), file=reports)
+            self._stream.write(line)
+            self._stream.flush()
 
-    it = Order(
-        Plan.from_dict(order["plan"]),
-        order["pod"],
-        order["env"],
-        Path(order["path"]),
-        order["deadline"],
-        order["seed"],
-        order["environment"],
-    )
+
+def run(order: Order, report: Reports) -> int:
+    """Run a pod until it is to end, and return its exit code."""
     inbox = Inbox()
-    with Recorder(it.path, _INTERVAL) as recorder:
+    with Recorder(order.path, _INTERVAL) as recorder:
         try:
-            work = _prepare(it, recorder, report, inbox.is_over)
+            work = _prepare(order, recorder, report, inbox.is_over)
         except CachesimError as error:
             report(error=as_json(error))
             return 1
         except Exception as error:
-            reason = f"{it.name} could not get ready: {type(error).__name__}: {error}"
+            reason = f"{order.name} could not get ready: {type(error).__name__}: {error}"
             report(error=as_json(WorkloadError(reason)))
             return 1
         gc.freeze()  # what is there stays: no collection need look at it
-        report(ready=it.name)
+        report(ready=True)
         readings = None
-        patience = 0.0
+        patience = _GRACE
         for message in inbox.messages():
             if "begin" in message:
-                readings = Readings(it.name, lambda: work.idle, recorder.add)
+                readings = Readings(order.name, lambda: work.idle, recorder.add)
                 work.begin(message["begin"])
             else:
                 patience = message["end"]
@@ -137,7 +165,7 @@ def main(order: Mapping[str, Any]) -> int:
         finally:
             if readings is not None:
                 readings.close()
-    report(ended=it.name, eps=getattr(work, "eps", 0.0))
+    report(eps=getattr(work, "eps", 0.0))
     return 0
 
 
@@ -159,15 +187,14 @@ class Inbox:
             yield message
 
     def _read(self) -> None:
-        for line in sys.stdin.buffer:
-            self._messages.put(json.loads(line))
+        with os.fdopen(0, "rb", closefd=False) as stdin:
+            for line in stdin:
+                self._messages.put(json.loads(line))
         self.is_over.set()
         self._messages.put(None)
 
 
-def _prepare(
-    order: Order, recorder: Recorder, report: Callable[..., None], is_over: threading.Event
-) -> Work:
+def _prepare(order: Order, recorder: Recorder, report: Reports, is_over: threading.Event) -> Work:
     if order.plan.command:
         from cachesim.workload.command import Command
 
@@ -210,7 +237,7 @@ def _session_streams(order: Order, asked: Asked, load: Load) -> Iterator[Stream]
     traffic, pods = order.plan.sessions, order.plan.pods
     if traffic is None:
         return
-    client = redis_cluster(order.env, asked, replicas=traffic.replicas)
+    client = _opened(order, lambda: redis_cluster(order.env, asked, replicas=traffic.replicas))
     count = len(range(order.pod, traffic.population, pods))
     draws = order.draws("sessions")
     sessions = Sessions(client, order.name, max(1, count), traffic, draws)
@@ -230,11 +257,23 @@ def _api_cache_streams(order: Order, asked: Asked, load: Load) -> Iterator[Strea
     traffic, pods = order.plan.api_cache, order.plan.pods
     if traffic is None:
         return
-    client = memcached_client(order.env, asked)
+    client = _opened(order, lambda: memcached_client(order.env, asked))
     origin = Origin(order.plan.origin, pods)
     cache = ApiCache(client, origin, traffic.population, order.draws("api_cache"))
     load(cache.load(order.pod, pods))
     yield Stream(traffic.rate, order.phase("api_cache.read"), cache.read)
+
+
+def _opened(order: Order, opening: Callable[[], T]) -> T:
+    """Return a client with its pools open.
+
+    All pods at once would be a storm of connections, which time out on a busy machine.
+    """
+    with order.turns:
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(Exception):
+                return opening()
+        return opening()
 
 
 def _record_loaded(

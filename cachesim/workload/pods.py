@@ -1,4 +1,4 @@
-"""Starts the pods of a workload, and ends them. Their side is `cachesim.workload.pod`."""
+"""Starts the pods of a workload, and ends them. Their side is `cachesim.workload.host`."""
 
 import contextlib
 import json
@@ -7,7 +7,8 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -69,31 +70,37 @@ class Pods:
         self._deadline = deadline
         self._seed = seed
         self._log = path.with_name("workload.log") if log is None else log
-        self._pods: dict[str, _Pod] = {}
+        self._pods = {name: _Pod() for name in plan.names}
+        self._host: _Host | None = None
+        self._is_told = False  # to end
 
     @property
     def alive(self) -> tuple[str, ...]:
         """The names of the pods that run."""
-        return tuple(name for name, pod in self._pods.items() if pod.exit_code is None)
+        self._receive()
+        if self._host is None:
+            return ()
+        return tuple(name for name, pod in self._pods.items() if pod.code is None)
 
     @property
     def dead(self) -> dict[str, str]:
         """What became of each pod that has ended before its time, by name: `killed by SIGKILL`."""
-        return {name: _what(pod) for name, pod in self._pods.items() if pod.has_failed}
+        self._receive()
+        ended = {name: pod.code for name, pod in self._pods.items() if pod.code is not None}
+        return {name: _what(code) for name, code in ended.items() if code or not self._is_told}
 
     @property
     def command_code(self) -> int | None:
         """The exit code of the user's command; None: there is none, or it has not ended."""
-        for pod in self._pods.values():
-            pod.receive()
+        self._receive()
         return next((it.command for it in self._pods.values() if it.command is not None), None)
 
     @property
     def eps(self) -> float:
         """By how much the times of operations may be wrong, in seconds. Known after the end."""
-        return max((pod.eps for pod in self._pods.values()), default=0.0)
+        return max(pod.eps for pod in self._pods.values())
 
-    def open(self, timeout: float = 120.0, progress: Callable[[], None] | None = None) -> None:
+    def open(self, timeout: float = 120.0, progress: Callable[[], None] = lambda: None) -> None:
         """Start the pods, and return when all have opened their pools and loaded what they read.
 
         Args:
@@ -106,27 +113,24 @@ class Pods:
         limit = Deadline(timeout)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            for index, name in enumerate(self._plan.names):
-                pod = self._pods[name] = _Pod(log, self._env)
-                pod.send(self._order(index))
-        waiting = set(self._pods.values())
-        with selectors.DefaultSelector() as ready:
-            for pod in waiting:
-                ready.register(pod.stdout, selectors.EVENT_READ, pod)
-            while waiting:
-                found = ready.select(limit.remaining)
-                if not found:
-                    raise WorkloadError(
-                        f"{len(waiting)} of {len(self._pods)} pods were not ready within "
-                        f"{timeout:g} s; see {self._log}"
-                    )
-                for key, _ in found:
-                    if not self._is_ready(key.data):
-                        continue
-                    ready.unregister(key.fileobj)
-                    waiting.discard(key.data)
-                    if progress is not None:
-                        progress()
+            self._host = _Host(log, self._env)
+        self._host.send(self._order())
+        ready = 0
+        while ready < len(self._pods):
+            self._receive(limit)
+            states = self._pods.values()
+            for error in (pod.error for pod in states if pod.error is not None):
+                raise error
+            if self._host.is_silent or any(pod.code is not None for pod in states):
+                raise WorkloadError(f"a pod has ended before it was ready; see {self._log}")
+            before, ready = ready, sum(pod.is_ready for pod in states)
+            for _ in range(ready - before):
+                progress()
+            if limit.expired:
+                raise WorkloadError(
+                    f"{len(self._pods) - ready} of {len(self._pods)} pods were not ready within "
+                    f"{timeout:g} s; see {self._log}"
+                )
 
     def begin(self, at: float) -> None:
         """Begin the schedule.
@@ -134,8 +138,8 @@ class Pods:
         Args:
             at: when, in monotonic seconds.
         """
-        for pod in self._pods.values():
-            pod.send({"begin": at})
+        if self._host is not None:
+            self._host.send({"begin": at})
 
     def end(self, patience: float | None = None) -> dict[str, int]:
         """Begin no more operations, wait until those under way have ended, and end the pods.
@@ -151,45 +155,61 @@ class Pods:
         """
         if patience is None:
             patience = self.profile.get("patience", _OWN_CODE)
-        for pod in self._pods.values():
-            pod.send({"end": patience})
-        limit = Deadline(patience + _LAST)
-        for pod in self._pods.values():
-            pod.wait(limit)
-        codes = {name: pod.end() for name, pod in self._pods.items()}
-        for pod in self._pods.values():
-            if pod.error is not None:
-                raise pod.error
-        return codes
+        if self._host is not None:
+            self._is_told = True
+            self._host.send({"end": patience})
+            self._end(patience + _LAST)
+        for error in (pod.error for pod in self._pods.values() if pod.error is not None):
+            raise error
+        return {name: pod.code or 0 for name, pod in self._pods.items()}
 
     def close(self) -> None:
         """End the pods at once. Idempotent; after `end` there is nothing left to do."""
-        for pod in self._pods.values():
-            pod.leave()
-        limit = Deadline(_LAST)
-        for pod in self._pods.values():
-            pod.wait(limit)
-            pod.end()
+        self._is_told = True
+        if self._host is not None:
+            self._host.leave()
+            self._end(_LAST)
 
-    def _order(self, index: int) -> dict[str, Any]:
+    def _end(self, seconds: float) -> None:
+        """Wait until all pods have ended, and kill those that have not."""
+        if self._host is None:
+            return
+        limit = Deadline(seconds)
+        states = self._pods.values()
+        while any(pod.code is None for pod in states) and not self._host.is_silent:
+            if limit.expired:
+                self._host.kill()
+                break
+            self._receive(limit)
+        self._host.end()
+        self._all_have_ended()
+
+    def _receive(self, limit: Deadline | None = None) -> None:
+        """Take note of what the pods have said.
+
+        Args:
+            limit: until when to wait for more; by default not at all.
+        """
+        if self._host is not None:
+            for message in self._host.receive(limit):
+                self._pods[message["pod"]].take(message)
+            if self._host.is_silent:  # it was killed, which ends its pods
+                self._all_have_ended()
+
+    def _all_have_ended(self) -> None:
+        for pod in self._pods.values():
+            pod.code = -signal.SIGKILL if pod.code is None else pod.code
+
+    def _order(self) -> dict[str, Any]:
         return {
             "import_path": _import_path(),
             "plan": self._plan.as_dict(),
-            "pod": index,
             "env": self._env,
-            "path": str(self._path),
+            "path": str(self._path.absolute()),
             "deadline": self._deadline,
             "seed": self._seed,
             "environment": dict(os.environ) if self._plan.command else {},
         }
-
-    def _is_ready(self, pod: "_Pod") -> bool:
-        pod.receive()
-        if pod.error is not None:
-            raise pod.error
-        if pod.is_silent:
-            raise WorkloadError(f"a pod has ended before it was ready; see {self._log}")
-        return pod.is_ready
 
     def __enter__(self) -> Self:
         return self
@@ -203,15 +223,38 @@ class Pods:
         self.close()
 
 
+@dataclass
 class _Pod:
-    """One process.
+    """What is known of a pod.
 
     Attributes:
-        is_ready: whether it has said so.
-        is_silent: whether it says nothing any more.
+        code: its exit code; None: it has not ended.
         error: what it said went wrong.
         command: the exit code of its command.
         eps: see `Pods.eps`.
+    """
+
+    is_ready: bool = False
+    code: int | None = None
+    error: Exception | None = None
+    command: int | None = None
+    eps: float = 0.0
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take note of what was said of it."""
+        self.is_ready = message.get("ready", self.is_ready)
+        self.code = message.get("code", self.code)
+        self.command = message.get("command", self.command)
+        self.eps = message.get("eps", self.eps)
+        if "error" in message:
+            self.error = revived(message["error"])
+
+
+class _Host:
+    """The process that the pods are forked from.
+
+    Attributes:
+        is_silent: whether it and all pods have ended.
     """
 
     def __init__(self, log: IO[bytes], env: Mapping[str, str]) -> None:
@@ -230,86 +273,54 @@ class _Pod:
                 start_new_session=True,  # so Ctrl-C and closing the terminal do not reach it
             )
         except OSError as error:
-            raise WorkloadError(f"a pod can't be started: {error}") from error
-        self.is_ready = self.is_silent = False
-        self.error: Exception | None = None
-        self.command: int | None = None
-        self.eps = 0.0
-        self._is_told = False
+            raise WorkloadError(f"the pods can't be started: {error}") from error
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the process was started without pipes")
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._said = selectors.DefaultSelector()
+        self._said.register(self._stdout, selectors.EVENT_READ)
+        self.is_silent = False
         self._rest = b""
-        os.set_blocking(self.stdout.fileno(), False)
-
-    @property
-    def stdout(self) -> IO[bytes]:
-        """Where it reports."""
-        if self._process.stdout is None:
-            raise RuntimeError("the pod was started without pipes")
-        return self._process.stdout
-
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code; None: it runs."""
-        return self._process.poll()
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it has ended although nobody told it to, or not as it should."""
-        return self.exit_code is not None and (self.exit_code != 0 or not self._is_told)
 
     def send(self, message: Mapping[str, object]) -> None:
-        """Send it a message. One that has ended is not told anything any more."""
-        self._is_told = self._is_told or "end" in message
-        stdin = self._process.stdin
-        if stdin is not None:
-            with contextlib.suppress(OSError, ValueError):
-                stdin.write(json.dumps(message).encode() + b"\n")
-                stdin.flush()
+        """Send all pods a message. Those that have ended are not told anything any more."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.flush()
 
-    def receive(self) -> None:
-        """Take note of what it has said."""
-        while not self.is_silent:
-            try:
-                chunk = os.read(self.stdout.fileno(), 65536)
-            except BlockingIOError:
-                return
-            self.is_silent = not chunk
+    def receive(self, limit: Deadline | None) -> Iterator[dict[str, Any]]:
+        """Return what was said.
+
+        Args:
+            limit: until when to wait for something; None: not at all.
+        """
+        seconds = 0.0 if limit is None else limit.remaining
+        while not self.is_silent and self._said.select(seconds):
+            chunk = os.read(self._stdout.fileno(), 65536)
+            self.is_silent, seconds = not chunk, 0.0
             *lines, self._rest = (self._rest + chunk).split(b"\n")
-            for line in lines:
-                self._take(json.loads(line))
+            yield from map(json.loads, lines)
 
-    def _take(self, message: Mapping[str, Any]) -> None:
-        self.is_ready = self.is_ready or "ready" in message
-        self.command = message.get("command", self.command)
-        self.eps = message.get("eps", self.eps)
-        if "error" in message:
-            self.error = revived(message["error"])
-
-    def wait(self, limit: Deadline) -> None:
-        """Wait until it has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(limit.remaining)
+    def kill(self) -> None:
+        """Kill it and all pods."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def leave(self) -> None:
-        """Let it end."""
-        self._is_told = True
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        """Let it and all pods end."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
 
-    def end(self) -> int:
-        """Kill it if it has not ended. Return its exit code."""
-        if self.exit_code is None:
-            self._process.kill()
-        code = self._process.wait()
-        self.receive()
+    def end(self) -> None:
+        """Wait for its end, which is that of the last pod. Idempotent."""
+        self._process.wait()
         self.leave()
+        self._said.close()
+        self._stdout.close()
         self.is_silent = True
-        self.stdout.close()
-        return code
 
 
-def _what(pod: _Pod) -> str:
-    code = pod.exit_code or 0
+def _what(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     try:

@@ -132,7 +132,8 @@ time.sleep(60)
 
 def _commands() -> list[psutil.Process]:
     """The commands under pods of this process, and what they have started."""
-    pods = [it for it in psutil.Process().children() if "workload" in " ".join(it.cmdline())]
+    hosts = [it for it in psutil.Process().children() if "workload" in " ".join(it.cmdline())]
+    pods = [pod for host in hosts for pod in host.children()]
     return [child for pod in pods for child in pod.children(recursive=True)]
 
 

@@ -87,9 +87,8 @@ def wait_for_operations(folder: Path, least: int = 1) -> None:
 
 def children() -> list[psutil.Process]:
     """The pods of this process."""
-    return [
-        it for it in psutil.Process().children() if any("workload" in part for part in it.cmdline())
-    ]
+    hosts = [it for it in psutil.Process().children() if "workload" in " ".join(it.cmdline())]
+    return [pod for host in hosts for pod in host.children()]
 
 
 def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
@@ -118,8 +117,8 @@ def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
 
 def test_secrets_are_not_shown(pods: Pods) -> None:
     """Neither arguments nor the environment that others can see has them."""
-    found = children()
-    assert len(found) == 2
+    found = psutil.Process().children(recursive=True)
+    assert len(found) >= 3
     for it in found:
         assert SECRET not in " ".join(it.cmdline())
         assert SECRET not in str(it.environ())
@@ -140,6 +139,21 @@ def test_a_killed_pod_is_told(pods: Pods, folder: Path) -> None:
     assert {alive, dead} == {"pod-0", "pod-1"}
     assert what == "killed by SIGKILL"
     assert pods.end() == {alive: 0, dead: -signal.SIGKILL}
+
+
+def test_all_end_with_the_process_that_they_were_forked_from(pods: Pods, folder: Path) -> None:
+    """Killed, it leaves nobody, and that is told."""
+    pods.begin(time.monotonic())
+    wait_for_operations(folder)
+    found = children()
+    found[0].parent().kill()  # type: ignore[union-attr]
+    assert psutil.wait_procs(found, timeout=LIMIT)[1] == []
+    limit = time.monotonic() + LIMIT
+    while pods.alive:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    assert pods.dead == dict.fromkeys(("pod-0", "pod-1"), "killed by SIGKILL")
+    assert set(pods.end().values()) == {-signal.SIGKILL}
 
 
 def test_a_function_that_does_not_return_ends_with_its_pod(folder: Path) -> None:
@@ -224,9 +238,9 @@ def test_ctrl_c_leaves_pods_alone(owner: "subprocess.Popen[str]", folder: Path) 
 def test_pods_end_with_their_owner(owner: "subprocess.Popen[str]", folder: Path) -> None:
     """After SIGKILL nothing is left, and the history has what was done."""
     wait_for_operations(folder)
-    pods = psutil.Process(owner.pid).children()
-    assert len(pods) == 2
+    pods = psutil.Process(owner.pid).children(recursive=True)
+    assert len(pods) == 3
     owner.kill()
     gone, alive = psutil.wait_procs(pods, timeout=LIMIT)
-    assert (len(gone), alive) == (2, [])
+    assert (len(gone), alive) == (3, [])
     assert operations(folder) > 0
