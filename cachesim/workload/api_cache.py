@@ -8,18 +8,21 @@ nothing tells that anything was stored.
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from cachesim.history.rows import ORIGIN, Outcome
 from cachesim.workload import values
 from cachesim.workload.calls import Call
 from cachesim.workload.origin import Origin, OriginOverloaded
+from cachesim.workload.plan import POOL
 from cachesim.workload.values import Version
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
 
 SERVICE = "api_cache"
+_BATCH = 100
 
 
 class NotStored(Exception):
@@ -45,16 +48,21 @@ class ApiCache:
         self._draws = draws
 
     def load(self, pod: int, pods: int) -> Iterator[list[Call]]:
-        """Store a pod's share of all answers, and yield what was stored, a call at a time.
+        """Store a pod's share of all answers, and yield what was stored, a batch at a time.
 
         Each is stored with a part of its TTL, as if it had been there before.
         """
-        for number in range(pod, self._population, pods):
-            key, ttl = values.answer_key(number)
-            part = max(1, round(ttl * self._draws.random()))
-            call = Store(self, key, self.origin.version(), part)
-            call.send()
-            yield [call]
+        numbers = range(pod, self._population, pods)
+        with ThreadPoolExecutor(POOL) as threads:
+            for first in range(0, len(numbers), _BATCH):
+                calls = [self._first(number) for number in numbers[first : first + _BATCH]]
+                list(threads.map(Store.send, calls))
+                yield list(calls)
+
+    def _first(self, number: int) -> "Store":
+        key, ttl = values.answer_key(number)
+        part = max(1, round(ttl * self._draws.random()))
+        return Store(self, key, self.origin.version(), part)
 
     def read(self) -> Call:
         """Return a read of an answer."""

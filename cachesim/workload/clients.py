@@ -6,9 +6,11 @@ things: a function that is called with each new connection, and the choice of a 
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachesim.runs import env as variables
 from cachesim.servers import clients
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
     from redis.cluster import RedisCluster
 
+T = TypeVar("T")
 COMMANDS = frozenset({"GET", "SET", "EXPIRE", "DEL"})
 """What the workload sends to Redis."""
 TIMEOUT = 0.5
@@ -68,7 +71,7 @@ def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "R
         )
         for node in client.get_nodes() if replicas else client.get_primaries():
             pool = node.redis_connection.connection_pool
-            for connection in [pool.get_connection("PING") for _ in range(POOL)]:
+            for connection in _opened(partial(pool.get_connection, "PING")):
                 pool.release(connection)
     return client
 
@@ -109,10 +112,22 @@ def memcached_client(env: Mapping[str, str], asked: Asked) -> "HashClient":
     client = clients.memcached_client(nodes, tls, hasher=lambda: _Hasher(asked, names))
     for node in client.clients.values():
         pool = node.client_pool
-        for connection in [pool.get() for _ in range(POOL)]:
-            connection.version()
+        for connection in _opened(partial(_connected, pool)):
             pool.release(connection)
     return client
+
+
+def _opened(connect: Callable[[], T]) -> list[T]:
+    """Return all connections of a pool, opened side by side."""
+    with ThreadPoolExecutor(POOL) as threads:
+        return list(threads.map(lambda _: connect(), range(POOL)))
+
+
+def _connected(pool: Any) -> Any:
+    """Return a connection of a HashClient's pool, which connects with its first command."""
+    connection = pool.get()
+    connection.version()
+    return connection
 
 
 def _endpoints(text: str) -> list[Endpoint]:

@@ -19,7 +19,7 @@ from typing import IO, Any, NoReturn
 from cachesim.workload.plan import Plan
 from cachesim.workload.pod import Order, Reports, Turns, run
 
-_AT_ONCE = 4
+_AT_ONCE = 2
 """Pods that open their pools at a time."""
 
 
