@@ -72,7 +72,6 @@ class Pods:
         self._log = path.with_name("workload.log") if log is None else log
         self._pods = {name: _Pod() for name in plan.names}
         self._host: _Host | None = None
-        self._is_told = False  # to end
 
     @property
     def alive(self) -> tuple[str, ...]:
@@ -84,10 +83,9 @@ class Pods:
 
     @property
     def dead(self) -> dict[str, str]:
-        """What became of each pod that has ended before its time, by name: `killed by SIGKILL`."""
+        """What became of each pod that has not ended as it should: `killed by SIGKILL`."""
         self._receive()
-        ended = {name: pod.code for name, pod in self._pods.items() if pod.code is not None}
-        return {name: _what(code) for name, code in ended.items() if code or not self._is_told}
+        return {name: _what(pod.code) for name, pod in self._pods.items() if pod.code}
 
     @property
     def command_code(self) -> int | None:
@@ -156,7 +154,6 @@ class Pods:
         if patience is None:
             patience = self.profile.get("patience", _OWN_CODE)
         if self._host is not None:
-            self._is_told = True
             self._host.send({"end": patience})
             self._end(patience + _LAST)
         for error in (pod.error for pod in self._pods.values() if pod.error is not None):
@@ -165,7 +162,6 @@ class Pods:
 
     def close(self) -> None:
         """End the pods at once. Idempotent; after `end` there is nothing left to do."""
-        self._is_told = True
         if self._host is not None:
             self._host.leave()
             self._end(_LAST)

@@ -97,13 +97,30 @@ line = json.dumps({"op": "get", "ok": True})
 print(line, flush=True)
 time.sleep(0.3)
 print((line + "\\n") * 200, end="", flush=True)
+time.sleep(0.1)
+print(line, flush=True)
 """
     with command(tmp_path, script) as pods:
         pods.open()
         assert code_of(pods) == 0
         pods.end()
         assert 0.25 < pods.eps < LIMIT
-    assert len(rows(tmp_path)) == 201
+    assert len(rows(tmp_path)) == 202
+
+
+def test_what_a_buffer_has_at_the_end(tmp_path: Path) -> None:
+    """The last of a buffer comes with the end, however little it is."""
+    script = """
+import json, time
+print("begun", flush=True)
+time.sleep(0.3)
+print((json.dumps({"op": "get", "ok": True}) + "\\n") * 3, end="")
+"""
+    with command(tmp_path, script) as pods:
+        pods.open()
+        assert code_of(pods) == 0
+        pods.end()
+        assert 0.25 < pods.eps < LIMIT
 
 
 def test_single_lines_are_sure(tmp_path: Path) -> None:
@@ -192,6 +209,7 @@ def test_not_an_operation(line: str) -> None:
         ('{"op": "x", "ok": true, "service": "s"}', {"service": "s"}),
         ('{"op": "x.write", "ok": true, "service": "s"}', {"service": "s", "kind": "write"}),
         ('{"op": "x", "ok": true, "duration": -1}', {"start": 100.0, "end": 100.0}),
+        ('{"op": "x", "ok": true, "duration": 2}', {"start": 98.0, "end": 100.0}),
         ('{"op": "x", "ok": true, "duration": true}', {"start": 100.0, "end": 100.0}),
         ('{"op": "x", "ok": true, "at": NaN}', {"start": 100.0}),
         ('{"op": "x", "ok": true, "at": 1050, "duration": 1}', {"start": 50.0, "end": 51.0}),
