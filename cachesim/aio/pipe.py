@@ -147,6 +147,11 @@ class PipeTransport(asyncio.Transport):
         self._paused = False
         self._wake()
 
+    @property
+    def is_left(self) -> bool:
+        """Whether the other end has closed its side, so that nobody waits for an answer."""
+        return self._eof_in or self._reset_in
+
     def is_reading(self) -> bool:
         """Return whether data is delivered."""
         return not self._paused and not self._closing

@@ -23,7 +23,12 @@ class Gate:
             held.hold()
 
     def open(self) -> None:
-        """Pass on all held events, and hold no more events."""
+        """Pass on all held events, and hold no more events.
+
+        Connections that were made and given up meanwhile are left out. There can be thousands, and
+        the TLS handshakes of all of them would keep the other nodes from answering for seconds. A
+        real server has its backlog of 511, and is alone in its process.
+        """
         self.is_shut = False
         for held in list(self._all):
             held.release()
@@ -55,6 +60,7 @@ class _Held(asyncio.Protocol):
         self._protocol = protocol
         self._transport: asyncio.Transport | None = None
         self._kept: list[Callable[[], object]] = []
+        self._is_new = False  # it was made while the gate was shut
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -65,6 +71,7 @@ class _Held(asyncio.Protocol):
         self._gate._all.add(self)
         if self._gate.is_shut:
             self.hold()
+            self._is_new = True
             self._kept.append(lambda: self._protocol.connection_made(transport))
         else:
             self._protocol.connection_made(transport)
@@ -106,6 +113,12 @@ class _Held(asyncio.Protocol):
 
     def release(self) -> None:
         kept, self._kept = self._kept, []
+        is_new, self._is_new = self._is_new, False
+        if is_new and self._transport is not None and getattr(self._transport, "is_left", False):
+            self._gate._all.discard(self)
+            self._protocol = asyncio.Protocol()  # the wrapped protocol is not told
+            self._transport.abort()
+            return
         for act in kept:
             act()
         if self._transport is None:

@@ -11,7 +11,11 @@ class Noting(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.data = b""
-        self.is_lost = False
+        self.is_made = self.is_lost = False
+
+    def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+        """Note the begin."""
+        self.is_made = True
 
     def data_received(self, data: bytes) -> None:
         """Note the data."""
@@ -35,5 +39,30 @@ def test_end_leaves_no_connection() -> None:
             await asyncio.sleep(0)
         assert inside.is_lost
         assert outside.is_lost
+
+    asyncio.run(main())
+
+
+def test_connections_that_were_given_up_are_left_out() -> None:
+    """Those that are still wanted are served when the gate opens, as are those of before."""
+
+    async def main() -> None:
+        gate, loop = Gate(), asyncio.get_running_loop()
+        old, given_up, wanted = Noting(), Noting(), Noting()
+        before, _ = pipe(loop, Noting(), gate.wrap(old))
+        gate.shut()
+        first, _ = pipe(loop, Noting(), gate.wrap(given_up))
+        second, _ = pipe(loop, Noting(), gate.wrap(wanted))
+        for transport in (before, first, second):
+            transport.write(b"hello")
+        before.close()
+        first.close()
+        gate.open()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (old.data, old.is_lost) == (b"hello", True)
+        assert (wanted.data, wanted.is_lost) == (b"hello", False)
+        assert not given_up.is_made
+        assert given_up.data == b""
 
     asyncio.run(main())
