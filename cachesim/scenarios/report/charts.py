@@ -124,7 +124,7 @@ class _Traffic:
         self, history: History, slicing: Slicing, classes: Mapping[OperationClass, Sliced]
     ) -> None:
         self._history = history
-        self._width = slicing.width
+        self._slicing = slicing
         self._numbers = range(slicing.count)
         self._classes = classes
         self._services = services(history)
@@ -138,7 +138,7 @@ class _Traffic:
         """Return what is counted in services, a second."""
         every = list(names)
         return [
-            sum(count(it) for name in every for it in self._of(name, n)) / self._width
+            sum(count(it) for name in every for it in self._of(name, n)) / self._slicing.length(n)
             for n in self._numbers
         ]
 

@@ -84,6 +84,7 @@ class Slicing:
     def __init__(self, history: History) -> None:
         self.begin = begin_of(history)
         length = max(history.end_at - self.begin, 0.1)
+        self._end = self.begin + length
         due = sum(it.all.due for it in history.compute(survey).values())
         least = max(length / SLICES, _LEAST_OPERATIONS * length / max(due, 1))
         self.width = next((it for it in _NICE if it >= least), math.ceil(least / 600) * 600)
@@ -97,6 +98,10 @@ class Slicing:
     def middles(self) -> list[float]:
         """The middle of each slice."""
         return [self.begin + (number + 0.5) * self.width for number in range(self.count)]
+
+    def length(self, number: int) -> float:
+        """Return the length of a slice, in seconds: the last one may be shorter."""
+        return max(min(self.width, self._end - self.begin - number * self.width), 1e-9)
 
     def highest(self, points: Iterable[tuple[float, float]]) -> Values:
         """Return the highest value of each slice, of (time, value).

@@ -224,6 +224,9 @@ def test_series() -> None:
         latency = chart(history, "Latency", "sessions, p99")
     assert len(good) == 200
     assert all((value or 0) == (0 if 40 <= at < 50 else 20) for at, value in good.items())
+    with history_of(load(0, 99.7), end_at=99.7) as history:
+        part = chart(history, "Throughput", "sessions, good")
+    assert part[99.5] == pytest.approx(20)  # of a slice that is cut short
     assert all((value or 0) == (20 if 40 <= at < 50 else 0) for at, value in bad.items())
     assert all((value or 0) == (100 if 40 <= at < 50 else 0) for at, value in errors.items())
     assert latency[45] is None

@@ -114,7 +114,10 @@ def test_html_escapes(tmp_path: Path) -> None:
     """What comes from elsewhere is text on the page, and in the data of its script."""
     rows, facts = az_outage()
     evil = "</script><script>alert(1)</script>"
-    rows = [it._replace(pod=evil) if isinstance(it, Operation) else it for it in rows]
+    rows = [
+        it._replace(pod=evil) if isinstance(it, Operation) and it.pod == "pod-1" else it
+        for it in rows
+    ]
     rows.append(EventRow(999, 30, "role", evil, evil, {}))
     scenario = {**SCENARIO, "scenario": {**SCENARIO["scenario"], "description": evil}}
     with written(tmp_path, rows, facts, scenario=scenario):
