@@ -43,6 +43,19 @@ def test_failover_is_split() -> None:
     assert split.shorten.startswith("Detection is the longest part. The client's own is its tail")
 
 
+def test_longest_outage_is_split() -> None:
+    """Of several outages the longest is split, and the class with the longest comes first."""
+    short = [it for it in crash(43) if not isinstance(it, Operation) or it.due < 70]
+    rows = [*short, *load(70, 71, outcome="fail"), *load(71, 100)]
+    other = [*load(0, 50, service="mine"), *load(50, 90, outcome="fail", service="mine")]
+    with history_of([*rows, *other, *load(90, 100, service="mine")]) as history:
+        found = splits(history, origin=0)
+    assert [(it.name, round(it.begin)) for it in found] == [
+        ("mine.write", 50),
+        ("sessions.write", 20),
+    ]
+
+
 def test_longest_tail_is_to_be_shortened() -> None:
     """Where the client's tail is the longest part, it is the one to shorten."""
     with history_of(crash(70)) as history:
