@@ -3,10 +3,13 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from cachesim.history.rows import Beat, FinalRead, GeneratorReading, Operation, Outcome, Sample
-from tests.scenarios.histories import failover, step, times
+from cachesim.scenarios import report
+from cachesim.scenarios.judging import judgement_of
+from tests.scenarios.histories import failover, history_of, step, times
 
 SCENARIO: dict[str, Any] = {
     "scenario": {
@@ -185,3 +188,10 @@ def _beats(at: Times) -> Iterator[Beat]:
         dark = at.cut <= moment < at.able
         end = None if dark else moment + 0.001
         yield Beat("redis-b", "write", moment, moment, end, int(not dark))
+
+
+def write_reports(folder: Path, rows: list[Any], facts: dict[str, Any]) -> None:
+    """Judge a run, and write its reports."""
+    with history_of(rows, **facts) as history:
+        timeline = history.meta.get("scenario") or SCENARIO
+        report.write(folder, history, judgement_of(history), timeline, environ={})

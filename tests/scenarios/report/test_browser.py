@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.report.test_write import written
-
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -16,16 +14,14 @@ BROWSER = (
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 @pytest.mark.parametrize("theme", [[], ["--force-dark-mode"]], ids=["light", "dark"])
-def test_opens(tmp_path: Path, theme: list[str]) -> None:
+def test_opens(reports: Path, tmp_path: Path, theme: list[str]) -> None:
     """All charts are drawn, in light and in dark, and nothing is logged or asked for."""
-    with written(tmp_path):
-        pass
     profile = tmp_path / "profile"
     command = [
         str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
         "--enable-logging=stderr", "--disable-background-networking", "--no-first-run",
         f"--user-data-dir={profile}", "--virtual-time-budget=2000", *theme,
-        (tmp_path / "report.html").as_uri(),
+        (reports / "report.html").as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr, done.stderr

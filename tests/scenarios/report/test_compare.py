@@ -8,19 +8,9 @@ from click.testing import CliRunner
 
 from cachesim.cli.app import main
 from cachesim.history.recorder import Recorder
-from cachesim.scenarios.report.compare import compare, load
+from cachesim.scenarios.report.compare import compare
 from cachesim.scenarios.report.record import Record
 from tests.scenarios.report.runs import Times, az_outage
-from tests.scenarios.report.test_write import written
-
-
-@pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """The record of a run."""
-    folder = tmp_path_factory.mktemp("run")
-    with written(folder):
-        [found] = load(folder)
-    return found
 
 
 def with_figure(record: Record, low: float, high: float | None, **more: Any) -> Record:

@@ -6,15 +6,6 @@ import pytest
 
 from cachesim.scenarios.report.record import EventRecord, Record
 from cachesim.scenarios.report.timeline_svg import timeline_svg
-from tests.scenarios.report.test_write import written
-
-
-@pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """The record of a run from -10 to 80 s, with a fault from 10 to 50 s."""
-    folder = tmp_path_factory.mktemp("run")
-    with written(folder):
-        return Record.model_validate_json((folder / "record.json").read_text())
 
 
 def ticks(record: Record) -> dict[str, float]:

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,40 +10,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cachesim.history.reader import History
 from cachesim.history.rows import EventRow, Operation
 from cachesim.scenarios import report
 from cachesim.scenarios.judging import judgement_of
 from cachesim.scenarios.report.record import Record, schema
 from tests.scenarios.histories import history_of, load
-from tests.scenarios.report.runs import SCENARIO, az_outage
+from tests.scenarios.report.runs import SCENARIO, az_outage, write_reports
 
 FILES = ["junit.xml", "record.json", "report.html", "summary.md"]
 
 
-@contextmanager
-def written(
-    folder: Path, rows: Any = None, facts: dict[str, Any] | None = None, **more: Any
-) -> Iterator[History]:
-    """The reports of a run, by default of one with an outage."""
-    if rows is None:
-        rows, facts = az_outage()
-    with history_of(rows, **(facts or {}) | more) as history:
-        timeline = history.meta.get("scenario") or SCENARIO
-        report.write(folder, history, judgement_of(history), timeline, environ={})
-        yield history
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Record:
-    """The record of a run with an outage."""
-    with written(tmp_path):
-        return Record.model_validate_json((tmp_path / "record.json").read_text())
-
-
-def test_record(record: Record, tmp_path: Path) -> None:
+def test_record(record: Record, reports: Path) -> None:
     """The record has the verdicts, and what a reader needs to understand them."""
-    assert sorted(it.name for it in tmp_path.iterdir()) == FILES
+    assert sorted(it.name for it in reports.iterdir()) == FILES
     assert (record.scenario.name, record.run.result) == ("az-outage", "fail")
     failed = [it.name for it in record.verdicts if it.result == "fail"]
     assert failed == ["unavailability: sessions.write"]
@@ -62,15 +39,14 @@ def test_record(record: Record, tmp_path: Path) -> None:
     assert worst.bad / worst.due > 1.05 * reads.average_pod
 
 
-def test_record_has_the_published_schema(tmp_path: Path) -> None:
+def test_record_has_the_published_schema(reports: Path) -> None:
     """The schema in the documentation is that of the record, and a record is valid by it."""
     jsonschema = pytest.importorskip("jsonschema")
     published = Path(__file__).parents[3] / "docs" / "reference" / "record.schema.json"
     made = json.loads(published.read_text(encoding="utf-8"))
     assert made == schema()
     jsonschema.Draft202012Validator.check_schema(made)
-    with written(tmp_path):
-        found = json.loads((tmp_path / "record.json").read_text())
+    found = json.loads((reports / "record.json").read_text())
     validator = jsonschema.Draft202012Validator(made)
     validator.validate(found)
     assert not validator.is_valid({**found, "runs": 1})
@@ -90,10 +66,9 @@ def test_summary(tmp_path: Path) -> None:
     assert page.read_text() == f"before\n{text}"
 
 
-def test_junit(tmp_path: Path) -> None:
+def test_junit(reports: Path) -> None:
     """A failed verdict is a failure, an unknown one an error: neither looks like a pass."""
-    with written(tmp_path):
-        [suite] = ElementTree.parse(tmp_path / "junit.xml").getroot()  # noqa: S314 - our own
+    [suite] = ElementTree.parse(reports / "junit.xml").getroot()  # noqa: S314 - our own
     found = {it.get("name"): {part.tag for part in it} for it in suite.iter("testcase")}
     assert found["unavailability: sessions.write"] == found["run"] == {"failure"}
     assert found["stale_reads: sessions"] == {"error"}
@@ -101,10 +76,9 @@ def test_junit(tmp_path: Path) -> None:
     assert (suite.get("failures"), suite.get("errors")) == ("2", "1")
 
 
-def test_html_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_html_needs_nothing_from_elsewhere(reports: Path) -> None:
     """The page loads nothing: all is in it, and its policy forbids the rest."""
-    with written(tmp_path):
-        text = (tmp_path / "report.html").read_text()
+    text = (reports / "report.html").read_text()
     assert "default-src 'none'" in text
     assert not re.findall(r"""(?:src|href|action)\s*=\s*["'](?!#)""", text.split("<script>")[0])
     assert not re.findall(r"url\(|@import", text)
@@ -115,13 +89,15 @@ def test_html_escapes(tmp_path: Path) -> None:
     rows, facts = az_outage()
     evil = "</script><script>alert(1)</script>"
     rows = [
-        it._replace(pod=evil) if isinstance(it, Operation) and it.pod == "pod-1" else it
+        it._replace(service=evil, pod=evil)
+        if isinstance(it, Operation) and it.service == "api_cache"
+        else it
         for it in rows
     ]
     rows.append(EventRow(999, 30, "role", evil, evil, {}))
     scenario = {**SCENARIO, "scenario": {**SCENARIO["scenario"], "description": evil}}
-    with written(tmp_path, rows, facts, scenario=scenario):
-        text = (tmp_path / "report.html").read_text()
+    write_reports(tmp_path, rows, facts | {"scenario": scenario})
+    text = (tmp_path / "report.html").read_text()
     assert text.count("<script") == text.count("</script>") == 3
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in text
 
@@ -150,7 +126,7 @@ NOTHING: dict[str, Any] = {"scenario": None, "baseline": None, "end_at": None}
 )
 def test_odd_runs(tmp_path: Path, rows: Any, facts: dict[str, Any], result: str) -> None:
     """A run of which little or nothing is known is reported too."""
-    with written(tmp_path, rows, facts):
-        found = Record.model_validate_json((tmp_path / "record.json").read_text())
+    write_reports(tmp_path, rows, facts)
+    found = Record.model_validate_json((tmp_path / "record.json").read_text())
     assert found.run.result == result
     assert sorted(it.name for it in tmp_path.iterdir()) == FILES
