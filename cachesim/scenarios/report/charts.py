@@ -16,6 +16,8 @@ _ALWAYS = 0.99
 """The hit rate from which it is not shown: sessions are always found."""
 _STANDS_OUT = 1.2
 """How many times the average pod's share of bad operations a pod has that is shown."""
+_STORM = 20.0
+"""New connections a second on one node from which they are shown."""
 _MEMORY_SHOWN = 50.0
 """Percent of a node's memory from which memory is shown."""
 
@@ -112,6 +114,7 @@ def charts(
             "Open on each node, without cachesim's own.",
             list(_connections(history, slicing)),
         ),
+        Chart("New connections", "/s", "Accepted by each node.", list(_accepted(history, slicing))),
         Chart("Memory", "%", "Used, of what a node may use.", list(_memory(history, slicing))),
     ]
     return [chart for chart in found if chart.lines]
@@ -218,6 +221,22 @@ def _staleness(history: History, slicing: Slicing, judged: Iterable[str]) -> Ite
 def _connections(history: History, slicing: Slicing) -> Iterator[Line]:
     for node, points in _by_node(history, "connections").items():
         yield Line(node, slicing.highest(points), _color(node), _style(node))
+
+
+def _accepted(history: History, slicing: Slicing) -> Iterator[Line]:
+    lines = []
+    for node, points in _by_node(history, "connections_received").items():
+        values: Values = [0.0] * slicing.count
+        before = None
+        for at, total in points:
+            # A counter that fell began anew with its process.
+            rise = 0 if before is None else total - before if total >= before else total
+            number = slicing.number(max(at, slicing.begin))
+            values[number] = (values[number] or 0) + rise / slicing.length(number)
+            before = total
+        lines.append(Line(node, values, _color(node), _style(node)))
+    if any((value or 0) > _STORM for line in lines for value in line.values):
+        yield from lines
 
 
 def _memory(history: History, slicing: Slicing) -> Iterator[Line]:

@@ -282,3 +282,33 @@ def test_series_of_pods() -> None:
     assert {at: value for at, value in worst.items() if value} == {
         at: 100 for at in every if 40 <= at < 50
     }
+
+
+def test_patience_that_a_speed_hides() -> None:
+    """At a speed, calls that would wait for production's failover are told by their profile."""
+    rows = [*crash(20.7, seconds=20, speed=30), *beats(0, 100, nodes=["redis-b"], kind="write")]
+    declared = {"sessions": {"patience": 24.75, "comeback": 2}}
+    with history_of(rows, speed=30, clients=declared) as history:
+        found = [it.constant for it in causes(history)]
+    assert found == ["patience 24.8 s"]
+    with history_of(rows, speed=1, clients=declared) as history:
+        assert causes(history) == []
+
+
+def test_new_connections() -> None:
+    """A storm of connections is shown, also across a restart, and a few are not."""
+    totals = [(at, 10 + 40 * (at - 20) if 20 <= at < 30 else 10) for at in times(0, 100, 0.5)]
+    with history_of(
+        [*load(0, 100), *samples("connections_received", "redis-a", totals)]
+    ) as history:
+        found = chart(history, "New connections", "redis-a")
+    assert {at for at, value in found.items() if (value or 0) > 1} == {
+        *(at for at in found if 20 < at < 30 and at % 0.5 == 0), 30.0,
+    }  # fmt: skip
+    assert found[25] == pytest.approx(20 / 0.5)
+    assert found[30] == pytest.approx(10 / 0.5)  # its counter began anew
+    few = samples("connections_received", "redis-a", [(at, at) for at in times(0, 100, 0.5)])
+    with history_of([*load(0, 100), *few]) as history:
+        slicing = Slicing(history)
+        titles = [it.title for it in charts(history, slicing, sliced(history, slicing))]
+    assert "New connections" not in titles
