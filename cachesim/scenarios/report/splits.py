@@ -174,10 +174,11 @@ def _interval(low: float, high: float) -> Interval:
 def _advice(history: History, name: OperationClass, parts: list[SplitPart]) -> str:
     """Return which part to shorten."""
     longest = max(parts, key=lambda part: _high(part.length))
+    told = "The fault itself" if longest.name == "fault" else longest.title
     tail = next((part for part in parts if part.name == "client"), None)
     is_failover = any(part.name == "promotion" for part in parts)
     if tail is not None and history.speed != 1 and longest.name != "client":
-        return f"{longest.title} is the longest part, whatever the client's tail is."
+        return f"{told} is the longest part, whatever the client's tail is."
     if tail is not None and history.speed != 1:
         return (
             f"At speed {history.speed:g} the client's tail is not measured: at most it is the "
@@ -193,13 +194,13 @@ def _advice(history: History, name: OperationClass, parts: list[SplitPart]) -> s
         if not is_failover:
             return "It lasted until the clients got around the fault: bound the time of a call."
         return (
-            f"{longest.title} is the longest part, and ElastiCache's: the client can only bridge "
+            f"{told} is the longest part, and ElastiCache's: the client can only bridge "
             "it, with answers that need no write."
         )
     size = figures.interval(tail.length.low, tail.length.high, "s")
     if tail is longest:
         return f"Shorten the client's tail, {size}: it is the longest part, and the client's own."
-    return f"{longest.title} is the longest part. The client's own is its tail, {size}: shorten it."
+    return f"{told} is the longest part. The client's own is its tail, {size}: shorten it."
 
 
 def _high(length: Interval) -> float:
