@@ -231,9 +231,10 @@ def _accepted(history: History, slicing: Slicing) -> Iterator[Line]:
         for at, total in points:
             # A counter that fell began anew with its process.
             rise = 0 if before is None else total - before if total >= before else total
-            number = slicing.number(max(at, slicing.begin))
-            values[number] = (values[number] or 0) + rise / slicing.length(number)
             before = total
+            if at > slicing.begin:  # pools are opened before
+                number = slicing.number(at)
+                values[number] = (values[number] or 0) + rise / slicing.length(number)
         lines.append(Line(node, values, _color(node), _style(node)))
     if any((value or 0) > _STORM for line in lines for value in line.values):
         yield from lines

@@ -297,7 +297,8 @@ def test_patience_that_a_speed_hides() -> None:
 
 def test_new_connections() -> None:
     """A storm of connections is shown, also across a restart, and a few are not."""
-    totals = [(at, 10 + 40 * (at - 20) if 20 <= at < 30 else 10) for at in times(0, 100, 0.5)]
+    totals = [(-1.0, 0), (-0.5, 500), (-0.1, 10)]  # of pools that are opened before the run
+    totals += [(at, 10 + 40 * (at - 20) if 20 <= at < 30 else 10) for at in times(0, 100, 0.5)]
     with history_of(
         [*load(0, 100), *samples("connections_received", "redis-a", totals)]
     ) as history:
@@ -305,6 +306,7 @@ def test_new_connections() -> None:
     assert {at for at, value in found.items() if (value or 0) > 1} == {
         *(at for at in found if 20 < at < 30 and at % 0.5 == 0), 30.0,
     }  # fmt: skip
+    assert found[0] == 0
     assert found[25] == pytest.approx(20 / 0.5)
     assert found[30] == pytest.approx(10 / 0.5)  # its counter began anew
     few = samples("connections_received", "redis-a", [(at, at) for at in times(0, 100, 0.5)])
