@@ -297,7 +297,11 @@ def test_patience_that_a_speed_hides() -> None:
 
 def test_new_connections() -> None:
     """A storm of connections is shown, also across a restart, and a few are not."""
-    totals = [(-1.0, 0), (-0.5, 500), (-0.1, 10)]  # of pools that are opened before the run
+    totals: list[tuple[float, float]] = [
+        (-1, 0),
+        (-0.5, 500),
+        (-0.1, 10),
+    ]  # of pools that are opened before the run
     totals += [(at, 10 + 40 * (at - 20) if 20 <= at < 30 else 10) for at in times(0, 100, 0.5)]
     with history_of(
         [*load(0, 100), *samples("connections_received", "redis-a", totals)]
