@@ -15,6 +15,7 @@ from redis.cluster import RedisCluster
 from cachesim import Fault, Simulator
 from cachesim.clock import Deadline
 from cachesim.errors import FaultError
+from cachesim.faults.catalogue import Latency, Refuse
 from cachesim.toxiproxy.toxics import MS_MAX
 from tests.contract.helpers import first_write, is_in_sync, raw_tls, through_link, until
 
@@ -350,3 +351,35 @@ def test_connection_limit(sim: Simulator) -> None:
                 connect()
             assert first.ping()
         clients.enter_context(connect()).ping()
+
+
+@pytest.mark.core
+def test_a_fault_that_flaps(sim: Simulator) -> None:
+    """A fault that comes and goes lets a client through in between, and for good once healed."""
+    client = through_link(sim, "redis-b", socket_timeout=0.2)
+
+    def answers() -> bool:
+        try:
+            return bool(client.ping())
+        except redis.exceptions.ConnectionError:
+            return False
+
+    with sim.faults.apply(Refuse(("client-to-redis-b",)), flap=(0.2, 0.2)):
+        for _ in range(2):
+            until(lambda: not answers())
+            until(answers)
+    until(answers)
+    assert all(answers() for _ in range(10))
+    client.close()
+
+
+@pytest.mark.core
+def test_a_fault_that_grows(sim: Simulator) -> None:
+    """A latency that grows is small at first, then as large as it says, and gone once healed."""
+    client = through_link(sim, "redis-b", single_connection_client=True, socket_timeout=5)
+    client.ping()
+    with sim.faults.apply(Latency(("client-to-redis-b",), 300), over=3):
+        assert seconds_of(client.ping) < 0.2
+        until(lambda: seconds_of(client.ping) >= 0.3)
+    assert min(seconds_of(client.ping) for _ in range(3)) < 0.1
+    client.close()
