@@ -15,8 +15,9 @@ from cachesim.history.rows import SampleName
 Effect = Callable[[History, Mapping[str, Any], Collection[str], Span], bool | None]
 """Returns whether an effect was there: of a fault in its JSON form, on nodes, in a span."""
 
-LATE = 0.25
-"""The share of the mean delay from which an answer is late: seven of eight that are late are."""
+LATE = 0.5
+"""The share of the mean delay from which an answer is late. Delays are even up to twice the mean,
+so three of four that are late come later than that."""
 LOSS_LEAST, LOSS_MOST = 0.4, 2.5
 ENOUGH = 5
 """So many late answers have to be expected, so that a share tells."""
@@ -35,7 +36,7 @@ def has_loss(
     """Return whether as many answers to beats came late as a loss of both directions makes late."""
     if history.baseline is None:
         return None
-    expected = 1 - (1 - fault["share"]) ** 2
+    expected = (1 - LATE / 2) * (1 - (1 - fault["share"]) ** 2)
     limit = LATE * fault["ms"] / 1000
     late = total = before = calm = 0
     for node in nodes:

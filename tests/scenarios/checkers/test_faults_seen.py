@@ -137,10 +137,10 @@ def some_late(share: float, took: float = 0.15, end: float = END) -> list[Row]:
     ("share", "took", "seen"),
     [
         (0.19, 0.15, True),  # of both directions
-        (0.08, 0.15, True),
-        (0.07, 0.15, False),
+        (0.06, 0.15, True),
+        (0.05, 0.15, False),
         (0.5, 0.15, False),
-        (0.19, 0.05, False),  # that is not late
+        (0.19, 0.1, False),  # that is not late
         (0.0, 0.15, False),
     ],
 )
