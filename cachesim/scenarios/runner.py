@@ -338,7 +338,8 @@ class _Run:
             self._say("reading what the nodes have")
             self._recorder.flush()
             with History(self._path) as history:
-                for row in final_reads(history, self._sim.servers):
+                redis = [node.name for node in self._sim.topology.redis]
+                for row in final_reads(history, self._sim.servers, redis):
                     self._recorder.add(row)
             fastest = min(self._sampler.fastest, 1.0)
             self._recorder.set("eps", max(_EPS, fastest / 2, self._workload_eps))

@@ -1,8 +1,9 @@
 """What each Redis node has in the end, read over its admin address."""
 
+import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Literal, Protocol
 
@@ -20,6 +21,7 @@ _TOGETHER = 500  # keys of one call
 _PREFIX = 512  # bytes of a value: the version is near its begin
 _VERSION = re.compile(r'"writer": "([^"]*)", "version": (\d+)')
 _POLL = 0.1
+_TRIES = 10
 
 _KEYS = """
 SELECT DISTINCT key FROM operations WHERE service = ? AND kind = 'write' AND written NOT NULL
@@ -44,32 +46,44 @@ def version_in(text: str | None) -> tuple[str | None, int | None]:
     return (found[1], int(found[2])) if found else (None, None)
 
 
-def final_reads(history: History, servers: Servers) -> Iterator[FinalRead]:
+def final_reads(
+    history: History, servers: Servers, nodes: Collection[str], patience: float = SYNCED
+) -> Iterator[FinalRead]:
     """Yield what each Redis node has under each key that the workload wrote.
 
     A node that does not answer is left out.
+
+    Args:
+        nodes: the Redis nodes.
+        patience: seconds that the replicas may take to have what the primary has.
     """
-    roles = _settled(servers)
+    roles = _settled(servers, nodes, patience)
     keys = (key for (key,) in history.rows(_KEYS, SERVICE))
     while some := list(islice(keys, _TOGETHER)):
         for node, role in roles.items():
             at = time.monotonic()
-            try:
-                found = servers.stored(node, some, _PREFIX)
-            except (CachesimError, OSError):
-                continue
-            for key, text in zip(some, found, strict=True):
+            for key, text in zip(some, _stored(servers, node, some), strict=False):
                 yield FinalRead(key, node, role, at, *version_in(text))
 
 
-def _settled(servers: Servers) -> dict[str, Literal["primary", "replica"]]:
+def _stored(servers: Servers, node: str, keys: Sequence[str]) -> list[str | None]:
+    """Return what a node has under keys; nothing if it does not answer."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(CachesimError, OSError):
+            return servers.stored(node, keys, _PREFIX)
+        time.sleep(_POLL)
+    return []
+
+
+def _settled(
+    servers: Servers, nodes: Collection[str], patience: float
+) -> dict[str, Literal["primary", "replica"]]:
     """Wait until the replicas have what the primary has, and return all nodes' roles."""
-    limit = Deadline(SYNCED)
+    limit, found = Deadline(patience), dict[str, dict[str, float]]()
     while True:
         values = {node: it["values"] for node, it in servers.readings()["nodes"].items()}
-        redis = {node: it for node, it in values.items() if "role" in it}
-        # A replica's own offset grows with the primary's heartbeats too, so it is never ahead.
-        offsets = {it["offset"] for it in redis.values()}
-        if len(offsets) == 1 or limit.expired:
-            return {node: "primary" if it["role"] else "replica" for node, it in redis.items()}
+        found |= {node: values[node] for node in nodes if node in values}
+        offsets = {it["offset"] for it in found.values()}
+        if (len(found) == len(nodes) and len(offsets) == 1) or limit.expired:
+            return {node: "primary" if it["role"] else "replica" for node, it in found.items()}
         time.sleep(_POLL)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cachesim.errors import CachesimError
 from cachesim.history.rows import FinalRead
 from cachesim.runs.calls import Readings
 from cachesim.scenarios.running.final_reads import final_reads, version_in
@@ -9,8 +10,14 @@ from cachesim.workload import values
 from tests.scenarios.histories import history_of, operation
 
 
+REDIS = ("redis-a", "redis-b")
+
+
 class Servers:
-    """Two nodes, of which one lacks the newest write."""
+    """Two nodes, of which one lacks the newest write, and is slow at first."""
+
+    def __init__(self) -> None:
+        self._slow = 3
 
     def readings(self) -> Readings:
         """See `final_reads`."""
@@ -23,10 +30,16 @@ class Servers:
             name: {"at": 0.0, "took": 0.0, "own_connections": 0, "values": it}
             for name, it in values.items()
         }
+        self._slow -= 1
+        if self._slow > 0:
+            del nodes["redis-b"]
         return {"nodes": nodes, "heard": {}}
 
     def stored(self, node: str, keys: Any, length: int) -> list[str | None]:
         """See `final_reads`."""
+        self._slow -= 1
+        if self._slow == -1:
+            raise CachesimError("it did not answer")
         number = 5 if node == "redis-a" else 4
         value = values.session("u", "2026", values.Version("pod-0", number))
         return [value[:length] if key == "session:1" else None for key in keys]
@@ -49,10 +62,18 @@ def test_every_written_key() -> None:
         operation(5, key="api:1", service="api_cache", written=1),
     ]
     with history_of(rows) as history:
-        found = sorted(it._replace(at=0.0) for it in final_reads(history, Servers()))
+        found = sorted(it._replace(at=0.0) for it in final_reads(history, Servers(), REDIS))
     assert found == [
         FinalRead("session:1", "redis-a", "primary", 0.0, "pod-0", 5),
         FinalRead("session:1", "redis-b", "replica", 0.0, "pod-0", 4),
         FinalRead("session:2", "redis-a", "primary", 0.0, None, None),
         FinalRead("session:2", "redis-b", "replica", 0.0, None, None),
     ]
+
+
+def test_a_node_that_does_not_answer() -> None:
+    """A node that is gone is left out; what it has can't be told."""
+    with history_of([operation(1, key="session:1", written=5)]) as history:
+        nodes = (*REDIS, "redis-c")
+        found = {it.node for it in final_reads(history, Servers(), nodes, patience=0.5)}
+    assert found == set(REDIS)
