@@ -335,6 +335,7 @@ class _Run:
         if self._firing is not None:
             self._firing.finish()
         if is_complete:
+            self._beats.close()  # else the primary gets writes all the time
             self._say("reading what the nodes have")
             self._recorder.flush()
             with History(self._path) as history:

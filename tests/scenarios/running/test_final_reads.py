@@ -9,7 +9,6 @@ from cachesim.scenarios.running.final_reads import final_reads, version_in
 from cachesim.workload import values
 from tests.scenarios.histories import history_of, operation
 
-
 REDIS = ("redis-a", "redis-b")
 
 
