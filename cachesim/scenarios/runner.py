@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 HISTORY = "history.sqlite"
 """The name of the history in a run's folder."""
 _SOON = 0.3  # seconds from the word to begin until the first operation is due
+_HASTE = 1.0  # seconds for calls under way when a run is cut short
 _EPS = 0.005  # seconds that a reading may be off, at least
 _LOOKS = 5  # tries to get an answer of all Redis nodes
 
@@ -331,7 +332,7 @@ class _Run:
         if self._workload is not None:
             self._recorder.set("end_at", time.monotonic())
             self._say("ending the workload")
-            self._end_workload(self._workload)
+            self._end_workload(self._workload, None if is_complete else _HASTE)
         if self._firing is not None:
             self._firing.finish()
         if is_complete:
@@ -345,13 +346,13 @@ class _Run:
             fastest = min(self._sampler.fastest, 1.0)
             self._recorder.set("eps", max(_EPS, fastest / 2, self._workload_eps))
 
-    def _end_workload(self, workload: Workload) -> None:
+    def _end_workload(self, workload: Workload, patience: float | None) -> None:
         # Before the end: what is ended now has not failed.
         self._recorder.set("dead", dict(workload.dead))
         if (code := workload.command_code) is not None:
             self._recorder.set("command_code", code)
         try:
-            self._recorder.set("exit_codes", dict(workload.end()))
+            self._recorder.set("exit_codes", dict(workload.end(patience)))
         except WorkloadError as error:
             self._recorder.set("interrupted", f"the workload failed: {error}")
             self._say(str(error))

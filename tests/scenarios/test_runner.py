@@ -78,9 +78,9 @@ class Still:
         """Begin."""
         self.did.append("begin")
 
-    def end(self) -> dict[str, int]:
+    def end(self, patience: float | None = None) -> dict[str, int]:
         """End."""
-        self.did.append("end")
+        self.did.append("end" if patience is None else "end soon")
         return {"p0": 0}
 
     def __enter__(self) -> Self:
@@ -211,7 +211,7 @@ def test_interrupted(sim: Simulator, tmp_path: Path) -> None:
         progress=said,
         is_interrupted=over.is_set,
     )
-    assert still.did == ["open", "begin", "end", "close"]
+    assert still.did == ["open", "begin", "end soon", "close"]
     assert sim.faults.active == []
     with History(path) as history:
         assert history.interrupted == "it was interrupted"
@@ -268,9 +268,9 @@ class Failing(Still):
     command_code = 3
     dead = {"p0": "killed by SIGKILL"}  # noqa: RUF012
 
-    def end(self) -> dict[str, int]:
+    def end(self, patience: float | None = None) -> dict[str, int]:
         """End."""
-        super().end()
+        super().end(patience)
         raise WorkloadError("it broke")
 
 

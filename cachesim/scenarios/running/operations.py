@@ -57,8 +57,12 @@ class Workload(Protocol):
         """Begin at a monotonic time."""
         ...
 
-    def end(self) -> Mapping[str, int]:
-        """Begin nothing more, wait for the calls under way, and return each exit code by name."""
+    def end(self, patience: float | None = None) -> Mapping[str, int]:
+        """Begin nothing more, wait for the calls under way, and return each exit code by name.
+
+        Args:
+            patience: the longest wait, in seconds; None: that of the clients.
+        """
         ...
 
     def __enter__(self) -> Self: ...
