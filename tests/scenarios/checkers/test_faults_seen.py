@@ -151,6 +151,16 @@ def test_loss(share: float, took: float, seen: bool) -> None:
     assert bool(found) == (not seen)
 
 
+def test_what_waits_behind_a_late_answer() -> None:
+    """Beats that wait behind a late one are late too, and do not count."""
+    fault = {"fault": "loss", "links": ["client-to-redis-a"], "share": 0.02, "ms": 200}
+    rows: list[Row] = [it for it in world() if not (isinstance(it, Beat) and it.node == "redis-a")]
+    for n, at in enumerate(times(0, 100, 0.02)):
+        is_late = BEGIN <= at < END and n % 30 < 8  # one in 30 of those that do not wait
+        rows += beats(at, at + 0.02, nodes=["redis-a"], every=0.02, took=0.2 if is_late else 0.001)
+    assert not problem(rows, step(fault, BEGIN, END, **UNSEEN))
+
+
 def test_loss_that_stays() -> None:
     """A loss of which nothing was healed is still there."""
     fault = {"fault": "loss", "links": ["client-to-redis-a"], "share": 0.1, "ms": 200}

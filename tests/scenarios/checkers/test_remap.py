@@ -92,6 +92,14 @@ def test_few_keys() -> None:
     assert verdict_on(consistent, keys=450).result == "pass"
 
 
+def test_keys_that_were_not_asked_for_again() -> None:
+    """A key that was asked for in the baseline alone tells nothing."""
+    rows = [*beats(0, 100, nodes=NODES), *reads(1, home), *reads(30, home, 299)]
+    with history_of(rows) as history:
+        verdict = remap.check(history, Expectation("api_cache", 0.05))
+    assert (verdict.result, verdict.details["keys"]) == ("unknown", 299)
+
+
 def test_nodes_that_are_not_known() -> None:
     """Without the nodes in the baseline nothing is said."""
     with history_of([*reads(1, lambda _: None), *reads(30, home)]) as history:
