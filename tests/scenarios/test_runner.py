@@ -363,7 +363,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_for(process, "crash: kill")
     theirs = children(process.pid)
-    assert len(theirs) == 3, "a topology and two pods"
+    assert len(theirs) == 4, "a topology, what starts the pods, and two pods"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130

@@ -64,6 +64,9 @@ EXPECT: dict[str, Any] = {
     "stale_reads": {"sessions": {"max": 2.5}, "api_cache": {"max": "ttl"}},
     "unavailability": {"sessions.write": {"longest": 35}, "api_cache": {"longest": 5, "total": 9}},
     "error_budget": {"sessions": {"max": 0.01}},
+    "remap": {"api_cache": {"max": 0.05}},
+    "hit_rate": {"api_cache": {"min": 0.8}},
+    "herd": {"same_key": 3},
 }
 
 
