@@ -1,7 +1,6 @@
 """Runs of timelines on emulated topologies: what is done, what is recorded, and how they end."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -307,13 +306,21 @@ def test_a_run_that_fails(sim: Simulator, tmp_path: Path) -> None:
 # --- the command ------------------------------------------------------------------------------
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+@contextmanager
+def started(folder: Path) -> "Iterator[subprocess.Popen[str]]":
     """Begin `cachesim run` of a short scenario, with a record in a folder."""
     file = folder / "calm.yaml"
     file.write_text(CALM.replace("for: 60s", "for: 20m"))
     command = [sys.executable, "-m", "cachesim", "run", str(file), "--backend", "embedded"]
-    command += ["--speed", "30", "--record", str(folder / "record"), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command += ["--speed", "30", "--record", str(folder / "record")]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            wait_for(process, "crash: kill")
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
@@ -360,13 +367,12 @@ def is_gone(pid: int) -> bool:
 
 def test_ctrl_c(tmp_path: Path) -> None:
     """Ctrl-C ends a run in order, with its record and report, and leaves nothing."""
-    process = start(tmp_path)
-    wait_for(process, "crash: kill")
-    theirs = children(process.pid)
-    assert len(theirs) == 4, "a topology, what starts the pods, and two pods"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    with started(tmp_path) as process:
+        theirs = children(process.pid)
+        assert len(theirs) >= 4, "a topology, what starts the pods, and two pods"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
     until(lambda: all(map(is_gone, theirs)))
     with History(tmp_path / "record/history.sqlite") as history:
         assert history.interrupted == "it was interrupted"
@@ -377,13 +383,11 @@ def test_ctrl_c(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed(tmp_path: Path) -> None:
     """A killed run leaves no process, and its record can be read up to then."""
-    process = start(tmp_path)
-    wait_for(process, "crash: kill")
-    theirs = children(process.pid)
     path = tmp_path / "record/history.sqlite"
-    until(lambda: recorded_steps(path))
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    with started(tmp_path) as process:
+        theirs = children(process.pid)
+        until(lambda: recorded_steps(path))
+        process.kill()
     until(lambda: all(map(is_gone, theirs)))
     with History(path) as history:
         assert history.interrupted == "the run was killed"
