@@ -149,8 +149,11 @@ def check(history: History, expectation: Expectation) -> Verdict:
         return unknown(NAME, it.why, unit="s", threshold=within)
     plane = [_in_production(history, history.heal_at, at) for at in it.able]
     details: dict[str, Any] = {"control_plane": plane, "able_at": it.able.end}
+    until = history.end_at if it.steady is None else it.steady.end + STEADY
+    unfit = why_unfit(history, it.able.end, until)
     why = _why_unknown(history, it, it.able, within)
     if it.steady is None:
+        why = unfit or why
         quiet = history.end_at - it.able.end
         low, high, reason = plane[0] + quiet, float("inf"), "the clients never recovered"
         result = Result.UNKNOWN if why else Result.FAIL
@@ -162,6 +165,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
         low, high = plane[0], plane[1] + _comeback(history)
     settle = "" if history.speed == 1 else "the client's part can't be told; --speed 1 settles it"
     verdict = against(NAME, low, high, "s", within, settle, details)
+    if verdict.result is not Result.PASS:
+        why = unfit or why  # late operations are bad ones: they make nobody recover
     if why is None:
         return verdict
     return unknown(NAME, why, low=low, high=high, unit="s", threshold=within, details=details)
@@ -198,9 +203,7 @@ def _in_production(history: History, heal_at: float, able: float) -> float:
 
 
 def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> str | None:
-    until = history.end_at if it.steady is None else it.steady.end + STEADY
-    reason = why_unfit(history, able.end, until)
-    reason = reason or why_too_thin(within, _longest_beat_gap(history, able.end), history.speed)
+    reason = why_too_thin(within, _longest_beat_gap(history, able.end), history.speed)
     comeback = history.comeback
     if it.steady is None:
         quiet = history.end_at - able.end

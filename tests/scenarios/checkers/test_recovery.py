@@ -210,6 +210,7 @@ def test_a_starved_generator() -> None:
         for it in heal()
     ]
     assert "generator" in verdict_on(rows, 9).reason
+    assert verdict_on(rows, 11).result == "pass"  # lateness makes nobody recover
 
 
 # --- at a speed -----------------------------------------------------------------------------------
