@@ -122,7 +122,9 @@ def _final_reads(history: History) -> Iterator[tuple[str, int | None, float]]:
 def _judge_key(
     found: Losses, changes: list[Change], read: tuple[str, int | None, float] | None
 ) -> None:
-    acknowledged = [it for it in changes if it.kind == "write" and it.outcome == "ok"]
+    acknowledged = [
+        it for it in changes if it.kind == "write" and it.outcome == "ok" and it.version is not None
+    ]
     if not acknowledged:
         return
     last = max(acknowledged, key=lambda it: it.version or 0)
@@ -200,7 +202,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if found.undecided or evicted:
         return unknown(NAME, _doubt(found, evicted), details=details, **shape)
     if not found.acknowledged:
-        return unknown(NAME, "no acknowledged write was read back", details=details, **shape)
+        reason = "no acknowledged write that tells its version was read back"
+        return unknown(NAME, reason, details=details, **shape)
     if doubt is not None:
         return unknown(NAME, doubt.reason, details=details, **shape)
     return Verdict(NAME, Result.PASS, reason="within the bound", details=details, **shape)

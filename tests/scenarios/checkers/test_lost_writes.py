@@ -389,3 +389,12 @@ def test_power_lost_in_one_zone_loses_nothing() -> None:
 def test_a_service_without_writes() -> None:
     """Without an acknowledged write nothing was tested."""
     assert verdict_on([]).result == "unknown"
+
+
+def test_writes_without_a_version() -> None:
+    """Writes of a client that does not report versions can't be told from each other."""
+    rows = [operation(it, key="k", node="redis-a") for it in range(20)]
+    with history_of(rows) as history:
+        verdict = lost_writes.check(history, Expectation("bound"))
+        assert verdict.result == "unknown"
+        assert "tells its version" in verdict.reason
