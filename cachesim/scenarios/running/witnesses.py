@@ -19,7 +19,7 @@ SILENCING = frozenset({"kill", "stop", "pause", "blackhole", "refuse", "reset", 
 SLOW_LEAST = 0.8
 """The share of a latency by which answers have to rise."""
 FEW = 5
-"""So many beats tell a median."""
+"""So many beats tell a median, or a silence."""
 UNHEARD = 0.5
 """Seconds without a heartbeat from which nodes do not hear each other."""
 
@@ -60,7 +60,7 @@ class Witness(Protocol):
 
 @dataclass(frozen=True)
 class Unanswered:
-    """The nodes answer no beats."""
+    """The nodes answer no beats, `FEW` in a row."""
 
     nodes: Sequence[str]
     beats: BeatLog
@@ -68,10 +68,7 @@ class Unanswered:
 
     def seen(self, since: float, until: float) -> float | None:
         """See `Witness.seen`."""
-        return _all(
-            next((it.start for it in self._of(node, since, until) if _failed(it, until)), None)
-            for node in self.nodes
-        )
+        return _all(self._silent_since(node, since, until) for node in self.nodes)
 
     def gone(self, since: float) -> float | None:
         """See `Witness.gone`."""
@@ -80,8 +77,14 @@ class Unanswered:
             for node in self.nodes
         )
 
-    def _of(self, node: str, since: float, until: float) -> Iterable[Beat]:
-        return (it for it in self.beats.recent(node, since) if it.start <= until)
+    def _silent_since(self, node: str, since: float, until: float) -> float | None:
+        beats = [it for it in self.beats.recent(node, since) if it.start <= until]
+        # A fault that is over may have been shorter than that.
+        few = FEW if until == float("inf") else max(1, min(FEW, len(beats)))
+        for first in range(len(beats) - few + 1):
+            if all(_failed(it, until) for it in beats[first : first + few]):
+                return beats[first].start
+        return None
 
 
 @dataclass(frozen=True)
