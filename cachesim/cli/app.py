@@ -14,7 +14,8 @@ import click
 
 from cachesim.cli import options
 from cachesim.cli.report_commands import compare, report
-from cachesim.cli.scenario_commands import scenario, shipped
+from cachesim.cli.run_commands import command as run
+from cachesim.cli.scenario_commands import scenario
 from cachesim.daemon.signals import INTERRUPTED
 
 _NOT_WELL = 3
@@ -28,12 +29,6 @@ class _Unusable(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print one a line."""
         click.echo(self.message, file, err=file is None)
-
-
-class _Undecided(click.ClickException):
-    """What keeps a run from a verdict."""
-
-    exit_code = 3
 
 
 class _Group(click.Group):
@@ -366,73 +361,5 @@ def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> Non
 
 # --- scenarios --------------------------------------------------------------------------------
 
-for _command in (scenario, report, compare):
+for _command in (scenario, run, report, compare):
     main.add_command(_command)
-
-
-class _WithCommand(click.Command):
-    """Leaves what comes after `--` to a command of the user."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See click."""
-        place = args.index("--") if "--" in args else len(args)
-        ctx.meta["command"] = tuple(args[place + 1 :])
-        return super().parse_args(ctx, args[:place])
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """See click."""
-        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
-
-
-@main.command("run", cls=_WithCommand)
-@click.argument("scenario", shell_complete=options.complete(shipped))
-@options.run_settings
-@click.option("--quiet-cut", is_flag=True, help="At speed 1: cut holds in which nothing goes on.")
-@click.option(
-    "--record",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="The run's folder.  [default: cachesim-runs/NAME-SEED-TIME]",
-)
-@click.option(
-    "--repeat",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Run it N times, each with the next seed.",
-)
-@options.as_json
-@click.pass_context
-def run_(
-    ctx: click.Context,
-    /,
-    scenario: str,
-    quiet_cut: bool,
-    record: Path | None,
-    repeat: int,
-    as_json: bool,
-    name: str | None,
-    seed: int | None,
-    **settings: object,
-) -> None:
-    """Run SCENARIO, a file or the name of a shipped one, and judge it.
-
-    Without COMMAND, the traffic of the architecture runs meanwhile. The exit code is 0 for a pass,
-    1 for a fail, 2 for mistakes in the file or the options, and 3 if the verdict is unknown, or if
-    the run could not begin.
-    """
-    from cachesim.cli import run_commands
-    from cachesim.errors import CachesimError, InvalidScenario, SettingsError
-
-    order = run_commands.Order(
-        scenario, settings, name, seed, quiet_cut, record, repeat, ctx.meta["command"], as_json
-    )
-    try:
-        ctx.exit(run_commands.run(order))
-    except InvalidScenario:
-        raise
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
-    except CachesimError as error:
-        raise _Undecided(str(error)) from error

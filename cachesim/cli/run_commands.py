@@ -12,10 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from cachesim.cli import options
 from cachesim.cli.printing import print_json
 from cachesim.cli.report_commands import EXIT_CODES, show_report
+from cachesim.cli.scenario_commands import shipped
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
-from cachesim.errors import SettingsError
+from cachesim.errors import CachesimError, InvalidScenario, SettingsError
 
 if TYPE_CHECKING:
     from cachesim.scenarios.forms import Scenario
@@ -184,3 +188,77 @@ def _folder(order: Order, name: str, seed: int, number: int) -> Path:
     if order.record is None:
         return RUNS / f"{name}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     return order.record if order.repeat == 1 else order.record / str(number + 1)
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+class _Undecided(click.ClickException):
+    """What keeps a run from a verdict."""
+
+    exit_code = 3
+
+
+class _WithCommand(click.Command):
+    """Leaves what comes after `--` to a command of the user."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = tuple(args[place + 1 :])
+        return super().parse_args(ctx, args[:place])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """See click."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+@click.command("run", cls=_WithCommand)
+@click.argument("scenario", shell_complete=options.complete(shipped))
+@options.run_settings
+@click.option("--quiet-cut", is_flag=True, help="At speed 1: cut holds in which nothing goes on.")
+@click.option(
+    "--record",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The run's folder.  [default: cachesim-runs/NAME-SEED-TIME]",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Run it N times, each with the next seed.",
+)
+@options.as_json
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    scenario: str,
+    quiet_cut: bool,
+    record: Path | None,
+    repeat: int,
+    as_json: bool,
+    name: str | None,
+    seed: int | None,
+    **settings: object,
+) -> None:
+    """Run SCENARIO, a file or the name of a shipped one, and judge it.
+
+    Without COMMAND, the traffic of the architecture runs meanwhile. The exit code is 0 for a pass,
+    1 for a fail, 2 for mistakes in the file or the options, and 3 if the verdict is unknown, or if
+    the run could not begin.
+    """
+    order = Order(
+        scenario, settings, name, seed, quiet_cut, record, repeat, ctx.meta["command"], as_json
+    )
+    try:
+        ctx.exit(run(order))
+    except InvalidScenario:
+        raise
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    except CachesimError as error:
+        raise _Undecided(str(error)) from error

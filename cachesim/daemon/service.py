@@ -83,12 +83,12 @@ class Answers(Handler):
             Call.LOGS: self._logs,
             Call.EVENTS: self._events,
             Call.FOLLOW_EVENTS: self._follow_events,
-            Call.FAULTS: self._faults,
-            Call.LINKS: self._links,
+            Call.FAULTS: lambda _caller: [_as_data(it) for it in operations.faults.active],
+            Call.LINKS: lambda _caller: [self._link_status(it) for it in operations.links.values()],
             Call.LINK: self._link,
             Call.READINGS: lambda _caller: self._readings(),
             Call.VALUES: self._values,
-            Call.TIMING: self._timing,
+            Call.TIMING: lambda _caller: operations.control_plane.timing.as_dict(),
             Call.WAIT_FOR_FAILOVER: self._wait_for_failover,
             Call.APPLY: self._apply,
             Call.HEAL: self._heal,
@@ -204,12 +204,6 @@ class Answers(Handler):
         events = self._operations.events.since(after)
         return [{"number": n, **event.as_dict()} for n, event in enumerate(events, after + 1)]
 
-    def _faults(self, _caller: Caller) -> list[FaultData]:
-        return [_as_data(fault) for fault in self._operations.faults.active]
-
-    def _links(self, _caller: Caller) -> list[LinkStatus]:
-        return [self._link_status(link) for link in self._operations.links.values()]
-
     def _link(self, _caller: Caller, link: str) -> LinkStatus:
         return self._link_status(self._operations.links[link])
 
@@ -221,9 +215,6 @@ class Answers(Handler):
         if self._operations.topology.node(self._known(node)).service is not Kind.REDIS:
             raise CachesimError(f"{node} is no Redis node")
         return stored(self._operations.admin.redis(node), keys, length)
-
-    def _timing(self, _caller: Caller) -> dict[str, Any]:
-        return self._operations.control_plane.timing.as_dict()
 
     def _wait_for_failover(
         self, caller: Caller, shard: str, after: int, seconds: float | None = None
