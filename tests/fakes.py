@@ -284,7 +284,6 @@ class FakeNode:
 
     Attributes:
         up: whether it answers.
-        link_down_since: as in `RedisProbe`.
         knows: whether it hears that another was promoted, and then follows.
         is_loading: whether it loads its data.
     """
@@ -293,7 +292,6 @@ class FakeNode:
     role: Role = Role.REPLICA
     offset: int = 1000
     state_ok: bool = True
-    link_down_since: float | None = None
     knows: bool = True
     is_loading: bool = False
 
@@ -356,7 +354,6 @@ class FakeShard:
                     since,
                     node.role,
                     node.offset,
-                    node.link_down_since,
                     node.state_ok,
                     node.is_loading,
                 )

@@ -5,10 +5,6 @@ from dataclasses import dataclass
 
 from cachesim.control_plane.evidence import MISSED, Evidence, RedisProbe, Silence, redis_answer
 
-RECONNECTING = 1.5
-"""Seconds for which a replica's link may be down before that counts against its primary. Replicas
-try to connect once a second, so they do not find a restarted primary at once."""
-
 
 @dataclass(frozen=True)
 class Loss:
@@ -57,11 +53,11 @@ def find_loss(
 
 
 def _deafness(replica: str, primary: str, evidence: Evidence) -> Silence | None:
-    """Return for how long a replica that answers has not heard the primary."""
-    probe = redis_answer(evidence, replica)
-    if probe is None:
+    """Return for how long a replica that answers has not heard the primary.
+
+    The cluster bus tells. A replication link that is down does not: on a slow link a handshake
+    takes seconds, and a replica that can't connect is no reason to give up a primary that lives.
+    """
+    if redis_answer(evidence, replica) is None:
         return None
-    down_since = probe.link_down_since
-    if down_since is not None and probe.at - down_since > RECONNECTING:
-        return Silence(down_since, probe.at)
     return evidence.silence(replica, primary)

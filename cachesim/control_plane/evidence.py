@@ -45,15 +45,12 @@ class RedisProbe(Probe):
     Attributes:
         role: its role.
         offset: its replication offset, in bytes.
-        link_down_since: since when a replica has said that its link to the primary is down other
-            than for a resync, in monotonic seconds.
         state_ok: whether its `cluster_state` is ok.
         is_loading: whether it is loading its data: it is alive, but serves nothing yet.
     """
 
     role: Role = Role.REPLICA
     offset: int = 0
-    link_down_since: float | None = None
     state_ok: bool = False
     is_loading: bool = False
 

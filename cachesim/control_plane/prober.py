@@ -212,17 +212,12 @@ class Prober:
             int(info.get("aof_current_size", 0)),
             is_behind=all(int(info.get(field, 0)) for field in waits),
         )
-        is_syncing = info.get("master_sync_in_progress", "0") != "0"
-        is_down = info.get("master_link_status") == "down" and not is_syncing
-        before = self.evidence.probe(node)
-        went_down = before.link_down_since if isinstance(before, RedisProbe) else None
         probe = RedisProbe(
             answered=True,
             at=asked,
             since=asked,
             role=Role.PRIMARY if info["role"] == "master" else Role.REPLICA,
             offset=int(info["master_repl_offset"]),
-            link_down_since=(went_down or asked) if is_down else None,
             state_ok=cluster["cluster_state"] == "ok",
         )
         self.evidence.answered(node, probe, begun)

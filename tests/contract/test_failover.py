@@ -183,6 +183,16 @@ def test_no_zone_left(sim: Simulator, redis: RedisCluster) -> None:
     assert redis.get("k") == "v"
 
 
+def test_replicas_that_take_long_to_follow(sim: Simulator) -> None:
+    """A new primary stays primary, however long its replicas take to follow it on slow links."""
+    mark = sim.events.mark()
+    with sim.faults.replication_lag(seconds=1):
+        sim.redis.primary.kill()
+        sim.redis.wait_for_failover()
+        until(lambda: all(is_in_sync(sim, node.name) for node in sim.redis.replicas), 60)
+        assert len(sim.events.of("promoting", mark)) == 1
+
+
 def test_split_brain_is_fenced(sim: Simulator) -> None:
     """A primary that only clients still see takes no write any more once another is promoted.
 

@@ -2,16 +2,8 @@
 
 import pytest
 
-from cachesim.control_plane.detection import RECONNECTING
 from cachesim.control_plane.states import State
-from cachesim.control_plane.timing import INTERVAL
 from tests.control_plane.play import DETECTION, MOMENT, PROMOTION, Play
-
-
-def lose_link(play: Play, *replicas: str) -> None:
-    """Let replicas report that their links to the primary are down."""
-    for replica in replicas:
-        play.shard.nodes[replica].link_down_since = play.clock.now
 
 
 def test_all_is_well(play: Play) -> None:
@@ -58,25 +50,7 @@ def test_both_replicas_deaf(play: Play) -> None:
 def test_one_deaf_replica(play: Play) -> None:
     """A primary that one of two replicas hears is not lost."""
     play.cut_off("redis-b")
-    lose_link(play, "redis-b")
     play.run(60)
-    assert play.state() is State.AVAILABLE
-    assert not play.events
-
-
-def test_both_links_down(play: Play) -> None:
-    """A primary is lost when both replicas say that their links to it are down."""
-    lose_link(play, "redis-b", "redis-c")
-    lost_at = play.clock.now
-    play.run(RECONNECTING + 1)
-    assert play.state() is State.DETECTING
-    assert play.detecting().data["lost_at"] == lost_at
-
-
-def test_links_of_a_restarted_primary(play: Play) -> None:
-    """A primary is not lost while replicas have had no time to connect to it again."""
-    lose_link(play, "redis-b", "redis-c")
-    play.run(RECONNECTING - MOMENT - INTERVAL)
     assert play.state() is State.AVAILABLE
     assert not play.events
 
