@@ -193,10 +193,10 @@ def _folder(order: Order, name: str, seed: int, number: int) -> Path:
 # --- the command ------------------------------------------------------------------------------
 
 
-class _Undecided(click.ClickException):
-    """What keeps a run from a verdict."""
+class _NotBegun(click.ClickException):
+    """What keeps a run from beginning. It is no unknown verdict, which CI may let pass."""
 
-    exit_code = 3
+    exit_code = 2
 
 
 class _WithCommand(click.Command):
@@ -248,8 +248,8 @@ def command(
     """Run SCENARIO, a file or the name of a shipped one, and judge it.
 
     Without COMMAND, the traffic of the architecture runs meanwhile. The exit code is 0 for a pass,
-    1 for a fail, 2 for mistakes in the file or the options, and 3 if the verdict is unknown, or if
-    the run could not begin.
+    1 for a fail, 2 for mistakes in the file or the options or if the run could not begin, and 3 if
+    the verdict is unknown.
     """
     order = Order(
         scenario, settings, name, seed, quiet_cut, record, repeat, ctx.meta["command"], as_json
@@ -261,4 +261,4 @@ def command(
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     except CachesimError as error:
-        raise _Undecided(str(error)) from error
+        raise _NotBegun(str(error)) from error

@@ -306,7 +306,10 @@ def _order(data: dict[str, Any], steps: list[Any]) -> Iterator[Finding]:
 
 
 def _services(data: dict[str, Any]) -> Iterator[Finding]:
-    """Check the names of services, which are known unless the workload is the user's own."""
+    """Check the names of services, which are known unless the workload is the user's own.
+
+    That is a function, or a command that is given when the scenario is run: its client is declared.
+    """
     workload = data.get("workload", {})
     if not isinstance(workload, dict):
         return
@@ -314,6 +317,8 @@ def _services(data: dict[str, Any]) -> Iterator[Finding]:
     if "python" in workload:
         for name in given:
             yield ("workload", name), "python is given too: it replaces the built-in workload", True
+        return
+    if "client" in data and not workload:
         return
     services = given or list(SERVICES)
     classes = [*services, *(f"{name}.{kind}" for name in services for kind in ("read", "write"))]

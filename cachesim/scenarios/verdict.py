@@ -1,6 +1,6 @@
 """Verdicts: what a checker says of a history, and what all of them say of the run."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -100,27 +100,29 @@ def against(
 
 
 def combine(
-    baseline: Verdict, verdicts: Iterable[Verdict], interrupted: str | None = None
+    gates: Sequence[Verdict], verdicts: Sequence[Verdict], interrupted: str | None = None
 ) -> Verdict:
     """Return the verdict on a run.
 
     A run that was not steady before its first fault is unknown. Else it fails if one of its
-    verdicts fails, is unknown if one of them is or if it was cut short, and passes if all pass.
+    verdicts fails, is unknown if one of them is, if it was cut short or if nothing was expected of
+    it, and passes if all pass.
 
     Args:
-        baseline: the verdict on the time before the first fault.
-        verdicts: those of the checkers and of the other gates.
+        gates: the verdict on the time before the first fault, and those of the other gates.
+        verdicts: those of the checkers.
         interrupted: why the run was cut short, if it was.
     """
+    baseline, *others = gates
     if baseline.result is not Result.PASS:
         return unknown("run", f"{baseline.name}: {baseline.reason}")
-    found = list(verdicts)
+    found = [*others, *verdicts]
     for result in (Result.FAIL, Result.UNKNOWN):
         because = [f"{it.name}: {it.reason}" for it in found if it.result is result]
         if because:
             return Verdict("run", result, reason="; ".join(because))
     if interrupted:
         return unknown("run", f"cut short: {interrupted}")
-    if not found:
+    if not verdicts:
         return unknown("run", "nothing was expected of it")
     return Verdict("run", Result.PASS, reason="all that was expected holds")

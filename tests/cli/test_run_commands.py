@@ -24,6 +24,7 @@ baseline: {for: 1s}
 workload: {pods: 1, sessions: {rate: 40, population: 20}}
 timeline:
   - {at: 1s, fault: kill, target: {role: replica, pick: 1}, for: 15s}
+expect: {error_budget: {sessions: {max: 50%}}}
 """
 
 
@@ -95,9 +96,9 @@ def test_a_folder_with_a_record(file: str, tmp_path: Path) -> None:
 
 
 def test_no_such_topology(file: str) -> None:
-    """What keeps a run from beginning is no verdict that fails."""
+    """What keeps a run from beginning is no verdict."""
     result = invoke(file, "--name", "nobody")
-    assert result.exit_code == 3
+    assert result.exit_code == 2
     assert "nobody" in result.output
 
 
@@ -132,6 +133,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def run(_sim: object, timeline: Timeline, folder: Path, **more: Any) -> Path:
         facts = {**more["facts"], "seed": timeline.seed, "scenario": timeline.as_dict()}
+        facts["expect"] = timeline.expect
         every.append(facts)
         folder.mkdir(parents=True)
         with history_of([*load(0, 100), *readings(0, 100)], **facts) as history:

@@ -41,7 +41,14 @@ def test_combine(
     baseline: Verdict, verdicts: list[Verdict], interrupted: str | None, result: str
 ) -> None:
     """Fail before unknown before pass; without a steady baseline, or cut short, no pass."""
-    assert combine(baseline, verdicts, interrupted).result == result
+    assert combine([baseline, PASS], verdicts, interrupted).result == result
+
+
+@pytest.mark.parametrize(("gate", "result"), [(PASS, "pass"), (UNKNOWN, "unknown")])
+def test_gates(gate: Verdict, result: str) -> None:
+    """A gate that is not sure leaves the run unknown, unless a checker fails."""
+    assert combine([PASS, gate], [PASS]).result == result
+    assert combine([PASS, gate], [FAIL]).result == "fail"
 
 
 def test_as_json() -> None:

@@ -57,13 +57,13 @@ def judge(
     """
     expected = list(expectations)
     calm = _run(baseline.NAME, partial(baseline.check, steady=steady, expected=expected), history)
-    gates = [_run(it.NAME, it.check, history) for it in (generator, faults_seen)]
+    gates = [calm, *(_run(it.NAME, it.check, history) for it in (generator, faults_seen))]
     verdicts = [_run(it.name, partial(check, expectation=it), history) for it in expected]
     if command.applies(history):
         verdicts.append(_run(command.NAME, command.check, history))
     verdicts += [_run(getattr(it, "__name__", repr(it)), it, history) for it in others]
-    run = combine(calm, [*gates, *verdicts], history.interrupted)
-    return Judgement(run, (calm, *gates), tuple(verdicts))
+    run = combine(gates, verdicts, history.interrupted)
+    return Judgement(run, tuple(gates), tuple(verdicts))
 
 
 def _run(name: str, checker: Checker, history: History) -> Verdict:

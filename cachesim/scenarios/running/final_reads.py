@@ -51,7 +51,8 @@ def final_reads(
 ) -> Iterator[FinalRead]:
     """Yield what each Redis node has under each key that the workload wrote.
 
-    A node that does not answer is left out.
+    A node that does not answer is left out, and so is a value that has no version: what a user's
+    own code writes can't be told from what it wrote before.
 
     Args:
         nodes: the Redis nodes.
@@ -63,7 +64,9 @@ def final_reads(
         for node, role in roles.items():
             at = time.monotonic()
             for key, text in zip(some, _stored(servers, node, some), strict=False):
-                yield FinalRead(key, node, role, at, *version_in(text))
+                writer, version = version_in(text)
+                if text is None or version is not None:
+                    yield FinalRead(key, node, role, at, writer, version)
 
 
 def _stored(servers: Servers, node: str, keys: Sequence[str]) -> list[str | None]:

@@ -41,7 +41,8 @@ class Servers:
             raise CachesimError("it did not answer")
         number = 5 if node == "redis-a" else 4
         value = values.session("u", "2026", values.Version("pod-0", number))
-        return [value[:length] if key == "session:1" else None for key in keys]
+        found = {"session:1": value[:length], "session:4": "a value of somebody else's code"}
+        return [found.get(key) for key in keys]
 
 
 def test_version_of_a_prefix() -> None:
@@ -52,12 +53,16 @@ def test_version_of_a_prefix() -> None:
 
 
 def test_every_written_key() -> None:
-    """Each key that was written is read from each Redis node; others are not."""
+    """Each key that was written is read from each Redis node; others are not.
+
+    Of a value without a version nothing is known, not even that it is missing.
+    """
     rows = [
         operation(1, key="session:1", written=5),
         operation(2, key="session:1", written=6, outcome="info"),
         operation(3, key="session:2", written=1),
         operation(4, key="session:3", kind="read"),
+        operation(4, key="session:4", written=1),
         operation(5, key="api:1", service="api_cache", written=1),
     ]
     with history_of(rows) as history:
