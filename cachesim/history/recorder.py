@@ -3,14 +3,17 @@
 import json
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cachesim.clock import Deadline
 from cachesim.history.rows import INDEXES, SCHEMA, TABLES, Row
 
 _BUSY_LIMIT = 30.0
 """Seconds to wait for another recorder of the same file."""
+_POLL = 0.01  # seconds
 
 
 class Recorder:
@@ -34,13 +37,26 @@ class Recorder:
         self._writing = threading.Lock()  # held to use the connection
         self._failure: Exception | None = None
         self._database = sqlite3.connect(path, timeout=_BUSY_LIMIT, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self._database.execute("PRAGMA synchronous = OFF")  # a kill loses nothing, a power cut may
         self._database.executescript(SCHEMA)
         self._interval = interval
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cachesim-recorder", daemon=True)
         self._thread.start()
+
+    def _write_ahead(self) -> None:
+        """Let others read and write meanwhile."""
+        limit = Deadline(_BUSY_LIMIT)
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                # Another recorder does the same at this moment, and SQLite does not wait for that.
+                if limit.expired:
+                    raise
+                time.sleep(_POLL)
 
     def add(self, *rows: Row) -> None:
         """Record rows."""

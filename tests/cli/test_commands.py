@@ -222,7 +222,7 @@ def test_json_lines(up: Detached, command: str) -> None:
 def test_every_command_has_json() -> None:
     """No command that gives something to read is without `--json`."""
     tested = {command.split()[0] for command in (*FORMS, *LINES)}
-    tested |= {"up", "down", "compose", "attach", "run"}
+    tested |= {"up", "down", "compose", "attach", "run", "report", "compare"}
     without = {"shell"}  # the server's own words
     assert tested | without == set(main.commands)
 

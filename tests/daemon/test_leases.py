@@ -182,10 +182,10 @@ def test_verb_under_way(rig: Rig, other: InProcess, monkeypatch: pytest.MonkeyPa
     """A lease waits for the verbs that others have begun, and refuses new ones meanwhile."""
     began, go_on, apply = threading.Event(), threading.Event(), rig.operations.faults.apply
 
-    def slow(faults: Any) -> Any:
+    def slow(*arguments: Any, **more: Any) -> Any:
         began.set()
         assert go_on.wait(10)
-        return apply(faults)
+        return apply(*arguments, **more)
 
     def is_refused() -> bool:
         try:

@@ -4,7 +4,9 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,16 @@ def test_computes_once(reopen: Reopen) -> None:
     assert history.compute(size) == history.compute(size) == 0
     assert history.compute(id) == id(history)
     assert calls == [history]
+
+
+def test_recorders_that_begin_together(tmp_path: Path) -> None:
+    """Several may make the file at the same moment."""
+    together = threading.Barrier(4)
+
+    def begin(path: Path) -> None:
+        together.wait(10)
+        Recorder(path).close()
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(20):
+            list(threads.map(begin, [tmp_path / f"{number}.sqlite"] * 4))

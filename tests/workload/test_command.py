@@ -104,7 +104,7 @@ print(line, flush=True)
         pods.open()
         assert code_of(pods) == 0
         pods.end()
-        assert 0.25 < pods.eps < LIMIT
+        assert 0.2 < pods.eps < LIMIT  # it could have come at any moment of 0.3 s or so
     assert len(rows(tmp_path)) == 202
 
 

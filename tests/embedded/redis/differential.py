@@ -51,6 +51,12 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("BGREWRITEAOF", "in slices, not in a child process, so it ends at another moment"),
     ("MEMORY STATS, MEMORY MALLOC-STATS, MEMORY DOCTOR", "without an allocator's figures"),
     ("FUNCTION DUMP, FUNCTION RESTORE", "not supported; FUNCTION LIST WITHCODE is"),
+    (
+        "LMPOP, ZMPOP and others on a replica",
+        "no redirection if the number of keys has a fraction",
+    ),
+    ("CLIENT PAUSE WRITE on a replica", "it goes on to apply what its primary sends"),
+    ("SORT ALPHA", "texts that differ only after a zero byte keep another order"),
     ("scripts", "an error beyond 256 MB for Lua, 128 MB of arguments, 64 MB of a reply"),
     ("scripts", "no coroutine, cmsgpack, struct; errors in some tail calls have no line number"),
     ("scripts", "cjson has no settings; `pairs(redis)` is empty"),
