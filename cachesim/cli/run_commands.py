@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import shlex
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -262,3 +263,5 @@ def command(
         raise click.UsageError(str(error)) from error
     except CachesimError as error:
         raise _NotBegun(str(error)) from error
+    except (PermissionError, FileExistsError, NotADirectoryError, sqlite3.Error) as error:
+        raise _NotBegun(f"the run can't be recorded: {error}") from error

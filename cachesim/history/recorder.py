@@ -114,7 +114,7 @@ class Recorder:
                 with self._database:
                     for kind, values in groups.items():
                         self._database.executemany(_insert(kind), values)
-            except (sqlite3.Error, TypeError) as error:
+            except Exception as error:  # a row with what SQLite does not take, say
                 self._failure = error
 
     def _check(self) -> None:

@@ -332,7 +332,8 @@ class _Run:
         if self._workload is not None:
             self._recorder.set("end_at", time.monotonic())
             self._say("ending the workload")
-            self._end_workload(self._workload, None if is_complete else _HASTE)
+            patience = self._client.get("patience") if is_complete else _HASTE
+            self._end_workload(self._workload, patience)
         if self._firing is not None:
             self._firing.finish()
         if is_complete:

@@ -117,7 +117,9 @@ def _number(value: object) -> float | None:
 
 
 def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    # SQLite's are of 64 bits.
+    return value if is_integer and -(2**63) <= value < 2**63 else None  # type: ignore[operator,return-value]
 
 
 def _text(value: object) -> str | None:

@@ -127,7 +127,7 @@ class Function:
         self._name = name
         self._call = load_function(name)
         self._first = threading.Event()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
         def note(row: Operation) -> None:
             record(row)
@@ -162,7 +162,9 @@ class Function:
     def _run(self) -> None:
         try:
             self._call(self._load)
-        except Exception as error:
+            if not self._load.stop.is_set():
+                raise RuntimeError("it returned before the end of the run")
+        except BaseException as error:  # an exit too: the pod would seem to be idle
             self._error = error
         finally:
             self._first.set()

@@ -231,3 +231,15 @@ def test_recorders_that_begin_together(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         for number in range(20):
             list(threads.map(begin, [tmp_path / f"{number}.sqlite"] * 4))
+
+
+def test_a_row_that_can_not_be_written(tmp_path: Path) -> None:
+    """It is an error of the next call, not a silent loss."""
+    recorder = Recorder(tmp_path / "history.sqlite", NEVER)
+    recorder.add(FIRST._replace(written=2**63))
+    with pytest.raises(OverflowError):
+        recorder.flush()
+    with pytest.raises(OverflowError):
+        recorder.add(FIRST)
+    with pytest.raises(OverflowError):
+        recorder.close()

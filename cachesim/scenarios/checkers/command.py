@@ -18,12 +18,16 @@ def applies(history: History) -> bool:
     return history.meta.get("command_code") is not None
 
 
+def is_silent(history: History) -> bool:
+    """Return whether it reported no operation."""
+    return not any(history.rows("SELECT 1 FROM operations LIMIT 1"))
+
+
 def check(history: History) -> Verdict:
     """Return the verdict on the command."""
     code = history.meta.get("command_code")
     if code != 0:
         return Verdict(NAME, Result.FAIL, reason=f"it ended with exit code {code}")
-    is_silent = not any(history.rows("SELECT 1 FROM operations LIMIT 1"))
-    if history.speed != 1 and is_silent:
+    if history.speed != 1 and is_silent(history):
         return unknown(NAME, "it passed and reported no operations; --speed 1 settles it")
     return Verdict(NAME, Result.PASS, reason="it ended with exit code 0")

@@ -70,6 +70,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
     fit = history.compute(generator.check)
     if fit.result is not Result.PASS:
         reason = f"the generator: {fit.reason}"
+    if history.meta.get("cuts") and verdict.result is Result.FAIL:
+        reason = reason or "holds were cut, so that the share in the whole run is less"
     if history.speed != 1:
         reason = reason or next(filter(None, (why_wrong(history, name) for name in names)), None)
     if reason is None:

@@ -105,8 +105,11 @@ def check(history: History) -> Verdict:
     length = max(history.end_at - begin_of(history), 1e-9)
     share = sum(span.end - span.begin for span in spans) / length
     details = {"lag_shares": shares, "spoiled": [list(span) for span in spans[:100]]}
-    if dead := history.meta.get("dead"):
-        reason = "; ".join(f"{pod} was {what}" for pod, what in dead.items())
+    codes = history.meta.get("exit_codes") or {}
+    dead = {pod: f"{pod} ended with exit code {code}" for pod, code in codes.items() if code}
+    dead |= {pod: f"{pod} was {what}" for pod, what in (history.meta.get("dead") or {}).items()}
+    if dead:
+        reason = "; ".join(dead.values())
         return unknown(NAME, f"not all pods lived: {reason}", details=details)
     if not shares:
         return unknown(NAME, "it was not watched", details=details)

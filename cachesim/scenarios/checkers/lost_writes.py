@@ -192,6 +192,9 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if len(outside) > evicted:
         reason = f"{len(outside)} acknowledged writes were lost that no failure explains"
         return Verdict(NAME, Result.FAIL, reason=reason, details=details, **shape)
+    if not found.acknowledged:
+        reason = "no acknowledged write that tells its version was read back"
+        return unknown(NAME, reason, details=details, **shape)
     if threshold is not None:
         return against(NAME, low, high, "writes", threshold, _doubt(found, evicted), details)
     results = [_judge_window(it, lost) for it, lost in inside.items()]
@@ -201,9 +204,6 @@ def check(history: History, expectation: Expectation) -> Verdict:
         return Verdict(NAME, Result.FAIL, reason=excess.reason, details=details, **shape)
     if found.undecided or evicted:
         return unknown(NAME, _doubt(found, evicted), details=details, **shape)
-    if not found.acknowledged:
-        reason = "no acknowledged write that tells its version was read back"
-        return unknown(NAME, reason, details=details, **shape)
     if doubt is not None:
         return unknown(NAME, doubt.reason, details=details, **shape)
     return Verdict(NAME, Result.PASS, reason="within the bound", details=details, **shape)

@@ -21,6 +21,7 @@ DECIDED = 1.0
 SHORT = 1.0
 """Seconds that one of several stages of a step has to last at least, to be seen."""
 _RETRY = 1.0  # production seconds until a step that waits for a target looks again
+_HEAL_AGAIN = 1.0  # seconds between two tries to heal what could not be healed
 
 
 class Handle(Protocol):
@@ -56,7 +57,8 @@ class _Progress:
     Attributes:
         began, ended: production seconds; None: it has not.
         stages: what is left of it.
-        active: what is applied now.
+        active: what is applied now. After the end: what could not be healed.
+        heal_again: when that is tried again, in monotonic seconds.
         is_due: whether it is healed at the end of its hold.
     """
 
@@ -75,6 +77,7 @@ class _Progress:
     looks: list[_Look] = field(default_factory=list)
     why: str = ""
     retry_at: float = 0.0
+    heal_again: float = 0.0
 
     @property
     def is_over(self) -> bool:
@@ -136,12 +139,16 @@ class Firing:
             due, it = found
             if it.began is None:
                 self._begin(it, due)
-            elif it.stages:
+            elif it.stages and self._clock.now < self._end_of(it, it.began):
+                while len(it.stages) > 1 and it.began + it.stages[1].offset <= self._clock.now:
+                    it.stages.pop(0)  # too late for it
                 self._apply(it, it.stages.pop(0))
             else:
                 self._end(it)
         self._give_up_waiting()
         for it in self._steps.values():
+            if it.is_over and it.active and self._time.monotonic() >= it.heal_again:
+                self._heal(it)
             self._look(it)
 
     @property
@@ -203,10 +210,13 @@ class Firing:
             if begin is None or (duration is not None and begin > duration):
                 return None
             return max(begin, it.retry_at)
-        end = it.began + it.step.hold
-        if duration is not None:
-            end = min(end, duration)
+        end = self._end_of(it, it.began)
         return min(it.began + it.stages[0].offset, end) if it.stages else end
+
+    def _end_of(self, it: _Progress, began: float) -> float:
+        duration = self._timeline.scenario.duration
+        end = began + it.step.hold
+        return end if duration is None else min(end, duration)
 
     def _begin_of(self, step: PlannedStep) -> float | None:
         match step.after:
@@ -287,17 +297,20 @@ class Firing:
         it.stages = []
         self._heal(it)
         it.ended = min(it.began + it.step.hold, self._clock.now)
-        self._say(f"{it.step.id} is healed")
+        self._say(f"{it.step.id} is {f'not healed: {it.why}' if it.active else 'healed'}")
         self._record(_row(it))
 
     def _heal(self, it: _Progress) -> None:
         until = self._time.monotonic()
+        left = []
         for fault in it.active:
             try:
                 fault.heal()
             except CachesimError as error:
                 it.outcome, it.why = "failed", f"not healed: {error}"
-        it.active = []
+                left.append(fault)
+        it.active = left
+        it.heal_again = self._time.monotonic() + _HEAL_AGAIN
         if it.looks and it.looks[-1].until == float("inf"):
             it.looks[-1].until = until
 

@@ -6,7 +6,8 @@ import pytest
 
 from cachesim.scenarios.checkers import judge
 from cachesim.scenarios.checkers.command import check
-from tests.scenarios.histories import history_of, load
+from cachesim.scenarios.checkers.faults_seen import problem_of
+from tests.scenarios.histories import beats, history_of, load, step
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,17 @@ def test_exit_code(code: int, speed: float, reports: bool, result: str) -> None:
     """Another code than 0 fails; a pass at a speed needs operations that were tried."""
     with history_of(load(0, 10) if reports else [], command_code=code, speed=speed) as history:
         assert check(history).result == result
+
+
+def test_a_silent_command_and_a_fault() -> None:
+    """Whether a command that reports nothing met a fault is not asked."""
+    at = {"begin_confirmed": 20.1, "end_confirmed": 30.1}
+    it = step({"fault": "kill", "nodes": ["redis-a"]}, 20, 30, **at)
+    rows = [*beats(0, 20), *beats(20, 30, ok=False), *beats(30, 100)]
+    with history_of([*rows, it], command_code=0) as history:
+        assert problem_of(history, it) == ""
+    with history_of([*rows, it]) as history:
+        assert "0 operations" in problem_of(history, it)
 
 
 @pytest.mark.parametrize(("code", "result"), [(1, "fail"), (0, "unknown"), (None, "unknown")])

@@ -94,6 +94,14 @@ def test_a_pod_that_died() -> None:
         assert "p0 was killed by SIGKILL" in verdict.reason
 
 
+@pytest.mark.parametrize(("code", "result"), [(0, "pass"), (1, "unknown"), (-9, "unknown")])
+def test_a_pod_that_ended_badly(code: int, result: str) -> None:
+    """A pod that did not end in order may have kept the last of its operations for itself."""
+    facts = {"exit_codes": {"p0": code, "p1": 0}}
+    with history_of([*readings(0, 100), *load(0, 100)], **facts) as history:
+        assert generator.check(history).result == result
+
+
 def test_not_watched() -> None:
     """A generator that nobody looked at is unknown."""
     with history_of(load(0, 100)) as history:

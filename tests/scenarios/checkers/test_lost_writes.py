@@ -209,6 +209,14 @@ def verdict_on(rows: Iterable[Row], most: Any = "bound", **facts: Any) -> Verdic
         return lost_writes.check(history, Expectation(most))
 
 
+@pytest.mark.parametrize("most", ["bound", 0, 5])
+def test_nothing_that_tells_its_version(most: Any) -> None:
+    """Without an acknowledged write of a version there is nothing to judge."""
+    verdict = verdict_on([operation(1, key="a"), operation(2, kind="read", key="a")], most)
+    assert verdict.result == "unknown"
+    assert "tells its version" in verdict.reason
+
+
 def test_within_the_bound() -> None:
     """What the killed primary acknowledged after the replica's last offset may go."""
     verdict = verdict_on(crash())

@@ -301,3 +301,16 @@ def test_the_profile_matters_at_a_speed(speed: float) -> None:
         for verdict in (budget, longest):
             assert verdict.result == ("fail" if speed == 1 else "unknown")
             assert ("profile is wrong" in verdict.reason) == (speed == 30)
+
+
+@pytest.mark.parametrize(
+    ("most", "cut", "whole"), [(0.05, "unknown", "fail"), (0.5,) + ("pass",) * 2]
+)
+def test_budget_of_a_run_with_cuts(most: float, cut: str, whole: str) -> None:
+    """What was cut was healthy, so that the share in the whole run is less."""
+    rows = [*load(0, 40), *load(40, 60, outcome="fail"), *load(60, 100), *readings(0, 100)]
+    budget = error_budget.Expectation("sessions", most)
+    with history_of(rows) as history:
+        assert error_budget.check(history, budget).result == whole
+    with history_of(rows, cuts=[{"at": 50, "seconds": 600}]) as history:
+        assert error_budget.check(history, budget).result == cut

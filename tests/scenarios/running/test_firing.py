@@ -302,6 +302,28 @@ def test_could_not_be_healed() -> None:
     rig.is_stuck = True
     rig.until(100)
     assert rig.outcomes() == {"kill": "failed"}
+    rig.is_stuck = False
+    rig.until(160)
+    assert rig.did[-1][1] == "-kill redis-a"
+    healed = len(rig.did)
+    rig.until(300)
+    assert len(rig.did) == healed, "it is tried again until it succeeds"
+    assert rig.outcomes() == {"kill": "failed"}
+
+
+def test_what_is_too_late() -> None:
+    """Of stages that are overdue only the last is applied, and none after the end."""
+    flap = "{on: 5s, off: 5s}"
+    text = f"  - {{at: 0s, fault: kill, target: {{node: redis-b}}, for: 10m, flap: {flap}}}\n"
+    rig = Rig(text + "duration: 1m\n").until(12)
+    assert len(rig.did) == 3
+    rig.time.advance(rig.clock.until(46))
+    rig.firing.tick()
+    assert rig.did[3:] == [(46, "-kill redis-b")]
+    rig.time.advance(rig.clock.until(60))
+    rig.firing.tick()
+    assert rig.firing.is_over
+    assert len(rig.did) == 4
 
 
 def test_stop() -> None:
