@@ -29,7 +29,7 @@ def test_exit_code(code: int, speed: float, reports: bool, result: str) -> None:
 
 def test_a_silent_command_and_a_fault() -> None:
     """Whether a command that reports nothing met a fault is not asked."""
-    at = {"begin_confirmed": 20.1, "end_confirmed": 30.1}
+    at: dict[str, Any] = {"begin_confirmed": 20.1, "end_confirmed": 30.1}
     it = step({"fault": "kill", "nodes": ["redis-a"]}, 20, 30, **at)
     rows = [*beats(0, 20), *beats(20, 30, ok=False), *beats(30, 100)]
     with history_of([*rows, it], command_code=0) as history:
