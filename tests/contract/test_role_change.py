@@ -117,7 +117,8 @@ def test_second_failover(shard: Simulator, connect: Connect) -> None:
     until(lambda: shard.control_plane.state == "available")
     fail_over(shard, "c")
     waiting.expect(UNBLOCKED)
-    reading.expect(UNBLOCKED)
+    # Redis says the second if the former primary gave up its slots before the new one took them.
+    reading.find(r"-(UNBLOCKED|CLUSTERDOWN) ")
 
 
 def test_sharded_subscribers(shard: Simulator, connect: Connect) -> None:

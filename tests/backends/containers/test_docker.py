@@ -194,8 +194,8 @@ def freeze(sim: Simulator) -> tuple[ssl.SSLSocket, ToxiproxyClient]:
 def test_receiver_that_does_not_read(sim: Simulator, engine: Any) -> None:
     """A proxy that such a receiver blocks is replaced, and the nodes are not restarted."""
     runs = {name: run_of(engine, sim, name) for name in ("redis-a", "memcached-a")}
-    mark = sim.events.mark()
     sock, server = freeze(sim)
+    mark = sim.events.mark()  # on its way there it may have been replaced as well
     with closing(sock), closing(server):
         fault = sim.faults.latency("client-to-redis-a", 300)
         (replaced,) = sim.events.of("replaced", mark)
