@@ -59,6 +59,10 @@ class RealSide:
             control(b"CONFIG", b"SET", b"notify-keyspace-events", b"")
         self._clients: dict[str, Real] = {}
         self._primary = 0
+        deadline = time.monotonic() + 20
+        while not self._follows(1):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def connect(self, name: str) -> None:
         """See `Side`."""
@@ -85,9 +89,18 @@ class RealSide:
         self._controls[self._primary](b"CLUSTER", b"FAILOVER", b"TAKEOVER")
         self._controls[former](b"READONLY")
         deadline = time.monotonic() + 20
-        while b"master_link_status:up" not in self._controls[former](b"INFO", b"replication"):
+        while not self._follows(former):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def _follows(self, replica: int) -> bool:
+        """Return whether a replica has its primary's data, and knows who has the slots."""
+        control = self._controls[replica]
+        return (
+            b"master_link_status:up" in control(b"INFO", b"replication")
+            and b"cluster_slots_assigned:16384" in control(b"CLUSTER", b"INFO")
+            and b"cluster_state:ok" in control(b"CLUSTER", b"INFO")
+        )
 
     def _offset(self, number: int, role: bytes) -> bytes:
         text = self._controls[number](b"INFO", b"replication")
