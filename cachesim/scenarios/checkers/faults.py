@@ -37,6 +37,12 @@ def nodes_of(history: History, fault: dict[str, Any]) -> frozenset[str]:
     return frozenset(named | within | links)
 
 
+def touched(history: History) -> frozenset[str]:
+    """Return the nodes that any step touched."""
+    steps = history.compute(applied)
+    return frozenset(node for step in steps for node in nodes_of(history, step.fault))
+
+
 def nodes_of_services(history: History) -> dict[str, frozenset[str]]:
     """Return the nodes that answered each service; none for one whose client does not tell."""
     found: dict[str, set[str]] = {}

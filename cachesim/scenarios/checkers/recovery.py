@@ -23,12 +23,7 @@ from typing import Any
 
 from cachesim.history.reader import History, Span
 from cachesim.history.rows import ORIGIN
-from cachesim.scenarios.checkers.faults import (
-    able_since,
-    applied,
-    nodes_of,
-    nodes_of_services,
-)
+from cachesim.scenarios.checkers.faults import able_since, nodes_of_services, touched
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99
@@ -174,13 +169,13 @@ def check(history: History, expectation: Expectation) -> Verdict:
 
 def _comeback(history: History) -> float:
     """Return the longest comeback of the clients whose nodes a fault touched, in seconds."""
-    touched = {node for step in history.compute(applied) for node in nodes_of(history, step.fault)}
+    reached = history.compute(touched)
     used = history.compute(nodes_of_services)
     return max(
         (
             history.comeback_of(service)
             for service, nodes in used.items()
-            if service != ORIGIN and (not nodes or nodes & touched)
+            if service != ORIGIN and (not nodes or nodes & reached)
         ),
         default=history.comeback,
     )

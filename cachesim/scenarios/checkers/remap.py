@@ -18,7 +18,7 @@ from math import sqrt
 from typing import Any
 
 from cachesim.history.reader import History
-from cachesim.scenarios.checkers.faults import applied, nodes_of
+from cachesim.scenarios.checkers.faults import touched
 from cachesim.scenarios.verdict import Verdict, against, unknown
 
 NAME = "remap"
@@ -62,10 +62,10 @@ def check(history: History, expectation: Expectation) -> Verdict:
     spread = sum(len(nodes) > 1 for nodes in home.values()) / len(home)
     if spread > SPREAD_SHARE:
         return unknown(name, f"{spread:.0%} of the keys had several nodes in the baseline")
-    touched = {node for it in history.compute(applied) for node in nodes_of(history, it.fault)}
+    reached = history.compute(touched)
     moved = {key: not later[key] <= nodes for key, nodes in home.items() if key in later}
-    lost = [is_moved for key, is_moved in moved.items() if home[key] & touched]
-    kept = [is_moved for key, is_moved in moved.items() if not home[key] & touched]
+    lost = [is_moved for key, is_moved in moved.items() if home[key] & reached]
+    kept = [is_moved for key, is_moved in moved.items() if not home[key] & reached]
     details: dict[str, Any] = {
         "keys": len(kept),
         "moved": sum(kept),

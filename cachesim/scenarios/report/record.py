@@ -4,7 +4,7 @@ Times named `begin`, `end` or `at` are seconds, real, from the end of the baseli
 negative. Lengths are seconds; where a form says production, they are production's.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,11 @@ class Interval(Part):
 
     low: float
     high: float | None = Field(description="Null: without an upper limit.")
+
+    @classmethod
+    def of(cls, low: float, high: float) -> Self:
+        """Return an interval whose upper end may be infinite."""
+        return cls(low=low, high=None if high == float("inf") else high)
 
 
 class Finding(Part):

@@ -58,7 +58,7 @@ def _split(history: History, name: OperationClass, it: Figure, origin: float) ->
         begin=it.begin - origin,
         end=it.end - origin,
         parts=parts,
-        total=_interval(it.low, it.high),
+        total=Interval.of(it.low, it.high),
         shorten=_advice(history, name, parts),
     )
 
@@ -161,14 +161,10 @@ def _tail(outage: Outage, since: float, note: str) -> SplitPart:
 
 
 def _part(name: str, low: float, high: float, note: str) -> SplitPart:
-    length = _interval(max(0.0, low), max(0.0, high))
+    length = Interval.of(max(0.0, low), max(0.0, high))
     return SplitPart.model_validate(
         {"name": name, "title": _TITLES[name], "length": length, "note": note}
     )
-
-
-def _interval(low: float, high: float) -> Interval:
-    return Interval(low=low, high=None if high == INFINITE else high)
 
 
 def _advice(history: History, name: OperationClass, parts: list[SplitPart]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers import expectations
-from cachesim.scenarios.checkers.faults import all_nodes, applied, nodes_of
+from cachesim.scenarios.checkers.faults import all_nodes, applied, touched
 from cachesim.scenarios.checkers.survey import begin_of, survey
 from cachesim.scenarios.report import figures
 from cachesim.scenarios.report.costs import PRODUCTION
@@ -31,8 +31,9 @@ def untested(history: History, expect: Mapping[str, Any]) -> Iterator[str]:
     missing = [name.replace("_", " ") for name in known if not expect.get(name)]
     if missing:
         yield f"Nothing was expected of {_listed(missing)}."
-    touched = {node for step in history.compute(applied) for node in nodes_of(history, step.fault)}
-    if history.compute(applied) and (spared := history.compute(all_nodes) - touched):
+    steps = history.compute(applied)
+    spared = history.compute(all_nodes) - history.compute(touched)
+    if steps and spared:
         yield f"Faults of {_listed(sorted(spared))}: no step touched {_them(spared)}."
     yield from _rates(history)
     if history.meta.get("backend") == "embedded":

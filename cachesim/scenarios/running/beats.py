@@ -225,12 +225,14 @@ class Beats:
     Args:
         endpoints: each node's address for clients, by name; those of Redis first.
         redis: the names of the Redis nodes.
-        ca: the run's CA, PEM.
+        token: the AUTH token.
+        tls: the context of its connections.
         primary: the Redis primary.
         record: gets the rows.
 
     Attributes:
         opened: how many connections were opened to each node.
+        primary: the node that gets the writes.
     """
 
     def __init__(
@@ -247,7 +249,7 @@ class Beats:
         self.tls = tls
         self.opened: dict[str, int] = defaultdict(int)
         self._record = record
-        self._primary = primary
+        self.primary = primary
         self._rows: list[Row] = []
         self._recent: dict[str, deque[Beat]] = {node: deque(maxlen=_KEPT) for node in endpoints}
         self._streams = [
@@ -271,15 +273,6 @@ class Beats:
         if self._thread.is_alive():
             self._thread.join()
 
-    @property
-    def primary(self) -> str:
-        """The node that gets the writes."""
-        return self._primary
-
-    @primary.setter
-    def primary(self, node: str) -> None:
-        self._primary = node
-
     def recent(self, node: str, since: float) -> list[Beat]:
         """Return the reads of a node that began after a time and are decided, by their begin."""
         return sorted(
@@ -301,7 +294,7 @@ class Beats:
         address = line.rpartition(b" ")[2].decode(errors="replace")
         for node, endpoint in self.endpoints.items():
             if str(endpoint) == address:
-                self._primary = node
+                self.primary = node
 
     def _run(self) -> None:
         with contextlib.suppress(RuntimeError):  # the interpreter ends
@@ -311,8 +304,8 @@ class Beats:
         due = time.monotonic()
         while not self._is_over:
             now = time.monotonic()
-            if self._write.node != self._primary:
-                self._write.move(self._primary)
+            if self._write.node != self.primary:
+                self._write.move(self.primary)
             for stream in self._streams:
                 stream.tick(due, now)
             self._flush()

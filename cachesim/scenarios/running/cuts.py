@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from cachesim.clock import Clock, SystemClock
 from cachesim.events import Event
+from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.running.clock import ProductionClock
 
 LEAST = 10.0
@@ -12,11 +13,8 @@ WORTH = 1.0
 """Seconds below which a hold is not worth a cut."""
 _LOOK = 1.0
 
-PLANE = frozenset(
-    {"detecting", "promoting", "failover", "failover-call", "available", "recovering", "recovered",
-     "replaced", "role"}
-)  # fmt: skip
-"""The events of a control plane at work."""
+PLANE = frozenset({*recovery.PLANE, "failover-call", "role"})
+"""The events of a control plane at work, and of who orders a failover."""
 
 
 class Cutter:

@@ -59,7 +59,6 @@ class _Progress:
         stages: what is left of it.
         active: what is applied now. After the end: what could not be healed.
         heal_again: when that is tried again, in monotonic seconds.
-        is_due: whether it is healed at the end of its hold.
     """
 
     step: PlannedStep
@@ -89,7 +88,7 @@ class Firing:
     """The steps of a timeline, fired by `tick`.
 
     Args:
-        apply: applies the faults.
+        injector: applies the faults.
         roles: returns what the Redis nodes are now.
         witness: returns the witness of faults.
         record: gets the steps.

@@ -1,11 +1,10 @@
 """What becomes of the workload's operations while it runs, from the growing history."""
 
-import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from cachesim.history.reader import Span
+from cachesim.history.reader import History, Span
 
 BUCKET = 0.5
 """Seconds of due times that are counted together."""
@@ -43,7 +42,7 @@ class Traffic:
     """
 
     def __init__(self, path: Path, deadline: float) -> None:
-        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._history = History(path)
         self._deadline = deadline
         self._last = 0
         # By class, such as `sessions.write`, and number of the bucket.
@@ -51,8 +50,8 @@ class Traffic:
 
     def update(self) -> None:
         """Take what was recorded since the last time."""
-        for number, service, is_read, due, good in self._database.execute(
-            _NEW, (self._deadline, self._last)
+        for number, service, is_read, due, good in self._history.rows(
+            _NEW, self._deadline, self._last
         ):
             self._last = number
             count = self._counts[f"{service}.{'read' if is_read else 'write'}"][int(due / BUCKET)]
@@ -61,7 +60,7 @@ class Traffic:
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self._history.close()
 
     def within(self, name: str, begin: float, end: float) -> Count:
         """Return what became of operations that were due in a time.
