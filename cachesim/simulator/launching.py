@@ -18,19 +18,13 @@ from typing import IO, Any
 
 import cachesim
 from cachesim.errors import StartError, revived
+from cachesim.runs import python
 from cachesim.runs.calls import Description
 from cachesim.runs.directory import not_writable
 
 _MAIN = Path(cachesim.__file__).with_name("daemon") / "__main__.py"
 _QUICK = 1.0  # seconds within which a process ends that has started nothing
 _TAIL = 2000  # bytes of the error output of a process that failed
-_NOT_FOR_IT = (
-    *("COV_CORE_", "COVERAGE_", "PYDEVD_", "DEBUGPY_", "PYCHARM_", "PYTHONBREAKPOINT"),
-    *("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC"),
-    *("PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE", "PYTHONMALLOCSTATS"),
-)
-"""The beginnings of the variables that would make coverage or a debugger follow it, or that are
-for the owner's own code: they would make it slow, or end it because of a warning."""
 
 
 class DaemonProcess:
@@ -52,13 +46,13 @@ class DaemonProcess:
                 "know its own path (sys.executable). Set sys.executable to a Python with cachesim, "
                 "or start the topology with `cachesim up -d` and use Simulator.attach()."
             )
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_IT)}
+        environment = python.environment()
         environment["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # slow to look for, and not for it
-        order = {"path": _import_path(), "owner": os.getpid()}
+        order = {"path": python.import_path(), "owner": os.getpid()}
         self._log: IO[bytes] = _temporary_file()
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own file
-                [os.path.abspath(sys.executable), "-P", str(_MAIN)],  # noqa: PTH100  # no link resolved
+                python.command(_MAIN),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -196,15 +190,6 @@ class DaemonProcess:
             f"start{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
             "left."
         )
-
-
-def _import_path() -> list[str]:
-    """Return where this process imports from, as absolute paths; "" is the current folder."""
-    path = []
-    for entry in sys.path:
-        with contextlib.suppress(FileNotFoundError):  # the current folder was removed
-            path += [os.path.abspath(entry)] if isinstance(entry, str) else []  # noqa: PTH100
-    return path
 
 
 def _temporary_file() -> IO[bytes]:

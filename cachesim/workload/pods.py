@@ -6,7 +6,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO, Any, Self
 import cachesim
 from cachesim.clock import Deadline
 from cachesim.errors import WorkloadError, revived
+from cachesim.runs import python
 from cachesim.runs.env import CA_FILE
 from cachesim.workload.plan import POOL, Plan
 from cachesim.workload.profile import Profile, profile_of
@@ -25,12 +25,6 @@ _LAST = 5.0
 """Seconds for a pod to write its last rows and end."""
 _OWN_CODE = 10.0
 """Seconds for a user's function to return, if it declares no patience."""
-_NOT_FOR_IT = (
-    *("COV_CORE_", "COVERAGE_", "PYDEVD_", "DEBUGPY_", "PYCHARM_", "PYTHONBREAKPOINT"),
-    *("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC"),
-    *("PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE", "PYTHONMALLOCSTATS"),
-)
-"""The beginnings of the variables that would make coverage or a debugger follow it."""
 
 
 class Pods:
@@ -198,7 +192,7 @@ class Pods:
 
     def _order(self) -> dict[str, Any]:
         return {
-            "import_path": _import_path(),
+            "import_path": python.import_path(),
             "plan": self._plan.as_dict(),
             "env": self._env,
             "path": str(self._path.absolute()),
@@ -254,14 +248,14 @@ class _Host:
     """
 
     def __init__(self, log: IO[bytes], env: Mapping[str, str]) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_IT)}
+        environment = python.environment()
         # redis-py loads the system's authorities for each connection, which takes 28 ms. Here the
         # run's own is the only one that anybody needs.
         environment["SSL_CERT_FILE"] = env[CA_FILE]
         environment["SSL_CERT_DIR"] = os.devnull
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own file
-                [os.path.abspath(sys.executable), "-P", str(_MAIN)],  # noqa: PTH100  # no link resolved
+                python.command(_MAIN),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -323,12 +317,3 @@ def _what(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def _import_path() -> list[str]:
-    """Return where this process imports from, as absolute paths; "" is the current folder."""
-    path = []
-    for entry in sys.path:
-        with contextlib.suppress(FileNotFoundError):  # the current folder was removed
-            path += [os.path.abspath(entry)] if isinstance(entry, str) else []  # noqa: PTH100
-    return path
