@@ -1,6 +1,6 @@
 """The workload of a scenario: the built-in pods, or a user's function or command in their place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,6 @@ from cachesim.scenarios import forms
 from cachesim.scenarios.timeline import Timeline
 from cachesim.workload.plan import Origin, Plan, Traffic
 from cachesim.workload.pods import Pods
-from cachesim.workload.profile import Profile, memcached_profile, redis_profile
 
 if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
@@ -33,39 +32,17 @@ def plan_of(workload: forms.Workload, command: Sequence[str] = ()) -> Plan:
     )
 
 
-def profiles_of(plan: Plan) -> Mapping[str, Profile]:
-    """Return the profile of each service's client, of those that are built in."""
-    return {
-        **({"sessions": redis_profile()} if plan.sessions else {}),
-        **({"api_cache": memcached_profile()} if plan.api_cache else {}),
-    }
-
-
-class ScenarioPods(Pods):
-    """The pods of a scenario. They are not started yet.
-
-    Attributes:
-        profiles: of the client of each service that is built in.
-    """
-
-    def __init__(self, plan: Plan, sim: "Simulator", timeline: Timeline, path: Path) -> None:
-        super().__init__(
-            plan,
-            env=sim.env(),
-            path=path,
-            deadline=timeline.scenario.deadline,
-            seed=timeline.seed,
-        )
-        self.profiles = profiles_of(plan)
-
-
-def pods_of(
-    sim: "Simulator", timeline: Timeline, path: Path, command: Sequence[str] = ()
-) -> ScenarioPods:
-    """Return the pods of a scenario.
+def pods_of(sim: "Simulator", timeline: Timeline, path: Path, command: Sequence[str] = ()) -> Pods:
+    """Return the pods of a scenario. They are not started yet.
 
     Args:
         path: the history that they write to.
         command: a command of the user's, in place of the operations of the file.
     """
-    return ScenarioPods(plan_of(timeline.scenario.workload, command), sim, timeline, path)
+    return Pods(
+        plan_of(timeline.scenario.workload, command),
+        env=sim.env(),
+        path=path,
+        deadline=timeline.scenario.deadline,
+        seed=timeline.seed,
+    )

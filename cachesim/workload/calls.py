@@ -2,8 +2,9 @@
 
 import threading
 from abc import ABC, abstractmethod
+from typing import Any
 
-from cachesim.history.rows import Kind, Outcome
+from cachesim.history.rows import Kind, Operation, Outcome
 from cachesim.workload.values import Version
 
 
@@ -41,6 +42,37 @@ class Call(ABC):
     def outcome_of(self, error: Exception) -> Outcome:
         """Return what an error of `send` says."""
 
+    def row(
+        self,
+        pod: str,
+        worker: int,
+        due: float,
+        start: float,
+        end: float | None,
+        outcome: Outcome,
+        read: Version | None = None,
+        **more: Any,
+    ) -> Operation:
+        """Return how it went, for the history. See `Operation` for the arguments."""
+        return Operation(
+            pod=pod,
+            worker=worker,
+            service=self.service,
+            kind=self.kind,
+            key=self.key,
+            due=due,
+            start=start,
+            end=end,
+            outcome=outcome,
+            writer=None if self.written is None else self.written.writer,
+            written=None if self.written is None else self.written.number,
+            read_writer=None if read is None else read.writer,
+            read=None if read is None else read.number,
+            ttl=self.ttl,
+            ledger=self.ledger,
+            **more,
+        )
+
     def after(self, outcome: Outcome, read: Version | None) -> "Call | None":  # noqa: ARG002
         """Take note of its end, and return what has to be done then. Shed ones end too."""
         return None
@@ -58,6 +90,10 @@ class Asked(threading.local):
     node: str | None = None
     connection: str | None = None
     attempts: int = 0
+
+    def told(self) -> dict[str, Any]:
+        """Return it as the fields of an `Operation`."""
+        return {"node": self.node, "connection": self.connection, "attempts": self.attempts}
 
     def clear(self) -> None:
         """Begin another call."""

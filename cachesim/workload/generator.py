@@ -8,6 +8,7 @@ an idle worker, and none is put into a queue. One that can't begin within the de
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from cachesim.history.rows import Operation, Outcome
 from cachesim.workload.calls import Asked, Call
@@ -164,26 +165,5 @@ class Generator:
         read: Version | None = None,
         error: str | None = None,
     ) -> Operation:
-        asked, written = self._asked, call.written
-        is_asked = end is not None
-        return Operation(
-            pod=self._pod,
-            worker=worker,
-            service=call.service,
-            kind=call.kind,
-            key=call.key,
-            due=due,
-            start=start,
-            end=end,
-            outcome=outcome,
-            node=asked.node if is_asked else None,
-            connection=asked.connection if is_asked else None,
-            writer=None if written is None else written.writer,
-            written=None if written is None else written.number,
-            read_writer=None if read is None else read.writer,
-            read=None if read is None else read.number,
-            attempts=asked.attempts if is_asked else None,
-            ttl=call.ttl,
-            error=error,
-            ledger=call.ledger,
-        )
+        asked: dict[str, Any] = {} if end is None else self._asked.told()
+        return call.row(self._pod, worker, due, start, end, outcome, read, error=error, **asked)

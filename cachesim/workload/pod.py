@@ -22,7 +22,6 @@ from typing import IO, Any, Protocol, TypeVar
 
 from cachesim.errors import CachesimError, WorkloadError, as_json
 from cachesim.history.recorder import Recorder
-from cachesim.history.rows import Operation
 from cachesim.workload.calls import Asked, Call
 from cachesim.workload.generator import Generator
 from cachesim.workload.plan import POOL, Plan
@@ -285,23 +284,5 @@ def _record_loaded(
         if is_over.is_set():
             raise WorkloadError("the run was given up before its begin")
         end = time.monotonic()
-        recorder.add(*(_loaded(pod, it, start, end) for it in batch))
+        recorder.add(*(it.row(pod, 0, start, start, end, "ok") for it in batch))
         start = end
-
-
-def _loaded(pod: str, call: Call, start: float, end: float) -> Operation:
-    written = call.written
-    return Operation(
-        pod=pod,
-        worker=0,
-        service=call.service,
-        kind=call.kind,
-        key=call.key,
-        due=start,
-        start=start,
-        end=end,
-        outcome="ok",
-        writer=None if written is None else written.writer,
-        written=None if written is None else written.number,
-        ttl=call.ttl,
-    )

@@ -18,7 +18,7 @@ from cachesim.errors import WorkloadError, revived
 from cachesim.runs import python
 from cachesim.runs.env import CA_FILE
 from cachesim.workload.plan import POOL, Plan
-from cachesim.workload.profile import Profile, profile_of
+from cachesim.workload.profile import longest, profiles_of
 
 _MAIN = Path(cachesim.__file__).with_name("workload") / "__main__.py"
 _LAST = 5.0
@@ -42,8 +42,9 @@ class Pods:
 
     Attributes:
         pool: how many connections each has to a node, and workers.
-        profile: `patience` and `comeback` of the built-in clients, in seconds; empty for a user's
-            own function.
+        profiles: `patience` and `comeback` of the client of each service that is built in, in
+            seconds.
+        profile: the longest of them; empty for a user's own function.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Pods:
         log: Path | None = None,
     ) -> None:
         self.pool = POOL
-        self.profile: Profile = profile_of(plan)
+        self.profiles = profiles_of(plan)
+        self.profile = longest(self.profiles)
         self._plan = plan
         self._env = dict(env)
         self._path = path

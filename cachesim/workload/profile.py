@@ -1,6 +1,7 @@
 """How long the built-in clients wait and stay away, from their own constants."""
 
 import inspect
+from collections.abc import Mapping
 
 from cachesim.workload.clients import TIMEOUT, redis_tries
 from cachesim.workload.plan import Plan
@@ -38,10 +39,15 @@ def memcached_profile() -> Profile:
     return {"patience": 3 * TIMEOUT, "comeback": 2.0 * dead_timeout}
 
 
-def profile_of(plan: Plan) -> Profile:
-    """Return the profile of the built-in clients that a plan uses. Of a user's own code: empty."""
-    found = [
-        *([redis_profile()] if plan.sessions else []),
-        *([memcached_profile()] if plan.api_cache else []),
-    ]
+def profiles_of(plan: Plan) -> dict[str, Profile]:
+    """Return the profile of each service's client, of those that are built in."""
+    return {
+        **({"sessions": redis_profile()} if plan.sessions else {}),
+        **({"api_cache": memcached_profile()} if plan.api_cache else {}),
+    }
+
+
+def longest(profiles: Mapping[str, Profile]) -> Profile:
+    """Return the longest that any of several clients waits and stays away. Of none: empty."""
+    found = profiles.values()
     return {name: max(it[name] for it in found) for name in ("patience", "comeback") if found}

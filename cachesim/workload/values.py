@@ -4,6 +4,7 @@ A version is who wrote the value, and a number that grows with each write of the
 """
 
 import json
+import re
 import zlib
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -14,6 +15,8 @@ SESSION_SIZE = 2_000
 """Bytes, about."""
 ANSWER_SIZE = 5_000
 """Bytes, about: in production 2 million answers have 10 GB."""
+PREFIX = 512
+"""Bytes at the begin of a session that have its version."""
 ENDPOINTS = {
     "products:list": 300,
     "users:profile": 60,
@@ -40,6 +43,12 @@ def version_of(value: str | bytes | None) -> Version | None:
         return Version(found["writer"], found["version"])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def version_in(begin: str) -> Version | None:
+    """Return the version that the first `PREFIX` bytes of a session tell. None: none."""
+    found = _VERSION.search(begin)
+    return Version(found[1], int(found[2])) if found else None
 
 
 def session_key(id: str) -> str:
@@ -77,6 +86,7 @@ def answer(version: Version) -> bytes:
 
 
 _ENDPOINTS = tuple(ENDPOINTS)
+_VERSION = re.compile(r'"writer": "([^"]*)", "version": (\d+)')
 _SESSION = (
     '{"user_id": "%s", "created_at": "%s", "last_activity": "%s", "ip": "192.168.1.100", '
     '"user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", '

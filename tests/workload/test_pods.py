@@ -16,6 +16,7 @@ from cachesim.errors import WorkloadError
 from cachesim.history.reader import History
 from cachesim.workload.plan import Plan
 from cachesim.workload.pods import Pods
+from tests.contract.helpers import until
 from tests.processes import environment
 
 LIMIT = 30.0
@@ -91,12 +92,19 @@ def children() -> list[psutil.Process]:
     return [pod for host in hosts for pod in host.children()]
 
 
+def watched(folder: Path) -> set[str]:
+    """The pods that were looked at, which is done ten times a second."""
+    with History(folder / "history.sqlite") as history:
+        return {it.pod for it in history.generator()}
+
+
 def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
     """What each one records is in the history, and the pods end as they should."""
     assert pods.alive == ("pod-0", "pod-1")
     assert pods.profile == {}
     pods.begin(time.monotonic())
     wait_for_operations(folder, 20)
+    until(lambda: len(watched(folder)) == 2)
     assert pods.end() == {"pod-0": 0, "pod-1": 0}
     assert not pods.alive
     assert pods.dead == {}

@@ -1,7 +1,6 @@
 """What each Redis node has in the end, read over its admin address."""
 
 import contextlib
-import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
@@ -12,14 +11,12 @@ from cachesim.errors import CachesimError
 from cachesim.history.reader import History
 from cachesim.history.rows import FinalRead
 from cachesim.runs.calls import Readings
+from cachesim.workload.sessions import SERVICE
+from cachesim.workload.values import PREFIX, version_in
 
-SERVICE = "sessions"
-"""The service that writes to Redis."""
 SYNCED = 5.0
 """Seconds that replicas may take to have what the primary has."""
 _TOGETHER = 500  # keys of one call
-_PREFIX = 512  # bytes of a value: the version is near its begin
-_VERSION = re.compile(r'"writer": "([^"]*)", "version": (\d+)')
 _POLL = 0.1
 _TRIES = 10
 
@@ -40,12 +37,6 @@ class Servers(Protocol):
         ...
 
 
-def version_in(text: str | None) -> tuple[str | None, int | None]:
-    """Return the writer and the version that the begin of a value has; None for no value."""
-    found = _VERSION.search(text or "")
-    return (found[1], int(found[2])) if found else (None, None)
-
-
 def final_reads(
     history: History, servers: Servers, nodes: Collection[str], patience: float = SYNCED
 ) -> Iterator[FinalRead]:
@@ -64,16 +55,17 @@ def final_reads(
         for node, role in roles.items():
             at = time.monotonic()
             for key, text in zip(some, _stored(servers, node, some), strict=False):
-                writer, version = version_in(text)
-                if text is None or version is not None:
-                    yield FinalRead(key, node, role, at, writer, version)
+                found = version_in(text or "")
+                if text is None or found is not None:
+                    writer, number = found or (None, None)
+                    yield FinalRead(key, node, role, at, writer, number)
 
 
 def _stored(servers: Servers, node: str, keys: Sequence[str]) -> list[str | None]:
     """Return what a node has under keys; nothing if it does not answer."""
     for _ in range(_TRIES):
         with contextlib.suppress(CachesimError, OSError):
-            return servers.stored(node, keys, _PREFIX)
+            return servers.stored(node, keys, PREFIX)
         time.sleep(_POLL)
     return []
 

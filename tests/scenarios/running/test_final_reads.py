@@ -5,7 +5,7 @@ from typing import Any
 from cachesim.errors import CachesimError
 from cachesim.history.rows import FinalRead
 from cachesim.runs.calls import Readings
-from cachesim.scenarios.running.final_reads import final_reads, version_in
+from cachesim.scenarios.running.final_reads import final_reads
 from cachesim.workload import values
 from tests.scenarios.histories import history_of, operation
 
@@ -48,8 +48,8 @@ class Servers:
 def test_version_of_a_prefix() -> None:
     """The begin of a session tells its version; nothing, and another's value, have none."""
     value = values.session("u", "2026", values.Version("pod-3", 12))
-    assert version_in(value[:512]) == ("pod-3", 12)
-    assert version_in(None) == version_in("x") == (None, None)
+    assert values.version_in(value[:512]) == ("pod-3", 12)
+    assert values.version_in("") is values.version_in("x") is None
 
 
 def test_every_written_key() -> None:
