@@ -9,18 +9,17 @@ import click
 from cachesim.cli import options
 
 if TYPE_CHECKING:
-    from cachesim.history.reader import History
-    from cachesim.scenarios.checkers import Judgement
     from cachesim.scenarios.report.compare import Comparison
+    from cachesim.scenarios.report.record import Record
 
 EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 3}
 """The exit code of each verdict on a run."""
 
-_UNUSABLE = 2
 
+class Unusable(click.ClickException):
+    """What keeps a run or its record from a verdict. That is no unknown one, which CI may pass."""
 
-class _Unusable(click.ClickException):
-    exit_code = _UNUSABLE
+    exit_code = 2
 
 
 @click.command()
@@ -46,19 +45,19 @@ def report(ctx: click.Context, record: Path, as_json: bool) -> None:
             if "scenario" not in history.meta:
                 raise ValueError("it has no timeline")
             judgement = judgement_of(history)
-            reports.write(path.parent, history, judgement, history.meta["scenario"])
+            made = reports.write(path.parent, history, judgement, history.meta["scenario"])
             if as_json:
                 click.echo((path.parent / "record.json").read_text(encoding="utf-8"), nl=False)
             else:
-                show_report(path.parent, history, judgement)
+                show_report(path.parent, made)
     except (sqlite3.Error, ValueError, TypeError) as error:
-        raise _Unusable(f"{path} is no history of a run: {error}") from error
+        raise Unusable(f"{path} is no history of a run: {error}") from error
     except OSError as error:
-        raise _Unusable(str(error)) from error
+        raise Unusable(str(error)) from error
     ctx.exit(EXIT_CODES[judgement.run.result])
 
 
-def show_report(folder: Path, history: "History", judgement: "Judgement") -> None:
+def show_report(folder: Path, record: "Record") -> None:
     """Print what a person has to know of a run, and where its report is.
 
     Args:
@@ -68,7 +67,7 @@ def show_report(folder: Path, history: "History", judgement: "Judgement") -> Non
 
     from cachesim.scenarios.report import terminal
 
-    Console(highlight=False).print(terminal(judgement, history))
+    Console(highlight=False).print(terminal(record))
     click.echo(f"Report   {folder / 'report.html'}")
 
 
@@ -88,7 +87,7 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
     try:
         found = compared(load(a), load(b))
     except (OSError, ValueError) as error:
-        raise _Unusable(str(error)) from error
+        raise Unusable(str(error)) from error
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     else:

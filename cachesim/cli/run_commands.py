@@ -17,7 +17,7 @@ import click
 
 from cachesim.cli import options
 from cachesim.cli.printing import print_json
-from cachesim.cli.report_commands import EXIT_CODES, show_report
+from cachesim.cli.report_commands import EXIT_CODES, Unusable, show_report
 from cachesim.cli.scenario_commands import shipped
 from cachesim.daemon.signals import INTERRUPTED, Interrupted, Interrupts
 from cachesim.errors import CachesimError, InvalidScenario, SettingsError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from cachesim.scenarios.forms import Scenario
     from cachesim.simulator.simulator import Simulator
 
-RUNS = Path("cachesim-runs")
-"""The folder of all runs' folders, where none is given."""
 _SEEDS = 1_000_000
 
 
@@ -153,9 +151,9 @@ def _run_once(
     )
     with History(path) as history:
         judgement = judgement_of(history)
-        write(folder, history, judgement, history.meta["scenario"])
+        record = write(folder, history, judgement, history.meta["scenario"])
         if not order.as_json:
-            show_report(folder, history, judgement)
+            show_report(folder, record)
     return str(judgement.run.result)
 
 
@@ -186,18 +184,14 @@ def _progress(begun: float) -> Any:
 
 
 def _folder(order: Order, name: str, seed: int, number: int) -> Path:
+    from cachesim.scenarios.runner import folder_of
+
     if order.record is None:
-        return RUNS / f"{name}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return folder_of(name, seed)
     return order.record if order.repeat == 1 else order.record / str(number + 1)
 
 
 # --- the command ------------------------------------------------------------------------------
-
-
-class _NotBegun(click.ClickException):
-    """What keeps a run from beginning. It is no unknown verdict, which CI may let pass."""
-
-    exit_code = 2
 
 
 class _WithCommand(click.Command):
@@ -262,6 +256,6 @@ def command(
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     except CachesimError as error:
-        raise _NotBegun(str(error)) from error
+        raise Unusable(str(error)) from error
     except (PermissionError, FileExistsError, NotADirectoryError, sqlite3.Error) as error:
-        raise _NotBegun(f"the run can't be recorded: {error}") from error
+        raise Unusable(f"the run can't be recorded: {error}") from error

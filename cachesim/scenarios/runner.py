@@ -37,10 +37,17 @@ if TYPE_CHECKING:
 
 HISTORY = "history.sqlite"
 """The name of the history in a run's folder."""
+RUNS = Path("cachesim-runs")
+"""The folder of all runs' folders, where none is given."""
 _SOON = 0.3  # seconds from the word to begin until the first operation is due
 _HASTE = 1.0  # seconds for calls under way when a run is cut short
 _EPS = 0.005  # seconds that a reading may be off, at least
 _LOOKS = 5  # tries to get an answer of all Redis nodes
+
+
+def folder_of(name: str, seed: int) -> Path:
+    """Return the folder of a run that begins now, where none is given."""
+    return RUNS / f"{name}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def run(

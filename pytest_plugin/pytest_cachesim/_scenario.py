@@ -5,7 +5,6 @@ import io
 import re
 import shlex
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 SCENARIO = "scenario"
 """What a marker has besides settings."""
-_RUNS = "cachesim-runs"  # as for `cachesim run`
 _WIDTH = 100  # of what the report of a test shows
 
 
@@ -53,6 +51,7 @@ class Beside:
         """
         from cachesim.errors import CachesimError
         from cachesim.scenarios.files import read_file
+        from cachesim.scenarios.runner import folder_of
         from cachesim.scenarios.timeline import plan
 
         folders = (item.path.parent, item.config.rootpath)
@@ -62,9 +61,8 @@ class Beside:
         except CachesimError as error:
             fail(f"{item.nodeid}: {error}")
         test = re.sub(r"\W+", "-", item.name).strip("-")
-        folder = f"{test}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         again = f"pytest --cachesim --cachesim-seed {seed} {shlex.quote(item.nodeid)}"
-        return cls(sim, plan(scenario, seed), item.config.rootpath / _RUNS / folder, again)
+        return cls(sim, plan(scenario, seed), item.config.rootpath / folder_of(test, seed), again)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -115,8 +113,8 @@ class Beside:
 
         with History(path) as history:
             judgement = judging.judgement_of(history)
-            report.write(self._folder, history, judgement, self._timeline.as_dict())
-            shown = _text(report.terminal(judgement, history))
+            record = report.write(self._folder, history, judgement, self._timeline.as_dict())
+        shown = _text(report.terminal(record))
         if judgement.run.result is not Result.PASS:
             name, result = self._timeline.scenario.name, judgement.run.result
             place = self._folder / "report.html"

@@ -72,7 +72,7 @@ def scenarios(fake: type[FakeSimulator], monkeypatch: pytest.MonkeyPatch) -> Fak
     monkeypatch.setattr(runner, "run", it.run)
     monkeypatch.setattr(judging, "judgement_of", it.judge)
     monkeypatch.setattr(report, "write", it.write)
-    monkeypatch.setattr(report, "terminal", lambda _judgement, _history: "what a person reads")
+    monkeypatch.setattr(report, "terminal", lambda _record: "what a person reads")
     return it
 
 

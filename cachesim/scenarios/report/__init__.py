@@ -16,6 +16,7 @@ from cachesim.scenarios.report.describe import describe, origin_of
 from cachesim.scenarios.report.junit import write_junit
 from cachesim.scenarios.report.lanes import lanes
 from cachesim.scenarios.report.page import page
+from cachesim.scenarios.report.record import Record
 from cachesim.scenarios.report.slices import Slicing, sliced
 from cachesim.scenarios.report.summary import summary
 
@@ -34,8 +35,10 @@ def write(
     judgement: Judgement,
     timeline: Mapping[str, Any],
     environ: Mapping[str, str] = os.environ,
-) -> None:
-    """Write the reports of a run. The summary is appended to `$GITHUB_STEP_SUMMARY` too.
+) -> Record:
+    """Write the reports of a run, and return the record that they are made from.
+
+    The summary is appended to `$GITHUB_STEP_SUMMARY` too.
 
     Args:
         folder: where. It is there.
@@ -58,14 +61,15 @@ def write(
     if environ.get(GITHUB_SUMMARY):
         with Path(environ[GITHUB_SUMMARY]).open("a", encoding="utf-8") as file:
             file.write(text)
+    return record
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def terminal(judgement: Judgement, history: History) -> "RenderableType":
+def terminal(record: Record) -> "RenderableType":
     """Return what a person has to know of a run, for a terminal."""
     from cachesim.scenarios.report.on_terminal import shown
 
-    return shown(describe(history, judgement, history.meta.get("scenario") or {}))
+    return shown(record)
