@@ -200,20 +200,20 @@ SILENCE = 1.0  # seconds after which nothing more is expected
 REQUEST, REPLY = bytes(range(256)) * 80, bytes(reversed(range(256))) * 160  # 20 and 40 KB
 
 TOXICS: Sequence[Toxic] = (
-    *(Latency(100), Bandwidth(100), SlowClose(200), Timeout(100), Timeout(0), ResetPeer(0)),
-    *(ResetPeer(100), Slicer(1000, 500, 100), LimitData(0), LimitData(1000), LimitData(10**6)),
+    *(Latency(100), Bandwidth(100), SlowClose(200), Timeout(500), Timeout(0), ResetPeer(0)),
+    *(ResetPeer(500), Slicer(1000, 500, 100), LimitData(0), LimitData(1000), LimitData(10**6)),
 )
 LASTS = {
     (Latency(100), UP): 0.1,
     (Latency(100), DOWN): 0.1,
     (Bandwidth(100), UP): 0.2,
     (Bandwidth(100), DOWN): 0.4,
-    (Timeout(100), UP): 0.1,
-    (Timeout(100), DOWN): 0.1,
-    (ResetPeer(100), UP): 0.1,
-    (ResetPeer(100), DOWN): 0.1,
+    (Timeout(500), UP): 0.1,
+    (Timeout(500), DOWN): 0.1,
+    (ResetPeer(500), UP): 0.1,
+    (ResetPeer(500), DOWN): 0.1,
 }
-"""The least seconds that a request and its reply take."""
+"""The least seconds that a request and its reply take. A toxic counts from the connection on."""
 
 
 class Seen(NamedTuple):
