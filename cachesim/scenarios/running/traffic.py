@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachesim.history.outages import PARTIAL_SHARE
 from cachesim.history.reader import History, Span
 
 BUCKET = 0.5
@@ -88,18 +89,27 @@ class Traffic:
     def is_as_before(self, baseline: Span, begin: float, end: float) -> bool:
         """Return whether each class was as in the baseline, in all of a time.
 
-        That is, in each `STRETCH` of it: nearly all that was due then, and hardly more bad ones.
+        That is, hardly more bad ones over all of it, and in each `STRETCH` nearly all that was due
+        then, and no outage. A client that tries a dead node again each minute has a few bad ones
+        then; they are its steady state.
         """
         length = baseline.end - baseline.begin
         stretches = max(1, int((end - begin) / STRETCH))
         width = (end - begin) / stretches
         for name in list(self._counts):
             before = self.within(name, baseline.begin, baseline.end)
+            if _is_worse(self.within(name, begin, end), before, _BASELINE_MORE):
+                return False
             for number in range(stretches):
                 first = begin + number * width
                 it = self.within(name, first, first + width)
                 if it.due < _RATE_SHARE * before.due / length * width - 2:
                     return False
-                if it.bad > max(1, (before.share + _BASELINE_MORE) * it.due):
+                if _is_worse(it, before, PARTIAL_SHARE):
                     return False
         return True
+
+
+def _is_worse(it: Count, before: Count, more: float) -> bool:
+    """Return whether the share of bad ones is more than so much above that of before."""
+    return it.bad > max(1, (before.share + more) * it.due)

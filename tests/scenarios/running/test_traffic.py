@@ -1,6 +1,6 @@
 """What becomes of the operations while they are recorded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -69,3 +69,21 @@ def test_as_before(recorder: Recorder, traffic: Traffic, end: float, calm: bool)
     traffic.update()
     assert traffic.is_as_before(BASELINE, 23, 38) == calm
     assert not traffic.is_as_before(BASELINE, 15, 28)
+
+
+@pytest.mark.parametrize(
+    ("dips", "length", "calm"),
+    [((30,), 0.2, True), ((30,), 0.4, False), (range(20, 60, 5), 0.2, False)],
+)
+def test_dips(
+    recorder: Recorder, traffic: Traffic, dips: Sequence[float], length: float, calm: bool
+) -> None:
+    """A few bad ones now and then are a client's steady state, if they are no outage."""
+    begin = 0.0
+    for dip in dips:
+        recorder.add(*load(begin, dip), *load(dip, dip + length, outcome="fail"))
+        begin = dip + length
+    recorder.add(*load(begin, 80))
+    recorder.flush()
+    traffic.update()
+    assert traffic.is_as_before(BASELINE, 15, 75) == calm
