@@ -139,9 +139,7 @@ def faults(name: str | None, *, links: bool, as_json: bool) -> None:
             ("link", "toxics"), [(it["name"], ", ".join(it["toxics"])) for it in rows]
         )
     elif rows:
-        output.show_table(
-            ("id", "fault", "on"), [(it["id"], it["kind"], it["target"]) for it in rows]
-        )
+        output.show_faults(rows)
     else:
         print("There are no faults.")
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """`10s`, `500ms`, `2m`, `1h`; in seconds."""
+    """`10s`, `500ms`, `2m`, `1h`, `1m30s`, or a number of seconds; in seconds."""
 
     name = "duration"
 
@@ -20,14 +20,16 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the seconds."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
-        if match is None:
-            self.fail(f"{value!r} should be a number with ms, s, m or h, such as 10s", param, ctx)
-        number, unit = match.groups()
-        seconds = float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit or "s"]
-        if seconds == 0:
-            self.fail(f"{value!r} should be above 0", param, ctx)
-        return seconds
+        from cachesim.scenarios.units import seconds
+
+        text = str(value)
+        try:
+            found = seconds(f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if found == 0:
+            self.fail(f"{text!r} should be above 0", param, ctx)
+        return found
 
 
 Completion = Callable[..., list[str]]

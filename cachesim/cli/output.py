@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cachesim.cli.printing import time_left
 from cachesim.runs import env as run_env
 
 if TYPE_CHECKING:
@@ -129,9 +130,15 @@ def show_status(state: Mapping[str, Any]) -> None:
         ],
     )
     if state["faults"]:
-        show_table(
-            ("id", "fault", "on"), [(it["id"], it["kind"], it["target"]) for it in state["faults"]]
-        )
+        show_faults(state["faults"])
+
+
+def show_faults(faults: Iterable[Mapping[str, Any]]) -> None:
+    """Print faults, as a topology's process answered."""
+    show_table(
+        ("id", "fault", "on", "healed in"),
+        [(it["id"], it["kind"], it["target"], time_left(it["seconds"])) for it in faults],
+    )
 
 
 def show_way_in(env: Mapping[str, str], name: str) -> None:

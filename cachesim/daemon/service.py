@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from cachesim.daemon.log_following import follow_log
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
-from cachesim.errors import CachesimError, FailoverTimeout, InvalidFault
+from cachesim.errors import CachesimError, FailoverTimeout
 from cachesim.events import check_timeout
 from cachesim.faults.courses import Course
 from cachesim.faults.injector import AppliedFault
@@ -245,30 +244,12 @@ class Answers(Handler):
         over: float | None = None,
         flap: tuple[float, float] | None = None,
     ) -> list[FaultData]:
-        is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if seconds is not None and not (is_time and seconds > 0):
-            raise InvalidFault(f"seconds must be a number above 0, got {seconds!r}")
-        course = None if over is None and flap is None else Course(over, flap)
-        applied = self._operations.faults.apply(faults, course)
+        applied = self._operations.faults.apply(faults, Course(over, flap, seconds))
         if caller.has_hung_up:  # it was interrupted, and has nothing to heal them by
             for fault in applied:
                 self._operations.faults.heal(fault.id)
             raise Hangup
-        if seconds is not None:
-            timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire, [applied])
-            timer.daemon = True
-            timer.start()
         return [{**_as_data(fault), "seconds": seconds} for fault in applied]
-
-    def _expire(self, faults: Sequence[AppliedFault]) -> None:
-        for fault in faults:
-            # If it was healed meanwhile, nothing happens. If it can't be, the event log says so.
-            try:
-                self._operations.faults.heal(fault.id)
-            except Exception as error:
-                self._operations.events.record(
-                    "error", fault.spec.target, f"{fault.spec.kind} not healed: {error}"
-                )
 
     def _heal(self, _caller: Caller, fault: str | None = None) -> list[FaultData]:
         faults = self._operations.faults
@@ -394,4 +375,10 @@ class Answers(Handler):
 
 def _as_data(fault: AppliedFault) -> FaultData:
     spec = fault.spec
-    return {"id": fault.id, "kind": spec.kind, "target": spec.target, "fault": spec.as_dict()}
+    return {
+        "id": fault.id,
+        "kind": spec.kind,
+        "target": spec.target,
+        "fault": spec.as_dict(),
+        "seconds": fault.remaining,
+    }

@@ -1,4 +1,4 @@
-"""How a fault changes while it is applied: it grows, or it comes and goes. Data, no I/O."""
+"""How a fault goes on once it is applied: it grows, comes and goes, and ends. Data, no I/O."""
 
 import heapq
 import itertools
@@ -12,26 +12,35 @@ from cachesim.faults.spec import FaultSpec
 Stage = tuple[float, FaultSpec | None]
 """From when on what is applied: seconds from the begin, and the fault. None: nothing is."""
 
+LONGEST = 7 * 24 * 3600
+"""Seconds. A fault that is to last longer is a mistake."""
 LEVELS = 20
 """The steps in which a fault grows: changing a toxic more often takes more than it shows."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a fault changes while it is applied.
+    """How a fault goes on once it is applied.
 
     Attributes:
         over: seconds in which it grows evenly, from nothing. None: it is there at once.
         flap: seconds for which it is there, and away, in turn. None: it stays.
+        seconds: seconds until it is healed, up to 7 days. None: it is healed by hand.
 
     Raises:
-        InvalidFault: a time is no number above 0.
+        InvalidFault: a time is no number above 0, or is too long.
     """
 
     over: float | None = None
     flap: tuple[float, float] | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.seconds is not None and not (_is_time(self.seconds) and self.seconds <= LONGEST):
+            raise InvalidFault(
+                f"the time until it is healed must be seconds above 0 and up to {LONGEST} (7 days),"
+                f" got {self.seconds!r}"
+            )
         if self.over is not None and not _is_time(self.over):
             raise InvalidFault(f"over must be seconds above 0, got {self.over!r}")
         if self.flap is None:

@@ -34,10 +34,17 @@ class AppliedFault:
     Attributes:
         id: tells it from the others of its topology.
         spec: the fault as a value, with full names.
+        heals_at: when it is healed, in monotonic seconds. None: it is healed by hand.
     """
 
     id: str
     spec: FaultSpec = field(compare=False)
+    heals_at: float | None = field(default=None, compare=False)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until it is healed, at least 0. None: it is healed by hand."""
+        return None if self.heals_at is None else max(0.0, self.heals_at - time.monotonic())
 
     def __str__(self) -> str:
         return f"{self.spec.kind} on {self.spec.target}"
@@ -101,7 +108,7 @@ class Faults:
 
         Args:
             faults: faults of the catalogue, such as `Partition("a", "b")`, or their JSON forms.
-            course: how they change while they are applied.
+            course: how they go on once they are applied.
 
         Raises:
             InvalidFault: a fault is wrong; none was applied.
@@ -154,8 +161,11 @@ class Faults:
 
     def _begin(self, spec: FaultSpec, course: Course | None) -> AppliedFault:
         with self._lock:
-            fault = AppliedFault(str(next(self._numbers)), spec)
-            stages = (course or Course()).stages(spec)
+            course = course or Course()
+            begun = time.monotonic()
+            heals_at = None if course.seconds is None else begun + course.seconds
+            fault = AppliedFault(str(next(self._numbers)), spec, heals_at)
+            stages = course.stages(spec)
             _, first = next(stages)
             try:
                 self._apply(fault, first)
@@ -165,10 +175,10 @@ class Faults:
                 raise
             self._active[fault.id] = fault
             self._events.record("fault", spec.target, spec.kind, fault=fault.id)
-            if course is not None:
+            if course != Course():
                 ended = self._courses[fault.id] = threading.Event()
                 name = f"cachesim-fault-{fault.id}"
-                arguments = (fault, stages, ended)
+                arguments = (fault, begun, stages, ended)
                 threading.Thread(
                     target=self._follow, args=arguments, name=name, daemon=True
                 ).start()
@@ -178,10 +188,13 @@ class Faults:
         if spec is not None:
             self._functions[type(spec)](self._controls, fault, spec)
 
-    def _follow(self, fault: AppliedFault, stages: Iterator[Stage], ended: threading.Event) -> None:
+    def _follow(
+        self, fault: AppliedFault, begun: float, stages: Iterator[Stage], ended: threading.Event
+    ) -> None:
         """Change a fault as its course says, until it ends."""
-        begun = time.monotonic()
         for at, spec in stages:
+            if fault.heals_at is not None and begun + at >= fault.heals_at:
+                break
             if ended.wait(max(0.0, begun + at - time.monotonic())):
                 return
             try:
@@ -192,6 +205,13 @@ class Faults:
             except Exception as error:  # the next stage may do better
                 message = f"{fault.spec.kind} not changed: {error}"
                 self._events.record("error", fault.spec.target, message)
+        if fault.heals_at is None or ended.wait(max(0.0, fault.heals_at - time.monotonic())):
+            return
+        try:
+            self.heal(fault.id)
+        except Exception as error:  # nobody waits for it, but the log is read
+            message = f"{fault.spec.kind} not healed: {error}"
+            self._events.record("error", fault.spec.target, message)
 
     def _end(self, fault: AppliedFault) -> None:
         self._release(fault)

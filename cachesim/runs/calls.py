@@ -6,7 +6,7 @@ raised. While a client has the lease, only it may make the calls of `VERBS`.
 """
 
 from enum import StrEnum
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 
 class Call(StrEnum):
@@ -142,8 +142,8 @@ class FaultData(TypedDict):
     target: str
     fault: dict[str, Any]
     """The fault as a value."""
-    seconds: NotRequired[float | None]
-    """The time until it is healed."""
+    seconds: float | None
+    """Seconds that are left until it is healed; None: it is healed by hand."""
 
 
 class LinkStatus(TypedDict):

@@ -42,6 +42,8 @@ class Fault:
         spec: the fault as a value, with full names.
         kind: the fault's name in the event log, such as `latency of 5 ms`.
         target: its links, nodes or zones in the event log, such as `az-a|az-b`.
+        remaining: the seconds that were left until it is healed, when this was asked for. None: it
+            is healed by hand.
     """
 
     def __init__(self, data: FaultData, calls: Calls, catalogue: Catalogue) -> None:
@@ -49,6 +51,7 @@ class Fault:
         self.spec = catalogue.read(data["fault"])
         self.kind = data["kind"]
         self.target = data["target"]
+        self.remaining = data["seconds"]
         self._calls = calls
 
     def heal(self) -> None:
@@ -116,6 +119,7 @@ class Faults:
         *,
         over: float | None = None,
         flap: tuple[float, float] | None = None,
+        heal_after: float | None = None,
     ) -> Fault: ...
 
     @overload
@@ -126,6 +130,7 @@ class Faults:
         *,
         over: float | None = None,
         flap: tuple[float, float] | None = None,
+        heal_after: float | None = None,
     ) -> list[Fault]: ...
 
     def apply(
@@ -135,6 +140,7 @@ class Faults:
         *,
         over: float | None = None,
         flap: tuple[float, float] | None = None,
+        heal_after: float | None = None,
     ) -> Fault | list[Fault]:
         """Apply a fault of the catalogue, or all faults of a list or none.
 
@@ -146,6 +152,8 @@ class Faults:
                 memory. None: it is there at once.
             flap: seconds for which it is there, and for which it is away, in turn, until it is
                 healed. None: it stays.
+            heal_after: seconds until the topology's process heals it, whether this process still
+                runs or not. None: it stays until it is healed.
 
         Returns:
             The fault that was applied, or a list of them.
@@ -157,20 +165,13 @@ class Faults:
         """
         self._calls.check()
         if isinstance(fault, list | tuple):
-            return self._apply(self._catalogue.read_list(fault, self._topology), over, flap)
-        specs = [self._catalogue.read(fault).resolve(self._topology)]
-        (applied,) = self._apply(specs, over, flap)
-        return applied
-
-    def _apply(
-        self,
-        specs: Sequence[FaultSpec],
-        over: float | None,
-        flap: tuple[float, float] | None,
-    ) -> list[Fault]:
+            specs = self._catalogue.read_list(fault, self._topology)
+        else:
+            specs = [self._catalogue.read(fault).resolve(self._topology)]
         values = [spec.as_dict() for spec in specs]
-        applied = self._calls.call(Call.APPLY, faults=values, over=over, flap=flap)
-        return [self._fault(data) for data in applied]
+        times = {"seconds": heal_after, "over": over, "flap": flap}
+        applied = [self._fault(it) for it in self._calls.call(Call.APPLY, faults=values, **times)]
+        return applied if isinstance(fault, list | tuple) else applied[0]
 
     def _fault(self, data: FaultData) -> Fault:
         return Fault(data, self._calls, self._catalogue)

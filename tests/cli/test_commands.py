@@ -113,7 +113,7 @@ def up(
 # --- forms ------------------------------------------------------------------------------------
 
 _NODE = {"name": str, "zone": str, "role": (str, None), "state": str, "endpoint": str}
-_FAULT = {"id": str, "kind": str, "target": str, "fault": dict}
+_FAULT = {"id": str, "kind": str, "target": str, "fault": dict, "seconds": (float, None)}
 _STATUS = {
     "name": str,
     "backend": str,
@@ -558,7 +558,7 @@ MISTAKES = {
     "fault latncy x": (2, r"No such command 'latncy'"),
     "fault latency client-to-redis-a": (2, r"Missing option '--ms'"),
     "fault kill": (2, r"Missing argument 'NODE...'"),
-    "fault latency x --ms 5 --for soon": (2, r"'soon' should be a number with ms, s, m or h, such"),
+    "fault latency x --ms 5 --for soon": (2, "should be a time such as 500ms, 10s, 2m or"),
     "fault bandwidth x --kb-s 0": (2, r"0 is not in the range x>=1"),
     "logs redis-a -n 0": (2, r"0 is not in the range x>=1"),
     "shell --nosuch redis-a": (2, r"No such option:? '?--nosuch"),

@@ -80,7 +80,8 @@ def test_every_fault_has_a_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("duration", "seconds"), [("10s", 10), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5", 1.5)]
+    ("duration", "seconds"),
+    [("10s", 10), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5", 1.5), ("1m30s", 90)],
 )
 def test_shared_options(calls: Calls, duration: str, seconds: float) -> None:
     """Every fault may be for a time, of a named topology, and give JSON."""
@@ -105,7 +106,7 @@ def test_faults_over_time(calls: Calls) -> None:
         ("latency x --ms 0", 1, "latency: latency or jitter must be at least 1 ms, both are 0"),
         ("bandwidth x --kb-s 10000001", 1, "bandwidth: kb_s must be at most 10000000 KB/s, got 1"),
         ("replication-lag", 2, "Missing argument 'SECONDS'"),
-        ("replication-lag soon", 2, "'soon' should be a number with ms, s, m or h, such as 10s"),
+        ("replication-lag soon", 2, "should be a time such as 500ms, 10s, 2m or 1h, got 'soon'"),
         ("replication-lag 0.1ms", 1, "replication-lag: seconds must be from 0.001 to 9223372036"),
         ("partition a", 2, "Missing argument 'ZONE'"),
         ("partition a az-a", 1, "a partition is between two zones, not az-a and itself"),

@@ -44,8 +44,14 @@ def kill(*nodes: str) -> dict[str, Any]:
 
 def test_fault(rig: Rig) -> None:
     """A fault gets an id, by which it is healed."""
-    told = {"id": "1", "kind": "kill", "target": "redis-a", "fault": kill("redis-a")}
-    assert apply(rig, kill("redis-a")) == [{**told, "seconds": None}]
+    told = {
+        "id": "1",
+        "kind": "kill",
+        "target": "redis-a",
+        "fault": kill("redis-a"),
+        "seconds": None,
+    }
+    assert apply(rig, kill("redis-a")) == [told]
     assert rig.connection.call(Call.FAULTS) == [told]
     assert heal(rig, "1") == [told]
     assert rig.is_whole()
@@ -101,10 +107,28 @@ def test_fault_that_can_not_be_healed_after_its_time(rig: Rig) -> None:
     )
 
 
-@pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan"), [5]])
+def test_remaining_time(rig: Rig) -> None:
+    """The list of faults tells how much of its time a fault has left."""
+    apply(rig, kill("redis-a"), seconds=3600)
+    (first,) = rig.connection.call(Call.FAULTS)
+    assert 3500 < first["seconds"] < 3600
+    until(lambda: rig.connection.call(Call.FAULTS)[0]["seconds"] < first["seconds"])
+    heal(rig)
+
+
+def test_fault_that_comes_and_goes_for_a_time(rig: Rig) -> None:
+    """A fault that would flap forever ends with its time."""
+    apply(rig, kill("redis-a"), flap=(0.01, 0.01), seconds=0.1)
+    until(lambda: not rig.faults.active)
+    assert rig.is_whole()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan"), [5], 7 * 86400 + 1])
 def test_wrong_time(rig: Rig, seconds: object) -> None:
     """A wrong time is an error before the fault is applied."""
-    with pytest.raises(InvalidFault, match="seconds must be a number above 0, got "):
+    with pytest.raises(
+        InvalidFault, match=r"healed must be seconds above 0 and up to 604800 \(7 days\), got "
+    ):
         apply(rig, kill("redis-a"), seconds=seconds)
     assert not rig.calls
 

@@ -328,7 +328,7 @@ def fault_of(log: EventLog, ident: str) -> Fault:
         def read(self, _fault: object) -> Kill:
             return Kill(("redis-a",))
 
-    data: Any = {"id": ident, "fault": {}, "kind": "kill", "target": "redis-a"}
+    data: Any = {"id": ident, "fault": {}, "kind": "kill", "target": "redis-a", "seconds": None}
     return Fault(data, log, Catalogue())  # type: ignore[arg-type]
 
 
