@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from cachesim.errors import SettingsError
+from cachesim.topology import production
 
 __all__ = ["LoadedSettings", "Settings", "load_settings", "variable"]
 
@@ -62,6 +63,34 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     if span[0] > span[1]:
         raise ValueError("should have its low end first")
     return span
+
+
+PORTS_PER_ZONE = 10
+_TOPOLOGY = production()
+_LAST_FIRST_PORT = 65536 - PORTS_PER_ZONE * len(_TOPOLOGY.zones)
+_PORT_NAMES = (
+    *(node.name for node in _TOPOLOGY.nodes),
+    *(f"toxiproxy-{zone.name}" for zone in _TOPOLOGY.zones),
+)
+
+
+def _ports(value: object) -> str:
+    """Turn a first port, or ports by name (a table, or text as below), into text."""
+    if isinstance(value, Mapping):
+        value = ",".join(f"{name}={port}" for name, port in value.items())
+    text = str(value).replace(" ", "")
+    if text.isdecimal() and 1024 <= int(text) <= _LAST_FIRST_PORT:
+        return str(int(text))
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    ports = {n: int(p) for n, _, p in pairs if n in _PORT_NAMES and p.isdecimal()}
+    if len(ports) < len(pairs) or not all(0 < port < 65536 for port in ports.values()):
+        raise ValueError(
+            f"should be the first of thirty ports, from 1024 to {_LAST_FIRST_PORT}, or ports by "
+            f'name: "redis-a=7000,toxiproxy-a=8474". The names are {", ".join(_PORT_NAMES)}'
+        )
+    if len(set(ports.values())) < len(ports):
+        raise ValueError("should have no port twice")
+    return ",".join(f"{name}={port}" for name, port in sorted(ports.items()))
 
 
 _DAY = 86_400.0
@@ -151,6 +180,13 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="Host name or IP that nodes announce to clients instead of 127.0.0.1, also in "
         "the certificates. It must lead to this machine's 127.0.0.1, where ports are published. "
         "The variables have it too, if it leads to 127.0.0.1 from here.",
+    )
+    ports: Annotated[str, BeforeValidator(_ports)] | None = Field(
+        default=None,
+        description="Fixed ports on 127.0.0.1, the same in each run: the first of thirty, such as "
+        "17000 (redis-a has 17000, memcached-a 17001, Toxiproxy's API of zone a 17002, redis-b "
+        "17010, ...), or ports by name: `redis-a=7000,toxiproxy-a=8474` as text, a table in TOML. "
+        "By default all ports are free ones. pytest takes it from its marker alone.",
     )
     start_timeout_seconds: float = Field(
         default=60.0, gt=0, le=_DAY, description="Seconds after which a start fails."

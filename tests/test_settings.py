@@ -57,6 +57,7 @@ def test_defaults(folder: Path) -> None:
         "replacement_seconds": (30.0, 60.0),
         "node_timeout_seconds": 15.0,
         "advertise_host": None,
+        "ports": None,
         "start_timeout_seconds": 60.0,
         "pull_images": "missing",
         "redis_image": "redis:7.2",
@@ -276,6 +277,14 @@ def test_wrong_span(folder: Path, given: object, rule: str) -> None:
         ("valkey_image", "a b"),
         ("memcached_image", ""),
         ("toxiproxy_image", ""),
+        ("ports", 80),
+        ("ports", 65507),
+        ("ports", ""),
+        ("ports", "redis-a"),
+        ("ports", "redis-a=0"),
+        ("ports", {"redis-d": 7000}),
+        ("ports", {"redis-a": 7000, "redis-b": 7000}),
+        ("ports", [17000]),
     ],
 )
 def test_wrong_value(folder: Path, key: str, value: object) -> None:
@@ -303,6 +312,22 @@ def test_wrong_value(folder: Path, key: str, value: object) -> None:
 def test_value_at_its_bounds(folder: Path, key: str, value: object) -> None:
     """The last value within the bounds is taken."""
     assert getattr(load(folder, {}, **{key: value}).settings, key) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (17000, "17000"),
+        ("65506", "65506"),
+        ({"redis-b": 7001, "redis-a": 7000}, "redis-a=7000,redis-b=7001"),
+        ("toxiproxy-a=8474, memcached-a=80", "memcached-a=80,toxiproxy-a=8474"),
+    ],
+)
+def test_ports(folder: Path, given: object, kept: str) -> None:
+    """A first port or ports by name, as a number, a table or text, are kept as text."""
+    settings = load(folder, {}, ports=given).settings
+    assert settings.ports == kept
+    assert load(folder, {}, **settings.model_dump(mode="json")).settings == settings
 
 
 def test_wrong_value_in_the_environment(folder: Path) -> None:

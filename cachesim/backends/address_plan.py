@@ -20,6 +20,7 @@ from cachesim.servers.redis_config import (
     redis_conf,
     redis_settings,
 )
+from cachesim.settings import PORTS_PER_ZONE
 from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
 
 SERVER_PORTS: Mapping[Service, int] = {
@@ -57,6 +58,30 @@ class ZonePorts:
     toxiproxy: int
     redis_admin: int
     memcached_admin: int
+
+
+_PLACES = ("redis", "memcached", "toxiproxy", "redis_admin", "memcached_admin", "bus")
+"""The kinds of a zone's ports in their order, if they follow a first port."""
+
+
+def first_ports(topology: Topology, first: int) -> dict[str, ZonePorts]:
+    """Return each zone's ports, if they begin at a first port: ten for each, six of them used."""
+    return {
+        zone.name: ZonePorts(
+            **{kind: first + PORTS_PER_ZONE * number + place for place, kind in enumerate(_PLACES)}
+        )
+        for number, zone in enumerate(topology.zones)
+    }
+
+
+def port_name(kind: str, zone: str) -> str:
+    """Return the name of a port, such as `redis-a` or `redis-a admin`.
+
+    Args:
+        kind: an attribute of `ZonePorts`.
+    """
+    service, _, use = kind.partition("_")
+    return f"{service}-{zone} {use}".strip()
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
-from cachesim.backends.address_plan import SERVER_PORTS
+from cachesim.backends.address_plan import SERVER_PORTS, port_name
 from cachesim.backends.base import Progress, host_for_clients
+from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
@@ -76,6 +77,11 @@ class EmbeddedBackend:
     def start(self, progress: Progress) -> None:
         """Start the links, then the nodes. See `Backend.start`."""
         progress("starting six emulated nodes in three zones")
+        ports = fixed_ports(self._settings.ports, self._topology)
+        used = [it.name for it in self._topology.nodes]
+        used += [_toxiproxy_port(it.name) for it in self._topology.zones]
+        self._ports = {name: port for name, port in ports.items() if name in used}
+        check_free(self._ports)
         try:
             self._loop = self._thread.start()
             self._thread.call(self._start_links)
@@ -112,10 +118,12 @@ class EmbeddedBackend:
             rng = Random(f"{self._seed} {zone.name}")
             server = ProxyServer(self._loop, Proxies(self._loop, self._dial, rng))
             self._servers[zone.name] = server
-            self._urls[zone.name] = server.start()
+            self._urls[zone.name] = server.start(self._ports.get(_toxiproxy_port(zone.name), 0))
             for link in self._topology.links:
                 if link.home == zone.name:
-                    spec = ProxySpec(link.name, _upstream(link.target, link.service))
+                    port = self._ports.get(link.target, 0) if link.source == CLIENT else 0
+                    listen = f"127.0.0.1:{port}" if port else ""
+                    spec = ProxySpec(link.name, _upstream(link.target, link.service), listen)
                     server.proxies.create(spec, keep_port=True)
 
     def _create_nodes(self) -> None:
@@ -294,6 +302,11 @@ class EmbeddedBackend:
                 getattr(self._nodes[node], verb)()
 
         self._thread.call(call)
+
+
+def _toxiproxy_port(zone: str) -> str:
+    """Return the name of the port of a zone's Toxiproxy, in the setting `ports`."""
+    return port_name("toxiproxy", zone)
 
 
 def _upstream(node: str, service: Service) -> str:

@@ -97,6 +97,11 @@ speed = click.option(
     help="How many times faster than in production failovers are.  [default: 1]",
 )
 seed = click.option("--seed", type=int, help="The seed of all random draws.  [default: random]")
+ports = click.option(
+    "--ports",
+    metavar="PORT|NAME=PORT,...",
+    help="Fixed ports: the first of thirty, or ports by name.  [default: free ones]",
+)
 advertise_host = click.option(
     "--advertise-host",
     metavar="HOST",
@@ -115,7 +120,7 @@ backend = click.option(
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that are settings to a command."""
     new_name = click.option("--name", help="The topology's name.  [default: random]")
-    return _with(command, new_name, backend, engine, speed, seed, advertise_host)
+    return _with(command, new_name, backend, engine, speed, seed, ports, advertise_host)
 
 
 def run_settings(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -50,8 +50,10 @@ class Run:
         shared: dict[str, int] = getattr(config, "workerinput", {})
         seed = shared.get(_SEED, settings.seed)
         self.seed = secrets.randbits(32) if seed is None else seed
-        # No name: each worker starts a topology, and the user's shell may name another one.
-        self._settings = settings.model_copy(update={"seed": self.seed, "name": None})
+        # No name and no ports: each worker starts a topology, and the user's shell may name another
+        # one, which `cachesim up` runs.
+        own = {"seed": self.seed, "name": None, "ports": None}
+        self._settings = settings.model_copy(update=own)
         self._is_attached, self._attach_to = _settings.attached(config)
         self._reason = "" if self._is_attached else self._choose()
         self._is_kept = switch(config, "cachesim_keep") and not self._is_attached

@@ -62,7 +62,8 @@ def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) 
         loaded = load_settings({**base.model_dump(), **changes}, directory=config.rootpath)
     except SettingsError as error:
         raise SettingsError(_told(error, changes, dict.fromkeys(changes, _MARKER))) from error
-    return loaded.settings.model_copy(update={"name": base.name})
+    kept = {key: getattr(base, key) for key in ("name", "ports") if key not in changes}
+    return loaded.settings.model_copy(update=kept)
 
 
 def changeable(settings: "Settings") -> dict[str, Any]:

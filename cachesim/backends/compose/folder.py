@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cachesim.backends.address_plan import Plan, ZonePorts, auth_files, certificate_files
+from cachesim.backends.address_plan import Plan, auth_files, certificate_files, first_ports
 from cachesim.backends.compose.render import COMPOSE_FILE, render
 from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import CertificateAuthority, hosts_in
 from cachesim.servers.credentials import Credentials
-from cachesim.settings import Settings, load_settings
+from cachesim.settings import PORTS_PER_ZONE, Settings, load_settings
 from cachesim.topology import Topology, production
 
 BASE_PORT = 17000
 """The first port if none is given."""
 
-_PORTS_PER_ZONE = 10
 _MANIFEST = "cachesim.json"
 """The file with the settings and the first port that the folder was written for."""
 _KEPT_SETTINGS = {"name", "engine", "memory_scale", "node_timeout_seconds", "advertise_host"}
@@ -59,22 +58,7 @@ def compose_command(folder: Path) -> str:
 
 def fixed_plan(topology: Topology, base_port: int) -> Plan:
     """Return the plan whose ports begin at `base_port`: ten for each zone, six of them used."""
-    zones = [zone.name for zone in topology.zones]
-    starts = range(base_port, base_port + _PORTS_PER_ZONE * len(zones), _PORTS_PER_ZONE)
-    return Plan(
-        topology,
-        {
-            zone: ZonePorts(
-                redis=start,
-                memcached=start + 1,
-                toxiproxy=start + 2,
-                redis_admin=start + 3,
-                memcached_admin=start + 4,
-                bus=start + 5,
-            )
-            for zone, start in zip(zones, starts, strict=True)
-        },
-    )
+    return Plan(topology, first_ports(topology, base_port))
 
 
 def _default_name(folder: Path) -> str:
@@ -147,7 +131,10 @@ def kept_settings(
 
     Args:
         arguments: settings by name; None means not given.
-        base_port: None means not given.
+        base_port: None means not given; then it is the setting `ports`.
+
+    Raises:
+        SettingsError: a setting is wrong, or `ports` is no first port.
     """
     kept: Mapping[str, object] = {}
     port = BASE_PORT
@@ -156,7 +143,15 @@ def kept_settings(
     sources = load_settings(arguments).sources
     kept = {key: value for key, value in kept.items() if sources.get(key) == "default"}
     settings = load_settings({**arguments, **kept}).settings
-    return settings, port if base_port is None else base_port
+    if base_port is not None:
+        port = base_port
+    elif settings.ports is not None:
+        if not settings.ports.isdecimal():
+            raise SettingsError(
+                f"ports = {settings.ports!r}: a folder takes a first port only, such as {BASE_PORT}"
+            )
+        port = int(settings.ports)
+    return settings, port
 
 
 def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -> list[Path]:
@@ -177,7 +172,7 @@ def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -
             the settings.
     """
     topology = production(settings.memory_scale)
-    count = _PORTS_PER_ZONE * len(topology.zones)
+    count = PORTS_PER_ZONE * len(topology.zones)
     if not 1024 <= base_port <= 65536 - count:
         raise SettingsError(
             f"base_port = {base_port}: it is the first of {count} ports, "

@@ -23,6 +23,7 @@ from cachesim.backends.address_plan import (
     auth_files,
     certificate_files,
     pod_name,
+    port_name,
     server_command,
     with_owners,
 )
@@ -38,6 +39,7 @@ from cachesim.backends.containers.cleanup import (
 )
 from cachesim.backends.containers.engine import connect, tar_archive
 from cachesim.backends.containers.nodes import ContainerNodes
+from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.clock import Deadline
 from cachesim.errors import (
     CachesimError,
@@ -114,6 +116,8 @@ class DockerBackend(ContainerNodes):
                 stacklevel=2,
             )
         try:
+            if self._host == "127.0.0.1":
+                check_free(fixed_ports(self._settings.ports, self._topology))
             progress("checking images")
             self._check_images()
             with contextlib.suppress(CachesimError):  # a failed clean-up does not stop the start
@@ -167,7 +171,7 @@ class DockerBackend(ContainerNodes):
                     ) from error
 
     def _start_containers(self) -> None:
-        self._plan = Plan(self._topology, _free_ports(self._topology), self._host)
+        self._plan = Plan(self._topology, self._ports(), self._host)
         self._is_stopping = False
         workers = 1 + len(self._topology.nodes) + 2 * len(self._topology.zones)
         with ThreadPoolExecutor(workers) as pool:
@@ -221,6 +225,17 @@ class DockerBackend(ContainerNodes):
             errors = [step.exception() for step in steps]
         if error := next(filter(None, errors), None):
             raise self._translated(error) from error
+
+    def _ports(self) -> dict[str, ZonePorts]:
+        fixed = fixed_ports(self._settings.ports, self._topology)
+
+        def chosen(zone: str, free: ZonePorts) -> ZonePorts:
+            kinds = {
+                kind: fixed.get(port_name(kind, zone), port) for kind, port in vars(free).items()
+            }
+            return ZonePorts(**kinds)
+
+        return {zone: chosen(zone, free) for zone, free in _free_ports(self._topology).items()}
 
     @contextlib.contextmanager
     def _creation(self) -> Iterator[None]:

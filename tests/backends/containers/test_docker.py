@@ -40,6 +40,7 @@ from cachesim.servers.redis_config import REDIS_PORT
 from cachesim.topology import Endpoint, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
+from tests.backends.test_ports import free_first_port
 from tests.contract.helpers import raw_tls, through_link, until
 from tests.hosted import hosted
 from tests.processes import ready
@@ -472,6 +473,19 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
         ):
             pass
     assert left_of(engine, "taken") == []
+
+
+def test_fixed_ports(engine: Any) -> None:
+    """Ports of the settings are published; if one is taken, the start fails and leaves nothing."""
+    first = free_first_port()
+    ports = {"redis-a": first, "toxiproxy-b": first + 1}
+    with hosted("fixed", backend="docker", ports=ports) as it:
+        assert it.sim.nodes["redis-a"].endpoint.port == first
+        assert it.sim.env()["CACHESIM_TOXIPROXY_B"].endswith(f":{first + 1}")
+        assert it.sim.redis_cluster().ping()
+        with pytest.raises(PortTaken, match=rf"{first} \(redis-a\).*: the topology 'fixed'"):
+            Simulator(backend="docker", ports=first, name="other").start()
+    assert left_of(engine, "other") == []
 
 
 def test_not_ready_in_time(engine: Any) -> None:
