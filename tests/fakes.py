@@ -11,6 +11,7 @@ from cachesim.clock import Clock, Deadline
 from cachesim.control_plane.actions import Branch
 from cachesim.control_plane.evidence import MISSED, Probe, RedisProbe, Silence
 from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
+from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
 from cachesim.topology import Endpoint, NodeState, Role, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -193,6 +194,7 @@ class FakeBackend:
     Attributes:
         calls: every verb in order; may be shared with other fakes.
         states: what each node does.
+        rules: the rules of each node's answers.
         failing: verbs that raise `error` before they do anything.
         error: the class of their errors.
     """
@@ -203,7 +205,18 @@ class FakeBackend:
         self.calls = calls
         self.states = {node.name: NodeState.RUNNING for node in topology.nodes}
         self.failing: set[str] = set()
+        self.rules: dict[str, tuple[Rule, ...]] = {}
         self.error: type[Exception] = FaultError
+
+    def answer_with(self, node: str, rules: Sequence[Rule]) -> None:
+        """See `Backend.answer_with`."""
+        self.rules.pop(node, None)
+        if rules:
+            self.rules[node] = tuple(rules)
+
+    def limit_cpu(self, node: str, share: float) -> None:
+        """See `Backend.limit_cpu`."""
+        self.calls.append(("limit_cpu", node, str(share)))
 
     def start(self, progress: Progress) -> None:
         """See `Backend.start`."""

@@ -1,12 +1,13 @@
 """The interface to the servers of a topology."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cachesim.topology import Endpoint, NodeState
 
 if TYPE_CHECKING:
+    from cachesim.embedded.answers import Rule
     from cachesim.toxiproxy.client import ToxiproxyClient
 
 Progress = Callable[[str], None]
@@ -118,6 +119,18 @@ class Backend(Protocol):
 
         Afterwards they have to be formed into a cluster: see `cachesim.servers.redis_cluster`.
         """
+        ...
+
+    def answer_with(self, node: str, rules: "Sequence[Rule]") -> None:
+        """Set the rules of a node's answers to commands of users. They outlive its process.
+
+        Raises:
+            FaultError: the node's server can't do it.
+        """
+        ...
+
+    def limit_cpu(self, node: str, share: float) -> None:
+        """Leave a node a share of one processor; 1: as much as it wants."""
         ...
 
     def logs(self, node: str, lines: int = 50) -> str:

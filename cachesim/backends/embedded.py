@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
@@ -26,6 +26,7 @@ from cachesim.topology import CLIENT, Endpoint, Link, Node, NodeState, Service, 
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
+    from cachesim.embedded.answers import Rule
     from cachesim.embedded.memcached.node import MemcachedNode
     from cachesim.embedded.redis.config import NodeAddress
     from cachesim.embedded.redis.node import RedisNode
@@ -291,6 +292,14 @@ class EmbeddedBackend:
     def renew_redis(self) -> None:
         """See `Backend.renew_redis`."""
         self._call_each("renew", [node.name for node in self._topology.redis])
+
+    def answer_with(self, node: str, rules: Sequence["Rule"]) -> None:
+        """See `Backend.answer_with`."""
+        self._thread.call(self._nodes[node].answer_with, rules)
+
+    def limit_cpu(self, node: str, share: float) -> None:
+        """See `Backend.limit_cpu`. Each request takes longer, one after the other."""
+        self._thread.call(self._nodes[node].limit_cpu, share)
 
     def logs(self, node: str, lines: int = 50) -> str:
         """See `Backend.logs`."""

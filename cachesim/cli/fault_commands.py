@@ -24,6 +24,7 @@ from cachesim.faults.fields import (
     Whole,
 )
 from cachesim.faults.spec import FaultSpec
+from cachesim.faults.word_fields import Choice, Words
 from cachesim.topology import production
 from cachesim.toxiproxy.toxics import BOTH, TOXICS
 
@@ -107,7 +108,7 @@ def _argument(name: str, field: Field) -> _Decorator:
 
 
 def _option(name: str, field: Field, fault: type[FaultSpec]) -> _Decorator:
-    several = isinstance(field, Names | Streams)
+    several = isinstance(field, Names | Streams | Words)
     word = (name.removesuffix("s") if several else name).replace("_", "-")
     default = fault.defaults().get(name)
     is_told = default is not None and not isinstance(field, Flag)
@@ -148,6 +149,8 @@ def _type(field: Field) -> "click.ParamType[Any] | None":
             return click.Choice([str(stream) for stream in BOTH])
         case OneToxic():
             return _ToxicType()
+        case Choice():
+            return click.Choice(field.words)
         case Flag():
             return None
         case _:

@@ -76,7 +76,7 @@ class Operations:
             life.callback(self.readings.close)
             prober = self._start_prober(life)
             self.prober = prober
-            limits = Limits(Servers(topology, self.admin), self.nodes)
+            limits = Limits(Servers(topology, self.admin), self.nodes, backend)
             self.faults = Faults(
                 topology, self.links, self.nodes, limits, prober, events, str(provision.seed)
             )

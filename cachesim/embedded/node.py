@@ -3,11 +3,17 @@
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
 from cachesim.aio.scheduler import Scheduler
 from cachesim.aio.tls import TlsProtocol
+from cachesim.embedded.answers import Answers, Rule
 from cachesim.embedded.gate import Gate
+from cachesim.errors import FaultError
+
+_PER_REQUEST = 0.00002
+"""Seconds of a processor that a request takes a server, TLS included."""
 
 
 class Process(Protocol):
@@ -50,6 +56,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         self._gate = Gate()
         self._scheduler = Scheduler(self._loop)
         self._server: ProcessT | None = None
+        self.answers = Answers()
 
     @abstractmethod
     def _new_server(self) -> ProcessT:
@@ -70,6 +77,32 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         Raises:
             ConnectionRefusedError: the node is not running.
         """
+
+    # --- what faults make it answer -----------------------------------------------------------
+
+    @abstractmethod
+    def has_command(self, name: str) -> bool:
+        """Return whether there is a command, by its name in lower case, or `client|list`."""
+
+    def answer_with(self, rules: Sequence[Rule]) -> None:
+        """Set the rules of its answers.
+
+        Raises:
+            FaultError: a rule is about a command that there is not.
+        """
+        unknown = sorted({it for rule in rules for it in rule.commands if not self.has_command(it)})
+        if unknown:
+            raise FaultError(f"{self.name} has no command {', '.join(unknown)}")
+        self.answers.rules = rules
+        self._answers_changed()
+
+    def limit_cpu(self, share: float) -> None:
+        """Leave it a share of its processor."""
+        self.answers.cost = _PER_REQUEST / share if share < 1 else 0.0
+        self._answers_changed()
+
+    def _answers_changed(self) -> None:
+        """Tell the process."""
 
     # --- state and connections ----------------------------------------------------------------
 

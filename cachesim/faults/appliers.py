@@ -6,10 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cachesim.embedded.answers import Rule
 from cachesim.faults import catalogue
 from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
+from cachesim.faults.of_servers import ERRORS, OF_MEMCACHED
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import CLIENT, Link, Service, Topology
 from cachesim.toxiproxy import toxics
@@ -144,6 +146,27 @@ def _connection_limit(on: Controls, holder: Holder, fault: catalogue.ConnectionL
     on.limits.limit_connections(holder, fault.nodes, fault.most)
 
 
+def _answer(on: Controls, holder: Holder, fault: catalogue.Answer) -> None:
+    rule = Rule(
+        frozenset(it.lower() for it in fault.commands or ()),
+        random.Random(on.draws.random()).random,
+        share=fault.share,
+        answer=ERRORS.get(fault.error) or OF_MEMCACHED.get(fault.error) or fault.error,
+        left=fault.times,
+    )
+    on.limits.answer(holder, fault.nodes, rule, fault.to)
+
+
+def _delay(on: Controls, holder: Holder, fault: catalogue.Delay) -> None:
+    rule = Rule(
+        frozenset(it.lower() for it in fault.commands or ()),
+        random.Random(on.draws.random()).random,
+        share=fault.share,
+        seconds=fault.ms / 1000,
+    )
+    on.limits.answer(holder, fault.nodes, rule)
+
+
 Apply = Callable[[Controls, Holder, Any], None]
 """Applies a fault whose names are resolved, for a holder. Releasing the holder undoes all of it."""
 
@@ -164,5 +187,7 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Pause: _pause,
     catalogue.MemoryFill: _memory_fill,
     catalogue.ConnectionLimit: _connection_limit,
+    catalogue.Answer: _answer,
+    catalogue.Delay: _delay,
 }
 """The function that applies each fault, by the fault's class."""

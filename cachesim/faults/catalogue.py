@@ -24,6 +24,8 @@ from cachesim.faults.fields import (
     Text,
     Whole,
 )
+from cachesim.faults.of_servers import Answer as Answer
+from cachesim.faults.of_servers import Delay as Delay
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology, Zone
 from cachesim.toxiproxy import toxics
@@ -365,6 +367,7 @@ CATALOGUE = Catalogue(
         *(Latency, Bandwidth, Loss, Blackhole, Refuse, Reset, Toxic, ReplicationLag),
         *(Partition, Isolate, AzPower),
         *(Kill, Stop, Pause, MemoryFill, ConnectionLimit),
+        *(Answer, Delay),
     )
 )
 """All faults of cachesim."""

@@ -1,10 +1,12 @@
-"""The limits that faults set on servers: of their memory, and of their connections."""
+"""What faults change in servers: limits of memory, connections and processor; and answers."""
 
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cachesim.backends.base import Backend
+from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError
 from cachesim.faults.nodes import Nodes
 from cachesim.servers.admin import errors
@@ -39,13 +41,15 @@ class _Limit:
         lower: sets a node's limit.
         restore: sets it to what is configured.
         strictest: returns the value that counts.
+        outlives: whether it outlives the node's process.
         held: the values that holders want, by node.
     """
 
     lower: Callable[[str, Any], None]
     restore: Callable[[str], None]
     strictest: Callable[[Iterable[Any]], Any]
-    held: dict[str, dict[Hashable, float]] = field(default_factory=dict)
+    outlives: bool = False
+    held: dict[str, dict[Hashable, Any]] = field(default_factory=dict)
 
     def reconcile(self, node: str) -> None:
         """Give a node the strictest limit that is held, or that which is configured."""
@@ -63,13 +67,19 @@ class Limits:
     """The limits of all nodes. Thread-safe.
 
     A holder, such as a fault, keeps a limit until it is released. Of several the strictest counts.
-    A process that starts has the configured limits.
+    A process that starts has the configured limits. Rules of answers are all in force, and outlive
+    processes.
     """
 
-    def __init__(self, servers: Servers, nodes: Nodes) -> None:
+    def __init__(self, servers: Servers, nodes: Nodes, backend: Backend) -> None:
         self._nodes = nodes
+        self._backend = backend
         self._memory = _Limit(servers.fill_memory, servers.restore_memory, max)
         self._connections = _Limit(servers.limit_connections, servers.restore_connections, min)
+        self._answers = _Limit(
+            backend.answer_with, lambda node: backend.answer_with(node, ()), tuple, outlives=True
+        )
+        self._all = (self._memory, self._connections, self._answers)
         self._lock = threading.RLock()
 
     def fill_memory(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
@@ -88,6 +98,21 @@ class Limits:
         """
         self._hold(self._connections, holder, nodes, most)
 
+    def answer(
+        self, holder: Hashable, nodes: Collection[str], rule: Rule, to: str | None = None
+    ) -> None:
+        """Make nodes answer some commands of users in another way, or late.
+
+        Args:
+            to: the node that a redirection leads to.
+
+        Raises:
+            FaultError: a node is a real server.
+        """
+        if to is not None:
+            rule.to = str(self._backend.endpoint(to))
+        self._hold(self._answers, holder, nodes, rule)
+
     def release(self, holder: Hashable) -> None:
         """Release all that a holder holds. Repeating it is harmless.
 
@@ -95,7 +120,7 @@ class Limits:
             FaultError: a node is paused, or did not do it; release it again.
         """
         with self._lock:
-            for limit in (self._memory, self._connections):
+            for limit in self._all:
                 for node, held in limit.held.items():
                     if holder in held:
                         self._release(limit, holder, node)
@@ -107,14 +132,13 @@ class Limits:
             FaultError: a node did not do it.
         """
         with self._lock:
-            limits = (self._memory, self._connections)
-            held = [holders for limit in limits for holders in limit.held.values()]
+            held = [holders for limit in self._all for holders in limit.held.values()]
             for holder in {holder for holders in held for holder in holders}:
                 self.release(holder)
 
-    def _hold(self, limit: _Limit, holder: Hashable, nodes: Collection[str], value: float) -> None:
+    def _hold(self, limit: _Limit, holder: Hashable, nodes: Collection[str], value: Any) -> None:
         with self._lock:
-            for node in nodes:
+            for node in () if limit.outlives else nodes:
                 if self._nodes.state(node) is not NodeState.RUNNING:
                     raise FaultError(f"the limits of {node} can't be changed: it does not run")
             for node in nodes:
@@ -124,9 +148,9 @@ class Limits:
     def _release(self, limit: _Limit, holder: Hashable, node: str) -> None:
         state, value = self._nodes.state(node), limit.held[node].pop(holder)
         try:
-            if state is NodeState.PAUSED:
+            if state is NodeState.PAUSED and not limit.outlives:
                 raise FaultError(f"the limits of {node} can't be restored: it is paused")
-            if state is NodeState.RUNNING:
+            if state is NodeState.RUNNING or limit.outlives:
                 limit.reconcile(node)
         except FaultError:
             limit.held[node][holder] = value

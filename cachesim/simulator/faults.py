@@ -9,6 +9,7 @@ from cachesim.faults import catalogue
 from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.faults.spec import FaultSpec
 from cachesim.runs.calls import Call, FaultData
+from cachesim.simulator.faults_of_servers import FaultsOfServers
 from cachesim.topology import Link, Topology
 from cachesim.toxiproxy import toxics
 from cachesim.toxiproxy.toxics import Stream
@@ -95,7 +96,7 @@ class Fault:
         return f"<{self.kind} on {self.target}>"
 
 
-class Faults:
+class Faults(FaultsOfServers[Fault]):
     """Applies faults to a running topology. Thread-safe."""
 
     def __init__(self, topology: Topology, calls: Calls, catalogue: Catalogue = CATALOGUE) -> None:
@@ -317,6 +318,9 @@ class Faults:
     def heal_all(self) -> None:
         """Heal every fault, nodes before links, and undo what others did to the proxies by hand."""
         self._calls.call(Call.HEAL)
+
+    def _one(self, fault: FaultSpec) -> Fault:
+        return self.apply(fault)
 
     def _some(self, verb: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
         self._calls.check()

@@ -63,6 +63,11 @@ FORMS: dict[str, FaultSpec] = {
     "memory-fill redis-a memcached-b": catalogue.MemoryFill(("redis-a", "memcached-b")),
     "memory-fill redis-a --to 0.9": catalogue.MemoryFill(("redis-a",), 0.9),
     "connection-limit redis-a --most 9": catalogue.ConnectionLimit(("redis-a",), 9),
+    "answer redis-a --error LOADING": catalogue.Answer(("redis-a",), "LOADING"),
+    "answer redis-a redis-b --error ASK --command get --command set --to redis-c --times 2": (
+        catalogue.Answer(("redis-a", "redis-b"), "ASK", ("get", "set"), "redis-c", 1.0, 2)
+    ),
+    "delay redis-a --ms 5 --share 0.1": catalogue.Delay(("redis-a",), 5, None, 0.1),
 }
 
 

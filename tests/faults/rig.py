@@ -116,7 +116,7 @@ class Rig:
         self.links = Links(topology, self.servers, self.events, lambda _: False, lambda _: None)
         self.nodes = Nodes(topology, self.backend, self.links, self.events)
         self.limited = FakeServers()
-        limits = Limits(self.limited, self.nodes)
+        limits = Limits(self.limited, self.nodes, self.backend)
         self.injector = Injector(
             topology, self.links, self.nodes, limits, self.sizes, self.events, seed, functions
         )
@@ -189,6 +189,7 @@ class Rig:
             and all(proxy["enabled"] for proxy in proxies)
             and not self.toxics()
             and not self.limited.limits
+            and not self.backend.rules
         )
 
     def told(self) -> list[tuple[str, str, str]]:

@@ -27,6 +27,7 @@ from cachesim.faults.fields import (
     Whole,
 )
 from cachesim.faults.spec import FaultSpec
+from cachesim.faults.word_fields import Choice, Words
 from cachesim.topology import production
 from cachesim.toxiproxy import toxics
 from cachesim.toxiproxy.toxics import MS_MAX, TOXICS, Stream
@@ -56,6 +57,16 @@ ONE_OF_EACH: list[dict[str, Any]] = [
     {"fault": "pause", "nodes": ["redis-a"]},
     {"fault": "memory-fill", "nodes": ["redis-a", "memcached-a"], "to": 0.9},
     {"fault": "connection-limit", "nodes": ["redis-a"], "most": 100},
+    {
+        "fault": "answer",
+        "nodes": ["redis-a"],
+        "error": "MOVED",
+        "commands": ["get"],
+        "to": "redis-b",
+        "share": 0.1,
+        "times": 3,
+    },
+    {"fault": "delay", "nodes": ["redis-a"], "ms": 5, "commands": ["get", "mget"], "share": 1.0},
 ]
 
 
@@ -144,6 +155,10 @@ def values(field: Field) -> st.SearchStrategy[Any]:
             return st.floats(field.least, field.most) | st.just(int(field.most))
         case Flag():
             return st.booleans()
+        case Choice():
+            return st.sampled_from(field.words)
+        case Words():
+            return st.lists(st.text(min_size=1), min_size=1).map(tuple)
         case Name() | Text():
             return st.text(min_size=1)
         case Names():
@@ -167,7 +182,7 @@ def test_any_value_survives_json(data: st.DataObject) -> None:
     try:
         fault = cls(**chosen)
     except InvalidFault:  # fields that do not go together
-        assert cls in (catalogue.Latency, catalogue.Partition)
+        assert cls in (catalogue.Latency, catalogue.Partition, catalogue.Answer)
         return
     assert CATALOGUE.read(json.loads(json.dumps(fault.as_dict()))) == fault
 
@@ -196,7 +211,7 @@ MISTAKES: list[tuple[object, str]] = [
     ({}, "the field `fault` is missing. It has the fault's name: latency, bandwidth, "),
     (
         {"fault": "latncy"},
-        "no fault 'latncy': there are latency, .*, connection-limit. Did you mean latency?",
+        "no fault 'latncy': there are latency, .*, delay. Did you mean latency?",
     ),
     ({"fault": "az_power"}, r"no fault 'az_power': .*\. Did you mean az-power\?"),
     ({"fault": "heal_all"}, "no fault 'heal_all': there are latency, "),

@@ -4,14 +4,14 @@ import contextlib
 import io
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import FILES, Plan, pod_name, with_owners
 from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
 from cachesim.clock import Deadline
-from cachesim.errors import CachesimError, StartError, ToxiproxyError
+from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import random_node_ids
 from cachesim.topology import Endpoint, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.docker_client import DockerClient
 
+    from cachesim.embedded.answers import Rule
+
 _AOF_FOLDER = "/data/appendonlydir"
 _TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
 _POLL = 0.005  # seconds
+_CPU_PERIOD = 100_000  # microseconds, as Docker has it by default
+_LEAST_QUOTA = 1000  # microseconds in a period; Linux takes no less
 _STOP_TIMEOUT = 5  # seconds from SIGTERM to SIGKILL
 
 
@@ -193,6 +197,19 @@ class ContainerNodes:
         """Return the parts of a node's append-only file, with their folder."""
         stream, _ = self._containers[node].get_archive(_AOF_FOLDER)
         return tarfile.open(fileobj=io.BytesIO(b"".join(stream)))
+
+    def answer_with(self, node: str, rules: Sequence["Rule"]) -> None:
+        """Refuse: a real server can't be told what to answer."""
+        if rules:
+            raise FaultError(
+                f"{node} is a real server, whose answers can't be chosen. Use emulated nodes for "
+                "that: `--backend embedded`"
+            )
+
+    def limit_cpu(self, node: str, share: float) -> None:
+        """Give the container a quota of processor time; see `Backend.limit_cpu`."""
+        quota = -1 if share >= 1 else max(_LEAST_QUOTA, round(share * _CPU_PERIOD))
+        self._containers[node].update(cpu_period=_CPU_PERIOD, cpu_quota=quota)
 
     def logs(self, node: str, lines: int = 50) -> str:
         """Return the tail of the container's output."""

@@ -34,6 +34,13 @@ _MAX_WORDS = 23
 _LAST_SLAB_CLASS = 63
 
 
+COMMANDS = frozenset(
+    b"get bget gets gat gats set add replace append prepend cas delete touch incr decr mg ms md ma "
+    b"me mn stats flush_all version verbosity quit shutdown cache_memlimit refresh_certs".split()
+)
+"""The names of commands, but for those of maintenance."""
+
+
 class Commands:
     """The commands of one server."""
 

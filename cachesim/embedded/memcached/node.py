@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from cachesim.clock import Clock, SystemClock
-from cachesim.embedded.memcached.commands import Commands
+from cachesim.embedded.memcached.commands import COMMANDS, Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
@@ -49,8 +49,18 @@ class MemcachedNode(EmulatedNode[Server]):
         """
         return self._accept(Session(self.server))
 
+    def accept_from_listener(self) -> asyncio.Protocol:
+        """Accept a connection of cachesim itself, which the rules of faults leave alone."""
+        if self._server is None:
+            return super().accept_from_listener()
+        return self._accept(Session(self._server, is_own=True))
+
+    def has_command(self, name: str) -> bool:
+        """See `EmulatedNode.has_command`."""
+        return name.encode() in COMMANDS
+
     def _new_server(self) -> Server:
-        return Server(
+        server = Server(
             self.config,
             lambda server: Commands(server).execute,
             loop=self._loop,
@@ -59,6 +69,8 @@ class MemcachedNode(EmulatedNode[Server]):
             wall=self._wall,
             log=self._log.append,
         )
+        server.answers = self.answers
+        return server
 
     def _begin(self, server: Server) -> None:  # noqa: ARG002  # it has nothing to load
         self._log.append("<25 server listening (auto-negotiate)")

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cachesim.aio.scheduler import Scheduler, discard
+from cachesim.embedded.answers import Answers
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.counters import Counters, Details
 from cachesim.embedded.memcached.items import Item, Items
@@ -32,6 +33,8 @@ class Server:
 
     Attributes:
         execute: executes a request.
+        answers: the rules of faults.
+        last_reply: the last reply to a request, while there are rules.
         is_paused: whether the process is paused.
         sessions: the connections, by number.
         tuned: the settings that commands have changed, by their names in `stats settings`.
@@ -72,6 +75,8 @@ class Server:
             partial(discard, loop),
         )
         self.execute = executor(self)
+        self.answers = Answers()
+        self.last_reply = b""
 
     def tick(self) -> int:
         """Update the time of the items, and return it."""

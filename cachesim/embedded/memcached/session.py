@@ -5,12 +5,17 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from cachesim.aio.scheduler import SLICE
-from cachesim.protocols.memcached import Request, RequestParser
+from cachesim.embedded.answers import CUT_OFF, OTHER_REPLY
+from cachesim.protocols.memcached import PART, Request, RequestParser
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.server import Server
 
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
+_WITH_KEYS = frozenset((
+    "get", "bget", "gets", "gat", "gats", "set", "add", "replace", "append", "prepend", "cas",
+    "delete", "touch", "incr", "decr", "mg", "ms", "md", "ma", "me",
+))  # fmt: skip
 _BINARY = b"\x80"  # the first byte of the binary protocol
 
 
@@ -21,11 +26,14 @@ class Session(asyncio.Protocol):
         number: the connection's number, set by the server.
         address: the client's address, for `stats conns`.
         last_used: when the client last sent data, by the server's clock.
+
+    Args:
+        is_own: whether it is a connection of cachesim, which the rules of faults leave alone.
     """
 
     transport: asyncio.Transport
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", *, is_own: bool = False) -> None:
         self._server = server
         self._parser = RequestParser(server.config.max_item_size)
         self.number = 0
@@ -36,6 +44,8 @@ class Session(asyncio.Protocol):
         self._is_new = True
         self._is_closing = self._is_stalled = self._is_processing = self._is_waiting = False
         self._has_ended = False
+        self._is_own = is_own
+        self._is_delayed = self._is_due = False
 
     # --- asyncio's side -----------------------------------------------------------------------
 
@@ -76,7 +86,7 @@ class Session(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Note that the client sends no more. It may still wait for replies."""
         self._has_ended = True
-        return self._is_waiting or self._is_stalled
+        return self._is_waiting or self._is_stalled or self._is_delayed
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Remove the client."""
@@ -107,18 +117,20 @@ class Session(asyncio.Protocol):
             until: the end of the time slice; by default a slice begins now.
         """
         server = self._server
-        if self._is_processing or self._is_closing or self._is_waiting:
+        if self._is_processing or self._is_closing or self._is_waiting or self._is_delayed:
             return
         self._is_processing = True
         self.last_used = server.tick()
         now = server.scheduler.now
         if until is None:
             until = now() + SLICE
-        execute, backlog = server.execute, self._backlog
+        has_rules = server.answers.is_active and not self._is_own
+        execute = self._execute_by_rules if has_rules else server.execute
+        backlog = self._backlog
         out: list[bytes] = []
         size = 0
         try:
-            while not (self._is_stalled or self._is_closing):
+            while not (self._is_stalled or self._is_closing or self._is_delayed):
                 if now() >= until:
                     self.transport.pause_reading()
                     self._continue_later()
@@ -140,9 +152,42 @@ class Session(asyncio.Protocol):
         finally:
             self._is_processing = False
         self._send(out)
-        is_idle = not (self._is_waiting or self._is_stalled)
+        is_idle = not (self._is_waiting or self._is_stalled or self._is_delayed)
         if self._is_closing or (is_idle and (self._parser.is_broken or self._has_ended)):
             self._close()
+
+    def _execute_by_rules(self, words: list[bytes], value: bytes | None) -> bytes | None:
+        """Execute a request as the rules of faults have it."""
+        answers, loop = self._server.answers, self._server.loop
+        if not words or value is PART:
+            return self._server.execute(words, value)
+        name = words[0].decode("latin-1")
+        has_keys = name in _WITH_KEYS
+        if not self._is_due:
+            seconds = answers.wait(name, has_keys=has_keys, now=loop.time())
+            if seconds:
+                self._is_delayed = True
+                self._backlog.appendleft((words, value))
+                loop.call_later(seconds, self._end_delay)
+                return b""
+        self._is_due = False
+        rule = answers.rule_for(name, has_keys=has_keys)
+        if rule is not None and rule.answer not in (CUT_OFF, OTHER_REPLY):
+            return b"" if words[-1] == b"noreply" else rule.answer.encode() + b"\r\n"
+        reply = self._server.execute(words, value)
+        if rule is not None and reply:
+            if rule.answer == OTHER_REPLY:
+                return self._server.last_reply or reply
+            self._is_closing = True
+            return reply[: len(reply) // 2]
+        if reply:
+            self._server.last_reply = reply
+        return reply
+
+    def _end_delay(self) -> None:
+        self._is_delayed, self._is_due = False, True
+        if not self._is_closing:
+            self._continue_later()  # not before the node is resumed, if it is paused
 
     def _send(self, out: list[bytes]) -> None:
         if out:

@@ -107,6 +107,8 @@ def general(server: Server) -> Lines:
     yield from _zeros("crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold")
     yield "moves_to_warm", total("moves_to_warm")
     yield from _zeros("moves_within_lru direct_reclaims lru_bumps_dropped")
+    if server.answers.injected:
+        yield "injected_answers", server.answers.injected
 
 
 def settings(server: Server) -> Lines:

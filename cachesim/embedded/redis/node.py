@@ -9,10 +9,12 @@ from cachesim.aio.tls import TlsProtocol
 from cachesim.clock import Clock, SystemClock
 from cachesim.embedded.node import EmulatedNode
 from cachesim.embedded.redis.admin.log import Log
+from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.cluster.bus import Inbound
 from cachesim.embedded.redis.commands import handlers
 from cachesim.embedded.redis.config import AOF_NAME, NODES_NAME, RedisNodeConfig
 from cachesim.embedded.redis.connections.session import Session
+from cachesim.embedded.redis.dispatch.command_table import commands
 from cachesim.embedded.redis.replication.aof import truncate
 from cachesim.embedded.redis.server import Server
 
@@ -105,7 +107,7 @@ class RedisNode(EmulatedNode[Server]):
     # --- start ------------------------------------------------------------------------------
 
     def _new_server(self) -> Server:
-        return Server(
+        server = Server(
             self.config,
             handlers(),
             loop=self._loop,
@@ -115,6 +117,22 @@ class RedisNode(EmulatedNode[Server]):
             wall=self._wall,
             log=self._log,
         )
+        server.executor.answers = self.answers
+        server.update_guards()
+        return server
+
+    def has_command(self, name: str) -> bool:
+        """See `EmulatedNode.has_command`."""
+        version = version_of(self.config.engine, self.config.redis_version)
+        first, _, second = name.partition("|")
+        command = commands(version.releases).get(first)
+        return command is not None and (
+            not second or name in {it.name for it in command.subcommands.values()}
+        )
+
+    def _answers_changed(self) -> None:
+        if self._server is not None:
+            self._server.update_guards()
 
     def _begin(self, server: Server) -> None:
         """Start the process, which loads the data on its disk."""

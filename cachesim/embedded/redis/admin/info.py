@@ -128,7 +128,7 @@ def _persistence(server: "Server") -> Fields:
 
 
 def _stats(server: "Server") -> Fields:
-    stats, pubsub = server.stats, server.pubsub
+    stats, pubsub, injected = server.stats, server.pubsub, server.executor.answers.injected
     calls = sum(entry.calls for entry in server.executor.entries.by_command.values())
     return {
         "total_connections_received": stats.connections,
@@ -150,6 +150,7 @@ def _stats(server: "Server") -> Fields:
         "pubsub_patterns": len(pubsub.patterns),
         "pubsubshard_channels": len(pubsub.shard_channels),
         "total_error_replies": sum(stats.errors.values()),
+        **({"injected_answers": injected} if injected else {}),
     }
 
 

@@ -58,6 +58,8 @@ class Client:
         written_offset: the offset in the replication stream after its last write.
         caller: the client whose script it runs; None for other clients.
         tracking: its options of CLIENT TRACKING, if that is on.
+        is_due: whether the time is up for which a fault delays its present request; None: there is
+            no such delay.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Client:
         self.written_offset = 0
         self.caller: Client | None = None
         self.tracking: Tracked | None = None
+        self.is_due: bool | None = None
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -124,6 +127,10 @@ class Client:
 
     def postpone(self) -> bool:
         """Postpone the present request. Return whether the client can do that."""
+        return False
+
+    def delay(self, seconds: float) -> bool:  # noqa: ARG002  # see `Session`
+        """Postpone the present request for a time. Return whether the client can do that."""
         return False
 
     def wait_for_script(self) -> None:

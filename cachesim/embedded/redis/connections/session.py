@@ -291,6 +291,17 @@ class Session(Client, asyncio.Protocol):
         self.is_postponed = True
         return True
 
+    def delay(self, seconds: float) -> bool:
+        """See `Client.delay`."""
+        self.is_due = False
+        self.server.loop.call_later(seconds, self._end_delay)
+        return self.postpone()
+
+    def _end_delay(self) -> None:
+        self.is_due, self.is_postponed = True, False
+        if not self.transport.is_closing():
+            self._yield_turn()  # not before the node is resumed, if it is paused
+
     # --- waiting ------------------------------------------------------------------------------
 
     def wait(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from cachesim.embedded.answers import Answers
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.dispatch import guards
 from cachesim.embedded.redis.dispatch.command_table import Flag
@@ -33,6 +34,7 @@ class Executor:
         effects: the requests that the present command appends to the replication stream; None: the
             command as it was sent.
         event_source: runs the commands while keyspace notifications are on; None while off.
+        answers: the rules of faults.
     """
 
     def __init__(self, server: "Server", handlers: Mapping[str, Handler]) -> None:
@@ -44,6 +46,7 @@ class Executor:
         self.effects: list[list[bytes]] | None = None
         self.event_source: EventSource | None = None
         self._batch: list[list[bytes]] | None = None
+        self.answers = Answers()
 
     def notify(self, classes: str) -> None:
         """Set the events that are sent, as `notify-keyspace-events` does."""

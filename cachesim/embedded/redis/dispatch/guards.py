@@ -6,7 +6,7 @@ flags: the node's (`guarded_flags`) or the client's (`Client.update_guards`).
 
 from typing import TYPE_CHECKING
 
-from cachesim.embedded.redis.cluster.slots import ALL_SLOTS
+from cachesim.embedded.redis.cluster.slots import ALL_SLOTS, slot_of
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.embedded.redis.dispatch.command_table import ANY, Flag
@@ -45,6 +45,8 @@ def guarded_flags(server: "Server") -> int:
     """
     if server.clients.paused_until or server.loader.is_loading or server.script_runner.running:
         return ANY
+    if server.executor.answers.is_active:
+        return ANY
     flags = Flag.SEVERAL_KEYS | Flag.SCRIPT
     if server.is_replica or not server.gossip.is_ok or server.nodes.me.slots != ALL_SLOTS:
         flags |= Flag.KEYS | Flag.WRITE
@@ -65,6 +67,8 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
         Error: it must not run.
     """
     name, bits = entry.name, entry.bits
+    if server.executor.answers.is_active and _injects(server, client, entry, arguments):
+        return NO_REPLY
     if client.tracking is not None:
         _end_caching(client, client.tracking, name)
     script = server.script_runner.running
@@ -106,6 +110,32 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
             transaction.bits |= entry.bits
         return "QUEUED"
     return None
+
+
+def _injects(server: "Server", client: Client, entry: "Entry", arguments: list[bytes]) -> bool:
+    """Apply the rules of faults to a request of a user. Return whether it is postponed.
+
+    Raises:
+        Error: what a rule answers.
+    """
+    is_of_user = client.user is None or client.user.name == b"default"
+    if not is_of_user or client.in_script or client.is_replaying:
+        return False
+    answers, has_keys = server.executor.answers, bool(entry.bits & Flag.KEYS)
+    if client.is_due is None:
+        seconds = answers.wait(entry.name, has_keys=has_keys, now=server.loop.time())
+        if seconds and client.delay(seconds):
+            return True
+    elif not client.is_due:
+        return client.postpone()
+    client.is_due = None
+    rule = answers.rule_for(entry.name, has_keys=has_keys)
+    if rule is None:
+        return False
+    if not rule.to:
+        raise Error(rule.answer)
+    keys = entry.command.keys(arguments)
+    raise Error(f"{rule.answer} {slot_of(keys[0]) if keys else 0} {rule.to}")
 
 
 def _end_caching(client: Client, tracked: Tracked, name: str) -> None:

@@ -1,0 +1,117 @@
+"""Faults of what servers answer and hold, as values. They belong to `cachesim.faults.catalogue`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from cachesim.errors import InvalidFault, UnknownName
+from cachesim.faults.fields import Names, Number, Part, Text, Whole, unknown
+from cachesim.faults.spec import FaultSpec
+from cachesim.faults.word_fields import Words
+from cachesim.topology import Topology
+
+NodeNames = Annotated[tuple[str, ...], Names("Names of nodes.", part=Part.NODE)]
+RedisNames = Annotated[tuple[str, ...], Names("Names of Redis nodes.", part=Part.REDIS_NODE)]
+Commands = Annotated[
+    tuple[str, ...] | None,
+    Words("Names of commands, such as `get`; by default all that have keys."),
+]
+Share = Annotated[
+    float, Number("The share of these requests that it works on.", least=0.00001, most=1)
+]
+
+ERRORS = {
+    "LOADING": "LOADING Redis is loading the dataset in memory",
+    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
+    "MASTERDOWN": (
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+    ),
+    "READONLY": "READONLY You can't write against a read only replica.",
+    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
+    "NOAUTH": "NOAUTH Authentication required.",
+    "MAXCLIENTS": "ERR max number of clients reached",
+    "BUSY": (
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    ),
+    "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
+}
+"""The errors of Redis that a word stands for, with their texts."""
+REDIRECTIONS = ("MOVED", "ASK")
+OF_MEMCACHED = {
+    "SERVER_ERROR": "SERVER_ERROR out of memory storing object",
+    "CUT-OFF": "CUT-OFF",
+    "OTHER-REPLY": "OTHER-REPLY",
+}
+"""The answers of Memcached that a word stands for."""
+WORDS = (*ERRORS, *REDIRECTIONS, *OF_MEMCACHED)
+
+
+@dataclass(frozen=True)
+class Answer(FaultSpec):
+    """Answer some commands with an error."""
+
+    name = "answer"
+    effect = "a share of the commands fails as it does for moments in production"
+
+    nodes: NodeNames
+    error: Annotated[
+        str,
+        Text(
+            f"The answer: {', '.join(WORDS)}, or the whole text of an error. `CUT-OFF` sends half "
+            "of the reply and closes, `OTHER-REPLY` sends that of the request before; both are of "
+            "Memcached."
+        ),
+    ]
+    commands: Commands = None
+    to: Annotated[str | None, Text("The node that `MOVED` and `ASK` lead to.")] = None
+    share: Share = 1.0
+    times: Annotated[
+        int | None,
+        Whole("After so many answers it does nothing more.", "answers", least=1, most=10**9),
+    ] = None
+
+    def check(self) -> None:
+        """See `FaultSpec.check`."""
+        if self.error not in WORDS and " " not in self.error:
+            raise InvalidFault(
+                f"answer: error: {unknown('error', self.error, WORDS)}, or give its whole text"
+            )
+        if any(it in self.error for it in "\r\n"):
+            raise InvalidFault("answer: error must be one line")
+        if (self.error in REDIRECTIONS) != (self.to is not None):
+            raise InvalidFault("answer: MOVED and ASK need `to`, and other errors have none")
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"answer {self.error}"
+
+    def resolve(self, topology: Topology) -> Self:
+        """See `FaultSpec.resolve`."""
+        found = super().resolve(topology)
+        redis, memcached = Part.REDIS_NODE.names(topology), [n.name for n in topology.memcached]
+        if self.to is not None and self.to not in redis:
+            raise UnknownName(f"answer: to: {unknown('Redis node', self.to, redis)}")
+        wrong = redis if self.error in OF_MEMCACHED else memcached
+        if self.error in WORDS and (unfit := [it for it in found.nodes if it in wrong]):
+            raise InvalidFault(f"answer: {', '.join(unfit)} never answers {self.error}")
+        return found
+
+
+@dataclass(frozen=True)
+class Delay(FaultSpec):
+    """Answer some commands late."""
+
+    name = "delay"
+    strength = "ms"
+    effect = "a share of the commands is slow; others on the same connection wait behind them"
+
+    nodes: NodeNames
+    ms: Annotated[int, Whole("Milliseconds.", "ms", least=1, most=3_600_000)]
+    commands: Commands = None
+    share: Share = 1.0
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"delay of {self.ms} ms"
