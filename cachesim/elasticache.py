@@ -14,6 +14,8 @@ FORBIDDEN_COMMANDS = (
 )  # fmt: skip
 """The commands that clients may not use, as ACL rules name them."""
 
+ROTATE, SET = TOKEN_STRATEGIES = ("rotate", "set")
+"""How an AUTH token is changed: at first the old and the new one are valid, then the new one."""
 MAX_CONNECTIONS = 65_000
 """The connection limit of a Redis node."""
 

@@ -1,7 +1,7 @@
 """Servers in memory, for tests without a Docker engine."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -213,6 +213,10 @@ class FakeBackend:
         self.rules.pop(node, None)
         if rules:
             self.rules[node] = tuple(rules)
+
+    def set_certificate(self, node: str, problem: str | None) -> tuple[str, str]:  # noqa: ARG002
+        """See `Backend.set_certificate`."""
+        return problem or "", ""
 
     def limit_cpu(self, node: str, share: float) -> None:
         """See `Backend.limit_cpu`."""
@@ -532,7 +536,7 @@ class FakeServers:
     """
 
     def __init__(self) -> None:
-        self.limits: dict[tuple[str, str], float] = {}
+        self.limits: dict[tuple[str, str], float | str] = {}
         self.failing: set[str] = set()
 
     def fill_memory(self, node: str, share: float) -> None:
@@ -551,7 +555,28 @@ class FakeServers:
         """See `cachesim.faults.limits.Servers`."""
         self._set(node, "connections", None)
 
-    def _set(self, node: str, what: str, limit: float | None) -> None:
+    def rotate_token(self, node: str, strategy: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "token", strategy)
+
+    def restore_token(self, node: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "token", None)
+
+    def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "certificate", paths[0] or None)
+
+    def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
+        """See `cachesim.faults.limits.Servers`."""
+        return int(node not in self.failing and pattern != "none" and not keep())
+
+    def flush(self, node: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        if node in self.failing:
+            raise ConnectionRefusedError(node)
+
+    def _set(self, node: str, what: str, limit: float | str | None) -> None:
         if node in self.failing:
             raise ConnectionRefusedError(node)
         self.limits.pop((node, what), None)

@@ -133,6 +133,20 @@ class Backend(Protocol):
         """Leave a node a share of one processor; 1: as much as it wants."""
         ...
 
+    def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
+        """Give a node a new certificate, for connections that are made from now on.
+
+        Args:
+            problem: what is wrong with it, see `cachesim.servers.certificates`; None: nothing.
+
+        Returns:
+            The paths of certificate and key, which the server has yet to load; None: it has.
+
+        Raises:
+            FaultError: the key of the CA is not there.
+        """
+        ...
+
     def logs(self, node: str, lines: int = 50) -> str:
         """Return the tail of a node's log."""
         ...

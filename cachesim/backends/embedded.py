@@ -301,6 +301,13 @@ class EmbeddedBackend:
         """See `Backend.limit_cpu`. Each request takes longer, one after the other."""
         self._thread.call(self._nodes[node].limit_cpu, share)
 
+    def set_certificate(self, node: str, problem: str | None) -> None:
+        """See `Backend.set_certificate`."""
+        from cachesim.servers.certificates import server_context
+
+        tls = server_context(self._ca.issue(node, problem), self._directory / node)
+        self._thread.call(self._nodes[node].use_certificate, tls)
+
     def logs(self, node: str, lines: int = 50) -> str:
         """See `Backend.logs`."""
         return self._nodes[node].logs(lines)

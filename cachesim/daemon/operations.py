@@ -76,7 +76,9 @@ class Operations:
             life.callback(self.readings.close)
             prober = self._start_prober(life)
             self.prober = prober
-            limits = Limits(Servers(topology, self.admin), self.nodes, backend)
+            credentials, token_file = provision.credentials, provision.files.token
+            controlled = Servers(topology, self.admin, credentials, token_file)
+            limits = Limits(controlled, self.nodes, backend)
             self.faults = Faults(
                 topology, self.links, self.nodes, limits, prober, events, str(provision.seed)
             )

@@ -15,7 +15,7 @@ from cachesim.backends.base import Backend, Progress
 from cachesim.backends.selection import choose, no_engine_configured
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
-from cachesim.servers.certificates import CertificateAuthority, client_context
+from cachesim.servers.certificates import CertificateAuthority, admin_context
 from cachesim.servers.credentials import DEFAULT_USER, Credentials
 from cachesim.settings import Settings
 from cachesim.topology import Endpoint, Node, Topology, production
@@ -165,6 +165,6 @@ def _start(
         seed,
         backend,
         credentials,
-        client_context(ca),
+        admin_context(ca),
         files,
     )

@@ -104,6 +104,10 @@ class EmulatedNode(ABC, Generic[ProcessT]):
     def _answers_changed(self) -> None:
         """Tell the process."""
 
+    def use_certificate(self, tls: ssl.SSLContext) -> None:
+        """Use another certificate for connections that are made from now on."""
+        self._server_tls = tls
+
     # --- state and connections ----------------------------------------------------------------
 
     @property

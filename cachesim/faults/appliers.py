@@ -167,6 +167,27 @@ def _delay(on: Controls, holder: Holder, fault: catalogue.Delay) -> None:
     on.limits.answer(holder, fault.nodes, rule)
 
 
+def _slow(on: Controls, holder: Holder, fault: catalogue.Slow) -> None:
+    on.limits.slow(holder, fault.nodes, fault.cpu / 100)
+
+
+def _auth_rotate(on: Controls, holder: Holder, fault: catalogue.AuthRotate) -> None:
+    on.limits.rotate_token(holder, fault.nodes, fault.strategy)
+
+
+def _bad_certificate(on: Controls, holder: Holder, fault: catalogue.BadCertificate) -> None:
+    on.limits.spoil_certificate(holder, fault.nodes, fault.problem)
+
+
+def _expire(on: Controls, _holder: Holder, fault: catalogue.Expire) -> None:
+    draws = random.Random(on.draws.random())
+    on.limits.expire(fault.nodes, fault.pattern, lambda: draws.random() >= fault.share)
+
+
+def _flush(on: Controls, _holder: Holder, fault: catalogue.Flush) -> None:
+    on.limits.flush(fault.nodes)
+
+
 Apply = Callable[[Controls, Holder, Any], None]
 """Applies a fault whose names are resolved, for a holder. Releasing the holder undoes all of it."""
 
@@ -189,5 +210,10 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.ConnectionLimit: _connection_limit,
     catalogue.Answer: _answer,
     catalogue.Delay: _delay,
+    catalogue.Slow: _slow,
+    catalogue.AuthRotate: _auth_rotate,
+    catalogue.BadCertificate: _bad_certificate,
+    catalogue.Expire: _expire,
+    catalogue.Flush: _flush,
 }
 """The function that applies each fault, by the fault's class."""

@@ -25,7 +25,12 @@ from cachesim.faults.fields import (
     Whole,
 )
 from cachesim.faults.of_servers import Answer as Answer
+from cachesim.faults.of_servers import AuthRotate as AuthRotate
+from cachesim.faults.of_servers import BadCertificate as BadCertificate
 from cachesim.faults.of_servers import Delay as Delay
+from cachesim.faults.of_servers import Expire as Expire
+from cachesim.faults.of_servers import Flush as Flush
+from cachesim.faults.of_servers import Slow as Slow
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology, Zone
 from cachesim.toxiproxy import toxics
@@ -367,7 +372,7 @@ CATALOGUE = Catalogue(
         *(Latency, Bandwidth, Loss, Blackhole, Refuse, Reset, Toxic, ReplicationLag),
         *(Partition, Isolate, AzPower),
         *(Kill, Stop, Pause, MemoryFill, ConnectionLimit),
-        *(Answer, Delay),
+        *(Answer, Delay, Slow, AuthRotate, BadCertificate, Expire, Flush),
     )
 )
 """All faults of cachesim."""

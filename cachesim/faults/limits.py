@@ -1,7 +1,8 @@
 """What faults change in servers: limits of memory, connections and processor; and answers."""
 
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +31,26 @@ class Servers(Protocol):
 
     def restore_connections(self, node: str) -> None:
         """Give a Redis node the limit of connections that it is configured with."""
+        ...
+
+    def rotate_token(self, node: str, strategy: str) -> None:
+        """Make a Redis node take a new AUTH token, besides the old one or alone."""
+        ...
+
+    def restore_token(self, node: str) -> None:
+        """Make a Redis node take the old AUTH token alone."""
+        ...
+
+    def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
+        """Make a node load a certificate and its key."""
+        ...
+
+    def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
+        """Let keys of a Redis primary expire; return how many."""
+        ...
+
+    def flush(self, node: str) -> None:
+        """Delete all that a node has."""
         ...
 
 
@@ -63,6 +84,14 @@ class _Limit:
             raise FaultError(f"the limits of {node} could not be changed: {error}") from error
 
 
+@contextmanager
+def _told(what: str, nodes: Collection[str]) -> Iterator[None]:
+    try:
+        yield
+    except errors() as error:
+        raise FaultError(f"can't {what} {', '.join(nodes)}: {error}") from error
+
+
 class Limits:
     """The limits of all nodes. Thread-safe.
 
@@ -79,7 +108,18 @@ class Limits:
         self._answers = _Limit(
             backend.answer_with, lambda node: backend.answer_with(node, ()), tuple, outlives=True
         )
-        self._all = (self._memory, self._connections, self._answers)
+        self._cpu = _Limit(
+            backend.limit_cpu, lambda node: backend.limit_cpu(node, 1.0), min, outlives=True
+        )
+        self._tokens = _Limit(servers.rotate_token, servers.restore_token, max)
+        self._certificates = _Limit(
+            self._use_certificate, lambda node: self._use_certificate(node, None), min
+        )
+        self._all = (
+            *(self._memory, self._connections, self._answers),
+            *(self._cpu, self._tokens, self._certificates),
+        )
+        self._servers = servers
         self._lock = threading.RLock()
 
     def fill_memory(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
@@ -112,6 +152,52 @@ class Limits:
         if to is not None:
             rule.to = str(self._backend.endpoint(to))
         self._hold(self._answers, holder, nodes, rule)
+
+    def slow(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
+        """Leave nodes a share of one processor."""
+        self._hold(self._cpu, holder, nodes, share)
+
+    def rotate_token(self, holder: Hashable, nodes: Collection[str], strategy: str) -> None:
+        """Make Redis nodes take a new AUTH token, besides the old one or alone.
+
+        Raises:
+            FaultError: a node does not run, or did not do it.
+        """
+        self._hold(self._tokens, holder, nodes, strategy)
+
+    def spoil_certificate(self, holder: Hashable, nodes: Collection[str], problem: str) -> None:
+        """Give nodes a bad certificate.
+
+        Raises:
+            FaultError: a node does not run, or did not do it.
+        """
+        self._hold(self._certificates, holder, nodes, problem)
+
+    def _use_certificate(self, node: str, problem: str | None) -> None:
+        if (paths := self._backend.set_certificate(node, problem)) is not None:
+            self._servers.load_certificate(node, paths)
+
+    def expire(self, nodes: Collection[str], pattern: str, keep: Callable[[], bool]) -> None:
+        """Let keys of Redis primaries expire, once.
+
+        Raises:
+            FaultError: a node did not do it, as a replica does not, or has no such key.
+        """
+        with self._lock, _told("expire keys of", nodes):
+            if not sum(self._servers.expire(node, pattern, keep) for node in nodes):
+                raise FaultError(
+                    f"no key of {', '.join(nodes)} is like {pattern}, or none was drawn"
+                )
+
+    def flush(self, nodes: Collection[str]) -> None:
+        """Delete all that nodes have, once.
+
+        Raises:
+            FaultError: a node did not do it, as a Redis replica does not.
+        """
+        with self._lock, _told("flush", nodes):
+            for node in nodes:
+                self._servers.flush(node)
 
     def release(self, holder: Hashable) -> None:
         """Release all that a holder holds. Repeating it is harmless.

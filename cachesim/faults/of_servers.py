@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Self
 
+from cachesim.elasticache import SET, TOKEN_STRATEGIES
 from cachesim.errors import InvalidFault, UnknownName
 from cachesim.faults.fields import Names, Number, Part, Text, Whole, unknown
 from cachesim.faults.spec import FaultSpec
-from cachesim.faults.word_fields import Words
+from cachesim.faults.word_fields import Choice, Words
+from cachesim.servers.certificates import EXPIRED, PROBLEMS
 from cachesim.topology import Topology
 
 NodeNames = Annotated[tuple[str, ...], Names("Names of nodes.", part=Part.NODE)]
@@ -115,3 +117,92 @@ class Delay(FaultSpec):
     def kind(self) -> str:
         """See `FaultSpec.kind`."""
         return f"delay of {self.ms} ms"
+
+
+@dataclass(frozen=True)
+class Slow(FaultSpec):
+    """Leave nodes little of their processor."""
+
+    name = "slow"
+    effect = (
+        "all answers are slow as soon as there are more requests than the processor can serve. "
+        "Containers get a quota, emulated nodes take longer for each request"
+    )
+
+    nodes: NodeNames
+    cpu: Annotated[
+        float,
+        Number("The share of one processor that is left, in percent.", "%", least=0.01, most=50),
+    ] = 1.0
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"{self.cpu:g} % of a processor"
+
+
+@dataclass(frozen=True)
+class AuthRotate(FaultSpec):
+    """Change the AUTH token, as ElastiCache does."""
+
+    name = "auth-rotate"
+    effect = (
+        "connections that are open stay. With `rotate` the old and the new token are valid, with "
+        "`set` a login with the old one fails with WRONGPASS. The token file has the new one"
+    )
+
+    nodes: RedisNames
+    strategy: Annotated[
+        str, Choice("`rotate`: both are valid. `set`: the new one alone.", words=TOKEN_STRATEGIES)
+    ] = SET
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"AUTH token {self.strategy}"
+
+
+@dataclass(frozen=True)
+class BadCertificate(FaultSpec):
+    """Give nodes a certificate that clients refuse."""
+
+    name = "bad-certificate"
+    effect = (
+        "connections that are open stay; new ones fail in the TLS handshake. So do those of "
+        "replicas and of the cluster bus, if they have to connect again"
+    )
+
+    nodes: NodeNames
+    problem: Annotated[str, Choice("What is wrong with it.", words=PROBLEMS)] = EXPIRED
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"certificate: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Expire(FaultSpec):
+    """Let keys of Redis primaries expire."""
+
+    name = "expire"
+    effect = "a share of the keys is missing, once. Healing does not bring them back"
+
+    nodes: RedisNames
+    pattern: Annotated[str, Text("Which keys, such as `session:*`.")]
+    share: Annotated[float, Number("The share of these keys.", least=0.00001, most=1)] = 1.0
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"expiry of {self.share * 100:g} % of {self.pattern}"
+
+
+@dataclass(frozen=True)
+class Flush(FaultSpec):
+    """Empty nodes."""
+
+    name = "flush"
+    effect = "all keys are missing, once; of a Redis primary on its replicas too"
+
+    nodes: NodeNames

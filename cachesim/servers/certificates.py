@@ -3,9 +3,14 @@
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+EXPIRED, WRONG_HOST = PROBLEMS = ("expired", "wrong-host")
+"""What may be wrong with a certificate."""
+_ELSEWHERE = "cache.elsewhere.example"
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,20 @@ class CertificateAuthority:
         """The CA's own certificate, PEM."""
         return self._ca.cert_pem.bytes()
 
-    def issue(self, node: str) -> Certificate:
-        """Return a new certificate for a node."""
-        leaf = self._ca.issue_cert(*self._hosts, common_name=node)
+    def issue(self, node: str, problem: str | None = None) -> Certificate:
+        """Return a new certificate for a node.
+
+        Args:
+            problem: `EXPIRED` or `WRONG_HOST`; None: it is good.
+        """
+        now = datetime.now(UTC)
+        hosts = (_ELSEWHERE,) if problem == WRONG_HOST else self._hosts
+        leaf = self._ca.issue_cert(
+            *hosts,
+            common_name=node,
+            not_before=now - timedelta(days=90) if problem == EXPIRED else None,
+            not_after=now - timedelta(minutes=1) if problem == EXPIRED else None,
+        )
         return Certificate(
             b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
         )
@@ -46,6 +62,17 @@ def client_context(ca: bytes) -> ssl.SSLContext:
     """Return a context for clients that trust only this CA (PEM), with TLS 1.2 and later."""
     context = ssl.create_default_context(cadata=ca.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def admin_context(ca: bytes) -> ssl.SSLContext:
+    """Return a context for cachesim's own clients: a node's bad certificate does not stop them.
+
+    A peer still needs a certificate of this CA, which certifies the nodes of one run alone.
+    """
+    context = client_context(ca)
+    context.check_hostname = False
+    context.verify_flags |= _NO_CHECK_TIME
     return context
 
 

@@ -22,10 +22,12 @@ class Credentials:
     Attributes:
         token: the AUTH token, the password of clients.
         admin_password: the password of `ADMIN_USER`.
+        next_token: the AUTH token after a rotation.
     """
 
     token: str = field(default_factory=_draw, repr=False)
     admin_password: str = field(default_factory=_draw, repr=False)
+    next_token: str = field(default_factory=_draw, repr=False)
 
 
 def acl_hash(password: str) -> str:

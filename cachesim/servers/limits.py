@@ -6,9 +6,13 @@ one has the configured ones again.
 """
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cachesim.elasticache import ROTATE
 from cachesim.servers.admin import NodeClients
+from cachesim.servers.credentials import DEFAULT_USER, Credentials, acl_hash
 from cachesim.servers.memcached_config import megabytes_for
 from cachesim.topology import Service, Topology
 
@@ -29,12 +33,19 @@ _ITEM_OVERHEAD = 100
 class Servers:
     """Reads and changes the limits of servers, at their admin addresses.
 
+    Args:
+        token_file: the file with the AUTH token that clients shall use.
+
     Each method raises one of `cachesim.servers.admin.errors` if the node does not do it.
     """
 
-    def __init__(self, topology: Topology, admin: NodeClients) -> None:
+    def __init__(
+        self, topology: Topology, admin: NodeClients, credentials: Credentials, token_file: Path
+    ) -> None:
         self._nodes = {node.name: node for node in topology.nodes}
         self._admin = admin
+        self._credentials = credentials
+        self._token_file = token_file
         self._fillers: dict[str, int] = {}
         # What Redis nodes had at first. It is less than configured where the system has no more.
         self._max_clients: dict[str, int] = {}
@@ -81,6 +92,74 @@ class Servers:
         """Give a Redis node the limit of connections that it had at first."""
         if node in self._max_clients:
             self._admin.redis(node).config_set("maxclients", self._max_clients[node])
+
+    def rotate_token(self, node: str, strategy: str) -> None:
+        """Make a Redis node take a new AUTH token: besides the old one, or instead of it.
+
+        The token file has the new one from now on.
+
+        Args:
+            strategy: `ROTATE` or `SET` of `cachesim.elasticache`.
+        """
+        old, new = acl_hash(self._credentials.token), acl_hash(self._credentials.next_token)
+        tokens = [old, new] if strategy == ROTATE else [new]
+        self._admin.redis(node).execute_command(
+            "ACL", "SETUSER", DEFAULT_USER, "resetpass", *tokens
+        )
+        _write(self._token_file, self._credentials.next_token)
+
+    def restore_token(self, node: str) -> None:
+        """Make a Redis node take the old AUTH token alone. The token file has it again."""
+        old = acl_hash(self._credentials.token)
+        self._admin.redis(node).execute_command("ACL", "SETUSER", DEFAULT_USER, "resetpass", old)
+        _write(self._token_file, self._credentials.token)
+
+    def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
+        """Make a node load a certificate and its key, for new connections."""
+        if self._nodes[node].service is Service.REDIS:
+            settings = ("tls-cert-file", paths[0], "tls-key-file", paths[1])
+            self._admin.redis(node).execute_command("CONFIG", "SET", *settings)
+            return
+        client = self._admin.new_memcached(node)
+        try:
+            client.raw_command("refresh_certs")
+        finally:
+            client.close()
+
+    def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
+        """Let keys of a Redis primary expire, as if their time were up.
+
+        Args:
+            pattern: of the keys, as SCAN has it.
+            keep: tells of each key whether it stays.
+
+        Returns:
+            How many expired.
+        """
+        client, count = self._admin.redis(node), 0
+        for key in client.scan_iter(match=pattern, count=_BATCH):
+            if not keep():
+                count += int(client.pexpire(key, 1))
+        return count
+
+    def flush(self, node: str) -> None:
+        """Delete all that a node has."""
+        if self._nodes[node].service is Service.REDIS:
+            self._admin.redis(node).flushall()
+            return
+        client = self._admin.new_memcached(node)
+        try:
+            client.flush_all(noreply=False)
+        finally:
+            client.close()
+
+
+def _write(file: Path, token: str) -> None:
+    """Replace a file that this user alone can read; nobody reads half of it."""
+    new = file.with_name(f"{file.name}.new")
+    new.touch(mode=0o600)
+    new.write_text(token, encoding="utf-8")
+    new.replace(file)
 
 
 def _names(first: int) -> list[str]:

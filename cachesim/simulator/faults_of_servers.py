@@ -6,12 +6,15 @@ from typing import Generic, TypeVar
 
 from cachesim.faults import catalogue
 from cachesim.faults.spec import FaultSpec
+from cachesim.topology import Topology
 
 FaultT = TypeVar("FaultT")
 
 
 class FaultsOfServers(Generic[FaultT]):
     """Base of `cachesim.simulator.faults.Faults`."""
+
+    _topology: Topology
 
     @abstractmethod
     def _one(self, fault: FaultSpec) -> FaultT:
@@ -63,3 +66,53 @@ class FaultsOfServers(Generic[FaultT]):
         """
         names = None if commands is None else tuple(commands)
         return self._one(catalogue.Delay(self._some("delay", nodes), ms, names, share))
+
+    def slow(self, *nodes: str, cpu: float = 1.0) -> FaultT:
+        """Leave nodes little of their processor.
+
+        Args:
+            cpu: the share of one processor that is left, 0.01 to 50 percent. Containers take no
+                less than 1.
+        """
+        return self._one(catalogue.Slow(self._some("slow", nodes), cpu))
+
+    def auth_rotate(self, *nodes: str, strategy: str = "set") -> FaultT:
+        """Change the AUTH token. Connections that are open stay.
+
+        The file of `CACHESIM_REDIS_PASSWORD_FILE` has the new token until the fault is healed. The
+        fault ends with a node's process.
+
+        Args:
+            nodes: Redis nodes; none: all.
+            strategy: `rotate`: the old and the new token are valid. `set`: the new one alone.
+        """
+        every = nodes or tuple(node.name for node in self._topology.redis)
+        return self._one(catalogue.AuthRotate(every, strategy))
+
+    def bad_certificate(self, *nodes: str, problem: str = "expired") -> FaultT:
+        """Give nodes a certificate that clients refuse. Connections that are open stay.
+
+        Args:
+            problem: `expired`, or `wrong-host`.
+        """
+        return self._one(catalogue.BadCertificate(self._some("bad_certificate", nodes), problem))
+
+    def expire(self, *nodes: str, pattern: str, share: float = 1.0) -> FaultT:
+        """Let keys of Redis primaries expire, once.
+
+        Args:
+            pattern: which keys, such as `session:*`.
+            share: of these keys, drawn from the seed.
+
+        Raises:
+            FaultError: a node is a replica, or nothing expired.
+        """
+        return self._one(catalogue.Expire(self._some("expire", nodes), pattern, share))
+
+    def flush(self, *nodes: str) -> FaultT:
+        """Empty nodes, once.
+
+        Raises:
+            FaultError: a node is a Redis replica.
+        """
+        return self._one(catalogue.Flush(self._some("flush", nodes)))

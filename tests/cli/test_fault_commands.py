@@ -67,6 +67,16 @@ FORMS: dict[str, FaultSpec] = {
     "answer redis-a redis-b --error ASK --command get --command set --to redis-c --times 2": (
         catalogue.Answer(("redis-a", "redis-b"), "ASK", ("get", "set"), "redis-c", 1.0, 2)
     ),
+    "slow redis-a --cpu 2": catalogue.Slow(("redis-a",), 2),
+    "auth-rotate redis-a redis-b --strategy rotate": (
+        catalogue.AuthRotate(("redis-a", "redis-b"), "rotate")
+    ),
+    "bad-certificate redis-a": catalogue.BadCertificate(("redis-a",)),
+    "bad-certificate memcached-a --problem wrong-host": (
+        catalogue.BadCertificate(("memcached-a",), "wrong-host")
+    ),
+    "expire redis-a --pattern s:* --share 0.5": catalogue.Expire(("redis-a",), "s:*", 0.5),
+    "flush redis-a memcached-b": catalogue.Flush(("redis-a", "memcached-b")),
     "delay redis-a --ms 5 --share 0.1": catalogue.Delay(("redis-a",), 5, None, 0.1),
 }
 

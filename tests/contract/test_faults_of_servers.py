@@ -1,8 +1,10 @@
 """Faults of what servers answer and hold, each by its effect on a real client."""
 
+import ssl
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.exceptions
@@ -12,7 +14,7 @@ from pymemcache.exceptions import MemcacheServerError, MemcacheUnexpectedCloseEr
 from cachesim import Simulator
 from cachesim.errors import FaultError
 from cachesim.servers.certificates import client_context
-from tests.contract.helpers import through_link
+from tests.contract.helpers import raw_tls, through_link, until
 
 
 def memcached(sim: Simulator, node: str = "memcached-a") -> Memcached:
@@ -102,3 +104,109 @@ def test_delay(sim: Simulator) -> None:
                 began = time.monotonic()
                 assert client.set("k", 1)
                 assert time.monotonic() - began < 0.15
+
+
+def new_tls(sim: Simulator, node: str) -> None:
+    """Connect to a node as a client does, with TLS."""
+    raw_tls(sim, sim.nodes[node].endpoint).close()
+
+
+def test_slow(sim: Simulator) -> None:
+    """A node with next to no processor serves few requests a second."""
+
+    def took(client: redis.Redis) -> float:
+        began = time.monotonic()
+        with client.pipeline(transaction=False) as pipeline:
+            for _ in range(500):
+                pipeline.set("k", "x" * 1000)
+            pipeline.execute()
+        return time.monotonic() - began
+
+    slow = through_link(sim, "redis-a", single_connection_client=True, socket_timeout=20)
+    with closing(slow) as client:
+        before = took(client)
+        with sim.faults.slow("redis-a", cpu=1):
+            assert took(client) > before + 0.3
+        assert took(client) < before + 0.3
+
+
+def test_auth_rotate(sim: Simulator) -> None:
+    """First both tokens are valid, then the new one; what is open stays; then the old one again."""
+    old, file = (
+        sim.env()["CACHESIM_REDIS_PASSWORD"],
+        Path(sim.env()["CACHESIM_REDIS_PASSWORD_FILE"]),
+    )
+
+    def logs_in(password: str) -> bool:
+        with closing(through_link(sim, "redis-b", password=password)) as client:
+            try:
+                return bool(client.ping())
+            except redis.exceptions.AuthenticationError:
+                return False
+
+    with closing(through_link(sim, "redis-b", single_connection_client=True)) as client:
+        client.ping()
+        with sim.faults.auth_rotate(strategy="rotate"):
+            new = file.read_text()
+            assert new != old
+            assert logs_in(old)
+            assert logs_in(new)
+            with sim.faults.auth_rotate():
+                assert not logs_in(old)
+                assert logs_in(new)
+                assert client.ping()
+            assert logs_in(old)
+        assert (logs_in(old), logs_in(new)) == (True, False)
+        assert file.read_text() == old
+
+
+@pytest.mark.parametrize("node", ["redis-b", "memcached-b"])
+def test_bad_certificate(sim: Simulator, node: str) -> None:
+    """New connections refuse the certificate, what is open stays."""
+    if sim.backend == "compose":
+        with pytest.raises(FaultError, match="the CA's key is not kept"):
+            sim.faults.bad_certificate(node)
+        return
+    client: Any = (
+        memcached(sim, node)
+        if node.startswith("m")
+        else through_link(sim, node, single_connection_client=True)
+    )
+    with closing(client):
+        client.get("k") if node.startswith("m") else client.ping()
+        for problem, told in {"expired": "expired", "wrong-host": "mismatch"}.items():
+            with sim.faults.bad_certificate(node, problem=problem):
+                with pytest.raises(ssl.SSLCertVerificationError, match=told):
+                    new_tls(sim, node)
+                client.get("k") if node.startswith("m") else client.ping()
+            new_tls(sim, node)
+
+
+def test_expire(sim: Simulator) -> None:
+    """A share of the keys is gone; replicas expire nothing of their own."""
+    with closing(through_link(sim, "redis-a", single_connection_client=True)) as client:
+        client.mset({f"{{s}}:{number}": 1 for number in range(200)})
+        client.set("other", 1)
+        with sim.faults.expire("redis-a", pattern="{s}:*", share=0.5):
+            left = until(lambda: 60 < len(client.keys("{s}:*")) < 140)
+            assert left
+        assert client.get("other")
+    with pytest.raises(FaultError, match="no key of redis-a is like none"):
+        sim.faults.expire("redis-a", pattern="none*")
+    with pytest.raises(FaultError, match=r"can't expire keys of redis-b|no key of redis-b"):
+        sim.faults.expire("redis-b", pattern="{s}:*")
+
+
+def test_flush(sim: Simulator) -> None:
+    """All keys are gone, on the replicas too."""
+    with (
+        closing(through_link(sim, "redis-a", single_connection_client=True)) as client,
+        closing(memcached(sim)) as other,
+    ):
+        for it in (client, other):
+            it.set("k", "v")
+        with sim.faults.flush("redis-a", "memcached-a"):
+            assert client.get("k") is None
+            assert other.get("k") is None
+    with pytest.raises(FaultError, match="can't flush redis-b"):
+        sim.faults.flush("redis-b")

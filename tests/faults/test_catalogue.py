@@ -67,6 +67,11 @@ ONE_OF_EACH: list[dict[str, Any]] = [
         "times": 3,
     },
     {"fault": "delay", "nodes": ["redis-a"], "ms": 5, "commands": ["get", "mget"], "share": 1.0},
+    {"fault": "slow", "nodes": ["redis-a"], "cpu": 2.5},
+    {"fault": "auth-rotate", "nodes": ["redis-a", "redis-b"], "strategy": "rotate"},
+    {"fault": "bad-certificate", "nodes": ["redis-a"], "problem": "wrong-host"},
+    {"fault": "expire", "nodes": ["redis-a"], "pattern": "session:*", "share": 0.5},
+    {"fault": "flush", "nodes": ["redis-a", "memcached-a"]},
 ]
 
 
@@ -211,7 +216,7 @@ MISTAKES: list[tuple[object, str]] = [
     ({}, "the field `fault` is missing. It has the fault's name: latency, bandwidth, "),
     (
         {"fault": "latncy"},
-        "no fault 'latncy': there are latency, .*, delay. Did you mean latency?",
+        "no fault 'latncy': there are latency, .*, flush. Did you mean latency?",
     ),
     ({"fault": "az_power"}, r"no fault 'az_power': .*\. Did you mean az-power\?"),
     ({"fault": "heal_all"}, "no fault 'heal_all': there are latency, "),

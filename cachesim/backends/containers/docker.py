@@ -93,7 +93,7 @@ class DockerBackend(ContainerNodes):
         self._client_host = host_for_clients(settings.advertise_host, self._host)
         self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
         self._credentials = credentials
-        self._ca = ca
+        self._ca = self._issuer = ca
         self._creations = threading.Condition()
         self._pending_creations = 0
         self._is_stopping = False

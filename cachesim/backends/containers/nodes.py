@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cachesim.backends.address_plan import FILES, Plan, pod_name, with_owners
+from cachesim.backends.address_plan import FILES, REDIS_UID, Plan, pod_name, server_uid, with_owners
 from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
 
     from cachesim.embedded.answers import Rule
+    from cachesim.servers.certificates import CertificateAuthority
 
 _AOF_FOLDER = "/data/appendonlydir"
 _TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
@@ -46,6 +47,7 @@ class ContainerNodes:
         self._containers: dict[str, Container] = {}
         self._started_again: set[str] = set()
         self._plan: Plan
+        self._issuer: CertificateAuthority | None = None
 
     def stop(self) -> None:
         """Close the connections to the engine. The containers stay; another call reconnects."""
@@ -210,6 +212,24 @@ class ContainerNodes:
         """Give the container a quota of processor time; see `Backend.limit_cpu`."""
         quota = -1 if share >= 1 else max(_LEAST_QUOTA, round(share * _CPU_PERIOD))
         self._containers[node].update(cpu_period=_CPU_PERIOD, cpu_quota=quota)
+
+    def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
+        """Write a certificate into the container; see `Backend.set_certificate`."""
+        if self._issuer is None:
+            raise FaultError(
+                "the CA's key is not kept by `cachesim compose`. Use `--backend docker` or "
+                "`--backend embedded` for certificates"
+            )
+        certificate = self._issuer.issue(node, problem)
+        uid = server_uid(self._plan.topology.node(node))
+        # Redis loads a file only when its path changes, Memcached its own paths alone.
+        is_redis = uid == REDIS_UID
+        mark = f"{problem}-" if problem and is_redis else ""
+        names = (f"{mark}cert.pem", f"{mark}key.pem")
+        contents = (certificate.chain, certificate.key)
+        files = {f"{node}/{name}": (uid, it) for name, it in zip(names, contents, strict=True)}
+        self._containers[node].put_archive(FILES, tar_archive(files))
+        return (f"{FILES}/{node}/{names[0]}", f"{FILES}/{node}/{names[1]}")
 
     def logs(self, node: str, lines: int = 50) -> str:
         """Return the tail of the container's output."""
