@@ -56,6 +56,8 @@ SampleName = Literal[
     "max_connections",
     "used_memory",
     "max_memory",
+    "keys",
+    "injected_answers",
 ]
 """What is sampled of a server.
 
@@ -67,7 +69,8 @@ SampleName = Literal[
 - `noeviction`: 1 if that is its policy, 0 if not.
 - `connections`: open connections; `connections_received`: those accepted since its process began.
   Both without cachesim's own. `max_connections`: the most that it takes.
-- `used_memory`, `max_memory`: bytes.
+- `used_memory`, `max_memory`: bytes. `keys`: how many it has.
+- `injected_answers`: on how many requests the rules of faults have worked; of emulated nodes.
 """
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LIMIT = 0.08
 """Seconds that a reading of all nodes may take. Nodes that did not answer by then are left out."""
 _TIMEOUT = 1.0  # seconds until a node that does not answer gets another connection
-_SECTIONS = ("server", "clients", "memory", "stats", "replication")
+_SECTIONS = ("server", "clients", "memory", "stats", "replication", "keyspace")
 
 Values = dict[str, float]
 
@@ -135,6 +135,8 @@ def redis_values(info: str, min_replicas_to_write: int) -> Values:
         "connections_received": int(it["total_connections_received"]),
         "used_memory": int(it["used_memory"]),
         "max_memory": int(it["maxmemory"]),
+        "keys": int(it.get("db0", "keys=0").partition(",")[0].removeprefix("keys=")),
+        "injected_answers": int(it.get("injected_answers", 0)),
     }
 
 
@@ -145,9 +147,11 @@ _OF_MEMCACHED: Mapping[str, str] = {
     "connections_received": "total_connections",
     "used_memory": "bytes",
     "max_memory": "limit_maxbytes",
+    "keys": "curr_items",
 }
 
 
 def memcached_values(stats: Mapping[bytes, Any]) -> Values:
     """Return what `stats` says, by the names of samples."""
-    return {name: int(stats[field.encode()]) for name, field in _OF_MEMCACHED.items()}
+    values: Values = {name: int(stats[field.encode()]) for name, field in _OF_MEMCACHED.items()}
+    return values | {"injected_answers": int(stats.get(b"injected_answers", 0))}

@@ -18,6 +18,7 @@ from cachesim.errors import CachesimError, SettingsError, WorkloadError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
+from cachesim.scenarios.running.attempts import Access
 from cachesim.scenarios.running.beats import Beats
 from cachesim.scenarios.running.clock import ProductionClock
 from cachesim.scenarios.running.course import UNDECLARED, Course, Interrupted, is_calm
@@ -252,7 +253,9 @@ class _Run:
     def _make_firing(self, baseline: Span, clock: ProductionClock) -> Firing:
         sim = self._sim
         before = medians(self._beats, sim.nodes, baseline.begin)
-        witnesses = Witnesses(sim.topology, self._beats, before, lambda: self._sampler.latest)
+        witnesses = Witnesses(
+            sim.topology, self._beats, before, lambda: self._sampler.latest, self._make_access()
+        )
         return Firing(
             self._timeline,
             sim.topology,
@@ -263,6 +266,18 @@ class _Run:
             witness=witnesses.of,
             record=self._recorder.add,
             say=self._say,
+        )
+
+    def _make_access(self) -> Access:
+        from cachesim.runs import env as names
+
+        sim, env = self._sim, self._sim.env()
+        return Access(
+            sim.topology,
+            self._beats.endpoints,
+            env[names.REDIS_PASSWORD],
+            Path(env[names.REDIS_PASSWORD_FILE]),
+            self._beats.tls,
         )
 
     def _make_cutter(self, traffic: Traffic, baseline: Span) -> Cutter:

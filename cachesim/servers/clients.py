@@ -43,6 +43,8 @@ def redis_cluster(
         "ssl": True,
         "ssl_ca_certs": str(ca_file),
     }
+    if "credential_provider" in overrides:  # redis-py takes one of both
+        del options["password"]
     if int(redis.__version__.partition(".")[0]) < 6:
         # Later versions retry after timeouts by default, and deprecate the argument.
         options["retry_on_timeout"] = True

@@ -20,6 +20,7 @@ from cachesim.workload.plan import POOL
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
+    from redis import CredentialProvider
     from redis.cluster import RedisCluster
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "R
 
     password, ca_file = env[variables.REDIS_PASSWORD], Path(env[variables.CA_FILE])
     options: dict[str, Any] = {"read_from_replicas": True} if replicas else {}
+    if token_file := env.get(variables.REDIS_PASSWORD_FILE):
+        options["credential_provider"] = _from_file(Path(token_file))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of one version or another
         client = clients.redis_cluster(
@@ -74,6 +77,17 @@ def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "R
             for connection in _opened(partial(pool.get_connection, "PING")):
                 pool.release(connection)
     return client
+
+
+def _from_file(file: Path) -> "CredentialProvider":
+    """Return what reads the AUTH token from a file for each login, as it may be rotated."""
+    from redis import CredentialProvider
+
+    class FromFile(CredentialProvider):
+        def get_credentials(self) -> tuple[str]:
+            return (file.read_text(encoding="utf-8").strip(),)
+
+    return FromFile()
 
 
 class _Hasher:

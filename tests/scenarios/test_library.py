@@ -32,6 +32,7 @@ def test_there_are_enough() -> None:
     assert set(library()) == {
         "primary-crash", "primary-hang", "az-outage", "az-isolated", "lag-then-crash",
         "memcached-node-loss", "connection-storm", "oom-noeviction", "whole-region-power-loss",
+        "auth-rotation-under-load", "certificate-expiry", "max-clients", "loading-replica",
     }  # fmt: skip
     assert len(ALL) == len(library()) + len(EXAMPLES)
     assert len(EXAMPLES) >= 10

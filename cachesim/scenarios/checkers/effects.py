@@ -1,4 +1,4 @@
-"""The effects of some faults, as beats and samples show them: lost data, full memory, few places.
+"""The effects of some faults, as beats and samples show them: data, memory, places, answers.
 
 Each function returns whether an effect was there in a span. None: the history does not tell.
 """
@@ -21,6 +21,8 @@ so three of four that are late come later than that."""
 LOSS_LEAST, LOSS_MOST = 0.4, 2.5
 ENOUGH = 5
 """So many late answers have to be expected, so that a share tells."""
+SOON = 1.0
+"""Seconds within which keys are gone."""
 FULL = 0.8
 """The share of what a node was to be filled to, as some of its memory is its own."""
 
@@ -102,6 +104,59 @@ def has_fewer_connections(
         return None if before is None or during is None else during < before
 
     return _all(nodes, is_limited)
+
+
+def has_injected(
+    history: History,
+    fault: Mapping[str, Any],  # noqa: ARG001  # see `Effect`
+    nodes: Collection[str],
+    span: Span,
+) -> bool | None:
+    """Return whether a rule of a fault has worked on requests to one of the nodes."""
+
+    def is_risen(node: str) -> bool | None:
+        before = _value(history, "injected_answers", node, span.begin)
+        after = _value(history, "injected_answers", node, span.end)
+        return None if before is None or after is None else after > before
+
+    told = [it for node in nodes if (it := is_risen(node)) is not None]
+    return any(told) if told else None
+
+
+def has_expired(
+    history: History,
+    fault: Mapping[str, Any],  # noqa: ARG001  # see `Effect`
+    nodes: Collection[str],
+    span: Span,
+) -> bool | None:
+    """Return whether more keys expired on each node just after the begin than just before."""
+
+    def is_risen(node: str) -> bool | None:
+        times = (span.begin - SOON, span.begin, span.begin + SOON)
+        found = [_value(history, "expired_keys", node, at) for at in times]
+        if None in found:
+            return None
+        earlier, begin, later = (it or 0.0 for it in found)
+        return later - begin > begin - earlier
+
+    return _all(nodes, is_risen)
+
+
+def has_fewer_keys(
+    history: History,
+    fault: Mapping[str, Any],  # noqa: ARG001  # see `Effect`
+    nodes: Collection[str],
+    span: Span,
+) -> bool | None:
+    """Return whether each node had lost most of its keys just after the begin."""
+
+    def is_emptied(node: str) -> bool | None:
+        before = _value(history, "keys", node, span.begin)
+        soon = Span(span.begin, span.begin + SOON)
+        after = [it.value for it in history.samples("keys", node) if _within(soon, it.at)]
+        return min(after) < before / 2 if before and after else None
+
+    return _all(nodes, is_emptied)
 
 
 def _all(nodes: Collection[str], holds: Callable[[str], bool | None]) -> bool | None:

@@ -11,6 +11,9 @@ workload's clients. Where the history has one, it decides:
 - `loss`: of the beats that did not wait behind a late one, about as many came late as should;
 - `memory-fill`: the memory of the nodes was in use to at least 80 % of what was asked for;
 - `connection-limit`: the nodes' limit was lower than in the baseline;
+- `answer`, `delay`, `slow`: emulated nodes counted requests that they worked on;
+- `expire`: more keys expired within a second than in the second before; `flush`: most of the keys
+  were gone by then;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
 
 What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults, and
@@ -33,8 +36,11 @@ from cachesim.history.rows import Beat, Step
 from cachesim.scenarios.checkers import command
 from cachesim.scenarios.checkers.effects import (
     Effect,
+    has_expired,
     has_fewer_connections,
+    has_fewer_keys,
     has_full_memory,
+    has_injected,
     has_loss,
 )
 from cachesim.scenarios.checkers.faults import STREAK, nodes_of, nodes_of_services
@@ -57,8 +63,15 @@ OF_SERVERS: Mapping[str, Effect] = {
     "loss": has_loss,
     "memory-fill": has_full_memory,
     "connection-limit": has_fewer_connections,
+    "answer": has_injected,
+    "delay": has_injected,
+    "slow": has_injected,
+    "expire": has_expired,
+    "flush": has_fewer_keys,
 }
 """Faults whose effect beats and samples show."""
+ONCE = frozenset({"expire", "flush"})
+"""Faults that happen once, so nothing is there that could be gone after the heal."""
 
 _MET = """
 SELECT count(*) FROM operations WHERE due BETWEEN ? AND ? AND (
@@ -203,6 +216,8 @@ def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None
             if any(rise is not None for rise in rises)
             else None
         )
+    if name in ONCE:
+        return None
     if name in OF_SERVERS:
         is_there = OF_SERVERS[name](history, fault, nodes, span)
         return None if is_there is None else not is_there

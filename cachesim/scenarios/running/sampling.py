@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.1
 """Seconds between two readings of a server."""
 _EVENTS = 0.5  # seconds that one call waits for an event
-_CONSTANT = ("noeviction", "max_memory", "max_connections")
+_CONSTANT = ("noeviction", "max_memory", "max_connections", "injected_answers")
 _NAMES = frozenset(get_args(SampleName))
 
 Record = Callable[..., None]

@@ -6,12 +6,14 @@ here may have one among the checkers, which see the whole history.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, Protocol
 
 from cachesim.faults.spec import FaultSpec
 from cachesim.history.rows import Beat
 from cachesim.runs.calls import Readings
+from cachesim.scenarios.running.attempts import Access, Attempts
 from cachesim.topology import CLIENT, Topology
 
 SILENCING = frozenset({"kill", "stop", "pause", "blackhole", "refuse", "reset", "isolate"})
@@ -184,12 +186,14 @@ class Witnesses:
     Attributes:
         before: the median of the beats' answers without faults, by node, in seconds.
         latest: returns what the servers last said.
+        access: how clients reach nodes. None: nothing is tried.
     """
 
     topology: Topology
     beats: BeatLog
     before: Mapping[str, float]
     latest: Callable[[], Readings | None]
+    access: Access | None = None
 
     def of(self, faults: Sequence[FaultSpec]) -> Witness | None:
         """Return the witness of faults that are applied together. None: there is none here."""
@@ -207,6 +211,39 @@ class Witnesses:
             return Slow(nodes, self.beats, values[0]["ms"] / 1000, self.before)
         if name == "partition":
             return Unheard(self._apart(values[0]), self.latest)
+        if self.access is not None:
+            return self._of_attempts(name, values[0], nodes, self.access)
+        return None
+
+    def _of_attempts(
+        self, name: str, fault: Mapping[str, Any], nodes: Sequence[str], access: Access
+    ) -> Witness | None:
+        if name == "bad-certificate":
+            return Attempts("TLS handshakes", nodes, access.refuses_certificate)
+        if name == "auth-rotate":
+            alone = fault["strategy"] == "set"
+            return Attempts("logins", nodes, partial(access.has_new_token, alone=alone))
+        if name == "bandwidth":
+            return Attempts("transfers", nodes, partial(access.takes_time, kb_s=fault["kb_s"]))
+        if name == "toxic" and fault.get("toxicity", 1) == 1:
+            return self._of_toxic(fault["toxic"], nodes, access)
+        return None
+
+    def _of_toxic(
+        self, toxic: Mapping[str, Any], nodes: Sequence[str], access: Access
+    ) -> Witness | None:
+        values = toxic["attributes"]
+        match toxic["type"]:
+            case "latency":
+                return Slow(nodes, self.beats, values["latency"] / 1000, self.before)
+            case "timeout" | "reset_peer":
+                return Unanswered(nodes, self.beats)
+            case "bandwidth":
+                return Attempts("transfers", nodes, partial(access.takes_time, kb_s=values["rate"]))
+            case "limit_data":
+                return Attempts(
+                    "cut transfers", nodes, partial(access.is_cut, limit=values["bytes"])
+                )
         return None
 
     def _apart(self, fault: Mapping[str, Any]) -> list[tuple[str, str]]:
