@@ -563,6 +563,10 @@ class FakeServers:
         """See `cachesim.faults.limits.Servers`."""
         self._set(node, "token", None)
 
+    def publish_token(self, *, is_new: bool) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set("all", "token file", "new" if is_new else None)
+
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """See `cachesim.faults.limits.Servers`."""
         self._set(node, "certificate", paths[0] or None)

@@ -41,6 +41,10 @@ class Servers(Protocol):
         """Make a Redis node take the old AUTH token alone."""
         ...
 
+    def publish_token(self, *, is_new: bool) -> None:
+        """Write the new AUTH token into the token file, or the old one."""
+        ...
+
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """Make a node load a certificate and its key."""
         ...
@@ -113,7 +117,10 @@ class Limits:
         )
         self._tokens = _Limit(servers.rotate_token, servers.restore_token, max)
         self._certificates = _Limit(
-            self._use_certificate, lambda node: self._use_certificate(node, None), min
+            self._use_certificate,
+            lambda node: self._use_certificate(node, None),
+            min,
+            outlives=True,
         )
         self._all = (
             *(self._memory, self._connections, self._answers),
@@ -164,6 +171,7 @@ class Limits:
             FaultError: a node does not run, or did not do it.
         """
         self._hold(self._tokens, holder, nodes, strategy)
+        self._servers.publish_token(is_new=True)
 
     def spoil_certificate(self, holder: Hashable, nodes: Collection[str], problem: str) -> None:
         """Give nodes a bad certificate.
@@ -174,7 +182,11 @@ class Limits:
         self._hold(self._certificates, holder, nodes, problem)
 
     def _use_certificate(self, node: str, problem: str | None) -> None:
-        if (paths := self._backend.set_certificate(node, problem)) is not None:
+        state = self._nodes.state(node)
+        if state is NodeState.PAUSED:
+            raise FaultError(f"the certificate of {node} can't be changed: it is paused")
+        paths = self._backend.set_certificate(node, problem)
+        if paths is not None and state is NodeState.RUNNING:
             self._servers.load_certificate(node, paths)
 
     def expire(self, nodes: Collection[str], pattern: str, keep: Callable[[], bool]) -> None:
@@ -210,6 +222,9 @@ class Limits:
                 for node, held in limit.held.items():
                     if holder in held:
                         self._release(limit, holder, node)
+            if self._tokens.held and not any(self._tokens.held.values()):
+                self._servers.publish_token(is_new=False)
+                self._tokens.held.clear()
 
     def release_all(self) -> None:
         """Release all holders.

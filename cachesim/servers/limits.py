@@ -96,8 +96,6 @@ class Servers:
     def rotate_token(self, node: str, strategy: str) -> None:
         """Make a Redis node take a new AUTH token: besides the old one, or instead of it.
 
-        The token file has the new one from now on.
-
         Args:
             strategy: `ROTATE` or `SET` of `cachesim.elasticache`.
         """
@@ -106,13 +104,16 @@ class Servers:
         self._admin.redis(node).execute_command(
             "ACL", "SETUSER", DEFAULT_USER, "resetpass", *tokens
         )
-        _write(self._token_file, self._credentials.next_token)
 
     def restore_token(self, node: str) -> None:
-        """Make a Redis node take the old AUTH token alone. The token file has it again."""
+        """Make a Redis node take the old AUTH token alone."""
         old = acl_hash(self._credentials.token)
         self._admin.redis(node).execute_command("ACL", "SETUSER", DEFAULT_USER, "resetpass", old)
-        _write(self._token_file, self._credentials.token)
+
+    def publish_token(self, *, is_new: bool) -> None:
+        """Write the new AUTH token into the token file, or the old one."""
+        it = self._credentials
+        _write(self._token_file, it.next_token if is_new else it.token)
 
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """Make a node load a certificate and its key, for new connections."""

@@ -15,7 +15,7 @@ from tests.contract.helpers import node_client, seen_from
 
 pytestmark = pytest.mark.core
 
-REFUSED = r"(?i)no permission|unknown command|has no permissions|DEBUG command not allowed"
+REFUSED = r"(?i)no permission|unknown (sub)?command|has no permissions|DEBUG command not allowed"
 
 
 @contextlib.contextmanager

@@ -6,11 +6,14 @@ flags: the node's (`guarded_flags`) or the client's (`Client.update_guards`).
 
 from typing import TYPE_CHECKING
 
+from cachesim.elasticache import FORBIDDEN_COMMANDS
 from cachesim.embedded.redis.cluster.slots import ALL_SLOTS, slot_of
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
 from cachesim.embedded.redis.connections.tracking import Tracked
 from cachesim.embedded.redis.dispatch.command_table import ANY, Flag
+from cachesim.embedded.redis.dispatch.entry import unknown
 from cachesim.embedded.redis.dispatch.script_flags import bits_of_script
+from cachesim.embedded.redis.keyspace.values import printed
 from cachesim.protocols.resp import Error
 
 if TYPE_CHECKING:
@@ -197,9 +200,24 @@ def _check_permission(
     if reason is None or (entry.bits & Flag.NO_AUTH):
         return
     kind, text, thing = reason
+    if client.user is not None and client.user.name == b"default":
+        _hide_forbidden(entry, arguments)
     context = "toplevel" if client.transaction is None else "multi"
     server.executor.log_denial(client, kind, "lua" if client.in_script else context, thing)
     raise Error(text)
+
+
+def _hide_forbidden(entry: "Entry", arguments: list[bytes]) -> None:
+    """Refuse a command that ElastiCache forbids as if there were none.
+
+    Raises:
+        Error: it is one of them.
+    """
+    name, _, sub = entry.name.partition("|")
+    if name in FORBIDDEN_COMMANDS:
+        raise unknown(arguments)
+    if sub and entry.name in FORBIDDEN_COMMANDS:
+        raise Error(f"ERR unknown subcommand '{printed(arguments[1])}'. Try {name.upper()} HELP.")
 
 
 def _waits(server: "Server", client: Client, bits: int) -> bool:
