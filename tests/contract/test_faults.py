@@ -40,11 +40,13 @@ def is_closed(established: ssl.SSLSocket) -> bool:
 def test_latency(sim: Simulator) -> None:
     """A latency is added to the round trip once, and is gone when healed."""
     client = through_link(sim, "redis-a", single_connection_client=True)
+    other = through_link(sim, "redis-b", single_connection_client=True)
+    other.ping()
     client.ping()
     with sim.faults.latency("client-to-redis-a", 100):
         # Once, not twice; a noisy machine may add something.
         assert 0.1 <= min(seconds_of(client.ping) for _ in range(3)) < 0.2
-        assert min(seconds_of(through_link(sim, "redis-b").ping) for _ in range(3)) < 0.1
+        assert min(seconds_of(other.ping) for _ in range(3)) < 0.1
     assert min(seconds_of(client.ping) for _ in range(3)) < 0.1
 
 
@@ -293,7 +295,7 @@ def test_loss(sim: Simulator) -> None:
                 took = sorted(seconds_of(client.ping) for _ in range(60))
                 assert took[0] >= added
                 assert took[20] < added + 0.05  # most are not late, and have the latency alone
-                assert 5 <= sum(it > added + 0.02 for it in took) <= 40
+                assert sum(it > added + 0.05 for it in took) >= 5
     assert sorted(seconds_of(client.ping) for _ in range(20))[15] < 0.05
     client.close()
 

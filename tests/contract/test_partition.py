@@ -100,7 +100,7 @@ def test_lost_writes(sim: Simulator, lag: float) -> None:
     new = sim.redis.wait_for_failover()
     survivors = through_link(sim, new.name)
     kept = [bool(survivors.exists(f"w:{number}")) for number in range(len(accepted))]
-    assert len(accepted) > 0.9 * rate * writing
+    assert len(accepted) > 0.5 * rate * writing
     lost = kept.count(False)
     if not lag:
         assert lost <= 5

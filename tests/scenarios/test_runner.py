@@ -36,7 +36,7 @@ workload:
   api_cache: {rate: 60, population: 20}
 timeline:
   - {id: crash, at: 10s, fault: kill, target: {role: primary}, for: 60s}
-  - {id: after, after: {event: failover-completed}, fault: latency, ms: 100,
+  - {id: after, after: {event: failover-completed}, fault: latency, ms: 300,
      target: {links: client-to-memcached-*}, for: 45s}
 expect:
   lost_writes: {max: bound}
