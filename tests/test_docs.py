@@ -7,6 +7,7 @@ to be in it, in this order, with `...` for anything; else the command has to suc
 """
 
 import ast
+import inspect
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ from cachesim.cli.app import main
 from cachesim.faults.catalogue import CATALOGUE
 from cachesim.runs.env import SERVICE
 from cachesim.simulator.faults import Faults
+from cachesim.simulator.faults_of_servers import FaultT
 from cachesim.topology import production
 from tests.embedded.memcached import differential as memcached
 from tests.embedded.redis import differential as redis
@@ -339,10 +341,8 @@ def test_faults_table() -> None:
     """Every fault of the table, which is the catalogue's, is a method, and the other way round."""
     faults = {
         name
-        for name, member in vars(Faults).items()
-        if not name.startswith("_")
-        and callable(member)
-        and get_type_hints(member).get("return") is Fault
+        for name, member in inspect.getmembers(Faults, callable)
+        if not name.startswith("_") and get_type_hints(member).get("return") in (Fault, FaultT)
     }
     assert {fault.name.replace("-", "_") for fault in CATALOGUE} == faults
 
