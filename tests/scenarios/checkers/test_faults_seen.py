@@ -205,6 +205,61 @@ def test_connection_limit(values: list[tuple[float, float]], expected: str) -> N
     assert expected in found
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(0, 3), (41, 5)], ""),
+        ([(0, 3)], "not seen"),
+        ([(0, 3), (41, 5), (60, 9)], "still there"),
+        ([], "nobody saw"),
+    ],
+)
+@pytest.mark.parametrize("fault", ["answer", "delay", "slow"])
+def test_requests_that_were_worked_on(
+    fault: str, values: list[tuple[float, float]], expected: str
+) -> None:
+    """An emulated node counted them, while the fault was there and no longer."""
+    rows = [*world(), *samples("injected_answers", "redis-a", values)]
+    found = problem(rows, step({"fault": fault, "nodes": ["redis-a"]}, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(0, 0), (39.5, 10), (40.5, 21)], ""),
+        ([(0, 0), (39.5, 10), (40.5, 20)], "not seen"),
+        ([(0, 0), (42, 50)], "not seen"),
+        ([], "nobody saw"),
+    ],
+)
+def test_expire(values: list[tuple[float, float]], expected: str) -> None:
+    """More keys expired within a second than in the second before."""
+    rows = [*world(), *samples("expired_keys", "redis-a", values)]
+    fault = {"fault": "expire", "nodes": ["redis-a"], "pattern": "*"}
+    found = problem(rows, step(fault, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(0, 100), (40.5, 49), (40.9, 60)], ""),
+        ([(0, 100), (40.5, 50)], "not seen"),
+        ([(0, 100), (42, 0)], "nobody saw"),
+        ([], "nobody saw"),
+    ],
+)
+def test_flush(values: list[tuple[float, float]], expected: str) -> None:
+    """Most keys were gone within a second."""
+    rows = [*world(), *samples("keys", "redis-a", values)]
+    found = problem(rows, step({"fault": "flush", "nodes": ["redis-a"]}, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
 PARTITION = {"fault": "partition", "a": "a", "b": "b"}
 
 
