@@ -24,6 +24,11 @@ from cachesim.faults.fields import (
     Text,
     Whole,
 )
+from cachesim.faults.fields import unknown as unknown
+from cachesim.faults.named import OnePart as OnePart
+from cachesim.faults.named import Parts as Parts
+from cachesim.faults.named import name_of as name_of
+from cachesim.faults.named import names_of as names_of
 from cachesim.faults.of_servers import Answer as Answer
 from cachesim.faults.of_servers import AuthRotate as AuthRotate
 from cachesim.faults.of_servers import BadCertificate as BadCertificate
@@ -274,7 +279,10 @@ class AzPower(FaultSpec):
 
 # --- on nodes ---------------------------------------------------------------------------------
 
-NodeNames = Annotated[tuple[str, ...], Names("Names of nodes.", part=Part.NODE)]
+NodeNames = Annotated[
+    tuple[str, ...],
+    Names("Names of nodes, or patterns of them such as `redis-*`.", part=Part.NODE),
+]
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,10 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from cachesim.errors import InvalidFault, UnknownName
+from cachesim.faults.named import name_of, names_of
+from cachesim.faults.named import unknown as unknown
 from cachesim.topology import Link, Node, Topology, Zone
 from cachesim.toxiproxy.toxics import BOTH, TOXICS, Stream, Toxic
-
-
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """Return the message for an unknown name, with the nearest known one and the list of all."""
-    from difflib import get_close_matches  # slow to import, and only mistakes need it
-
-    names = list(known)
-    near = get_close_matches(str(name), names, 1)
-    hint = f". Did you mean {near[0]}?" if near else ""
-    return f"no {what} {name!r}: there are {', '.join(names) or 'none'}{hint}"
 
 
 class Part(StrEnum):
@@ -50,8 +42,8 @@ class Part(StrEnum):
     def expand(self, names: Iterable[str], topology: Topology, where: str) -> tuple[str, ...]:
         """Return the full names that names stand for, each once.
 
-        A name of links may be a pattern, such as `client-to-*`. A zone may be written as it is
-        shown: `az-a`.
+        A name of links or nodes may be a pattern, such as `client-to-*`. A zone may be written as
+        it is shown: `az-a`.
 
         Args:
             where: the names of fault and field, for the error.
@@ -63,10 +55,10 @@ class Part(StrEnum):
         for name in names:
             if name in known:
                 here = [name]
-            elif self is Part.LINK:
-                here = [link for link in known if fnmatch.fnmatchcase(link, name)]
+            elif self is Part.ZONE:
+                here = [zone for zone in known if str(Zone(zone)) == name]
             else:
-                here = [zone for zone in known if self is Part.ZONE and str(Zone(zone)) == name]
+                here = [it for it in known if fnmatch.fnmatchcase(it, name)]
             if not here:
                 raise UnknownName(f"{where}: {unknown(self, name, known)}")
             found += here
@@ -239,9 +231,16 @@ class Name(Text):
         """See `Field.type`."""
         return f"the name of a {self.part}"
 
+    def check(self, value: Any, where: str) -> str:
+        """See `Field.check`."""
+        return super().check(name_of(value), where)
+
     def resolve(self, value: Any, topology: Topology, where: str) -> str:
         """See `Field.resolve`."""
-        return self.part.expand([value], topology, where)[0]
+        one, *others = self.part.expand([value], topology, where)
+        if others:
+            raise InvalidFault(f"{where} must be one {self.part}, got {value!r}")
+        return one
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,7 @@ class Names(Field):
 
     def check(self, value: Any, where: str) -> tuple[str, ...]:
         """See `Field.check`."""
-        items = _list(value, f"{where} must be a list with the names of {self.part}s")
+        items = _list(names_of(value), f"{where} must be a list with the names of {self.part}s")
         if not items:
             raise InvalidFault(f"{where}: no {self.part}s were chosen: name at least one")
         for item in items:
@@ -275,7 +274,8 @@ class Names(Field):
 
     def schema(self) -> dict[str, Any]:
         """See `Field.schema`."""
-        return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+        name = {"type": "string", "minLength": 1}
+        return {"anyOf": [{"type": "array", "items": name, "minItems": 1}, name]}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ from cachesim.faults.word_fields import Choice, Words
 from cachesim.servers.certificates import EXPIRED, PROBLEMS
 from cachesim.topology import Topology
 
-NodeNames = Annotated[tuple[str, ...], Names("Names of nodes.", part=Part.NODE)]
+NodeNames = Annotated[
+    tuple[str, ...],
+    Names("Names of nodes, or patterns of them such as `redis-*`.", part=Part.NODE),
+]
 RedisNames = Annotated[tuple[str, ...], Names("Names of Redis nodes.", part=Part.REDIS_NODE)]
 Commands = Annotated[
     tuple[str, ...] | None,

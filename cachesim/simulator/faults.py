@@ -1,21 +1,18 @@
 """Applying and healing faults, for users: `sim.faults`."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, overload
 
 from cachesim.errors import InvalidFault, NotRunning
 from cachesim.faults import catalogue
-from cachesim.faults.catalogue import CATALOGUE, Catalogue
+from cachesim.faults.catalogue import CATALOGUE, Catalogue, OnePart, Parts, name_of, names_of
 from cachesim.faults.spec import FaultSpec
 from cachesim.runs.calls import Call, FaultData
 from cachesim.simulator.faults_of_servers import FaultsOfServers
-from cachesim.topology import Link, Topology
+from cachesim.topology import Topology
 from cachesim.toxiproxy import toxics
 from cachesim.toxiproxy.toxics import Stream
-
-LinkSelection = Link | str | Iterable[Link | str]
-"""Links or their names, one or several."""
 
 
 class Calls(Protocol):
@@ -97,7 +94,12 @@ class Fault:
 
 
 class Faults(FaultsOfServers[Fault]):
-    """Applies faults to a running topology. Thread-safe."""
+    """Applies faults to a running topology. Thread-safe.
+
+    Links, nodes and zones are given by name (`"redis-a"`, `"a"` or `"az-a"`), or as what has one:
+    `sim.redis["a"]`, `sim.zones["a"]`, `sim.links["client-to-redis-a"]`. Where several are meant,
+    one will do, and a name may be a pattern, such as `"client-to-*"`.
+    """
 
     def __init__(self, topology: Topology, calls: Calls, catalogue: Catalogue = CATALOGUE) -> None:
         self._topology = topology
@@ -179,7 +181,7 @@ class Faults(FaultsOfServers[Fault]):
 
     # --- on links ---------------------------------------------------------------------------
 
-    def latency(self, links: LinkSelection, ms: int, jitter: int = 0) -> Fault:
+    def latency(self, links: Parts, ms: int, jitter: int = 0) -> Fault:
         """Add `ms` ± `jitter` milliseconds to the round trip, once.
 
         Raises:
@@ -187,11 +189,11 @@ class Faults(FaultsOfServers[Fault]):
         """
         return self.apply(catalogue.Latency(_names(links), ms, jitter))
 
-    def bandwidth(self, links: LinkSelection, kb_s: int) -> Fault:
+    def bandwidth(self, links: Parts, kb_s: int) -> Fault:
         """Limit both streams to `kb_s` kilobytes a second, at least 1."""
         return self.apply(catalogue.Bandwidth(_names(links), kb_s))
 
-    def loss(self, links: LinkSelection, share: float, ms: int = 200) -> Fault:
+    def loss(self, links: Parts, share: float, ms: int = 200) -> Fault:
         """Make a share of the data come late, with all that is sent after it.
 
         A connection hands data on in pieces, mostly one for each request and each answer. Each
@@ -203,94 +205,94 @@ class Faults(FaultsOfServers[Fault]):
         """
         return self.apply(catalogue.Loss(_names(links), share, ms))
 
-    def reset(self, links: LinkSelection) -> Fault:
+    def reset(self, links: Parts) -> Fault:
         """Reset every connection when the client next sends, also new ones."""
         return self.apply(catalogue.Reset(_names(links)))
 
     def toxic(
         self,
-        links: LinkSelection,
+        links: Parts,
         toxic: toxics.Toxic,
         streams: Collection[Stream] = (Stream.DOWNSTREAM,),
         *,
         toxicity: float = 1.0,
-        kind: str | None = None,
+        label: str | None = None,
     ) -> Fault:
         """Add any toxic.
 
         Args:
             toxicity: the share of connections that it works on, 0.000001 to 1.
-            kind: the fault's name in the event log; None: the toxic's type.
+            label: the fault's name in the event log; None: the toxic's type.
 
         Raises:
             ValueError: it would have no effect.
         """
-        return self.apply(catalogue.Toxic(_names(links), toxic, tuple(streams), toxicity, kind))
+        return self.apply(catalogue.Toxic(_names(links), toxic, tuple(streams), toxicity, label))
 
-    def blackhole(self, links: LinkSelection) -> Fault:
+    def blackhole(self, links: Parts) -> Fault:
         """Hold all data back: connections hang, nothing is refused or closed.
 
         On heal, the same connections go on, and the data arrives.
         """
         return self.apply(catalogue.Blackhole(_names(links)))
 
-    def refuse(self, links: LinkSelection) -> Fault:
+    def refuse(self, links: Parts) -> Fault:
         """Close established connections and refuse new ones."""
         return self.apply(catalogue.Refuse(_names(links)))
 
-    def replication_lag(self, seconds: float, replicas: Iterable[str] | None = None) -> Fault:
+    def replication_lag(self, seconds: float, replicas: Parts | None = None) -> Fault:
         """Delay everything that replicas receive.
 
         The delay is on all links that replication may use, so it stays when roles move.
 
         Args:
             seconds: the delay, rounded to milliseconds.
-            replicas: the names of the nodes that lag; None: all.
+            replicas: the nodes that lag, or their names; None: all.
 
         Raises:
             ValueError: a node is unknown, or the delay is below 1 ms or too long for Toxiproxy.
         """
-        names = None if replicas is None else tuple(replicas)
+        names = None if replicas is None else _names(replicas)
         return self.apply(catalogue.ReplicationLag(seconds, names))
 
     # --- on zones ---------------------------------------------------------------------------
 
-    def partition(self, a: str, b: str, *, one_way: bool = False) -> Fault:
+    def partition(self, a: OnePart, b: OnePart, *, one_way: bool = False) -> Fault:
         """Blackhole every link between two zones.
 
         Args:
             one_way: cut only the direction from `a` to `b`.
         """
-        return self.apply(catalogue.Partition(a, b, one_way))
+        return self.apply(catalogue.Partition(_name(a), _name(b), one_way))
 
-    def isolate(self, zone: str) -> Fault:
+    def isolate(self, zone: OnePart) -> Fault:
         """Cut a zone off from the other zones and from clients."""
-        return self.apply(catalogue.Isolate(zone))
+        return self.apply(catalogue.Isolate(_name(zone)))
 
-    def az_power(self, zone: str) -> Fault:
+    def az_power(self, zone: OnePart) -> Fault:
         """Cut the power of a zone.
 
         All its nodes stop at once, and writes that the append-only file had not fsynced are lost
         (up to 1 s of them, drawn from the seed). Connections hang, as a dead machine refuses and
         closes nothing. No node of the zone is replaced until the power is back.
         """
-        return self.apply(catalogue.AzPower(zone))
+        return self.apply(catalogue.AzPower(_name(zone)))
 
     # --- on nodes ---------------------------------------------------------------------------
 
-    def kill(self, *nodes: str) -> Fault:
+    def kill(self, *nodes: OnePart) -> Fault:
         """SIGKILL nodes; healing starts them again. Their machines keep running: ports refuse."""
         return self.apply(catalogue.Kill(self._some("kill", nodes)))
 
-    def stop(self, *nodes: str) -> Fault:
+    def stop(self, *nodes: OnePart) -> Fault:
         """Shut nodes down cleanly; healing starts them again."""
         return self.apply(catalogue.Stop(self._some("stop", nodes)))
 
-    def pause(self, *nodes: str) -> Fault:
+    def pause(self, *nodes: OnePart) -> Fault:
         """SIGSTOP nodes: connections stay and nothing is answered; healing resumes them."""
         return self.apply(catalogue.Pause(self._some("pause", nodes)))
 
-    def memory_fill(self, *nodes: str, to: float = 1.0) -> Fault:
+    def memory_fill(self, *nodes: OnePart, to: float = 1.0) -> Fault:
         """Fill the memory of nodes, by lowering it to what they hold.
 
         A Redis node then refuses with OOM what needs more. A Memcached node evicts, for each new
@@ -302,7 +304,7 @@ class Faults(FaultsOfServers[Fault]):
         """
         return self.apply(catalogue.MemoryFill(self._some("memory_fill", nodes), to))
 
-    def connection_limit(self, *nodes: str, most: int) -> Fault:
+    def connection_limit(self, *nodes: OnePart, most: int) -> Fault:
         """Limit the connections of clients to Redis nodes, each alone.
 
         What is open stays. A connection beyond the limit is closed at once. The fault ends with the
@@ -322,14 +324,19 @@ class Faults(FaultsOfServers[Fault]):
     def _one(self, fault: FaultSpec) -> Fault:
         return self.apply(fault)
 
-    def _some(self, verb: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    def _some(self, verb: str, nodes: tuple[OnePart, ...]) -> tuple[str, ...]:
         self._calls.check()
         if not nodes:
             names = ", ".join(node.name for node in self._topology.nodes)
             raise InvalidFault(f"{verb} which node? There are {names}")
-        return nodes
+        return _names(nodes)
 
 
-def _names(links: LinkSelection) -> tuple[str, ...]:
-    several = [links] if isinstance(links, Link | str) else links
-    return tuple(link.name if isinstance(link, Link) else link for link in several)
+def _names(parts: Parts) -> tuple[str, ...]:
+    names: tuple[str, ...] = names_of(parts)  # or what the fault refuses
+    return names
+
+
+def _name(part: OnePart) -> str:
+    name: str = name_of(part)
+    return name

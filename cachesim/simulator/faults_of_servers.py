@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from cachesim.faults import catalogue
+from cachesim.faults.catalogue import OnePart, name_of, names_of
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology
 
@@ -21,15 +22,15 @@ class FaultsOfServers(Generic[FaultT]):
         """Apply one fault."""
 
     @abstractmethod
-    def _some(self, verb: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    def _some(self, verb: str, nodes: tuple[OnePart, ...]) -> tuple[str, ...]:
         """Return nodes; raise InvalidFault if there are none."""
 
     def answer(
         self,
-        *nodes: str,
+        *nodes: OnePart,
         error: str,
-        commands: Iterable[str] | None = None,
-        to: str | None = None,
+        commands: str | Iterable[str] | None = None,
+        to: OnePart | None = None,
         share: float = 1.0,
         times: int | None = None,
     ) -> FaultT:
@@ -47,12 +48,16 @@ class FaultsOfServers(Generic[FaultT]):
         Raises:
             FaultError: a node is a real server, or has no such command.
         """
-        names = None if commands is None else tuple(commands)
+        names = None if commands is None else names_of(commands)
         some = self._some("answer", nodes)
-        return self._one(catalogue.Answer(some, error, names, to, share, times))
+        return self._one(catalogue.Answer(some, error, names, name_of(to), share, times))
 
     def delay(
-        self, *nodes: str, ms: int, commands: Iterable[str] | None = None, share: float = 1.0
+        self,
+        *nodes: OnePart,
+        ms: int,
+        commands: str | Iterable[str] | None = None,
+        share: float = 1.0,
     ) -> FaultT:
         """Make emulated nodes answer some commands of users late.
 
@@ -64,10 +69,10 @@ class FaultsOfServers(Generic[FaultT]):
         Raises:
             FaultError: a node is a real server, or has no such command.
         """
-        names = None if commands is None else tuple(commands)
+        names = None if commands is None else names_of(commands)
         return self._one(catalogue.Delay(self._some("delay", nodes), ms, names, share))
 
-    def slow(self, *nodes: str, cpu: float = 1.0) -> FaultT:
+    def slow(self, *nodes: OnePart, cpu: float = 1.0) -> FaultT:
         """Leave nodes little of their processor.
 
         Args:
@@ -76,7 +81,7 @@ class FaultsOfServers(Generic[FaultT]):
         """
         return self._one(catalogue.Slow(self._some("slow", nodes), cpu))
 
-    def auth_rotate(self, *nodes: str, strategy: str = "set") -> FaultT:
+    def auth_rotate(self, *nodes: OnePart, strategy: str = "set") -> FaultT:
         """Change the AUTH token. Connections that are open stay.
 
         The file of `CACHESIM_REDIS_PASSWORD_FILE` has the new token until the fault is healed. The
@@ -86,10 +91,10 @@ class FaultsOfServers(Generic[FaultT]):
             nodes: Redis nodes; none: all.
             strategy: `rotate`: the old and the new token are valid. `set`: the new one alone.
         """
-        every = nodes or tuple(node.name for node in self._topology.redis)
-        return self._one(catalogue.AuthRotate(every, strategy))
+        every = nodes or self._topology.redis
+        return self._one(catalogue.AuthRotate(names_of(every), strategy))
 
-    def bad_certificate(self, *nodes: str, problem: str = "expired") -> FaultT:
+    def bad_certificate(self, *nodes: OnePart, problem: str = "expired") -> FaultT:
         """Give nodes a certificate that clients refuse. Connections that are open stay.
 
         Args:
@@ -97,7 +102,7 @@ class FaultsOfServers(Generic[FaultT]):
         """
         return self._one(catalogue.BadCertificate(self._some("bad_certificate", nodes), problem))
 
-    def expire(self, *nodes: str, pattern: str, share: float = 1.0) -> FaultT:
+    def expire(self, *nodes: OnePart, pattern: str, share: float = 1.0) -> FaultT:
         """Let keys of Redis primaries expire, once.
 
         Args:
@@ -109,7 +114,7 @@ class FaultsOfServers(Generic[FaultT]):
         """
         return self._one(catalogue.Expire(self._some("expire", nodes), pattern, share))
 
-    def flush(self, *nodes: str) -> FaultT:
+    def flush(self, *nodes: OnePart) -> FaultT:
         """Empty nodes, once.
 
         Raises:

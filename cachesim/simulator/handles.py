@@ -1,52 +1,29 @@
 """Handles on the parts of a running topology: nodes, Redis shards, zones, links, control plane."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
-from cachesim.runs.calls import Call, LinkStatus, NodeStatus, ShardStatus
-from cachesim.simulator.connection import Connection
-from cachesim.simulator.faults import Fault, Faults
+from cachesim.runs.calls import Call, NodeStatus, ShardStatus
+from cachesim.simulator.by_name import ByName
+from cachesim.simulator.faults import Fault
+from cachesim.simulator.link_handles import LinkHandle as LinkHandle
+from cachesim.simulator.link_handles import LinkHandles as LinkHandles
+from cachesim.simulator.means import Handle
+from cachesim.simulator.means import Means as Means
 from cachesim.topology import (
-    CLIENT,
     Endpoint,
-    Link,
     Node,
     NodeState,
     Role,
     Shard,
-    Topology,
     Zone,
 )
-from cachesim.toxiproxy.toxics import Stream, Toxic
 
 
-@dataclass(frozen=True)
-class Means:
-    """What handles act with.
-
-    Attributes:
-        endpoints: each node's address, by its name.
-    """
-
-    topology: Topology
-    connection: Connection
-    faults: Faults
-    endpoints: Mapping[str, Endpoint]
-
-
-class _Handle:
-    """A part of a topology, to be used while that runs."""
-
-    def __init__(self, means: Means) -> None:
-        self._connection = means.connection
-        self._faults = means.faults
-
-
-class NodeHandle(_Handle):
+class NodeHandle(Handle):
     """One node of a running topology."""
 
     def __init__(self, node: Node, means: Means) -> None:
@@ -122,7 +99,7 @@ class RedisHandle(NodeHandle):
         return Role(self._status()["role"] or "")
 
 
-class RedisShardHandle(_Handle):
+class RedisShardHandle(Handle):
     """One Redis shard."""
 
     def __init__(self, shard: Shard, nodes: list[RedisHandle], means: Means) -> None:
@@ -160,8 +137,12 @@ class RedisShardHandle(_Handle):
         return iter(self._nodes.values())
 
     def __getitem__(self, zone: str) -> RedisHandle:
-        """Return the node in a zone, such as `a`."""
-        return {node.zone: node for node in self}[zone]
+        """Return the node in a zone, such as `a` or `az-a`.
+
+        Raises:
+            UnknownName: there is no such zone. It is also a KeyError.
+        """
+        return ByName("zone", {node.zone: node for node in self})[zone]
 
     def wait_for_failover(self, timeout: float | None = None) -> RedisHandle:
         """Wait for a failover. One that completed since the last call counts too.
@@ -192,7 +173,7 @@ class RedisShardHandle(_Handle):
         return f"<{type(self).__name__} {self.id}>"
 
 
-class ZoneHandle(_Handle):
+class ZoneHandle(Handle):
     """One availability zone.
 
     Attributes:
@@ -224,89 +205,7 @@ class ZoneHandle(_Handle):
         return f"<{type(self).__name__} {self._zone}>"
 
 
-class LinkHandle(_Handle):
-    """One link, which is a proxy of a zone's Toxiproxy."""
-
-    def __init__(self, link: Link, means: Means) -> None:
-        super().__init__(means)
-        self.link = link
-
-    @property
-    def name(self) -> str:
-        """The proxy's name."""
-        return self.link.name
-
-    @property
-    def listen(self) -> Endpoint:
-        """The address it listens on; in containers, inside the zone's network."""
-        return Endpoint.parse(self._status()["listen"])
-
-    @property
-    def enabled(self) -> bool:
-        """Whether it accepts connections."""
-        return self._status()["enabled"]
-
-    @property
-    def toxics(self) -> list[dict[str, Any]]:
-        """Its toxics as Toxiproxy's API returns them, including those added by hand."""
-        return self._status()["toxics"]
-
-    def latency_toxic(self, ms: int, jitter: int = 0) -> Fault:
-        """Add `ms` ± `jitter` milliseconds to the round trip."""
-        return self._faults.latency(self.link, ms, jitter)
-
-    def toxic(self, toxic: Toxic, stream: Stream = Stream.DOWNSTREAM) -> Fault:
-        """Add any toxic."""
-        return self._faults.toxic(self.link, toxic, [stream])
-
-    def blackhole(self) -> Fault:
-        """Hold all data back: connections hang; none is refused or closed."""
-        return self._faults.blackhole(self.link)
-
-    def refuse(self) -> Fault:
-        """Close its connections and refuse new ones."""
-        return self._faults.refuse(self.link)
-
-    def _status(self) -> LinkStatus:
-        status: LinkStatus = self._connection.call(Call.LINK, link=self.name)
-        return status
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
-
-
-class LinkHandles(Mapping[tuple[str, str, str], LinkHandle]):
-    """All links by (source, target, service), such as `("client", "redis-a", "redis")`.
-
-    The service defaults to the target's: `("client", "redis-a")` works too.
-    """
-
-    def __init__(self, handles: list[LinkHandle]) -> None:
-        self._handles = {(h.link.source, h.link.target, str(h.link.service)): h for h in handles}
-        self._services = {
-            h.link.target: str(h.link.service) for h in handles if h.link.source == CLIENT
-        }
-
-    def __getitem__(self, key: tuple[str, ...]) -> LinkHandle:
-        source, target, *service = key
-        try:
-            return self._handles[source, target, service[0] if service else self._services[target]]
-        except KeyError:
-            known = ", ".join(map(str, self._handles))
-            raise KeyError(f"no link {key}: there are {known}") from None
-
-    def __iter__(self) -> Iterator[tuple[str, str, str]]:
-        return iter(self._handles)
-
-    def __len__(self) -> int:
-        return len(self._handles)
-
-    def where(self, condition: Callable[[Link], bool]) -> list[Link]:
-        """Return the links for which a condition holds, for faults that take links."""
-        return [handle.link for handle in self.values() if condition(handle.link)]
-
-
-class ControlPlaneHandle(_Handle):
+class ControlPlaneHandle(Handle):
     """The stand-in for ElastiCache's control plane: it fails over and replaces nodes."""
 
     @property
@@ -386,4 +285,10 @@ def handles_of(means: Means) -> Handles:
         for zone in topology.zones
     }
     links = LinkHandles([LinkHandle(link, means) for link in topology.links])
-    return Handles(shards, nodes, memcached, zones, links)
+    return Handles(
+        shards,
+        ByName("node", nodes),
+        ByName("zone", memcached),
+        ByName("zone", zones),
+        links,
+    )

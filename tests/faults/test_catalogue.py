@@ -231,7 +231,7 @@ MISTAKES: list[tuple[object, str]] = [
     (of("latency") | {"ms": "5"}, "latency: ms must be a whole number, got '5'"),
     (of("latency") | {"ms": -1}, "latency: ms must not be negative, got -1"),
     (of("latency") | {"ms": MS_MAX + 1}, f"latency: ms must be at most {MS_MAX} ms, got"),
-    (of("latency") | {"links": LINK}, "links must be a list with the names of links, got 'client"),
+    (of("latency") | {"links": 5}, "links must be a list with the names of links, got 5"),
     (of("latency") | {"links": {LINK: 1}}, "links must be a list with the names of links, got {"),
     (of("latency") | {"links": [5]}, "latency: links must have the names of links, got 5"),
     (of("latency") | {"links": [""]}, "latency: links must have the names of links, got ''"),
@@ -305,12 +305,32 @@ def test_mistakes_in_values() -> None:
     """A value is checked when it is made, as JSON is, and the error is a ValueError."""
     with pytest.raises(ValueError, match="latency: ms must be a whole number, got True"):
         catalogue.Latency((LINK,), True)
-    with pytest.raises(ValueError, match="links must be a list with the names of links, got 'cli"):
-        catalogue.Latency(LINK, 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must be a toxic, in JSON with `type` and `attributes`"):
         catalogue.Toxic((LINK,), None)  # type: ignore[arg-type]
     with pytest.raises(FaultError, match="a partition is between two zones"):
         catalogue.Partition("a", "az-a")
+
+
+class Handle:
+    """What has a name."""
+
+    name = LINK
+
+
+@pytest.mark.parametrize("links", [LINK, Handle(), [Handle()], {LINK}, iter([LINK])])
+def test_one_or_several(links: Any) -> None:
+    """Where several are meant, one will do, by its name or as what has one; in JSON too."""
+    assert catalogue.Latency(links, 5) == catalogue.Latency((LINK,), 5)
+    assert takes({"fault": "latency", "links": LINK, "ms": 5})
+
+
+def test_patterns_of_nodes() -> None:
+    """A name of nodes may be a pattern; where one zone is meant, none is taken."""
+    fill = catalogue.MemoryFill(("memcached-*", "redis-a"))
+    names = ("memcached-a", "memcached-b", "memcached-c", "redis-a")
+    assert fill.resolve(production()).nodes == names
+    with pytest.raises(UnknownName, match=r"no zone '\*': there are a, b, c"):
+        catalogue.Isolate("*").resolve(production())
 
 
 def test_a_fault_of_another_catalogue() -> None:

@@ -10,7 +10,7 @@ from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.service import Answers
-from cachesim.errors import FailoverTimeout
+from cachesim.errors import FailoverTimeout, UnknownName
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
@@ -161,10 +161,11 @@ def links() -> LinkHandles:
         (("b", "memcached-a"), "b-to-memcached-a"),
         (("b", "redis-a", "bus"), "b-to-redis-a-bus"),
         (("b", "redis-a", Service.REDIS), "b-to-redis-a"),
+        ("b-to-redis-a-bus", "b-to-redis-a-bus"),
     ],
 )
-def test_link(links: LinkHandles, key: tuple[str, ...], name: str) -> None:
-    """A link is found by source, target and service; the service is the node's own by default."""
+def test_link(links: LinkHandles, key: tuple[str, ...] | str, name: str) -> None:
+    """A link is found by source, target and service, its node's own by default; or by its name."""
     assert links[key].name == name
 
 
@@ -173,6 +174,26 @@ def test_unknown_link(links: LinkHandles, key: tuple[str, ...]) -> None:
     """An unknown link is an error that names the known ones."""
     with pytest.raises(KeyError, match=r"no link \('.*there are \('client', 'redis-a', 'redis'\)"):
         links[key]
+
+
+def test_unknown_name_of_a_link(links: LinkHandles) -> None:
+    """An unknown name is an error that has the nearest one."""
+    with pytest.raises(KeyError, match=r"no link 'client-to-redis-d': .* mean client-to-redis-"):
+        links["client-to-redis-d"]
+
+
+def test_parts_by_name() -> None:
+    """Nodes and zones are found by name; an unknown one is an error with those that there are."""
+    rig = Rig(production())
+    handles, (shard,) = rig.handles, rig.shards
+    assert handles.zones["az-b"] is handles.zones["b"]
+    assert handles.memcached["az-b"] is handles.nodes["memcached-b"]
+    assert shard["az-b"] is handles.nodes["redis-b"]
+    for parts in (handles.zones, handles.memcached, shard):
+        with pytest.raises(KeyError, match=r"^no zone 'd': there are a, b, c"):
+            parts["d"]
+    with pytest.raises(UnknownName, match=r"no node 'redis-d': .* Did you mean redis-"):
+        handles.nodes["redis-d"]
 
 
 def test_node_without_a_service() -> None:

@@ -1,0 +1,30 @@
+"""What handles act with, and their base."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cachesim.simulator.connection import Connection
+from cachesim.simulator.faults import Faults
+from cachesim.topology import Endpoint, Topology
+
+
+@dataclass(frozen=True)
+class Means:
+    """What handles act with.
+
+    Attributes:
+        endpoints: each node's address, by its name.
+    """
+
+    topology: Topology
+    connection: Connection
+    faults: Faults
+    endpoints: Mapping[str, Endpoint]
+
+
+class Handle:
+    """A part of a topology, to be used while that runs."""
+
+    def __init__(self, means: Means) -> None:
+        self._connection = means.connection
+        self._faults = means.faults
