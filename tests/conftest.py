@@ -20,11 +20,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--calm-runs", type=int, default=0, help="how many runs of tests/calm, of 20 s each"
     )
+    parser.addoption(
+        "--shipped-runs", type=int, default=0, help="how many runs of each shipped scenario"
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave them out unless asked for."""
-    return True if collection_path.name == "calm" and not config.getoption("calm_runs") else None
+    options = {"calm": "calm_runs", "test_shipped.py": "shipped_runs"}
+    option = options.get(collection_path.name)
+    return True if option is not None and not config.getoption(option) else None
 
 
 def lack(what: str, why: str) -> NoReturn:

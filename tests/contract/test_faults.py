@@ -358,7 +358,7 @@ def test_connection_limit(sim: Simulator) -> None:
 @pytest.mark.core
 def test_a_fault_that_flaps(sim: Simulator) -> None:
     """A fault that comes and goes lets a client through in between, and for good once healed."""
-    client = through_link(sim, "redis-b", socket_timeout=0.2)
+    client = through_link(sim, "redis-b", socket_timeout=1)
 
     def answers() -> bool:
         try:
@@ -366,7 +366,7 @@ def test_a_fault_that_flaps(sim: Simulator) -> None:
         except redis.exceptions.ConnectionError:
             return False
 
-    with sim.faults.apply(Refuse(("client-to-redis-b",)), flap=(0.2, 0.2)):
+    with sim.faults.apply(Refuse(("client-to-redis-b",)), flap=(1.0, 1.0)):
         for _ in range(2):
             until(lambda: not answers())
             until(answers)

@@ -117,17 +117,17 @@ def test_slow(sim: Simulator) -> None:
     def took(client: redis.Redis) -> float:
         began = time.monotonic()
         with client.pipeline(transaction=False) as pipeline:
-            for _ in range(500):
+            for _ in range(1500):
                 pipeline.set("k", "x" * 1000)
             pipeline.execute()
         return time.monotonic() - began
 
     slow = through_link(sim, "redis-a", single_connection_client=True, socket_timeout=20)
     with closing(slow) as client:
-        before = took(client)
+        before = min(took(client) for _ in range(3))
         with sim.faults.slow("redis-a", cpu=1):
             assert took(client) > before + 0.3
-        assert took(client) < before + 0.3
+        assert min(took(client) for _ in range(3)) < before + 0.3
 
 
 def test_auth_rotate(sim: Simulator) -> None:

@@ -12,6 +12,10 @@ Rule, for a window of production length W that stopped a class of operations:
 - and at most for `W + E + comeback + gap x speed`, E being the time from the window's end until
   the node was able, as measured, and gap the longest between operations of the class.
 
+A fault of some of a service's nodes is no such window for sure: a client that needs a second to get
+around them may do so within it in production, and can't in its compressed part. So that class is
+not served for at least the seconds, real, that it lasted. A failover can't be got around.
+
 What is not declared is infinite. At speed 1 nothing is compressed, and the measured figures stand.
 
 A window stopped a class if an outage of it, counting only what was answered within the window,
@@ -68,6 +72,7 @@ class Window:
         production: its length in production, in seconds.
         until_able: seconds, real, from its end until the node was able. Infinite: it never was.
         nodes: the nodes that it is about.
+        is_failover: whether it is a failover, and not a step.
     """
 
     what: str
@@ -76,6 +81,7 @@ class Window:
     production: float
     until_able: float
     nodes: frozenset[str] = frozenset()
+    is_failover: bool = False
 
     def outage(self, history: History, name: OperationClass, gap: float) -> tuple[float, float]:
         """Return how long production serves nothing of a class that it stops, in seconds.
@@ -85,6 +91,9 @@ class Window:
         """
         patience, comeback = history.patience_of(name.service), history.comeback_of(name.service)
         best = max(0.0, self.production - min(patience, history.deadline))
+        used = history.compute(nodes_of_services).get(name.service)
+        if not self.is_failover and not (used and used <= self.nodes):
+            best = min(best, self.end - self.begin)
         worst = self.production + self.until_able + comeback + gap * history.speed
         return best, worst
 
@@ -105,7 +114,7 @@ def _promotions(history: History) -> list[Window]:
             until = INFINITE if able is None else able.end - it.confirmed
             what = f"failover from {it.old} to {it.new}"
             nodes = frozenset({it.new, *([it.old] if it.old else [])})
-            found.append(Window(what, it.lost_at, it.confirmed, it.production, until, nodes))
+            found.append(Window(what, it.lost_at, it.confirmed, it.production, until, nodes, True))
     return found
 
 

@@ -149,6 +149,20 @@ def test_nothing_is_compressed_at_speed_1() -> None:
         assert verdict.result == "pass"
 
 
+@pytest.mark.parametrize(
+    ("links", "low"),
+    [(["client-to-redis-a"], SHORT), (["client-to-redis-a", "client-to-redis-b"], 19)],
+)
+def test_who_may_get_around_a_fault(links: list[str], low: float) -> None:
+    """In production there is time for it, if the service has other nodes."""
+    hold = step({"fault": "refuse", "links": links}, LOST, LOST + SHORT)
+    rows = [hold, *waiting(LOST + SHORT, node="redis-a"), *beats(0, 100), *readings(0, 100)]
+    rows += load(0, 100, 0.5, kind="read", node="redis-b")
+    client = {"patience": 30, "comeback": 1}
+    with history_of(rows, speed=SPEED, client=client) as history:
+        assert unavailability.check(history, CALMER).low == pytest.approx(low)
+
+
 # --- which windows stop a class -----------------------------------------------------------------
 
 
