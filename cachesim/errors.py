@@ -19,7 +19,8 @@
     │   ├── InvalidFault        a fault, or a field of it, is wrong (also a ValueError)
     │   │   └── UnknownName     a link, node or zone is unknown (also a KeyError)
     │   └── NoPower             the node's zone has no power
-    ├── FailoverTimeout         no failover completed in time (also a TimeoutError)
+    ├── WaitTimeout             what was waited for did not come in time (also a TimeoutError)
+    │   └── FailoverTimeout     no failover completed in time
     └── WorkloadError           the workload of a run could not begin, or failed
 """
 
@@ -143,7 +144,11 @@ class NoPower(FaultError):
     """A node cannot be started: its zone has no power."""
 
 
-class FailoverTimeout(CachesimError, TimeoutError):
+class WaitTimeout(CachesimError, TimeoutError):
+    """What was waited for did not come in time. The message says what is in its way."""
+
+
+class FailoverTimeout(WaitTimeout):
     """No failover completed in time. The message ends with the event log."""
 
 

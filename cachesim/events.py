@@ -180,7 +180,8 @@ def check_timeout(timeout: float) -> None:
     Raises:
         ValueError: it is negative or too large.
     """
-    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not (is_number and 0 <= timeout <= threading.TIMEOUT_MAX):
         raise ValueError(
             f"timeout must be from 0 to {threading.TIMEOUT_MAX:.0f} seconds, got {timeout!r}"
         )

@@ -485,6 +485,11 @@ class FakeCluster:
         """Healthy as long as there is no failure to come."""
         return "unhealthy" if self.failures or self.endless else None
 
+    def first_problem(self, primary: str) -> NotReady | None:
+        """See `RedisHealth.first_problem`."""
+        problem = self.problem(primary, primary)
+        return None if problem is None else NotReady(f"{primary}: is {problem}", primary)
+
     def end_script(self, node: str) -> bool:
         """See `Cluster.end_script`."""
         return node not in self.endless

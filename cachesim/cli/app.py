@@ -353,10 +353,41 @@ _verb("restart", "Give a node a new process, whatever its state.")
 @options.name
 @options.as_json
 def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> None:
-    """Promote a replica, as ElastiCache's TestFailover does."""
+    """Promote a replica, as ElastiCache's TestFailover does.
+
+    If a failover is in progress, that one is waited for. Another begins only if it did not promote
+    a replica of the zone that --to says.
+
+    \b
+    Example: cachesim failover --to b
+    """  # noqa: D301  # click's mark for lines to keep
     from cachesim.cli import commands
 
     commands.failover(name, to, wait=wait, as_json=as_json)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["failover", "available", "healthy"]))
+@click.option(
+    "--timeout",
+    type=options.Duration(),
+    metavar="DURATION",
+    shell_complete=options.durations,
+    help="Fail after this time.  [default: the longest failover, and 10s]",
+)
+@options.name
+@options.as_json
+def wait(what: str, timeout: float | None, name: str | None, as_json: bool) -> None:
+    """Wait until a failover is completed, the shard is available, or all nodes are healthy.
+
+    A failover that was completed since the last wait counts too.
+
+    \b
+    Example: cachesim kill redis-a && cachesim wait failover --timeout 30s
+    """  # noqa: D301  # click's mark for lines to keep
+    from cachesim.cli import commands
+
+    commands.wait(name, what, timeout, as_json=as_json)
 
 
 # --- scenarios --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from cachesim.cli.printing import print_json, tell
 from cachesim.errors import CachesimError
 from cachesim.events import Event
 from cachesim.runs.calls import Call
+from cachesim.runs.failing_over import fail_over
 from cachesim.runs.registry import Run, find_run
 from cachesim.runs.rpc import Channel, call
 
@@ -183,19 +185,23 @@ def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> 
     """Promote a replica."""
     run = find_run(name)
     try:
-        shard = call(run, Call.FAILOVER, to=to)
+        if wait:
+            # No timeout here: the other process has one, from its settings.
+            shard = fail_over(partial(call, run, timeout=None), to)
+        else:
+            shard = call(run, Call.FAILOVER, to=to)
     except ValueError as error:
         raise CachesimError(str(error)) from error
-    if wait:
-        # No timeout here: the other process has one, from its settings.
-        shard = call(
-            run,
-            Call.WAIT_FOR_FAILOVER,
-            timeout=None,
-            shard=shard["id"],
-            after=shard["failovers"],
-        )
     text = f"{shard['primary']} is the primary." if wait else "A failover has begun."
+    tell({"primary": shard["primary"], "state": shard["state"]}, text, as_json)
+
+
+def wait(name: str | None, what: str, seconds: float | None, *, as_json: bool) -> None:
+    """Wait until something is true of a topology."""
+    run = find_run(name)
+    shard = call(run, Call.WAIT, timeout=None, what=what, seconds=seconds)
+    state = {"available": "The shard is available. ", "healthy": "All nodes are healthy. "}
+    text = f"{state.get(what, '')}{shard['primary']} is the primary."
     tell({"primary": shard["primary"], "state": shard["state"]}, text, as_json)
 
 

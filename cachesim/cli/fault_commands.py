@@ -161,6 +161,8 @@ def _completion(field: Field) -> options.Completion | None:
     match field:
         case Name() | Names():
             return options.complete(lambda: field.part.names(production()))
+        case Seconds():
+            return options.durations
         case OneToxic():
             return options.complete(lambda: [toxic.type for toxic in TOXICS])
         case _:

@@ -60,6 +60,7 @@ def _running() -> list[str]:
     return [run.name for run in living_runs()]
 
 
+durations = complete(lambda: ("500ms", "5s", "30s", "1m", "1m30s", "1h"))
 name = click.option(
     "--name",
     shell_complete=complete(_running),
@@ -70,18 +71,21 @@ heal_after = click.option(
     "--for",
     "heal_after",
     type=Duration(),
+    shell_complete=durations,
     metavar="DURATION",
     help="Heal it after this time, such as 10s or 2m.",
 )
 over = click.option(
     "--over",
     type=Duration(),
+    shell_complete=durations,
     metavar="DURATION",
     help="Let it grow evenly from nothing, in this time.",
 )
 flap = click.option(
     "--flap",
     type=(Duration(), Duration()),
+    shell_complete=durations,
     metavar="ON OFF",
     help="Let it come and go: how long it is there, and how long it is away.",
 )

@@ -59,6 +59,7 @@ class ShardFailover:
         state: the shard's state.
         primary: the name of the present primary, as far as the control plane knows.
         failovers: the number of completed failovers since the last `restart`.
+        reported: how many of them a wait has returned.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class ShardFailover:
         """
         self.state = State.AVAILABLE
         self.primary = primary
-        self.failovers = 0
+        self.failovers = self.reported = 0
         self._settled_at = self._clock.monotonic()  # evidence from before does not count
         self._failover: _Failover | None = None
         self._branch: Branch | None = None
@@ -257,8 +258,8 @@ class ShardFailover:
         self._old.add(old, branch.history, max(branch.offset, old_offset), fenced_since)
         self._failover = None
         self.failovers += 1
+        self._signal(Signal.PROMOTED)  # before the event, at which waits look
         self._report_failover(old, old_offset, branch.offset)
-        self._signal(Signal.PROMOTED)
 
     def _least_lag(self, but: Collection[str] = ()) -> str | None:
         """Return the replica with the highest replication offset, or None if none answers."""

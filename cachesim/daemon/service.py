@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.leases import Leases
 from cachesim.daemon.log_following import follow_log
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
-from cachesim.errors import CachesimError, FailoverTimeout
-from cachesim.events import check_timeout
+from cachesim.daemon.waiting import Waits
+from cachesim.errors import CachesimError
 from cachesim.faults.courses import Course
 from cachesim.faults.injector import AppliedFault
 from cachesim.runs.calls import (
@@ -33,7 +32,6 @@ from cachesim.servers.admin import stored
 from cachesim.topology import Link, Role
 from cachesim.topology import Service as Kind
 
-_LOOK = 0.5  # seconds within which the end of a caller that waits is noticed
 _HEARTBEAT = 5.0  # seconds within which the end of a caller that follows is noticed
 
 
@@ -73,6 +71,7 @@ class Answers(Handler):
         self._life = life
         self._since = time.time()
         self._restorer = Restorer(operations)
+        self._waits = Waits(operations)
         self._leases = Leases(operations, self._restorer, self._files.save_holder)
         self._calls: Mapping[str, Callable[..., object]] = {
             Call.DESCRIBE: lambda _caller: self.describe(),
@@ -88,7 +87,7 @@ class Answers(Handler):
             Call.READINGS: lambda _caller: self._readings(),
             Call.VALUES: self._values,
             Call.TIMING: lambda _caller: operations.control_plane.timing.as_dict(),
-            Call.WAIT_FOR_FAILOVER: self._wait_for_failover,
+            Call.WAIT: self._wait,
             Call.APPLY: self._apply,
             Call.HEAL: self._heal,
             Call.RESUME: self._resume,
@@ -188,7 +187,7 @@ class Answers(Handler):
     def _events(self, caller: Caller, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         log = self._operations.events
         if wait:
-            self._wait(caller, lambda: len(log) > after, wait)
+            self._waits.until(caller, lambda: len(log) > after, wait)
         return self._events_after(after)
 
     def _follow_events(self, caller: Caller, after: int = 0) -> None:
@@ -215,23 +214,16 @@ class Answers(Handler):
             raise CachesimError(f"{node} is no Redis node")
         return stored(self._operations.admin.redis(node), keys, length)
 
-    def _wait_for_failover(
-        self, caller: Caller, shard: str, after: int, seconds: float | None = None
+    def _wait(
+        self,
+        caller: Caller,
+        what: str,
+        shard: str | None = None,
+        after: int | None = None,
+        seconds: float | None = None,
     ) -> ShardStatus:
-        failover, events = self._operations.control_plane.shard(shard), self._operations.events
-        if seconds is None:
-            seconds = self._operations.control_plane.timing.longest_failover + 10
-
-        def completed() -> bool:
-            # A second primary may have been lost since the first failover.
-            is_up = self._operations.nodes.is_up(failover.primary)
-            return failover.failovers > after and is_up
-
-        if not self._wait(caller, completed, seconds):
-            raise FailoverTimeout(
-                f"no failover was completed within {seconds:g} s: the shard is {failover.state}, "
-                f"its primary {failover.primary}. What happened:\n{events}"
-            )
+        waiting = self._operations.control_plane.shard(shard)
+        self._waits.wait(caller, what, waiting, after, seconds)
         return self._shard(caller, shard)
 
     # --- breaking and restoring -------------------------------------------------------------
@@ -323,23 +315,6 @@ class Answers(Handler):
     def _folder(self) -> str | None:
         folder = self._operations.provision.folder
         return None if folder is None else str(folder)
-
-    def _wait(self, caller: Caller, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait until a condition holds that events change; return whether it held in time.
-
-        Raises:
-            Hangup: the caller has hung up.
-            NotRunning: the topology has ended.
-            ValueError: the timeout is negative or too large.
-        """
-        check_timeout(timeout)
-        deadline = Deadline(timeout)
-        while not self._operations.events.wait(condition, min(deadline.remaining, _LOOK)):
-            if deadline.expired:
-                return False
-            if caller.has_hung_up:
-                raise Hangup
-        return True
 
     def _node_status(self, name: str) -> NodeStatus:
         topology = self._operations.topology

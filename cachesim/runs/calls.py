@@ -41,9 +41,10 @@ class Call(StrEnum):
     has, over its admin address; None: it has none."""
     TIMING = "timing"
     """() -> the control plane's timing, a value."""
-    WAIT_FOR_FAILOVER = "wait-for-failover"
-    """(shard, after, seconds=None) -> ShardStatus; after: the number of failovers to exceed;
-    seconds: at most; None: the longest failover and 10 s more. Raises FailoverTimeout."""
+    WAIT = "wait"
+    """(what, shard=None, after=None, seconds=None) -> ShardStatus; what: a `Condition`; after: the
+    number of failovers to exceed; None: of those that a wait has returned; seconds: at most; None:
+    as long as it may take, and 10 s more. Raises WaitTimeout."""
 
     # Breaking and restoring.
     APPLY = "apply"
@@ -78,6 +79,19 @@ class Call(StrEnum):
     DOWN = "down"
     """(force=False) -> nothing, when all is down; before, in a part, the folder of
     `cachesim compose` or None. force: even while another client has the lease."""
+
+
+class Condition(StrEnum):
+    """What can be waited for."""
+
+    FAILOVER = "failover"
+    """A failover is completed, and its primary is up."""
+    DECIDED = "decided"
+    """No failover is in progress."""
+    AVAILABLE = "available"
+    """The shard is available: no failover is in progress, and every old primary is back."""
+    HEALTHY = "healthy"
+    """And all nodes run and answer, and the replicas follow without a lag."""
 
 
 VERBS = frozenset(

@@ -6,8 +6,12 @@ from typing import NamedTuple
 
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
-from cachesim.runs.calls import Call, NodeStatus, ShardStatus
+from cachesim.events import check_timeout
+from cachesim.faults.catalogue import OnePart, name_of
+from cachesim.runs.calls import Call, Condition, NodeStatus, ShardStatus
+from cachesim.runs.failing_over import fail_over
 from cachesim.simulator.by_name import ByName
+from cachesim.simulator.connection import Connection
 from cachesim.simulator.faults import Fault
 from cachesim.simulator.link_handles import LinkHandle as LinkHandle
 from cachesim.simulator.link_handles import LinkHandles as LinkHandles
@@ -106,7 +110,6 @@ class RedisShardHandle(Handle):
         super().__init__(means)
         self._shard = shard
         self._nodes = {node.name: node for node in nodes}
-        self._seen = 0
 
     def _status(self) -> ShardStatus:
         status: ShardStatus = self._connection.call(Call.SHARD, shard=self.id)
@@ -159,15 +162,8 @@ class RedisShardHandle(Handle):
             NotRunning: the topology was stopped meanwhile, or belongs to another process.
             ValueError: the timeout is below 0, or too long.
         """
-        status: ShardStatus = self._connection.wait(
-            Call.WAIT_FOR_FAILOVER, limit=timeout, shard=self.id, after=self._seen, seconds=timeout
-        )
-        self._seen = status["failovers"]
+        status = _wait(self._connection, Condition.FAILOVER, timeout, shard=self.id)
         return self._nodes[status["primary"]]
-
-    def forget_failovers(self) -> None:
-        """Count failovers from 0 again, as the control plane does after a reset."""
-        self._seen = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -239,25 +235,69 @@ class ControlPlaneHandle(Handle):
             channel.call(Call.SUSPEND)
             yield
 
-    def failover(self, to: str | None = None, *, shard: str | None = None) -> None:
+    def failover(
+        self, to: OnePart | None = None, *, shard: str | None = None, wait: bool = False
+    ) -> str:
         """Fail over as ElastiCache's TestFailover does: without a detection.
 
-        Returns at once; the failover takes as long as a promotion does.
+        It takes as long as a promotion does.
 
         Args:
             to: the zone whose replica is promoted; without it, the replica with the least lag.
             shard: the shard's id; needed only if there are several.
+            wait: return when it is completed. A failover that is in progress already is waited for;
+                another one begins only if that one has not promoted a replica of the zone `to`.
+
+        Returns:
+            The name of the primary: with `wait` the new one, else the one that is replaced.
 
         Raises:
             ValueError: the primary is in that zone, or there is no such zone or shard.
-            FaultError: a failover is in progress already, or the replica does not answer.
+            FaultError: a failover is in progress already, without `wait`; or the replica does not
+                answer.
+            FailoverTimeout: it was not completed in time.
             NotRunning: the topology does not run, or belongs to another process.
         """
-        self._connection.call(Call.FAILOVER, to=to, shard=shard)
+        zone = None if to is None else name_of(to)
+        if wait:
+            return fail_over(self._connection.wait, zone, shard)["primary"]
+        begun: ShardStatus = self._connection.call(Call.FAILOVER, to=zone, shard=shard)
+        return begun["primary"]
+
+    def wait(self, what: str, timeout: float | None = None) -> str:
+        """Wait until something is true of the only shard.
+
+        Args:
+            what: `failover`: a failover is completed; one since the last wait counts too.
+                `available`: no failover is in progress, and every old primary is back.
+                `healthy`: that, and all nodes run and answer, and replicas follow without a lag.
+                Faults on links to clients do not count.
+            timeout: seconds; by default as long as it may take at the present speed, plus 10 s.
+
+        Returns:
+            The name of the primary.
+
+        Raises:
+            WaitTimeout: it did not become true in time; the message says why.
+            NotRunning: the topology was stopped meanwhile, or belongs to another process.
+            ValueError: the timeout is below 0, or too long; or there is no such condition.
+        """
+        return _wait(self._connection, what, timeout)["primary"]
 
     def _shard(self) -> ShardStatus:
         status: ShardStatus = self._connection.call(Call.SHARD)
         return status
+
+
+def _wait(
+    connection: Connection, what: str, timeout: float | None, shard: str | None = None
+) -> ShardStatus:
+    if timeout is not None:
+        check_timeout(timeout)
+    status: ShardStatus = connection.wait(
+        Call.WAIT, limit=timeout, what=what, shard=shard, seconds=timeout
+    )
+    return status
 
 
 class Handles(NamedTuple):

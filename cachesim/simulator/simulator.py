@@ -332,8 +332,6 @@ class Simulator:
         """
         wanted = None if timing is None else timing.as_dict()
         self._session.connection.call(Call.RESET, draws=draws, timing=wanted, seed=seed)
-        for shard in self.shards:
-            shard.forget_failovers()
 
     # --- for clients ------------------------------------------------------------------------
 

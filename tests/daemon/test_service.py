@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cachesim.control_plane.timing import Timing
-from cachesim.daemon import log_following, service
+from cachesim.daemon import log_following, service, waiting
 from cachesim.daemon.server import Hangup
 from cachesim.errors import CachesimError, FailoverTimeout, FaultError, InvalidFault, NotRunning
 from cachesim.events import Event
@@ -290,7 +290,9 @@ def test_failover(rig: Rig) -> None:
 
 def wait_for_failover(rig: Rig, after: int = 0, seconds: float | None = None) -> Any:
     """Wait for a failover."""
-    return rig.connection.call(Call.WAIT_FOR_FAILOVER, shard="0001", after=after, seconds=seconds)
+    return rig.connection.call(
+        Call.WAIT, what="failover", shard="0001", after=after, seconds=seconds
+    )
 
 
 def test_wait_for_failover(rig: Rig) -> None:
@@ -333,14 +335,14 @@ def test_default_time_of_a_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
         return True
 
     monkeypatch.setattr(rig.events, "wait", wait)
-    monkeypatch.setattr(service, "_LOOK", 1e6)
+    monkeypatch.setattr(waiting, "_LOOK", 1e6)
     wait_for_failover(rig)
     assert given == [pytest.approx(rig.control_plane.timing.longest_failover + 10, abs=0.5)]
 
 
 def test_waits_of_a_caller_that_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait ends soon after its caller has left."""
-    monkeypatch.setattr(service, "_LOOK", 0.01)
+    monkeypatch.setattr(waiting, "_LOOK", 0.01)
     with ThreadPoolExecutor() as pool:
         waits = [
             pool.submit(wait_for_failover, rig),

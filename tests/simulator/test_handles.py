@@ -48,7 +48,11 @@ class Rig:
         # What the control plane tells of each shard.
         self.told: dict[str, Any] = {
             shard.id: SimpleNamespace(
-                id=shard.id, primary=shard.first_primary, failovers=0, state=State.AVAILABLE
+                id=shard.id,
+                primary=shard.first_primary,
+                failovers=0,
+                reported=0,
+                state=State.AVAILABLE,
             )
             for shard in topology.shards
         }
@@ -123,8 +127,7 @@ def test_failover_is_returned_once() -> None:
     assert shard.wait_for_failover(0).name == "redis-b"
     with pytest.raises(FailoverTimeout):
         shard.wait_for_failover(0)
-    rig.told[shard.id].failovers = 0
-    shard.forget_failovers()
+    rig.told[shard.id].failovers = rig.told[shard.id].reported = 0
     rig.fail_over(shard.id, "redis-c")
     assert shard.wait_for_failover(0).name == "redis-c"
 

@@ -1,0 +1,135 @@
+"""Waits until something is true of the topology: a failover is completed, or all is well again."""
+
+from collections.abc import Callable
+
+from cachesim.clock import Deadline
+from cachesim.control_plane.failover import ShardFailover
+from cachesim.control_plane.states import State
+from cachesim.daemon.operations import Operations
+from cachesim.daemon.server import Caller, Hangup
+from cachesim.errors import FailoverTimeout, WaitTimeout
+from cachesim.events import check_timeout
+from cachesim.faults.fields import unknown
+from cachesim.runs.calls import Condition
+from cachesim.servers.admin import errors
+from cachesim.topology import NodeState
+
+_LOOK = 0.5  # seconds within which the end of a caller that waits is noticed
+_POLL = 0.05  # seconds between two looks at all nodes
+_MARGIN = 10.0  # seconds that a wait takes longer than what it waits for may take
+
+
+class Waits:
+    """The waits of callers."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def wait(
+        self,
+        caller: Caller,
+        what: str,
+        shard: ShardFailover,
+        after: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Wait until a condition holds.
+
+        Args:
+            what: a `Condition`.
+            after: the number of failovers to exceed; None: of those that a wait has returned.
+            seconds: at most; None: as long as it may take at the present speed, and 10 s more.
+
+        Raises:
+            WaitTimeout: it did not hold in time. For a failover it is a FailoverTimeout.
+            Hangup: the caller has hung up.
+            NotRunning: the topology has ended.
+            ValueError: there is no such condition, or the time is none.
+        """
+        if what not in list(Condition):
+            raise ValueError(unknown("condition", what, Condition))
+        if seconds is None:
+            seconds = self._longest(Condition(what)) + _MARGIN
+        match Condition(what):
+            case Condition.FAILOVER:
+                self._wait_for_failover(caller, shard, after, seconds)
+            case Condition.DECIDED:
+                self._wait_for_states(caller, shard, seconds, State.AVAILABLE, State.REPLACING)
+            case Condition.AVAILABLE:
+                self._wait_for_states(caller, shard, seconds, State.AVAILABLE)
+            case Condition.HEALTHY:
+                self._wait_healthy(caller, shard, seconds)
+
+    def until(self, caller: Caller, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition holds that events change; return whether it held in time.
+
+        Raises:
+            Hangup: the caller has hung up.
+            NotRunning: the topology has ended.
+            ValueError: the timeout is negative or too large.
+        """
+        check_timeout(timeout)
+        deadline = Deadline(timeout)
+        while not self._operations.events.wait(condition, min(deadline.remaining, _LOOK)):
+            if deadline.expired:
+                return False
+            if caller.has_hung_up:
+                raise Hangup
+        return True
+
+    def _longest(self, what: Condition) -> float:
+        timing = self._operations.control_plane.timing
+        if what in (Condition.FAILOVER, Condition.DECIDED):
+            return timing.longest_failover
+        return timing.longest_failover + timing.replacement[1] / timing.speed
+
+    def _wait_for_failover(
+        self, caller: Caller, shard: ShardFailover, after: int | None, seconds: float
+    ) -> None:
+        seen = shard.reported if after is None else after
+
+        def completed() -> bool:
+            # A second primary may have been lost since the first failover.
+            return shard.failovers > seen and self._operations.nodes.is_up(shard.primary)
+
+        if not self.until(caller, completed, seconds):
+            raise FailoverTimeout(
+                f"no failover was completed within {seconds:g} s: the shard is {shard.state}, "
+                f"its primary {shard.primary}. What happened:\n{self._operations.events}"
+            )
+        shard.reported = shard.failovers
+
+    def _wait_for_states(
+        self, caller: Caller, shard: ShardFailover, seconds: float, *states: State
+    ) -> None:
+        if not self.until(caller, lambda: shard.state in states, seconds):
+            raise WaitTimeout(
+                f"the shard is {shard.state} after {seconds:g} s, its primary {shard.primary}"
+            )
+
+    def _wait_healthy(self, caller: Caller, shard: ShardFailover, seconds: float) -> None:
+        check_timeout(seconds)
+        deadline = Deadline(seconds)
+        while (problem := self._problem(shard)) is not None:
+            if deadline.expired:
+                raise WaitTimeout(f"not all nodes are healthy after {seconds:g} s: {problem}")
+            self.until(caller, lambda: False, min(deadline.remaining, _POLL))
+            if caller.has_hung_up:
+                raise Hangup
+
+    def _problem(self, shard: ShardFailover) -> str | None:
+        """Return what keeps the topology from being healthy; None: nothing."""
+        it = self._operations
+        for node in it.topology.nodes:
+            if (state := it.nodes.state(node.name)) is not NodeState.RUNNING:
+                return f"{node.name} is {state}"
+        if shard.state is not State.AVAILABLE:
+            return f"the shard is {shard.state}"
+        for name, client in it.memcached.items():
+            try:
+                client.version()
+            except errors() as error:
+                client.close()
+                return f"{name} does not answer: {error}"
+        problem = it.clusters[shard.id].health.first_problem(shard.primary)
+        return None if problem is None else str(problem)
