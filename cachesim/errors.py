@@ -5,6 +5,7 @@
     CachesimError
     ├── SettingsError           a setting is unknown, malformed or contradictory
     ├── InvalidScenario         a scenario file has mistakes (also a ValueError)
+    ├── InvalidArgument         an argument is wrong (also a ValueError)
     ├── StartError              the topology did not come up
     │   ├── BackendUnavailable  no Docker engine answers
     │   ├── ImageMissing        a container image is missing and cannot be pulled
@@ -68,6 +69,10 @@ class InvalidScenario(CachesimError, ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class InvalidArgument(CachesimError, ValueError):
+    """An argument of a call is wrong."""
 
 
 class StartError(CachesimError):

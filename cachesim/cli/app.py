@@ -6,65 +6,17 @@ command line or in a scenario file; 3 nothing is up (`status`), a check failed (
 verdict is unknown (`run`, `report`); 130 interrupted.
 """
 
-from collections.abc import MutableMapping
 from pathlib import Path
-from typing import IO, Any
 
 import click
 
 from cachesim.cli import options
+from cachesim.cli.groups import FaultGroup, Group
 from cachesim.cli.report_commands import compare, report
 from cachesim.cli.run_commands import command as run
 from cachesim.cli.scenario_commands import scenario
-from cachesim.daemon.signals import INTERRUPTED
 
 _NOT_WELL = 3
-
-
-class _Unusable(click.ClickException):
-    """Mistakes in a file, printed as they are."""
-
-    exit_code = 2
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print one a line."""
-        click.echo(self.message, file, err=file is None)
-
-
-class _Group(click.Group):
-    """Prints an error as one line, and exits on an interrupt as shells expect it."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        from cachesim.errors import CachesimError, InvalidScenario
-
-        try:
-            return super().invoke(ctx)
-        except InvalidScenario as error:
-            raise _Unusable(str(error)) from error
-        except CachesimError as error:
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            raise click.exceptions.Exit(INTERRUPTED) from None
-
-
-class _FaultGroup(click.Group):
-    """Has a command for each fault, created on first use, as creating them is slow."""
-
-    _commands: MutableMapping[str, click.Command]
-
-    @property
-    def commands(self) -> MutableMapping[str, click.Command]:
-        """The commands by name."""
-        if not self._commands:
-            from cachesim.cli.fault_commands import fault_commands
-            from cachesim.faults.catalogue import CATALOGUE
-
-            self._commands = fault_commands(CATALOGUE)
-        return self._commands
-
-    @commands.setter
-    def commands(self, commands: MutableMapping[str, click.Command]) -> None:
-        self._commands = commands
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -80,7 +32,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     ctx.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -96,7 +48,7 @@ def main() -> None:
 # --- a topology's life ----------------------------------------------------------------------
 
 
-@main.command()
+@main.command(epilog="Example: cachesim up -d --name demo --speed 30")
 @options.settings
 @click.option(
     "-d",
@@ -124,7 +76,7 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
         ctx.exit(run(arguments))
 
 
-@main.command()
+@main.command(epilog="Example: cachesim down --name demo")
 @click.option("--force", is_flag=True, help="Do so even while a test run has leased it.")
 @options.name
 @options.as_json
@@ -138,7 +90,7 @@ def down(force: bool, name: str | None, as_json: bool) -> None:
     life.down(name, force=force, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim compose cache --base-port 17000")
 @options.folder
 @click.option("--name", help="The topology's name, and the project's.  [default: DIR's]")
 @options.engine
@@ -158,7 +110,7 @@ def compose(folder: Path, base_port: int | None, as_json: bool, **arguments: obj
     life.compose(folder, arguments, base_port, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim attach cache --speed 30")
 @options.folder
 @options.speed
 @options.seed
@@ -175,7 +127,7 @@ def attach(ctx: click.Context, /, folder: Path, as_json: bool, **arguments: obje
     ctx.exit(life.up(arguments, folder, as_json=as_json))
 
 
-@main.command()
+@main.command(epilog="Example: cachesim status --json")
 @options.name
 @options.as_json
 @click.pass_context
@@ -186,7 +138,7 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     ctx.exit(0 if life.status(name, as_json=as_json) else _NOT_WELL)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim gc")
 @options.as_json
 def gc(as_json: bool) -> None:
     """Remove containers and files of topologies whose process was killed, and nothing else."""
@@ -198,7 +150,7 @@ def gc(as_json: bool) -> None:
 # --- looking --------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(epilog='Example: eval "$(cachesim env)"')
 @options.name
 @click.option(
     "--format",
@@ -221,13 +173,13 @@ def env(name: str | None, style: str, show_secrets: bool) -> None:
     click.echo(render(find_run(name).env(secrets=show_secrets) or {}, style))
 
 
-@main.command()
+@main.command(epilog="Example: cachesim logs redis-a -f")
 @options.node
 @click.option("-f", "--follow", is_flag=True, help="Print new lines too, until Ctrl-C.")
 @click.option(
     "-n",
     "--lines",
-    type=click.IntRange(1),
+    type=options.Numeral("integer"),
     default=50,
     show_default=True,
     help="The number of lines.",
@@ -241,7 +193,7 @@ def logs(node: str, follow: bool, lines: int, name: str | None, as_json: bool) -
     commands.logs(name, node, lines, follow=follow, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim events -f")
 @click.option("-f", "--follow", is_flag=True, help="Print new events too, until Ctrl-C.")
 @options.name
 @options.as_json
@@ -255,7 +207,7 @@ def events(follow: bool, name: str | None, as_json: bool) -> None:
     commands.events(name, follow=follow, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim config --speed 30")
 @options.settings
 @options.as_json
 def config(as_json: bool, **arguments: object) -> None:
@@ -265,7 +217,7 @@ def config(as_json: bool, **arguments: object) -> None:
     commands.config(arguments, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim doctor")
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
@@ -275,7 +227,10 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if commands.doctor(as_json=as_json) else _NOT_WELL)
 
 
-@main.command(context_settings={"allow_interspersed_args": False})
+@main.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Example: cachesim shell redis-a SET k v",
+)
 @options.node
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @options.name
@@ -293,7 +248,9 @@ def shell(ctx: click.Context, node: str, command: tuple[str, ...], name: str | N
 # --- breaking -------------------------------------------------------------------------------
 
 
-@main.group(cls=_FaultGroup)
+@main.group(
+    cls=FaultGroup, epilog="Example: cachesim fault latency 'client-to-*' --ms 200 --for 30s"
+)
 def fault() -> None:
     """Apply a fault. It stays until `cachesim heal`, or as long as --for says.
 
@@ -301,7 +258,7 @@ def fault() -> None:
     """
 
 
-@main.command()
+@main.command(epilog="Example: cachesim heal 3")
 @click.argument("fault_id", metavar="[ID]", required=False)
 @options.name
 @options.as_json
@@ -312,7 +269,7 @@ def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
     commands.heal(name, fault_id, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim reset --name demo")
 @options.name
 @options.as_json
 def reset(name: str | None, as_json: bool) -> None:
@@ -323,7 +280,7 @@ def reset(name: str | None, as_json: bool) -> None:
 
 
 def _verb(verb: str, summary: str) -> None:
-    @main.command(verb, help=summary)
+    @main.command(verb, help=summary, epilog=f"Example: cachesim {verb} redis-a")
     @options.node
     @options.name
     @options.as_json
@@ -340,7 +297,7 @@ _verb("resume", "Resume a paused node.")
 _verb("restart", "Give a node a new process, whatever its state.")
 
 
-@main.command()
+@main.command(epilog="Example: cachesim failover --to b")
 @click.option(
     "--to",
     metavar="ZONE",
@@ -357,16 +314,13 @@ def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> Non
 
     If a failover is in progress, that one is waited for. Another begins only if it did not promote
     a replica of the zone that --to says.
-
-    \b
-    Example: cachesim failover --to b
-    """  # noqa: D301  # click's mark for lines to keep
+    """
     from cachesim.cli import commands
 
     commands.failover(name, to, wait=wait, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: cachesim wait failover --timeout 30s")
 @click.argument("what", type=click.Choice(["failover", "available", "healthy"]))
 @click.option(
     "--timeout",
@@ -381,10 +335,7 @@ def wait(what: str, timeout: float | None, name: str | None, as_json: bool) -> N
     """Wait until a failover is completed, the shard is available, or all nodes are healthy.
 
     A failover that was completed since the last wait counts too.
-
-    \b
-    Example: cachesim kill redis-a && cachesim wait failover --timeout 30s
-    """  # noqa: D301  # click's mark for lines to keep
+    """
     from cachesim.cli import commands
 
     commands.wait(name, what, timeout, as_json=as_json)

@@ -167,6 +167,15 @@ def reset(name: str | None, *, as_json: bool) -> None:
     tell({"name": run.name}, f"The topology {run.name} is as new.", as_json)
 
 
+_DONE = {
+    "kill": "killed",
+    "stop": "shut down",
+    "pause": "paused",
+    "resume": "resumed",
+    "restart": "restarted",
+}
+
+
 def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
     """Kill, stop, pause, resume or restart a node."""
     run = find_run(name)
@@ -178,7 +187,7 @@ def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
         case _:
             call(run, Call.APPLY, faults=[{"fault": verb, "nodes": [node]}])
     it = call(run, Call.NODE, node=node)
-    tell(it, f"{it['name']} is {it['state']}.", as_json)
+    tell(it, f"{it['name']} was {_DONE[verb]}.", as_json)
 
 
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:

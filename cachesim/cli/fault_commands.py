@@ -4,12 +4,14 @@ A fault's required fields are arguments, in their order. A list takes all remain
 after it are options, like all other fields.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
 from cachesim.cli import options
+from cachesim.errors import InvalidFault
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.fields import (
     Field,
@@ -21,6 +23,7 @@ from cachesim.faults.fields import (
     Part,
     Seconds,
     Streams,
+    Text,
     Whole,
 )
 from cachesim.faults.spec import FaultSpec
@@ -76,13 +79,52 @@ def _command(fault: type[FaultSpec]) -> click.Command:
 
         values = {key: value for key, value in given.items() if value not in (None, ())}
         times = {"seconds": heal_after, "over": over, "flap": flap}
-        commands.fault(name, fault(**values), times, as_json=as_json)
+        try:
+            it = fault(**values)
+        except InvalidFault as error:
+            raise click.UsageError(str(error)) from error
+        commands.fault(name, it, times, as_json=as_json)
 
     grows = (options.over,) if fault.strength is not None else ()
     shared = (options.heal_after, *grows, options.flap, options.name, options.as_json)
     for parameter in reversed((*_parameters(fault), *shared)):
         apply = parameter(apply)
-    return click.command(fault.name, help=fault.help())(apply)
+    return click.command(fault.name, help=fault.help(), epilog=_example(fault))(apply)
+
+
+def _example(fault: type[FaultSpec]) -> str:
+    """Return an example with the required fields."""
+    words, zones = ["cachesim", "fault", fault.name], iter("ab")
+    open_end = False
+    for name in fault.required():
+        field = fault.fields()[name]
+        if open_end:
+            words.append(f"--{name.replace('_', '-')}")
+        open_end = open_end or isinstance(field, Names)
+        words.append(_sample(field, zones))
+    return f"Example: {' '.join(words)}"
+
+
+def _sample(field: Field, zones: Iterator[str]) -> str:
+    match field:
+        case Name(part=Part.ZONE) | Names(part=Part.ZONE):
+            return next(zones)
+        case Name(part=Part.LINK) | Names(part=Part.LINK):
+            return "client-to-redis-a"
+        case Name() | Names():
+            return "redis-a"
+        case Seconds():
+            return "5s"
+        case Whole():
+            return str(int(max(field.least, min(200, field.most))))
+        case Number():
+            return f"{max(field.least, min(0.1, field.most)):g}"
+        case OneToxic():
+            return "slicer,average_size=64,delay=10"
+        case Text():
+            return shlex.quote(field.sample)
+        case _:
+            return ""
 
 
 def _parameters(fault: type[FaultSpec]) -> Iterator[_Decorator]:
@@ -118,7 +160,7 @@ def _option(name: str, field: Field, fault: type[FaultSpec]) -> _Decorator:
         name,
         metavar=_metavar(name, field) if isinstance(field, Name | Names | OneToxic) else None,
         type=_type(field),
-        is_flag=isinstance(field, Flag),
+        is_flag=isinstance(field, Flag) or None,
         multiple=several,
         required=name in fault.required(),
         shell_complete=_completion(field),
@@ -141,10 +183,9 @@ def _type(field: Field) -> "click.ParamType[Any] | None":
         case Seconds():
             return options.Duration()
         case Whole():
-            # The fault checks the largest value, which is seldom of interest in a help text.
-            return click.IntRange(int(field.least))
+            return options.Numeral("integer")  # the fault checks its bounds
         case Number():
-            return click.FLOAT
+            return options.Numeral("float")
         case Streams():
             return click.Choice([str(stream) for stream in BOTH])
         case OneToxic():
@@ -174,7 +215,7 @@ def _text(value: object) -> str:
 
 
 def _apply(catalogue: Catalogue) -> click.Command:
-    @click.command("apply")
+    @click.command("apply", epilog="Example: cachesim fault apply faults.json --for 30s")
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
     @options.heal_after
     @options.over
@@ -205,7 +246,7 @@ def _apply(catalogue: Catalogue) -> click.Command:
 
 
 def _list() -> click.Command:
-    @click.command("list")
+    @click.command("list", epilog="Example: cachesim fault list --links")
     @click.option("--links", is_flag=True, help="List the links instead.")
     @options.name
     @options.as_json
@@ -219,7 +260,7 @@ def _list() -> click.Command:
 
 
 def _schema(catalogue: Catalogue) -> click.Command:
-    @click.command("schema")
+    @click.command("schema", epilog="Example: cachesim fault schema > faults.schema.json")
     def schema() -> None:
         """Print the JSON Schema of what `cachesim fault apply` takes."""
         import json

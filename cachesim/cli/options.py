@@ -1,5 +1,6 @@
 """The types and options that several commands have, and the words that a shell completes."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,6 +31,26 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         if found == 0:
             self.fail(f"{text!r} should be above 0", param, ctx)
         return found
+
+
+class Numeral(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """A number, or whatever was given: what it is for refuses it, with the words that Python has.
+
+    Args:
+        name: of what is wanted, for help texts.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(
+        self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None
+    ) -> Any:
+        """Return the number."""
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                return number(value)
+        return value
 
 
 Completion = Callable[..., list[str]]
@@ -97,7 +118,8 @@ engine = click.option(
 )
 speed = click.option(
     "--speed",
-    type=float,
+    type=Numeral("float"),
+    shell_complete=complete(lambda: ("1", "10", "30", "100")),
     help="How many times faster than in production failovers are.  [default: 1]",
 )
 seed = click.option("--seed", type=int, help="The seed of all random draws.  [default: random]")

@@ -22,7 +22,7 @@ class Unusable(click.ClickException):
     exit_code = 2
 
 
-@click.command()
+@click.command(epilog="Example: cachesim report cachesim-runs/latest")
 @click.argument("record", type=click.Path(exists=True, path_type=Path))
 @options.as_json
 @click.pass_context
@@ -71,7 +71,7 @@ def show_report(folder: Path, record: "Record") -> None:
     click.echo(f"Report   {folder / 'report.html'}")
 
 
-@click.command()
+@click.command(epilog="Example: cachesim compare before after")
 @click.argument("a", type=click.Path(exists=True, path_type=Path))
 @click.argument("b", type=click.Path(exists=True, path_type=Path))
 @options.as_json

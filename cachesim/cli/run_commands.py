@@ -208,7 +208,9 @@ class _WithCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
 
 
-@click.command("run", cls=_WithCommand)
+@click.command(
+    "run", cls=_WithCommand, epilog="Example: cachesim run az-outage --speed 30 --seed 7"
+)
 @click.argument("scenario", shell_complete=options.complete(shipped))
 @options.run_settings
 @click.option("--quiet-cut", is_flag=True, help="At speed 1: cut holds in which nothing goes on.")

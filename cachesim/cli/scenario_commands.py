@@ -32,12 +32,12 @@ def shipped() -> list[str]:
     return list(library())
 
 
-@click.group()
+@click.group(epilog="Example: cachesim scenario show az-outage")
 def scenario() -> None:
     """Write, look at and check scenario files."""
 
 
-@scenario.command()
+@scenario.command(epilog="Example: cachesim scenario new mine.yaml")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--from",
@@ -64,7 +64,7 @@ def new(file: Path, source: str | None) -> None:
     click.echo(f"{file} is written. `cachesim scenario check {file}` checks it.")
 
 
-@scenario.command("list")
+@scenario.command("list", epilog="Example: cachesim scenario list")
 @options.as_json
 def list_(as_json: bool) -> None:
     """List the shipped scenarios."""
@@ -81,7 +81,7 @@ def list_(as_json: bool) -> None:
         click.echo(f"{name:<{width}}  {title}")
 
 
-@scenario.command()
+@scenario.command(epilog="Example: cachesim scenario show az-outage")
 @click.argument("scenario", shell_complete=options.complete(shipped))
 @click.option("--seed", type=int, default=1, show_default=True, help="The seed of the draws.")
 @options.as_json
@@ -97,7 +97,7 @@ def show(scenario: str, seed: int, as_json: bool) -> None:
         click.echo("\n".join(_described(timeline)))
 
 
-@scenario.command()
+@scenario.command(epilog="Example: cachesim scenario check *.yaml")
 @click.argument("files", metavar="SCENARIO...", nargs=-1, required=True)
 @options.as_json
 @click.pass_context
@@ -125,7 +125,7 @@ def check(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
     ctx.exit(2 if problems else 0)
 
 
-@scenario.command("schema")
+@scenario.command("schema", epilog="Example: cachesim scenario schema > scenario.schema.json")
 def schema_() -> None:
     """Print the JSON Schema of scenario files, for editors."""
     from cachesim.scenarios.schema import schema

@@ -125,8 +125,9 @@ class ShardFailover:
         if node == self.primary:
             raise ValueError(f"{node} is the primary already: choose another zone")
         answer = self._answer(node)
-        # Right after the start it may not have been probed yet.
-        was_probed = self._evidence.probe(node) is not None
+        # Right after a start or a reset it may not have been probed yet.
+        probe = self._evidence.probe(node)
+        was_probed = probe is not None and probe.at >= self._settled_at
         if was_probed and (answer is None or answer.role is not Role.REPLICA):
             raise FaultError(
                 f"{node} can't be promoted: it does not answer as a replica. Choose another zone."

@@ -4,9 +4,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from cachesim.errors import InvalidArgument
+
 _LOOK = 0.5  # seconds between two reads
 _WINDOW = 1000  # lines that may be added between two reads
 _HEARTBEAT = 5.0  # seconds within which the end of a receiver is noticed
+
+
+def check_lines(lines: object) -> None:
+    """Do nothing if this is a number of lines.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if isinstance(lines, bool) or not isinstance(lines, int) or lines < 1:
+        raise InvalidArgument(f"lines must be a whole number of at least 1, got {lines!r}")
 
 
 def follow_log(tail: Callable[[int], str], lines: int, send: Callable[[str], object]) -> NoReturn:

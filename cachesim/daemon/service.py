@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.leases import Leases
-from cachesim.daemon.log_following import follow_log
+from cachesim.daemon.log_following import check_lines, follow_log
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
@@ -180,6 +180,7 @@ class Answers(Handler):
 
     def _logs(self, caller: Caller, node: str, lines: int, follow: bool = False) -> str:
         name, logs = self._known(node), self._operations.backend.logs
+        check_lines(lines)
         if follow:
             follow_log(lambda count: logs(name, count), lines, caller.send)
         return logs(name, lines)

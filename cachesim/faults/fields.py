@@ -203,9 +203,14 @@ class Flag(Field):
 
 @dataclass(frozen=True)
 class Text(Field):
-    """Any text that is not empty."""
+    """Any text that is not empty.
+
+    Attributes:
+        sample: a value, for examples.
+    """
 
     _type = "text"
+    sample: str = ""
 
     def check(self, value: Any, where: str) -> str:
         """See `Field.check`."""

@@ -64,7 +64,8 @@ class Answer(FaultSpec):
         Text(
             f"The answer: {', '.join(WORDS)}, or the whole text of an error. `CUT-OFF` sends half "
             "of the reply and closes, `OTHER-REPLY` sends that of the request before; both are of "
-            "Memcached."
+            "Memcached.",
+            sample="LOADING",
         ),
     ]
     commands: Commands = None
@@ -192,7 +193,7 @@ class Expire(FaultSpec):
     effect = "a share of the keys is missing, once. Healing does not bring them back"
 
     nodes: RedisNames
-    pattern: Annotated[str, Text("Which keys, such as `session:*`.")]
+    pattern: Annotated[str, Text("Which keys, such as `session:*`.", sample="session:*")]
     share: Annotated[float, Number("The share of these keys.", least=0.00001, most=1)] = 1.0
 
     @property

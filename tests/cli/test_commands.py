@@ -147,6 +147,7 @@ FORMS: dict[str, object] = {
     "pause memcached-c": _NODE,
     "resume memcached-c": _NODE,
     "failover": {"primary": str, "state": str},
+    "wait available": {"primary": str, "state": str},
     "reset": {"name": str},
     "doctor": [{"subject": str, "level": str, "finding": str, "advice": str}],
     "gc": {"removed": [str]},
@@ -481,12 +482,12 @@ def test_fault_az_power(up: Detached) -> None:
     until(lambda: "Failover from primary node redis-a" in up.ok("events"))
 
 
-@pytest.mark.parametrize(("verb", "state"), [("kill", "stopped"), ("stop", "stopped")])
-def test_node_down(up: Detached, verb: str, state: str) -> None:
+@pytest.mark.parametrize(("verb", "done"), [("kill", "killed"), ("stop", "shut down")])
+def test_node_down(up: Detached, verb: str, done: str) -> None:
     """A node is down until it is restarted, and then there is no fault any more."""
-    assert up.ok(verb, "redis-b") == f"redis-b is {state}.\n"
+    assert up.ok(verb, "redis-b") == f"redis-b was {done}.\n"
     assert not up.answers("redis-b")
-    assert up.ok("restart", "redis-b") == "redis-b is running.\n"
+    assert up.ok("restart", "redis-b") == "redis-b was restarted.\n"
     until(lambda: up.answers("redis-b"))
     assert up.ok("fault", "list") == "There are no faults.\n"
 
@@ -495,10 +496,10 @@ def test_node_paused(up: Detached) -> None:
     """A paused node answers nothing until it is resumed, and then there is no fault any more."""
     with closing(up.client("redis-b")) as client:
         client.ping()
-        assert up.ok("pause", "redis-b") == "redis-b is paused.\n"
+        assert up.ok("pause", "redis-b") == "redis-b was paused.\n"
         with pytest.raises(redis.TimeoutError):
             client.ping()
-    assert up.ok("resume", "redis-b") == "redis-b is running.\n"
+    assert up.ok("resume", "redis-b") == "redis-b was resumed.\n"
     until(lambda: up.answers("redis-b"))
     assert up.ok("fault", "list") == "There are no faults.\n"
 
@@ -538,13 +539,13 @@ MISTAKES = {
     "fault kill redis-a nosuch": (1, r"no node 'nosuch': there are redis-a, "),
     "fault latency to-nowhere* --ms 5": (1, r"no link 'to-nowhere\*': there are client-to-redis-a"),
     "fault partition a z": (1, r"no zone 'z': there are a, b, c"),
-    "fault partition a a": (1, r"a partition is between two zones, not az-a and itself"),
+    "fault partition a a": (2, r"a partition is between two zones, not az-a and itself"),
     "fault isolate z": (1, r"no zone 'z': there are a, b, c"),
     "fault replication-lag 1s --replica x": (
         1,
         r"replicas: no Redis node 'x': there are redis-a, redis-b, redis-c",
     ),
-    "fault toxic x --toxic slice,delay=5": (1, r"no type of toxic 'slice': .* you mean slicer\?"),
+    "fault toxic x --toxic slice,delay=5": (2, r"no type of toxic 'slice': .* you mean slicer\?"),
     "fault toxic x --toxic slicer,delay": (2, r"'delay' should be a name and a number, such as d"),
     "fault apply nosuch.json": (2, r"File 'nosuch.json' does not exist"),
     "fault refuse client-to-redis-d": (1, r"no link 'client-to-redis-d': .* Did you mean client-"),
@@ -559,8 +560,8 @@ MISTAKES = {
     "fault latency client-to-redis-a": (2, r"Missing option '--ms'"),
     "fault kill": (2, r"Missing argument 'NODE...'"),
     "fault latency x --ms 5 --for soon": (2, "should be a time such as 500ms, 10s, 2m or"),
-    "fault bandwidth x --kb-s 0": (2, r"0 is not in the range x>=1"),
-    "logs redis-a -n 0": (2, r"0 is not in the range x>=1"),
+    "fault bandwidth x --kb-s 0": (2, r"bandwidth: kb_s must be at least 1 KB/s, got 0; `blackhol"),
+    "logs redis-a -n 0": (1, r"lines must be a whole number of at least 1, got 0"),
     "shell --nosuch redis-a": (2, r"No such option:? '?--nosuch"),
 }
 
@@ -578,6 +579,42 @@ def test_mistakes(up: Detached, command: str) -> None:
         assert "Try 'cachesim " in result.stderr
     else:
         assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "kind", "message"),
+    [
+        ("kill redis-d --json", 1, "UnknownName", "no node 'redis-d'"),
+        ("fault latency x --ms 1.5 --json", 2, "InvalidFault", "ms must be a whole number"),
+        ("failover --to z --json", 1, "CachesimError", "no zone 'z'"),
+        ("wait soon --json", 2, "BadParameter", "'soon' is not one of"),
+        ("wait failover --timeout 10ms --json", 1, "FailoverTimeout", "no failover was completed"),
+        ("logs redis-a -n 0 --json", 1, "InvalidArgument", "lines must be a whole number"),
+    ],
+)
+def test_errors_as_json(up: Detached, command: str, code: int, kind: str, message: str) -> None:
+    """With `--json` an error is JSON on stdout, where a program reads."""
+    result = up.run(*command.split())
+    assert (result.exit_code, result.stderr) == (code, "")
+    error = json.loads(result.stdout)["error"]
+    assert (error["kind"], message in error["message"]) == (kind, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("command", ["status", "fault list", "events", "fault schema"])
+def test_output_that_can_not_be_written(up: Detached, command: str) -> None:
+    """A full disk is an error in one line."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cachesim", *command.split()],
+            env=environment(up.folder),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: .*No space left on device\n", done.stderr), done.stderr
 
 
 def test_fault_that_cannot_be_applied(up: Detached) -> None:
@@ -604,9 +641,7 @@ def test_wrong_setting(up: Detached) -> None:
     """A wrong setting is told before anything is started."""
     result = up.run("up", "-d", "--speed", "0")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert (
-        result.stderr == "Error: speed = 0.0 (argument): should be greater than or equal to 0.01\n"
-    )
+    assert result.stderr == "Error: speed = 0 (argument): should be greater than or equal to 0.01\n"
 
 
 def test_folder_that_was_removed(up: Detached) -> None:
@@ -738,6 +773,10 @@ def test_shell_of_memcached(up: Detached) -> None:
         ("fault pause redis-a mem", ["memcached-a", "memcached-b", "memcached-c"]),
         ("fault partition a ", ["a", "b", "c"]),
         ("failover --to ", ["a", "b", "c"]),
+        ("wait ", ["failover", "available", "healthy"]),
+        ("wait healthy --timeout 1m", ["1m", "1m30s"]),
+        ("fault pause redis-a --for 3", ["30s"]),
+        ("fault replication-lag 5", ["500ms", "5s"]),
         ("fault refuse client-to-r", [f"client-to-redis-{zone}" for zone in "abc"]),
         ("fault lat", ["latency"]),
         ("fault replication-lag 1s --replica ", ["redis-a", "redis-b", "redis-c"]),

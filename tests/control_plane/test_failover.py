@@ -284,6 +284,17 @@ def test_requested_failover_to_no_zone(play: Play) -> None:
     assert not play.events
 
 
+def test_requested_failover_right_after_a_reset(play: Play) -> None:
+    """What a replica did not answer before the reset does not count."""
+    play.down("redis-c")
+    play.shard.nodes["redis-c"].up = True
+    play.clock.advance(0.01)
+    play.plane.restart("redis-a", "7")
+    play.plane.failover(to="c")
+    play.until_failover()
+    assert play.plane.shard().primary == "redis-c"
+
+
 def test_requested_failover_to_a_dead_replica(play: Play) -> None:
     """A replica that does not answer can't be asked for, and no failover begins."""
     play.down("redis-c")
