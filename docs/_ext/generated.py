@@ -316,8 +316,17 @@ def options() -> Iterator[str]:
 
 
 def marker() -> Iterator[str]:
-    """Describe the marker."""
-    call, _, text = pytest_cachesim.MARKER.partition(": ")
+    """Describe the marker of settings."""
+    yield from _marker(pytest_cachesim.MARKER)
+
+
+def fault_marker() -> Iterator[str]:
+    """Describe the marker of faults."""
+    yield from _marker(pytest_cachesim.FAULT_MARKER)
+
+
+def _marker(line: str) -> Iterator[str]:
+    call, _, text = line.partition(": ")
     yield f"`@pytest.mark.{call}`: {text}."
 
 
@@ -474,6 +483,7 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
         fixtures,
         options,
         marker,
+        fault_marker,
         file,
         address_plan,
         transitions,

@@ -32,6 +32,13 @@ MARKER = (
     "passes only if the scenario does"
 )
 
+FAULT = "cachesim_fault"
+"""A marker and a fixture."""
+FAULT_MARKER = (
+    "cachesim_fault(name, **fields): a fault that is there while the body of the test runs, such "
+    'as "latency", links="client-to-*", ms=200. Several markers add up'
+)
+
 _RUN: "pytest.StashKey[Run]" = pytest.StashKey()
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -70,11 +77,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Load the settings and add the other hooks, if `--cachesim` is on."""
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", FAULT_MARKER)
     if switch(config, "cachesim"):
         from pytest_cachesim._run import Run
 
         run = config.stash[_RUN] = Run(config)
         config.pluginmanager.register(run, "cachesim-run")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a test that is run under a fault after the fault."""
+    if argname != FAULT:
+        return None
+    name = val.get("fault") if isinstance(val, dict) else getattr(val, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def chosen(config: pytest.Config, name: str) -> object:
@@ -119,8 +135,16 @@ def cachesim_session(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
 
 
 @pytest.fixture
+def cachesim_fault(request: pytest.FixtureRequest) -> object:
+    """Parametrize it to run tests under several faults: the test's own fault; None without one."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
 def cachesim(
-    cachesim_session: "Simulator", request: pytest.FixtureRequest
+    cachesim_session: "Simulator",
+    cachesim_fault: object,  # noqa: ARG001 - so every test with a topology can be parametrized
+    request: pytest.FixtureRequest,
 ) -> "Iterator[Simulator]":
     """The topology as new: healed, empty, with its first primary. Faults end with the test."""
     with request.config.stash[_RUN].test(request.node, cachesim_session) as sim:

@@ -13,6 +13,7 @@ import pytest
 from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE
 from pytest_cachesim import _settings, switch
+from pytest_cachesim._faults import BodyFaults
 from pytest_cachesim._observed import Observed
 from pytest_cachesim._scenario import SCENARIO, Beside, fail, scenario_of
 from pytest_cachesim._signals import Signals, held
@@ -75,6 +76,7 @@ class Run:
         self._user: pytest.Item | None = None
         self.observed = Observed()
         config.pluginmanager.register(self.observed, "cachesim-observed")
+        config.pluginmanager.register(BodyFaults(), "cachesim-faults")
         self._beside: Beside | None = None
         self._told: list[str] = []
         self._signals = Signals()

@@ -1,12 +1,14 @@
 """A fake topology that only records the calls."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from cachesim.backends.base import Progress
 from cachesim.control_plane.timing import Timing
 from cachesim.events import EventLog
+from cachesim.faults.spec import FaultSpec
 from cachesim.settings import Settings
 from cachesim.simulator.observe import Means, Observer
 
@@ -100,6 +102,7 @@ class FakeSimulator:
         self.name = settings.name
         self.events = EventLog()
         self.control_plane = SimpleNamespace(timing=Timing.of(settings))
+        self.faults = SimpleNamespace(apply=self._apply)
         self.nodes = {name: FakeNode(name) for name in ("redis-a", "memcached-a")}
 
     @classmethod
@@ -118,6 +121,18 @@ class FakeSimulator:
         self.calls.append(call)
         if error := self.errors.get(call.partition(" ")[0]):
             raise error
+
+    @contextmanager
+    def _fault(self, kind: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._call(f"end {kind}")
+
+    def _apply(self, faults: list[FaultSpec]) -> list[AbstractContextManager[None]]:
+        for fault in faults:
+            self._call(f"apply {fault.kind} on {fault.target}")
+        return [self._fault(fault.kind) for fault in faults]
 
     def start(self, progress: Progress) -> None:
         """As the real one."""
