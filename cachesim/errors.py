@@ -21,7 +21,8 @@
     │   │   └── UnknownName     a link, node or zone is unknown (also a KeyError)
     │   └── NoPower             the node's zone has no power
     ├── WaitTimeout             what was waited for did not come in time (also a TimeoutError)
-    │   └── FailoverTimeout     no failover completed in time
+    │   ├── FailoverTimeout     no failover completed in time
+    │   └── AlarmTimeout        an alarm did not get into a state in time
     └── WorkloadError           the workload of a run could not begin, or failed
 """
 
@@ -155,6 +156,10 @@ class WaitTimeout(CachesimError, TimeoutError):
 
 class FailoverTimeout(WaitTimeout):
     """No failover completed in time. The message ends with the event log."""
+
+
+class AlarmTimeout(WaitTimeout):
+    """An alarm did not get into a state in time. The message says in which state it is, and why."""
 
 
 class WorkloadError(CachesimError):

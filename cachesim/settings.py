@@ -188,6 +188,25 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "17010, ...), or ports by name: `redis-a=7000,toxiproxy-a=8474` as text, a table in TOML. "
         "By default all ports are free ones. pytest takes it from its marker alone.",
     )
+    metrics: Literal["asked", "always"] = Field(
+        default="asked",
+        description="When metrics and alarms begin: when they are first `asked` for, or with the "
+        "topology (`always`).",
+    )
+    alarms: Path | None = Field(
+        default=None,
+        description="A file with alarms, in the architecture's form or CloudFormation's. By "
+        "default they are the architecture's. With a file, metrics begin with the topology.",
+    )
+    events_to: str | None = Field(
+        default=None,
+        description="Where ElastiCache's events go, beside the log, such as `Slack`: to the inbox "
+        "of alarms. By default nowhere.",
+    )
+    webhook_file: Path | None = Field(
+        default=None,
+        description="A file with a URL, to which each message of the inbox is posted too.",
+    )
     start_timeout_seconds: float = Field(
         default=60.0, gt=0, le=_DAY, description="Seconds after which a start fails."
     )

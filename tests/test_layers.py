@@ -37,6 +37,7 @@ FOR_CLIENTS = frozenset(
         *("faults.catalogue", "control_plane.states", "control_plane.timing"),
         *("servers.clients", "servers.certificates", "toxiproxy.toxics"),
         *("history.rows", "history.outages", "history.outcomes"),
+        *("monitoring.datapoints", "monitoring.messages"),
     }
 )
 """What `simulator` may import from the folders below it, with what these import from their own

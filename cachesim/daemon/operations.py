@@ -8,6 +8,7 @@ from cachesim.control_plane.plane import ControlPlane
 from cachesim.control_plane.prober import Prober
 from cachesim.control_plane.redis_shard import RedisShard
 from cachesim.control_plane.timing import Timing
+from cachesim.daemon.monitoring import monitor_of
 from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.limits import Limits
@@ -40,6 +41,7 @@ class Operations:
         prober: keeps the evidence on the nodes.
         faults: applies and heals faults.
         control_plane: fails over and replaces nodes, as ElastiCache does.
+        monitor: takes metrics and watches alarms, once it is started.
         events: the log in which all of them record what happens.
         settings: the topology's, with those that a lease has changed.
         seed: the seed of all random draws, the topology's or that of a lease.
@@ -83,6 +85,17 @@ class Operations:
                 topology, self.links, self.nodes, limits, prober, events, str(provision.seed)
             )
             self.control_plane = self._start_control_plane(prober, life)
+            self.monitor = monitor_of(
+                provision.name,
+                topology,
+                provision.settings,
+                self.admin,
+                prober,
+                self.control_plane,
+                events,
+                life,
+                is_emulated=backend.name == "embedded",
+            )
             self._life = life.pop_all()
 
     def adopt(self, settings: Settings, seed: int, primaries: Iterable[str] | None = None) -> None:

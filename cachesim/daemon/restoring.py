@@ -50,6 +50,7 @@ class Restorer:
             faults.reseed(name)
             control_plane.timing = timing or Timing.of(self._operations.settings)
             control_plane.restart(primaries.values(), name)
+            self._operations.monitor.reset()
             self._operations.events.record("reset", self._provision.name, "healed and flushed")
 
     def make_healthy(self) -> list[str]:

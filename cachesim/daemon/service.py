@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.leases import Leases
 from cachesim.daemon.log_following import check_lines, follow_log
+from cachesim.daemon.monitoring_calls import monitoring_calls
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
@@ -88,6 +89,7 @@ class Answers(Handler):
             Call.VALUES: self._values,
             Call.TIMING: lambda _caller: operations.control_plane.timing.as_dict(),
             Call.WAIT: self._wait,
+            **monitoring_calls(operations),
             Call.APPLY: self._apply,
             Call.HEAL: self._heal,
             Call.RESUME: self._resume,

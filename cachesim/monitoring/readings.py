@@ -1,12 +1,14 @@
 """Reads all servers at once, over connections of its own to their admin addresses."""
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
+from cachesim.monitoring.metrics import fields
 from cachesim.runs.calls import Reading
 from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.redis_config import FENCED
@@ -19,6 +21,7 @@ LIMIT = 0.08
 """Seconds that a reading of all nodes may take. Nodes that did not answer by then are left out."""
 _TIMEOUT = 1.0  # seconds until a node that does not answer gets another connection
 _SECTIONS = ("server", "clients", "memory", "stats", "replication", "keyspace")
+_FULL = (*_SECTIONS, "cpu", "keyspace", "persistence", "errorstats")
 
 Values = dict[str, float]
 
@@ -27,10 +30,15 @@ class Readings:
     """Reads all nodes, from its creation to `close`. Thread-safe.
 
     A node that does not answer does not keep the others waiting.
+
+    Args:
+        in_full: read what the metrics are made of, by the servers' own names, and not the samples
+            of a history.
     """
 
-    def __init__(self, topology: Topology, admin: NodeClients) -> None:
+    def __init__(self, topology: Topology, admin: NodeClients, *, in_full: bool = False) -> None:
         self._admin = admin
+        self._in_full = in_full
         self._pool = ThreadPoolExecutor(len(topology.nodes), thread_name_prefix="cachesim-readings")
         self._lock = threading.Lock()
         self._errors: tuple[type[Exception], ...] = (*errors(), ValueError, KeyError)
@@ -57,7 +65,7 @@ class Readings:
 
     def _reader(self, node: Node) -> "_RedisReader | _MemcachedReader":
         kind = _RedisReader if node.service is Service.REDIS else _MemcachedReader
-        return kind(node.name, self._admin)
+        return kind(node.name, self._admin, in_full=self._in_full)
 
     def _read(self, node: str, reader: "_RedisReader | _MemcachedReader") -> Reading | None:
         begun = time.monotonic()
@@ -68,19 +76,21 @@ class Readings:
                 reader.close()
             return None
         ended = time.monotonic()
+        own = self._admin.connected(node)
         return {
             "at": (begun + ended) / 2,
             "took": ended - begun,
-            "own_connections": self._admin.connected(node),
-            "values": values,
+            "own_connections": own,
+            "values": {**values, "own_connections": own} if self._in_full else values,
         }
 
 
 class _RedisReader:
     """Reads a Redis node."""
 
-    def __init__(self, node: str, admin: NodeClients) -> None:
+    def __init__(self, node: str, admin: NodeClients, *, in_full: bool) -> None:
         self._client = admin.new_redis(node, _TIMEOUT)
+        self._in_full = in_full
         self._connection: ConnectionInterface | None = None
 
     def read(self) -> Values:
@@ -89,6 +99,9 @@ class _RedisReader:
             self._connection = self._client.connection_pool.make_connection()
         it = self._connection
         it.connect()
+        if self._in_full:
+            it.send_packed_command(it.pack_command("INFO", *_FULL))
+            return redis_fields(it.read_response())
         commands = [("INFO", *_SECTIONS), ("CONFIG", "GET", "min-replicas-to-write")]
         it.send_packed_command(it.pack_commands(commands))
         text, (_, replicas) = it.read_response(), it.read_response()
@@ -104,12 +117,14 @@ class _RedisReader:
 class _MemcachedReader:
     """Reads a Memcached node."""
 
-    def __init__(self, node: str, admin: NodeClients) -> None:
+    def __init__(self, node: str, admin: NodeClients, *, in_full: bool) -> None:
         self._client = admin.new_memcached(node, _TIMEOUT)
+        self._in_full = in_full
 
     def read(self) -> Values:
         """Return its values, by the names of samples."""
-        return memcached_values(self._client.stats())
+        found = self._client.stats()
+        return memcached_fields(found) if self._in_full else memcached_values(found)
 
     def close(self) -> None:
         """Close the connection. The next reading opens another."""
@@ -155,3 +170,39 @@ def memcached_values(stats: Mapping[bytes, Any]) -> Values:
     """Return what `stats` says, by the names of samples."""
     values: Values = {name: int(stats[field.encode()]) for name, field in _OF_MEMCACHED.items()}
     return values | {"injected_answers": int(stats.get(b"injected_answers", 0))}
+
+
+_OF_REDIS, _ALL_OF_MEMCACHED = fields(Service.REDIS), fields(Service.MEMCACHED)
+_COUNT = re.compile(r"(?:count|keys)=(\d+)")
+
+
+def redis_fields(info: str) -> Values:
+    """Return what the metrics of a Redis node are made of.
+
+    Beside INFO's own names: `uptime` in seconds, `keys` over all databases, `is_primary`, `link_up`
+    of a replica, `errorstat_<kind>`.
+    """
+    found: Values = {"keys": 0}
+    for line in info.splitlines():
+        name, _, value = line.partition(":")
+        if name in _OF_REDIS:
+            match = _COUNT.match(value)
+            found[name] = float(match[1] if match else value)
+        elif name.startswith("db") and (match := _COUNT.match(value)):
+            found["keys"] += int(match[1])
+        elif name == "role":
+            found["is_primary"] = int(value == "master")
+        elif name == "master_link_status":
+            found["link_up"] = int(value == "up")
+        elif name == "uptime_in_seconds":
+            found["uptime"] = float(value)
+    return found
+
+
+def memcached_fields(stats: Mapping[bytes, Any]) -> Values:
+    """Return what the metrics of a Memcached node are made of, by its own names."""
+    return {
+        name: float(value)
+        for key, value in stats.items()
+        if (name := key.decode()) in _ALL_OF_MEMCACHED
+    }

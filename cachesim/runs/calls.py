@@ -46,6 +46,17 @@ class Call(StrEnum):
     number of failovers to exceed; None: of those that a wait has returned; seconds: at most; None:
     as long as it may take, and 10 s more. Raises WaitTimeout."""
 
+    METRICS = "metrics"
+    """(after=0, running=False) -> MetricsData: the minutes after a number. This call and the next
+    three begin the monitoring, if it has not begun."""
+    ALARMS = "alarms"
+    """() -> list[AlarmStatus]"""
+    WAIT_FOR_ALARM = "wait-for-alarm"
+    """(alarm, state, seconds=None) -> AlarmStatus; seconds: at most; None: as long as the alarm
+    may take at this speed, and 10 s more. Raises AlarmTimeout."""
+    INBOX = "inbox"
+    """(after=0) -> list of messages: `Message.as_dict`, after a number."""
+
     # Breaking and restoring.
     APPLY = "apply"
     """(faults, seconds=None, over=None, flap=None) -> list[FaultData]; a list of faults, all or
@@ -189,6 +200,61 @@ class Readings(TypedDict):
     """By name. Those that did not answer at once are left out."""
     heard: dict[str, dict[str, float]]
     """When each Redis node last heard each other one over the cluster bus, in monotonic seconds."""
+
+
+class MetricsData(TypedDict):
+    """Metrics of all nodes."""
+
+    since: float
+    """When the monitoring began, or began anew at a reset, in monotonic seconds."""
+    metrics: dict[str, dict[str, str]]
+    """The unit of each metric, by node and by name."""
+    minutes: list[dict[str, Any]]
+    """`Minute.as_dict` each, the oldest first."""
+    running: dict[str, Any] | None
+    """The minute that has not ended, if it was asked for."""
+
+
+class ChangeData(TypedDict):
+    """An alarm that changed its state."""
+
+    old: str
+    new: str
+    at: float
+    """Monotonic seconds."""
+    date: str
+    """In UTC, ISO 8601."""
+    reason: str
+    value: float | None
+    node: str
+
+
+class AlarmStatus(TypedDict):
+    """One alarm."""
+
+    name: str
+    state: str
+    since: float | None
+    """When the state changed last, in monotonic seconds; None: never."""
+    reason: str
+    metric: str
+    """What is compared with the threshold."""
+    comparison: str
+    threshold: float
+    period: int
+    """Seconds of production."""
+    level: str | None
+    """`warning` or `critical`, of the thresholds of the architecture's table."""
+    value: float | None
+    """What it saw last; None: no data."""
+    node: str
+    """Where it saw that; empty: on several nodes, or no data."""
+    actions: list[str]
+    """Where its messages go."""
+    out_of_reach: str
+    """Why it can't fire; empty: it can."""
+    changes: list[ChangeData]
+    """The last ones, the oldest first."""
 
 
 class Status(TypedDict):

@@ -14,13 +14,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import cachesim
 from cachesim.errors import StartError, revived
 from cachesim.runs import python
 from cachesim.runs.calls import Description
 from cachesim.runs.directory import not_writable
+
+if TYPE_CHECKING:
+    from cachesim.settings import Settings
 
 _MAIN = Path(cachesim.__file__).with_name("daemon") / "__main__.py"
 _QUICK = 1.0  # seconds within which a process ends that has started nothing
@@ -214,3 +217,17 @@ def _discard(process: "subprocess.Popen[bytes]", *files: IO[bytes]) -> None:
 def _abandon(process: "weakref.ref[DaemonProcess]") -> None:
     if (it := process()) is not None:
         it.abandon()
+
+
+def load(arguments: Mapping[str, Any]) -> "Settings":
+    """Load the settings, from these arguments first."""
+    from cachesim.settings import load_settings  # slow to import
+
+    return load_settings(arguments).settings
+
+
+def is_json(value: object) -> bool:
+    """Return whether a value can be sent to another process as it is."""
+    with contextlib.suppress(TypeError, ValueError):
+        return bool(json.dumps(value))
+    return False

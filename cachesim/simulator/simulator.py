@@ -2,10 +2,9 @@
 
 import atexit
 import contextlib
-import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from cachesim.runs.calls import Call
 from cachesim.runs.registry import Run, find_run
 from cachesim.servers import clients
 from cachesim.simulator.event_mirror import EventMirror
-from cachesim.simulator.launching import DaemonProcess
+from cachesim.simulator.launching import DaemonProcess, is_json, load
 from cachesim.simulator.session import STUCK, Session, leased, owned
 from cachesim.simulator.while_running import WhileRunning, forget
 from cachesim.topology import Endpoint, Node, production
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
         RedisShardHandle,
         ZoneHandle,
     )
+    from cachesim.simulator.monitoring import Alarms, Inbox, Metrics
     from cachesim.simulator.observe import Observer
     from cachesim.simulator.servers import Servers
 
@@ -73,6 +73,8 @@ class Simulator:
         faults: applies faults.
         servers: what the servers say and have.
         control_plane: fails over and replaces nodes.
+        metrics: the metrics of all nodes, under their CloudWatch names.
+        alarms: the alarms on them, by name; `inbox` has their messages.
     """
 
     shards: "WhileRunning[tuple[RedisShardHandle, ...]]" = WhileRunning()
@@ -83,6 +85,9 @@ class Simulator:
     faults: "WhileRunning[Faults]" = WhileRunning()
     servers: "WhileRunning[Servers]" = WhileRunning()
     control_plane: "WhileRunning[ControlPlaneHandle]" = WhileRunning()
+    metrics: "WhileRunning[Metrics]" = WhileRunning()
+    alarms: "WhileRunning[Alarms]" = WhileRunning()
+    inbox: "WhileRunning[Inbox]" = WhileRunning()
     _session: WhileRunning[Session] = WhileRunning()
 
     def __init__(self, settings: "Settings | None" = None, **arguments: Any) -> None:
@@ -97,8 +102,8 @@ class Simulator:
         process: DaemonProcess | None = None,
     ) -> None:
         self._folder = folder
-        if settings is None and not _is_json(arguments):
-            settings = _load(arguments)
+        if settings is None and not is_json(arguments):
+            settings = load(arguments)
         order: dict[str, Any] = {"arguments": arguments}
         if settings is not None:
             order = {"settings": settings.model_dump(mode="json")}
@@ -152,7 +157,7 @@ class Simulator:
             SettingsError: a setting is wrong.
         """
         run = find_run(name)
-        settings = _load({**arguments, "name": run.name})
+        settings = load({**arguments, "name": run.name})
         sim = cls(settings)
         given = settings.model_dump(mode="json")
         sim._run = run
@@ -274,6 +279,7 @@ class Simulator:
         """Make the handles for users, until the end of a life."""
         from cachesim.simulator.faults import Faults
         from cachesim.simulator.handles import ControlPlaneHandle, Means, handles_of
+        from cachesim.simulator.monitoring import Alarms, Inbox, Metrics
         from cachesim.simulator.servers import Servers
 
         self._session = session
@@ -283,6 +289,8 @@ class Simulator:
         self.topology = production(self._settings["memory_scale"])
         self.backend_reason = it["reason"]
         self.faults, self.servers = Faults(self.topology, connection), Servers(connection)
+        self.metrics, self.alarms = Metrics(connection), Alarms(connection)
+        self.inbox = Inbox(connection)
         endpoints = {k: Endpoint.parse(v) for k, v in it["endpoints"].items()}
         means = Means(self.topology, connection, self.faults, endpoints)
         self.control_plane = ControlPlaneHandle(means)
@@ -384,15 +392,3 @@ class Simulator:
     def __repr__(self) -> str:
         state = "stopped" if self._life is None else "running"
         return f"<Simulator {self.name}, {state}, seed {self.seed}>"
-
-
-def _load(arguments: Mapping[str, Any]) -> "Settings":
-    from cachesim.settings import load_settings  # slow to import
-
-    return load_settings(arguments).settings
-
-
-def _is_json(value: object) -> bool:
-    with contextlib.suppress(TypeError, ValueError):
-        return bool(json.dumps(value))
-    return False

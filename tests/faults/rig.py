@@ -147,6 +147,7 @@ class Rig:
             faults=self.injector,
             control_plane=self.control_plane,
             events=self.events,
+            monitor=SimpleNamespace(reset=lambda: None),
         )
         self.operations = cast(Operations, operations)
         operations.adopt = partial(Operations.adopt, self.operations)

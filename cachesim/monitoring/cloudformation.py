@@ -1,0 +1,268 @@
+"""The alarms of a CloudFormation template: resources of the type `AWS::CloudWatch::Alarm`."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from cachesim.monitoring.alarm_yaml import Place
+from cachesim.monitoring.alarms import Alarm, Comparison, Query, Statistic
+from cachesim.monitoring.architecture import nodes_of
+from cachesim.monitoring.drafts import Draft, Mistake, service_of, whole
+from cachesim.monitoring.findings import Finding
+from cachesim.monitoring.states import MissingData, State
+from cachesim.topology import Service, Topology
+
+_TYPE = "AWS::CloudWatch::Alarm"
+_NAMESPACE = "AWS/ElastiCache"
+_ACTIONS = {
+    State.ALARM: "AlarmActions",
+    State.OK: "OKActions",
+    State.INSUFFICIENT_DATA: "InsufficientDataActions",
+}
+
+
+def drafts(
+    data: Mapping[str, Any], file: str, topology: Topology
+) -> Iterator[Draft | Mistake | Finding]:
+    """Return the alarms of a template, and what is wrong or ignored.
+
+    References to parameters with a default are resolved.
+    """
+    defaults = {
+        name: it["Default"]
+        for name, it in (data.get("Parameters") or {}).items()
+        if isinstance(it, Mapping) and "Default" in it
+    }
+    for name, resource in data["Resources"].items():
+        if not isinstance(resource, Mapping) or resource.get("Type") != _TYPE:
+            continue
+        properties = resource.get("Properties")
+        line = getattr(properties, "line", getattr(resource, "line", 1))
+        place = Place(file, line, f"Resources.{name}.Properties")
+        if not isinstance(properties, Mapping):
+            yield Mistake(place.problem("", "is missing"))
+            continue
+        try:
+            yield _Reader(name, _resolved(properties, defaults), place, topology).draft()
+        except Mistake as mistake:
+            yield mistake
+        except _Elsewhere as elsewhere:
+            yield Finding(
+                name, f"it is about {elsewhere}, which is not emulated", "It is left out here.",
+                is_fatal=False,
+            )  # fmt: skip
+
+
+class _Elsewhere(Exception):  # not an error: an alarm that is not about a cache
+    """The namespace of another service."""
+
+
+def _resolved(value: Any, defaults: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"Ref"} and value["Ref"] in defaults:
+            return defaults[value["Ref"]]
+        return {key: _resolved(item, defaults) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, defaults) for item in value]
+    return value
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text: of what only CloudFormation can resolve, the names in it."""
+    if isinstance(value, Mapping):
+        return " ".join(text_of(it) for it in value.values())
+    if isinstance(value, list):
+        return " ".join(map(text_of, value))
+    return str(value)
+
+
+class _Reader:
+    """Reads one alarm."""
+
+    def __init__(
+        self, name: str, properties: Mapping[str, Any], place: Place, topology: Topology
+    ) -> None:
+        self._it = properties
+        self._place = place
+        self._topology = topology
+        given = properties.get("AlarmName", name)
+        self._name = given if isinstance(given, str) else name
+        self._findings: list[Finding] = []
+
+    def draft(self) -> Draft:
+        """Return the alarm."""
+        if "ExtendedStatistic" in self._it:
+            raise self._mistake("ExtendedStatistic", "percentiles are not emulated")
+        metrics, math = self._metrics()
+        names = [str(it["MetricName"]) for it in metrics.values()]
+        others = [text_of(it.get("Dimensions", "")) for it in metrics.values()]
+        service = service_of(None, self._name, names, self._place, "MetricName", others)
+        nodes = nodes_of(self._topology, service)
+        queries, found = {}, []
+        for id_, it in metrics.items():
+            node = self._node(it.get("Dimensions"), service, nodes)
+            found.append(node)
+            queries[id_] = Query(str(it["MetricName"]), self._statistic(it), node)
+        if len(set(found)) == 1 and found[0] is not None:
+            nodes = (found[0],)
+        period = self._period(metrics)
+        periods = whole(self._it.get("EvaluationPeriods"), self._place, "EvaluationPeriods")
+        alarm = Alarm(
+            self._name,
+            service,
+            nodes,
+            queries,
+            math,
+            self._choice("ComparisonOperator", None, get_args(Comparison)),
+            self._number("Threshold"),
+            period=period,
+            periods=periods,
+            needed=whole(
+                self._it.get("DatapointsToAlarm", periods), self._place, "DatapointsToAlarm"
+            ),
+            missing=self._choice("TreatMissingData", "missing", get_args(MissingData)),
+            actions=self._actions(),
+            description=text_of(self._it.get("AlarmDescription", "")),
+            source=self._place.file,
+        )
+        return Draft(alarm, self._place, "AlarmName", self._findings)
+
+    def _metrics(self) -> tuple[dict[str, Mapping[str, Any]], str]:
+        """Return what is measured, by id, and what is made of it."""
+        if "Metrics" not in self._it:
+            self._check_namespace(self._it)
+            return {"m1": self._it}, "m1"
+        found: dict[str, Mapping[str, Any]] = {}
+        expressions: dict[str, str] = {}
+        returned: list[str] = []
+        items = self._it["Metrics"]
+        for item in items if isinstance(items, list) else [items]:
+            if not isinstance(item, Mapping) or "Id" not in item:
+                raise self._mistake("Metrics", "each should have an Id")
+            id_ = str(item["Id"])
+            if item.get("ReturnData", True) not in (False, "false"):
+                returned.append(id_)
+            if "Expression" in item:
+                expressions[id_] = text_of(item["Expression"])
+            elif isinstance(stat := item.get("MetricStat"), Mapping):
+                metric = stat.get("Metric")
+                metric = metric if isinstance(metric, Mapping) else {}
+                self._check_namespace(metric)
+                found[id_] = {**metric, "Statistic": stat.get("Stat"), "Period": stat.get("Period")}
+            else:
+                raise self._mistake("Metrics", f"{id_} should have Expression or MetricStat")
+        if not found:
+            raise self._mistake("Metrics", "no MetricStat is there")
+        if len(returned) != 1:
+            raise self._mistake("Metrics", "ReturnData should be true of exactly one")
+        return found, self._inlined(returned[0], expressions)
+
+    def _inlined(self, id_: str, expressions: Mapping[str, str], depth: int = 0) -> str:
+        """Return an expression of metrics alone."""
+        if id_ not in expressions:
+            return id_
+        if depth > len(expressions):
+            raise self._mistake("Metrics", f"the expression {id_} refers to itself")
+        return re.sub(
+            r"\b[a-z]\w*\b",
+            lambda it: (
+                f"({self._inlined(it[0], expressions, depth + 1)})"
+                if it[0] in expressions
+                else it[0]
+            ),
+            expressions[id_],
+        )
+
+    def _check_namespace(self, metric: Mapping[str, Any]) -> None:
+        namespace = metric.get("Namespace", "nothing")
+        if namespace != _NAMESPACE:
+            raise _Elsewhere(namespace)
+        if not isinstance(metric.get("MetricName"), str):
+            raise self._mistake("MetricName", "should be text")
+
+    def _node(self, given: Any, service: Service, nodes: tuple[str, ...]) -> str | None:
+        """Return the node that dimensions are about; None: any."""
+        if not given:
+            self._findings.append(
+                Finding(
+                    self._name,
+                    "it has no dimensions. ElastiCache publishes each node's metrics under "
+                    "CacheClusterId and CacheNodeId, so CloudWatch has no data for it; here it is "
+                    f"on the worst {service} node",
+                    "Give both dimensions, and make an alarm for each node, or metric math over "
+                    "all of them.",
+                )
+            )
+            return None
+        found = {
+            str(it.get("Name")): it.get("Value")
+            for it in (given if isinstance(given, list) else [given])
+            if isinstance(it, Mapping)
+        }
+        if "CacheClusterId" not in found:
+            raise self._mistake("Dimensions", "CacheClusterId is missing")
+        key = "CacheClusterId" if service is Service.REDIS else "CacheNodeId"
+        match = re.search(r"(\d{3,4})$", str(found.get(key, "")))
+        if match is None:
+            return None
+        if not 1 <= int(match[1]) <= len(nodes):
+            raise self._mistake(
+                "Dimensions", f"{found[key]}: there are {len(nodes)} {service} nodes here"
+            )
+        return nodes[int(match[1]) - 1]
+
+    def _statistic(self, metric: Mapping[str, Any]) -> Statistic:
+        value = metric.get("Statistic")
+        choices: tuple[Statistic, ...] = get_args(Statistic)
+        for it in choices:
+            if value == it:
+                return it
+        raise self._mistake("Statistic", f"should be one of {', '.join(choices)}, got {value!r}")
+
+    def _period(self, metrics: Mapping[str, Mapping[str, Any]]) -> int:
+        values = {
+            text_of(it.get("Period") or self._it.get("Period", "")) for it in metrics.values()
+        }
+        if len(values) != 1:
+            raise self._mistake("Period", "should be the same for all metrics")
+        return whole(values.pop(), self._place, "Period")
+
+    def _number(self, key: str) -> float:
+        value = self._it.get(key)
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            return float(str(value))
+        except ValueError:
+            raise self._mistake(key, f"should be a number, got {text_of(value)!r}") from None
+
+    def _choice(self, key: str, default: str | None, choices: tuple[str, ...]) -> Any:
+        value = self._it.get(key, default)
+        if value not in choices:
+            raise self._mistake(
+                key, f"should be one of {', '.join(choices)}, got {text_of(value)!r}"
+            )
+        return value
+
+    def _actions(self) -> dict[State, tuple[str, ...]]:
+        if self._it.get("ActionsEnabled", True) in (False, "false"):
+            return {}
+        found = {}
+        for state, key in _ACTIONS.items():
+            given = self._it.get(key) or []
+            some = tuple(_to(it) for it in (given if isinstance(given, list) else [given]))
+            if some:
+                found[state] = some
+        return found
+
+    def _mistake(self, key: str, message: str) -> Mistake:
+        return Mistake(self._place.problem(key, message))
+
+
+def _to(action: Any) -> str:
+    """Return where an action leads: the service that its name tells, or the name."""
+    text = text_of(action)
+    for word, service in (("pagerduty", "PagerDuty"), ("slack", "Slack"), ("chatbot", "Slack")):
+        if word in text.lower():
+            return service
+    return text.rpartition(":")[2]
