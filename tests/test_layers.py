@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = (
     *(
         "cli",
+        "dashboard",
         "scenarios",
         "simulator",
         "daemon",

@@ -57,8 +57,11 @@ def main() -> None:
     help="Keep the topology running after this command, until `down`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With -d: print JSON, for programs.")
+@click.option("--dashboard", is_flag=True, help="Serve the web page, as `cachesim dashboard` does.")
 @click.pass_context
-def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) -> None:
+def up(
+    ctx: click.Context, /, detach: bool, as_json: bool, dashboard: bool, **arguments: object
+) -> None:
     """Start a topology, and run it until Ctrl-C, or detached.
 
     Prints its addresses and its events. Settings that are not given here come from the variables
@@ -66,6 +69,8 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
     """
     if as_json and not detach:
         raise click.UsageError("--json needs -d: without it, `up` runs as long as the topology.")
+    if dashboard and detach:
+        raise click.UsageError("--dashboard ends with `up`: leave -d out, or run `dashboard`.")
     if detach:
         from cachesim.cli import life
 
@@ -73,7 +78,7 @@ def up(ctx: click.Context, /, detach: bool, as_json: bool, **arguments: object) 
     else:
         from cachesim.cli.foreground import run
 
-        ctx.exit(run(arguments))
+        ctx.exit(run(arguments, dashboard=dashboard))
 
 
 @main.command(epilog="Example: cachesim down --name demo")
@@ -205,6 +210,32 @@ def events(follow: bool, name: str | None, as_json: bool) -> None:
     from cachesim.cli import commands
 
     commands.events(name, follow=follow, as_json=as_json)
+
+
+@main.command(epilog="Example: cachesim top --name demo")
+@click.option("--once", is_flag=True, help="Print it once. So it does if stdout is no terminal.")
+@options.name
+def top(once: bool, name: str | None) -> None:
+    """Show zones, nodes, links, faults and the latest events, live, until Ctrl-C."""
+    from cachesim.cli.top import run
+
+    run(name, once=once)
+
+
+@main.command(epilog="Example: cachesim dashboard --port 8400")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
+@click.option(
+    "--open/--no-open", "opens", default=True, help="Open it in a browser, if there is one."
+)
+@options.name
+def dashboard(port: int, opens: bool, name: str | None) -> None:
+    """Serve a web page that shows a topology and breaks it, until Ctrl-C.
+
+    It is served on 127.0.0.1, to whoever has the printed URL. Needs the extra `web`.
+    """
+    from cachesim.cli.dashboard import run
+
+    run(name, port, opens=opens)
 
 
 @main.command(epilog="Example: cachesim config --speed 30")

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 _LOOK = 0.2  # seconds within which a request to end is noticed
 
 
-def run(arguments: Mapping[str, object]) -> int:
+def run(arguments: Mapping[str, object], *, dashboard: bool = False) -> int:
     """Start a topology, show it, print its events until an interrupt, and take it down.
 
     Args:
         arguments: settings by name; None means not given.
+        dashboard: whether to serve the web page too.
 
     Returns:
         The exit code: 0, or 130 if an interrupt came before the topology was up.
@@ -38,12 +39,17 @@ def run(arguments: Mapping[str, object]) -> int:
 
                 call(find_run(sim.name), Call.OFFER)
                 output.show(sim, loaded)
-                _say("Events follow. Ctrl-C takes everything down.")
-                with contextlib.suppress(TakenDown):  # by `cachesim down`
-                    if output.is_live():
-                        output.watch(sim, lambda: interrupts.requested)
-                    else:
-                        _follow(sim, interrupts)
+                with contextlib.ExitStack() as life:
+                    if dashboard:
+                        from cachesim.dashboard.serving import served
+
+                        print(f"dashboard  {life.enter_context(served(sim))}\n", flush=True)
+                    _say("Events follow. Ctrl-C takes everything down.")
+                    with contextlib.suppress(TakenDown):  # by `cachesim down`
+                        if output.is_live():
+                            output.watch(sim, lambda: interrupts.requested)
+                        else:
+                            _follow(sim, interrupts)
             finally:
                 sim.stop()
         code = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cachesim.runs.calls import Call, Readings
+from cachesim.runs.calls import Call, Readings, Status
 from cachesim.simulator.faults import Calls
 
 
@@ -18,6 +18,11 @@ class Servers:
     def readings(self) -> Readings:
         """Return what the servers say now: roles, offsets, counters, connections, memory."""
         found: Readings = self._calls.call(Call.READINGS)
+        return found
+
+    def status(self) -> Status:
+        """Return what runs and its state, all at once: nodes, roles, faults, who has the lease."""
+        found: Status = self._calls.call(Call.STATUS)
         return found
 
     def stored(self, node: str, keys: Sequence[str], length: int = 512) -> list[str | None]:

@@ -110,6 +110,17 @@ def leased(run: Run, settings: Mapping[str, Any]) -> Iterator[Session]:
                     channel.call(Call.RETURN)
 
 
+@contextlib.contextmanager
+def shared(run: Run) -> Iterator[Session]:
+    """Use a topology that is up beside its other clients; its event log is there from the start.
+
+    Raises:
+        CachesimError: it can't be reached.
+    """
+    with contextlib.closing(Connection(run)) as connection:
+        yield Session(connection, connection.call(Call.DESCRIBE))
+
+
 def _end(process: DaemonProcess, session: Session) -> None:
     try:
         if not session.is_detached:

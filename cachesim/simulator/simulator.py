@@ -16,7 +16,7 @@ from cachesim.runs.registry import Run, find_run
 from cachesim.servers import clients
 from cachesim.simulator.event_mirror import EventMirror
 from cachesim.simulator.launching import DaemonProcess, is_json, load
-from cachesim.simulator.session import STUCK, Session, leased, owned
+from cachesim.simulator.session import STUCK, Session, leased, owned, shared
 from cachesim.simulator.while_running import WhileRunning, forget
 from cachesim.topology import Endpoint, Node, production
 
@@ -123,6 +123,7 @@ class Simulator:
         self.events = EventMirror(self.name)
         self.backend_reason = ""
         self._run: Run | None = None
+        self._leases = True
         self._asked: dict[str, Any] = {}
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -142,7 +143,7 @@ class Simulator:
         return sim
 
     @classmethod
-    def attach(cls, name: str | None = None, **arguments: Any) -> Self:
+    def attach(cls, name: str | None = None, *, lease: bool = True, **arguments: Any) -> Self:
         """Return a simulator that leases a topology that is up, from `start` to `stop`.
 
         Meanwhile other clients may only look at it. At the end all faults are healed; the data and
@@ -150,6 +151,7 @@ class Simulator:
 
         Args:
             name: the topology's name; None: the one in the settings, or else the only free one.
+            lease: False: it is shared with other clients, and stays as it is at the end.
             arguments: settings by name for the time of the lease, such as `speed=30`.
 
         Raises:
@@ -160,7 +162,7 @@ class Simulator:
         settings = load({**arguments, "name": run.name})
         sim = cls(settings)
         given = settings.model_dump(mode="json")
-        sim._run = run
+        sim._run, sim._leases = run, lease
         sim._asked = {key: given[key] for key, value in arguments.items() if value is not None}
         return sim
 
@@ -270,7 +272,7 @@ class Simulator:
     def _begin(self, progress: Progress) -> "contextlib.AbstractContextManager[Session]":
         if self._run is not None:
             progress(f"attaching to {self._run.name} of process {self._run.owner.pid}")
-            return leased(self._run, self._asked)
+            return leased(self._run, self._asked) if self._leases else shared(self._run)
         process, self._process = self._process or DaemonProcess(), None
         process.order({"settings": self._settings}, self._folder)
         return owned(process, self.name, self.seed, progress)

@@ -2,21 +2,13 @@
 // Draws the charts of a run, and moves the timeline along when one of them is zoomed.
 (() => {
   const data = JSON.parse(document.getElementById("series").textContent);
-  const color = (name) =>
-    getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const { color, written, shade, series } = drawing;
   const AXIS = parseInt(color("axis"), 10);
   const HEIGHT = 150;
   const whole = [data.begin, data.end];
   let plots = [];
   let zoom = whole;
 
-  const written = (value, unit) => {
-    if (value == null) return "";
-    if (unit === "ms" && value >= 1000) return written(value / 1000, "s");
-    const rounded = Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
-    const text = rounded.toLocaleString("en", { maximumSignificantDigits: 6 });
-    return unit ? `${text} ${unit}` : text;
-  };
   const length = (at, step) =>
     step >= 60 && at !== 0 ? `${at / 60} min` : `${Number(at.toFixed(1))} s`;
   const seconds = (at) => {
@@ -26,28 +18,6 @@
   };
 
   const powerOfTen = (value) => (Number.isInteger(Math.log10(value)) ? value : null);
-
-  const shade = (plot) => {
-    const { ctx, bbox } = plot;
-    ctx.save();
-    ctx.fillStyle = color("shade");
-    for (const [begin, end] of data.faults) {
-      const left = Math.max(plot.valToPos(begin, "x", true), bbox.left);
-      const right = Math.min(plot.valToPos(end, "x", true), bbox.left + bbox.width);
-      if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
-    }
-    ctx.strokeStyle = color("pass");
-    ctx.setLineDash([4, 4]);
-    for (const at of data.promotions) {
-      const x = plot.valToPos(at, "x", true);
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-    }
-    ctx.restore();
-  };
 
   const moveTimeline = ([begin, end]) => {
     const percent = (at) => ((at - begin) / (end - begin)) * 100;
@@ -78,26 +48,8 @@
     for (const other of plots) if (other !== plot) other.setScale("x", { min: next[0], max: next[1] });
   };
 
-  const series = (line, unit) => {
-    const stroke = color(line.color);
-    const isArea = line.style === "area";
-    return {
-      label: line.label,
-      stroke,
-      width: { thin: 1, dash: 1.2 }[line.style] || 1.8,
-      dash: line.style === "dash" ? [5, 4] : undefined,
-      fill: isArea ? stroke + "33" : undefined,
-      alpha: line.style === "thin" ? 0.75 : 1,
-      points: { show: false },
-      spanGaps: false,
-      value: (_, value) => written(value, unit),
-    };
-  };
-
   const options = (chart, place, width) => {
-    const axis = { stroke: color("muted"), font: "11px system-ui, sans-serif" };
-    const grid = { stroke: color("grid"), width: 1 };
-    const lines = { ...axis, grid, ticks: { show: false } };
+    const lines = drawing.axis();
     return {
       width,
       height: HEIGHT,
@@ -132,7 +84,7 @@
         },
         {
           ...lines,
-          grid: chart.log ? { ...grid, filter: (_, ticks) => ticks.map(powerOfTen) } : grid,
+          grid: chart.log ? { ...lines.grid, filter: (_, ticks) => ticks.map(powerOfTen) } : lines.grid,
           size: AXIS,
           gap: 6,
           space: 28,
@@ -143,7 +95,7 @@
         { label: "at", value: (_, at) => (at == null ? "" : seconds(at)) },
         ...chart.lines.map((line) => series(line, chart.unit)),
       ],
-      hooks: { drawClear: [shade], setScale: [onScale] },
+      hooks: { drawClear: [(plot) => shade(plot, data.faults, data.promotions)], setScale: [onScale] },
     };
   };
 

@@ -1,0 +1,61 @@
+"""What the servers say of themselves, as figures for people. Pure."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from cachesim.runs.calls import Reading, Readings
+
+
+class Figures(TypedDict):
+    """The figures of one node."""
+
+    memory: float | None
+    """In percent of what it may use."""
+    connections: float
+    """Those of cachesim are left out."""
+    keys: float
+    evictions: float | None
+    """A second, since the last reading."""
+    lag: float | None
+    """Bytes that a replica is behind the primary; None for all others."""
+
+
+def figures(
+    now: Readings, before: Readings | None = None, primary: str | None = None
+) -> dict[str, Figures]:
+    """Return the figures of each node that answered, by its name.
+
+    Args:
+        before: the readings before, for what is counted by the second.
+        primary: the present primary's name.
+    """
+    nodes = now["nodes"]
+    head = nodes.get(primary or "")
+    old = {} if before is None else before["nodes"]
+    return {name: _of(name, it, old.get(name), head, primary) for name, it in nodes.items()}
+
+
+def _of(
+    name: str, it: Reading, before: Reading | None, head: Reading | None, primary: str | None
+) -> Figures:
+    values = it["values"]
+    lag = None
+    if head is not None and name != primary and "offset" in values:
+        lag = max(0.0, head["values"]["offset"] - values["offset"])
+    return {
+        "memory": _share(values),
+        "connections": max(0.0, values["connections"] - it["own_connections"]),
+        "keys": values["keys"],
+        "evictions": None if before is None else _rate(it, before, "evicted_keys"),
+        "lag": lag,
+    }
+
+
+def _share(values: Mapping[str, float]) -> float | None:
+    most = values["max_memory"]
+    return 100 * values["used_memory"] / most if most else None
+
+
+def _rate(it: Reading, before: Reading, name: str) -> float | None:
+    seconds, grown = it["at"] - before["at"], it["values"][name] - before["values"][name]
+    return grown / seconds if seconds > 0 and grown >= 0 else None  # else it began anew
