@@ -26,5 +26,8 @@ python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 # There are no pages for other projects' names, nor for our undocumented functions and aliases.
 nitpick_ignore_regex = [("py:.*", r"(?!cachesim\.).*"), ("py:.*", r"cachesim\..*\.[a-z_]+")]
-# The type variable of a base class: `Fault` for its users.
-nitpick_ignore = [("py:class", "cachesim.simulator.faults_of_servers.FaultT")]
+# A type variable of a base class, `Fault` for its users; and JSON that has no page.
+nitpick_ignore = [
+    ("py:class", "cachesim.simulator.faults_of_servers.FaultT"),
+    ("py:class", "cachesim.runs.calls.Status"),  # JSON, as `cachesim status --json` prints it
+]

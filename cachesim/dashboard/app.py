@@ -112,7 +112,7 @@ class Dashboard:
     async def _apply(self, request: Request) -> Response:
         def apply(body: dict[str, Any]) -> Any:
             times = {key: body.get(key) for key in ("heal_after", "over", "flap")}
-            fault = self._sim.faults.apply(body.get("fault"), **times)  # type: ignore[call-overload]
+            fault = self._sim.faults.apply(body["fault"], **times)
             return {"id": fault.id, "kind": fault.kind, "target": fault.target}
 
         return await _answer(request, apply)
@@ -149,7 +149,11 @@ class Dashboard:
         )
 
     async def _reset(self, request: Request) -> Response:
-        return await _answer(request, lambda _body: self._sim.reset() or {})
+        def reset(_body: dict[str, Any]) -> Any:
+            self._sim.reset()
+            return {}
+
+        return await _answer(request, reset)
 
 
 def _event(kind: str, data: Any) -> str:
