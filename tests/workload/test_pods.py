@@ -28,7 +28,7 @@ import os, time
 
 def run(load):
     assert os.environ["CACHESIM_REDIS_PASSWORD"] == load.env["CACHESIM_REDIS_PASSWORD"]
-    print("begun", load.pod, flush=True)
+    print(f"begun {load.pod}\\n", end="", flush=True)  # in one write, as pods share the log
     number = 0
     while not load.stop.wait(0.01):
         number += 1
