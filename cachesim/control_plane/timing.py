@@ -48,6 +48,16 @@ class Timing:
         """Return it as JSON."""
         return asdict(self)
 
+    def as_settings(self) -> dict[str, Any]:
+        """Return the settings that describe it, by name."""
+        return {
+            "detection_seconds": self.detection,
+            "promotion_seconds": self.promotion,
+            "replacement_seconds": self.replacement,
+            "node_timeout_seconds": self.node_timeout,
+            "speed": self.speed,
+        }
+
     @property
     def probe_interval(self) -> float:
         """Seconds between probes, a tenth of the shortest failover, from 0.05 to 0.25.

@@ -115,6 +115,7 @@ class Simulator:
             import_module("cachesim.simulator.handles")  # while the process reads the settings
             order["settings"] = process.settings()
         self._settings: dict[str, Any] = order["settings"]
+        self._present: dict[str, Any] = {}  # what the last reset has changed
         self._process = process
         self.topology = production(self._settings["memory_scale"])
         self.name: str = self._settings["name"] or os.urandom(3).hex()
@@ -194,10 +195,10 @@ class Simulator:
 
     @property
     def settings(self) -> "Settings":
-        """The settings, those of a lease included."""
+        """The settings, with those of a lease and of the last `reset`."""
         from cachesim.settings import Settings  # slow to import
 
-        return Settings.model_validate(self._settings)
+        return Settings.model_validate(self._settings | self._present)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -287,7 +288,7 @@ class Simulator:
         self._session = session
         life.callback(self._forget)
         it, connection = session.description, session.connection
-        self._settings, self.seed = it["settings"], it["seed"]
+        self._settings, self.seed, self._present = it["settings"], it["seed"], {}
         self.topology = production(self._settings["memory_scale"])
         self.backend_reason = it["reason"]
         self.faults, self.servers = Faults(self.topology, connection), Servers(connection)
@@ -340,8 +341,10 @@ class Simulator:
             FaultError: a node stayed unhealthy; the message names it and has its log.
             NotRunning: the topology does not run, or belongs to another process.
         """
-        wanted = None if timing is None else timing.as_dict()
+        wanted = timing and timing.as_dict()
         self._session.connection.call(Call.RESET, draws=draws, timing=wanted, seed=seed)
+        changed: dict[str, Any] = timing.as_settings() if timing else {}
+        self._present = changed if seed is None else {**changed, "seed": seed}
 
     # --- for clients ------------------------------------------------------------------------
 

@@ -62,12 +62,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("cachesim_keep", "as the option --cachesim-keep", type="bool", default=False)
     group.addoption(
+        "--cachesim-report-lines",
+        metavar="N",
+        help="how many lines the report of a failing test has of the topology (default: 40), or "
+        "`all`, with the lines of logs that have no time",
+    )
+    parser.addini("cachesim_report_lines", "as the option --cachesim-report-lines", default=None)
+    group.addoption(
         "--cachesim-attach",
         nargs="?",
         const="1",
         metavar="NAME",
-        help="use a running topology; without a name, the only one of `cachesim up` that nobody "
-        "has leased",
+        help="use a running topology, also without --cachesim; without a name, the only one "
+        "of `cachesim up` that nobody has leased",
     )
     parser.addini(
         "cachesim_attach", "as the option --cachesim-attach; 1: without a name", default=None
@@ -75,10 +82,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the settings and add the other hooks, if `--cachesim` is on."""
+    """Load the settings and add the other hooks, if `--cachesim` or `--cachesim-attach` is on."""
     config.addinivalue_line("markers", MARKER)
     config.addinivalue_line("markers", FAULT_MARKER)
-    if switch(config, "cachesim"):
+    attach: str | None = config.getoption("cachesim_attach")
+    if switch(config, "cachesim") or (attach and is_yes(attach) is not False):
         from pytest_cachesim._run import Run
 
         run = config.stash[_RUN] = Run(config)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_cachesim import FAULT
+from pytest_cachesim import FAULT, _settings
 from pytest_cachesim._scenario import fail
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class BodyFaults:
                     for fault in sim.faults.apply(faults):
                         applied.enter_context(fault)
                 except CachesimError as error:
-                    fail(f"the faults of this test could not be applied: {error}")
+                    fail(f"the faults of this test could not be applied: {_settings.told(error)}")
             return (yield)
 
 

@@ -1,18 +1,17 @@
 """The topologies of one pytest process, and its hooks."""
 
 import itertools
-import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE
-from pytest_cachesim import _settings, switch
+from pytest_cachesim import _report, _settings, switch
 from pytest_cachesim._faults import BodyFaults
 from pytest_cachesim._observed import Observed
 from pytest_cachesim._scenario import SCENARIO, Beside, fail, scenario_of
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
 
 _SEED, _TOLD = "cachesim_seed", "cachesim_told"  # the keys of what xdist sends to and from workers
-_LOG_LINES = 20
 _LEFT = "`cachesim gc`, or the next start of a topology, removes what is left."
 _KEPT = """The topology {0} is kept as the last test has left it:
     cachesim status --name {0}
@@ -55,6 +53,7 @@ class Run:
         # one, which `cachesim up` runs.
         own = {"seed": self.seed, "name": None, "ports": None}
         self._settings = settings.model_copy(update=own)
+        self._demand = _settings.demand(loaded)
         self._is_attached, self._attach_to = _settings.attached(config)
         self._reason = "" if self._is_attached else self._choose()
         self._is_kept = switch(config, "cachesim_keep") and not self._is_attached
@@ -72,7 +71,8 @@ class Run:
         self._sim: Simulator | None = None
         self._own: Settings | None = None
         self._is_up = False
-        self._mark = 0
+        self._mark, self._began = 0, datetime.now(UTC)
+        self._lines = _report.lines_of(config)
         self._user: pytest.Item | None = None
         self.observed = Observed()
         config.pluginmanager.register(self.observed, "cachesim-observed")
@@ -96,7 +96,7 @@ class Run:
 
         if self._settings.backend != "auto":
             return ""
-        backend, reason = ("docker", "required") if _is_required() else choose(self._settings)
+        backend, reason = ("docker", "required") if self._demand else choose(self._settings)
         self._settings = self._settings.model_copy(update={"backend": backend})
         return f" ({reason})"
 
@@ -164,11 +164,11 @@ class Run:
                 if not self._is_attached:
                     sim.lease()
         except (BackendUnavailable, ImageMissing) as error:
-            if not _is_required():
-                pytest.skip(f"cachesim: {error}")
-            pytest.fail(f"{REQUIRE_DOCKER} is set, but {error}", pytrace=False)
+            if self._demand is None:
+                pytest.skip(f"cachesim: {_settings.told(error)}")
+            pytest.fail(f"{self._demand}, but {_settings.told(error)}", pytrace=False)
         except CachesimError as error:
-            pytest.fail(f"cachesim: the topology did not start: {error}", pytrace=False)
+            fail(f"the topology did not start: {_settings.told(error)}")
         self._told.append(
             f"Ran on {sim.backend}, engine {sim.settings.engine}. "
             f"--cachesim-seed={self.seed} repeats the random draws."
@@ -285,7 +285,8 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """Remember where the event log of the test begins."""
+        """Remember when the test begins, and where in the event log."""
+        self._began = datetime.now(UTC)
         self._mark = self._sim.events.mark() if self._sim else 0
 
     @pytest.hookimpl(wrapper=True)
@@ -305,7 +306,7 @@ class Run:
         """Add events and node logs to a failing test's report."""
         report = yield
         if report.failed:
-            report.sections += self._sections(item)
+            report.sections += _report.fitted(self._sections(item), self._lines)
         return report
 
     def _sections(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
@@ -316,12 +317,8 @@ class Run:
         events = self._sim.events.since(self._mark)
         yield "cachesim events", "\n".join(map(str, events)) or "none since the test began"
         yield from self.observed.sections()
-        for node in self._sim.nodes.values() if self._is_up else ():
-            try:
-                log = node.logs(_LOG_LINES) or "empty"
-            except Exception as error:  # a report without a log is better than none
-                log = f"could not be read: {error!r}"
-            yield f"cachesim {node.name}: last {_LOG_LINES} log lines", log
+        if self._is_up:
+            yield from _report.logs(self._sim, self._began, undated=self._lines is None)
 
     def pytest_sessionfinish(self) -> None:
         """Send the lines of the summary to xdist's controller."""
@@ -392,7 +389,3 @@ def _pid(node: Any) -> int | None:
 
 def _named(settings: "Settings") -> "Settings":
     return settings.model_copy(update={"name": f"pytest-{secrets.token_hex(3)}"})
-
-
-def _is_required() -> bool:
-    return os.environ.get(REQUIRE_DOCKER, "") not in ("", "0")

@@ -1,12 +1,14 @@
 """The settings of a run, from its options, and of a test, from its markers."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE, variable
 from pytest_cachesim import SETTINGS, chosen, is_yes
 
@@ -75,6 +77,21 @@ def own(settings: "Settings", base: "Settings") -> "Settings | None":
     """Return the settings of a test that needs a topology of its own; None if it needs none."""
     needed = settings.model_copy(update=changeable(base))
     return None if needed == base else needed
+
+
+def demand(loaded: "LoadedSettings") -> str | None:
+    """Return why tests fail without a Docker engine; None if they are skipped."""
+    if os.environ.get(REQUIRE_DOCKER, "") not in ("", "0"):
+        return f"{REQUIRE_DOCKER} is set"
+    is_asked = loaded.settings.backend == "docker" and loaded.sources["backend"] != "default"
+    return "the backend is docker" if is_asked else None
+
+
+def told(error: Exception) -> str:
+    """Return the message of an error, with pytest's options in place of the shell's."""
+    ours = rf"(?<=`)--(?=(?:{'|'.join(SETTINGS)})\b)"
+    message = re.sub(ours, "--cachesim-", str(error))
+    return re.sub(r"(?<=hoose one with )--name", "--cachesim-attach=NAME", message)
 
 
 def attached(config: pytest.Config) -> tuple[bool, str | None]:

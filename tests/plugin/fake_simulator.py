@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
@@ -14,14 +15,20 @@ from cachesim.simulator.observe import Means, Observer
 
 
 class FakeNode:
-    """A node with a log of two lines."""
+    """A node with a log: Redis's lines have a date, and Memcached's have none."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.lines: list[str] = []
 
     def logs(self, lines: int) -> str:
-        """Return what the report of a failing test shows."""
-        return f"{lines} lines of {self.name} at most\nits last line"
+        """As the real one. Tests add lines."""
+        return "\n".join(self.lines[-lines:])
+
+    def log(self, text: str) -> None:
+        """Add a line."""
+        date = f"{datetime.now(UTC):%d %b %Y %H:%M:%S.%f}"[:-3]
+        self.lines.append(f"7:M {date} * {text}" if "redis" in self.name else text)
 
 
 class FakeClient:

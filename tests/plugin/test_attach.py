@@ -68,6 +68,16 @@ def test_attach_not(
     assert not fake.attached
 
 
+@pytest.mark.parametrize(("word", "outcome"), [("demo", "passed"), ("0", "skipped")])
+def test_attach_alone(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, word: str, outcome: str
+) -> None:
+    """The option turns the plugin on, unless it says no."""
+    pytester.makepyfile("def test_it(cachesim): pass")
+    run_pytest(f"--cachesim-attach={word}").assert_outcomes(**{outcome: 1})
+    assert bool(fake.attached) == (outcome == "passed")
+
+
 def test_attached_settings(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
     """The control plane is the tests' own, and only what was asked for is asked of the owner."""
     pytester.makefile(".toml", cachesim="engine = 'redis'\ndetection_seconds = 1")

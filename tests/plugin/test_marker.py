@@ -255,3 +255,23 @@ def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     )
     result = run_pytest("--cachesim", "--cachesim-speed=100", subprocess=True)
     result.assert_outcomes(passed=4)
+
+
+def test_settings_of_the_simulator(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The simulator tells the settings of the test's marker, and those of the run after it."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.cachesim(speed=60, promotion_seconds=[7, 8], seed=4)
+        def test_a(cachesim):
+            it = cachesim.settings
+            assert (it.speed, it.promotion_seconds, it.seed) == (60, (7, 8), 4)
+
+        def test_b(cachesim):
+            it = cachesim.settings
+            assert (it.speed, it.promotion_seconds, it.seed) == (30, (5, 10), 3)
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-backend=embedded", subprocess=True)
+    result.assert_outcomes(passed=2)

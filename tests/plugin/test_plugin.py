@@ -8,7 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cachesim.errors import BackendUnavailable, FaultError, ImageMissing, NotReady, StartError
+from cachesim.errors import (
+    BackendUnavailable,
+    CachesimError,
+    FaultError,
+    ImageMissing,
+    NotReady,
+    StartError,
+)
 from cachesim.simulator import launching
 from tests.plugin import fake_simulator
 from tests.plugin.fake_simulator import FakeProcess, FakeSimulator
@@ -84,7 +91,7 @@ def test_help(run_pytest: RunPytest) -> None:
     options = re.findall(r"^  --(cachesim\S*?)(?:=\S+)?(?: .*)?$", text, re.M)
     inis = re.findall(r"^  (cachesim\w*) \(", text, re.M)
     assert [name.replace("-", "_") for name in options] == inis
-    assert len(inis) == 7
+    assert len(inis) == 8
 
 
 @pytest.mark.parametrize(
@@ -341,6 +348,23 @@ def test_start_that_fails(pytester: pytest.Pytester, fake: Fake, run_pytest: Run
     assert "cachesim: the topology did not start: redis-c is not ready" in result.outlines
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("Use `--backend embedded`.", "Use `--cachesim-backend embedded`."),
+        ("Choose one with --name, or not.", "Choose one with --cachesim-attach=NAME, or not."),
+        ("See `cachesim down --name x`.", "See `cachesim down --name x`."),
+    ],
+)
+def test_hints(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, hint: str, shown: str
+) -> None:
+    """Hints name pytest's options, and leave the shell's commands as they are."""
+    fake.errors["start"] = CachesimError(hint)
+    pytester.makepyfile("def test_it(cachesim): pass")
+    assert f"cachesim: the topology did not start: {shown}" in run_pytest("--cachesim").outlines
+
+
 # --- the process ----------------------------------------------------------------------------
 
 USERS = {
@@ -506,20 +530,27 @@ def sections(result: pytest.RunResult) -> dict[str, list[str]]:
         if match := re.fullmatch(r"-+ (.*) -+|=+ .* =+|_+ .* _+", line):
             lines = found.setdefault(match[1], []) if match[1] else []
         else:
+            line = re.sub(r"^7:M .*? \* ", "", line)
             lines.append(re.sub(r"^\d\d:\d\d:\d\d\.\d{3}", "TIME", line))
     return {title: lines for title, lines in found.items() if title.startswith("cachesim")}
 
 
 @pytest.mark.usefixtures("fake")
 def test_failing_test(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
-    """Its report has what happened since it began, and the end of every node's log."""
+    """Its report has what happened and was logged since it began, the shortest first."""
     pytester.makepyfile(
         """
+        import time
+
         def test_before(cachesim):
             cachesim.events.record("fault", "redis-a", "before")
+            cachesim.nodes["redis-a"].log("before")
+            time.sleep(0.002)  # dates in logs have milliseconds
 
         def test_it(cachesim):
             cachesim.events.record("fault", "redis-a", "kill")
+            cachesim.nodes["redis-a"].log("killed")
+            cachesim.nodes["memcached-a"].log("without a date")
             assert 0
         """
     )
@@ -528,15 +559,48 @@ def test_failing_test(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
             "TIME  reset       fake           as new",
             "TIME  fault       redis-a        kill",
         ],
-        "cachesim redis-a: last 20 log lines": [
-            "20 lines of redis-a at most",
-            "its last line",
-        ],
-        "cachesim memcached-a: last 20 log lines": [
-            "20 lines of memcached-a at most",
-            "its last line",
-        ],
+        "cachesim redis-a: log": ["killed"],
     }
+    wide = sections(run_pytest("--cachesim", "--cachesim-report-lines=all"))
+    assert wide["cachesim memcached-a: log"] == ["without a date"]
+    assert list(wide)[-1] == "cachesim events"
+
+
+@pytest.mark.usefixtures("fake")
+def test_length(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """A report has 40 lines at most, the last ones; short sections are whole and come first."""
+    pytester.makepyfile(
+        """
+        import time
+
+        def test_it(cachesim):
+            time.sleep(0.002)  # dates in logs have milliseconds
+            for number in range(100):
+                cachesim.events.record("fault", "redis-a", f"kill {number}")
+            cachesim.nodes["redis-a"].log("one")
+            cachesim.nodes["redis-a"].log("two")
+            assert 0
+        """
+    )
+    for option, most in ([], 40), (["--cachesim-report-lines=12"], 12):
+        found = sections(run_pytest("--cachesim", *option))
+        assert list(found) == ["cachesim redis-a: log", "cachesim events"]
+        log, events = found.values()
+        assert log == ["one", "two"]
+        assert events[0].endswith(" lines before: --cachesim-report-lines=all shows them")
+        assert events[-1].endswith("kill 99")
+        assert 2 + len(log) + len(events) == most
+    assert (
+        len(sections(run_pytest("--cachesim", "--cachesim-report-lines=all"))["cachesim events"])
+        > 100
+    )
+
+
+@pytest.mark.parametrize("word", ["0", "9", "-3", "many"])
+def test_no_length(run_pytest: RunPytest, word: str) -> None:
+    """A length that is none is an error, which says what is one."""
+    result = run_pytest("--cachesim", f"--cachesim-report-lines={word}")
+    result.stderr.fnmatch_lines([f"*'{word}': should be `all`, or a number from 10 on"])
 
 
 @pytest.mark.usefixtures("fake")
@@ -650,9 +714,7 @@ def test_log_that_cannot_be_read(
     monkeypatch.setattr(fake_simulator.FakeNode, "logs", logs)
     pytester.makepyfile("def test_it(cachesim): assert 0")
     found = sections(run_pytest("--cachesim"))
-    assert found["cachesim redis-a: last 20 log lines"] == [
-        "could not be read: OSError('the engine is gone')"
-    ]
+    assert found["cachesim redis-a: log"] == ["could not be read: OSError('the engine is gone')"]
 
 
 # --- several processes, and a real engine ---------------------------------------------------
@@ -690,12 +752,12 @@ def test_workers_share_the_seed(pytester: pytest.Pytester, run_pytest: RunPytest
 def test_no_engine_answers(
     pytester: pytest.Pytester, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tests that want containers skip where no engine answers."""
+    """Tests for which containers were asked fail where no engine answers."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     pytester.makepyfile("def test_it(cachesim): pass")
-    result = run_pytest("--cachesim", "--cachesim-backend=docker", "-rs", subprocess=True)
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*: cachesim: no Docker engine answers at tcp://*"])
+    result = run_pytest("--cachesim", "--cachesim-backend=docker", subprocess=True)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["the backend is docker, but no Docker engine answers at tcp://*"])
 
 
 @pytest.mark.usefixtures("on_backend")
@@ -743,7 +805,8 @@ def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
             assert memcached.get("api:1") is None
 
         def test_that_fails(cachesim):
-            cachesim.redis.primary.pause()
+            cachesim.redis.primary.kill()
+            cachesim.redis.wait_for_failover()
             assert 0
         """
     )
@@ -751,7 +814,7 @@ def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     result = run_pytest(*arguments, subprocess=True)
     result.assert_outcomes(passed=2, failed=1)
     found = sections(result)
-    assert any("redis-a        pause" in line for line in found["cachesim events"])
-    logs = [title for title in found if title.endswith("last 20 log lines")]
-    assert len(logs) == 6
+    assert any("redis-a        kill" in line for line in found["cachesim events"])
+    assert any(re.fullmatch("cachesim redis-[bc]: log", title) for title in found)
+    assert sum(1 + len(lines) for lines in found.values()) <= 40
     assert containers_of((pytester.path / "name").read_text()) == []
