@@ -82,6 +82,7 @@ HEAVY = {
     "toxiproxy": "a way in for users, that cachesim itself does not use",
     "fakeredis": "slow to import, and not needed with containers",
     "lupa": "needed for scripts only",
+    "prometheus_client": "needed for its endpoint only, and not everybody has it",
     "ruamel": "needed for scenario files only, and not everybody has it",
     "trustme": "brings all of cryptography, and is needed once in a run",
 }

@@ -12,6 +12,7 @@ import click
 
 from cachesim.cli import options
 from cachesim.cli.groups import FaultGroup, Group
+from cachesim.cli.monitoring_commands import alarms, metrics
 from cachesim.cli.report_commands import compare, report
 from cachesim.cli.run_commands import command as run
 from cachesim.cli.scenario_commands import scenario
@@ -374,5 +375,5 @@ def wait(what: str, timeout: float | None, name: str | None, as_json: bool) -> N
 
 # --- scenarios --------------------------------------------------------------------------------
 
-for _command in (scenario, run, report, compare):
+for _command in (metrics, alarms, scenario, run, report, compare):
     main.add_command(_command)

@@ -88,7 +88,8 @@ def finding_of_metrics(alarm: Alarm) -> Iterator[Finding]:
             remedy = f"Did you mean {near[0]}?"
         if alarm.service is Service.MEMCACHED and name in _INSTEAD:
             remedy = f"Use metric math: {_INSTEAD[name]}."
-        where = f"; {other} has it" if find(other, name) is not None else ""
+        there = find(other, name)
+        where = f"; {other} has it" if there is not None and there.is_published else ""
         yield Finding(
             alarm.name, f"ElastiCache has no metric {name} for {alarm.service}{where}", remedy
         )
@@ -132,9 +133,12 @@ def service_of(
     if len(owners) == 1:
         return owners.pop()
     raise Mistake(
-        place.problem(key, "can't be told: both engines have such a metric. Put redis or memcached "
-                      "into the alarm's name")
-    )  # fmt: skip
+        place.problem(
+            key,
+            f"the engine can't be told from {', '.join(metrics)}: put redis or memcached into the "
+            "alarm's name",
+        )
+    )
 
 
 def is_lower(metric: str) -> bool:

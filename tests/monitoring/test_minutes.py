@@ -1,0 +1,121 @@
+"""The datapoints of a minute, from readings of servers that are not there."""
+
+import pytest
+
+from cachesim.monitoring.datapoints import Datapoint, Minute
+from cachesim.monitoring.metrics import METRICS, Count, Gauge, Metric, Share, Values, fields
+from cachesim.monitoring.minutes import FEWEST, Collector
+
+NODE = "redis-a"
+GAUGE = Metric(
+    "Share of memory", "Percent", Gauge(("used",), minus=("own",), per=("max",), factor=100)
+)
+COUNT = Metric("Evictions", "Count", Count(("evicted",)))
+RATE = Metric("Hit rate", "Percent", Share(("hits",), per=("hits", "misses")))
+CPU = Metric("CPU", "Percent", Share(("user", "sys"), factor=50))
+
+
+def collected(*samples: Values, seconds: float = 60.0, begin: float = 0.0) -> dict[str, Datapoint]:
+    """The datapoints of a minute with these readings, a second apart."""
+    return minutes([list(samples)], seconds, begin)[0]
+
+
+def minutes(
+    some: list[list[Values]], seconds: float = 60.0, begin: float = 0.0
+) -> list[dict[str, Datapoint]]:
+    """The datapoints of minutes with these readings, a second apart."""
+    collector = Collector({NODE: (GAUGE, COUNT, RATE, CPU)})
+    found, at = [], begin
+    for samples in some:
+        for values in samples:
+            collector.add(NODE, at, values)
+            at += 1
+        found.append(collector.close(seconds).get(NODE, {}))
+    return found
+
+
+def test_gauge() -> None:
+    """A gauge is the mean of the readings, with the lowest and the highest."""
+    found = collected(*({"used": it, "own": 10, "max": 1000} for it in (110, 210, 610)))
+    assert found["Share of memory"] == Datapoint(30, 10, 60, 3)
+
+
+def test_without_a_limit() -> None:
+    """What is divided by zero is missing."""
+    assert "Share of memory" not in collected(*[{"used": 1, "own": 0, "max": 0}] * 3)
+
+
+def test_count() -> None:
+    """A counter is what it grew by since the last reading of the minute before."""
+    first, second = minutes([[{"evicted": it} for it in some] for some in ((5, 6, 8), (9, 9, 20))])
+    assert (first["Evictions"].value, second["Evictions"].value) == (3, 12)
+
+
+def test_count_at_a_speed() -> None:
+    """What is counted in 2 s is that of a minute of production: thirty times as much."""
+    assert collected(*({"evicted": it} for it in (0, 1, 2)), seconds=2.0)["Evictions"].value == 60
+
+
+@pytest.mark.parametrize("uptime", [{}, {"uptime": 1}])
+def test_count_of_a_new_process(uptime: Values) -> None:
+    """A process that began anew counts from 0, also if it is soon beyond the one before."""
+    before = {"evicted": 50, "uptime": 90} if uptime else {"evicted": 50}
+    after = {"evicted": 60, **uptime} if uptime else {"evicted": 7}
+    found = collected(before, before, after)
+    assert found["Evictions"].value == after["evicted"]
+
+
+def test_count_after_a_gap() -> None:
+    """What a counter grew by while nobody read it is not a minute's."""
+    found = minutes([[{"evicted": 0}] * 3, [], [{"evicted": it} for it in (900, 901, 902)]])
+    assert found[1] == {}
+    assert found[2]["Evictions"].value == 2
+
+
+def test_too_few_readings() -> None:
+    """With fewer readings than are needed, there is no data, and no old value."""
+    whole = [{"used": 5, "own": 0, "max": 10, "evicted": 1, "user": 1, "sys": 1}] * FEWEST
+    first, second = minutes([whole, whole[1:]])
+    assert {"Share of memory", "Evictions", "CPU"} <= first.keys()
+    assert second == {}
+
+
+def test_share() -> None:
+    """A hit rate is of the minute, and missing without any reads."""
+    some: list[list[Values]] = [[{"hits": 90, "misses": 10}] * 3, [{"hits": 93, "misses": 11}] * 3]
+    found = minutes(some)
+    assert "Hit rate" not in found[0]
+    assert found[1]["Hit rate"].value == 75
+
+
+def test_share_of_time() -> None:
+    """Processor time is a share of the real time between the readings, at any speed."""
+    found = collected(*({"user": it * 0.5, "sys": it * 0.1} for it in range(4)), seconds=2)
+    assert found["CPU"].value == pytest.approx(30)
+
+
+def test_error_counter_begins_late() -> None:
+    """Redis has no counter of an error before the first one; that one counts."""
+    collector = Collector({NODE: METRICS_OF_ERRORS})
+    for at, values in enumerate([{"x": 1}, {"x": 1}, {"errorstat_WRONGPASS": 4}]):
+        collector.add(NODE, at, values)
+    assert collector.close(60)[NODE]["AuthenticationFailures"].value == 4
+
+
+METRICS_OF_ERRORS = tuple(
+    it for some in METRICS.values() for it in some if it.name == "AuthenticationFailures"
+)
+
+
+def test_fields() -> None:
+    """The reader is told all that the metrics are made of."""
+    for service, some in METRICS.items():
+        for metric in some:
+            if isinstance(metric.source, Gauge):
+                assert {*metric.source.of, *metric.source.per} <= fields(service)
+
+
+def test_as_json() -> None:
+    """A minute is the same after a way through JSON."""
+    it = Minute(3, 1.0, 61.0, {NODE: {"Evictions": Datapoint(1, 1, 1, 60)}})
+    assert Minute.from_dict(it.as_dict()) == it
