@@ -31,11 +31,11 @@ class Stalls:
     """Measures, while it is entered, how much too late the machine wakes a sleeping thread.
 
     Attributes:
-        longest: the longest delay, in seconds.
+        total: all delays that an idle machine does not have, in seconds.
     """
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self.total = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -51,7 +51,8 @@ class Stalls:
         last = time.monotonic()
         while not self._done.wait(0.01):
             now = time.monotonic()
-            self.longest = max(self.longest, now - last - 0.01)
+            late = now - last - 0.01
+            self.total += late if late > 0.005 else 0.0
             last = now
 
 

@@ -48,25 +48,27 @@ def test_primary_is_lost(sim: Simulator, redis: RedisCluster, how: str) -> None:
     """Writes fail, then succeed on the promoted replica at the promised moment."""
     redis.set("k", "before")
     mark = sim.events.mark()
-    began = time.monotonic()
-    fault = LOSSES[how](sim)
-    applied = time.monotonic()
     with Stalls() as stalls:
+        began = time.monotonic()
+        fault = LOSSES[how](sim)
+        applied = time.monotonic()
         with pytest.raises((RedisError, OSError)):
             through_link(sim, "redis-a").set("k", "during")
         new = sim.redis.wait_for_failover()
         promoted = time.monotonic()
-    wrote = first_write(redis)
+        wrote = first_write(redis)
 
     (detecting,) = sim.events.of("detecting", mark)
     delay = detecting.data["detection"] + detecting.data["promotion"]
     assert 15 / 30 <= delay <= 30 / 30
     # The loss happened between `began` and `applied`.
     assert began + delay - PROMISE <= promoted
-    # A probe notices it a little later, and the promise counts from then.
-    assert promoted <= detecting.data["promised_at"] + PROMISE + stalls.longest
-    assert detecting.data["lost_at"] <= applied + PROMISE
-    assert wrote <= applied + delay + PROMISE + CLIENT
+    # A probe notices it a little later, and the promise counts from then. All of it is later on a
+    # machine that is too busy to run what is due.
+    late = PROMISE + stalls.total
+    assert promoted <= detecting.data["promised_at"] + late
+    assert detecting.data["lost_at"] <= applied + late
+    assert wrote <= applied + delay + late + CLIENT
     assert new.name != "redis-a"
     assert redis.get_primaries()[0].port == new.endpoint.port
     assert sim.redis["a"].role == "replica"
