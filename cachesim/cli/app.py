@@ -216,11 +216,12 @@ def events(follow: bool, name: str | None, as_json: bool) -> None:
 @main.command(epilog="Example: cachesim top --name demo")
 @click.option("--once", is_flag=True, help="Print it once. So it does if stdout is no terminal.")
 @options.name
-def top(once: bool, name: str | None) -> None:
+@options.as_json
+def top(once: bool, name: str | None, as_json: bool) -> None:
     """Show zones, nodes, links, faults and the latest events, live, until Ctrl-C."""
     from cachesim.cli.top import run
 
-    run(name, once=once)
+    run(name, once=once, as_json=as_json)
 
 
 @main.command(epilog="Example: cachesim dashboard --port 8400")
@@ -229,14 +230,15 @@ def top(once: bool, name: str | None) -> None:
     "--open/--no-open", "opens", default=True, help="Open it in a browser, if there is one."
 )
 @options.name
-def dashboard(port: int, opens: bool, name: str | None) -> None:
+@options.as_json
+def dashboard(port: int, opens: bool, name: str | None, as_json: bool) -> None:
     """Serve a web page that shows a topology and breaks it, until Ctrl-C.
 
     It is served on 127.0.0.1, to whoever has the printed URL. Needs the extra `web`.
     """
     from cachesim.cli.dashboard import run
 
-    run(name, port, opens=opens)
+    run(name, port, opens=opens, as_json=as_json)
 
 
 @main.command(epilog="Example: cachesim config --speed 30")

@@ -1,6 +1,6 @@
 """Shows a topology in a terminal, live: `cachesim top`."""
 
-import sys
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,17 +10,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cachesim.cli.printing import time_left
+from cachesim.cli.printing import print_json, time_left
 from cachesim.daemon.signals import Interrupts
-from cachesim.dashboard.figures import Figures, figures
-from cachesim.dashboard.picture import Picture, State, is_up, picture
+from cachesim.dashboard.figures import Figures
+from cachesim.dashboard.looking import Look, Sample
+from cachesim.dashboard.picture import Picture, State, is_up
 from cachesim.errors import NotRunning
 from cachesim.simulator.simulator import Simulator
 from cachesim.topology import CLIENT
 
 if TYPE_CHECKING:
     from cachesim.events import Event
-    from cachesim.runs.calls import Readings
+    from cachesim.runs.calls import AlarmStatus
 
 _EVERY = 1.0  # seconds from one reading of the servers to the next
 _PRINTED = 40  # lines, if it is printed once
@@ -28,57 +29,53 @@ _WORDS: Mapping[State, str] = {"open": "open", "slow": "SLOW", "partly": "PARTLY
 _STYLES: Mapping[State, str] = {"open": "dim", "slow": "yellow", "partly": "yellow", "cut": "red"}
 
 
-def run(name: str | None, *, once: bool) -> None:
+def run(name: str | None, *, once: bool, as_json: bool) -> None:
     """Show it until an interrupt, or until the topology ends.
 
     Args:
         name: the topology's name; None: the only free one.
         once: print it once instead.
+        as_json: print it once, as JSON.
 
     Raises:
         CachesimError: no topology is up.
     """
     console = Console(highlight=False, markup=False)
     with Interrupts("") as interrupts, Simulator.attach(name, lease=False) as sim:
-        look = _Look(sim)
-        if once or not console.is_terminal or console.is_dumb_terminal:
-            console.print(look.view(_PRINTED))
-            return
-        try:
-            with Live(console=console, screen=True, auto_refresh=False) as live:
-                while not interrupts.requested:
-                    live.update(look.view(console.height), refresh=True)
-                    look.wait(_EVERY)
-        except NotRunning as error:
-            print(error, file=sys.stderr)
+        look = Look(sim)
+        if as_json:
+            print_json({"picture": look.see(), **look.measure(), "alarms": look.alarms()})
+        elif once or not console.is_terminal or console.is_dumb_terminal:
+            console.print(_view(sim, look, look.measure(), look.alarms(), _PRINTED))
+        else:
+            with (
+                contextlib.suppress(NotRunning),  # it was taken down
+                Live(console=console, screen=True, auto_refresh=False) as live,
+            ):
+                _follow(sim, look, live, interrupts)
 
 
-class _Look:
-    """What is shown of a topology, and what has to be known of the time before."""
+def _follow(sim: Simulator, look: Look, live: Live, interrupts: Interrupts) -> None:
+    due = 0.0
+    while not interrupts.requested:
+        if time.monotonic() >= due:
+            due = time.monotonic() + _EVERY
+            sample, alarms = look.measure(), look.alarms()
+        mark = sim.events.mark()
+        live.update(_view(sim, look, sample, alarms, live.console.height), refresh=True)
+        sim.events.next(mark, max(0.0, due - time.monotonic()))
 
-    def __init__(self, sim: Simulator) -> None:
-        self._sim = sim
-        self._before: Readings | None = None
-        self._figures: Mapping[str, Figures] = {}
-        self._due = 0.0
 
-    def wait(self, seconds: float) -> None:
-        """Return when something has happened, or after that many seconds."""
-        self._sim.events.next(self._sim.events.mark(), seconds)
-
-    def view(self, height: int) -> RenderableType:
-        """Return the present state, for a terminal of so many lines."""
-        now = picture(self._sim.topology, self._sim.servers.status())
-        if time.monotonic() >= self._due:
-            readings = self._sim.servers.readings()
-            self._figures = figures(readings, self._before, now["primary"])
-            self._before, self._due = readings, time.monotonic() + _EVERY
-        return view(now, self._figures, self._sim.events.since(0), height)
+def _view(
+    sim: Simulator, look: Look, sample: Sample, alarms: "Sequence[AlarmStatus]", height: int
+) -> RenderableType:
+    return view(look.see(), sample["nodes"], alarms, sim.events.since(0), height)
 
 
 def view(
     now: Picture,
     seen: Mapping[str, Figures],
+    alarms: "Sequence[AlarmStatus]",
     events: "Sequence[Event]",
     height: int,
 ) -> RenderableType:
@@ -93,6 +90,10 @@ def view(
     if now["faults"]:
         parts += [Text(), _faults(now)]
         lines += len(now["faults"]) + 3
+    firing = [it for it in alarms if it["state"] == "ALARM"]
+    if firing:
+        parts += [Text(), *(_alarm(it) for it in firing)]
+        lines += len(firing) + 1
     left = max(1, height - lines - 1)
     latest = [Text(str(it), no_wrap=True, overflow="ellipsis") for it in events[-left:]]
     return Group(*parts, Text(), *latest)
@@ -111,7 +112,7 @@ def _header(now: Picture) -> Text:
 
 def _nodes(now: Picture, seen: Mapping[str, Figures]) -> Table:
     table = _table("zone", "node", "role", "state")
-    for column in ("memory", "conns", "keys", "evict/s", "lag"):
+    for column in ("memory", "cpu", "hits", "conns", "evict/s", "lag"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("faults", overflow="ellipsis", no_wrap=True)
     kinds = {it["id"]: it["name"] for it in now["faults"]}
@@ -119,7 +120,7 @@ def _nodes(now: Picture, seen: Mapping[str, Figures]) -> Table:
     for node in now["nodes"]:
         it = seen.get(node["name"])
         state = node["state"] if node["has_power"] else "no power"
-        cells = ("", "", "", "", "") if it is None else _cells(it)
+        cells = ("",) * 6 if it is None else _cells(it)
         table.add_row(
             "" if zone == node["zone"] else f"az-{node['zone']}",
             node["name"],
@@ -134,12 +135,17 @@ def _nodes(now: Picture, seen: Mapping[str, Figures]) -> Table:
 
 def _cells(it: Figures) -> tuple[str, ...]:
     return (
-        "" if it["memory"] is None else f"{it['memory']:.1f} %",
+        _percent(it["memory"]),
+        _percent(it["cpu"]),
+        _percent(it["hit_rate"]),
         f"{it['connections']:.0f}",
-        f"{it['keys']:.0f}",
         "" if it["evictions"] is None else f"{it['evictions']:.0f}",
         "" if it["lag"] is None else size(it["lag"]),
     )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}%"
 
 
 def _reach(now: Picture) -> Table:
@@ -157,8 +163,15 @@ def _faults(now: Picture) -> Table:
     return table
 
 
+def _alarm(it: "AlarmStatus") -> Text:
+    value = "" if it["value"] is None else f" {it['value']:.4g}"
+    where = f" on {it['node']}" if it["node"] else ""
+    text = Text(no_wrap=True, overflow="ellipsis").append(f"ALARM  {it['name']}", "bold red")
+    return text.append(f"  {it['metric']}{value}{where}, threshold {it['threshold']:g}")
+
+
 def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, overflow="ellipsis", no_wrap=True)
     return table

@@ -112,7 +112,7 @@ class Dashboard:
     async def _apply(self, request: Request) -> Response:
         def apply(body: dict[str, Any]) -> Any:
             times = {key: body.get(key) for key in ("heal_after", "over", "flap")}
-            fault = self._sim.faults.apply(body["fault"], **times)
+            fault = self._sim.faults.apply(CATALOGUE.read(body.get("fault")), **times)
             return {"id": fault.id, "kind": fault.kind, "target": fault.target}
 
         return await _answer(request, apply)
@@ -123,7 +123,7 @@ class Dashboard:
         def heal(_body: dict[str, Any]) -> Any:
             if wanted is None:
                 self._sim.heal()
-                return {}
+                return None
             found = [it for it in self._sim.faults.active if it.id == wanted]
             for fault in found:
                 fault.heal()
@@ -135,25 +135,18 @@ class Dashboard:
         node, verb = request.path_params["name"], request.path_params["verb"]
         verbs = {"restart": lambda it: it.restart(), "resume": lambda it: it.resume()}
 
-        def act(_body: dict[str, Any]) -> Any:
+        def act(_body: dict[str, Any]) -> None:
             if verb not in verbs:
                 raise ValueError(f"there are {', '.join(verbs)}, not {verb!r}")
             verbs[verb](self._sim.nodes[node])
-            return {}
 
         return await _answer(request, act)
 
     async def _failover(self, request: Request) -> Response:
-        return await _answer(
-            request, lambda body: self._sim.control_plane.failover(body.get("to")) or {}
-        )
+        return await _answer(request, lambda body: self._sim.control_plane.failover(body.get("to")))
 
     async def _reset(self, request: Request) -> Response:
-        def reset(_body: dict[str, Any]) -> Any:
-            self._sim.reset()
-            return {}
-
-        return await _answer(request, reset)
+        return await _answer(request, lambda _body: self._sim.reset())
 
 
 def _event(kind: str, data: Any) -> str:

@@ -7,31 +7,31 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cachesim.dashboard.figures import figures
-from cachesim.dashboard.picture import Picture, picture
+from cachesim.dashboard.looking import Look
+from cachesim.dashboard.picture import Picture
 from cachesim.errors import CachesimError, NotRunning
 from cachesim.events import Event
 
 if TYPE_CHECKING:
-    from cachesim.runs.calls import Readings
     from cachesim.simulator.simulator import Simulator
 
 EVERY = 1.0
 """Seconds from one reading of the servers to the next."""
 KEPT = 600
-"""The readings, and the events, that are kept for who looks later."""
+"""The readings, the events and the messages that are kept for who looks later."""
 _QUEUE = 100  # messages that wait for one who does not read them
 
 Message = tuple[str, Any]
 """What has changed: its kind, and JSON."""
+_Queue = asyncio.Queue[Message]
 
 
 class Watch:
     """Follows a topology. It makes no call while nobody looks.
 
-    To be used in one event loop. The kinds of messages: `picture`, `events` (numbered, new ones
-    and some that were told), `history` (the readings until now), `figures` (one reading), `late`
-    (messages were dropped: look again) and `ended`. After the last two nothing comes.
+    To be used in one event loop. The kinds of messages: `picture`, `events` (numbered), `history`
+    (the readings until now), `figures` (one reading), `alarms` (all), `inbox` (new messages),
+    `late` (messages were dropped: look again) and `ended`. After the last two nothing comes.
 
     Args:
         sim: a topology that runs.
@@ -40,31 +40,40 @@ class Watch:
     def __init__(self, sim: "Simulator") -> None:
         self._sim = sim
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queues: set[asyncio.Queue[Message]] = set()
         self._task: asyncio.Task[None] | None = None
-        self._picture: Picture | None = None
+        self._queues: set[_Queue] = set()
+        self._beginning = asyncio.Lock()
+        self._look = Look(sim)
+        self._told: Picture | None = None
         self._seen = 0  # events that were told
-        self._before: Readings | None = None
+        self._events: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
         self._samples: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
+        self._alarms: Sequence[Mapping[str, Any]] = ()
+        self._inbox: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
 
     @contextlib.asynccontextmanager
-    async def looking(self) -> "AsyncIterator[asyncio.Queue[Message]]":
+    async def looking(self) -> AsyncIterator[_Queue]:
         """Yield a queue of messages. The first ones tell the state now, and the latest past.
 
         Raises:
             NotRunning: the topology has ended.
         """
-        self._loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Message] = asyncio.Queue(_QUEUE)
-        now, events = await asyncio.to_thread(self._state)
-        queue.put_nowait(("picture", now))
-        first = max(0, len(events) - KEPT)
-        queue.put_nowait(("events", _numbered(events[first:], first)))
-        queue.put_nowait(("history", list(self._samples)))
-        if not self._queues:
-            self._picture, self._seen, self._before = now, len(events), None
-            self._task = asyncio.create_task(self._follow())
-        self._queues.add(queue)
+        queue: _Queue = asyncio.Queue(_QUEUE)
+        async with self._beginning:
+            if self._task is None or self._task.done():
+                self._loop = asyncio.get_running_loop()
+                await self._see()
+                await self._hear()
+                self._task = asyncio.create_task(self._follow())
+            self._queues.add(queue)
+        for kind, data in (
+            ("picture", self._told),
+            ("events", list(self._events)),
+            ("history", list(self._samples)),
+            ("alarms", self._alarms),
+            ("inbox", list(self._inbox)),
+        ):
+            queue.put_nowait((kind, data))
         try:
             yield queue
         finally:
@@ -79,49 +88,56 @@ class Watch:
             with contextlib.suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(self._tell, "ended", why)
 
-    def _state(self) -> tuple[Picture, list[Event]]:
-        return picture(self._sim.topology, self._sim.servers.status()), list(self._sim.events)
-
     async def _follow(self) -> None:
         due = time.monotonic()
         try:
             while True:
                 wait = max(0.0, due - time.monotonic())
-                new = await asyncio.to_thread(self._sim.events.next, self._seen, wait)
-                if new:
-                    self._tell("events", _numbered(new, self._seen))
-                    self._seen += len(new)
-                await self._look()
+                if await asyncio.to_thread(self._sim.events.next, self._seen, wait):
+                    await self._see()
                 if time.monotonic() >= due:
                     due = time.monotonic() + EVERY
-                    await self._read()
+                    await self._see()  # a few changes have no event
+                    sample = await asyncio.to_thread(self._look.measure)
+                    self._samples.append(sample)
+                    self._tell("figures", sample)
+                    await self._hear()
         except NotRunning as error:
             self._tell("ended", str(error))
         except CachesimError as error:
             self._tell("ended", f"The topology's process does not answer: {error}")
 
-    async def _look(self) -> None:
-        status = await asyncio.to_thread(self._sim.servers.status)
-        now = picture(self._sim.topology, status)
-        if self._picture is None or _lasting(now) != _lasting(self._picture):
+    async def _see(self) -> None:
+        """Tell of new events, and of the state if it has changed."""
+        now = await asyncio.to_thread(self._look.see)
+        new = _numbered(await asyncio.to_thread(self._sim.events.since, self._seen), self._seen)
+        if new:
+            self._seen += len(new)
+            self._events += new
+            self._tell("events", new)
+        if self._told is None or _lasting(now) != _lasting(self._told):
             self._tell("picture", now)
-        self._picture = now
+        self._told = now
 
-    async def _read(self) -> None:
-        primary = self._picture["primary"] if self._picture else None
-        now = await asyncio.to_thread(self._sim.servers.readings)
-        sample = {"at": round(time.time(), 2), "nodes": figures(now, self._before, primary)}
-        self._before = now
-        self._samples.append(sample)
-        self._tell("figures", sample)
+    async def _hear(self) -> None:
+        """Tell of alarms that have changed, and of new messages in the inbox."""
+        alarms = await asyncio.to_thread(self._look.alarms)
+        if alarms != self._alarms:
+            self._alarms = alarms
+            self._tell("alarms", alarms)
+        last = self._inbox[-1]["number"] if self._inbox else 0
+        if new := await asyncio.to_thread(self._look.messages, last):
+            self._inbox += new
+            self._tell("inbox", new)
 
     def _tell(self, kind: str, data: Any) -> None:
         for queue in self._queues:
-            if queue.full():  # who does not read begins again
-                while not queue.empty():
-                    queue.get_nowait()
-                kind, data = "late", None
-            queue.put_nowait((kind, data))
+            if not queue.full():
+                queue.put_nowait((kind, data))
+                continue
+            while not queue.empty():  # who does not read begins again
+                queue.get_nowait()
+            queue.put_nowait(("late", None))
 
 
 def _lasting(now: Picture) -> Mapping[str, Any]:

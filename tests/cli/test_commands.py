@@ -151,6 +151,7 @@ FORMS: dict[str, object] = {
     "reset": {"name": str},
     "doctor": [{"subject": str, "level": str, "finding": str, "advice": str}],
     "gc": {"removed": [str]},
+    "top": {"picture": dict, "at": float, "nodes": dict, "alarms": [dict]},
     "config": dict[str, dict[str, object]],
     "scenario list": [{"name": str, "title": str}],
     "scenario show az-outage": dict[str, object],
@@ -223,7 +224,7 @@ def test_json_lines(up: Detached, command: str) -> None:
 def test_every_command_has_json() -> None:
     """No command that gives something to read is without `--json`."""
     tested = {command.split()[0] for command in (*FORMS, *LINES)}
-    tested |= {"up", "down", "compose", "attach", "run", "report", "compare"}
+    tested |= {"up", "down", "compose", "attach", "run", "report", "compare", "dashboard"}
     without = {"shell"}  # the server's own words
     assert tested | without == set(main.commands)
 

@@ -98,7 +98,7 @@ def test_html_escapes(tmp_path: Path) -> None:
     scenario = {**SCENARIO, "scenario": {**SCENARIO["scenario"], "description": evil}}
     write_reports(tmp_path, rows, facts | {"scenario": scenario})
     text = (tmp_path / "report.html").read_text()
-    assert text.count("<script") == text.count("</script>") == 3
+    assert text.count("<script") == text.count("</script>") == 4
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in text
 
 
