@@ -18,7 +18,7 @@ _POLL = 0.5  # seconds until a new minute is noticed
 _FATAL = 1
 
 
-@click.command()
+@click.command(epilog="Example: cachesim metrics redis-a --follow")
 @click.argument("nodes", metavar="[NODE]...", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Print new minutes too, until Ctrl-C.")
 @click.option(
@@ -141,7 +141,7 @@ def _serve(run: "Run", port: int) -> None:
         Event().wait()
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, epilog="Example: cachesim alarms inbox")
 @options.name
 @options.as_json
 @click.pass_context
@@ -181,7 +181,7 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
             print(f"{it['name']} can't fire: {it['out_of_reach']}")
 
 
-@alarms.command()
+@alarms.command(epilog="Example: cachesim alarms check alarms.yaml")
 @click.argument("file", type=click.Path(path_type=Path))
 @options.as_json
 @click.pass_context
@@ -227,7 +227,7 @@ def _print_findings(findings: Iterable[Mapping[str, Any]]) -> None:
         print(f"{it['alarm']}: {verb}: {it['problem']}.\n  {it['remedy']}")
 
 
-@alarms.command()
+@alarms.command(epilog="Example: cachesim alarms inbox --json")
 @options.name
 @options.as_json
 def inbox(name: str | None, as_json: bool) -> None:

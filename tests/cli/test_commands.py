@@ -131,7 +131,19 @@ _STATUS = {
     "toxiproxy": {"a": str, "b": str, "c": str},
 }
 _PAUSE = {"fault": "pause", "nodes": ["memcached-a"]}
+_ALARM = {
+    **dict.fromkeys(("name", "state", "reason", "metric", "comparison", "node"), str),
+    **dict.fromkeys(("threshold", "period"), (int, float)),
+    **dict.fromkeys(("since", "value"), (int, float, None)),
+    "level": (str, None),
+    "actions": list,
+    "out_of_reach": str,
+    "changes": list,
+}
+
 FORMS: dict[str, object] = {
+    "alarms": [_ALARM],
+    "alarms inbox": list,
     "status": {"topologies": [_STATUS], "dead": [{"name": str, "pid": int}]},
     "env": dict[str, str],
     "fault latency client-to-redis-a --ms 5": {**_FAULT, "seconds": None},
@@ -161,6 +173,7 @@ FORMS: dict[str, object] = {
 `down` gives `{"name": ..., "state": "down"}` or `"detached"`, `compose` the folder, its files and
 the commands that come next."""
 LINES: dict[str, object] = {
+    "metrics": {"number": int, "begin": float, "end": float, "nodes": dict[str, object]},
     "events": {
         "date": str,
         "monotonic_seconds": float,
