@@ -52,8 +52,9 @@ def test_fenced(replicas: int, is_fenced: int) -> None:
 def test_of_memcached() -> None:
     """Memcached's counters have the same names as those of Redis."""
     stats = {b"evictions": 1, b"reclaimed": 2, b"curr_connections": 3, b"total_connections": 4}
-    found = memcached_values({**stats, b"bytes": 5, b"limit_maxbytes": 6})
-    assert list(found.values()) == [1, 2, 3, 4, 5, 6]
+    found = memcached_values({**stats, b"bytes": 5, b"limit_maxbytes": 6, b"curr_items": 7})
+    names = ["evicted_keys", "expired_keys", "connections", "connections_received"]
+    assert [found[it] for it in (*names, "used_memory", "max_memory", "keys")] == list(range(1, 8))
 
 
 def test_own_connections_are_told(sim: Simulator) -> None:
