@@ -8,7 +8,7 @@ from cachesim.errors import InvalidFault, UnknownName
 from cachesim.faults.fields import Names, Number, Part, Text, Whole, unknown
 from cachesim.faults.spec import FaultSpec
 from cachesim.faults.word_fields import Choice, Words
-from cachesim.servers.certificates import EXPIRED, PROBLEMS
+from cachesim.servers.bad_certificates import EXPIRED, PROBLEMS
 from cachesim.topology import Topology
 
 NodeNames = Annotated[

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cachesim.servers.bad_certificates import EXPIRED, WRONG_HOST
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-EXPIRED, WRONG_HOST = PROBLEMS = ("expired", "wrong-host")
-"""What may be wrong with a certificate."""
 _ELSEWHERE = "cache.elsewhere.example"
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for
 

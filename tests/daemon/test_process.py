@@ -207,7 +207,7 @@ def test_beside_another_program(folder: Path, name: str) -> None:
         assert run(folder, "env", "--name", "other").returncode == 0
         up(folder, name)
         killed = run(folder, "kill", "redis-b")
-        assert (killed.returncode, killed.stdout) == (0, "redis-b is stopped.\n"), killed.stderr
+        assert (killed.returncode, killed.stdout) == (0, "redis-b was killed.\n"), killed.stderr
         script.communicate()  # until it has ended
     down(folder, name)
 
@@ -245,7 +245,7 @@ def test_owned_by_another_process(folder: Path, name: str) -> None:
         assert (state["owned_by"], state["leased_by"]) == (f"process {owner.pid}", None)
         assert state["pid"] != owner.pid
         done = run(folder, "kill", "--name", name, "redis-b")
-        assert (done.returncode, done.stdout) == (0, "redis-b is stopped.\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "redis-b was killed.\n"), done.stderr
         assert ask(owner, "sim.nodes['redis-b'].state, sim.faults.active") == (
             "(<NodeState.STOPPED: 'stopped'>, [<kill on redis-b>])"
         )
@@ -310,7 +310,7 @@ def test_detached_by_its_owner(folder: Path, name: str) -> None:
         owner.communicate()
         assert owner.returncode == 0
     done = run(folder, "kill", "redis-b")
-    assert (done.returncode, done.stdout) == (0, "redis-b is stopped.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "redis-b was killed.\n"), done.stderr
     (state,) = json.loads(run(folder, "status", "--json").stdout)["topologies"]
     assert state["owned_by"] is None
     down(folder, name)
