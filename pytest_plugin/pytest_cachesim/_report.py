@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OPTION = "cachesim_report_lines"
 _DEFAULT, _FEWEST = 40, 10
 _READ = 1000  # lines of a node's log, at most
+_LOG = ": log"
 _DATE = re.compile(r"\d+:\w (\d+ \w{3} \d{4} \d\d:\d\d:\d\d\.\d{3}) ")  # in each line of Redis
 
 Section = tuple[str, str]
@@ -51,7 +52,7 @@ def logs(sim: "Simulator", began: datetime, *, undated: bool) -> Iterator[Sectio
         except Exception as error:  # a report without a log is better than none
             text = f"could not be read: {error!r}"
         if text:
-            yield f"cachesim {node.name}: log", text
+            yield f"cachesim {node.name}{_LOG}", text
 
 
 def _since(began: datetime, log: str, zone: object, *, undated: bool) -> Iterator[str]:
@@ -68,20 +69,32 @@ def _since(began: datetime, log: str, zone: object, *, undated: bool) -> Iterato
 def fitted(sections: Iterable[Section], most: int | None) -> list[Section]:
     """Return the sections, the shortest first, cut to a number of lines, titles included.
 
-    All get the same share. What short ones leave, longer ones may use; of those, the last lines
+    Those that tell what happened get theirs before the logs, but for two lines of each log. All of
+    a kind get the same share. What short ones leave, longer ones may use; of those, the last lines
     are kept.
     """
-    given = sorted(((t, text.splitlines()) for t, text in sections), key=lambda it: len(it[1]))
-    found = []
-    left = most
+    given = sorted(
+        ((title, text.splitlines()) for title, text in sections),
+        key=lambda it: (_is_log(it[0]), len(it[1])),
+    )
+    logs = sum(_is_log(title) for title, _ in given)
+    found, left = [], most
     for number, (title, lines) in enumerate(given):
         if left is not None:
-            share = max(left // (len(given) - number) - 1, 1)
+            stories, kept_back = len(given) - logs - number, 3 * logs
+            if stories <= 0:
+                stories, kept_back = len(given) - number, 0
+            share = max((left - kept_back) // stories - 1, 1)
             if len(lines) > share:
                 option = f"--{OPTION.replace('_', '-')}=all"
                 kept = lines[len(lines) - share + 1 :]
                 gone = len(lines) - len(kept)
                 lines = [f"... {gone} lines before: {option} shows them", *kept]
             left -= 1 + len(lines)
-        found.append((title, "\n".join(lines)))
-    return found
+        found.append((title, lines))
+    found.sort(key=lambda it: len(it[1]))
+    return [(title, "\n".join(lines)) for title, lines in found]
+
+
+def _is_log(title: str) -> bool:
+    return title.endswith(_LOG)
