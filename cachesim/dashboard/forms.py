@@ -33,12 +33,13 @@ def forms(catalogue: Catalogue, topology: Topology) -> list[Form]:
 
 
 def _form(fault: type[FaultSpec], topology: Topology) -> Form:
-    given, parts = fault.fields(), [it for it in fault.fields().values() if _is_part(it)]
+    given = fault.fields()
+    parts = [it.part for it in given.values() if isinstance(it, Name | Names)]
     return {
         "name": fault.name,
         "help": fault.help(),
         "effect": fault.effect,
-        "on": _ON[parts[0].part] if parts else "topology",  # type: ignore[attr-defined]
+        "on": _ON[parts[0]] if parts else "topology",
         "grows": fault.strength is not None,
         "fields": [
             {
@@ -52,10 +53,6 @@ def _form(fault: type[FaultSpec], topology: Topology) -> Form:
             for name, field in given.items()
         ],
     }
-
-
-def _is_part(field: Field) -> bool:
-    return isinstance(field, Name | Names)
 
 
 def _default(fault: type[FaultSpec], name: str, field: Field) -> Any:

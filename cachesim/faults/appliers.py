@@ -146,24 +146,22 @@ def _connection_limit(on: Controls, holder: Holder, fault: catalogue.ConnectionL
     on.limits.limit_connections(holder, fault.nodes, fault.most)
 
 
+def _rule(on: Controls, fault: catalogue.Answer | catalogue.Delay) -> Rule:
+    """Return a rule for the commands of a fault, which has yet no effect."""
+    commands = frozenset(it.lower() for it in fault.commands or ())
+    return Rule(commands, random.Random(on.draws.random()).random, fault.share)
+
+
 def _answer(on: Controls, holder: Holder, fault: catalogue.Answer) -> None:
-    rule = Rule(
-        frozenset(it.lower() for it in fault.commands or ()),
-        random.Random(on.draws.random()).random,
-        share=fault.share,
-        answer=ERRORS.get(fault.error) or OF_MEMCACHED.get(fault.error) or fault.error,
-        left=fault.times,
-    )
+    rule = _rule(on, fault)
+    rule.answer = ERRORS.get(fault.error) or OF_MEMCACHED.get(fault.error) or fault.error
+    rule.left = fault.times
     on.limits.answer(holder, fault.nodes, rule, fault.to)
 
 
 def _delay(on: Controls, holder: Holder, fault: catalogue.Delay) -> None:
-    rule = Rule(
-        frozenset(it.lower() for it in fault.commands or ()),
-        random.Random(on.draws.random()).random,
-        share=fault.share,
-        seconds=fault.ms / 1000,
-    )
+    rule = _rule(on, fault)
+    rule.seconds = fault.ms / 1000
     on.limits.answer(holder, fault.nodes, rule)
 
 

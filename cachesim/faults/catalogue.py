@@ -35,6 +35,7 @@ from cachesim.faults.of_servers import BadCertificate as BadCertificate
 from cachesim.faults.of_servers import Delay as Delay
 from cachesim.faults.of_servers import Expire as Expire
 from cachesim.faults.of_servers import Flush as Flush
+from cachesim.faults.of_servers import NodeNames, RedisNames
 from cachesim.faults.of_servers import Slow as Slow
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology, Zone
@@ -279,11 +280,6 @@ class AzPower(FaultSpec):
 
 # --- on nodes ---------------------------------------------------------------------------------
 
-NodeNames = Annotated[
-    tuple[str, ...],
-    Names("Names of nodes, or patterns of them such as `redis-*`.", part=Part.NODE),
-]
-
 
 @dataclass(frozen=True)
 class Kill(FaultSpec):
@@ -356,7 +352,7 @@ class ConnectionLimit(FaultSpec):
         "the node's process"
     )
 
-    nodes: Annotated[tuple[str, ...], Names("Names of Redis nodes.", part=Part.REDIS_NODE)]
+    nodes: RedisNames
     most: Annotated[
         int,
         Whole(

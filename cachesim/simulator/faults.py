@@ -187,11 +187,11 @@ class Faults(FaultsOfServers[Fault]):
         Raises:
             ValueError: both are 0, one is negative, or they are too much for Toxiproxy.
         """
-        return self.apply(catalogue.Latency(_names(links), ms, jitter))
+        return self.apply(catalogue.Latency(names_of(links), ms, jitter))
 
     def bandwidth(self, links: Parts, kb_s: int) -> Fault:
         """Limit both streams to `kb_s` kilobytes a second, at least 1."""
-        return self.apply(catalogue.Bandwidth(_names(links), kb_s))
+        return self.apply(catalogue.Bandwidth(names_of(links), kb_s))
 
     def loss(self, links: Parts, share: float, ms: int = 200) -> Fault:
         """Make a share of the data come late, with all that is sent after it.
@@ -203,11 +203,11 @@ class Faults(FaultsOfServers[Fault]):
             share: of the pieces that come late, 0.001 to 1.
             ms: the milliseconds that they come late on average; the longest is twice that.
         """
-        return self.apply(catalogue.Loss(_names(links), share, ms))
+        return self.apply(catalogue.Loss(names_of(links), share, ms))
 
     def reset(self, links: Parts) -> Fault:
         """Reset every connection when the client next sends, also new ones."""
-        return self.apply(catalogue.Reset(_names(links)))
+        return self.apply(catalogue.Reset(names_of(links)))
 
     def toxic(
         self,
@@ -227,18 +227,18 @@ class Faults(FaultsOfServers[Fault]):
         Raises:
             ValueError: it would have no effect.
         """
-        return self.apply(catalogue.Toxic(_names(links), toxic, tuple(streams), toxicity, label))
+        return self.apply(catalogue.Toxic(names_of(links), toxic, tuple(streams), toxicity, label))
 
     def blackhole(self, links: Parts) -> Fault:
         """Hold all data back: connections hang, nothing is refused or closed.
 
         On heal, the same connections go on, and the data arrives.
         """
-        return self.apply(catalogue.Blackhole(_names(links)))
+        return self.apply(catalogue.Blackhole(names_of(links)))
 
     def refuse(self, links: Parts) -> Fault:
         """Close established connections and refuse new ones."""
-        return self.apply(catalogue.Refuse(_names(links)))
+        return self.apply(catalogue.Refuse(names_of(links)))
 
     def replication_lag(self, seconds: float, replicas: Parts | None = None) -> Fault:
         """Delay everything that replicas receive.
@@ -252,7 +252,7 @@ class Faults(FaultsOfServers[Fault]):
         Raises:
             ValueError: a node is unknown, or the delay is below 1 ms or too long for Toxiproxy.
         """
-        names = None if replicas is None else _names(replicas)
+        names = None if replicas is None else names_of(replicas)
         return self.apply(catalogue.ReplicationLag(seconds, names))
 
     # --- on zones ---------------------------------------------------------------------------
@@ -263,11 +263,11 @@ class Faults(FaultsOfServers[Fault]):
         Args:
             one_way: cut only the direction from `a` to `b`.
         """
-        return self.apply(catalogue.Partition(_name(a), _name(b), one_way))
+        return self.apply(catalogue.Partition(name_of(a), name_of(b), one_way))
 
     def isolate(self, zone: OnePart) -> Fault:
         """Cut a zone off from the other zones and from clients."""
-        return self.apply(catalogue.Isolate(_name(zone)))
+        return self.apply(catalogue.Isolate(name_of(zone)))
 
     def az_power(self, zone: OnePart) -> Fault:
         """Cut the power of a zone.
@@ -276,7 +276,7 @@ class Faults(FaultsOfServers[Fault]):
         (up to 1 s of them, drawn from the seed). Connections hang, as a dead machine refuses and
         closes nothing. No node of the zone is replaced until the power is back.
         """
-        return self.apply(catalogue.AzPower(_name(zone)))
+        return self.apply(catalogue.AzPower(name_of(zone)))
 
     # --- on nodes ---------------------------------------------------------------------------
 
@@ -329,14 +329,5 @@ class Faults(FaultsOfServers[Fault]):
         if not nodes:
             names = ", ".join(node.name for node in self._topology.nodes)
             raise InvalidFault(f"{verb} which node? There are {names}")
-        return _names(nodes)
-
-
-def _names(parts: Parts) -> tuple[str, ...]:
-    names: tuple[str, ...] = names_of(parts)  # or what the fault refuses
-    return names
-
-
-def _name(part: OnePart) -> str:
-    name: str = name_of(part)
-    return name
+        found: tuple[str, ...] = names_of(nodes)
+        return found

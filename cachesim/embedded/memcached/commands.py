@@ -18,6 +18,7 @@ from cachesim.embedded.memcached.replies import (
     TOO_LARGE,
 )
 from cachesim.embedded.memcached.server import Execute, Server
+from cachesim.embedded.memcached.session import WITH_KEYS
 from cachesim.protocols.memcached import (
     MAX_KEY,
     signed32,
@@ -34,10 +35,10 @@ _MAX_WORDS = 23
 _LAST_SLAB_CLASS = 63
 
 
-COMMANDS = frozenset(
-    b"get bget gets gat gats set add replace append prepend cas delete touch incr decr mg ms md ma "
-    b"me mn stats flush_all version verbosity quit shutdown cache_memlimit refresh_certs".split()
-)
+COMMANDS = WITH_KEYS | {
+    "mn", "stats", "flush_all", "version", "verbosity", "quit", "shutdown", "cache_memlimit",
+    "refresh_certs",
+}  # fmt: skip
 """The names of commands, but for those of maintenance."""
 
 

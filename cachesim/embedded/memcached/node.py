@@ -57,7 +57,7 @@ class MemcachedNode(EmulatedNode[Server]):
 
     def has_command(self, name: str) -> bool:
         """See `EmulatedNode.has_command`."""
-        return name.encode() in COMMANDS
+        return name in COMMANDS
 
     def _new_server(self) -> Server:
         server = Server(

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from cachesim.embedded.memcached.server import Server
 
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
-_WITH_KEYS = frozenset((
+WITH_KEYS = frozenset((
     "get", "bget", "gets", "gat", "gats", "set", "add", "replace", "append", "prepend", "cas",
     "delete", "touch", "incr", "decr", "mg", "ms", "md", "ma", "me",
 ))  # fmt: skip
+"""The names of commands that have keys."""
 _BINARY = b"\x80"  # the first byte of the binary protocol
 
 
@@ -162,7 +163,7 @@ class Session(asyncio.Protocol):
         if not words or value is PART:
             return self._server.execute(words, value)
         name = words[0].decode("latin-1")
-        has_keys = name in _WITH_KEYS
+        has_keys = name in WITH_KEYS
         if not self._is_due:
             seconds = answers.wait(name, has_keys=has_keys, now=loop.time())
             if seconds:

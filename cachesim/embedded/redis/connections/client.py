@@ -125,12 +125,12 @@ class Client:
     def push(self, message: Push) -> None:
         """Send a push message, which answers no request."""
 
-    def postpone(self) -> bool:
-        """Postpone the present request. Return whether the client can do that."""
-        return False
+    def postpone(self, seconds: float | None = None) -> bool:  # noqa: ARG002  # see `Session`
+        """Postpone the present request. Return whether the client can do that.
 
-    def delay(self, seconds: float) -> bool:  # noqa: ARG002  # see `Session`
-        """Postpone the present request for a time. Return whether the client can do that."""
+        Args:
+            seconds: for how long; None: until others let it go on.
+        """
         return False
 
     def wait_for_script(self) -> None:

@@ -26,6 +26,13 @@ class Shown:
     capabilities: str = ""
 
 
+def address_text(address: object) -> str:
+    """Return a socket's address; of what has none, that of nobody."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        return f"{address[0]}:{address[1]}"
+    return "127.0.0.1:0"
+
+
 def _text(value: bytes) -> str:
     return value.decode(errors="replace")
 

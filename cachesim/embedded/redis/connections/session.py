@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.redis.connections.blocked import Blocked
 from cachesim.embedded.redis.connections.client import NO_REPLY, Answer, Client
-from cachesim.embedded.redis.connections.client_list import Shown, line_of
+from cachesim.embedded.redis.connections.client_list import Shown, address_text, line_of
 from cachesim.protocols.resp import Error, Push, Raw, encode
 from cachesim.protocols.resp_parser import UNAUTHENTICATED, Limits, RequestParser
 
@@ -74,7 +74,7 @@ class Session(Client, asyncio.Protocol):
         """Start to serve the client."""
         self.transport = cast(asyncio.Transport, transport)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self.address, self.local_address = _shown(peer), _shown(own)
+        self.address, self.local_address = address_text(peer), address_text(own)
         self.server.clients.join(self)
 
     def data_received(self, data: bytes) -> None:
@@ -286,16 +286,12 @@ class Session(Client, asyncio.Protocol):
         self.is_closing = True
         self.transport.abort()
 
-    def postpone(self) -> bool:
+    def postpone(self, seconds: float | None = None) -> bool:
         """See `Client.postpone`."""
         self.is_postponed = True
+        if seconds is not None:
+            self.server.loop.call_later(seconds, self._end_delay)
         return True
-
-    def delay(self, seconds: float) -> bool:
-        """See `Client.delay`."""
-        self.is_due = False
-        self.server.loop.call_later(seconds, self._end_delay)
-        return self.postpone()
 
     def _end_delay(self) -> None:
         self.is_due, self.is_postponed = True, False
@@ -402,9 +398,3 @@ class Session(Client, asyncio.Protocol):
     def describe(self) -> str:
         """See `Client.describe`."""
         return line_of(self)
-
-
-def _shown(address: object) -> str:
-    if isinstance(address, tuple) and len(address) >= 2:
-        return f"{address[0]}:{address[1]}"
-    return "127.0.0.1:0"

@@ -127,7 +127,8 @@ def _injects(server: "Server", client: Client, entry: "Entry", arguments: list[b
     answers, has_keys = server.executor.answers, bool(entry.bits & Flag.KEYS)
     if client.is_due is None:
         seconds = answers.wait(entry.name, has_keys=has_keys, now=server.loop.time())
-        if seconds and client.delay(seconds):
+        if seconds and client.postpone(seconds):
+            client.is_due = False
             return True
     elif not client.is_due:
         return client.postpone()
