@@ -627,6 +627,9 @@ class FakeFiles:
         self.holders: list[str | None] = []
         self.users: list[str | None] = []
 
+    def save_token(self, token: str) -> None:
+        """See `RunFiles.save_token`."""
+
     def save_holder(self, holder: str | None) -> None:
         """See `RunFiles.save_holder`."""
         self.holders.append(holder)

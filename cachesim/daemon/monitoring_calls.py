@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cachesim.clock import Deadline
 from cachesim.daemon.operations import Operations
-from cachesim.daemon.server import Caller, Hangup
+from cachesim.daemon.server import Caller
+from cachesim.daemon.waiting import until
 from cachesim.errors import AlarmTimeout, NotRunning
-from cachesim.events import check_timeout
 from cachesim.monitoring.alarms import Watch
 from cachesim.monitoring.findings import out_of_reach
 from cachesim.monitoring.minutes import MINUTE
@@ -16,7 +15,6 @@ from cachesim.monitoring.states import State
 from cachesim.runs.calls import AlarmStatus, Call, MetricsData
 from cachesim.runs.registry import not_running
 
-_LOOK = 0.5  # seconds within which the end of a caller that waits is noticed
 _LATE = 10.0  # seconds that an alarm may take longer
 
 
@@ -73,23 +71,22 @@ class _Answers:
         if seconds is None:
             speed = self._operations.control_plane.timing.speed
             seconds = (watches[alarm].alarm.minutes + 1) * MINUTE / speed + _LATE
-        check_timeout(seconds)
-        deadline = Deadline(seconds)
-        # A reset makes another `Watch`.
-        while not monitor.wait(
-            lambda: monitor.watches()[alarm].state == state, min(deadline.remaining, _LOOK)
-        ):
-            if caller.has_hung_up:
-                raise Hangup
-            if monitor.is_over:
+
+        def wait(condition: Callable[[], bool], timeout: float) -> bool:
+            holds = monitor.wait(condition, timeout)
+            if not holds and monitor.is_over:
                 raise NotRunning(not_running(self._operations.provision.name))
-            if deadline.expired:
-                watch = monitor.watches()[alarm]
-                raise AlarmTimeout(
-                    f"the alarm {alarm} was not in {state} within {seconds:g} s: it is in "
-                    f"{watch.state}. {watch.reason}"
-                )
-        return _status(monitor.watches()[alarm], self._operations.backend.name == "embedded")
+            return holds
+
+        # A reset makes another `Watch`.
+        in_time = until(caller, wait, lambda: monitor.watches()[alarm].state == state, seconds)
+        watch = monitor.watches()[alarm]
+        if not in_time:
+            raise AlarmTimeout(
+                f"the alarm {alarm} was not in {state} within {seconds:g} s: it is in "
+                f"{watch.state}. {watch.reason}"
+            )
+        return _status(watch, self._operations.backend.name == "embedded")
 
 
 def _status(watch: Watch, is_emulated: bool) -> AlarmStatus:

@@ -78,8 +78,9 @@ class Operations:
             life.callback(self.readings.close)
             prober = self._start_prober(life)
             self.prober = prober
-            credentials, token_file = provision.credentials, provision.files.token
-            controlled = Servers(topology, self.admin, credentials, token_file)
+            controlled = Servers(
+                topology, self.admin, provision.credentials, provision.files.save_token
+            )
             limits = Limits(controlled, self.nodes, backend)
             self.faults = Faults(
                 topology, self.links, self.nodes, limits, prober, events, str(provision.seed)

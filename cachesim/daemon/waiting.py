@@ -19,6 +19,32 @@ _POLL = 0.05  # seconds between two looks at all nodes
 _MARGIN = 10.0  # seconds that a wait takes longer than what it waits for may take
 
 
+def until(
+    caller: Caller,
+    wait: Callable[[Callable[[], bool], float], bool],
+    condition: Callable[[], bool],
+    timeout: float,
+) -> bool:
+    """Wait until a condition holds; return whether it held in time.
+
+    Args:
+        wait: waits for the condition for some seconds, and raises NotRunning if the topology ends.
+
+    Raises:
+        Hangup: the caller has hung up.
+        NotRunning: the topology has ended.
+        ValueError: the timeout is negative or too large.
+    """
+    check_timeout(timeout)
+    deadline = Deadline(timeout)
+    while not wait(condition, min(deadline.remaining, _LOOK)):
+        if deadline.expired:
+            return False
+        if caller.has_hung_up:
+            raise Hangup
+    return True
+
+
 class Waits:
     """The waits of callers."""
 
@@ -61,21 +87,8 @@ class Waits:
                 self._wait_healthy(caller, shard, seconds)
 
     def until(self, caller: Caller, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait until a condition holds that events change; return whether it held in time.
-
-        Raises:
-            Hangup: the caller has hung up.
-            NotRunning: the topology has ended.
-            ValueError: the timeout is negative or too large.
-        """
-        check_timeout(timeout)
-        deadline = Deadline(timeout)
-        while not self._operations.events.wait(condition, min(deadline.remaining, _LOOK)):
-            if deadline.expired:
-                return False
-            if caller.has_hung_up:
-                raise Hangup
-        return True
+        """Wait until a condition holds that events change. See `until`."""
+        return until(caller, self._operations.events.wait, condition, timeout)
 
     def _longest(self, what: Condition) -> float:
         timing = self._operations.control_plane.timing

@@ -170,8 +170,9 @@ class Limits:
         Raises:
             FaultError: a node does not run, or did not do it.
         """
-        self._hold(self._tokens, holder, nodes, strategy)
-        self._servers.publish_token(is_new=True)
+        with self._lock:
+            self._hold(self._tokens, holder, nodes, strategy)
+            self._servers.publish_token(is_new=True)
 
     def spoil_certificate(self, holder: Hashable, nodes: Collection[str], problem: str) -> None:
         """Give nodes a bad certificate.

@@ -25,6 +25,7 @@ from cachesim.monitoring.drafts import (
     Draft,
     Mistake,
     checked,
+    choice,
     finding_of_metrics,
     is_lower,
     service_of,
@@ -148,35 +149,32 @@ def _draft(item: Mapping[str, Any], place: Place, topology: Topology) -> Draft:
             raise Mistake(place.problem("Node", f"no {service} node {node!r}: {', '.join(nodes)}"))
         nodes = (str(node),)
     comparison, threshold = _threshold(item["Threshold"], metric, place)
+    statistic = choice(item.get("Statistic", "Average"), get_args(Statistic), place, "Statistic")
     periods = whole(item.get("EvaluationPeriods", 1), place, "EvaluationPeriods")
     actions = _actions(item.get("Action"), place)
     alarm = Alarm(
         name,
         service,
         nodes,
-        {"m1": Query(metric, _choice(item, "Statistic", "Average", get_args(Statistic), place))},
+        {"m1": Query(metric, statistic)},
         "m1",
         comparison,
         threshold,
         period=_period(item.get("Period", _DEFAULT_PERIOD), place),
         periods=periods,
         needed=whole(item.get("DatapointsToAlarm", periods), place, "DatapointsToAlarm"),
-        missing=_choice(item, "TreatMissingData", "missing", get_args(MissingData), place),
+        missing=choice(
+            item.get("TreatMissingData", "missing"),
+            get_args(MissingData),
+            place,
+            "TreatMissingData",
+        ),
         # PagerDuty resolves an incident by the OK that follows.
         actions={State.ALARM: actions, State.OK: actions} if actions else {},
         description=str(item.get("Description", "")),
         source=place.file,
     )
     return Draft(alarm, place, "Name")
-
-
-def _choice(
-    item: Mapping[str, Any], key: str, default: str, choices: tuple[str, ...], place: Place
-) -> Any:
-    value = item.get(key, default)
-    if value not in choices:
-        raise Mistake(place.problem(key, f"should be one of {', '.join(choices)}, got {value!r}"))
-    return value
 
 
 def _threshold(value: Any, metric: str, place: Place) -> tuple[Comparison, float]:

@@ -29,6 +29,9 @@ class Threshold(NamedTuple):
     critical: float
 
 
+MEMORY_OF_MEMCACHED = "100 * BytesUsedForCacheItems / (BytesUsedForCacheItems + UnusedMemory)"
+HIT_RATE_OF_MEMCACHED = "100 * GetHits / (GetHits + GetMisses)"
+"""Metric math for what has no metric."""
 _CONNECTIONS = f"CurrConnections * {MAX_CONNECTIONS} / MaxConnections"
 """Connections as they would be if this server took as many as ElastiCache's."""
 
@@ -43,8 +46,7 @@ THRESHOLDS = (
         "memory",
         {
             Service.REDIS: "DatabaseMemoryUsagePercentage",
-            Service.MEMCACHED:
-                "100 * BytesUsedForCacheItems / (BytesUsedForCacheItems + UnusedMemory)",
+            Service.MEMCACHED: MEMORY_OF_MEMCACHED,
         },
         True, 70, 85,
     ),
@@ -52,7 +54,7 @@ THRESHOLDS = (
         "hit-rate",
         {
             Service.REDIS: "CacheHitRate",
-            Service.MEMCACHED: "100 * GetHits / (GetHits + GetMisses)",
+            Service.MEMCACHED: HIT_RATE_OF_MEMCACHED,
         },
         False, 80, 60,
     ),

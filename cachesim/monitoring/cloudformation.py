@@ -7,7 +7,7 @@ from typing import Any, get_args
 from cachesim.monitoring.alarm_yaml import Place
 from cachesim.monitoring.alarms import Alarm, Comparison, Query, Statistic
 from cachesim.monitoring.architecture import nodes_of
-from cachesim.monitoring.drafts import Draft, Mistake, service_of, whole
+from cachesim.monitoring.drafts import Draft, Mistake, choice, service_of, whole
 from cachesim.monitoring.findings import Finding
 from cachesim.monitoring.states import MissingData, State
 from cachesim.topology import Service, Topology
@@ -212,12 +212,10 @@ class _Reader:
         return nodes[int(match[1]) - 1]
 
     def _statistic(self, metric: Mapping[str, Any]) -> Statistic:
-        value = metric.get("Statistic")
-        choices: tuple[Statistic, ...] = get_args(Statistic)
-        for it in choices:
-            if value == it:
-                return it
-        raise self._mistake("Statistic", f"should be one of {', '.join(choices)}, got {value!r}")
+        found: Statistic = choice(
+            metric.get("Statistic"), get_args(Statistic), self._place, "Statistic"
+        )
+        return found
 
     def _period(self, metrics: Mapping[str, Mapping[str, Any]]) -> int:
         values = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from cachesim.monitoring.alarm_yaml import Place
 from cachesim.monitoring.alarms import Alarm
+from cachesim.monitoring.architecture import HIT_RATE_OF_MEMCACHED, MEMORY_OF_MEMCACHED
 from cachesim.monitoring.expressions import Expression
 from cachesim.monitoring.findings import Finding
 from cachesim.monitoring.metrics import METRICS, find
@@ -96,9 +97,8 @@ def finding_of_metrics(alarm: Alarm) -> Iterator[Finding]:
 
 
 _INSTEAD = {
-    "CacheHitRate": "100 * GetHits / (GetHits + GetMisses)",
-    "DatabaseMemoryUsagePercentage":
-        "100 * BytesUsedForCacheItems / (BytesUsedForCacheItems + UnusedMemory)",
+    "CacheHitRate": HIT_RATE_OF_MEMCACHED,
+    "DatabaseMemoryUsagePercentage": MEMORY_OF_MEMCACHED,
     "EngineCPUUtilization": "CPUUtilization itself, as its threads use all processors",
     "CacheHits": "GetHits itself",
     "CacheMisses": "GetMisses itself",
@@ -119,7 +119,7 @@ def service_of(
         others: further texts that may name the engine.
     """
     if given is not None:
-        if given not in list(Service)[::2]:  # all but the bus
+        if given not in list(METRICS):
             raise Mistake(place.problem(key, f"should be redis or memcached, got {given!r}"))
         return Service(given)
     for text in (name, *others):
@@ -144,6 +144,13 @@ def service_of(
 def is_lower(metric: str) -> bool:
     """Return whether low values of a metric are bad."""
     return metric in ("CacheHitRate", "CacheHits", "GetHits", "MasterLinkHealthStatus")
+
+
+def choice(value: Any, choices: tuple[str, ...], place: Place, key: str) -> Any:
+    """Return a value that is one of some words."""
+    if value not in choices:
+        raise Mistake(place.problem(key, f"should be one of {', '.join(choices)}, got {value!r}"))
+    return value
 
 
 def whole(value: Any, place: Place, key: str) -> int:

@@ -98,12 +98,16 @@ def _envelope(to: str, subject: str, text: str, date: datetime, draw: Draw) -> d
         "TopicArn": arn,
         "Subject": subject,
         "Message": text,
-        "Timestamp": f"{date:%Y-%m-%dT%H:%M:%S}.{date.microsecond // 1000:03}Z",
+        "Timestamp": f"{_to_the_millisecond(date)}Z",
         "SignatureVersion": "1",
         "Signature": "",
         "SigningCertURL": "",
         "UnsubscribeURL": "",
     }
+
+
+def _to_the_millisecond(date: datetime) -> str:
+    return f"{date:%Y-%m-%dT%H:%M:%S}.{date.microsecond // 1000:03}"
 
 
 def _body(alarm: Alarm, change: Change, topology: str) -> dict[str, Any]:
@@ -116,8 +120,7 @@ def _body(alarm: Alarm, change: Change, topology: str) -> dict[str, Any]:
         "AWSAccountId": ACCOUNT,
         "NewStateValue": str(change.new),
         "NewStateReason": change.reason,
-        "StateChangeTime": f"{change.date:%Y-%m-%dT%H:%M:%S}.{change.date.microsecond // 1000:03}"
-        "+0000",
+        "StateChangeTime": f"{_to_the_millisecond(change.date)}+0000",
         "Region": REGION_NAME,
         "AlarmArn": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{alarm.name}",
         "OldStateValue": str(change.old),

@@ -21,7 +21,7 @@ LIMIT = 0.08
 """Seconds that a reading of all nodes may take. Nodes that did not answer by then are left out."""
 _TIMEOUT = 1.0  # seconds until a node that does not answer gets another connection
 _SECTIONS = ("server", "clients", "memory", "stats", "replication", "keyspace")
-_FULL = (*_SECTIONS, "cpu", "keyspace", "persistence", "errorstats")
+_FULL = (*_SECTIONS, "cpu", "persistence", "errorstats")
 
 Values = dict[str, float]
 

@@ -68,12 +68,26 @@ class RunFiles:
             StartError: it can't be written.
         """
         public = {key: value for key, value in variables.items() if key not in SECRETS}
-        unfinished = self.folder / f"{directory.ENV}.new"
         try:
-            write_private(unfinished, json.dumps(public).encode())
-            unfinished.replace(self.folder / directory.ENV)  # atomic: nobody reads half of it
+            self._replace(directory.ENV, json.dumps(public))
         except OSError as error:
             raise not_writable(f"{self.folder}: {error.strerror or error}") from error
+
+    def save_token(self, token: str) -> None:
+        """Write the AUTH token that clients shall use.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        self._replace(directory.TOKEN, token)
+
+    def _replace(self, name: str, text: str) -> None:
+        unfinished = self.folder / f"{name}.new"
+        try:
+            write_private(unfinished, text.encode())
+            unfinished.replace(self.folder / name)  # atomic: nobody reads half of it
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def save_holder(self, holder: str | None) -> None:
         """Write who has the lease, for commands that choose a topology; None: nobody has."""

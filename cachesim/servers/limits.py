@@ -6,8 +6,8 @@ one has the configured ones again.
 """
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cachesim.elasticache import ROTATE
@@ -34,18 +34,22 @@ class Servers:
     """Reads and changes the limits of servers, at their admin addresses.
 
     Args:
-        token_file: the file with the AUTH token that clients shall use.
+        publish: writes the AUTH token that clients shall use into the token file.
 
     Each method raises one of `cachesim.servers.admin.errors` if the node does not do it.
     """
 
     def __init__(
-        self, topology: Topology, admin: NodeClients, credentials: Credentials, token_file: Path
+        self,
+        topology: Topology,
+        admin: NodeClients,
+        credentials: Credentials,
+        publish: Callable[[str], None],
     ) -> None:
         self._nodes = {node.name: node for node in topology.nodes}
         self._admin = admin
         self._credentials = credentials
-        self._token_file = token_file
+        self._publish = publish
         self._fillers: dict[str, int] = {}
         # What Redis nodes had at first. It is less than configured where the system has no more.
         self._max_clients: dict[str, int] = {}
@@ -59,25 +63,19 @@ class Servers:
             used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
             client.config_set("maxmemory", max(1, math.floor(used / share)))
             return
-        client = self._admin.new_memcached(node)
-        try:
+        with closing(self._admin.new_memcached(node)) as client:
             fillers = _fill(client, megabytes_for(self._nodes[node]), share)
             self._fillers[node] = max(fillers, self._fillers.get(node, 0))
-        finally:
-            client.close()
 
     def restore_memory(self, node: str) -> None:
         """Give a node the memory that it is configured with."""
         if self._nodes[node].service is Service.REDIS:
             self._admin.redis(node).config_set("maxmemory", self._nodes[node].max_memory)
             return
-        client = self._admin.new_memcached(node)
-        try:
+        with closing(self._admin.new_memcached(node)) as client:
             _set_limit(client, megabytes_for(self._nodes[node]))
             for first in range(0, self._fillers.pop(node, 0), _BATCH):
                 client.delete_many(_names(first), noreply=False)
-        finally:
-            client.close()
 
     def limit_connections(self, node: str, most: int) -> None:
         """Limit the connections of clients to a Redis node, besides those of cachesim."""
@@ -99,21 +97,22 @@ class Servers:
         Args:
             strategy: `ROTATE` or `SET` of `cachesim.elasticache`.
         """
-        old, new = acl_hash(self._credentials.token), acl_hash(self._credentials.next_token)
-        tokens = [old, new] if strategy == ROTATE else [new]
-        self._admin.redis(node).execute_command(
-            "ACL", "SETUSER", DEFAULT_USER, "resetpass", *tokens
-        )
+        it = self._credentials
+        tokens = [it.token, it.next_token] if strategy == ROTATE else [it.next_token]
+        self._set_tokens(node, tokens)
 
     def restore_token(self, node: str) -> None:
         """Make a Redis node take the old AUTH token alone."""
-        old = acl_hash(self._credentials.token)
-        self._admin.redis(node).execute_command("ACL", "SETUSER", DEFAULT_USER, "resetpass", old)
+        self._set_tokens(node, [self._credentials.token])
+
+    def _set_tokens(self, node: str, tokens: Iterable[str]) -> None:
+        words = ("SETUSER", DEFAULT_USER, "resetpass", *map(acl_hash, tokens))
+        self._admin.redis(node).execute_command("ACL", *words)
 
     def publish_token(self, *, is_new: bool) -> None:
         """Write the new AUTH token into the token file, or the old one."""
         it = self._credentials
-        _write(self._token_file, it.next_token if is_new else it.token)
+        self._publish(it.next_token if is_new else it.token)
 
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """Make a node load a certificate and its key, for new connections."""
@@ -121,11 +120,8 @@ class Servers:
             settings = ("tls-cert-file", paths[0], "tls-key-file", paths[1])
             self._admin.redis(node).execute_command("CONFIG", "SET", *settings)
             return
-        client = self._admin.new_memcached(node)
-        try:
+        with closing(self._admin.new_memcached(node)) as client:
             client.raw_command("refresh_certs")
-        finally:
-            client.close()
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
         """Let keys of a Redis primary expire, as if their time were up.
@@ -148,19 +144,8 @@ class Servers:
         if self._nodes[node].service is Service.REDIS:
             self._admin.redis(node).flushall()
             return
-        client = self._admin.new_memcached(node)
-        try:
+        with closing(self._admin.new_memcached(node)) as client:
             client.flush_all(noreply=False)
-        finally:
-            client.close()
-
-
-def _write(file: Path, token: str) -> None:
-    """Replace a file that this user alone can read; nobody reads half of it."""
-    new = file.with_name(f"{file.name}.new")
-    new.touch(mode=0o600)
-    new.write_text(token, encoding="utf-8")
-    new.replace(file)
 
 
 def _names(first: int) -> list[str]:

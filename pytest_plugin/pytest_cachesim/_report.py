@@ -69,32 +69,31 @@ def _since(began: datetime, log: str, zone: object, *, undated: bool) -> Iterato
 def fitted(sections: Iterable[Section], most: int | None) -> list[Section]:
     """Return the sections, the shortest first, cut to a number of lines, titles included.
 
-    Those that tell what happened get theirs before the logs, but for two lines of each log. All of
-    a kind get the same share. What short ones leave, longer ones may use; of those, the last lines
-    are kept.
+    Those that tell what happened get theirs before the logs, but for two lines of each log.
     """
-    given = sorted(
-        ((title, text.splitlines()) for title, text in sections),
-        key=lambda it: (_is_log(it[0]), len(it[1])),
-    )
-    logs = sum(_is_log(title) for title, _ in given)
+    given = [(title, text.splitlines()) for title, text in sections]
+    if most is not None:
+        logs = [it for it in given if it[0].endswith(_LOG)]
+        stories = _cut([it for it in given if it not in logs], most - 3 * len(logs))
+        given = stories + _cut(logs, most - sum(1 + len(lines) for _, lines in stories))
+    given.sort(key=lambda it: len(it[1]))
+    return [(title, "\n".join(lines)) for title, lines in given]
+
+
+def _cut(sections: list[tuple[str, list[str]]], most: int) -> list[tuple[str, list[str]]]:
+    """Return sections with the same share of lines for each, of which the last ones are kept.
+
+    What short ones leave, longer ones may use.
+    """
     found, left = [], most
+    given = sorted(sections, key=lambda it: len(it[1]))
     for number, (title, lines) in enumerate(given):
-        if left is not None:
-            stories, kept_back = len(given) - logs - number, 3 * logs
-            if stories <= 0:
-                stories, kept_back = len(given) - number, 0
-            share = max((left - kept_back) // stories - 1, 1)
-            if len(lines) > share:
-                option = f"--{OPTION.replace('_', '-')}=all"
-                kept = lines[len(lines) - share + 1 :]
-                gone = len(lines) - len(kept)
-                lines = [f"... {gone} lines before: {option} shows them", *kept]
-            left -= 1 + len(lines)
+        share = max(left // (len(given) - number) - 1, 1)
+        if len(lines) > share:
+            option = f"--{OPTION.replace('_', '-')}=all"
+            kept = lines[len(lines) - share + 1 :]
+            gone = len(lines) - len(kept)
+            lines = [f"... {gone} lines before: {option} shows them", *kept]
+        left -= 1 + len(lines)
         found.append((title, lines))
-    found.sort(key=lambda it: len(it[1]))
-    return [(title, "\n".join(lines)) for title, lines in found]
-
-
-def _is_log(title: str) -> bool:
-    return title.endswith(_LOG)
+    return found

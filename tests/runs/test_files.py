@@ -30,6 +30,20 @@ def test_env_file_has_no_secrets(up: RunFiles) -> None:
     assert holders == ["token"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_another_token(up: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It replaces the one before, is as private, and leaves the one before if it can't be saved."""
+    up.save_token("another")
+    up.save_token("third")
+    assert up.token.read_text() == "third"
+    assert up.token.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(files, "write_private", full)
+    with pytest.raises(OSError, match="No space left"):
+        up.save_token("fourth")
+    assert up.token.read_text() == "third"
+    assert not list(up.folder.glob("*.new"))
+
+
 def test_one_run_a_name(up: RunFiles) -> None:
     """A second run of the name is refused, and the first one's files are left alone."""
     before = sorted(up.folder.iterdir())
