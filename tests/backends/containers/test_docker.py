@@ -196,7 +196,7 @@ def test_receiver_that_does_not_read(sim: Simulator, engine: Any) -> None:
     """A proxy that such a receiver blocks is replaced, and the nodes are not restarted."""
     runs = {name: run_of(engine, sim, name) for name in ("redis-a", "memcached-a")}
     sock, server = freeze(sim)
-    mark = sim.events.mark()  # on its way there it may have been replaced as well
+    mark = sim.events.mark()  # on its way there a proxy may have been replaced as well
     with closing(sock), closing(server):
         fault = sim.faults.latency("client-to-redis-a", 300)
         (replaced,) = sim.events.of("replaced", mark)
@@ -214,8 +214,8 @@ def test_receiver_that_does_not_read(sim: Simulator, engine: Any) -> None:
 
 def test_toxiproxy_that_can_not_be_saved(sim: Simulator) -> None:
     """If a client has connected meanwhile, the zone is restarted; faults and a pause stay."""
-    mark = sim.events.mark()
     sock, server = freeze(sim)
+    mark = sim.events.mark()  # on its way there a proxy may have been replaced as well
     late = socket.create_connection(("127.0.0.1", sim.nodes["redis-a"].endpoint.port))
     with closing(sock), closing(server), closing(late), sim.control_plane.suspended():
         sim.memcached["a"].pause()
