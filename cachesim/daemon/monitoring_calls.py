@@ -100,6 +100,7 @@ def _status(watch: Watch, is_emulated: bool) -> AlarmStatus:
         "comparison": alarm.comparison,
         "threshold": alarm.threshold,
         "period": alarm.period,
+        "periods": alarm.periods,
         "level": alarm.level,
         "value": None if value is None else value.value,
         "node": "" if value is None else value.node,

@@ -123,7 +123,7 @@ REDIS = (
               "Evictions": "evicted_keys", "Reclaimed": "expired_keys"}),
     Metric("CurrConnections", "Count", Gauge(("connected_clients",), minus=(_CONNECTIONS,))),
     Metric("NewConnections", "Count", Count(("total_connections_received",))),
-    Metric("MaxConnections", "Count", Gauge(("maxclients",)), is_published=False),
+    Metric("MaxConnections", "Count", Gauge(("maxclients",), minus=(_CONNECTIONS,)), is_published=False),
     Metric("CurrItems", "Count", Gauge(("keys",))),
     Metric("ReplicationLag", "Seconds", Gauge(("lag",))),
     Metric("ReplicationBytes", "Bytes", Count(("master_repl_offset",))),
@@ -158,7 +158,7 @@ MEMCACHED = (
     Metric("NetworkBytesOut", "Bytes", Count(("bytes_written",))),
     Metric("CurrConnections", "Count", Gauge(("curr_connections",), minus=(_CONNECTIONS,))),
     Metric("NewConnections", "Count", Count(("total_connections",))),
-    Metric("MaxConnections", "Count", Gauge(("max_connections",)), is_published=False),
+    Metric("MaxConnections", "Count", Gauge(("max_connections",), minus=(_CONNECTIONS,)), is_published=False),
     Metric("CurrItems", "Count", Gauge(("curr_items",))),
     *_counts({
         "CasBadval": "cas_badval", "CasHits": "cas_hits", "CasMisses": "cas_misses",

@@ -243,6 +243,8 @@ class AlarmStatus(TypedDict):
     threshold: float
     period: int
     """Seconds of production."""
+    periods: int
+    """How many periods it looks at to decide."""
     level: str | None
     """`warning` or `critical`, of the thresholds of the architecture's table."""
     value: float | None

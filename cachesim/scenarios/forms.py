@@ -347,6 +347,15 @@ class HitRate(Form):
     min: Share = Field(description="The lowest share of them, over any 10 s.")
 
 
+class Alarm(Form):
+    """An alarm of the topology: the architecture's, or of the setting `alarms`."""
+
+    fires: bool = Field(default=True, description="Whether it fires after the first fault.")
+    within: Positive | None = Field(
+        default=None, description="The longest time from the first fault, production time."
+    )
+
+
 class Expect(Form):
     """What the verdict is about. What is left out is measured, not judged."""
 
@@ -366,6 +375,7 @@ class Expect(Form):
     remap: dict[str, Remap] = Field(default={}, description="By service.")
     herd: Herd | None = Field(default=None, description="Loads of the origin.")
     hit_rate: dict[str, HitRate] = Field(default={}, description="By service.")
+    alarms: dict[str, Alarm] = Field(default={}, description="By the alarm's name.")
 
 
 class Scenario(Form):

@@ -18,6 +18,7 @@ from cachesim.errors import CachesimError, SettingsError, WorkloadError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
+from cachesim.scenarios.running.alarms import AlarmWatch
 from cachesim.scenarios.running.attempts import Access
 from cachesim.scenarios.running.beats import Beats
 from cachesim.scenarios.running.clock import ProductionClock
@@ -137,6 +138,7 @@ class _Run:
         self._firing: Firing | None = None
         self._client: dict[str, float] = {}
         self._workload_eps = 0.0
+        self._alarms: AlarmWatch | None = None
 
     # --- before -------------------------------------------------------------------------------
 
@@ -146,6 +148,7 @@ class _Run:
         self._say("resetting the topology")
         draws = f"scenario {timeline.scenario.name}"
         sim.reset(draws, timing=self._timing, seed=timeline.seed)
+        self._alarms = AlarmWatch(sim, timeline.expect.get("alarms", {}))
         self._beats = self._life.enter_context(contextlib.closing(self._make_beats()))
         self._sampler = Sampler(sim.servers.readings, self._recorder.add, self._beats)
         self._life.callback(self._sampler.close)
@@ -348,6 +351,8 @@ class _Run:
             self._firing.stop()
             if self._firing.heal_at is not None:
                 self._recorder.set("heal_at", self._firing.heal_at)
+        if self._alarms is not None and (states := self._alarms.facts()) is not None:
+            self._recorder.set("alarms", states)
         if not is_complete:
             with contextlib.suppress(CachesimError):  # the topology may be what has failed
                 self._sim.heal()

@@ -47,7 +47,9 @@ def test_without_a_limit() -> None:
 
 def test_count() -> None:
     """A counter is what it grew by since the last reading of the minute before."""
-    first, second = minutes([[{"evicted": it} for it in some] for some in ((5, 6, 8), (9, 9, 20))])
+    one: list[Values] = [{"evicted": it} for it in (5, 6, 8)]
+    other: list[Values] = [{"evicted": it} for it in (9, 9, 20)]
+    first, second = minutes([one, other])
     assert (first["Evictions"].value, second["Evictions"].value) == (3, 12)
 
 
@@ -67,16 +69,16 @@ def test_count_of_a_new_process(uptime: Values) -> None:
 
 def test_count_after_a_gap() -> None:
     """What a counter grew by while nobody read it is not a minute's."""
-    found = minutes([[{"evicted": 0}] * 3, [], [{"evicted": it} for it in (900, 901, 902)]])
+    first: list[Values] = [{"evicted": 0}] * 3
+    last: list[Values] = [{"evicted": it} for it in (900, 901, 902)]
+    found = minutes([first, [], last])
     assert found[1] == {}
     assert found[2]["Evictions"].value == 2
 
 
 def test_too_few_readings() -> None:
     """With fewer readings than are needed, there is no data, and no old value."""
-    whole: list[Values] = [
-        {"used": 5, "own": 0, "max": 10, "evicted": 1, "user": 1, "sys": 1}
-    ] * FEWEST
+    whole = [{"used": 5, "own": 0, "max": 10, "evicted": 1, "user": 1, "sys": 1}] * FEWEST
     first, second = minutes([whole, whole[1:]])
     assert {"Share of memory", "Evictions", "CPU"} <= first.keys()
     assert second == {}
@@ -84,8 +86,9 @@ def test_too_few_readings() -> None:
 
 def test_share() -> None:
     """A hit rate is of the minute, and missing without any reads."""
-    some: list[list[Values]] = [[{"hits": 90, "misses": 10}] * 3, [{"hits": 93, "misses": 11}] * 3]
-    found = minutes(some)
+    before: Values = {"hits": 90, "misses": 10}
+    after: Values = {"hits": 93, "misses": 11}
+    found = minutes([[before] * 3, [after] * 3])
     assert "Hit rate" not in found[0]
     assert found[1]["Hit rate"].value == 75
 

@@ -69,6 +69,7 @@ expect:
   remap: {api_cache: {max: 5%}}
   herd: {same_key: 2, loads: 150/s, refused: 0}
   hit_rate: {api_cache: {min: 60%}}
+  alarms: {redis-memory-high: {within: 10m}, redis-cpu-high: {fires: false}}
 """
 
 

@@ -370,6 +370,10 @@ def test_expect() -> None:
         "remap": {"api_cache": {"max": 0.05}},
         "herd": {"same_key": 2, "loads": 150, "refused": 0},
         "hit_rate": {"api_cache": {"min": 0.6}},
+        "alarms": {
+            "redis-memory-high": {"fires": True, "within": 600},
+            "redis-cpu-high": {"fires": False},
+        },
     }
     assert planned(f"at: 0s, {KILL}").expect == {}
 

@@ -73,6 +73,7 @@ EXPECT: dict[str, Any] = {
     "error_budget": {"sessions": {"max": 0.01}},
     "remap": {"api_cache": {"max": 0.05}},
     "hit_rate": {"api_cache": {"min": 0.8}},
+    "alarms": {"redis-memory-high": {"within": 600}},
     "herd": {"same_key": 3},
 }
 

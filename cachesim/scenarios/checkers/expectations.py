@@ -5,6 +5,7 @@ from typing import Any
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers import (
+    alarms,
     connection_storm,
     error_budget,
     herd,
@@ -19,7 +20,8 @@ from cachesim.scenarios.checkers import (
 from cachesim.scenarios.verdict import Verdict
 
 Expectation = (
-    connection_storm.Expectation
+    alarms.Expectation
+    | connection_storm.Expectation
     | error_budget.Expectation
     | herd.Expectation
     | hit_rate.Expectation
@@ -33,6 +35,7 @@ Expectation = (
 """What is expected of one checker."""
 
 CHECKERS: Mapping[type[Expectation], Callable[[History, Any], Verdict]] = {
+    alarms.Expectation: alarms.check,
     connection_storm.Expectation: connection_storm.check,
     error_budget.Expectation: error_budget.check,
     herd.Expectation: herd.check,
@@ -58,6 +61,7 @@ OF_A_SERVICE: Mapping[str, Callable[..., Expectation]] = {
     remap.NAME: remap.Expectation,
     hit_rate.NAME: hit_rate.Expectation,
 }
+OF_AN_ALARM: Mapping[str, Callable[..., Expectation]] = {alarms.NAME: alarms.Expectation}
 OF_CLASSES: Mapping[str, Callable[..., Expectation]] = {
     unavailability.NAME: unavailability.Expectation,
     error_budget.NAME: error_budget.Expectation,
@@ -89,6 +93,9 @@ def read(expect: Mapping[str, Any]) -> Iterator[Expectation]:
         elif name in OF_A_SERVICE:
             for service, fields in values.items():
                 yield OF_A_SERVICE[name](service=service, **fields)
+        elif name in OF_AN_ALARM:
+            for alarm, fields in values.items():
+                yield OF_AN_ALARM[name](alarm=alarm, **fields)
         elif name in OF_CLASSES:
             for key, fields in values.items():
                 service, _, kind = key.partition(".")
@@ -96,5 +103,5 @@ def read(expect: Mapping[str, Any]) -> Iterator[Expectation]:
                     raise ValueError(f"{name}: {key}: a service has .read and .write")
                 yield OF_CLASSES[name](service=service, kind=kind or None, **fields)
         else:
-            every = ", ".join(sorted({*OF_THE_RUN, *OF_A_SERVICE, *OF_CLASSES}))
+            every = ", ".join(sorted({*OF_THE_RUN, *OF_A_SERVICE, *OF_AN_ALARM, *OF_CLASSES}))
             raise ValueError(f"there is no checker {name!r}; there are {every}")

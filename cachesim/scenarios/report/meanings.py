@@ -23,6 +23,7 @@ _TITLES = {
     "hit_rate": "Reads that found nothing",
     "herd": "Herd on the origin",
     "remap": "Keys on other nodes",
+    "alarms": "Alarm",
     "run": "The run",
 }
 """The titles of checkers and gates. Others have their own name."""
@@ -144,6 +145,15 @@ def _remap(_history: History, verdict: Verdict, of: str) -> str:
     return f"Of {kept} keys of {of} whose node had no fault, {moved} were asked of another node."
 
 
+def _alarms(_history: History, verdict: Verdict, of: str) -> str:
+    to = " and ".join(verdict.details.get("actions", ()))
+    if verdict.details.get("fired_at") is None:
+        return f"{of} did not fire."
+    return (
+        f"{of} fired {_figure(verdict)} after the first fault{f', and went to {to}' if to else ''}."
+    )
+
+
 _MEANINGS: Mapping[str, Callable[[History, Verdict, str], str]] = {
     "unavailability": _unavailability,
     "error_budget": _error_budget,
@@ -155,4 +165,5 @@ _MEANINGS: Mapping[str, Callable[[History, Verdict, str], str]] = {
     "hit_rate": _hit_rate,
     "herd": _herd,
     "remap": _remap,
+    "alarms": _alarms,
 }
