@@ -318,6 +318,8 @@ def check_call(words: list[str], where: str) -> None:
     """A call of `cachesim` names what is there."""
     command: click.Command = main
     while isinstance(command, click.Group):
+        if command.invoke_without_command and (not words or words[0].startswith("-")):
+            break
         assert words, where
         word = words.pop(0)
         assert word in command.commands, where

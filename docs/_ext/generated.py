@@ -26,6 +26,8 @@ from cachesim.control_plane.states import TRANSITIONS, State
 from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.faults.fields import Field, Name, Names
 from cachesim.faults.spec import FaultSpec
+from cachesim.monitoring.architecture import THRESHOLDS
+from cachesim.monitoring.metrics import METRICS, Count, Gauge, Share
 from cachesim.runs.env import SERVICE, SWITCHES
 from cachesim.scenarios.schema import form as scenario_form
 from cachesim.settings import Settings, variable
@@ -193,6 +195,49 @@ def scenario(name: str) -> Iterator[str]:
 def scenarios(kind: str) -> Iterator[str]:
     """List the scenarios that are `shipped`, or those that are `examples`."""
     yield from table(("scenario", "what happens"), scenario_pages.titles(kind))
+
+
+# --- metrics ----------------------------------------------------------------------------------
+
+
+def metrics() -> Iterator[str]:
+    """List the metrics of each engine, with what they are made of."""
+    for service, some in METRICS.items():
+        yield from ("", f"### {service.capitalize()}", "")
+        yield from table(
+            ("metric", "unit", "made of"),
+            ((code(it.name), it.unit, _made_of(it.source)) for it in some),
+        )
+
+
+def _made_of(source: Gauge | Count | Share) -> str:
+    def plus(names: Iterable[str]) -> str:
+        return " + ".join(map(code, names))
+
+    match source:
+        case Gauge(of, minus, per):
+            less = f" - {plus(minus)}" if minus else ""
+            return f"{plus(of)}{less}{f' / {plus(per)}' if per else ''}"
+        case Count(of, instead):
+            return f"growth of {plus(of)}{f', or of {plus(instead)}' if instead else ''}"
+        case Share(of, per):
+            return f"growth of {plus(of)} / growth of {plus(per) if per else 'time'}"
+
+
+def thresholds() -> Iterator[str]:
+    """List the architecture's table of thresholds."""
+    yield from table(
+        ("alarms", "of", "warning", "critical"),
+        (
+            (
+                code(f"{service}-{row.name}-..."),
+                code(math),
+                *(f"{'>' if row.is_upper else '<'} {it:,}" for it in (row.warning, row.critical)),
+            )
+            for row in THRESHOLDS
+            for service, math in row.metrics.items()
+        ),
+    )
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -477,6 +522,8 @@ PIECES: Mapping[str, Callable[..., Iterator[str]]] = {
         scenario_keys,
         scenario,
         scenarios,
+        metrics,
+        thresholds,
         checkers,
         commands,
         exit_codes,
