@@ -79,8 +79,8 @@ class Block:
     @property
     def file(self) -> str | None:
         """The file that it is."""
-        match = re.match(r"# (\S+\.(?:py|toml|ini))\n", self.code)
-        return match[1] if match and self.language in FILES else None
+        match = re.match(r"# (\S+\.(?:py|toml|ini|yaml))\n", self.code)
+        return match[1] if match and self.language in (*FILES, "yaml") else None
 
     @property
     def has_tests(self) -> bool:
@@ -171,7 +171,7 @@ class Follower:
             for line, command, output in block.commands:
                 if why_not(command) is None:
                     self._run(line, command, output)
-        elif block.language in FILES:
+        elif block.language in FILES or block.file:
             kept = self._kept / f"{block.line}.{block.language}"
             kept.write_text(block.code, encoding="utf-8")
             if block.file:
