@@ -78,7 +78,9 @@ def test_count_after_a_gap() -> None:
 
 def test_too_few_readings() -> None:
     """With fewer readings than are needed, there is no data, and no old value."""
-    whole = [{"used": 5, "own": 0, "max": 10, "evicted": 1, "user": 1, "sys": 1}] * FEWEST
+    whole: list[Values] = [
+        {"used": 5, "own": 0, "max": 10, "evicted": 1, "user": 1, "sys": 1}
+    ] * FEWEST
     first, second = minutes([whole, whole[1:]])
     assert {"Share of memory", "Evictions", "CPU"} <= first.keys()
     assert second == {}

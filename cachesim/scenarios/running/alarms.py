@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from cachesim.errors import CachesimError, SettingsError
+from cachesim.faults.fields import unknown
 
 if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
@@ -32,9 +33,8 @@ class AlarmWatch:
         for name in expected:
             if name not in known:
                 raise SettingsError(
-                    f"the scenario expects something of the alarm {name!r}, which the topology "
-                    f"does not have: there are {', '.join(known)}. The setting `alarms` is a file "
-                    "with others."
+                    f"the scenario expects something of an alarm: {unknown('alarm', name, known)} "
+                    "The setting `alarms` is a file with others."
                 )
 
     def facts(self) -> dict[str, Any] | None:

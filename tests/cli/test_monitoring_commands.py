@@ -1,0 +1,53 @@
+"""`cachesim alarms check`, which needs no topology."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cachesim.cli.app import main
+
+REACHABLE = """\
+Alarms:
+  - {Name: redis-memory-high, Metric: DatabaseMemoryUsagePercentage, Threshold: 85%,
+     Action: SNS -> PagerDuty}
+"""
+OUT_OF_REACH = """\
+  - {Name: redis-cpu-high, Metric: CPUUtilization, Threshold: 80%, Action: SNS -> PagerDuty}
+"""
+MISTAKE = "  - {Name: redis-x, Metric: Evictions, Threshold: some}\n"
+
+
+def check(folder: Path, text: str, *options: str) -> Result:
+    """Check a file with this text."""
+    file = folder / "alarms.yaml"
+    file.write_text(text, encoding="utf-8")
+    return CliRunner().invoke(main, ["alarms", "check", str(file), *options])
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (REACHABLE, 0, "1 of 1 alarms can fire."),
+        (REACHABLE + OUT_OF_REACH, 1, "redis-cpu-high: can't fire: CPUUtilization is of the whole"),
+        (REACHABLE + MISTAKE, 2, ":4: Alarms[1].Threshold: should be a number"),
+        ("a: 1", 2, "should have `Alarms`"),
+    ],
+)
+def test_check(tmp_path: Path, text: str, code: int, said: str) -> None:
+    """The exit code tells a file that works, one with a dead alarm and one with mistakes."""
+    done = check(tmp_path, text)
+    assert done.exit_code == code, done.output
+    assert said in done.output
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    """JSON has the findings with their remedies, and mistakes."""
+    done = check(tmp_path, REACHABLE + OUT_OF_REACH, "--json")
+    told = json.loads(done.stdout)
+    assert told["alarms"] == ["redis-memory-high", "redis-cpu-high"]
+    assert told["mistakes"] == []
+    (finding,) = told["findings"]
+    assert (finding["alarm"], finding["is_fatal"]) == ("redis-cpu-high", True)
+    assert "EngineCPUUtilization" in finding["remedy"]
