@@ -161,15 +161,18 @@ def gc(as_json: bool) -> None:
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["shell", "dotenv", "json"]),
+    type=click.Choice(["shell", "dotenv", "json", "python"]),
     default="shell",
     show_default=True,
     help="The format.",
 )
 @click.option("--json", "style", flag_value="json", help="The same as --format json.")
+@click.option(
+    "--python", "style", flag_value="python", help="The code that connects, as --format python."
+)
 @click.option("--show-secrets", is_flag=True, help="Print the password, and the URL with it.")
 def env(name: str | None, style: str, show_secrets: bool) -> None:
-    """Print the variables that a service needs.
+    """Print the variables that a service needs, or the Python code that connects.
 
     To set them in a shell: eval "$(cachesim env)"
     """

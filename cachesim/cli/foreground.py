@@ -12,6 +12,8 @@ from cachesim.runs.registry import find_run
 from cachesim.runs.rpc import TakenDown, call
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cachesim.simulator.simulator import Simulator
 
 _LOOK = 0.2  # seconds within which a request to end is noticed
@@ -38,7 +40,8 @@ def run(arguments: Mapping[str, object], *, dashboard: bool = False) -> int:
                 from cachesim.cli import output
 
                 call(find_run(sim.name), Call.OFFER)
-                output.show(sim, loaded)
+                terminal = output.terminal()
+                output.show(sim, loaded, briefly=terminal is not None)
                 with contextlib.ExitStack() as life:
                     if dashboard:
                         from cachesim.dashboard.serving import served
@@ -46,10 +49,10 @@ def run(arguments: Mapping[str, object], *, dashboard: bool = False) -> int:
                         print(f"dashboard  {life.enter_context(served(sim))}\n", flush=True)
                     _say("Events follow. Ctrl-C takes everything down.")
                     with contextlib.suppress(TakenDown):  # by `cachesim down`
-                        if output.is_live():
-                            output.watch(sim, lambda: interrupts.requested)
-                        else:
+                        if terminal is None:
                             _follow(sim, interrupts)
+                        else:
+                            _watch(sim, terminal, interrupts)
             finally:
                 sim.stop()
         code = 0
@@ -66,6 +69,19 @@ def _follow(sim: "Simulator", interrupts: Interrupts) -> None:
         for event in sim.events.next(printed, _LOOK):
             print(event, flush=True)
             printed += 1
+
+
+def _watch(sim: "Simulator", terminal: "Console", interrupts: Interrupts) -> None:
+    """Show the topology on a terminal, and leave the last view there."""
+    from cachesim.cli.live import watch
+
+    doing, interrupts.doing = interrupts.doing, ""  # it would be in the middle of the view
+    try:
+        watch(sim, terminal, lambda: interrupts.requested)
+    finally:
+        interrupts.doing = doing
+    if interrupts.requested:
+        _say(doing)
 
 
 def _say(line: str) -> None:

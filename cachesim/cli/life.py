@@ -36,7 +36,6 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
     try:
         with Interrupts(doing) as interrupts:
             sim, _ = started(arguments, interrupts, folder)
-            env = sim.env()
             if interrupts.requested:
                 sim.stop()
                 return INTERRUPTED
@@ -50,7 +49,7 @@ def up(arguments: Mapping[str, object], folder: Path | None = None, *, as_json: 
         from cachesim.cli import output
 
         output.show_status(state)
-        output.show_way_in(env, sim.name)
+        output.show_way_in(sim.name)
     return 0
 
 

@@ -3,14 +3,12 @@
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cachesim.cli.printing import time_left
 from cachesim.runs import env as run_env
@@ -20,23 +18,6 @@ if TYPE_CHECKING:
     from cachesim.settings import LoadedSettings
     from cachesim.simulator.handles import NodeHandle
     from cachesim.simulator.simulator import Simulator
-
-_REFRESH = 0.5  # seconds: nodes also change without an event
-_LATEST = 12  # events
-_SNIPPET = """\
-from pathlib import Path
-
-from redis.cluster import RedisCluster
-
-cache = RedisCluster(
-    host={host!r},
-    port={port},
-    password=Path({token!r}).read_text(),
-    ssl=True,
-    ssl_ca_certs={ca!r},
-    decode_responses=True,
-)
-"""
 
 
 @contextlib.contextmanager
@@ -50,8 +31,12 @@ def progress() -> "Iterator[Progress]":
         yield lambda line: print(line, file=sys.stderr, flush=True)
 
 
-def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
-    """Print what a user needs to know of a topology, without its secrets."""
+def show(sim: "Simulator", loaded: "LoadedSettings", *, briefly: bool) -> None:
+    """Print what a user needs to know of a topology, without its secrets.
+
+    Args:
+        briefly: whether to leave out the addresses.
+    """
     chosen = loaded.sources["backend"]
     if loaded.settings.backend == "auto":
         chosen = f"auto: {sim.backend_reason}"
@@ -60,47 +45,22 @@ def show(sim: "Simulator", loaded: "LoadedSettings") -> None:
     print(f"engine   {loaded.settings.engine}")
     print(f"speed    {loaded.settings.speed:g}")
     print(f"seed     {sim.seed}\n")
-    env = sim.env()
-    nodes = [
-        (node.name, _role(node), f"az-{node.zone}", str(node.endpoint))
-        for node in sim.nodes.values()
-    ]
-    show_table(("node", "role", "zone", "endpoint"), nodes)
-    zones = [(str(z), env[run_env.toxiproxy(name)]) for name, z in sim.zones.items()]
-    show_table(("zone", "Toxiproxy"), zones)
-    show_way_in(env, sim.name)
+    if not briefly:
+        env = sim.env()
+        nodes = [
+            (node.name, _role(node), f"az-{node.zone}", str(node.endpoint))
+            for node in sim.nodes.values()
+        ]
+        show_table(("node", "role", "zone", "endpoint"), nodes)
+        zones = [(str(z), env[run_env.toxiproxy(name)]) for name, z in sim.zones.items()]
+        show_table(("zone", "Toxiproxy"), zones)
+    show_way_in(sim.name)
 
 
-def is_live() -> bool:
-    """Return whether stdout is a terminal on which lines can be changed."""
+def terminal() -> Console | None:
+    """Return stdout if it is a terminal on which lines can be changed; else None."""
     console = _console(sys.stdout)
-    return console.is_terminal and not console.is_dumb_terminal
-
-
-def watch(sim: "Simulator", is_over: Callable[[], bool]) -> None:
-    """Show nodes, faults and the latest events on a terminal as they change."""
-    console = _console(sys.stdout)
-    with Live(_view(sim), console=console, auto_refresh=False) as live:
-        seen = sim.events.mark()
-        while not is_over():
-            seen += len(sim.events.next(seen, _REFRESH))
-            live.update(_view(sim), refresh=True)
-
-
-def _view(sim: "Simulator") -> RenderableType:
-    nodes = _table(("node", "role", "zone", "state", "endpoint"))
-    for node in sim.nodes.values():
-        where = f"az-{node.zone}"
-        nodes.add_row(node.name, _role(node), where, str(node.state), str(node.endpoint))
-    faults = _table(("fault", "on"))
-    for fault in sim.faults.active:
-        faults.add_row(fault.kind, fault.target)
-    events = Text("\n".join(map(str, sim.events.since(-_LATEST))), overflow="ellipsis")
-    shards = [f"The shard is {shard.state}." for shard in sim.shards]
-    parts: list[RenderableType] = ["\n".join([*shards, ""]), nodes, ""]
-    if faults.row_count:
-        parts += [faults, ""]
-    return Group(*parts, events, "")
+    return console if console.is_terminal and not console.is_dumb_terminal else None
 
 
 def _role(node: "NodeHandle") -> str:
@@ -141,18 +101,11 @@ def show_faults(faults: Iterable[Mapping[str, Any]]) -> None:
     )
 
 
-def show_way_in(env: Mapping[str, str], name: str) -> None:
+def show_way_in(name: str) -> None:
     """Print how clients connect."""
-    print("From Python:\n")
-    print(
-        _SNIPPET.format(
-            host=env[run_env.REDIS_HOST],
-            port=env[run_env.REDIS_PORT],
-            token=env[run_env.REDIS_PASSWORD_FILE],
-            ca=env[run_env.CA_FILE],
-        )
-    )
-    print(f'From a shell:\n\neval "$(cachesim env --name {name})"\n')
+    print("To connect, from a shell and from Python:\n")
+    print(f'    eval "$(cachesim env --name {name})"')
+    print(f"    cachesim env --name {name} --python\n")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

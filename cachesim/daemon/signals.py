@@ -36,14 +36,15 @@ class Interrupts:
     interrupts are ignored.
 
     Args:
-        doing: what is printed at the first signal.
+        doing: what is printed at the first signal; empty: nothing.
 
     Attributes:
+        doing: see above.
         requested: whether the process is to end.
     """
 
     def __init__(self, doing: str = "Taking everything down.") -> None:
-        self._doing = doing
+        self.doing = doing
         self.requested = False
         self._breakable = False
         # A pipe, as a signal's handler must not take locks.
@@ -113,8 +114,8 @@ class Interrupts:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         first = not self.requested
         self.request()
-        if first:
-            _tell(self._doing)
+        if first and self.doing:
+            _tell(self.doing)
         if self._breakable:
             self._breakable = False
             raise Interrupted

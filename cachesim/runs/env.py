@@ -122,13 +122,43 @@ def redis_url(username: str, token: str, node: Endpoint) -> str:
     return f"rediss://{username}:{token}@{node}"
 
 
+_PYTHON = """\
+import ssl
+from pathlib import Path
+
+from pymemcache.client.hash import HashClient
+from redis.cluster import RedisCluster
+
+redis_cluster = RedisCluster(
+    host={host!r},
+    port={port},
+    password=Path({token!r}).read_text(),
+    ssl=True,
+    ssl_ca_certs={ca!r},
+    decode_responses=True,
+)
+memcached = HashClient(
+    {memcached},
+    tls_context=ssl.create_default_context(cafile={ca!r}),
+)"""
+
+
 def render(variables: Mapping[str, str], style: str) -> str:
     """Return variables as text.
 
     Args:
-        style: `shell`, for `eval`; `dotenv`, for files; or `json`.
+        style: `shell`, for `eval`; `dotenv`, for files; `json`; or `python`, the code that connects
+            clients to what they say.
     """
     match style:
+        case "python":
+            return _PYTHON.format(
+                host=variables[REDIS_HOST],
+                port=variables[REDIS_PORT],
+                token=variables[REDIS_PASSWORD_FILE],
+                ca=variables[CA_FILE],
+                memcached=variables[MEMCACHED_NODES].split(","),
+            )
         case "json":
             return json.dumps(variables, indent=2)
         case "dotenv":

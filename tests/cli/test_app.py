@@ -200,16 +200,19 @@ def test_up_hides_the_token(running: tuple[Process, Path, str]) -> None:
 
 
 @needs_signals
-def test_up_snippet(running: tuple[Process, Path, str]) -> None:
-    """The Python code that is shown connects."""
-    process, _, _ = running
-    match = re.search(r"^from pathlib .*?^\)$", process.out, re.M | re.S)
-    assert match
+def test_env_python(running: tuple[Process, Path, str]) -> None:
+    """The Python code that `env --python` prints connects, and has no secret."""
+    _, folder, name = running
+    code = other(folder, "env", "--name", name, "--python").stdout
     scope: dict[str, Any] = {}
-    exec(match[0], scope)  # noqa: S102  # what a user does with it
-    with closing(scope["cache"]) as cache:
-        assert cache.set("session:1", "here")
-        assert cache.get("session:1") == "here"
+    exec(code, scope)  # noqa: S102  # what a user does with it
+    with closing(scope["redis_cluster"]) as redis_cluster:
+        assert redis_cluster.set("session:1", "here")
+        assert redis_cluster.get("session:1") == "here"
+        assert redis_cluster.get_connection_kwargs()["password"] not in code
+    with closing(scope["memcached"]) as memcached:
+        assert memcached.set("page:1", b"here", noreply=False)
+        assert memcached.get("page:1") == b"here"
 
 
 @needs_signals
