@@ -172,6 +172,18 @@ def test_wait(sim: Simulator, what: str, by: str) -> None:
         assert {str(node.state) for node in sim.nodes.values()} == {"running"}
 
 
+def test_wait_for_a_node(sim: Simulator) -> None:
+    """Both wait until a Memcached node was replaced."""
+    node = sim.memcached["b"]
+    node.kill()
+    node.wait_until_healthy()
+    assert node.state == "running"
+    node.kill()
+    done = shell(sim, "wait healthy --node memcached-b")
+    assert done.output.startswith("memcached-b is healthy. ")
+    assert node.state == "running"
+
+
 MISTAKES: dict[str, Act] = {
     "fault latency client-to-redis-a --ms 1.5": lambda sim: sim.faults.latency(
         "client-to-redis-a",

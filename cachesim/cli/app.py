@@ -366,16 +366,26 @@ def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> Non
     shell_complete=options.durations,
     help="Fail after this time.  [default: the longest failover, and 10s]",
 )
+@click.option(
+    "--node",
+    metavar="NODE",
+    shell_complete=options.complete_parts(lambda topology: topology.nodes),
+    help="With `healthy`: only this node.",
+)
 @options.name
 @options.as_json
-def wait(what: str, timeout: float | None, name: str | None, as_json: bool) -> None:
+def wait(
+    what: str, timeout: float | None, node: str | None, name: str | None, as_json: bool
+) -> None:
     """Wait until a failover is completed, the shard is available, or all nodes are healthy.
 
     A failover that was completed since the last wait counts too.
     """
     from cachesim.cli import commands
 
-    commands.wait(name, what, timeout, as_json=as_json)
+    if node is not None and what != "healthy":
+        raise click.UsageError("--node goes with `healthy`.")
+    commands.wait(name, what, node, timeout, as_json=as_json)
 
 
 # --- scenarios --------------------------------------------------------------------------------

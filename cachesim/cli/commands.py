@@ -205,11 +205,14 @@ def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> 
     tell({"primary": shard["primary"], "state": shard["state"]}, text, as_json)
 
 
-def wait(name: str | None, what: str, seconds: float | None, *, as_json: bool) -> None:
-    """Wait until something is true of a topology."""
+def wait(
+    name: str | None, what: str, node: str | None, seconds: float | None, *, as_json: bool
+) -> None:
+    """Wait until something is true of a topology, or of one node."""
     run = find_run(name)
-    shard = call(run, Call.WAIT, timeout=None, what=what, seconds=seconds)
-    state = {"available": "The shard is available. ", "healthy": "All nodes are healthy. "}
+    shard = call(run, Call.WAIT, timeout=None, what=what, seconds=seconds, node=node)
+    healthy = f"{node} is healthy. " if node else "All nodes are healthy. "
+    state = {"available": "The shard is available. ", "healthy": healthy}
     text = f"{state.get(what, '')}{shard['primary']} is the primary."
     tell({"primary": shard["primary"], "state": shard["state"]}, text, as_json)
 

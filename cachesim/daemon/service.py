@@ -224,9 +224,11 @@ class Answers(Handler):
         shard: str | None = None,
         after: int | None = None,
         seconds: float | None = None,
+        node: str | None = None,
     ) -> ShardStatus:
         waiting = self._operations.control_plane.shard(shard)
-        self._waits.wait(caller, what, waiting, after, seconds)
+        known = None if node is None else self._known(node)
+        self._waits.wait(caller, what, waiting, after, seconds, known)
         return self._shard(caller, shard)
 
     # --- breaking and restoring -------------------------------------------------------------

@@ -12,7 +12,7 @@ from cachesim.events import check_timeout
 from cachesim.faults.fields import unknown
 from cachesim.runs.calls import Condition
 from cachesim.servers.admin import errors
-from cachesim.topology import NodeState
+from cachesim.topology import Node, NodeState
 
 _LOOK = 0.5  # seconds within which the end of a caller that waits is noticed
 _POLL = 0.05  # seconds between two looks at all nodes
@@ -58,6 +58,7 @@ class Waits:
         shard: ShardFailover,
         after: int | None = None,
         seconds: float | None = None,
+        node: str | None = None,
     ) -> None:
         """Wait until a condition holds.
 
@@ -65,6 +66,7 @@ class Waits:
             what: a `Condition`.
             after: the number of failovers to exceed; None: of those that a wait has returned.
             seconds: at most; None: as long as it may take at the present speed, and 10 s more.
+            node: `healthy` is asked of this node alone; None: of all nodes, and of the shard.
 
         Raises:
             WaitTimeout: it did not hold in time. For a failover it is a FailoverTimeout.
@@ -84,7 +86,7 @@ class Waits:
             case Condition.AVAILABLE:
                 self._wait_for_states(caller, shard, seconds, State.AVAILABLE)
             case Condition.HEALTHY:
-                self._wait_healthy(caller, shard, seconds)
+                self._wait_healthy(caller, shard, seconds, node)
 
     def until(self, caller: Caller, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until a condition holds that events change. See `until`."""
@@ -120,12 +122,18 @@ class Waits:
                 f"the shard is {shard.state} after {seconds:g} s, its primary {shard.primary}"
             )
 
-    def _wait_healthy(self, caller: Caller, shard: ShardFailover, seconds: float) -> None:
+    def _wait_healthy(
+        self, caller: Caller, shard: ShardFailover, seconds: float, node: str | None
+    ) -> None:
         check_timeout(seconds)
+        asked = None if node is None else self._operations.topology.node(node)
         deadline = Deadline(seconds)
-        while (problem := self._problem(shard)) is not None:
+        while (
+            problem := self._problem(shard) if asked is None else self._problem_of(asked, shard)
+        ) is not None:
             if deadline.expired:
-                raise WaitTimeout(f"not all nodes are healthy after {seconds:g} s: {problem}")
+                who = "not all nodes are" if asked is None else f"{asked.name} is not"
+                raise WaitTimeout(f"{who} healthy after {seconds:g} s: {problem}")
             self.until(caller, lambda: False, min(deadline.remaining, _POLL))
             if caller.has_hung_up:
                 raise Hangup
@@ -138,11 +146,29 @@ class Waits:
                 return f"{node.name} is {state}"
         if shard.state is not State.AVAILABLE:
             return f"the shard is {shard.state}"
-        for name, client in it.memcached.items():
-            try:
-                client.version()
-            except errors() as error:
-                client.close()
-                return f"{name} does not answer: {error}"
+        for node in it.topology.memcached:
+            if (unanswered := self._unanswered(node.name)) is not None:
+                return unanswered
         problem = it.clusters[shard.id].health.first_problem(shard.primary)
         return None if problem is None else str(problem)
+
+    def _problem_of(self, node: Node, shard: ShardFailover) -> str | None:
+        """Return what keeps one node from being healthy; None: nothing."""
+        it = self._operations
+        if (state := it.nodes.state(node.name)) is not NodeState.RUNNING:
+            return f"it is {state}"
+        if node.name in it.memcached:
+            return self._unanswered(node.name)
+        try:
+            return it.clusters[shard.id].health.problem(node.name, shard.primary)
+        except errors() as error:
+            return f"it does not answer: {error}"
+
+    def _unanswered(self, node: str) -> str | None:
+        client = self._operations.memcached[node]
+        try:
+            client.version()
+        except errors() as error:
+            client.close()
+            return f"{node} does not answer: {error}"
+        return None

@@ -42,9 +42,10 @@ class Call(StrEnum):
     TIMING = "timing"
     """() -> the control plane's timing, a value."""
     WAIT = "wait"
-    """(what, shard=None, after=None, seconds=None) -> ShardStatus; what: a `Condition`; after: the
-    number of failovers to exceed; None: of those that a wait has returned; seconds: at most; None:
-    as long as it may take, and 10 s more. Raises WaitTimeout."""
+    """(what, shard=None, after=None, seconds=None, node=None) -> ShardStatus; what: a `Condition`;
+    after: the number of failovers to exceed; None: of those that a wait has returned; seconds: at
+    most; None: as long as it may take, and 10 s more; node: the one that is to be healthy; None:
+    all. Raises WaitTimeout."""
 
     METRICS = "metrics"
     """(after=0, running=False) -> MetricsData: the minutes after a number. This call and the next

@@ -79,6 +79,22 @@ class NodeHandle(Handle):
         """
         self._connection.call(Call.RESTART, node=self.name)
 
+    def wait_until_healthy(self, timeout: float | None = None) -> None:
+        """Wait until it runs and answers, whoever has restarted it; a replica follows too.
+
+        Faults on links to clients do not count.
+
+        Args:
+            timeout: seconds; by default as long as its replacement may take at the present speed,
+                plus 10 s.
+
+        Raises:
+            WaitTimeout: it was not in time; the message says why.
+            NotRunning: the topology was stopped meanwhile, or belongs to another process.
+            ValueError: the timeout is below 0, or too long.
+        """
+        _wait(self._connection, Condition.HEALTHY, timeout, node=self.name)
+
     def logs(self, lines: int = 50) -> str:
         """Return the last lines of its log."""
         return str(self._connection.call(Call.LOGS, node=self.name, lines=lines))
@@ -290,12 +306,16 @@ class ControlPlaneHandle(Handle):
 
 
 def _wait(
-    connection: Connection, what: str, timeout: float | None, shard: str | None = None
+    connection: Connection,
+    what: str,
+    timeout: float | None,
+    shard: str | None = None,
+    node: str | None = None,
 ) -> ShardStatus:
     if timeout is not None:
         check_timeout(timeout)
     status: ShardStatus = connection.wait(
-        Call.WAIT, limit=timeout, what=what, shard=shard, seconds=timeout
+        Call.WAIT, limit=timeout, what=what, shard=shard, seconds=timeout, node=node
     )
     return status
 

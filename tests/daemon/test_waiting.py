@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.errors import FailoverTimeout, NotReady, WaitTimeout
+from cachesim.errors import CachesimError, FailoverTimeout, NotReady, WaitTimeout
 from cachesim.runs.calls import Call
 from tests.faults.rig import Rig
 
@@ -56,6 +56,21 @@ def test_healthy(rig: Rig) -> None:
         wait(rig, "healthy", 0.01)
 
 
+@pytest.mark.parametrize("node", ["memcached-b", "redis-b"])
+def test_healthy_node(rig: Rig, node: str) -> None:
+    """One node can be waited for while others are away."""
+    rig.faults.kill("memcached-c")
+    fault = rig.faults.kill(node)
+    with pytest.raises(WaitTimeout, match=rf"^{node} is not healthy after 0\.01 s: it is stopped$"):
+        wait(rig, "healthy", 0.01, node=node)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait, rig, "healthy", node=node)
+        fault.heal()
+        waiting.result(10)
+    with pytest.raises(CachesimError, match="no node 'memcached-d'"):
+        wait(rig, "healthy", node="memcached-d")
+
+
 def test_unanswered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Memcached node that does not answer is not healthy."""
 
@@ -65,6 +80,9 @@ def test_unanswered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig.operations.memcached["memcached-c"], "version", refuse)
     with pytest.raises(WaitTimeout, match="memcached-c does not answer: no answer"):
         wait(rig, "healthy", 0.01)
+    with pytest.raises(WaitTimeout, match=r"memcached-c is not healthy .*: .* no answer"):
+        wait(rig, "healthy", 0.01, node="memcached-c")
+    wait(rig, "healthy", 0.01, node="memcached-b")
 
 
 @pytest.mark.parametrize("what", ["", "decide", 5])
