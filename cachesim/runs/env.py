@@ -67,6 +67,8 @@ REQUIRE_DOCKER = "CACHESIM_REQUIRE_DOCKER"
 SWITCHES: Mapping[str, str] = {
     "CACHESIM": "`1`: pytest starts a topology, as `--cachesim` does",
     "CACHESIM_KEEP": "`1`: as pytest's `--cachesim-keep`",
+    "CACHESIM_REPORT_LINES": "as pytest's `--cachesim-report-lines`",
+    "CACHESIM_ARTIFACTS": "a folder: as pytest's `--cachesim-artifacts`",
     "CACHESIM_ATTACH": "`1` or a name: as pytest's `--cachesim-attach`",
     REQUIRE_DOCKER: "`1`: without a Docker engine, tests that need it fail instead of skipping",
 }

@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import ssl
 
     from pymemcache.client.hash import HashClient
+    from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
     from redis.cluster import RedisCluster
 
 
@@ -35,6 +36,30 @@ def redis_cluster(
     import redis
     from redis.cluster import ClusterNode, RedisCluster
 
+    options = _options(password, ca_file, overrides)
+    if int(redis.__version__.partition(".")[0]) < 6:
+        # Later versions retry after timeouts by default, and deprecate the argument.
+        options["retry_on_timeout"] = True
+    startup = [ClusterNode(node.host, node.port) for node in nodes]
+    return RedisCluster(startup_nodes=startup, **(options | overrides))
+
+
+def async_redis_cluster(
+    nodes: Sequence[Endpoint], password: str, ca_file: Path, **overrides: Any
+) -> "AsyncRedisCluster":
+    """Return the same for asyncio. It connects when it is first used.
+
+    Args:
+        overrides: keyword arguments of RedisCluster; they win.
+    """
+    from redis.asyncio.cluster import ClusterNode, RedisCluster
+
+    options = _options(password, ca_file, overrides)
+    startup = [ClusterNode(node.host, node.port) for node in nodes]
+    return RedisCluster(startup_nodes=startup, **(options | overrides))
+
+
+def _options(password: str, ca_file: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": 0.5,
@@ -45,11 +70,7 @@ def redis_cluster(
     }
     if "credential_provider" in overrides:  # redis-py takes one of both
         del options["password"]
-    if int(redis.__version__.partition(".")[0]) < 6:
-        # Later versions retry after timeouts by default, and deprecate the argument.
-        options["retry_on_timeout"] = True
-    startup = [ClusterNode(node.host, node.port) for node in nodes]
-    return RedisCluster(startup_nodes=startup, **(options | overrides))
+    return options
 
 
 def memcached_client(

@@ -22,6 +22,7 @@ from cachesim.topology import Endpoint, Node, production
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
+    from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
     from redis.cluster import RedisCluster
 
     from cachesim.control_plane.timing import Timing
@@ -355,21 +356,19 @@ class Simulator:
         return Observer(target, Means.of(self), every=every, **options)
 
     def redis_cluster(self, **overrides: Any) -> "RedisCluster":
-        """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s.
+        """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s, or with what is given."""
+        return clients.redis_cluster(*self._redis_access(), **overrides)
 
-        Args:
-            overrides: keyword arguments of RedisCluster; they win.
-        """
+    def async_redis_cluster(self, **overrides: Any) -> "AsyncRedisCluster":
+        """Return the same for asyncio, for `async with`; it belongs to one event loop."""
+        return clients.async_redis_cluster(*self._redis_access(), **overrides)
+
+    def _redis_access(self) -> tuple[list[Endpoint], str, Path]:
         it = self._session.description
-        nodes = self._endpoints(self.topology.redis)
-        return clients.redis_cluster(nodes, it["token"], Path(it["ca_file"]), **overrides)
+        return self._endpoints(self.topology.redis), it["token"], Path(it["ca_file"])
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
-        """Return a HashClient with TLS, pools and timeouts of 0.5 s.
-
-        Args:
-            overrides: keyword arguments of HashClient; they win.
-        """
+        """Return a HashClient with TLS, pools and timeouts of 0.5 s, or with what is given."""
         from cachesim.servers.certificates import client_context  # slow to import
 
         tls = client_context(Path(self._session.description["ca_file"]).read_bytes())

@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
+    from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
     from redis.cluster import RedisCluster
 
     from cachesim.simulator.observe import Observer
@@ -68,6 +69,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "`all`, with the lines of logs that have no time",
     )
     parser.addini("cachesim_report_lines", "as the option --cachesim-report-lines", default=None)
+    group.addoption(
+        "--cachesim-artifacts",
+        metavar="DIR",
+        help="write a folder for each failing test: its events, the logs of all nodes, and what "
+        "it has observed",
+    )
+    parser.addini("cachesim_artifacts", "as the option --cachesim-artifacts", default=None)
     group.addoption(
         "--cachesim-attach",
         nargs="?",
@@ -163,6 +171,18 @@ def cachesim(
 def redis_cluster(cachesim: "Simulator") -> "Iterator[RedisCluster]":
     """A RedisCluster with AUTH, TLS and timeouts of 0.5 s."""
     with closing(cachesim.redis_cluster()) as client:
+        yield client
+
+
+@pytest.fixture
+def async_redis_cluster(
+    cachesim: "Simulator", request: pytest.FixtureRequest
+) -> "Iterator[AsyncRedisCluster]":
+    """The same for asyncio, in a test that is a coroutine; it is closed when the test ends."""
+    from pytest_cachesim._asyncio import closed_by
+
+    client = cachesim.async_redis_cluster()
+    with closed_by(request.node, client):
         yield client
 
 

@@ -1,25 +1,80 @@
 """What a failing test's report says of the topology: the events and node logs of its time."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_cachesim import chosen
+from pytest_cachesim._artifacts import Artifacts
 
 if TYPE_CHECKING:
+    from cachesim.events import Event
     from cachesim.simulator.simulator import Simulator
+    from pytest_cachesim._run import Run
 
+_PROPERTY = "cachesim event"
+Section = tuple[str, str]
+"""A title and its text."""
 OPTION = "cachesim_report_lines"
 _DEFAULT, _FEWEST = 40, 10
 _READ = 1000  # lines of a node's log, at most
 _LOG = ": log"
 _DATE = re.compile(r"\d+:\w (\d+ \w{3} \d{4} \d\d:\d\d:\d\d\.\d{3}) ")  # in each line of Redis
 
-Section = tuple[str, str]
-"""A title and its text."""
+
+class Reports:
+    """Adds what happened in the topology to the reports of failing tests; a plugin.
+
+    Attributes:
+        mark: where in the event log the present test begins.
+    """
+
+    def __init__(self, config: pytest.Config, run: "Run") -> None:
+        self._run = run
+        self._lines = lines_of(config)
+        self._artifacts = Artifacts.of(config)
+        self.mark, self._began = 0, datetime.now(UTC)
+
+    @property
+    def told(self) -> list[str]:
+        """Lines for the end of the run."""
+        return self._artifacts.told if self._artifacts else []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Remember when the test begins, and where in the event log."""
+        self._began = datetime.now(UTC)
+        self.mark = self._run.sim.events.mark() if self._run.sim else 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add events and node logs to a failing test's report, and events to JUnit's."""
+        report = yield
+        is_user = item is self._run.user or "cachesim_session" in getattr(item, "fixturenames", ())
+        sim = self._run.sim
+        if report.failed and is_user and sim is not None:
+            events = sim.events.since(self.mark)
+            report.sections += fitted(self._sections(sim, events), self._lines)
+            if self._artifacts:
+                nodes = logs(sim, self._began, undated=True) if self._run.is_up else ()
+                observed = self._run.observed.sections()
+                self._artifacts.keep(report, events, nodes, (text for _, text in observed))
+            others = [it for it in item.user_properties if it[0] != _PROPERTY]
+            item.user_properties[:] = [*others, *((_PROPERTY, str(it)) for it in events)]
+            report.user_properties = list(item.user_properties)
+        return report
+
+    def _sections(self, sim: "Simulator", events: "list[Event]") -> Iterator[Section]:
+        yield "cachesim events", "\n".join(map(str, events)) or "none since the test began"
+        yield from self._run.observed.sections()
+        if self._run.is_up:
+            for node, text in logs(sim, self._began, undated=self._lines is None):
+                yield f"cachesim {node}{_LOG}", text
 
 
 def lines_of(config: pytest.Config) -> int | None:
@@ -38,8 +93,8 @@ def lines_of(config: pytest.Config) -> int | None:
     return int(word)
 
 
-def logs(sim: "Simulator", began: datetime, *, undated: bool) -> Iterator[Section]:
-    """Yield what each node has logged since a moment; nothing of those that were silent.
+def logs(sim: "Simulator", began: datetime, *, undated: bool) -> Iterator[tuple[str, str]]:
+    """Yield each node, with what it has logged since a moment; nothing of those that were silent.
 
     Args:
         undated: whether to yield lines without a date, too, such as Memcached's.
@@ -52,7 +107,7 @@ def logs(sim: "Simulator", began: datetime, *, undated: bool) -> Iterator[Sectio
         except Exception as error:  # a report without a log is better than none
             text = f"could not be read: {error!r}"
         if text:
-            yield f"cachesim {node.name}{_LOG}", text
+            yield node.name, text
 
 
 def _since(began: datetime, log: str, zone: object, *, undated: bool) -> Iterator[str]:

@@ -4,18 +4,19 @@ import itertools
 import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cachesim.settings import CHANGEABLE
-from pytest_cachesim import _report, _settings, switch
+from pytest_cachesim import _settings, switch
 from pytest_cachesim._faults import BodyFaults
 from pytest_cachesim._observed import Observed
+from pytest_cachesim._report import Reports
 from pytest_cachesim._scenario import SCENARIO, Beside, fail, scenario_of
 from pytest_cachesim._signals import Signals, held
+from pytest_cachesim._timer import Timer
 
 if TYPE_CHECKING:
     from cachesim.settings import Settings
@@ -39,6 +40,9 @@ class Run:
     Attributes:
         seed: the seed of the whole run, including its workers.
         observed: what the present test has observed.
+        user: the last test that was given a topology.
+        sim: the present topology; None: none was started yet.
+        is_up: whether it can be asked.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -68,15 +72,20 @@ class Run:
         self._main_settings = _named(self._settings)
         self._process: DaemonProcess | None = None
         self._main: Simulator | None = None
-        self._sim: Simulator | None = None
+        self.sim: Simulator | None = None
         self._own: Settings | None = None
-        self._is_up = False
-        self._mark, self._began = 0, datetime.now(UTC)
-        self._lines = _report.lines_of(config)
-        self._user: pytest.Item | None = None
+        self.is_up = False
+        self.user: pytest.Item | None = None
         self.observed = Observed()
-        config.pluginmanager.register(self.observed, "cachesim-observed")
-        config.pluginmanager.register(BodyFaults(), "cachesim-faults")
+        self._reports = Reports(config, self)
+        self._timer = Timer()
+        for name, plugin in (
+            ("observed", self.observed),
+            ("faults", BodyFaults()),
+            ("reports", self._reports),
+            ("timer", self._timer),
+        ):
+            config.pluginmanager.register(plugin, f"cachesim-{name}")
         self._beside: Beside | None = None
         self._told: list[str] = []
         self._signals = Signals()
@@ -117,15 +126,15 @@ class Run:
                 sim = self._start(partial(self._new, own), life)
             elif self._main is not None:
                 sim = self._main
-                self._mark = sim.events.mark()
+                self._reports.mark = sim.events.mark()
             else:
                 # It stays up while tests have their own.
                 session = life.pop_all()
                 request.session.addfinalizer(session.close)
                 sim = self._main = self._start(self._make_main, session)
-            self._sim, self._own, self._is_up = sim, own, True
+            self.sim, self._own, self.is_up = sim, own, True
             yield sim
-            self._is_up = False
+            self.is_up = False
 
     def _new(self, settings: "Settings") -> "Simulator":
         from cachesim.simulator.simulator import Simulator
@@ -146,7 +155,7 @@ class Run:
     def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
         from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
 
-        self._mark = 0
+        self._reports.mark = 0
         try:
             sim = make()
             life.callback(self._stop, sim)
@@ -160,9 +169,10 @@ class Run:
                     if next(steps) == 2:
                         quiet.enter_context(held())
 
-                sim.start(step)
-                if not self._is_attached:
-                    sim.lease()
+                with self._timer.stopped():
+                    sim.start(step)
+                    if not self._is_attached:
+                        sim.lease()
         except (BackendUnavailable, ImageMissing) as error:
             if self._demand is None:
                 pytest.skip(f"cachesim: {_settings.told(error)}")
@@ -176,7 +186,7 @@ class Run:
         return sim
 
     def _stop(self, sim: "Simulator") -> None:
-        self._is_up = False
+        self.is_up = False
         is_attached = sim is self._main and self._is_attached
         try:
             try:
@@ -201,7 +211,7 @@ class Run:
         """Reset the topology before a test, and heal it after the test."""
         from cachesim.control_plane.timing import Timing
 
-        self._user = item
+        self.user = item
         wanted = self._wanted(item)
         if _settings.own(wanted, self._settings) != self._own:
             fail(
@@ -283,12 +293,6 @@ class Run:
             self._process = DaemonProcess()
             self._process.order({"settings": self._main_settings.model_dump(mode="json")})
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
-        """Remember when the test begins, and where in the event log."""
-        self._began = datetime.now(UTC)
-        self._mark = self._sim.events.mark() if self._sim else 0
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Run the scenario of a test beside it."""
@@ -299,37 +303,17 @@ class Run:
         with self._beside.running():
             return (yield)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add events and node logs to a failing test's report."""
-        report = yield
-        if report.failed:
-            report.sections += _report.fitted(self._sections(item), self._lines)
-        return report
-
-    def _sections(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
-        """Yield the sections of a report; none if the test does not use the topology."""
-        is_user = item is self._user or "cachesim_session" in getattr(item, "fixturenames", ())
-        if self._sim is None or not is_user:
-            return
-        events = self._sim.events.since(self._mark)
-        yield "cachesim events", "\n".join(map(str, events)) or "none since the test began"
-        yield from self.observed.sections()
-        if self._is_up:
-            yield from _report.logs(self._sim, self._began, undated=self._lines is None)
-
     def pytest_sessionfinish(self) -> None:
         """Send the lines of the summary to xdist's controller."""
         if (output := getattr(self._config, "workeroutput", None)) is not None:
-            output[_TOLD] = self._told
+            output[_TOLD] = [*self._told, *self._reports.told]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print what the tests ran on, how to repeat the run, and what is still up."""
-        if self._told:
+        told = dict.fromkeys([*self._told, *self._reports.told])
+        if told:
             terminalreporter.write_sep("=", "cachesim")
-        for text in dict.fromkeys(self._told):
+        for text in told:
             terminalreporter.write_line(text)
 
     def pytest_unconfigure(self) -> None:

@@ -43,6 +43,18 @@ class FakeClient:
         self._calls.append(f"close {self._name}")
 
 
+class FakeAsyncClient:
+    """A client that can be closed by an event loop."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self._name = name
+        self._calls = calls
+
+    async def aclose(self) -> None:
+        """Close it."""
+        self._calls.append(f"close {self._name}")
+
+
 class FakeProcess:
     """The process of a topology, without one. A test has a class of its own.
 
@@ -175,6 +187,10 @@ class FakeSimulator:
         """As the real one, of a function."""
         means = Means(self.events, lambda: 1, list)
         return Observer(target, means, every=every, **options)
+
+    def async_redis_cluster(self) -> FakeAsyncClient:
+        """Some client."""
+        return FakeAsyncClient("async redis", self.calls)
 
     def redis_cluster(self) -> FakeClient:
         """Some client."""

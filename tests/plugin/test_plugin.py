@@ -25,7 +25,8 @@ RunPytest = Callable[..., pytest.RunResult]
 Fake = type[FakeSimulator]
 
 FIXTURES = [
-    *("cachesim", "cachesim_session", "redis_cluster", "memcached", "observe", "cachesim_env")
+    *("cachesim", "cachesim_session", "redis_cluster", "async_redis_cluster", "memcached"),
+    *("observe", "cachesim_env"),
 ]
 
 
@@ -91,7 +92,7 @@ def test_help(run_pytest: RunPytest) -> None:
     options = re.findall(r"^  --(cachesim\S*?)(?:=\S+)?(?: .*)?$", text, re.M)
     inis = re.findall(r"^  (cachesim\w*) \(", text, re.M)
     assert [name.replace("-", "_") for name in options] == inis
-    assert len(inis) == 8
+    assert len(inis) == 9
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""Files and JUnit properties of failing tests."""
+
+import json
+from collections.abc import Callable
+from xml.etree import ElementTree as ET
+
+import pytest
+
+RunPytest = Callable[..., pytest.RunResult]
+
+TESTS = """
+    import pytest
+
+    @pytest.fixture(autouse=True)
+    def teardown(cachesim):
+        yield
+        if cachesim.is_bad_end:
+            cachesim.events.record("heal", "redis-a", "kill")
+            assert 0, "teardown"
+
+    def break_it(cachesim, is_bad_end=False):
+        cachesim.is_bad_end = is_bad_end
+        cachesim.events.record("fault", "redis-a", "kill")
+        cachesim.nodes["redis-a"].log("killed")
+        cachesim.nodes["memcached-a"].log("without a date")
+
+    def test_passes(cachesim):
+        break_it(cachesim)
+
+    @pytest.mark.parametrize("path", ["a/b", "a-b"])
+    def test_fails(cachesim, observe, path):
+        break_it(cachesim)
+        with observe(lambda: None, every=0.02) as seen:
+            pass
+        assert seen.outage > 5
+
+    def test_fails_twice(cachesim):
+        break_it(cachesim, is_bad_end=True)
+        assert 0, "body"
+"""
+
+
+@pytest.mark.usefixtures("fake")
+def test_artifacts(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Each failing test has a folder of its own, with all of its own time."""
+    pytester.makepyfile(test_it=TESTS)
+    result = run_pytest("--cachesim", "--cachesim-artifacts=kept/here")
+    folder = pytester.path / "kept" / "here"
+    (line,) = (it for it in result.outlines if it.startswith("Artifacts"))
+    assert line == f"Artifacts of failing tests: {folder}"
+    found = {it.name: {file.name for file in it.iterdir()} for it in folder.iterdir()}
+    files = {"events.txt", "events.jsonl", "redis-a.log", "memcached-a.log"}
+    assert found == {
+        "test_it.py-test_fails-a-b": {*files, "call.txt", "observed.txt"},
+        "test_it.py-test_fails-a-b~2": {*files, "call.txt", "observed.txt"},
+        "test_it.py-test_fails_twice": {*files, "call.txt", "teardown.txt"},
+    }
+    twice = folder / "test_it.py-test_fails_twice"
+    assert "AssertionError: body" in (twice / "call.txt").read_text()
+    events = [json.loads(line) for line in (twice / "events.jsonl").read_text().splitlines()]
+    assert [it["kind"] for it in events] == ["reset", "fault", "heal"]
+    assert (twice / "memcached-a.log").read_text() == "without a date\n" * 4
+    assert (twice / "redis-a.log").read_text().count("killed") == 1
+    assert (
+        "the observation ends"
+        in (folder / "test_it.py-test_fails-a-b" / "observed.txt").read_text()
+    )
+
+
+@pytest.mark.usefixtures("fake")
+def test_artifacts_that_cannot_be_written(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """The end of the run says why, and the reports are as without."""
+    pytester.makepyfile(test_it=TESTS)
+    (pytester.path / "file").write_text("")
+    result = run_pytest("--cachesim", "--cachesim-artifacts=file")
+    result.assert_outcomes(passed=1, failed=3, errors=1)
+    assert [it for it in result.outlines if it.startswith("--cachesim-artifacts: ")]
+
+
+@pytest.mark.usefixtures("fake")
+def test_junit(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """A failing test's events are properties in JUnit's file, once."""
+    pytester.makepyfile(test_it=TESTS)
+    run_pytest("--cachesim", "--junit-xml=junit.xml")
+    found = {
+        case.get("name"): [
+            str(it.get("value")).split()[1]
+            for it in case.iter("property")
+            if it.get("name") == "cachesim event"
+        ]
+        for case in ET.parse(pytester.path / "junit.xml").iter("testcase")  # noqa: S314  # ours
+    }
+    assert found["test_passes"] == []
+    assert found["test_fails[a-b]"] == ["reset", "fault"]
+    assert found["test_fails_twice"] == ["reset", "fault", "heal"]
