@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from cachesim.dashboard.forms import forms
 from cachesim.dashboard.guard import Guard
+from cachesim.dashboard.runs import Runs, shipped
 from cachesim.dashboard.watch import Watch
 from cachesim.errors import CachesimError
 from cachesim.faults.catalogue import CATALOGUE
@@ -29,13 +30,18 @@ _FILES = {
     "dashboard.css": (ASSETS, "assets/dashboard.css"),
     **{
         f"{name}.js": (ASSETS, f"assets/{name}.js")
-        for name in ("main", "map", "layout", "panel", "charts", "lists", "dom")
+        for name in ("main", "map", "layout", "panel", "charts", "lists", "alarms", "runs", "dom")
     },
     "palette.css": (REPORT, "assets/palette.css"),
     "drawing.js": (REPORT, "assets/drawing.js"),
     "uPlot.js": (REPORT, "vendor/uPlot.iife.min.js"),
     "uPlot.css": (REPORT, "vendor/uPlot.min.css"),
 }
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'none'; sandbox allow-scripts"
+)
+"""What a report may do. All is in it, and in a sandbox it is another site: it can call nothing."""
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _HEARTBEAT = 15.0  # seconds within which the end of a page is noticed
 _LARGEST = 65536  # bytes of a request
@@ -50,7 +56,8 @@ class Dashboard:
 
     def __init__(self, sim: "Simulator") -> None:
         self._sim = sim
-        self._watch = Watch(sim)
+        self._runs = Runs(sim.name)
+        self._watch = Watch(sim, lambda: self._runs.state)
 
     def application(self, token: str, port: int) -> "ASGIApp":
         """Return the application.
@@ -70,11 +77,16 @@ class Dashboard:
             Route("/api/nodes/{name}/{verb}", self._node, methods=["POST"]),
             Route("/api/failover", self._failover, methods=["POST"]),
             Route("/api/reset", self._reset, methods=["POST"]),
+            Route("/api/scenarios", self._scenarios),
+            Route("/api/runs", self._run, methods=["POST"]),
+            Route("/api/runs", self._end_run, methods=["DELETE"]),
+            Route("/report", self._report),
         ]
         return Guard(Starlette(routes=routes), token, port)
 
     def end(self, why: str) -> None:
-        """Tell all pages that there is nothing more, and let their connections end."""
+        """End the run that goes on, tell all pages that there is nothing more, and let them go."""
+        self._runs.end()
         self._watch.end(why)
 
     # --- looking ------------------------------------------------------------------------------
@@ -147,6 +159,24 @@ class Dashboard:
 
     async def _reset(self, request: Request) -> Response:
         return await _answer(request, lambda _body: self._sim.reset())
+
+    # --- scenarios ----------------------------------------------------------------------------
+
+    async def _scenarios(self, request: Request) -> Response:
+        return await _answer(request, lambda _body: shipped())
+
+    async def _run(self, request: Request) -> Response:
+        return await _answer(request, lambda body: self._runs.start(str(body.get("scenario"))))
+
+    async def _end_run(self, request: Request) -> Response:
+        return await _answer(request, lambda _body: self._runs.end())
+
+    async def _report(self, _request: Request) -> Response:
+        path = self._runs.report
+        if path is None:
+            return Response("There is no report yet.\n", 404, media_type="text/plain")
+        headers = {"content-security-policy": REPORT_POLICY}
+        return Response(path.read_bytes(), media_type="text/html", headers=headers)
 
 
 def _event(kind: str, data: Any) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachesim.dashboard.looking import Look
@@ -31,14 +31,17 @@ class Watch:
 
     To be used in one event loop. The kinds of messages: `picture`, `events` (numbered), `history`
     (the readings until now), `figures` (one reading), `alarms` (all), `inbox` (new messages),
-    `late` (messages were dropped: look again) and `ended`. After the last two nothing comes.
+    `run` (of a scenario), `late` (messages were dropped: look again) and `ended`. After the last
+    two nothing comes.
 
     Args:
         sim: a topology that runs.
+        run: returns the state of the scenario's run, if there is one.
     """
 
-    def __init__(self, sim: "Simulator") -> None:
+    def __init__(self, sim: "Simulator", run: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._sim = sim
+        self._run = run
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._queues: set[_Queue] = set()
@@ -50,6 +53,7 @@ class Watch:
         self._samples: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
         self._alarms: Sequence[Mapping[str, Any]] = ()
         self._inbox: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
+        self._told_run: Mapping[str, Any] = {}
 
     @contextlib.asynccontextmanager
     async def looking(self) -> AsyncIterator[_Queue]:
@@ -72,6 +76,7 @@ class Watch:
             ("history", list(self._samples)),
             ("alarms", self._alarms),
             ("inbox", list(self._inbox)),
+            ("run", self._told_run),
         ):
             queue.put_nowait((kind, data))
         try:
@@ -120,7 +125,7 @@ class Watch:
         self._told = now
 
     async def _hear(self) -> None:
-        """Tell of alarms that have changed, and of new messages in the inbox."""
+        """Tell of alarms that have changed, of new messages, and of how a run goes on."""
         alarms = await asyncio.to_thread(self._look.alarms)
         if alarms != self._alarms:
             self._alarms = alarms
@@ -129,6 +134,9 @@ class Watch:
         if new := await asyncio.to_thread(self._look.messages, last):
             self._inbox += new
             self._tell("inbox", new)
+        if (run := self._run()) != self._told_run:
+            self._told_run = run
+            self._tell("run", run)
 
     def _tell(self, kind: str, data: Any) -> None:
         for queue in self._queues:

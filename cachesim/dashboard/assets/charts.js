@@ -2,15 +2,18 @@
 
 import { byId, html } from "./dom.js";
 
-const WINDOW = 300; // seconds that are shown
+const WINDOW = 300; // seconds that are shown at most
+const SHORTEST = 60; // seconds that are shown at least
 const KEPT = 600; // readings that are kept
 const HEIGHT = 128;
 
 const CHARTS = [
   { title: "Memory", unit: "%", figure: "memory" },
+  { title: "Hit rate", unit: "%", figure: "hit_rate" },
   { title: "Connections", unit: "", figure: "connections" },
+  { title: "Replication lag, bytes", unit: "", figure: "lag", service: "redis" },
+  { title: "Processor", unit: "%", figure: "cpu" },
   { title: "Evictions a second", unit: "", figure: "evictions" },
-  { title: "Replication, bytes behind", unit: "", figure: "lag", service: "redis" },
 ];
 
 export class Charts {
@@ -123,7 +126,8 @@ export class Charts {
 
   range() {
     const end = this.samples.at(-1)?.at ?? Date.now() / 1000;
-    return [end - WINDOW, end];
+    const begin = Math.min(this.samples[0]?.at ?? end, end - SHORTEST);
+    return [Math.max(begin, end - WINDOW), end];
   }
 
   times() {
@@ -154,10 +158,12 @@ export class Charts {
     const values = plot.nodes
       .map((node, number) => [plot.data[number + 1][at], node.name])
       .filter(([value]) => value != null);
-    if (!values.length) return (plot.now.textContent = "");
-    const [value, name] = values.reduce((a, b) => (b[0] > a[0] ? b : a));
-    const text = `${drawing.written(value, plot.chart.unit)} on ${name}`;
-    if (plot.now.textContent !== text) plot.now.textContent = value > 0 ? text : `${drawing.written(0, plot.chart.unit)}`;
+    let text = "no data";
+    if (values.length) {
+      const [value, name] = values.reduce((a, b) => (b[0] > a[0] ? b : a));
+      text = drawing.written(value, plot.chart.unit) + (value > 0 ? ` on ${name}` : "");
+    }
+    if (plot.now.textContent !== text) plot.now.textContent = text;
   }
 }
 

@@ -105,7 +105,7 @@ export class EventList {
           { class: TONES[it.kind] ?? "", "data-kind": it.kind, "data-at": it.at },
           html("time", {}, clock(it.at)),
           html("span", { class: "kind" }, it.kind),
-          html("span", { class: "text" }, html("b", {}, it.source), ` ${it.message}`),
+          html("span", { class: "text", title: it.message }, html("b", {}, it.source), ` ${it.message}`),
         ),
       );
     }

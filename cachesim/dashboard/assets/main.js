@@ -1,9 +1,11 @@
 // Follows the topology, and shows it.
 
+import { AlarmList, InboxList, tabs } from "./alarms.js";
 import { Charts } from "./charts.js";
 import { attempt, byId, call, toast } from "./dom.js";
 import { EventList, FaultList, showHead } from "./lists.js";
 import { Map as Topology, showReach } from "./map.js";
+import { chooseScenario, showRun } from "./runs.js";
 import { Panel } from "./panel.js";
 
 const panel = new Panel(await call("GET", "forms"));
@@ -11,6 +13,9 @@ const map = new Topology(byId("map"), (subject) => panel.open(subject));
 const charts = new Charts();
 const faults = new FaultList();
 const events = new EventList();
+const alarms = new AlarmList();
+const inbox = new InboxList();
+tabs();
 let stream = null;
 
 const on = {
@@ -33,6 +38,9 @@ const on = {
     charts.add(sample);
     faults.tick();
   },
+  alarms: (found) => alarms.show(found),
+  inbox: (found) => inbox.add(found),
+  run: (run) => showRun(run),
   late: () => follow(),
   ended: (why) => {
     stream.close();
@@ -60,6 +68,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) stream.close();
   else follow();
 });
+byId("scenarios").addEventListener("click", () => attempt(chooseScenario));
 byId("heal").addEventListener("click", () => attempt(() => call("DELETE", "faults")));
 byId("failover").addEventListener("click", () => attempt(() => call("POST", "failover", {})));
 byId("reset").addEventListener("click", () =>

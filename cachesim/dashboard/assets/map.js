@@ -42,7 +42,7 @@ export class Map {
     for (const node of this.picture.nodes) this.measureNode(node.name);
     for (const it of this.root.querySelectorAll("[data-lag]")) {
       const lag = figures[it.dataset.lag]?.lag;
-      const text = lag == null ? "" : `${size(lag)} behind`;
+      const text = lag ? `−${size(lag)}` : "";
       if (it.textContent !== text) it.textContent = text;
     }
   }
@@ -117,7 +117,9 @@ export class Map {
     const faults = this.faultsOf(zone.faults);
     const state = zone.has_power ? "" : "no power";
     const label = [`Zone az-${zone.name}`, state, this.told(faults)].filter(Boolean).join(", ");
-    const badge = state || faults.map((it) => it.name).join(", ");
+    // A partition is shown on the wire.
+    const others = faults.filter((it) => it.name !== "partition");
+    const badge = state || others.map((it) => it.name).join(", ");
     return this.button(
       `zone-${zone.name}`,
       label,
@@ -187,7 +189,7 @@ export class Map {
   mark([x, y], state, arrow, faults) {
     const names = [...new Set(faults.map((it) => it.name))].join(", ");
     const word = state === "cut" ? "✕" : state === "slow" ? "≈" : "◐";
-    const most = this.places.isNarrow ? 74 : 170;
+    const most = this.places.isNarrow ? 84 : 170;
     const text = this.short([`${word}${arrow}`, names].filter(Boolean).join(" "), most);
     const width = text.length * 6.3 + 16;
     return svg(
