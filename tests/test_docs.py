@@ -54,6 +54,7 @@ NOT_RUN = {
     r"pip install |\.venv/bin/": "the tests run with what is installed",
     r"python3 -m venv .*": "CI runs the second of these; the first does not end",
     r"cachesim up(?! -d\b)": "it does not end",
+    r"cachesim dashboard": "it does not end",
     r"git clone ": "this is the clone",
     r"docker (ps|rm|network|volume) ": "other topologies are not the tests' to touch",
 }

@@ -57,9 +57,10 @@ class Runs:
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """The present or last run: `scenario`, `folder`, `is_over`, `lines`, `result`, `verdicts`.
+        """The present or last run; empty: there was none.
 
-        Empty: there was none.
+        It has `scenario`, `folder`, `is_over`, `lines`, `verdicts`, and at the end `result` and
+        `reason`.
         """
         with self._lock:
             return {**self._state, "lines": list(self._lines)} if self._state else {}
@@ -86,6 +87,7 @@ class Runs:
                 "folder": str(self._folder),
                 "is_over": False,
                 "result": None,
+                "reason": "",
                 "verdicts": [],
             }
             command = [
@@ -128,8 +130,8 @@ class Runs:
         record = self._folder / "record.json"
         if record.exists():
             found = json.loads(record.read_text(encoding="utf-8"))
-            result, verdicts = found["run"]["result"], found["verdicts"]
-            self._note(is_over=True, result=result, verdicts=verdicts)
+            run, verdicts = found["run"], found["verdicts"]
+            self._note(is_over=True, result=run["result"], reason=run["reason"], verdicts=verdicts)
         else:
             self._note(is_over=True, result=None)
 

@@ -2,11 +2,12 @@
 
 import http.client
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +16,10 @@ import redis
 from cachesim import Simulator
 from cachesim.dashboard.serving import served
 from tests.contract.helpers import through_link, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Page as Tab
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -121,25 +126,102 @@ def test_a_mistake_is_told(page: Page, body: dict[str, Any]) -> None:
     assert json.loads(text)["error"]
 
 
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
-def test_in_a_browser(page: Page, sim: Simulator) -> None:
-    """It shows the nodes, and a failover within a second of its event; nothing is logged."""
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A browser without a window."""
+    if BROWSER is None:
+        if os.environ.get("CACHESIM_REQUIRE_CLIENTS", "0") not in ("", "0"):
+            pytest.fail("CACHESIM_REQUIRE_CLIENTS is set, but there is no Chromium")
+        pytest.skip("there is no Chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 800})
-        logged: list[str] = []
-        tab.on("pageerror", lambda error: logged.append(str(error)))
-        tab.on("console", lambda line: logged.append(line.text) if line.type == "error" else None)
-        tab.goto(page.url)
-        for node in sim.nodes:
-            tab.locator(f'[aria-label^="{node},"]').wait_for()
-        tab.locator('[aria-label^="redis-a, primary"]').wait_for()
-        sim.control_plane.failover()
-        new = sim.redis.wait_for_failover()
-        told = time.monotonic()
-        tab.locator(f'[aria-label^="{new.name}, primary"]').wait_for(timeout=10_000)
-        assert time.monotonic() - told < 1 + 2  # beside other work; alone it is a tenth of it
-        assert logged == []
-        browser.close()
+        it = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield it
+        it.close()
+
+
+@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["wide", "narrow"])
+def tab(browser: "Browser", page: Page, request: pytest.FixtureRequest) -> "Iterator[Tab]":
+    """The page in a tab of either size. Nothing may be logged, or asked for elsewhere."""
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height})
+    it = context.new_page()
+    wrong: list[str] = []
+    it.on("pageerror", lambda error: wrong.append(str(error)))
+    it.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+    it.on("request", lambda asked: wrong.append(asked.url) if _is_foreign(asked.url) else None)
+    it.goto(page.url)
+    it.locator("html[data-ready]").wait_for()
+    yield it
+    context.close()
+    assert wrong == []
+
+
+def _is_foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:"))
+
+
+def part(tab: "Tab", label: str) -> "Locator":
+    """A part of the map, by how its label begins. A straight line counts as hidden."""
+    return tab.locator(f'#map [aria-label^="{label}"]')
+
+
+def test_shows_a_failover_at_once(tab: "Tab", sim: Simulator) -> None:
+    """Within a second of its event the roles have changed, and charts and events tell of it."""
+    old, new = sim.redis.primary.name, sim.redis.replicas[0]
+    part(tab, f"{old}, primary").wait_for()
+    mark = sim.events.mark()
+    sim.control_plane.failover(new.zone)
+    part(tab, f"{new.name}, primary").wait_for()
+    shown = time.monotonic()
+    (event, *_) = sim.events.of("failover", mark)
+    assert shown - event.at < 1 + 2  # a busy machine; alone it is less than a tenth
+    tab.locator("#events [data-kind=failover]").first.wait_for()
+    assert tab.locator("#charts canvas").count() == 6
+    sim.control_plane.wait("available")
+
+
+def test_a_click_stalls_a_client_and_another_frees_it(tab: "Tab", sim: Simulator) -> None:
+    """A link is chosen on the map, a fault in its panel; the list of faults heals it."""
+    with closing(through_link(sim, "redis-a", socket_timeout=0.5)) as client:
+        client.ping()
+        part(tab, "Links between clients and az-a: open").click(force=True)
+        tab.locator("[data-form=blackhole]").click()
+        tab.get_by_role("button", name="Apply blackhole").click()
+        part(tab, "Links between clients and az-a: cut").wait_for(state="attached")
+        with pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+            client.ping()
+        tab.get_by_role("button", name="Heal blackhole on").click()
+        part(tab, "Links between clients and az-a: open").wait_for(state="attached")
+        assert until(client.ping)
+
+
+def test_a_line_from_zone_to_zone_cuts_them_off(tab: "Tab", sim: Simulator) -> None:
+    """It is drawn with the pointer."""
+    boxes = [part(tab, f"Zone az-{zone}").bounding_box() for zone in "ab"]
+    (x1, y), (x2, _) = ((box["x"] + box["width"] / 2, box["y"] + 14) for box in boxes if box)
+    tab.mouse.move(x1, y)
+    tab.mouse.down()
+    tab.mouse.move(x2, y, steps=5)
+    tab.mouse.up()
+    part(tab, "Links between az-a and az-b: cut").wait_for(state="attached")
+    assert [fault.target for fault in sim.faults.active] == ["az-a|az-b"]
+    assert tab.locator("#reach .cut").count() == 2
+
+
+def test_by_keyboard(tab: "Tab", sim: Simulator) -> None:
+    """A node is reached, broken and healed without a pointer, and the focus stays where it was."""
+    part(tab, "memcached-b").focus()
+    tab.keyboard.press("Enter")
+    tab.locator("[data-form=pause]").focus()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Enter")  # in the form's first field
+    part(tab, "memcached-b, paused, faults: pause").wait_for()
+    assert sim.nodes["memcached-b"].state == "paused"
+    tab.get_by_role("button", name="Heal pause on memcached-b").press("Enter")
+    part(tab, "memcached-b, running").wait_for()
+    part(tab, "memcached-b, running").focus()
+    with sim.faults.latency("client-to-redis-a", 5):
+        part(tab, "Links between clients and az-a: slow").wait_for(state="attached")
+        assert tab.evaluate("document.activeElement.dataset.key") == "node-memcached-b"

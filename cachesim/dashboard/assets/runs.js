@@ -55,7 +55,7 @@ export const showRun = (run) => {
   const place = byId("run");
   place.hidden = !run.scenario;
   if (!run.scenario) return;
-  const last = run.lines.at(-1) ?? "it starts";
+  const last = run.reason || (run.lines.at(-1) ?? "it starts");
   const word = run.is_over ? (run.result ?? "no verdict") : "running";
   place.className = `run ${run.is_over ? (run.result ?? "unknown") : "going"}`;
   place.replaceChildren(

@@ -1,0 +1,104 @@
+"""The picture of a topology: what is cut, slow or without power, and who can reach whom."""
+
+from typing import Any
+
+import pytest
+
+from cachesim.dashboard.picture import PathPicture, Picture, is_up, picture
+from cachesim.faults.catalogue import CATALOGUE
+from tests.dashboard.statuses import TOPOLOGY, status
+
+
+def seen(*faults: dict[str, Any], **values: Any) -> Picture:
+    """The picture with these faults."""
+    return picture(TOPOLOGY, status(*faults, **values))
+
+
+def reach(it: Picture) -> dict[str, str]:
+    """Who reaches which zones, a letter for each: o(pen), s(low), p(artly), c(ut)."""
+    rows = {"client": it["clients"], **{zone["name"]: zone["reach"] for zone in it["zones"]}}
+    return {name: "".join(state[0] for state in row.values()) for name, row in rows.items()}
+
+
+def path(it: Picture, one: str, other: str) -> PathPicture:
+    """The path between two places."""
+    (found,) = (p for p in it["paths"] if (p["one"], p["other"]) == (one, other))
+    return found
+
+
+def test_all_is_well() -> None:
+    """Without faults everybody reaches everything."""
+    it = seen()
+    assert reach(it) == {"client": "ooo", "a": "ooo", "b": "ooo", "c": "ooo"}
+    assert it["primary"] == "redis-a"
+    assert all(is_up(node) for node in it["nodes"])
+    assert len(it["paths"]) == 6
+    assert sum(len(p["links"]) for p in it["paths"]) == len(TOPOLOGY.links)
+
+
+REACH = {
+    "partition": ({"a": "a", "b": "b"}, {"a": "oco", "b": "coo"}),
+    "isolate": ({"zone": "a"}, {"client": "coo", "a": "occ", "b": "coo", "c": "coo"}),
+    "az-power": ({"zone": "a"}, {"client": "coo", "a": "ccc", "b": "coo", "c": "coo"}),
+    "blackhole": ({"links": ["client-to-redis-a"]}, {"client": "poo"}),
+    "refuse": ({"links": ["client-to-*-a"]}, {"client": "coo"}),
+    "latency": ({"links": ["client-to-*-c"], "ms": 5}, {"client": "oos"}),
+    "kill": ({"nodes": ["redis-a"]}, {}),
+}
+
+
+@pytest.mark.parametrize("fault", REACH)
+def test_reach(fault: str) -> None:
+    """A fault cuts or slows exactly those that it is between."""
+    fields, changed = REACH[fault]
+    well = {"client": "ooo", "a": "ooo", "b": "ooo", "c": "ooo"}
+    assert reach(seen({"fault": fault, **fields})) == well | changed
+
+
+def test_one_way() -> None:
+    """One direction is cut, and so neither zone can use a connection to the other."""
+    it = seen({"fault": "partition", "a": "b", "b": "a", "one_way": True})
+    between = path(it, "a", "b")
+    assert (between["there"], between["back"]) == ("open", "cut")
+    assert between["faults"] == ["1"]
+    assert reach(it) | {"client": "ooo", "c": "ooo"} == reach(it)
+    assert (reach(it)["a"], reach(it)["b"]) == ("oco", "coo")
+
+
+def test_replication_lag() -> None:
+    """What replicas receive is late, and nothing else."""
+    it = seen({"fault": "replication-lag", "seconds": 2, "replicas": ["redis-b"]})
+    late = {link["name"] for link in it["links"] if link["back"] == "slow"}
+    assert late == {"b-to-redis-a", "b-to-redis-c"}
+    assert all(link["there"] == "open" for link in it["links"])
+    assert [node["name"] for node in it["nodes"] if node["faults"]] == ["redis-b"]
+
+
+def test_nodes() -> None:
+    """A node is up if its process runs and its zone has power."""
+    it = seen({"fault": "az-power", "zone": "c"}, states={"redis-a": "stopped"})
+    assert [node["name"] for node in it["nodes"] if not is_up(node)] == [
+        "redis-a", "redis-c", "memcached-c",
+    ]  # fmt: skip
+
+
+def test_the_worst_of_several_faults() -> None:
+    """Faults overlap: what one cuts is not opened by another."""
+    slow = {"fault": "latency", "links": ["client-to-redis-a"], "ms": 5}
+    cut = {"fault": "blackhole", "links": ["client-to-redis-a"]}
+    for faults in ((slow, cut), (cut, slow)):
+        (link,) = (it for it in seen(*faults)["links"] if it["name"] == "client-to-redis-a")
+        assert (link["there"], link["faults"]) == ("cut", ["1", "2"])
+
+
+def test_every_fault_is_on_something() -> None:
+    """No fault of the catalogue is invisible."""
+    for fault in CATALOGUE:
+        given: dict[str, Any] = {
+            "links": ["client-to-redis-a"], "nodes": ["redis-a"], "zone": "a", "a": "a", "b": "b",
+            "seconds": 1, "ms": 5, "kb_s": 1, "share": 0.5, "most": 5, "error": "LOADING",
+            "pattern": "x", "toxic": {"type": "latency", "attributes": {"latency": 5}},
+        }  # fmt: skip
+        fields = {name: given[name] for name in fault.required()}
+        (it,) = seen({"fault": fault.name, **fields})["faults"]
+        assert it["links"] or it["nodes"] or it["zones"], fault.name

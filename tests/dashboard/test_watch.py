@@ -1,0 +1,170 @@
+"""Following a topology: nothing is asked while nobody looks, and nobody misses anything."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from cachesim.dashboard.watch import Message, Watch
+from cachesim.errors import NotRunning
+from cachesim.events import EventLog
+from cachesim.monitoring.datapoints import Minute
+from cachesim.runs.calls import Readings, Status
+from cachesim.simulator.simulator import Simulator
+from tests.dashboard.statuses import TOPOLOGY, status
+
+LIMIT = 20.0  # seconds
+
+
+class FakeSim:
+    """A topology in which nothing happens but what a test makes happen."""
+
+    def __init__(self) -> None:
+        self.topology = TOPOLOGY
+        self.events = EventLog()
+        self.servers = self.metrics = self.alarms = self.inbox = self
+        self.now = status()
+        self.calls = 0
+
+    def status(self) -> Status:
+        """See `Servers.status`."""
+        self.calls += 1
+        return self.now
+
+    def readings(self) -> Readings:
+        """See `Servers.readings`."""
+        self.calls += 1
+        return {"nodes": {}, "heard": {}}
+
+    def running(self) -> Minute:
+        """See `Metrics.running`."""
+        return Minute(1, 0.0, 1.0, {})
+
+    def statuses(self) -> list[Any]:
+        """See `Alarms.statuses`."""
+        return []
+
+    def since(self, _number: int) -> list[Any]:
+        """See `Inbox.since`."""
+        return []
+
+
+def watching(sim: FakeSim) -> Watch:
+    """What follows it."""
+    return Watch(cast(Simulator, sim))
+
+
+async def read(queue: "asyncio.Queue[Message]", wanted: Callable[[str, Any], bool]) -> Any:
+    """Return the first message that is wanted."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            kind, data = await queue.get()
+            if wanted(kind, data):
+                return data
+
+
+def of(kind: str) -> Callable[[str, Any], bool]:
+    """Whether a message is of a kind, and has something."""
+    return lambda found, data: found == kind and bool(data)
+
+
+def test_tells_what_is_and_what_changes() -> None:
+    """First the state now and the past, then what is new, at once."""
+    sim = FakeSim()
+    sim.events.record("fault", "az-a|az-b", "partition", fault="1")
+
+    async def look() -> None:
+        async with watching(sim).looking() as queue:
+            assert (await read(queue, of("picture")))["faults"] == []
+            (first,) = await read(queue, of("events"))
+            assert (first["number"], first["kind"], first["fault"]) == (1, "fault", "1")
+            sim.now = status({"fault": "partition", "a": "a", "b": "b"})
+            sim.events.record("failover", "redis-b", "completed")
+            (second,) = await read(queue, of("events"))
+            assert (second["number"], second["kind"]) == (2, "failover")
+            assert len((await read(queue, of("picture")))["faults"]) == 1
+
+    asyncio.run(look())
+
+
+def test_who_looks_later_gets_the_past_too() -> None:
+    """The second one has all events, each once."""
+    sim = FakeSim()
+    watch = watching(sim)
+
+    async def look() -> None:
+        async with watch.looking() as one:
+            sim.events.record("fault", "x", "y")
+            await read(one, of("events"))
+            async with watch.looking() as two:
+                assert await read(two, of("picture"))
+                assert [it["number"] for it in await read(two, of("events"))] == [1]
+                sim.events.record("heal", "x", "y")
+                for queue in (one, two):
+                    assert [it["number"] for it in await read(queue, of("events"))] == [2]
+
+    asyncio.run(look())
+
+
+def test_costs_nothing_while_nobody_looks() -> None:
+    """Nothing is asked before the first one and after the last one."""
+    sim = FakeSim()
+    watch = watching(sim)
+
+    async def look() -> int:
+        assert sim.calls == 0
+        async with watch.looking() as queue:
+            await read(queue, of("figures"))
+        await asyncio.sleep(0)
+        left = {it for it in asyncio.all_tasks() if it is not asyncio.current_task()}
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(*left, return_exceptions=True)
+        return len([it for it in left if not it.cancelled()])
+
+    assert asyncio.run(look()) == 0
+
+
+def test_who_does_not_read_begins_again() -> None:
+    """Messages do not pile up: the last one says that some are missing."""
+    sim = FakeSim()
+    watch = watching(sim)
+
+    async def look() -> None:
+        async with watch.looking() as queue:
+            while not queue.full():
+                watch._tell("figures", {})
+            watch._tell("figures", {})
+            assert queue.get_nowait() == ("late", None)
+            assert queue.empty()
+
+    asyncio.run(look())
+
+
+def test_the_end_of_the_topology() -> None:
+    """It is told, with why."""
+    sim = FakeSim()
+
+    async def look() -> str:
+        async with watching(sim).looking() as queue:
+            sim.events.end("It was taken down.")
+
+            def fail() -> Status:
+                raise NotRunning("It was taken down.")
+
+            sim.status = fail  # type: ignore[method-assign]
+            return str(await read(queue, of("ended")))
+
+    assert asyncio.run(look()) == "It was taken down."
+
+
+def test_times_are_of_the_wall_clock() -> None:
+    """A browser has no monotonic clock of ours."""
+    sim = FakeSim()
+    sim.events.record("fault", "x", "y")
+
+    async def look() -> float:
+        async with watching(sim).looking() as queue:
+            (event,) = await read(queue, of("events"))
+            return float(event["at"])
+
+    assert abs(asyncio.run(look()) - datetime.now(UTC).timestamp()) < LIMIT
