@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cachesim.dashboard.looking import Look
+from cachesim.dashboard.figures import Figures
+from cachesim.dashboard.looking import Look, Sample
 from cachesim.dashboard.picture import Picture
 from cachesim.errors import CachesimError, NotRunning
 from cachesim.events import Event
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 """Seconds from one reading of the servers to the next."""
+SELDOM = 3.0
+"""The same, while nothing happens."""
 KEPT = 600
 """The readings, the events and the messages that are kept for who looks later."""
 _QUEUE = 100  # messages that wait for one who does not read them
@@ -50,7 +53,7 @@ class Watch:
         self._told: Picture | None = None
         self._seen = 0  # events that were told
         self._events: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
-        self._samples: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
+        self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._alarms: Sequence[Mapping[str, Any]] = ()
         self._inbox: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
         self._told_run: Mapping[str, Any] = {}
@@ -101,12 +104,11 @@ class Watch:
                 if await asyncio.to_thread(self._sim.events.next, self._seen, wait):
                     await self._see()
                 if time.monotonic() >= due:
-                    due = time.monotonic() + EVERY
+                    begun = time.monotonic()
                     await self._see()  # a few changes have no event
-                    sample = await asyncio.to_thread(self._look.measure)
-                    self._samples.append(sample)
-                    self._tell("figures", sample)
+                    is_calm = await self._measure()
                     await self._hear()
+                    due = begun + (SELDOM if is_calm else EVERY)
         except NotRunning as error:
             self._tell("ended", str(error))
         except CachesimError as error:
@@ -123,6 +125,15 @@ class Watch:
         if self._told is None or _lasting(now) != _lasting(self._told):
             self._tell("picture", now)
         self._told = now
+
+    async def _measure(self) -> bool:
+        """Tell the figures, and return whether nothing happens: no fault, and as they were."""
+        sample = await asyncio.to_thread(self._look.measure)
+        before = self._samples[-1]["nodes"] if self._samples else None
+        self._samples.append(sample)
+        self._tell("figures", sample)
+        is_well = self._told is not None and not self._told["faults"]
+        return is_well and _rounded(sample["nodes"]) == _rounded(before)
 
     async def _hear(self) -> None:
         """Tell of alarms that have changed, of new messages, and of how a run goes on."""
@@ -151,6 +162,13 @@ class Watch:
 def _lasting(now: Picture) -> Mapping[str, Any]:
     """Return a picture without the times that pass by themselves."""
     return {**now, "faults": [{**it, "seconds": None} for it in now["faults"]]}
+
+
+def _rounded(nodes: Mapping[str, Figures] | None) -> object:
+    """Return figures as a person would tell them apart."""
+    if nodes is None:
+        return None
+    return {name: [round(it or 0) for it in figures.values()] for name, figures in nodes.items()}
 
 
 def _numbered(events: Sequence[Event], after: int) -> list[Mapping[str, Any]]:

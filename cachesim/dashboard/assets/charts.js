@@ -4,7 +4,9 @@ import { byId, html } from "./dom.js";
 
 const WINDOW = 300; // seconds that are shown at most
 const SHORTEST = 60; // seconds that are shown at least
+const GAP = 7; // seconds without a reading that are shown as a gap
 const KEPT = 600; // readings that are kept
+const GRACE = 3; // seconds until a fault is in the picture
 const HEIGHT = 128;
 
 const CHARTS = [
@@ -12,14 +14,16 @@ const CHARTS = [
   { title: "Hit rate", unit: "%", figure: "hit_rate" },
   { title: "Connections", unit: "", figure: "connections" },
   { title: "Replication lag, bytes", unit: "", figure: "lag", service: "redis" },
-  { title: "Processor", unit: "%", figure: "cpu" },
   { title: "Evictions a second", unit: "", figure: "evictions" },
+  { title: "Processor", unit: "%", figure: "cpu" },
 ];
 
 export class Charts {
   constructor() {
     this.samples = [];
     this.faults = new Map(); // its times, by the fault's id
+    this.active = new Set(); // the faults of the last picture
+    this.seen = new Set(); // those that were active while this page was open
     this.promotions = [];
     this.plots = [];
     this.nodes = [];
@@ -34,6 +38,7 @@ export class Charts {
   }
 
   show(picture) {
+    this.active = new Set(picture.faults.map((it) => it.id));
     const names = picture.nodes.map((it) => it.name).join();
     if (names === this.names) return;
     this.names = names;
@@ -48,8 +53,9 @@ export class Charts {
 
   add(sample) {
     const last = this.samples.at(-1);
-    if (last && sample.at - last.at > 5) this.samples.push({ at: (last.at + sample.at) / 2, nodes: {} });
+    if (last && sample.at - last.at > GAP) this.samples.push({ at: (last.at + sample.at) / 2, nodes: {} });
     this.samples.push(sample);
+    this.close(sample.at);
     if (this.samples.length > KEPT) this.samples.splice(0, this.samples.length - KEPT);
     this.update();
   }
@@ -64,6 +70,16 @@ export class Charts {
     const oldest = Date.now() / 1000 - WINDOW;
     for (const [id, [, end]] of this.faults) if (end < oldest) this.faults.delete(id);
     this.promotions = this.promotions.filter((at) => at >= oldest);
+  }
+
+  /** End the times of faults that ended without an event: a killed node got a new process. */
+  close(now) {
+    for (const [id, times] of this.faults) {
+      if (this.active.has(id)) this.seen.add(id);
+      else if (times[1] !== Infinity) this.seen.delete(id);
+      else if (this.seen.delete(id)) times[1] = now;
+      else if (now - times[0] > GRACE) this.faults.delete(id); // before this page was opened
+    }
   }
 
   build() {
@@ -130,9 +146,16 @@ export class Charts {
     return [Math.max(begin, end - WINDOW), end];
   }
 
+  /** Return the times with any fault. */
   times() {
     const [, end] = this.range();
-    return [...this.faults.values()].map(([from, to]) => [from, Math.min(to, end)]);
+    const found = [];
+    for (const [from, to] of [...this.faults.values()].sort((a, b) => a[0] - b[0])) {
+      const last = found.at(-1);
+      if (last && from <= last[1]) last[1] = Math.max(last[1], Math.min(to, end));
+      else found.push([from, Math.min(to, end)]);
+    }
+    return found;
   }
 
   data(chart, nodes) {

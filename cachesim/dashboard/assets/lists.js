@@ -23,7 +23,7 @@ export const showHead = (picture) => {
 
 const left = (it) => {
   const seconds = Math.max(0, Math.ceil(it.until - performance.now() / 1000));
-  return `heals in ${seconds >= 60 ? `${Math.floor(seconds / 60)} min ` : ""}${seconds % 60} s`;
+  return `, heals in ${seconds >= 60 ? `${Math.floor(seconds / 60)} min ` : ""}${seconds % 60} s`;
 };
 
 /** The active faults, each with the time that is left and a button that heals it. */
@@ -57,8 +57,12 @@ export class FaultList {
     return html(
       "li",
       {},
-      html("div", {}, html("b", {}, it.kind), html("span", { class: "on" }, it.target)),
-      html("span", { class: "left", "data-left": it.id }),
+      html(
+        "div",
+        {},
+        html("b", {}, it.kind),
+        html("span", { class: "on" }, it.target, html("span", { "data-left": it.id })),
+      ),
       html(
         "button",
         {
@@ -99,13 +103,16 @@ export class EventList {
     for (const it of events) {
       if (it.number <= this.last) continue;
       this.last = it.number;
+      // The reasons of alarms are long; they are with the alarms.
+      const text = it.kind === "alarm" ? it.message.split(":")[0] : it.message;
+      const tone = it.kind === "alarm" ? (text.endsWith("ALARM") ? "bad" : "") : TONES[it.kind];
       list.prepend(
         html(
           "li",
-          { class: TONES[it.kind] ?? "", "data-kind": it.kind, "data-at": it.at },
+          { class: tone ?? "", "data-kind": it.kind, "data-at": it.at },
           html("time", {}, clock(it.at)),
           html("span", { class: "kind" }, it.kind),
-          html("span", { class: "text", title: it.message }, html("b", {}, it.source), ` ${it.message}`),
+          html("span", { class: "text", title: it.message }, html("b", {}, it.source), ` ${text}`),
         ),
       );
     }

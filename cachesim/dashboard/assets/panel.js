@@ -81,14 +81,14 @@ export class Panel {
   zone() {
     const zone = this.picture.zones.find((it) => it.name === this.subject.name);
     const reach = Object.entries(zone.reach).filter(([name]) => name !== zone.name);
-    const words = reach.map(([name, state]) => `az-${name} ${state}`).join(", ");
+    const words = reach.map(([name, state]) => `To az-${name}: ${state}.`).join(" ");
     const ids = this.picture.paths
       .filter((it) => it.one === zone.name || it.other === zone.name)
       .flatMap((it) => it.faults);
     const others = this.picture.zones.filter((it) => it.name !== zone.name);
     return {
       title: `Zone az-${zone.name}`,
-      state: `${zone.has_power ? "It has power" : "It has no power"}. Clients reach it: ${this.picture.clients[zone.name]}. It reaches ${words}.`,
+      state: `${zone.has_power ? "It has power" : "It has no power"}. From clients: ${this.picture.clients[zone.name]}. ${words}`,
       ids: [...zone.faults, ...ids],
       suits: (form) => form.on === "zone",
       given: { a: zone.name, b: others[0].name, zone: zone.name },
@@ -178,7 +178,7 @@ export class Panel {
       "form",
       { onsubmit: submit, "aria-label": form.name },
       html("p", {}, form.help),
-      html("p", { class: "muted" }, marked(`Clients: ${form.effect}.`)),
+      html("p", { class: "muted" }, html("b", {}, "What clients see: "), marked(form.effect), "."),
       ...fields.map((field) => field.element),
       times,
       html("button", { type: "submit", class: "danger" }, `Apply ${form.name}`),
