@@ -8,6 +8,7 @@ from cachesim.dashboard.figures import Figures, figures
 from cachesim.dashboard.picture import Picture, picture
 
 if TYPE_CHECKING:
+    from cachesim.monitoring.datapoints import Points
     from cachesim.monitoring.messages import Message
     from cachesim.runs.calls import AlarmStatus, Readings
     from cachesim.simulator.simulator import Simulator
@@ -34,6 +35,7 @@ class Look:
     def __init__(self, sim: "Simulator") -> None:
         self._sim = sim
         self._before: Readings | None = None
+        self._points: Points = {}
         self.picture: Picture | None = None
 
     def see(self) -> Picture:
@@ -45,8 +47,10 @@ class Look:
         """Return the figures now. The first ones have no rates."""
         now, minute = self._sim.servers.readings(), self._sim.metrics.running()
         primary = (self.picture or self.see())["primary"]
-        found = figures(now, self._before, primary, minute.nodes)
-        self._before = now
+        # A minute that has just begun has too few readings: the one before tells until then.
+        points = {**self._points, **minute.nodes}
+        found = figures(now, self._before, primary, points)
+        self._before, self._points = now, minute.nodes
         return {"at": round(time.time(), 2), "nodes": found}
 
     def alarms(self) -> "list[AlarmStatus]":
