@@ -168,7 +168,8 @@ def _rounded(nodes: Mapping[str, Figures] | None) -> object:
     """Return figures as a person would tell them apart."""
     if nodes is None:
         return None
-    return {name: [round(it or 0) for it in figures.values()] for name, figures in nodes.items()}
+    values: Mapping[str, Mapping[str, Any]] = {name: {**it} for name, it in nodes.items()}
+    return {name: [round(it or 0) for it in some.values()] for name, some in values.items()}
 
 
 def _numbered(events: Sequence[Event], after: int) -> list[Mapping[str, Any]]:

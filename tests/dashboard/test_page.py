@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -32,10 +32,10 @@ class Page:
     def __init__(self, url: str) -> None:
         self.url = url
         self.host = urlsplit(url).netloc
-        self._cookie = ""
+        self.cookie = ""
         status, headers, _ = self.ask("GET", f"/?{urlsplit(url).query}")
         assert status == 303
-        self._cookie = headers["set-cookie"].partition(";")[0]
+        self.cookie = headers["set-cookie"].partition(";")[0]
         assert "httponly" in headers["set-cookie"].lower()
 
     def ask(
@@ -43,7 +43,7 @@ class Page:
     ) -> tuple[int, dict[str, str], str]:
         """Return the status, the headers and the text of an answer."""
         with closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
-            given = {"Cookie": self._cookie, "Host": self.host} | headers
+            given = {"Cookie": self.cookie, "Host": self.host} | headers
             text = None if body is None else json.dumps(body)
             connection.request(method, path, text, {k: v for k, v in given.items() if v})
             answer = connection.getresponse()
@@ -124,6 +124,18 @@ def test_a_mistake_is_told(page: Page, body: dict[str, Any]) -> None:
     status, _, text = page.ask("POST", "/api/faults", body)
     assert status == 400
     assert json.loads(text)["error"]
+
+
+def test_an_open_page_does_not_keep_it_from_ending(sim: Simulator) -> None:
+    """It is told of the end."""
+    with ExitStack() as life:
+        page = Page(life.enter_context(served(sim)))
+        with closing(http.client.HTTPConnection(page.host, timeout=20)) as connection:
+            connection.request("GET", "/api/stream", headers={"Cookie": page.cookie})
+            answer = connection.getresponse()
+            assert answer.readline() == b"event: picture\n"
+            life.close()
+            assert b"event: ended" in answer.read()
 
 
 @pytest.fixture(scope="module")

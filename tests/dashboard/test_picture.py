@@ -36,7 +36,7 @@ def test_all_is_well() -> None:
     assert sum(len(p["links"]) for p in it["paths"]) == len(TOPOLOGY.links)
 
 
-REACH = {
+REACH: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "partition": ({"a": "a", "b": "b"}, {"a": "oco", "b": "coo"}),
     "isolate": ({"zone": "a"}, {"client": "coo", "a": "occ", "b": "coo", "c": "coo"}),
     "az-power": ({"zone": "a"}, {"client": "coo", "a": "ccc", "b": "coo", "c": "coo"}),
