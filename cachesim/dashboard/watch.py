@@ -20,7 +20,7 @@ EVERY = 1.0
 """Seconds from one reading of the servers to the next."""
 SELDOM = 3.0
 """The same, while nothing happens."""
-KEPT = 600
+KEPT = 300
 """The readings, the events and the messages that are kept for who looks later."""
 _QUEUE = 100  # messages that wait for one who does not read them
 

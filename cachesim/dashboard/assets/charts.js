@@ -5,7 +5,6 @@ import { byId, html } from "./dom.js";
 const WINDOW = 300; // seconds that are shown at most
 const SHORTEST = 60; // seconds that are shown at least
 const GAP = 7; // seconds without a reading that are shown as a gap
-const KEPT = 600; // readings that are kept
 const GRACE = 3; // seconds until a fault is in the picture
 const HEIGHT = 128;
 
@@ -47,7 +46,7 @@ export class Charts {
   }
 
   history(samples) {
-    this.samples = samples.slice(-KEPT);
+    this.samples = samples;
     this.update();
   }
 
@@ -56,7 +55,7 @@ export class Charts {
     if (last && sample.at - last.at > GAP) this.samples.push({ at: (last.at + sample.at) / 2, nodes: {} });
     this.samples.push(sample);
     this.close(sample.at);
-    if (this.samples.length > KEPT) this.samples.splice(0, this.samples.length - KEPT);
+    while (this.samples[1]?.at < sample.at - WINDOW) this.samples.shift();
     this.update();
   }
 
