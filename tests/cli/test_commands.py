@@ -135,6 +135,7 @@ _ALARM = {
     **dict.fromkeys(("name", "state", "reason", "metric", "comparison", "node"), str),
     **dict.fromkeys(("threshold", "period"), (int, float)),
     **dict.fromkeys(("since", "value"), (int, float, None)),
+    "periods": int,
     "level": (str, None),
     "actions": list,
     "out_of_reach": str,
