@@ -155,7 +155,7 @@ class Step(NamedTuple):
     Attributes:
         fault: the fault as `FaultSpec.as_dict` has it, its target resolved.
         target: what it was applied to, for people.
-        begin_call: when it was applied. Its effect was seen at `begin_confirmed`.
+        begin_call: when it was called. Its effect was there at `begin_confirmed` at the latest.
         end_call: when it was healed. Its effect was seen to be gone at `end_confirmed`.
         witness: what the runner saw of the effect: `seen` during the step and `gone` after it, each
             true or false and left out if nobody looked; `what` it looked at, for people.

@@ -9,8 +9,9 @@ unused node is tried again.
 Rule, for a window of production length W that stopped a class of operations:
 
 - it is not served for at least `max(0, W - min(patience, deadline))`;
-- and at most for `W + E + comeback + gap x speed`, E being the time from the window's end until
-  the node was able, as measured, and gap the longest between operations of the class.
+- and at most for `W + E + comeback + gap x speed`, W taken from the call of its fault, E being the
+  time from the window's end until the node was able, as measured, and gap the longest between
+  operations of the class.
 
 A fault of some of a service's nodes is no such window for sure: a client that needs a second to get
 around them may do so within it in production, and can't in its compressed part. So that class is
@@ -69,7 +70,8 @@ class Window:
     Attributes:
         what: what it is, for people.
         begin, end: monotonic seconds, as they were in the run.
-        production: its length in production, in seconds.
+        production: its length in production, in seconds, at least.
+        more: by how much it may be longer.
         until_able: seconds, real, from its end until the node was able. Infinite: it never was.
         nodes: the nodes that it is about.
         is_failover: whether it is a failover, and not a step.
@@ -82,6 +84,7 @@ class Window:
     until_able: float
     nodes: frozenset[str] = frozenset()
     is_failover: bool = False
+    more: float = 0.0
 
     def outage(self, history: History, name: OperationClass, gap: float) -> tuple[float, float]:
         """Return how long production serves nothing of a class that it stops, in seconds.
@@ -94,7 +97,7 @@ class Window:
         used = history.compute(nodes_of_services).get(name.service)
         if not self.is_failover and not (used and used <= self.nodes):
             best = min(best, self.end - self.begin)
-        worst = self.production + self.until_able + comeback + gap * history.speed
+        worst = self.production + self.more + self.until_able + comeback + gap * history.speed
         return best, worst
 
 
@@ -121,8 +124,8 @@ def _promotions(history: History) -> list[Window]:
 def _holds(history: History) -> list[Window]:
     found = []
     for step in history.compute(applied):
+        assert step.begin_call is not None  # noqa: S101 - for the type checker
         begin = step.begin_call if step.begin_confirmed is None else step.begin_confirmed
-        assert begin is not None  # noqa: S101 - for the type checker
         end = history.end_at if step.end_call is None else step.end_call
         until = INFINITE if step.end_call is None else 0.0
         nodes = nodes_of(history, step.fault)
@@ -130,7 +133,8 @@ def _holds(history: History) -> list[Window]:
             able = able_since(history, node, end)
             until = max(until, INFINITE if able is None else able.end - end)
         what, length = f"step {step.id}", (end - begin) * history.speed
-        found.append(Window(what, begin, end, length, until, nodes))
+        more = (begin - step.begin_call) * history.speed
+        found.append(Window(what, begin, end, length, until, nodes, more=more))
     return found
 
 

@@ -42,10 +42,11 @@ class Injector(Protocol):
 
 @dataclass
 class _Look:
-    """What a witness saw of one application of a step's faults."""
+    """What a witness saw of one application of a step's faults, called and done at some time."""
 
     witness: Witness
     since: float
+    done: float
     until: float = float("inf")
     seen: float | None = None
 
@@ -287,7 +288,7 @@ class Firing:
                 self._say(f"{it.step.id}: {stage.faults[0].kind} on {it.target}")
             it.faults = stage.faults
             if (witness := self._witness(stage.faults)) is not None:
-                it.looks.append(_Look(witness, began))
+                it.looks.append(_Look(witness, began, self._time.monotonic()))
         self._record(_row(it))
 
     def _end(self, it: _Progress) -> None:
@@ -326,7 +327,9 @@ class Firing:
         now = self._time.monotonic()
         for look in it.looks:
             if look.seen is None and now <= look.until + DECIDED:
-                look.seen = look.witness.seen(look.since, look.until)
+                seen = look.witness.seen(look.since, look.until)
+                # What had no answer may have been sent before the effect: that alone is too early.
+                look.seen = None if seen is None else max(seen, look.done)
         if it.end_call is not None and it.end_confirmed is None and it.looks:
             it.end_confirmed = it.looks[-1].witness.gone(it.end_call)
         if (_seen(it), it.end_confirmed) != before:

@@ -174,6 +174,7 @@ def test_windows() -> None:
         change, kill = compressed(history)
         assert (kill.begin, kill.end, kill.production) == (LOST, 40, 20 * SPEED)
         assert kill.until_able == pytest.approx(0.001)
+        assert kill.more == pytest.approx(0.1 * SPEED)
         assert change.begin == LOST
         assert change.production == pytest.approx(20)
         assert change.until_able == pytest.approx(0.401)

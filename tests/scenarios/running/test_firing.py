@@ -69,6 +69,7 @@ class Rig:
     witness: Witness | None = field(default_factory=Seen)
     is_broken: bool = False
     is_stuck: bool = False
+    takes: float = 0.0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -102,6 +103,7 @@ class Rig:
         """Apply faults."""
         if self.is_broken:
             raise FaultError("it does not go")
+        self.time.advance(self.takes)
         texts = [f"{it.kind} {it.target}" for it in faults]
         for text in texts:
             self.note(f"+{text}")
@@ -145,6 +147,13 @@ def test_in_production_time(speed: float) -> None:
     assert row.end_confirmed == pytest.approx(START + 90 / speed + 0.2)
     assert row.witness == {"what": "a look", "seen": True, "gone": True}
     assert row.fault == {"fault": "kill", "nodes": ["redis-a"]}
+
+
+def test_effect_is_confirmed_when_the_call_has_returned() -> None:
+    """What was sent just before the effect has no answer either: the effect may come after it."""
+    row = Rig(KILL, takes=0.3).until(100).rows["kill"]
+    assert row.begin_call == pytest.approx(START + 1)
+    assert row.begin_confirmed == pytest.approx(START + 1.3)
 
 
 def test_nobody_looked() -> None:
