@@ -3,7 +3,8 @@
 Each page has a folder of its own, and is followed from top to bottom in one shell. A block whose
 first line is a comment with a file's name becomes that file; of the others, Python is run (with
 pytest, if it has tests), and so is each command of a shell. Where output is shown, these lines have
-to be in it, in this order, with `...` for anything; else the command has to succeed.
+to be in it, in this order; else the command has to succeed. `...` stands for anything, and so do
+times of the day and the drawn names of topologies.
 """
 
 import ast
@@ -59,6 +60,9 @@ NOT_RUN = {
     r"docker (ps|rm|network|volume) ": "other topologies are not the tests' to touch",
 }
 """Commands that are only looked at: how they begin, and why."""
+
+ANYTHING = re.compile(r"\n|\.\.\.|\b\d\d:\d\d:\d\d\.\d{3}\b|\bpytest-[0-9a-f]{6}\b")
+"""What stands between the parts of an output that have to be there."""
 
 SHELLS, FILES = {"console", "sh"}, {"python", "toml", "ini"}
 NOT_CODE = {"text", "yaml"}
@@ -205,7 +209,7 @@ class Follower:
             output = said.read_text(encoding="utf-8")
             errors = said.with_suffix(".err").read_text(encoding="utf-8")
             end = 0
-            for part in re.split(r"\n|\.\.\.", expected):
+            for part in ANYTHING.split(expected):
                 begin = output.find(part, end)
                 assert begin >= 0, f"no {part!r} in order in:\n{output}{errors}"
                 end = begin + len(part)

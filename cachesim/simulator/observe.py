@@ -11,6 +11,7 @@ from cachesim.clock import Deadline
 from cachesim.errors import CachesimError
 from cachesim.events import Events
 from cachesim.history.rows import Kind, Operation
+from cachesim.simulator.observing.lost import LostWrites
 from cachesim.simulator.observing.observed import Observed
 from cachesim.simulator.observing.probes import Probe, probe_of
 from cachesim.simulator.observing.streams import Stream, stop
@@ -107,11 +108,13 @@ class Observation(Observed):
             ]
         except CachesimError as error:
             return CachesimError(f"the primary could not be asked for what was written: {error}")
-        return [
+        lost = [
             it
             for it, value in zip(acknowledged, found, strict=True)
             if value is None or int(value) != it.written
         ]
+        (writes,) = self._tape.figures(["write"])
+        return LostWrites(lost, len(acknowledged), writes.begin)
 
     def __str__(self) -> str:
         return self._tape.timeline()

@@ -280,6 +280,20 @@ def test_clients_are_closed(pytester: pytest.Pytester, fake: Fake, run_pytest: R
     assert fake.calls[-4:] == ["close memcached", "close redis", "heal", "stop"]
 
 
+def test_client_that_cannot_be_closed(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end pymemcache may find that it has removed a dead node already: no test fails."""
+
+    def close(_client: object) -> None:
+        raise ValueError("No such node 127.0.0.1:1 to remove")
+
+    monkeypatch.setattr(fake_simulator.FakeClient, "close", close)
+    pytester.makepyfile("def test_it(memcached): pass")
+    run_pytest("--cachesim").assert_outcomes(passed=1)
+    assert "heal" in fake.calls
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [

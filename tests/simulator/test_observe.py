@@ -1,6 +1,7 @@
 """Observations, of clients without servers and of functions; and one of a real topology."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -176,6 +177,13 @@ def test_lost_writes(observe: Observe, redis: FakeRedis) -> None:
     redis.values.clear()  # what goes later does not count
     assert [it.key for it in seen.lost_writes] == [first, second]
     assert all(it.kind == "write" and it.ledger for it in seen.lost_writes)
+    shown = re.fullmatch(
+        r"<2 of (\d+) acknowledged writes, which were due from second (\S+) to (\S+)>",
+        repr(seen.lost_writes),
+    )
+    assert shown
+    assert int(shown[1]) == sum(it.outcome == "ok" for it in seen.writes.operations)
+    assert 0 <= float(shown[2]) <= float(shown[3]) < 60
 
 
 def test_lost_writes_that_can_not_be_read(redis: FakeRedis, log: EventLog) -> None:
