@@ -13,6 +13,7 @@ from cachesim.control_plane.evidence import MISSED, Probe, RedisProbe, Silence
 from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
+from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import Endpoint, NodeState, Role, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Stream, Toxic
@@ -213,6 +214,10 @@ class FakeBackend:
         self.rules.pop(node, None)
         if rules:
             self.rules[node] = tuple(rules)
+
+    def fill_disk(self, node: str, *, is_full: bool, spare: int = 0) -> None:
+        """See `Backend.fill_disk`."""
+        self.calls.append(("fill_disk" if is_full else "empty_disk", node, str(spare)))
 
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str]:  # noqa: ARG002
         """See `Backend.set_certificate`."""
@@ -575,6 +580,22 @@ class FakeServers:
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """See `cachesim.faults.limits.Servers`."""
         self._set(node, "certificate", paths[0] or None)
+
+    def spare_of_disk(self, node: str) -> int:  # noqa: ARG002
+        """See `cachesim.faults.limits.Servers`."""
+        return 7
+
+    def overflow_disk(self, node: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "disk", 0)
+
+    def recover_disk(self, node: str) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "disk", None)
+
+    def read_hot_keys(self, node: str, keys: Sequence[HotKey]) -> None:
+        """See `cachesim.faults.limits.Servers`."""
+        self._set(node, "hot keys", ", ".join(f"{it.key} {it.rate}" for it in keys) or None)
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
         """See `cachesim.faults.limits.Servers`."""

@@ -133,6 +133,19 @@ class Backend(Protocol):
         """Leave a node a share of one processor; 1: as much as it wants."""
         ...
 
+    def fill_disk(self, node: str, *, is_full: bool, spare: int = 0) -> None:
+        """Let the disk of a Redis node take no more of its append-only file, or all again.
+
+        It ends with the node's process.
+
+        Args:
+            spare: bytes that it still takes; an emulated node takes none.
+
+        Raises:
+            FaultError: the node's container can't do it.
+        """
+        ...
+
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
         """Give a node a new certificate, for connections that are made from now on.
 

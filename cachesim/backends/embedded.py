@@ -301,6 +301,10 @@ class EmbeddedBackend:
         """See `Backend.limit_cpu`. Each request takes longer, one after the other."""
         self._thread.call(self._nodes[node].limit_cpu, share)
 
+    def fill_disk(self, node: str, *, is_full: bool, spare: int = 0) -> None:  # noqa: ARG002
+        """See `Backend.fill_disk`."""
+        self._thread.call(partial(self._nodes[node].fill_disk, is_full=is_full))  # type: ignore[union-attr]
+
     def set_certificate(self, node: str, problem: str | None) -> None:
         """See `Backend.set_certificate`."""
         from cachesim.servers.certificates import server_context

@@ -16,7 +16,8 @@ from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.monitoring.readings import Readings
 from cachesim.servers.admin import NodeClients
-from cachesim.servers.credentials import ADMIN_USER
+from cachesim.servers.credentials import ADMIN_USER, DEFAULT_USER
+from cachesim.servers.hot_keys import HotKeys
 from cachesim.servers.limits import Servers
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import Settings
@@ -78,8 +79,10 @@ class Operations:
             life.callback(self.readings.close)
             prober = self._start_prober(life)
             self.prober = prober
+            hot_keys = HotKeys(topology, self._users())
+            life.callback(hot_keys.close)
             controlled = Servers(
-                topology, self.admin, provision.credentials, provision.files.save_token
+                topology, self.admin, provision.credentials, provision.files.save_token, hot_keys
             )
             limits = Limits(controlled, self.nodes, backend)
             self.faults = Faults(
@@ -115,6 +118,14 @@ class Operations:
     def close(self) -> None:
         """Stop watching, and close all clients. Repeating it is harmless."""
         self._life.close()
+
+    def _users(self) -> list[NodeClients]:
+        """Return clients of the application's user, with the AUTH token and the next one."""
+        it = self.provision.credentials
+        return [
+            NodeClients(self.backend.endpoint, DEFAULT_USER, token, self.provision.tls)
+            for token in (it.token, it.next_token)
+        ]
 
     def _start_prober(self, life: contextlib.ExitStack) -> Prober:
         # Over the network, to emulated servers too: a witness must take the same way as a node.

@@ -13,6 +13,7 @@ from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
 from cachesim.faults.of_servers import ERRORS, OF_MEMCACHED
 from cachesim.faults.spec import FaultSpec
+from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import CLIENT, Link, Service, Topology
 from cachesim.toxiproxy import toxics
 from cachesim.toxiproxy.toxics import BOTH, Stream
@@ -169,6 +170,14 @@ def _slow(on: Controls, holder: Holder, fault: catalogue.Slow) -> None:
     on.limits.slow(holder, fault.nodes, fault.cpu / 100)
 
 
+def _hot_key(on: Controls, holder: Holder, fault: catalogue.HotKey) -> None:
+    on.limits.read_hot_key(holder, fault.nodes, HotKey(fault.key, fault.rate))
+
+
+def _aof_error(on: Controls, holder: Holder, fault: catalogue.AofError) -> None:
+    on.limits.fill_disk(holder, fault.nodes)
+
+
 def _auth_rotate(on: Controls, holder: Holder, fault: catalogue.AuthRotate) -> None:
     on.limits.rotate_token(holder, fault.nodes, fault.strategy)
 
@@ -209,6 +218,8 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Answer: _answer,
     catalogue.Delay: _delay,
     catalogue.Slow: _slow,
+    catalogue.HotKey: _hot_key,
+    catalogue.AofError: _aof_error,
     catalogue.AuthRotate: _auth_rotate,
     catalogue.BadCertificate: _bad_certificate,
     catalogue.Expire: _expire,

@@ -30,11 +30,13 @@ from cachesim.faults.named import Parts as Parts
 from cachesim.faults.named import name_of as name_of
 from cachesim.faults.named import names_of as names_of
 from cachesim.faults.of_servers import Answer as Answer
+from cachesim.faults.of_servers import AofError as AofError
 from cachesim.faults.of_servers import AuthRotate as AuthRotate
 from cachesim.faults.of_servers import BadCertificate as BadCertificate
 from cachesim.faults.of_servers import Delay as Delay
 from cachesim.faults.of_servers import Expire as Expire
 from cachesim.faults.of_servers import Flush as Flush
+from cachesim.faults.of_servers import HotKey as HotKey
 from cachesim.faults.of_servers import NodeNames, RedisNames
 from cachesim.faults.of_servers import Slow as Slow
 from cachesim.faults.spec import FaultSpec
@@ -376,7 +378,7 @@ CATALOGUE = Catalogue(
         *(Latency, Bandwidth, Loss, Blackhole, Refuse, Reset, Toxic, ReplicationLag),
         *(Partition, Isolate, AzPower),
         *(Kill, Stop, Pause, MemoryFill, ConnectionLimit),
-        *(Answer, Delay, Slow, AuthRotate, BadCertificate, Expire, Flush),
+        *(Answer, Delay, Slow, HotKey, AofError, AuthRotate, BadCertificate, Expire, Flush),
     )
 )
 """All faults of cachesim."""

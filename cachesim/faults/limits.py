@@ -1,7 +1,7 @@
 """What faults change in servers: limits of memory, connections and processor; and answers."""
 
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError
 from cachesim.faults.nodes import Nodes
 from cachesim.servers.admin import errors
+from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import NodeState
 
 
@@ -47,6 +48,22 @@ class Servers(Protocol):
 
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """Make a node load a certificate and its key."""
+        ...
+
+    def spare_of_disk(self, node: str) -> int:
+        """Return how many bytes a full disk of a Redis node shall still take."""
+        ...
+
+    def overflow_disk(self, node: str) -> None:
+        """Write more than the full disk of a Redis node takes."""
+        ...
+
+    def recover_disk(self, node: str) -> None:
+        """Wait until a Redis node has written what its full disk did not take."""
+        ...
+
+    def read_hot_keys(self, node: str, keys: Sequence[HotKey]) -> None:
+        """Read these keys of a node from now on, and no others."""
         ...
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
@@ -122,9 +139,17 @@ class Limits:
             min,
             outlives=True,
         )
+        self._disks = _Limit(self._fill_disk, self._empty_disk, max)
+        self._hot_keys = _Limit(
+            lambda node, keys: servers.read_hot_keys(node, keys),
+            lambda node: servers.read_hot_keys(node, ()),
+            tuple,
+            outlives=True,
+        )
         self._all = (
             *(self._memory, self._connections, self._answers),
             *(self._cpu, self._tokens, self._certificates),
+            *(self._disks, self._hot_keys),
         )
         self._servers = servers
         self._lock = threading.RLock()
@@ -181,6 +206,27 @@ class Limits:
             FaultError: a node does not run, or did not do it.
         """
         self._hold(self._certificates, holder, nodes, problem)
+
+    def fill_disk(self, holder: Hashable, nodes: Collection[str]) -> None:
+        """Let the disks of Redis nodes take no more of their append-only files.
+
+        Raises:
+            FaultError: a node does not run, or its disk could be written.
+        """
+        self._hold(self._disks, holder, nodes, value=True)
+
+    def _fill_disk(self, node: str, _value: bool) -> None:
+        spare = self._servers.spare_of_disk(node)
+        self._backend.fill_disk(node, is_full=True, spare=spare)
+        self._servers.overflow_disk(node)
+
+    def _empty_disk(self, node: str) -> None:
+        self._backend.fill_disk(node, is_full=False)
+        self._servers.recover_disk(node)
+
+    def read_hot_key(self, holder: Hashable, nodes: Collection[str], key: HotKey) -> None:
+        """Read a key of nodes all the time."""
+        self._hold(self._hot_keys, holder, nodes, key)
 
     def _use_certificate(self, node: str, problem: str | None) -> None:
         state = self._nodes.state(node)

@@ -48,6 +48,10 @@ OF_MEMCACHED = {
     "OTHER-REPLY": "OTHER-REPLY",
 }
 """The answers of Memcached that a word stands for."""
+LONGEST_KEY = 250
+"""Bytes of a key of Memcached."""
+MOST_READS = 10_000
+"""Reads in a second that one thread makes without keeping the topology's process busy."""
 WORDS = (*ERRORS, *REDIRECTIONS, *OF_MEMCACHED)
 
 
@@ -143,6 +147,56 @@ class Slow(FaultSpec):
     def kind(self) -> str:
         """See `FaultSpec.kind`."""
         return f"{self.cpu:g} % of a processor"
+
+
+@dataclass(frozen=True)
+class AofError(FaultSpec):
+    """Fill the disks of Redis nodes, so that their append-only files can't be written."""
+
+    name = "aof-error"
+    effect = (
+        "writes and PING fail with MISCONF, reads do not. A replica ends itself at the next "
+        "writes that it gets. It ends with the node's process"
+    )
+
+    nodes: RedisNames
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return "full disk"
+
+
+@dataclass(frozen=True)
+class HotKey(FaultSpec):
+    """Read one key of nodes all the time."""
+
+    name = "hot-key"
+    strength = "rate"
+    effect = (
+        "the nodes are busy with reads of one key, which come over the links of clients; other "
+        "requests wait among them"
+    )
+
+    nodes: NodeNames
+    key: Annotated[str, Text("The key, whether it is there or not.", sample="session:1")]
+    rate: Annotated[
+        int,
+        Whole("Reads of each node, at most. A slow node gets fewer.", "reads/s", 1, MOST_READS),
+    ] = 1000
+
+    def check(self) -> None:
+        """See `FaultSpec.check`."""
+        if len(self.key.encode()) > LONGEST_KEY or any(it <= " " or it > "~" for it in self.key):
+            raise InvalidFault(
+                f"hot-key: key must have at most {LONGEST_KEY} ASCII characters and no space, "
+                f"got {self.key!r}"
+            )
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"{self.rate} reads/s of {self.key}"
 
 
 @dataclass(frozen=True)

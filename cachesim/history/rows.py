@@ -60,6 +60,7 @@ SampleName = Literal[
     "max_memory",
     "keys",
     "injected_answers",
+    "commands",
 ]
 """What is sampled of a server.
 
@@ -73,6 +74,8 @@ SampleName = Literal[
   Both without cachesim's own. `max_connections`: the most that it takes.
 - `used_memory`, `max_memory`: bytes. `keys`: how many it has.
 - `injected_answers`: on how many requests the rules of faults have worked; of emulated nodes.
+- `commands`: Redis: requests that it has served; Memcached: keys that were asked for. A counter,
+  which begins with its process.
 """
 
 

@@ -162,6 +162,7 @@ def redis_values(info: str, min_replicas_to_write: int) -> Values:
         "max_memory": int(it["maxmemory"]),
         "keys": int(it.get("db0", "keys=0").partition(",")[0].removeprefix("keys=")),
         "injected_answers": int(it.get("injected_answers", 0)),
+        "commands": int(it["total_commands_processed"]),
     }
 
 
@@ -173,6 +174,7 @@ _OF_MEMCACHED: Mapping[str, str] = {
     "used_memory": "bytes",
     "max_memory": "limit_maxbytes",
     "keys": "curr_items",
+    "commands": "cmd_get",
 }
 
 

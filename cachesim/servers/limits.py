@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from cachesim.elasticache import ROTATE
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.credentials import DEFAULT_USER, Credentials, acl_hash
+from cachesim.servers.disks import overflow, spare, wait_until_written
+from cachesim.servers.hot_keys import HotKeys
 from cachesim.servers.memcached_config import megabytes_for
 from cachesim.topology import Service, Topology
 
@@ -35,6 +37,7 @@ class Servers:
 
     Args:
         publish: writes the AUTH token that clients shall use into the token file.
+        hot_keys: reads hot keys, as clients do.
 
     Each method raises one of `cachesim.servers.admin.errors` if the node does not do it.
     """
@@ -45,11 +48,13 @@ class Servers:
         admin: NodeClients,
         credentials: Credentials,
         publish: Callable[[str], None],
+        hot_keys: HotKeys,
     ) -> None:
         self._nodes = {node.name: node for node in topology.nodes}
         self._admin = admin
         self._credentials = credentials
         self._publish = publish
+        self.read_hot_keys = hot_keys.read
         self._fillers: dict[str, int] = {}
         # What Redis nodes had at first. It is less than configured where the system has no more.
         self._max_clients: dict[str, int] = {}
@@ -122,6 +127,18 @@ class Servers:
             return
         with closing(self._admin.new_memcached(node)) as client:
             client.raw_command("refresh_certs")
+
+    def spare_of_disk(self, node: str) -> int:
+        """Return how many bytes a full disk of a Redis node shall still take."""
+        return spare(self._admin.redis(node))
+
+    def overflow_disk(self, node: str) -> None:
+        """Write more than the full disk of a Redis node takes."""
+        overflow(self._admin.redis(node))
+
+    def recover_disk(self, node: str) -> None:
+        """Wait until a Redis node has written what its full disk did not take."""
+        wait_until_written(self._admin.redis(node))
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
         """Let keys of a Redis primary expire, as if their time were up.

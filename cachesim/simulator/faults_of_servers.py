@@ -81,6 +81,25 @@ class FaultsOfServers(Generic[FaultT]):
         """
         return self._one(catalogue.Slow(self._some("slow", nodes), cpu))
 
+    def hot_key(self, *nodes: OnePart, key: str, rate: int = 1000) -> FaultT:
+        """Read one key of nodes all the time, over the links of clients.
+
+        Args:
+            key: whether it is there or not.
+            rate: reads of each node in a second, 1 to 10000. A slow node gets fewer.
+        """
+        return self._one(catalogue.HotKey(self._some("hot_key", nodes), key, rate))
+
+    def aof_error(self, *nodes: OnePart) -> FaultT:
+        """Fill the disks of Redis nodes: they refuse writes with MISCONF, as production does.
+
+        A replica ends itself at the next writes that it gets. It ends with the node's process.
+
+        Raises:
+            FaultError: a container's image has no `prlimit`.
+        """
+        return self._one(catalogue.AofError(self._some("aof_error", nodes)))
+
     def auth_rotate(self, *nodes: OnePart, strategy: str = "set") -> FaultT:
         """Change the AUTH token. Connections that are open stay.
 

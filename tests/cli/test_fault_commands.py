@@ -68,6 +68,10 @@ FORMS: dict[str, FaultSpec] = {
         catalogue.Answer(("redis-a", "redis-b"), "ASK", ("get", "set"), "redis-c", 1.0, 2)
     ),
     "slow redis-a --cpu 2": catalogue.Slow(("redis-a",), 2),
+    "hot-key redis-a memcached-b --key k --rate 9": (
+        catalogue.HotKey(("redis-a", "memcached-b"), "k", 9)
+    ),
+    "aof-error redis-a": catalogue.AofError(("redis-a",)),
     "auth-rotate redis-a redis-b --strategy rotate": (
         catalogue.AuthRotate(("redis-a", "redis-b"), "rotate")
     ),

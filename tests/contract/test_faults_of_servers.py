@@ -2,6 +2,7 @@
 
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 import redis.exceptions
 from pymemcache.client.base import Client as Memcached
-from pymemcache.exceptions import MemcacheServerError, MemcacheUnexpectedCloseError
+from pymemcache.exceptions import (
+    MemcacheError,
+    MemcacheServerError,
+    MemcacheUnexpectedCloseError,
+)
 
 from cachesim import Simulator
 from cachesim.errors import FaultError
@@ -210,3 +215,44 @@ def test_flush(sim: Simulator) -> None:
             assert other.get("k") is None
     with pytest.raises(FaultError, match="can't flush redis-b"):
         sim.faults.flush("redis-b")
+
+
+@pytest.mark.parametrize("node", ["redis-a", "memcached-b"])
+def test_hot_key(sim: Simulator, node: str) -> None:
+    """A node is asked for keys all the time, after its restart too, until all is healed."""
+    client: Any = (
+        memcached(sim, node)
+        if node.startswith("m")
+        else through_link(sim, node, single_connection_client=True)
+    )
+
+    def reads() -> int:
+        if node.startswith("m"):
+            return int(client.stats()[b"cmd_get"])
+        return int(client.info("commandstats").get("cmdstat_get", {"calls": 0})["calls"])
+
+    def rate() -> float:
+        began, before = time.monotonic(), reads()
+        time.sleep(0.5)
+        return (reads() - before) / (time.monotonic() - began)
+
+    with closing(client):
+        assert rate() == 0
+        with (
+            sim.faults.hot_key(node, key="k", rate=500),
+            sim.faults.hot_key(node, key="l", rate=100),
+        ):
+            until(lambda: 400 < rate() < 800)
+            client.close()
+            sim.nodes[node].restart()
+            until(lambda: reads_again(rate))
+        client.close()
+        until(lambda: rate() == 0)
+
+
+def reads_again(rate: Callable[[], float]) -> bool:
+    """Whether there is traffic; a node that has just been started may not answer yet."""
+    try:
+        return rate() > 400
+    except (redis.exceptions.RedisError, MemcacheError, OSError):
+        return False

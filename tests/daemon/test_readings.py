@@ -17,6 +17,7 @@ used_memory:1000
 maxmemory:5000
 maxmemory_policy:{policy}
 # Stats
+total_commands_processed:9
 total_connections_received:40
 maxclients:65000
 evicted_keys:3
@@ -52,9 +53,12 @@ def test_fenced(replicas: int, is_fenced: int) -> None:
 def test_of_memcached() -> None:
     """Memcached's counters have the same names as those of Redis."""
     stats = {b"evictions": 1, b"reclaimed": 2, b"curr_connections": 3, b"total_connections": 4}
-    found = memcached_values({**stats, b"bytes": 5, b"limit_maxbytes": 6, b"curr_items": 7})
+    found = memcached_values(
+        {**stats, b"bytes": 5, b"limit_maxbytes": 6, b"curr_items": 7, b"cmd_get": 8}
+    )
     names = ["evicted_keys", "expired_keys", "connections", "connections_received"]
-    assert [found[it] for it in (*names, "used_memory", "max_memory", "keys")] == list(range(1, 8))
+    more = ["used_memory", "max_memory", "keys", "commands"]
+    assert [found[it] for it in (*names, *more)] == list(range(1, 9))
 
 
 def test_own_connections_are_told(sim: Simulator) -> None:

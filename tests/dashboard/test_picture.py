@@ -97,7 +97,7 @@ def test_every_fault_is_on_something() -> None:
         given: dict[str, Any] = {
             "links": ["client-to-redis-a"], "nodes": ["redis-a"], "zone": "a", "a": "a", "b": "b",
             "seconds": 1, "ms": 5, "kb_s": 1, "share": 0.5, "most": 5, "error": "LOADING",
-            "pattern": "x", "toxic": {"type": "latency", "attributes": {"latency": 5}},
+            "pattern": "x", "key": "k", "toxic": {"type": "latency", "attributes": {"latency": 5}},
         }  # fmt: skip
         fields = {name: given[name] for name in fault.required()}
         (it,) = seen({"fault": fault.name, **fields})["faults"]

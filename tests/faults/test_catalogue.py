@@ -68,6 +68,8 @@ ONE_OF_EACH: list[dict[str, Any]] = [
     },
     {"fault": "delay", "nodes": ["redis-a"], "ms": 5, "commands": ["get", "mget"], "share": 1.0},
     {"fault": "slow", "nodes": ["redis-a"], "cpu": 2.5},
+    {"fault": "hot-key", "nodes": ["redis-a", "memcached-b"], "key": "k", "rate": 500},
+    {"fault": "aof-error", "nodes": ["redis-a"]},
     {"fault": "auth-rotate", "nodes": ["redis-a", "redis-b"], "strategy": "rotate"},
     {"fault": "bad-certificate", "nodes": ["redis-a"], "problem": "wrong-host"},
     {"fault": "expire", "nodes": ["redis-a"], "pattern": "session:*", "share": 0.5},
@@ -187,7 +189,7 @@ def test_any_value_survives_json(data: st.DataObject) -> None:
     try:
         fault = cls(**chosen)
     except InvalidFault:  # fields that do not go together
-        assert cls in (catalogue.Latency, catalogue.Partition, catalogue.Answer)
+        assert cls in (catalogue.Latency, catalogue.Partition, catalogue.Answer, catalogue.HotKey)
         return
     assert CATALOGUE.read(json.loads(json.dumps(fault.as_dict()))) == fault
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import FILES, REDIS_UID, Plan, pod_name, server_uid, with_owners
 from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
+from cachesim.backends.containers.process_limits import limit_files
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import random_node_ids
@@ -212,6 +213,10 @@ class ContainerNodes:
         """Give the container a quota of processor time; see `Backend.limit_cpu`."""
         quota = -1 if share >= 1 else max(_LEAST_QUOTA, round(share * _CPU_PERIOD))
         self._containers[node].update(cpu_period=_CPU_PERIOD, cpu_quota=quota)
+
+    def fill_disk(self, node: str, *, is_full: bool, spare: int = 0) -> None:
+        """Limit the size of the files that the server may write; see `Backend.fill_disk`."""
+        limit_files(self._containers[node], spare if is_full else None)
 
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
         """Write a certificate into the container; see `Backend.set_certificate`."""

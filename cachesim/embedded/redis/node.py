@@ -118,6 +118,8 @@ class RedisNode(EmulatedNode[Server]):
             log=self._log,
         )
         server.executor.answers = self.answers
+        server.aof.on_change = server.update_guards
+        server.aof.on_panic = self.kill
         server.update_guards()
         return server
 
@@ -139,6 +141,11 @@ class RedisNode(EmulatedNode[Server]):
         server.start()
 
     # --- disk -------------------------------------------------------------------------------
+
+    def fill_disk(self, *, is_full: bool) -> None:
+        """Let the disk of its process take no more of its append-only file, or all again."""
+        if self._server is not None:
+            self._server.aof.fill_disk(is_full=is_full)
 
     def renew(self) -> None:
         """Empty the disk of a stopped node, as before its first start."""

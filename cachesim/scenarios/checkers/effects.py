@@ -21,6 +21,8 @@ so three of four that are late come later than that."""
 LOSS_LEAST, LOSS_MOST = 0.4, 2.5
 ENOUGH = 5
 """So many late answers have to be expected, so that a share tells."""
+BUSIER = 0.5
+"""The share of the asked reads that a node has to serve, as a slow one serves fewer."""
 SOON = 1.0
 """Seconds within which keys are gone."""
 FULL = 0.8
@@ -157,6 +159,32 @@ def has_fewer_keys(
         return min(after) < before / 2 if before and after else None
 
     return _all(nodes, is_emptied)
+
+
+def is_read_more(
+    history: History, fault: Mapping[str, Any], nodes: Collection[str], span: Span
+) -> bool | None:
+    """Return whether each node served more requests a second than in the baseline.
+
+    By half of the fault's rate.
+    """
+
+    def is_busier(node: str) -> bool | None:
+        before = history.baseline and _rate(history, node, history.baseline)
+        during = _rate(history, node, span)
+        if before is None or during is None:
+            return None
+        return bool(during >= before + BUSIER * fault.get("rate", 0))
+
+    return _all(nodes, is_busier)
+
+
+def _rate(history: History, node: str, span: Span) -> float | None:
+    """Return how many requests a node served in a second, from its counter."""
+    found = [it for it in history.samples("commands", node) if _within(span, it.at)]
+    if len(found) < 2 or found[-1].value < found[0].value:  # a new process counts from 0
+        return None
+    return (found[-1].value - found[0].value) / (found[-1].at - found[0].at)
 
 
 def _all(nodes: Collection[str], holds: Callable[[str], bool | None]) -> bool | None:

@@ -14,6 +14,7 @@ workload's clients. Where the history has one, it decides:
 - `answer`, `delay`, `slow`: emulated nodes counted requests that they worked on;
 - `expire`: more keys expired within a second than in the second before; `flush`: most of the keys
   were gone by then;
+- `hot-key`: the nodes served more requests a second than in the baseline, by half of the rate;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
 
 What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults, and
@@ -42,6 +43,7 @@ from cachesim.scenarios.checkers.effects import (
     has_full_memory,
     has_injected,
     has_loss,
+    is_read_more,
 )
 from cachesim.scenarios.checkers.faults import STREAK, nodes_of, nodes_of_services
 from cachesim.scenarios.checkers.promotions import primary_at
@@ -66,6 +68,7 @@ OF_SERVERS: Mapping[str, Effect] = {
     "answer": has_injected,
     "delay": has_injected,
     "slow": has_injected,
+    "hot-key": is_read_more,
     "expire": has_expired,
     "flush": has_fewer_keys,
 }

@@ -101,6 +101,16 @@ class Access:
         except OSError:
             return False
 
+    def refuses_writes(self, node: str) -> bool:
+        """Return whether a node can't write its disk: it says so, or has ended itself."""
+        try:
+            with contextlib.closing(self._connect(node)) as connection:
+                token = self.token_file.read_text(encoding="utf-8")
+                self._say(connection, b"AUTH", token.encode())
+                return self._say(connection, b"PING").startswith(b"-MISCONF")
+        except OSError:
+            return True
+
     def takes_time(self, node: str, kb_s: int) -> bool:
         """Return whether data moves as slowly as a bandwidth allows, there and back."""
         size = min(_MOST, max(1000, int(kb_s * 1000 * _MOVES)))

@@ -220,6 +220,8 @@ class Witnesses:
     ) -> Witness | None:
         if name == "bad-certificate":
             return Attempts("TLS handshakes", nodes, access.refuses_certificate)
+        if name == "aof-error":
+            return Attempts("pings", nodes, access.refuses_writes)
         if name == "auth-rotate":
             alone = fault["strategy"] == "set"
             return Attempts("logins", nodes, partial(access.has_new_token, alone=alone))

@@ -246,6 +246,25 @@ def test_expire(values: list[tuple[float, float]], expected: str) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
+        ([(1, 0), (9, 800), (41, 4000), (50, 5810), (60, 6900), (90, 9900)], ""),
+        ([(1, 0), (9, 800), (41, 4000), (50, 5790), (60, 6900), (90, 9900)], "not seen"),
+        ([(1, 0), (9, 800), (41, 4000), (50, 5810), (60, 6900), (90, 12950)], "still there"),
+        ([(1, 0), (9, 800), (41, 4000)], "nobody saw"),
+        ([(1, 0), (9, 800), (41, 4000), (50, 20)], "nobody saw"),
+    ],
+)
+def test_hot_key(values: list[tuple[float, float]], expected: str) -> None:
+    """More requests a second were served than in the baseline, by half of the rate."""
+    rows = [*world(), *samples("commands", "redis-a", values)]
+    fault = {"fault": "hot-key", "nodes": ["redis-a"], "key": "k", "rate": 200}
+    found = problem(rows, step(fault, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
         ([(0, 100), (40.5, 49), (40.9, 60)], ""),
         ([(0, 100), (40.5, 50)], "not seen"),
         ([(0, 100), (42, 0)], "nobody saw"),

@@ -116,7 +116,7 @@ def _persistence(server: "Server") -> Fields:
         "aof_rewrite_in_progress": int(server.aof_rewrite.is_running),
         "aof_rewrite_scheduled": 0,
         "aof_last_bgrewrite_status": "ok",
-        "aof_last_write_status": "ok",
+        "aof_last_write_status": "err" if server.aof.has_failed else "ok",
         "aof_current_size": server.aof.size,
         "aof_base_size": server.aof.base_size,
         "aof_pending_rewrite": 0,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.dispatch.entry import Entry
     from cachesim.embedded.redis.server import Server
 
+DISK_FULL = "MISCONF Errors writing to the AOF file: No space left on device"
 OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
 _NOT_QUEUED = {"exec", "discard", "multi", "watch", "quit", "reset"}
 _WITH_SUBSCRIPTIONS = {
@@ -48,7 +49,7 @@ def guarded_flags(server: "Server") -> int:
     """
     if server.clients.paused_until or server.loader.is_loading or server.script_runner.running:
         return ANY
-    if server.executor.answers.is_active:
+    if server.executor.answers.is_active or server.aof.has_failed:
         return ANY
     flags = Flag.SEVERAL_KEYS | Flag.SCRIPT
     if server.is_replica or not server.gossip.is_ok or server.nodes.me.slots != ALL_SLOTS:
@@ -156,7 +157,7 @@ def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> 
     """Refuse a command that the node's present state does not allow.
 
     Raises:
-        Error: OOM, NOREPLICAS, READONLY.
+        Error: OOM, MISCONF, NOREPLICAS, READONLY.
     """
     takes_memory = bits & Flag.DENYOOM or (
         client.transaction is not None and entry.name not in _NOT_QUEUED - {"multi", "watch"}
@@ -165,14 +166,18 @@ def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> 
         raise Error(OUT_OF_MEMORY)
     if bits & Flag.WRITE:
         check_write(server)
+    elif entry.name == "ping" and server.aof.has_failed:
+        raise Error(DISK_FULL)
 
 
 def check_write(server: "Server") -> None:
     """Refuse to write if the node may not.
 
     Raises:
-        Error: NOREPLICAS, READONLY.
+        Error: MISCONF, NOREPLICAS, READONLY.
     """
+    if server.aof.has_failed:
+        raise Error(DISK_FULL)
     if not server.replicas.are_enough:
         raise Error("NOREPLICAS Not enough good replicas to write.")
     if server.is_replica:

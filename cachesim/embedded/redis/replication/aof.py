@@ -54,6 +54,11 @@ class AppendOnlyFile:
         size: its size in bytes, including data that is not written yet.
         base_size: its size in bytes after the last rewrite.
         loaded: the bytes that `load` has read so far.
+        is_full: whether the disk takes nothing more.
+        has_failed: whether the last write failed. What was to be written then is kept, and lost
+            with the process.
+        on_change: called when `has_failed` has changed.
+        on_panic: ends the process, as a replica does whose writes fail.
     """
 
     def __init__(self, path: Path, log: Callable[..., None], scheduler: Scheduler) -> None:
@@ -67,6 +72,10 @@ class AppendOnlyFile:
         self.size = path.stat().st_size if path.exists() else 0
         self.base_size = self.size
         self.loaded = 0
+        self.is_full = self.has_failed = False
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_panic: Callable[[], None] = lambda: None
+        self._kept: list[bytes] = []
         self._file: int | None = None
 
     def load(self) -> Iterator[list[bytes]]:
@@ -100,6 +109,9 @@ class AppendOnlyFile:
 
     def append(self, data: bytes) -> None:
         """Append data of the stream."""
+        if self.is_full:
+            self._fail(data)
+            return
         self.size += len(data)
         if self._unwritten or len(data) > _LARGE:
             if not self._unwritten:
@@ -107,6 +119,26 @@ class AppendOnlyFile:
             self._unwritten.append(memoryview(data))
         else:
             self._write(data)
+
+    def _fail(self, data: bytes) -> None:
+        self._kept.append(data)
+        if not self.has_failed:
+            self.has_failed = True
+            self._log("Error writing to the AOF file: No space left on device", "#")
+            self.on_change()
+
+    def fill_disk(self, *, is_full: bool) -> None:
+        """Let the disk take nothing more, or all again, what was kept first."""
+        self.is_full = is_full
+        if is_full:
+            return
+        kept, self._kept = self._kept, []
+        for data in kept:
+            self.append(data)
+        if self.has_failed:
+            self.has_failed = False
+            self._log("AOF write error looks solved. The server can write again.", "#")
+            self.on_change()
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._file is None:

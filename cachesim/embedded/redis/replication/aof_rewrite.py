@@ -42,7 +42,7 @@ class AofRewrite:
 
     def start(self) -> None:
         """Start a rewrite, unless one is running or data is being loaded."""
-        if self._draft is not None or self._loader.is_loading:
+        if self._draft is not None or self._loader.is_loading or self._aof.is_full:
             return
         self._log("Background append only file rewriting started")
         draft = self._draft = self._aof.draft()

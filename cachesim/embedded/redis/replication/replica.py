@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _LIMITS = Limits(bulk=512 << 20, query=1 << 40)
 _LONGEST_LINE = 64 * 1024
 _RETRY = 1.0  # seconds
+_HARMLESS = frozenset({b"PING", b"REPLCONF", b"SELECT"})
+"""What a replica obeys although its append-only file can't be written."""
 _ACKNOWLEDGE = 1.0  # seconds
 
 
@@ -214,6 +216,10 @@ class _Connection(asyncio.Protocol):
         asked = False
         for arguments in requests:
             name = arguments[0].upper()
+            if server.aof.has_failed and name not in _HARMLESS:
+                server.log("Replica was unable to write command to disk.", "#")
+                server.loop.call_soon(server.aof.on_panic)
+                return
             if name == b"MULTI":
                 self._transaction = []
             elif name == b"EXEC":
