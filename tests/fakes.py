@@ -219,6 +219,10 @@ class FakeBackend:
         """See `Backend.fill_disk`."""
         self.calls.append(("fill_disk" if is_full else "empty_disk", node, str(spare)))
 
+    def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
+        """See `Backend.set_tokens`."""
+        self.calls.append(("set_tokens", node, *tokens))
+
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str]:  # noqa: ARG002
         """See `Backend.set_certificate`."""
         return problem or "", ""
@@ -565,13 +569,13 @@ class FakeServers:
         """See `cachesim.faults.limits.Servers`."""
         self._set(node, "connections", None)
 
-    def rotate_token(self, node: str, strategy: str) -> None:
+    def tokens(self, strategy: str | None) -> list[str]:
         """See `cachesim.faults.limits.Servers`."""
-        self._set(node, "token", strategy)
+        return [strategy or "old"]
 
-    def restore_token(self, node: str) -> None:
+    def set_tokens(self, node: str, tokens: Iterable[str]) -> None:
         """See `cachesim.faults.limits.Servers`."""
-        self._set(node, "token", None)
+        self._set(node, "token", next((it for it in tokens if it != "old"), None))
 
     def publish_token(self, *, is_new: bool) -> None:
         """See `cachesim.faults.limits.Servers`."""

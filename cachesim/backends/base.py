@@ -146,6 +146,10 @@ class Backend(Protocol):
         """
         ...
 
+    def set_tokens(self, node: str, tokens: "Sequence[str]") -> None:
+        """Give the processes that a Redis node will have these AUTH tokens. All are valid."""
+        ...
+
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
         """Give a node a new certificate, for connections that are made from now on.
 

@@ -305,6 +305,11 @@ class EmbeddedBackend:
         """See `Backend.fill_disk`."""
         self._thread.call(partial(self._nodes[node].fill_disk, is_full=is_full))  # type: ignore[union-attr]
 
+    def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
+        """See `Backend.set_tokens`."""
+        users = acl_users(self._credentials, tokens)
+        self._thread.call(self._nodes[node].use_users, users)  # type: ignore[union-attr]
+
     def set_certificate(self, node: str, problem: str | None) -> None:
         """See `Backend.set_certificate`."""
         from cachesim.servers.certificates import server_context

@@ -34,12 +34,12 @@ class Servers(Protocol):
         """Give a Redis node the limit of connections that it is configured with."""
         ...
 
-    def rotate_token(self, node: str, strategy: str) -> None:
-        """Make a Redis node take a new AUTH token, besides the old one or alone."""
+    def tokens(self, strategy: str | None) -> list[str]:
+        """Return the AUTH tokens that are valid; None: the old one alone."""
         ...
 
-    def restore_token(self, node: str) -> None:
-        """Make a Redis node take the old AUTH token alone."""
+    def set_tokens(self, node: str, tokens: Iterable[str]) -> None:
+        """Make a Redis node take these AUTH tokens."""
         ...
 
     def publish_token(self, *, is_new: bool) -> None:
@@ -132,7 +132,9 @@ class Limits:
         self._cpu = _Limit(
             backend.limit_cpu, lambda node: backend.limit_cpu(node, 1.0), min, outlives=True
         )
-        self._tokens = _Limit(servers.rotate_token, servers.restore_token, max)
+        self._tokens = _Limit(
+            self._use_tokens, lambda node: self._use_tokens(node, None), max, outlives=True
+        )
         self._certificates = _Limit(
             self._use_certificate,
             lambda node: self._use_certificate(node, None),
@@ -193,17 +195,25 @@ class Limits:
         """Make Redis nodes take a new AUTH token, besides the old one or alone.
 
         Raises:
-            FaultError: a node does not run, or did not do it.
+            FaultError: a node is paused, or did not do it.
         """
         with self._lock:
             self._hold(self._tokens, holder, nodes, strategy)
             self._servers.publish_token(is_new=True)
 
+    def _use_tokens(self, node: str, strategy: str | None) -> None:
+        state, tokens = self._nodes.state(node), self._servers.tokens(strategy)
+        if state is NodeState.PAUSED:
+            raise FaultError(f"the AUTH token of {node} can't be changed: it is paused")
+        self._backend.set_tokens(node, tokens)
+        if state is NodeState.RUNNING:
+            self._servers.set_tokens(node, tokens)
+
     def spoil_certificate(self, holder: Hashable, nodes: Collection[str], problem: str) -> None:
         """Give nodes a bad certificate.
 
         Raises:
-            FaultError: a node does not run, or did not do it.
+            FaultError: a node is paused, or did not do it.
         """
         self._hold(self._certificates, holder, nodes, problem)
 

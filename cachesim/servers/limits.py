@@ -96,21 +96,19 @@ class Servers:
         if node in self._max_clients:
             self._admin.redis(node).config_set("maxclients", self._max_clients[node])
 
-    def rotate_token(self, node: str, strategy: str) -> None:
-        """Make a Redis node take a new AUTH token: besides the old one, or instead of it.
+    def tokens(self, strategy: str | None) -> list[str]:
+        """Return the AUTH tokens that are valid.
 
         Args:
-            strategy: `ROTATE` or `SET` of `cachesim.elasticache`.
+            strategy: `ROTATE` or `SET` of `cachesim.elasticache`: the new one besides the old one,
+                or instead of it. None: the old one alone.
         """
         it = self._credentials
-        tokens = [it.token, it.next_token] if strategy == ROTATE else [it.next_token]
-        self._set_tokens(node, tokens)
+        valid = {None: [it.token], ROTATE: [it.token, it.next_token]}
+        return valid.get(strategy, [it.next_token])
 
-    def restore_token(self, node: str) -> None:
-        """Make a Redis node take the old AUTH token alone."""
-        self._set_tokens(node, [self._credentials.token])
-
-    def _set_tokens(self, node: str, tokens: Iterable[str]) -> None:
+    def set_tokens(self, node: str, tokens: Iterable[str]) -> None:
+        """Make a Redis node take these AUTH tokens."""
         words = ("SETUSER", DEFAULT_USER, "resetpass", *map(acl_hash, tokens))
         self._admin.redis(node).execute_command("ACL", *words)
 

@@ -12,7 +12,7 @@ third node that hears of that before it hears of the takeover may hang (Valkey 8
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
@@ -105,19 +105,28 @@ def _quoted(value: str) -> str:
     return value if value and " " not in value else f'"{value}"'
 
 
-def acl_users(credentials: Credentials) -> dict[str, str]:
-    """Return the ACL rules of each user, by name. They have hashes in place of passwords."""
+def acl_users(credentials: Credentials, tokens: Iterable[str] | None = None) -> dict[str, str]:
+    """Return the ACL rules of each user, by name. They have hashes in place of passwords.
+
+    Args:
+        tokens: the AUTH tokens that are valid; None: the first one.
+    """
     forbidden = " ".join(f"-{command}" for command in FORBIDDEN_COMMANDS)
+    valid = " ".join(map(acl_hash, [credentials.token] if tokens is None else tokens))
     return {
-        "default": f"on {acl_hash(credentials.token)} ~* &* +@all {forbidden}",
+        "default": f"on {valid} ~* &* +@all {forbidden}",
         ADMIN_USER: f"on {acl_hash(credentials.admin_password)} ~* &* +@all",
     }
 
 
-def auth_conf(credentials: Credentials) -> str:
-    """Return the file with users and passwords that each node's `redis.conf` includes."""
+def auth_conf(credentials: Credentials, tokens: Iterable[str] | None = None) -> str:
+    """Return the file with users and passwords that each node's `redis.conf` includes.
+
+    Args:
+        tokens: see `acl_users`.
+    """
     lines = [
-        *(f"user {name} {rules}" for name, rules in acl_users(credentials).items()),
+        *(f"user {name} {rules}" for name, rules in acl_users(credentials, tokens).items()),
         f"masteruser {ADMIN_USER}",
         f"masterauth {credentials.admin_password}",
     ]

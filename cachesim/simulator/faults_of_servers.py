@@ -103,8 +103,8 @@ class FaultsOfServers(Generic[FaultT]):
     def auth_rotate(self, *nodes: OnePart, strategy: str = "set") -> FaultT:
         """Change the AUTH token. Connections that are open stay.
 
-        The file of `CACHESIM_REDIS_PASSWORD_FILE` has the new token until the fault is healed. The
-        fault ends with a node's process.
+        The file of `CACHESIM_REDIS_PASSWORD_FILE` has the new token until the fault is healed. A
+        node that starts meanwhile starts with it.
 
         Args:
             nodes: Redis nodes; none: all.

@@ -3,7 +3,7 @@
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,41 @@ def test_auth_rotate(sim: Simulator) -> None:
         assert file.read_text() == old
 
 
+def test_auth_rotate_outlives_the_process(sim: Simulator) -> None:
+    """A node that starts again takes the new token alone; one that was down, too."""
+    file = Path(sim.env()["CACHESIM_REDIS_PASSWORD_FILE"])
+    old = file.read_text()
+
+    def valid() -> list[str]:
+        found = []
+        for password in (old, new):
+            client = through_link(sim, "redis-b", password=password)
+            with closing(client), suppress(redis.exceptions.AuthenticationError):
+                found.append(password if client.ping() else "")
+        return found
+
+    with sim.faults.auth_rotate():
+        new = file.read_text()
+        sim.redis["b"].restart()
+        assert until(lambda: answered(valid)) == [new]
+    assert valid() == [old]
+    with sim.redis["b"].kill():
+        fault = sim.faults.auth_rotate("redis-b")
+        new = file.read_text()
+    assert until(lambda: answered(valid)) == [new]
+    with sim.redis["b"].kill():
+        fault.heal()
+    assert until(lambda: answered(valid)) == [old]
+
+
+def answered(ask: Callable[[], Any]) -> Any:
+    """What a node answers; None while it does not, as it has just been started."""
+    try:
+        return ask()
+    except (redis.exceptions.RedisError, MemcacheError, OSError):
+        return None
+
+
 @pytest.mark.parametrize("node", ["redis-b", "memcached-b"])
 def test_bad_certificate(sim: Simulator, node: str) -> None:
     """New connections refuse the certificate, what is open stays."""
@@ -185,6 +220,27 @@ def test_bad_certificate(sim: Simulator, node: str) -> None:
                     new_tls(sim, node)
                 client.get("k") if node.startswith("m") else client.ping()
             new_tls(sim, node)
+
+
+@pytest.mark.parametrize("node", ["redis-b", "memcached-b"])
+def test_bad_certificate_outlives_the_process(sim: Simulator, node: str) -> None:
+    """A node that starts again has it still, and no more after the heal."""
+    if sim.backend == "compose":
+        return
+
+    def is_good() -> str:
+        try:
+            new_tls(sim, node)
+        except ssl.SSLCertVerificationError as error:
+            return str(error)
+        return "good"
+
+    with sim.faults.bad_certificate(node):
+        sim.nodes[node].restart()
+        assert "expired" in until(lambda: answered(is_good))
+    assert is_good() == "good"
+    sim.nodes[node].restart()
+    assert until(lambda: answered(is_good)) == "good"
 
 
 def test_expire(sim: Simulator) -> None:
@@ -245,14 +301,6 @@ def test_hot_key(sim: Simulator, node: str) -> None:
             until(lambda: 400 < rate() < 800)
             client.close()
             sim.nodes[node].restart()
-            until(lambda: reads_again(rate))
+            until(lambda: (answered(rate) or 0) > 400)
         client.close()
         until(lambda: rate() == 0)
-
-
-def reads_again(rate: Callable[[], float]) -> bool:
-    """Whether there is traffic; a node that has just been started may not answer yet."""
-    try:
-        return rate() > 400
-    except (redis.exceptions.RedisError, MemcacheError, OSError):
-        return False

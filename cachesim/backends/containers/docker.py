@@ -92,7 +92,7 @@ class DockerBackend(ContainerNodes):
         self._settings = settings
         self._client_host = host_for_clients(settings.advertise_host, self._host)
         self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
-        self._credentials = credentials
+        self._credentials = self._issued = credentials
         self._ca = self._issuer = ca
         self._creations = threading.Condition()
         self._pending_creations = 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from cachesim.backends.containers.engine import in_parallel, published_host, tar
 from cachesim.backends.containers.process_limits import limit_files
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
-from cachesim.servers.redis_config import random_node_ids
+from cachesim.servers.redis_config import auth_conf, random_node_ids
 from cachesim.topology import Endpoint, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from cachesim.embedded.answers import Rule
     from cachesim.servers.certificates import CertificateAuthority
+    from cachesim.servers.credentials import Credentials
 
 _AOF_FOLDER = "/data/appendonlydir"
 _TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
@@ -48,7 +50,10 @@ class ContainerNodes:
         self._containers: dict[str, Container] = {}
         self._started_again: set[str] = set()
         self._plan: Plan
+        # What `docker compose` has made its secrets of is not known here.
         self._issuer: CertificateAuthority | None = None
+        self._issued: Credentials | None = None
+        self._changes = itertools.count(1)
 
     def stop(self) -> None:
         """Close the connections to the engine. The containers stay; another call reconnects."""
@@ -218,6 +223,15 @@ class ContainerNodes:
         """Limit the size of the files that the server may write; see `Backend.fill_disk`."""
         limit_files(self._containers[node], spare if is_full else None)
 
+    def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
+        """Write the file with the users into the container; see `Backend.set_tokens`."""
+        if self._issued is None:
+            return  # it ends with the process
+        text = auth_conf(self._issued, tokens)
+        self._containers[node].put_archive(
+            FILES, tar_archive({f"{node}/auth.conf": (REDIS_UID, text)})
+        )
+
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
         """Write a certificate into the container; see `Backend.set_certificate`."""
         if self._issuer is None:
@@ -227,14 +241,17 @@ class ContainerNodes:
             )
         certificate = self._issuer.issue(node, problem)
         uid = server_uid(self._plan.topology.node(node))
-        # Redis loads a file only when its path changes, Memcached its own paths alone.
-        is_redis = uid == REDIS_UID
-        mark = f"{problem}-" if problem and is_redis else ""
-        names = (f"{mark}cert.pem", f"{mark}key.pem")
-        contents = (certificate.chain, certificate.key)
-        files = {f"{node}/{name}": (uid, it) for name, it in zip(names, contents, strict=True)}
+        # Redis loads a file only when its path changes, Memcached its own paths alone. A process
+        # that starts loads these too.
+        mark = f"{next(self._changes)}-" if uid == REDIS_UID else ""
+        contents = {"cert.pem": certificate.chain, "key.pem": certificate.key}
+        files = {
+            f"{node}/{it}{name}": (uid, content)
+            for name, content in contents.items()
+            for it in {mark, ""}
+        }
         self._containers[node].put_archive(FILES, tar_archive(files))
-        return (f"{FILES}/{node}/{names[0]}", f"{FILES}/{node}/{names[1]}")
+        return (f"{FILES}/{node}/{mark}cert.pem", f"{FILES}/{node}/{mark}key.pem")
 
     def logs(self, node: str, lines: int = 50) -> str:
         """Return the tail of the container's output."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cachesim.aio.tls import TlsProtocol
@@ -139,6 +140,10 @@ class RedisNode(EmulatedNode[Server]):
     def _begin(self, server: Server) -> None:
         """Start the process, which loads the data on its disk."""
         server.start()
+
+    def use_users(self, users: Mapping[str, str]) -> None:
+        """Use other users, as `RedisNodeConfig.users`, from the next start on."""
+        self.config = replace(self.config, users=users)
 
     # --- disk -------------------------------------------------------------------------------
 
