@@ -32,58 +32,13 @@ from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.certificates import client_context
 from cachesim.servers.credentials import DEFAULT_USER
 from cachesim.topology import NodeState
-from cachesim.toxiproxy.toxics import LimitData, Slicer, SlowClose, Timeout
+from tests.drawn_faults import drawn_fault
 
 LATEST = 15.0
 """Seconds that all may take to be well after the last fault is healed."""
 STUCK = 60.0
 """Seconds that a verb may take which waits for its turn behind others, resets among them."""
 _POLL = 0.02  # seconds
-
-
-def drawn_fault(sim: Simulator, draw: Random) -> Fault:
-    """Begin any fault of the catalogue, anywhere.
-
-    Raises:
-        CachesimError, ValueError: it can't be had now.
-    """
-    faults = sim.faults
-    zones = [zone.name for zone in sim.topology.zones]
-    nodes = [node.name for node in sim.topology.nodes]
-    redis = [node.name for node in sim.topology.redis]
-    every = list(sim.topology.links)
-    links = draw.sample(every, draw.choice((1, 1, 2, 4, 8, len(every))))
-    one, other = draw.sample(zones, 2)
-    some = draw.sample(nodes, draw.choice((1, 1, 1, 2, 3, len(nodes))))
-    kinds: list[Callable[[], Fault]] = [
-        lambda: faults.latency(links, draw.randint(1, 500), draw.randint(0, 100)),
-        lambda: faults.bandwidth(links, draw.randint(1, 1000)),
-        lambda: faults.reset(links),
-        lambda: faults.toxic(links, SlowClose(draw.randint(1, 500)), toxicity=0.5),
-        lambda: faults.toxic(links, Slicer(draw.randint(1, 2000), 1, 10)),
-        lambda: faults.toxic(links, Timeout(draw.randint(1, 500))),
-        lambda: faults.toxic(links, LimitData(draw.randint(1, 5000))),
-        lambda: faults.blackhole(links),
-        lambda: faults.refuse(links),
-        lambda: faults.replication_lag(draw.uniform(0.01, 2.0), draw.sample(redis, 1)),
-        lambda: faults.partition(one, other, one_way=draw.random() < 0.3),
-        lambda: faults.isolate(one),
-        lambda: faults.az_power(one),
-        lambda: faults.kill(*some),
-        lambda: faults.stop(*some),
-        lambda: faults.pause(*some),
-        lambda: faults.memory_fill(*some, to=draw.uniform(0.5, 2)),
-        lambda: faults.connection_limit(*draw.sample(redis, 1), most=draw.randint(1, 50)),
-        lambda: faults.slow(*some, cpu=draw.uniform(1, 50)),
-        lambda: faults.auth_rotate(strategy=draw.choice(("rotate", "set"))),
-        lambda: faults.bad_certificate(*some, problem=draw.choice(("expired", "wrong-host"))),
-        lambda: faults.flush(*some),
-        lambda: faults.expire(*draw.sample(redis, 1), pattern="load:*", share=draw.random() or 1),
-        lambda: faults.delay(*some, ms=draw.randint(1, 500), share=0.5),
-        lambda: faults.answer(*draw.sample(redis, 2), error="LOADING", share=0.5),
-        lambda: faults.answer(draw.choice(redis), error="MOVED", to=draw.choice(redis)),
-    ]
-    return draw.choice(kinds)()
 
 
 @dataclass
@@ -229,7 +184,7 @@ def problem(sim: Simulator) -> str | None:
         if (state := sim.nodes[node.name].state) is not NodeState.RUNNING:
             return f"{node.name} is {state}"
     try:
-        with closing(_through_links(sim)) as clients:
+        with closing(through_links(sim)) as clients:
             primary = plane.primary
             for node in sim.topology.redis:
                 role = clients.redis(node.name).role()[0]
@@ -276,7 +231,7 @@ def assert_as_new(sim: Simulator) -> None:
     assert sim.control_plane.primary == sim.topology.shards[0].first_primary
     assert sim.faults.active == []
     assert [h.name for h in sim.links.values() if not h.enabled or h.toxics] == []
-    with closing(_through_links(sim)) as clients:
+    with closing(through_links(sim)) as clients:
         sizes = [clients.redis(node.name).dbsize() for node in sim.topology.redis]
         assert sizes == [0, 0, 0]
         for node in sim.topology.memcached:
@@ -297,7 +252,8 @@ def assert_as_new(sim: Simulator) -> None:
             assert cache.get("chaos") == b"as new"
 
 
-def _through_links(sim: Simulator) -> NodeClients:
+def through_links(sim: Simulator) -> NodeClients:
+    """Clients of an application at each node, over the links."""
     env = sim.env()
     return NodeClients(
         lambda node: sim.nodes[node].endpoint,

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from cachesim import Simulator
+from cachesim.faults.catalogue import CATALOGUE
 from tests.chaos import Held, Load, Storm, assert_as_new, marathon
+from tests.drawn_faults import kinds
+from tests.mixes import mixes
 from tests.processes import call
 
 # redis-py and pymemcache leave sockets to the garbage collector where connecting has failed.
@@ -44,6 +48,17 @@ def test_marathon(sim: Simulator) -> None:
     sim.reset()
     with Load(sim):
         assert list(marathon(sim, "suite", 8))
+
+
+def test_mixes(sim: Simulator) -> None:
+    """Of several faults at the same time, the heal leaves nothing."""
+    sim.reset()
+    assert len(list(mixes(sim, "suite", 2))) == 2
+
+
+def test_every_fault_may_be_drawn(sim: Simulator) -> None:
+    """No fault of the catalogue is spared."""
+    assert set(kinds(sim, Random("suite"))) == {fault.name for fault in CATALOGUE}
 
 
 def test_six_at_once(tmp_path: Path) -> None:
