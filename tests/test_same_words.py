@@ -212,6 +212,7 @@ MISTAKES: dict[str, Act] = {
     "logs redis-a -n 0": lambda sim: sim.nodes["redis-a"].logs(0),
     "logs redis-a -n 1.5": lambda sim: sim.nodes["redis-a"].logs(1.5),  # type: ignore[arg-type]
     "logs redis-a -n five": lambda sim: sim.nodes["redis-a"].logs("five"),  # type: ignore[arg-type]
+    "wait healthy --node redis-d": lambda sim: sim.nodes["redis-d"].wait_until_healthy(),
     "failover --to d": lambda sim: sim.control_plane.failover("d"),
     "failover --to a": lambda sim: sim.control_plane.failover("a", wait=True),
 }

@@ -42,13 +42,14 @@ def metrics(
     --json, one minute a line.
     """
     from cachesim.errors import CachesimError
+    from cachesim.faults.named import unknown
     from cachesim.runs.registry import find_run
     from cachesim.topology import production
 
     every = [node.name for node in production().nodes]
     for node in nodes:
         if node not in every:
-            raise CachesimError(f"no node {node!r}: there are {', '.join(every)}")
+            raise CachesimError(unknown("node", node, every))
     run = find_run(name)
     if prometheus is not None:
         _serve(run, prometheus)

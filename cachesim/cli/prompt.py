@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cachesim.errors import CachesimError
+from cachesim.faults.named import unknown
 from cachesim.runs import env
 from cachesim.runs.calls import Call
 from cachesim.runs.registry import find_run
@@ -42,7 +43,7 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
     variables = run.env(secrets=True) or {}
     endpoints = {it["name"]: it["endpoint"] for it in call(run, Call.STATUS)["nodes"]}
     if node not in endpoints:
-        raise CachesimError(f"no node {node!r}: there are {', '.join(endpoints)}")
+        raise CachesimError(unknown("node", node, endpoints))
     endpoint = Endpoint.parse(endpoints[node])
     if production().node(node).service is Service.MEMCACHED:
         return _memcached(endpoint, variables, command)

@@ -17,6 +17,7 @@ from cachesim.daemon.waiting import Waits
 from cachesim.errors import CachesimError
 from cachesim.faults.courses import Course
 from cachesim.faults.injector import AppliedFault
+from cachesim.faults.named import unknown
 from cachesim.runs.calls import (
     VERBS,
     Call,
@@ -347,9 +348,10 @@ class Answers(Handler):
         }
 
     def _known(self, name: str) -> str:
-        nodes = [node.name for node in self._operations.topology.nodes]
+        topology = self._operations.topology
+        nodes = [node.name for node in (*topology.redis, *topology.memcached)]
         if name not in nodes:
-            raise CachesimError(f"no node {name!r}: there are {', '.join(nodes)}")
+            raise CachesimError(unknown("node", name, nodes))
         return name
 
 

@@ -6,6 +6,8 @@ The first use begins it, unless the setting `metrics` is `always`.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
+from cachesim.errors import UnknownName
+from cachesim.faults.named import unknown
 from cachesim.monitoring.datapoints import Datapoint, Minute
 from cachesim.monitoring.messages import Message
 from cachesim.runs.calls import AlarmStatus, Call, ChangeData, MetricsData
@@ -111,7 +113,7 @@ class Metrics(Mapping[str, Mapping[str, Series]]):
     def __getitem__(self, node: str) -> Mapping[str, Series]:
         found = self._read(after=_NEVER)["metrics"]
         if node not in found:
-            raise KeyError(f"no node {node!r}: there are {', '.join(found)}")
+            raise UnknownName(unknown("node", node, found))
         return _Named(
             node, {name: Series(self, node, name, unit) for name, unit in found[node].items()}
         )

@@ -175,7 +175,7 @@ def test_node(rig: Rig, verb: str, state: str) -> None:
 def test_no_such_node(rig: Rig, call: Call) -> None:
     """An unknown node is an error with those that there are."""
     more = {"lines": 5} if call is Call.LOGS else {}
-    with pytest.raises(CachesimError, match="no node 'redis-d': there are redis-a, memcached-a, "):
+    with pytest.raises(CachesimError, match="no node 'redis-d': there are redis-a, redis-b, "):
         rig.connection.call(call, node="redis-d", **more)
     assert not rig.calls
 
