@@ -53,7 +53,7 @@ def kinds(sim: Simulator, draw: Random) -> dict[str, Callable[[], Fault]]:
         "pause": lambda: faults.pause(*some),
         "memory-fill": lambda: faults.memory_fill(*some, to=draw.uniform(0.5, 2)),
         "connection-limit": lambda: faults.connection_limit(
-            *draw.sample(redis, 1), most=draw.randint(1, 50)
+            *draw.sample(nodes, 2), most=draw.randint(1, 50)
         ),
         "answer": answer,
         "delay": lambda: faults.delay(*some, ms=draw.randint(1, 500), share=0.5),
@@ -65,7 +65,7 @@ def kinds(sim: Simulator, draw: Random) -> dict[str, Callable[[], Fault]]:
             *some, problem=draw.choice(("expired", "wrong-host"))
         ),
         "expire": lambda: faults.expire(
-            *draw.sample(redis, 1), pattern="load:*", share=draw.random() or 1
+            draw.choice(nodes), pattern="load:*", share=draw.random() or 1
         ),
         "flush": lambda: faults.flush(*some),
     }

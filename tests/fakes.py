@@ -219,6 +219,10 @@ class FakeBackend:
         """See `Backend.fill_disk`."""
         self.calls.append(("fill_disk" if is_full else "empty_disk", node, str(spare)))
 
+    def limit_connections(self, node: str, most: int | None, clients: int = 0) -> None:
+        """See `Backend.limit_connections`."""
+        self.calls.append(("limit_connections", node, str(most), str(clients)))
+
     def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
         """See `Backend.set_tokens`."""
         self.calls.append(("set_tokens", node, *tokens))
@@ -560,6 +564,10 @@ class FakeServers:
     def restore_memory(self, node: str) -> None:
         """See `cachesim.faults.limits.Servers`."""
         self._set(node, "memory", None)
+
+    def clients_of(self, node: str) -> int:  # noqa: ARG002
+        """See `cachesim.faults.limits.Servers`."""
+        return 3
 
     def limit_connections(self, node: str, most: int) -> None:
         """See `cachesim.faults.limits.Servers`."""

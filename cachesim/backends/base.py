@@ -146,6 +146,19 @@ class Backend(Protocol):
         """
         ...
 
+    def limit_connections(self, node: str, most: int | None, clients: int = 0) -> None:
+        """Limit the connections of clients to a Memcached node; None: not at all.
+
+        Those beyond the limit wait until another one is closed. It ends with the node's process.
+
+        Args:
+            clients: how many connections of clients there are.
+
+        Raises:
+            FaultError: the node's container can't do it.
+        """
+        ...
+
     def set_tokens(self, node: str, tokens: "Sequence[str]") -> None:
         """Give the processes that a Redis node will have these AUTH tokens. All are valid."""
         ...

@@ -305,6 +305,10 @@ class EmbeddedBackend:
         """See `Backend.fill_disk`."""
         self._thread.call(partial(self._nodes[node].fill_disk, is_full=is_full))  # type: ignore[union-attr]
 
+    def limit_connections(self, node: str, most: int | None, clients: int = 0) -> None:  # noqa: ARG002
+        """See `Backend.limit_connections`."""
+        self._thread.call(self._nodes[node].limit_connections, most)  # type: ignore[union-attr]
+
     def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
         """See `Backend.set_tokens`."""
         users = acl_users(self._credentials, tokens)

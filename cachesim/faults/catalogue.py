@@ -37,7 +37,7 @@ from cachesim.faults.of_servers import Delay as Delay
 from cachesim.faults.of_servers import Expire as Expire
 from cachesim.faults.of_servers import Flush as Flush
 from cachesim.faults.of_servers import HotKey as HotKey
-from cachesim.faults.of_servers import NodeNames, RedisNames
+from cachesim.faults.of_servers import NodeNames
 from cachesim.faults.of_servers import Slow as Slow
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology, Zone
@@ -346,15 +346,15 @@ class MemoryFill(FaultSpec):
 
 @dataclass(frozen=True)
 class ConnectionLimit(FaultSpec):
-    """Limit the connections of clients to Redis nodes."""
+    """Limit the connections of clients to nodes."""
 
     name = "connection-limit"
     effect = (
-        "a connection beyond the limit is closed at once. Those that are open stay. It ends with "
-        "the node's process"
+        "Redis closes a connection beyond the limit at once, Memcached lets it wait until another "
+        "one is closed. Those that are open stay. It ends with the node's process"
     )
 
-    nodes: RedisNames
+    nodes: NodeNames
     most: Annotated[
         int,
         Whole(

@@ -12,7 +12,7 @@ from cachesim.errors import FaultError
 from cachesim.faults.nodes import Nodes
 from cachesim.servers.admin import errors
 from cachesim.servers.hot_keys import HotKey
-from cachesim.topology import NodeState
+from cachesim.topology import NodeState, Service
 
 
 class Servers(Protocol):
@@ -26,12 +26,16 @@ class Servers(Protocol):
         """Give a node the memory that it is configured with."""
         ...
 
+    def clients_of(self, node: str) -> int:
+        """Return how many connections of clients a Memcached node has."""
+        ...
+
     def limit_connections(self, node: str, most: int) -> None:
         """Limit the connections of clients to a Redis node."""
         ...
 
     def restore_connections(self, node: str) -> None:
-        """Give a Redis node the limit of connections that it is configured with."""
+        """Give a node the limit of connections that it is configured with."""
         ...
 
     def tokens(self, strategy: str | None) -> list[str]:
@@ -67,7 +71,7 @@ class Servers(Protocol):
         ...
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
-        """Let keys of a Redis primary expire; return how many."""
+        """Let keys of a Redis primary or of a Memcached node expire; return how many."""
         ...
 
     def flush(self, node: str) -> None:
@@ -125,7 +129,7 @@ class Limits:
         self._nodes = nodes
         self._backend = backend
         self._memory = _Limit(servers.fill_memory, servers.restore_memory, max)
-        self._connections = _Limit(servers.limit_connections, servers.restore_connections, min)
+        self._connections = _Limit(self._limit_connections, self._restore_connections, min)
         self._answers = _Limit(
             backend.answer_with, lambda node: backend.answer_with(node, ()), tuple, outlives=True
         )
@@ -165,12 +169,23 @@ class Limits:
         self._hold(self._memory, holder, nodes, share)
 
     def limit_connections(self, holder: Hashable, nodes: Collection[str], most: int) -> None:
-        """Limit the connections of clients to Redis nodes.
+        """Limit the connections of clients to nodes.
 
         Raises:
             FaultError: a node does not run, or did not do it.
         """
         self._hold(self._connections, holder, nodes, most)
+
+    def _limit_connections(self, node: str, most: int) -> None:
+        if self._nodes.service(node) is Service.REDIS:
+            self._servers.limit_connections(node, most)
+        else:
+            self._backend.limit_connections(node, most, self._servers.clients_of(node))
+
+    def _restore_connections(self, node: str) -> None:
+        if self._nodes.service(node) is Service.MEMCACHED:
+            self._backend.limit_connections(node, None)
+        self._servers.restore_connections(node)
 
     def answer(
         self, holder: Hashable, nodes: Collection[str], rule: Rule, to: str | None = None
@@ -247,7 +262,7 @@ class Limits:
             self._servers.load_certificate(node, paths)
 
     def expire(self, nodes: Collection[str], pattern: str, keep: Callable[[], bool]) -> None:
-        """Let keys of Redis primaries expire, once.
+        """Let keys of Redis primaries and Memcached nodes expire, once.
 
         Raises:
             FaultError: a node did not do it, as a replica does not, or has no such key.

@@ -12,7 +12,7 @@ from cachesim.backends.base import Backend
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
-from cachesim.topology import NodeState, Topology
+from cachesim.topology import NodeState, Service, Topology
 
 
 class Nodes:
@@ -229,6 +229,10 @@ class Nodes:
     def state(self, node: str) -> NodeState:
         """Return a node's state as others see it: a node without power is stopped."""
         return self._backend.state(node) if self.is_up(node) else NodeState.STOPPED
+
+    def service(self, node: str) -> Service:
+        """Return what a node serves."""
+        return self._topology.node(node).service
 
     def in_zone(self, zone: str) -> list[str]:
         """Return the names of a zone's nodes."""

@@ -241,12 +241,12 @@ class BadCertificate(FaultSpec):
 
 @dataclass(frozen=True)
 class Expire(FaultSpec):
-    """Let keys of Redis primaries expire."""
+    """Let keys of Redis primaries and Memcached nodes expire."""
 
     name = "expire"
     effect = "a share of the keys is missing, once. Healing does not bring them back"
 
-    nodes: RedisNames
+    nodes: NodeNames
     pattern: Annotated[str, Text("Which keys, such as `session:*`.", sample="session:*")]
     share: Annotated[float, Number("The share of these keys.", least=0.00001, most=1)] = 1.0
 

@@ -181,6 +181,8 @@ _OF_MEMCACHED: Mapping[str, str] = {
 def memcached_values(stats: Mapping[bytes, Any]) -> Values:
     """Return what `stats` says, by the names of samples."""
     values: Values = {name: int(stats[field.encode()]) for name, field in _OF_MEMCACHED.items()}
+    # Items that were asked for after their time, besides those whose memory was taken again.
+    values["expired_keys"] += int(stats.get(b"get_expired", 0))
     return values | {"injected_answers": int(stats.get(b"injected_answers", 0))}
 
 

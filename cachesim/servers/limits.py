@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from cachesim.elasticache import ROTATE
 from cachesim.servers.admin import NodeClients
+from cachesim.servers.connections import clients_of
 from cachesim.servers.credentials import DEFAULT_USER, Credentials, acl_hash
 from cachesim.servers.disks import overflow, spare, wait_until_written
 from cachesim.servers.hot_keys import HotKeys
 from cachesim.servers.memcached_config import megabytes_for
+from cachesim.servers.memcached_expiry import expire
 from cachesim.topology import Service, Topology
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Servers:
         self._publish = publish
         self.read_hot_keys = hot_keys.read
         self._fillers: dict[str, int] = {}
+        self._spares: dict[str, Client] = {}
         # What Redis nodes had at first. It is less than configured where the system has no more.
         self._max_clients: dict[str, int] = {}
 
@@ -82,6 +85,14 @@ class Servers:
             for first in range(0, self._fillers.pop(node, 0), _BATCH):
                 client.delete_many(_names(first), noreply=False)
 
+    def clients_of(self, node: str) -> int:
+        """Return how many connections of clients a Memcached node has, besides those of cachesim.
+
+        One of cachesim's is kept for `restore_connections`.
+        """
+        spare = self._spares[node] = self._spares.get(node) or self._admin.new_memcached(node)
+        return clients_of(spare, lambda: self._admin.connected(node))
+
     def limit_connections(self, node: str, most: int) -> None:
         """Limit the connections of clients to a Redis node, besides those of cachesim."""
         client = self._admin.redis(node)
@@ -92,7 +103,12 @@ class Servers:
         client.config_set("maxclients", min(most + len(own) + bus, self._max_clients[node]))
 
     def restore_connections(self, node: str) -> None:
-        """Give a Redis node the limit of connections that it had at first."""
+        """Give a node the limit of connections that it had at first.
+
+        A Memcached node that did not accept any more begins again when one is closed.
+        """
+        if (spare := self._spares.pop(node, None)) is not None:
+            spare.close()
         if node in self._max_clients:
             self._admin.redis(node).config_set("maxclients", self._max_clients[node])
 
@@ -139,15 +155,18 @@ class Servers:
         wait_until_written(self._admin.redis(node))
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
-        """Let keys of a Redis primary expire, as if their time were up.
+        """Let keys of a Redis primary or of a Memcached node expire, as if their time were up.
 
         Args:
-            pattern: of the keys, as SCAN has it.
+            pattern: of the keys, such as `session:*`.
             keep: tells of each key whether it stays.
 
         Returns:
             How many expired.
         """
+        if self._nodes[node].service is Service.MEMCACHED:
+            with closing(self._admin.new_memcached(node)) as memcached:
+                return expire(memcached, pattern, keep)
         client, count = self._admin.redis(node), 0
         for key in client.scan_iter(match=pattern, count=_BATCH):
             if not keep():

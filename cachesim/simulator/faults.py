@@ -305,10 +305,10 @@ class Faults(FaultsOfServers[Fault]):
         return self.apply(catalogue.MemoryFill(self._some("memory_fill", nodes), to))
 
     def connection_limit(self, *nodes: OnePart, most: int) -> Fault:
-        """Limit the connections of clients to Redis nodes, each alone.
+        """Limit the connections of clients to nodes, each alone.
 
-        What is open stays. A connection beyond the limit is closed at once. The fault ends with the
-        node's process.
+        What is open stays. Redis closes a connection beyond the limit at once, Memcached lets it
+        wait until another one is closed. The fault ends with the node's process.
 
         Args:
             most: the most connections, besides those of replicas and of cachesim.

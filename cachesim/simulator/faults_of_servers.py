@@ -122,14 +122,14 @@ class FaultsOfServers(Generic[FaultT]):
         return self._one(catalogue.BadCertificate(self._some("bad_certificate", nodes), problem))
 
     def expire(self, *nodes: OnePart, pattern: str, share: float = 1.0) -> FaultT:
-        """Let keys of Redis primaries expire, once.
+        """Let keys of Redis primaries and Memcached nodes expire, once.
 
         Args:
             pattern: which keys, such as `session:*`.
             share: of these keys, drawn from the seed.
 
         Raises:
-            FaultError: a node is a replica, or nothing expired.
+            FaultError: a node is a replica, nothing expired, or Memcached's crawler is busy.
         """
         return self._one(catalogue.Expire(self._some("expire", nodes), pattern, share))
 

@@ -63,6 +63,7 @@ FORMS: dict[str, FaultSpec] = {
     "memory-fill redis-a memcached-b": catalogue.MemoryFill(("redis-a", "memcached-b")),
     "memory-fill redis-a --to 0.9": catalogue.MemoryFill(("redis-a",), 0.9),
     "connection-limit redis-a --most 9": catalogue.ConnectionLimit(("redis-a",), 9),
+    "connection-limit memcached-a --most 9": catalogue.ConnectionLimit(("memcached-a",), 9),
     "answer redis-a --error LOADING": catalogue.Answer(("redis-a",), "LOADING"),
     "answer redis-a redis-b --error ASK --command get --command set --to redis-c --times 2": (
         catalogue.Answer(("redis-a", "redis-b"), "ASK", ("get", "set"), "redis-c", 1.0, 2)
@@ -79,7 +80,9 @@ FORMS: dict[str, FaultSpec] = {
     "bad-certificate memcached-a --problem wrong-host": (
         catalogue.BadCertificate(("memcached-a",), "wrong-host")
     ),
-    "expire redis-a --pattern s:* --share 0.5": catalogue.Expire(("redis-a",), "s:*", 0.5),
+    "expire redis-a memcached-a --pattern s:* --share 0.5": (
+        catalogue.Expire(("redis-a", "memcached-a"), "s:*", 0.5)
+    ),
     "flush redis-a memcached-b": catalogue.Flush(("redis-a", "memcached-b")),
     "delay redis-a --ms 5 --share 0.1": catalogue.Delay(("redis-a",), 5, None, 0.1),
 }

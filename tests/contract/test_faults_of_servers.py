@@ -1,6 +1,7 @@
 """Faults of what servers answer and hold, each by its effect on a real client."""
 
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -258,6 +259,22 @@ def test_expire(sim: Simulator) -> None:
         sim.faults.expire("redis-b", pattern="{s}:*")
 
 
+def test_expire_of_memcached(sim: Simulator) -> None:
+    """A share of the keys is gone, and counted as expired."""
+    with closing(memcached(sim)) as client:
+        keys = [f"s:{number}" for number in range(300)]
+        client.set_many(dict.fromkeys([*keys, "per%cent"], "v"), noreply=False)
+        client.set("other", "v")
+        before = int(client.stats()[b"get_expired"])
+        with sim.faults.expire("memcached-a", pattern="s:*", share=0.5):
+            left = len(client.get_many(keys))
+        assert 100 < left < 200
+        assert client.get("other") == b"v"
+        assert int(client.stats()[b"get_expired"]) - before == 300 - left
+        with pytest.raises(FaultError, match="no key of memcached-a is like none"):
+            sim.faults.expire("memcached-a", pattern="none*")
+
+
 def test_flush(sim: Simulator) -> None:
     """All keys are gone, on the replicas too."""
     with (
@@ -304,3 +321,41 @@ def test_hot_key(sim: Simulator, node: str) -> None:
             until(lambda: (answered(rate) or 0) > 400)
         client.close()
         until(lambda: rate() == 0)
+
+
+def test_connection_limit_of_memcached(sim: Simulator) -> None:
+    """A connection beyond the limit waits until another one is closed, or the limit is gone."""
+    first, *others = clients = [memcached(sim) for _ in range(4)]
+    first.set("k", "v")
+    with closing(memcached(sim)) as late:
+        late.timeout = late.connect_timeout = 10
+        with sim.faults.connection_limit("memcached-a", most=3):
+            assert [it.get("k") for it in others[:2]] == [b"v", b"v"]
+            others[2].timeout = others[2].connect_timeout = 0.7
+            with pytest.raises(OSError, match="timed out"):
+                others[2].get("k")
+            assert first.get("k") == b"v"
+            assert int(first.stats()[b"listen_disabled_num"]) >= 1
+            others[0].close()
+            assert late.get("k") == b"v"
+            others[0].timeout = others[0].connect_timeout = 0.7
+            with pytest.raises(OSError, match="timed out"):
+                others[0].get("k")
+        assert all(it.get("k") == b"v" for it in clients)
+        for it in clients:
+            it.close()
+
+
+def test_connection_limit_of_memcached_ends_at_once(sim: Simulator) -> None:
+    """Who waits is served after the heal, although nobody has closed a connection."""
+    with closing(memcached(sim)) as first, closing(memcached(sim)) as second:
+        first.set("k", "v")
+        fault = sim.faults.connection_limit("memcached-a", most=1)
+        waits = threading.Thread(target=second.get, args=["k"])
+        second.timeout = second.connect_timeout = 10
+        waits.start()
+        until(lambda: int(first.stats()[b"listen_disabled_num"]) >= 1)
+        fault.heal()
+        waits.join(10)
+        assert not waits.is_alive()
+        assert second.get("k") == b"v"

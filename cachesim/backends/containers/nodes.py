@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import FILES, REDIS_UID, Plan, pod_name, server_uid, with_owners
 from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
-from cachesim.backends.containers.process_limits import limit_files
+from cachesim.backends.containers.process_limits import limit_files, limit_open_files
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import auth_conf, random_node_ids
@@ -222,6 +222,10 @@ class ContainerNodes:
     def fill_disk(self, node: str, *, is_full: bool, spare: int = 0) -> None:
         """Limit the size of the files that the server may write; see `Backend.fill_disk`."""
         limit_files(self._containers[node], spare if is_full else None)
+
+    def limit_connections(self, node: str, most: int | None, clients: int = 0) -> None:
+        """Limit the open files of the server; see `Backend.limit_connections`."""
+        limit_open_files(self._containers[node], None if most is None else most - clients)
 
     def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
         """Write the file with the users into the container; see `Backend.set_tokens`."""

@@ -6,7 +6,7 @@ it runs as the server's user, and needs no privilege to go below the hard limit 
 
 from typing import TYPE_CHECKING
 
-from cachesim.backends.address_plan import REDIS_UID
+from cachesim.backends.address_plan import MEMCACHED_UID, REDIS_UID
 from cachesim.errors import FaultError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _LEAST = 4096
 """Bytes that a server may write at least: its `nodes.conf` has to fit, or it ends itself."""
+_AS_HARD = "prlimit --pid 1 --{0}=$(prlimit --pid 1 --{0} --noheadings --output HARD | tr -d ' '):"
 # The newest part of the append-only file is the one that grows.
 _SIZE = 'stat -c %s "$(ls -t /data/appendonlydir/*.incr.aof | head -n 1)"'
 
@@ -31,11 +32,30 @@ def limit_files(container: "Container", spare: int | None) -> None:
         FaultError: it failed.
     """
     if spare is None:
-        _run(container, "prlimit --pid 1 --fsize=$(ulimit -H -f):", REDIS_UID)
+        _run(container, _AS_HARD.format("fsize"), REDIS_UID)
         return
     script = f"size=$(({_SIZE.join(('$(', ')'))} + {spare})) && "
     script += f"prlimit --pid 1 --fsize=$((size < {_LEAST} ? {_LEAST} : size)):"
     _run(container, script, REDIS_UID)
+
+
+def limit_open_files(container: "Container", more: int | None) -> None:
+    """Limit how many files, connections among them, a Memcached server may open.
+
+    Beyond the limit it does not accept a connection until it has closed another one, as at its
+    limit of connections (`-c`) without `maxconns_fast`.
+
+    Args:
+        more: how many more than now, or fewer; None: as many as at the start.
+
+    Raises:
+        FaultError: it failed.
+    """
+    if more is None:
+        _run(container, _AS_HARD.format("nofile"), MEMCACHED_UID)
+        return
+    script = f"prlimit --pid 1 --nofile=$(($(ls /proc/1/fd | wc -l) + {more})):"
+    _run(container, script, MEMCACHED_UID)
 
 
 def _run(container: "Container", script: str, uid: int) -> None:

@@ -47,13 +47,18 @@ class MemcachedNode(EmulatedNode[Server]):
         Raises:
             ConnectionRefusedError: the node is not running.
         """
-        return self._accept(Session(self.server))
+        return self._accept(Session(self.server), self.server.backlog)
 
     def accept_from_listener(self) -> asyncio.Protocol:
         """Accept a connection of cachesim itself, which the rules of faults leave alone."""
         if self._server is None:
             return super().accept_from_listener()
         return self._accept(Session(self._server, is_own=True))
+
+    def limit_connections(self, most: int | None) -> None:
+        """Limit the connections of clients to its process; None: not at all."""
+        if self._server is not None:
+            self._server.backlog.set_limit(most)
 
     def has_command(self, name: str) -> bool:
         """See `EmulatedNode.has_command`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.aio.scheduler import Scheduler, discard
 from cachesim.embedded.answers import Answers
+from cachesim.embedded.backlog import Backlog
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.counters import Counters, Details
 from cachesim.embedded.memcached.items import Item, Items
@@ -34,6 +35,7 @@ class Server:
     Attributes:
         execute: executes a request.
         answers: the rules of faults.
+        backlog: the connections of clients, of which some may wait.
         last_reply: the last reply to a request, while there are rules.
         is_paused: whether the process is paused.
         sessions: the connections, by number.
@@ -76,6 +78,7 @@ class Server:
         )
         self.execute = executor(self)
         self.answers = Answers()
+        self.backlog = Backlog()
         self.last_reply = b""
 
     def tick(self) -> int:

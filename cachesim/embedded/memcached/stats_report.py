@@ -75,8 +75,9 @@ def general(server: Server) -> Lines:
     yield "bytes_read", counters.bytes_read
     yield "bytes_written", counters.bytes_written
     yield "limit_maxbytes", items.slabs.limit
-    yield "accepting_conns", 1
-    yield from _zeros("listen_disabled_num time_in_listen_disabled_us")
+    yield "accepting_conns", int(server.backlog.is_accepting)
+    yield "listen_disabled_num", server.backlog.waits
+    yield "time_in_listen_disabled_us", 0
     yield "threads", 4
     yield "conn_yields", 0
     yield "hash_power_level", 16

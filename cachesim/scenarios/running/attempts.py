@@ -101,6 +101,16 @@ class Access:
         except OSError:
             return False
 
+    def keeps_waiting(self, node: str) -> bool:
+        """Return whether a node does not take a connection for now."""
+        try:
+            self._connect(node).close()
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def refuses_writes(self, node: str) -> bool:
         """Return whether a node can't write its disk: it says so, or has ended itself."""
         try:

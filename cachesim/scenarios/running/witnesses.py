@@ -14,7 +14,7 @@ from cachesim.faults.spec import FaultSpec
 from cachesim.history.rows import Beat
 from cachesim.runs.calls import Readings
 from cachesim.scenarios.running.attempts import Access, Attempts
-from cachesim.topology import CLIENT, Topology
+from cachesim.topology import CLIENT, Service, Topology
 
 SILENCING = frozenset({"kill", "stop", "pause", "blackhole", "refuse", "reset", "isolate"})
 """Faults of nodes, zones and clients' links, besides `az-power`, that let no beat through."""
@@ -220,6 +220,10 @@ class Witnesses:
     ) -> Witness | None:
         if name == "bad-certificate":
             return Attempts("TLS handshakes", nodes, access.refuses_certificate)
+        if name == "connection-limit" and all(
+            self.topology.node(node).service is Service.MEMCACHED for node in nodes
+        ):
+            return Attempts("connections", nodes, access.keeps_waiting)
         if name == "aof-error":
             return Attempts("pings", nodes, access.refuses_writes)
         if name == "auth-rotate":
