@@ -1,0 +1,67 @@
+"""What is given to servers and backends for faults of servers, and what is taken back."""
+
+import pytest
+
+from cachesim.errors import FaultError
+from tests.faults.rig import Rig
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """A topology in memory."""
+    return Rig()
+
+
+def test_full_disk(rig: Rig) -> None:
+    """The disk is filled and then written to; it is emptied when the last fault is healed."""
+    first, second = rig.faults.aof_error("redis-a"), rig.faults.aof_error("redis-a")
+    assert rig.did() == [("fill_disk", "redis-a", "7")] * 2
+    assert rig.limited.limits == {("redis-a", "disk"): 0}
+    first.heal()
+    assert ("empty_disk", "redis-a", "0") not in rig.did()
+    second.heal()
+    assert rig.did() == [("empty_disk", "redis-a", "0")]
+    assert rig.is_whole()
+
+
+def test_hot_keys(rig: Rig) -> None:
+    """The keys of all faults are read, on nodes that are down too, until they are healed."""
+    rig.faults.kill("redis-b")
+    one = rig.faults.hot_key("redis-a", "redis-b", key="k", rate=5)
+    rig.faults.hot_key("redis-a", key="l", rate=6)
+    assert rig.limited.limits == {
+        ("redis-a", "hot keys"): "k 5, l 6",
+        ("redis-b", "hot keys"): "k 5",
+    }
+    one.heal()
+    assert rig.limited.limits == {("redis-a", "hot keys"): "l 6"}
+    rig.faults.heal_all()
+    assert rig.limited.limits == {}
+
+
+def test_connections_of_memcached(rig: Rig) -> None:
+    """The strictest limit counts, with the clients that there are; then there is none."""
+    few = rig.faults.connection_limit("memcached-a", most=2)
+    many = rig.faults.connection_limit("memcached-a", most=9)
+    few.heal()
+    many.heal()
+    limits = [(it[2], it[3]) for it in rig.did() if it[0] == "limit_connections"]
+    assert limits == [("2", "3"), ("2", "3"), ("9", "3"), ("None", "0")]
+
+
+def test_tokens_of_a_node_that_is_down(rig: Rig) -> None:
+    """Its next process gets them; a paused one can't be changed."""
+    down = rig.faults.kill("redis-a")
+    rotation = rig.faults.auth_rotate("redis-a", "redis-b")
+    assert [it for it in rig.did() if it[0] == "set_tokens"] == [
+        ("set_tokens", "redis-a", "set"),
+        ("set_tokens", "redis-b", "set"),
+    ]
+    assert ("redis-a", "token") not in rig.limited.limits
+    assert rig.limited.limits["redis-b", "token"] == "set"
+    with rig.faults.pause("redis-b"), pytest.raises(FaultError, match="paused"):
+        rotation.heal()
+    rotation.heal()
+    assert ("set_tokens", "redis-a", "old") in rig.did()
+    down.heal()
+    assert rig.is_whole()
