@@ -263,7 +263,7 @@ def test_expire_of_memcached(sim: Simulator) -> None:
     """A share of the keys is gone, and counted as expired."""
     with closing(memcached(sim)) as client:
         keys = [f"s:{number}" for number in range(300)]
-        client.set_many(dict.fromkeys([*keys, "per%cent"], "v"), noreply=False)
+        client.set_many(dict.fromkeys([*keys, "per%cent", b"\xff"], "v"), noreply=False)
         client.set("other", "v")
         before = int(client.stats()[b"get_expired"])
         with sim.faults.expire("memcached-a", pattern="s:*", share=0.5):
