@@ -136,7 +136,8 @@ def package_of(module: str) -> str:
     return module if module in ("cachesim", "pytest_cachesim") else module.rpartition(".")[0]
 
 
-def imported(module: str) -> set[str]:
+@cache
+def imported(module: str) -> frozenset[str]:
     """The modules of cachesim that a module imports, as the table has them."""
     modules = sources("cachesim")
     names = set(imports_in(modules[module], package_of(module)))
@@ -146,11 +147,11 @@ def imported(module: str) -> set[str]:
     if not direct - modules.keys():
         found.discard("cachesim")
     # `from cachesim.faults import links` asks for a module, not for what the package has.
-    return {
+    return frozenset(
         m
         for m in found
         if not any(f"cachesim.{other}" in names and other.startswith(f"{m}.") for other in found)
-    }
+    )
 
 
 def folder_of(module: str) -> str:
