@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from cachesim.errors import SettingsError
-from cachesim.topology import production
+from cachesim.topology import ENDPOINTS, production
 
 __all__ = ["LoadedSettings", "Settings", "load_settings", "variable"]
 
@@ -30,12 +30,12 @@ CHANGEABLE = (
     "detection_seconds",
     "promotion_seconds",
     "replacement_seconds",
+    "dns_ttl_seconds",
 )
 """The settings that can be changed while a topology runs: only its control plane uses them."""
 _PREFIX = "CACHESIM_"
 
-# Variables that only look like misspelt settings. `cachesim.runs.env` has the names
-# of all variables; those that `cachesim env` prints may be in the environment of the next call.
+# Not misspelt settings: `cachesim env` prints some, for the environment of the next call.
 _OTHER_VARIABLES = re.compile(_PREFIX + r"(TOXIPROXY_[A-Z]|CI_.*)")
 _NO_CHOICE = (_PREFIX + "BACKEND", "compose")  # `cachesim env` prints it; nobody can choose it
 
@@ -71,6 +71,7 @@ _LAST_FIRST_PORT = 65536 - PORTS_PER_ZONE * len(_TOPOLOGY.zones)
 _PORT_NAMES = (
     *(node.name for node in _TOPOLOGY.nodes),
     *(f"toxiproxy-{zone.name}" for zone in _TOPOLOGY.zones),
+    *(link.target for link in _TOPOLOGY.links if link.target_zone == ENDPOINTS),
 )
 
 
@@ -172,6 +173,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="Seconds, at speed 1, until a dead node gets a new process, counted from its "
         "detection, or for a primary from the promotion of another.",
     )
+    dns_ttl_seconds: _Span = Field(
+        default=(5.0, 60.0),
+        description="Seconds, at speed 1, for which new connections to a configuration endpoint "
+        "may still go to a node that has died meanwhile, as clients keep what DNS has answered.",
+    )
     node_timeout_seconds: float = Field(
         default=15.0, ge=1, le=_DAY, description="Redis's `cluster-node-timeout`, in seconds."
     )
@@ -204,8 +210,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "of alarms. By default nowhere.",
     )
     webhook_file: Path | None = Field(
-        default=None,
-        description="A file with a URL, to which each message of the inbox is posted too.",
+        default=None, description="A file with a URL: messages of the inbox are posted there too."
     )
     start_timeout_seconds: float = Field(
         default=60.0, gt=0, le=_DAY, description="Seconds after which a start fails."
@@ -215,11 +220,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="Which images are pulled: those that are `missing`, or none (`never`).",
     )
     redis_image: _Image = Field(
-        default="redis:7.2", description="The image of the Redis nodes with engine `redis`."
+        default="redis:7.2", description="The image of Redis nodes with engine `redis`."
     )
     valkey_image: _Image = Field(
-        default="valkey/valkey:8.1",
-        description="The image of the Redis nodes with engine `valkey`.",
+        default="valkey/valkey:8.1", description="The image of Redis nodes with engine `valkey`."
     )
     memcached_image: _Image = Field(
         default="memcached:1.6", description="The image of the Memcached nodes."

@@ -41,6 +41,16 @@ class NodeState(StrEnum):
 
 CLIENT = "client"
 """The source of the links that applications outside the zones use."""
+ENDPOINTS = "endpoints"
+"""The home of the links to the configuration endpoints, which are in no zone."""
+
+
+def endpoint_name(service: Service) -> str:
+    """Return the name of a service's configuration endpoint, such as `endpoint-redis`.
+
+    Patterns for links to nodes, such as `client-to-redis-*`, leave its link out.
+    """
+    return f"endpoint-{service}"
 
 
 @dataclass(frozen=True)
@@ -110,8 +120,8 @@ class Link:
 
     Attributes:
         source: `client` or the name of a zone.
-        target: the name of a node.
-        target_zone: the zone of that node.
+        target: the name of a node, or of a configuration endpoint.
+        target_zone: the zone of that node; `ENDPOINTS` for an endpoint.
     """
 
     source: str
@@ -127,7 +137,10 @@ class Link:
 
     @property
     def home(self) -> str:
-        """The zone whose Toxiproxy has it, the source or for clients the target's."""
+        """The zone whose Toxiproxy has it, the source or for clients the target's.
+
+        `ENDPOINTS` for links to configuration endpoints.
+        """
         return self.target_zone if self.source == CLIENT else self.source
 
     @property
@@ -187,7 +200,10 @@ class Topology:
 
     @cached_property
     def links(self) -> tuple[Link, ...]:
-        """All links. A zone reaches its own nodes over the links that clients use."""
+        """All links. A zone reaches its own nodes over the links that clients use.
+
+        Those to the configuration endpoints are the last.
+        """
         return tuple(self._links())
 
     def _links(self) -> Iterator[Link]:
@@ -199,6 +215,8 @@ class Topology:
                 yield Link(zone.name, node.name, node.service, node.zone)
                 if node.service is Service.REDIS:
                     yield Link(zone.name, node.name, Service.BUS, node.zone)
+        for service in (Service.REDIS, Service.MEMCACHED):
+            yield Link(CLIENT, endpoint_name(service), service, ENDPOINTS)
 
     def zone(self, name: str) -> Zone:
         """Return the zone of that name (`a` or `az-a`).

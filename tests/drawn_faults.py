@@ -68,6 +68,8 @@ def kinds(sim: Simulator, draw: Random) -> dict[str, Callable[[], Fault]]:
             draw.choice(nodes), pattern="load:*", share=draw.random() or 1
         ),
         "flush": lambda: faults.flush(*some),
+        "replace": lambda: faults.replace(*some, new_address=draw.random() < 0.5),
+        "stale": lambda: faults.stale(),
     }
 
 

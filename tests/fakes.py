@@ -1,7 +1,7 @@
 """Servers in memory, for tests without a Docker engine."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
 from cachesim.servers.hot_keys import HotKey
-from cachesim.topology import Endpoint, NodeState, Role, Topology
+from cachesim.topology import ENDPOINTS, Endpoint, NodeState, Role, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
@@ -88,6 +88,11 @@ class FakeToxiproxy(ToxiproxyClient):
             present = self._proxies.get(name, {})
             if any(present.get(key) != proxy[key] for key in ("listen", "upstream")):
                 self.make(proxy)
+
+    def set_listen(self, name: str, address: str) -> None:
+        """See `ToxiproxyClient.set_listen`."""
+        self._find(name)["listen"] = address
+        self.calls.append(("listen", name, address))
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """See `ToxiproxyClient.set_enabled`."""
@@ -180,13 +185,74 @@ def _effect(toxic: Mapping[str, Any]) -> str:
 
 
 def toxiproxies(topology: Topology, calls: list[Call]) -> dict[str, FakeToxiproxy]:
-    """A server for each zone, with the proxies of the links at home there."""
+    """A server for each zone and the endpoints, with the proxies of the links at home there."""
+    homes = [*(zone.name for zone in topology.zones), ENDPOINTS]
     return {
-        zone.name: FakeToxiproxy(
-            zone.name, [link.name for link in topology.links if link.home == zone.name], calls
+        home: FakeToxiproxy(
+            home, [link.name for link in topology.links if link.home == home], calls
         )
-        for zone in topology.zones
+        for home in homes
     }
+
+
+class FakeConfiguration:
+    """The configuration endpoints, which listen nowhere.
+
+    Attributes:
+        ports: their ports, by name.
+        leading: where each leads, by service.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self.ports = {"endpoint-redis": 1, "endpoint-memcached": 2}
+        self.leading: dict[Service, Callable[[], Endpoint | None]] = {}
+        self._topology = topology
+
+    def address(self, service: Service) -> Endpoint:
+        """See `ConfigurationEndpoints.address`."""
+        return Endpoint("127.0.0.1", self.ports[f"endpoint-{service}"])
+
+    def lead(self, service: Service, choose: Callable[[], Endpoint | None]) -> None:
+        """See `ConfigurationEndpoints.lead`."""
+        self.leading[service] = choose
+
+    def toxiproxy_client(self) -> ToxiproxyClient:
+        """See `ConfigurationEndpoints.toxiproxy_client`."""
+        return toxiproxies(self._topology, [])[ENDPOINTS]
+
+
+class FakeNames:
+    """The `Names` of faults: which endpoints each holder holds."""
+
+    def __init__(self) -> None:
+        self.held: dict[Hashable, tuple[str, ...]] = {}
+
+    def hold(self, holder: Hashable, endpoints: Collection[str]) -> None:
+        """See `Names.hold`."""
+        self.held[holder] = tuple(endpoints)
+
+    def release(self, holder: Hashable) -> None:
+        """See `Names.release`."""
+        self.held.pop(holder, None)
+
+    def forget(self) -> None:
+        """See `Names.forget`."""
+        self.held.clear()
+
+
+class FakeReplacer:
+    """The `Replacer` of faults.
+
+    Attributes:
+        replaced: the nodes, in order, each with what it was called with.
+    """
+
+    def __init__(self) -> None:
+        self.replaced: list[tuple[str, bool, bool]] = []
+
+    def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
+        """See `Replacer.replace`."""
+        self.replaced.append((node, new_address, hangs))
 
 
 class FakeBackend:
@@ -257,6 +323,15 @@ class FakeBackend:
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
         """See `Backend.toxiproxy_client`."""
         return FakeToxiproxy(zone, [], [])
+
+    def move_node(self, node: str, *, back: bool = False) -> dict[str, str]:
+        """See `Backend.move_node`."""
+        self.calls.append(("move_back" if back else "move", node))
+        return {f"client-to-{node}": f"127.0.0.1:{node}" if back else f"127.0.0.1:new-{node}"}
+
+    def lead_zones_to(self, node: str) -> None:
+        """See `Backend.lead_zones_to`."""
+        self.calls.append(("lead_zones_to", node))
 
     def renew_toxiproxy(self, zone: str) -> None:
         """See `Backend.renew_toxiproxy`."""
@@ -406,6 +481,16 @@ class FakeShard:
         if since is None or self._looked_at - since <= MISSED * self.interval:
             return None
         return Silence(since, self._looked_at)
+
+    def pause_writes(self, node: str, seconds: float) -> None:  # noqa: ARG002
+        """See `ShardActions.pause_writes`."""
+        if node in self.unfenceable:
+            raise FaultError(f"{node} does not answer")
+        self.calls.append(("pause_writes", node))
+
+    def resume_writes(self, node: str) -> None:
+        """See `ShardActions.resume_writes`."""
+        self.calls.append(("resume_writes", node))
 
     def fence(self, node: str) -> int | None:
         """See `ShardActions.fence`."""
@@ -662,6 +747,9 @@ class FakeFiles:
 
     def save_token(self, token: str) -> None:
         """See `RunFiles.save_token`."""
+
+    def save_env(self, variables: Mapping[str, str]) -> None:
+        """See `RunFiles.save_env`."""
 
     def save_holder(self, holder: str | None) -> None:
         """See `RunFiles.save_holder`."""

@@ -54,6 +54,7 @@ def test_defaults(folder: Path) -> None:
         "memory_scale": 0.01,
         "detection_seconds": (10.0, 20.0),
         "promotion_seconds": (5.0, 10.0),
+        "dns_ttl_seconds": (5.0, 60.0),
         "replacement_seconds": (30.0, 60.0),
         "node_timeout_seconds": 15.0,
         "advertise_host": None,

@@ -6,6 +6,7 @@ import pytest
 
 from cachesim.topology import (
     CLIENT,
+    ENDPOINTS,
     GIB,
     Endpoint,
     Link,
@@ -92,13 +93,14 @@ def test_links() -> None:
             for target in (f"redis-{zone}", f"redis-{zone}-bus", f"memcached-{zone}")
             if source != zone
         ),
+        *("client-to-endpoint-redis", "client-to-endpoint-memcached"),
     ]
-    assert len(names) == 24
+    assert len(names) == 26
     assert sorted(names) == sorted(expected)
 
 
 @pytest.mark.parametrize(
-    ("service", "count"), [(Service.REDIS, 9), (Service.BUS, 6), (Service.MEMCACHED, 9)]
+    ("service", "count"), [(Service.REDIS, 10), (Service.BUS, 6), (Service.MEMCACHED, 10)]
 )
 def test_links_of_a_service(service: Service, count: int) -> None:
     """Zones are linked to each other by Redis, its bus and Memcached; clients not by the bus."""
@@ -115,6 +117,7 @@ def test_links_of_a_service(service: Service, count: int) -> None:
         ("b-to-redis-a", "b"),
         ("b-to-redis-a-bus", "b"),
         ("c-to-memcached-b", "c"),
+        ("client-to-endpoint-redis", ENDPOINTS),
     ],
 )
 def test_home(name: str, home: str) -> None:

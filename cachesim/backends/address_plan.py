@@ -6,7 +6,7 @@ leads to a different Toxiproxy: all links to a node have the same address.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.credentials import Credentials
@@ -21,7 +21,8 @@ from cachesim.servers.redis_config import (
     redis_settings,
 )
 from cachesim.settings import PORTS_PER_ZONE
-from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
+from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology, endpoint_name
+from cachesim.toxiproxy.client import PORT
 
 SERVER_PORTS: Mapping[Service, int] = {
     Service.REDIS: REDIS_PORT,
@@ -29,7 +30,7 @@ SERVER_PORTS: Mapping[Service, int] = {
     Service.MEMCACHED: MEMCACHED_PORT,
 }
 """The ports that servers listen on, inside their pod."""
-TOXIPROXY_PORT = 8474
+TOXIPROXY_PORT = PORT
 TOXIPROXY_COMMAND = ("-host=0.0.0.0",)
 FILES = "/cachesim"
 """The folder in every container that has the topology's files, in a subfolder for each node."""
@@ -74,6 +75,15 @@ def first_ports(topology: Topology, first: int) -> dict[str, ZonePorts]:
     }
 
 
+def first_endpoints(first: int) -> dict[str, int]:
+    """Return the ports of the configuration endpoints by name, if all ports begin at a first one.
+
+    They follow those of the first zone.
+    """
+    names = (endpoint_name(Service.REDIS), endpoint_name(Service.MEMCACHED))
+    return {name: first + len(_PLACES) + place for place, name in enumerate(names)}
+
+
 def port_name(kind: str, zone: str) -> str:
     """Return the name of a port, such as `redis-a` or `redis-a admin`.
 
@@ -91,11 +101,14 @@ class Plan:
     Attributes:
         ports: by the zone's name.
         host: the address that ports are published on, as clients reach it.
+        endpoints: the ports of the configuration endpoints, by name. That of Redis is the same in
+            every pod, where it leads to one node at a time.
     """
 
     topology: Topology
     ports: Mapping[str, ZonePorts]
     host: str = "127.0.0.1"
+    endpoints: Mapping[str, int] = field(default_factory=dict)
 
     def endpoint(self, node: str) -> Endpoint:
         """Return a node's announced address."""
@@ -124,13 +137,50 @@ class Plan:
             MEMCACHED_PORT: ports.memcached_admin,
         }
 
-    def proxies(self, zone: str) -> list[dict[str, str]]:
-        """Return the proxies of a zone's Toxiproxy, as its API and its configuration take them."""
-        return [
+    def moved(self, node: str, port: int) -> "Plan":
+        """Return the plan with another announced port of a node."""
+        spec = self.topology.node(node)
+        ports = replace(self.ports[spec.zone], **{str(spec.service): port})
+        return replace(self, ports={**self.ports, spec.zone: ports})
+
+    def listens(self, node: str) -> dict[str, str]:
+        """Return where the links to a node listen that its announced port leads to, by name."""
+        service = self.topology.node(node).service
+        return {
+            link.name: self._listen(link)
+            for link in self.topology.links
+            if (link.target, link.service) == (node, service)
+        }
+
+    def proxies(self, zone: str, endpoint_to: str | None = None) -> list[dict[str, str]]:
+        """Return the proxies of a zone's Toxiproxy, as its API and its configuration take them.
+
+        Args:
+            endpoint_to: the node that the zone's Redis endpoint leads to; None: the first primary.
+        """
+        proxies = [
             {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}
             for link in self.topology.links
             if link.home == zone
         ]
+        endpoint = self.zone_endpoint(zone, endpoint_to or self.topology.shards[0].first_primary)
+        return proxies if endpoint is None else [*proxies, endpoint]
+
+    def zone_endpoint(self, zone: str, node: str) -> dict[str, str] | None:
+        """Return the proxy that is the Redis endpoint in a pod; None: there is none.
+
+        Args:
+            node: the node that it leads to, over the zone's link.
+        """
+        name = endpoint_name(Service.REDIS)
+        if (port := self.endpoints.get(name)) is None:
+            return None
+        to = self._link_port(self.topology.node(node).zone, Service.REDIS)
+        return {
+            "name": f"{zone}-to-{name}",
+            "listen": f"127.0.0.1:{port}",
+            "upstream": f"127.0.0.1:{to}",
+        }
 
     def sysctls(self) -> dict[str, str]:
         """Return the kernel settings of every pod.
@@ -138,7 +188,8 @@ class Plan:
         No outgoing connection of a pod may get the port of a link as its local port: the proxy of a
         refused link could not listen again.
         """
-        ports = (port for it in self.ports.values() for port in (it.redis, it.bus, it.memcached))
+        ports = [port for it in self.ports.values() for port in (it.redis, it.bus, it.memcached)]
+        ports += self.endpoints.values()
         return {"net.ipv4.ip_local_reserved_ports": ",".join(map(str, ports))}
 
     def initial_nodes_conf(self, ids: Mapping[str, str]) -> dict[str, str]:

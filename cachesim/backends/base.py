@@ -1,7 +1,7 @@
 """The interface to the servers of a topology."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cachesim.topology import Endpoint, NodeState
@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
+
+
+_OPEN_FILES = 80
+"""Open files, mostly sockets, of an emulated topology with a few clients."""
+
+
+def file_advice(error: Exception) -> str:
+    """Return what to do about an error, if there were too many open files; else nothing."""
+    if "too many open files" not in str(error).lower():
+        return ""
+    return f". Allow this process more with `ulimit -n 1024`: a topology opens about {_OPEN_FILES}"
 
 
 def host_for_clients(advertised: str | None, published: str) -> str:
@@ -72,6 +83,30 @@ class Backend(Protocol):
 
     def toxiproxy_client(self, zone: str) -> "ToxiproxyClient":
         """Return a new client of that Toxiproxy, which the caller closes."""
+        ...
+
+    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+        """Give a node another address, which its next process announces.
+
+        Args:
+            back: to that of its start; else to a new one.
+
+        Returns:
+            Where its links have to listen from now on, by the link's name. Other links stay.
+
+        Raises:
+            FaultError: it can't have a new address.
+        """
+        ...
+
+    def lead_zones_to(self, node: str) -> None:
+        """Lead the Redis endpoint of each zone to a node, if zones have endpoints of their own.
+
+        Their connections are closed.
+
+        Raises:
+            ToxiproxyError: a Toxiproxy did not do it.
+        """
         ...
 
     def renew_toxiproxy(self, zone: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
 from cachesim.backends.address_plan import SERVER_PORTS, port_name
-from cachesim.backends.base import Progress, host_for_clients
+from cachesim.backends.base import Progress, file_advice, host_for_clients
 from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.node import RedisNode
     from cachesim.embedded.toxiproxy.proxy import Connected, Factory
     from cachesim.embedded.toxiproxy.server import ProxyServer
-
-_OPEN_FILES = 80
-"""Open files, mostly sockets, of a topology with a few clients."""
 
 
 class EmbeddedBackend:
@@ -71,6 +68,7 @@ class EmbeddedBackend:
         self._nodes: dict[str, RedisNode | MemcachedNode] = {}
         self._listeners: dict[str, asyncio.Server] = {}
         self._accept: dict[str, Callable[[], asyncio.Protocol]] = {}
+        self._first: dict[str, str] = {}  # where clients' links to moved nodes listened at first
         self._client_ports = cycle(range(32768, 61000))  # as Linux takes them
 
     # --- life -------------------------------------------------------------------------------
@@ -91,7 +89,9 @@ class EmbeddedBackend:
             self._thread.run(self._start_nodes)
         except (ToxiproxyError, OSError) as error:
             self.stop()
-            raise StartError(f"the emulated nodes can't start: {error}{_advice(error)}") from error
+            raise StartError(
+                f"the emulated nodes can't start: {error}{file_advice(error)}"
+            ) from error
         except BaseException:
             self.stop()
             raise
@@ -253,6 +253,27 @@ class EmbeddedBackend:
 
         return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
 
+    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+        """See `Backend.move_node`. Only the link of clients has an address that matters."""
+        return self._thread.call(self._move, self._topology.node(node), back)
+
+    def _move(self, node: Node, back: bool) -> Mapping[str, str]:
+        from cachesim.embedded.redis.node import RedisNode
+
+        link = Link(CLIENT, node.name, node.service, node.zone)
+        proxies = self._servers[link.home].proxies
+        first = self._first.setdefault(node.name, proxies[link.name].listen)
+        listen = first if back else proxies.reserve()
+        moved = self._nodes[node.name]
+        if isinstance(moved, RedisNode):
+            address = replace(moved.config.nodes[node.name], port=Endpoint.parse(listen).port)
+            for peer in self._topology.shard_of(node.name).nodes:
+                self._nodes[peer.name].announce({node.name: address})  # type: ignore[union-attr]
+        return {link.name: listen}
+
+    def lead_zones_to(self, node: str) -> None:
+        """Do nothing: all clients use the endpoint on this machine."""
+
     def renew_toxiproxy(self, zone: str) -> None:
         """Do nothing: the API of an embedded Toxiproxy never blocks."""
 
@@ -340,9 +361,3 @@ def _toxiproxy_port(zone: str) -> str:
 
 def _upstream(node: str, service: Service) -> str:
     return f"{node}:{SERVER_PORTS[service]}"
-
-
-def _advice(error: Exception) -> str:
-    if "too many open files" not in str(error).lower():
-        return ""
-    return f". Allow this process more with `ulimit -n 1024`: a topology opens about {_OPEN_FILES}"

@@ -4,14 +4,14 @@ import socket
 import sys
 from collections.abc import Collection, Mapping
 
-from cachesim.backends.address_plan import first_ports, port_name
+from cachesim.backends.address_plan import first_endpoints, first_ports, port_name
 from cachesim.errors import PortTaken
 from cachesim.runs.registry import living_runs
 from cachesim.topology import Topology
 
 
 def fixed_ports(setting: str | None, topology: Topology) -> dict[str, int]:
-    """Return the fixed ports by name, such as `redis-a`, `toxiproxy-a`.
+    """Return the fixed ports by name, such as `redis-a`, `toxiproxy-a`, `endpoint-redis`.
 
     Args:
         setting: the setting `ports`, as `Settings` keeps it. A first port also fixes those that
@@ -21,7 +21,8 @@ def fixed_ports(setting: str | None, topology: Topology) -> dict[str, int]:
         return {}
     if setting.isdecimal():
         zones = first_ports(topology, int(setting))
-        return {port_name(k, z): port for z, it in zones.items() for k, port in vars(it).items()}
+        ports = {port_name(k, z): port for z, it in zones.items() for k, port in vars(it).items()}
+        return ports | first_endpoints(int(setting))
     pairs = (pair.partition("=") for pair in setting.split(","))
     return {name: int(port) for name, _, port in pairs}
 

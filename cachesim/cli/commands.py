@@ -190,6 +190,21 @@ def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
     tell(it, f"{it['name']} was {_DONE[verb]}.", as_json)
 
 
+def replace(name: str | None, node: str, *, new_address: bool, old: str, as_json: bool) -> None:
+    """Replace a node."""
+    arguments = {"node": node, "new_address": new_address, "hangs": old == "hang"}
+    it = call(find_run(name), Call.REPLACE, timeout=None, **arguments)
+    tell(it, f"{it['name']} is {it['state']}, at {it['endpoint']}.", as_json)
+
+
+def roll(name: str | None, *, new_addresses: bool, old: str, as_json: bool) -> None:
+    """Replace all nodes."""
+    arguments = {"new_addresses": new_addresses, "hangs": old == "hang"}
+    nodes = call(find_run(name), Call.ROLL, timeout=None, **arguments)
+    lines = [f"{it['name']} is {it['state']}, at {it['endpoint']}." for it in nodes]
+    tell(nodes, "\n".join(lines), as_json)
+
+
 def failover(name: str | None, to: str | None, *, wait: bool, as_json: bool) -> None:
     """Promote a replica."""
     run = find_run(name)

@@ -36,6 +36,7 @@ _METAVARS = {
     Part.NODE: "NODE",
     Part.REDIS_NODE: "NODE",
     Part.ZONE: "ZONE",
+    Part.ENDPOINT: "ENDPOINT",
 }
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -39,6 +39,18 @@ class ShardActions(Protocol):
         """
         ...
 
+    def pause_writes(self, node: str, seconds: float) -> None:
+        """Let the writes of clients wait, at most that long.
+
+        Raises:
+            FaultError: it does not answer.
+        """
+        ...
+
+    def resume_writes(self, node: str) -> None:
+        """End what `pause_writes` began; one that does not answer is left alone."""
+        ...
+
     def branch(self, primary: str) -> Branch:
         """Return the point at which a primary left its predecessor's history.
 

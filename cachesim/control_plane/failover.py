@@ -24,6 +24,8 @@ from cachesim.topology import Role, Shard
 REJOIN_DELAY = (0.5, 5.0)
 """Bounds, in seconds, of the time for which a node whose `cluster_state` was `fail` refuses writes
 after a takeover: its `cluster-node-timeout` (measured with Redis 7.0.15)."""
+_SUCCESSION_LIMIT = 10.0
+"""Seconds after which a primary that no replica could succeed stays the primary."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class _Failover:
         promised_at: when the new primary is to accept writes.
         detection: for how many seconds the old primary has to be lost first.
         requested: whether it was requested, so that it needs no lost primary.
+        planned: whether it waits until the replica has all writes.
         candidate: the node to promote, if one was asked for.
         fenced: whether the old primary was fenced for it already.
         tried: the nodes whose promotion failed.
@@ -42,6 +45,7 @@ class _Failover:
     promised_at: float
     detection: float = 0.0
     requested: bool = False
+    planned: bool = False
     candidate: str | None = None
     fenced: bool = False
     tried: set[str] = field(default_factory=set)
@@ -60,6 +64,7 @@ class ShardFailover:
         primary: the name of the present primary, as far as the control plane knows.
         failovers: the number of completed failovers since the last `restart`.
         reported: how many of them a wait has returned.
+        replacement: replaces its nodes.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class ShardFailover:
         self._reporter = reporter
         self._clock = clock
         self._old = OldPrimaries(actions, evidence, reporter)
-        self._replacement = replacement
+        self.replacement = replacement
 
     def restart(self, primary: str, seed: str, stream: str) -> None:
         """Forget everything in progress: the shard is available, and the draws begin anew.
@@ -97,8 +102,33 @@ class ShardFailover:
         self._failover: _Failover | None = None
         self._branch: Branch | None = None
         self._old.clear()
-        self._replacement.restart(seed)
+        self.replacement.restart(seed)
         self._draws = random.Random(f"{seed} {stream}")
+
+    def is_away(self, node: str) -> bool:
+        """Return whether a node is a former primary that is not back yet."""
+        return node in self._old
+
+    def hand_over(self) -> None:
+        """Begin a failover of a primary that is to be replaced; see `ControlPlane.hand_over`.
+
+        The primary takes no more writes, and a replica that has all of them is promoted.
+
+        Raises:
+            FaultError: a failover is in progress already.
+        """
+        self._check_available()
+        self._failover = _Failover(self._clock.monotonic(), requested=True, planned=True)
+        message = "is to be replaced: a replica succeeds it first"
+        self._reporter.record("handing-over", self.primary, message)
+        self._signal(Signal.REQUESTED)
+
+    def _check_available(self) -> None:
+        if (self.state, Signal.REQUESTED) not in TRANSITIONS:
+            raise FaultError(
+                f"a failover is in progress already: the shard is {self.state}. "
+                f"Wait until it is {State.AVAILABLE}."
+            )
 
     def request(self, to: str | None) -> None:
         """Begin a failover without a detection; see `ControlPlane.failover`.
@@ -108,11 +138,7 @@ class ShardFailover:
             FaultError: a failover is in progress already, or the replica does not answer.
         """
         candidate = None if to is None else self._replica_in(to)
-        if (self.state, Signal.REQUESTED) not in TRANSITIONS:
-            raise FaultError(
-                f"a failover is in progress already: the shard is {self.state}. "
-                f"Wait until it is {State.AVAILABLE}."
-            )
+        self._check_available()
         timing = self._timing()
         promised = self._clock.monotonic() + timing.draw(self._draws, timing.promotion)
         self._failover = _Failover(promised, requested=True, candidate=candidate)
@@ -142,7 +168,7 @@ class ShardFailover:
             self._detect(now)
         if self.state is State.PROMOTING:
             self._promote(now)
-        self._replacement.replace_dead(now, is_spared=self._is_spared, known_dead=self._old)
+        self.replacement.replace_dead(now, is_spared=self._is_spared, known_dead=self._old)
         self._follow_recoveries()
         if self.state is State.REPLACING and not self._old:
             self._signal(Signal.REPLACED)
@@ -186,7 +212,7 @@ class ShardFailover:
             return
         self._old.remove(primaries[0], self.primary)
         former, self.primary = self.primary, primaries[0]
-        self._replacement.forget_recovery(self.primary)
+        self.replacement.forget_recovery(self.primary)
         message = f"is the primary now instead of {former}: its peers follow it"
         self._reporter.record("role", self.primary, message)
         try:
@@ -224,6 +250,10 @@ class ShardFailover:
 
     def _promote(self, now: float) -> None:
         failover, old = self._in_progress(), self.primary
+        if failover.planned and now >= failover.promised_at + _SUCCESSION_LIMIT:
+            self._actions.resume_writes(old)
+            self._call_off("stays the primary: no replica could succeed it")
+            return
         candidate = failover.candidate or self._least_lag(failover.tried)
         if candidate is None:
             failover.tried.clear()
@@ -238,6 +268,8 @@ class ShardFailover:
                 self._call_off("is reachable again: no failover")
             return
         if candidate is None:
+            return
+        if failover.planned and not self._is_ready(old, candidate, failover.promised_at - now):
             return
         last = self._evidence.probe(old)
         known_offset = last.offset if isinstance(last, RedisProbe) else 0
@@ -257,10 +289,21 @@ class ShardFailover:
         fenced_since = last.since if last is not None and offset is not None else None
         old_offset = offset if offset is not None else known_offset
         self._old.add(old, branch.history, max(branch.offset, old_offset), fenced_since)
+        if failover.planned:
+            self._actions.resume_writes(old)  # which it redirects now
         self._failover = None
         self.failovers += 1
         self._signal(Signal.PROMOTED)  # before the event, at which waits look
         self._report_failover(old, old_offset, branch.offset)
+
+    def _is_ready(self, primary: str, replica: str, since: float) -> bool:
+        """Return whether a replica has all writes of a primary, which takes no more of them."""
+        try:
+            self._actions.pause_writes(primary, _SUCCESSION_LIMIT + since)
+        except FaultError as error:
+            self._reporter.record_once("waiting", primary, f"can't be replaced yet: {error}")
+            return False
+        return self._actions.in_sync(replica, primary)
 
     def _least_lag(self, but: Collection[str] = ()) -> str | None:
         """Return the replica with the highest replication offset, or None if none answers."""
@@ -294,9 +337,9 @@ class ShardFailover:
     def _follow_recoveries(self) -> None:
         for node in self._old:
             if self._answer(node) is not None:
-                self._replacement.begin_recovery(node)
+                self.replacement.begin_recovery(node)
         self._old.fence(self.primary)
-        self._replacement.end_recoveries(self._is_recovered)
+        self.replacement.end_recoveries(self._is_recovered)
 
     def _is_recovered(self, node: str) -> bool:
         if node == self.primary:

@@ -26,6 +26,7 @@ class ControlPlane:
             another FaultError if it could not be started.
         seed: the seed of the durations of all phases.
         group: the replication group's name, for events.
+        after_tick: called after each look at the evidence.
 
     Attributes:
         shards: the failover of each shard, by the shard's id.
@@ -43,12 +44,14 @@ class ControlPlane:
         seed: str,
         group: str,
         clock: Clock | None = None,
+        after_tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._topology = topology
         self._evidence = evidence
         self._clock = clock or SystemClock()
         self._reporter = Reporter(events, group)
         self._lock = threading.RLock()
+        self._after_tick = after_tick
         self._suspending: set[Hashable] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -162,6 +165,16 @@ class ControlPlane:
             self._memcached.restart(seed)
             self._reporter.reset()
 
+    def is_healthy(self, node: str) -> bool:
+        """Return whether a node is held for healthy, so that clients may be led to it.
+
+        It answers, and is no former primary that is not back yet. A node that was never probed is.
+        """
+        probe = self._evidence.probe(node)
+        if probe is not None and not probe.answered:
+            return False
+        return not any(shard.is_away(node) for shard in self.shards.values())
+
     def failover(self, to: str | None = None, *, shard: str | None = None) -> None:
         """Fail over as ElastiCache's TestFailover does: without a detection.
 
@@ -179,6 +192,21 @@ class ControlPlane:
         with self._lock:
             failing_over.request(to)
 
+    def hand_over(self, shard: str) -> None:
+        """Begin to let a replica succeed a primary that is to be replaced. No write is lost.
+
+        Raises:
+            FaultError: a failover is in progress already.
+        """
+        with self._lock:
+            self.shards[shard].hand_over()
+
+    def replaced(self, node: str) -> None:
+        """Note that a node was given a new process, and report its recovery."""
+        with self._lock:
+            for replacement in (*(it.replacement for it in self.shards.values()), self._memcached):
+                replacement.note(node)
+
     def tick(self) -> None:
         """Look at the evidence once, and do what is due."""
         with self._lock:
@@ -194,6 +222,7 @@ class ControlPlane:
         while not self._stopping.wait(_TICK):
             try:
                 self.tick()
+                self._after_tick()
             except Exception as error:
                 # If the thread died unnoticed, tests would wait in vain.
                 message = f"control plane: {error!r}"

@@ -43,6 +43,16 @@ class RedisShard:
         with _as_fault_error():
             self._admin.redis(node).config_set("min-replicas-to-write", 0)
 
+    def pause_writes(self, node: str, seconds: float) -> None:
+        """See `ShardActions.pause_writes`."""
+        with _as_fault_error():
+            self._admin.redis(node).client_pause(int(seconds * 1000), all=False)
+
+    def resume_writes(self, node: str) -> None:
+        """See `ShardActions.resume_writes`."""
+        with contextlib.suppress(*errors()):
+            self._admin.redis(node).client_unpause()
+
     def branch(self, primary: str) -> Branch:
         """See `ShardActions.branch`."""
         with _as_fault_error():

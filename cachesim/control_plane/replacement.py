@@ -91,6 +91,13 @@ class Replacement:
             self._new_at[node] = self._clock.monotonic()
             self.begin_recovery(node)
 
+    def note(self, node: str) -> None:
+        """Note that one of the nodes was given a new process by others."""
+        if node in self._new_at:
+            self._planned.pop(node, None)
+            self._new_at[node] = self._clock.monotonic()
+            self.begin_recovery(node)
+
     def begin_recovery(self, node: str) -> None:
         """Report that a node recovers, unless that was reported already."""
         if node not in self._recovering:

@@ -23,6 +23,7 @@ class Timing:
     replacement: tuple[float, float]
     node_timeout: float
     speed: float = 1.0
+    dns_ttl: tuple[float, float] = (5.0, 60.0)
 
     @classmethod
     def of(cls, settings: "Settings") -> "Timing":
@@ -33,13 +34,14 @@ class Timing:
             settings.replacement_seconds,
             settings.node_timeout_seconds,
             settings.speed,
+            settings.dns_ttl_seconds,
         )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Timing":
         """Return the timing that `as_dict` described."""
         values: dict[str, Any] = dict(data)
-        for span in ("detection", "promotion", "replacement"):
+        for span in ("detection", "promotion", "replacement", "dns_ttl"):
             low, high = values[span]
             values[span] = (low, high)
         return cls(**values)

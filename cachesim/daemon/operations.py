@@ -9,6 +9,8 @@ from cachesim.control_plane.prober import Prober
 from cachesim.control_plane.redis_shard import RedisShard
 from cachesim.control_plane.timing import Timing
 from cachesim.daemon.monitoring import monitor_of
+from cachesim.daemon.naming import Naming
+from cachesim.daemon.replacing import Replacing
 from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.limits import Limits
@@ -21,6 +23,7 @@ from cachesim.servers.hot_keys import HotKeys
 from cachesim.servers.limits import Servers
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import Settings
+from cachesim.topology import ENDPOINTS
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Operations:
         readings: reads all servers at once.
         prober: keeps the evidence on the nodes.
         faults: applies and heals faults.
+        naming: leads the configuration endpoints to nodes.
+        replacing: replaces nodes, as an upgrade of the engine does.
         control_plane: fails over and replaces nodes, as ElastiCache does.
         monitor: takes metrics and watches alarms, once it is started.
         events: the log in which all of them record what happens.
@@ -56,6 +61,7 @@ class Operations:
         self.settings, self.seed = provision.settings, provision.seed
         with contextlib.ExitStack() as life:
             servers = {z.name: backend.toxiproxy_client(z.name) for z in topology.zones}
+            servers[ENDPOINTS] = provision.configuration.toxiproxy_client()
             self.links = Links(
                 topology,
                 servers,
@@ -85,10 +91,30 @@ class Operations:
                 topology, self.admin, provision.credentials, provision.files.save_token, hot_keys
             )
             limits = Limits(controlled, self.nodes, backend)
+            self.replacing = Replacing(
+                topology,
+                self.nodes,
+                self.clusters,
+                self.admin,
+                events,
+                lambda: self.control_plane,
+                provision.save_env,
+            )
+            self.naming = Naming(provision, lambda: self.control_plane)
             self.faults = Faults(
-                topology, self.links, self.nodes, limits, prober, events, str(provision.seed)
+                topology,
+                self.links,
+                self.nodes,
+                limits,
+                prober,
+                events,
+                str(provision.seed),
+                names=self.naming,
+                replacer=self.replacing,
             )
             self.control_plane = self._start_control_plane(prober, life)
+            life.callback(self.naming.close)
+            self.naming.begin()
             self.monitor = monitor_of(
                 provision.name,
                 topology,
@@ -158,6 +184,7 @@ class Operations:
             self.events,
             seed=seed,
             group=self.provision.name,
+            after_tick=self.naming.follow,
         )
         control_plane.restart([it.find_primary() for it in self.clusters.values()], seed)
         control_plane.start()

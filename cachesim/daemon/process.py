@@ -231,7 +231,7 @@ def _operated(
     stack.callback(server.close)
     life.lives_in(it.files.folder)
     it.files.save_user(life.owner)
-    it.files.save_env(it.env())
+    it.save_env()
     return server, answers
 
 

@@ -6,19 +6,20 @@ Each function registers on the stack `life` how the servers are taken down.
 import contextlib
 import importlib
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Backend, Progress
+from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.backends.selection import choose, no_engine_configured
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
 from cachesim.servers.certificates import CertificateAuthority, admin_context
 from cachesim.servers.credentials import DEFAULT_USER, Credentials
 from cachesim.settings import Settings
-from cachesim.topology import Endpoint, Node, Topology, production
+from cachesim.topology import Endpoint, Node, Service, Topology, production
 
 if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
@@ -33,6 +34,7 @@ class Provision:
         seed: the seed of all random draws.
         tls: the context of clients that connect to the servers.
         files: the run's files.
+        configuration: the configuration endpoints.
         folder: the folder of `cachesim compose`, if docker compose keeps the servers.
         reason: why this backend was chosen; empty if it was not chosen here.
     """
@@ -45,6 +47,7 @@ class Provision:
     credentials: Credentials
     tls: ssl.SSLContext
     files: RunFiles
+    configuration: ConfigurationEndpoints
     folder: Path | None = None
     reason: str = ""
 
@@ -58,7 +61,9 @@ class Provision:
             name=self.name,
             backend=self.backend.name,
             engine=self.settings.engine,
+            redis_endpoint=self.configuration.address(Service.REDIS),
             redis=self.endpoints(self.topology.redis),
+            memcached_endpoint=self.configuration.address(Service.MEMCACHED),
             memcached=self.endpoints(self.topology.memcached),
             username=DEFAULT_USER,
             token=self.credentials.token,
@@ -66,6 +71,10 @@ class Provision:
             ca_file=self.files.ca,
             toxiproxies={z.name: self.backend.toxiproxy(z.name) for z in self.topology.zones},
         )
+
+    def save_env(self) -> None:
+        """Write the variables for `cachesim env`, without the secrets."""
+        self.files.save_env(self.env())
 
 
 Provider = Callable[[Progress, contextlib.ExitStack], Provision]
@@ -78,9 +87,9 @@ def preload(settings: Settings) -> None:
         settings.backend == "auto" and no_engine_configured()
     )
     modules = ["cachesim.daemon.service", "trustme", "psutil", "platformdirs", "redis"]
-    modules.append("pymemcache.client.base")
+    modules += ["pymemcache.client.base", "cachesim.embedded.toxiproxy.server"]
     if is_embedded:
-        nodes = ("redis.node", "redis.keyspace.keyspace", "memcached.node", "toxiproxy.server")
+        nodes = ("redis.node", "redis.keyspace.keyspace", "memcached.node")
         modules += ["cachesim.backends.embedded", *(f"cachesim.embedded.{name}" for name in nodes)]
     else:
         modules.append("cachesim.backends.containers.docker")
@@ -107,8 +116,10 @@ def start(
         ca = CertificateAuthority(
             [h for h in (settings.advertise_host, published_host(client)) if h]
         )
-        backend = DockerBackend(name, topology, settings, credentials, ca, client)
         files = RunFiles(name, ca.pem, credentials.token)
+        configuration = _endpoints(name, topology, settings, seed, None, files, life)
+        ports = configuration.ports
+        backend = DockerBackend(name, topology, settings, credentials, ca, client, ports)
     else:
         from cachesim.backends.embedded import EmbeddedBackend
 
@@ -116,8 +127,10 @@ def start(
         files = RunFiles(name, ca.pem, credentials.token)
         if settings.backend == "auto":
             progress(f"{reason}: the nodes are emulated")
+        configuration = _endpoints(name, topology, settings, seed, None, files, life)
         backend = EmbeddedBackend(name, topology, settings, credentials, ca, files.folder, seed)
-    provision = _start(name, settings, seed, backend, credentials, ca.pem, files, progress, life)
+    servers = (backend, credentials, ca.pem, files, configuration)
+    provision = _start(name, topology, settings, seed, *servers, progress, life)
     return replace(provision, reason=reason)
 
 
@@ -134,25 +147,54 @@ def take_over_composed(
     Raises:
         StartError: they are not up, or not ready in time.
     """
-    it = backend.composed
+    it, topology = backend.composed, production(settings.memory_scale)
     files = RunFiles(name, it.ca, it.credentials.token)
-    provision = _start(name, settings, seed, backend, it.credentials, it.ca, files, progress, life)
+    ports = backend.endpoint_ports
+    configuration = _endpoints(name, topology, settings, seed, ports, files, life)
+    servers = (backend, it.credentials, it.ca, files, configuration)
+    provision = _start(name, topology, settings, seed, *servers, progress, life)
     return replace(provision, folder=it.path)
+
+
+def _endpoints(
+    name: str,
+    topology: Topology,
+    settings: Settings,
+    seed: int,
+    ports: Mapping[str, int] | None,
+    files: RunFiles,
+    life: contextlib.ExitStack,
+) -> ConfigurationEndpoints:
+    """Open the configuration endpoints.
+
+    Args:
+        ports: their ports by name; None: as the settings say.
+    """
+    try:
+        endpoints = ConfigurationEndpoints(name, topology, settings, seed, ports)
+    except BaseException:
+        files.remove()
+        raise
+    life.callback(endpoints.close)
+    return endpoints
 
 
 def _start(
     name: str,
+    topology: Topology,
     settings: Settings,
     seed: int,
     backend: Backend,
     credentials: Credentials,
     ca: bytes,
     files: RunFiles,
+    configuration: ConfigurationEndpoints,
     progress: Progress,
     life: contextlib.ExitStack,
 ) -> Provision:
     def remove() -> None:
         backend.stop()
+        configuration.close()
         files.remove()  # not reached if containers are left: their owner is in the files
 
     # Before the start, as an interrupt may come right after it.
@@ -160,11 +202,12 @@ def _start(
     backend.start(progress)
     return Provision(
         name,
-        production(settings.memory_scale),
+        topology,
         settings,
         seed,
         backend,
         credentials,
         admin_context(ca),
         files,
+        configuration,
     )

@@ -39,6 +39,8 @@ class Restorer:
         # Other threads wait: a fault that they apply during a reset would stay.
         with control_plane.suspended(), faults.suspended():
             faults.heal_all()
+            if self._operations.nodes.move_back():
+                self._provision.save_env()
             try:
                 if not self._is_healthy(primaries):
                     self._repair(primaries)
@@ -47,6 +49,7 @@ class Restorer:
                 log = self._operations.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
             name = f"{self._operations.seed if seed is None else seed} {draws}".strip()
+            self._operations.naming.forget()
             faults.reseed(name)
             control_plane.timing = timing or Timing.of(self._operations.settings)
             control_plane.restart(primaries.values(), name)

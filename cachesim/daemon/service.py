@@ -95,6 +95,8 @@ class Answers(Handler):
             Call.HEAL: self._heal,
             Call.RESUME: self._resume,
             Call.RESTART: self._restart,
+            Call.REPLACE: self._replace,
+            Call.ROLL: self._roll,
             Call.RESET: self._reset,
             Call.FAILOVER: self._failover,
             Call.SET_TIMING: self._set_timing,
@@ -132,7 +134,7 @@ class Answers(Handler):
     def describe(self) -> Description:
         """Return what a client needs to know of the topology once."""
         it = self._operations.provision
-        nodes, zones = it.topology.nodes, it.topology.zones
+        nodes, services = it.topology.nodes, (Kind.REDIS, Kind.MEMCACHED)
         return {
             "name": it.name,
             "backend": it.backend.name,
@@ -140,7 +142,8 @@ class Answers(Handler):
             "settings": self._operations.settings.model_dump(mode="json"),
             "seed": self._operations.seed,
             "endpoints": {node.name: str(it.backend.endpoint(node.name)) for node in nodes},
-            "toxiproxy": {zone.name: it.backend.toxiproxy(zone.name) for zone in zones},
+            "configuration": {str(of): str(it.configuration.address(of)) for of in services},
+            "toxiproxy": {z.name: it.backend.toxiproxy(z.name) for z in it.topology.zones},
             "ca_file": str(it.files.ca),
             "token": it.credentials.token,
             "env": it.env(),
@@ -264,6 +267,19 @@ class Answers(Handler):
     def _restart(self, _caller: Caller, node: str) -> None:
         self._operations.nodes.replace(self._known(node))
         self._operations.events.record("restart", node, "by hand")
+
+    def _replace(
+        self, _caller: Caller, node: str, new_address: bool = False, hangs: bool = False
+    ) -> NodeStatus:
+        replacing = self._operations.replacing
+        replacing.replace(self._known(node), new_address=new_address, hangs=hangs)
+        return self._node_status(node)
+
+    def _roll(
+        self, _caller: Caller, new_addresses: bool = False, hangs: bool = False
+    ) -> list[NodeStatus]:
+        self._operations.replacing.roll(new_addresses=new_addresses, hangs=hangs)
+        return [self._node_status(node.name) for node in self._operations.topology.nodes]
 
     def _reset(
         self,

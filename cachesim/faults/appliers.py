@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from cachesim.faults import catalogue
 from cachesim.faults.limits import Limits
 from cachesim.faults.links import Links
 from cachesim.faults.nodes import Nodes
+from cachesim.faults.of_addresses import HANG
 from cachesim.faults.of_servers import ERRORS, OF_MEMCACHED
 from cachesim.faults.spec import FaultSpec
 from cachesim.servers.hot_keys import HotKey
@@ -33,12 +34,46 @@ class AofSizes(Protocol):
         ...
 
 
+class Names(Protocol):
+    """Knows what the configuration endpoints lead to."""
+
+    def hold(self, holder: Hashable, endpoints: Collection[str]) -> None:
+        """Lead new connections to endpoints where they are led now, until the release."""
+        ...
+
+    def release(self, holder: Hashable) -> None:
+        """End what `hold` began. Repeating it is harmless."""
+        ...
+
+    def forget(self) -> None:
+        """End what all holders hold."""
+        ...
+
+
+class Replacer(Protocol):
+    """Replaces nodes."""
+
+    def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
+        """Replace a node; a primary is succeeded by a replica first.
+
+        Args:
+            new_address: whether the new one has another address.
+            hangs: whether connections to the former address hang; else they are refused.
+
+        Raises:
+            FaultError: it could not be replaced.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Controls:
     """The links, nodes and servers of a topology, for the functions that apply faults to them.
 
     Attributes:
         draws: the source of all random draws.
+        names: the configuration endpoints.
+        replacer: replaces nodes.
     """
 
     topology: Topology
@@ -47,6 +82,8 @@ class Controls:
     limits: Limits
     aof_sizes: AofSizes
     draws: random.Random
+    names: Names
+    replacer: Replacer
 
     def chosen(self, names: Iterable[str]) -> list[Link]:
         """Return links by their names."""
@@ -195,6 +232,15 @@ def _flush(on: Controls, _holder: Holder, fault: catalogue.Flush) -> None:
     on.limits.flush(fault.nodes)
 
 
+def _replace(on: Controls, _holder: Holder, fault: catalogue.Replace) -> None:
+    for node in fault.nodes:
+        on.replacer.replace(node, new_address=fault.new_address, hangs=fault.old == HANG)
+
+
+def _stale(on: Controls, holder: Holder, fault: catalogue.Stale) -> None:
+    on.names.hold(holder, fault.endpoints)
+
+
 Apply = Callable[[Controls, Holder, Any], None]
 """Applies a fault whose names are resolved, for a holder. Releasing the holder undoes all of it."""
 
@@ -224,5 +270,7 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.BadCertificate: _bad_certificate,
     catalogue.Expire: _expire,
     catalogue.Flush: _flush,
+    catalogue.Replace: _replace,
+    catalogue.Stale: _stale,
 }
 """The function that applies each fault, by the fault's class."""

@@ -29,6 +29,11 @@ from cachesim.faults.named import OnePart as OnePart
 from cachesim.faults.named import Parts as Parts
 from cachesim.faults.named import name_of as name_of
 from cachesim.faults.named import names_of as names_of
+from cachesim.faults.of_addresses import FORMER as FORMER
+from cachesim.faults.of_addresses import HANG as HANG
+from cachesim.faults.of_addresses import REFUSE as REFUSE
+from cachesim.faults.of_addresses import Replace as Replace
+from cachesim.faults.of_addresses import Stale as Stale
 from cachesim.faults.of_servers import Answer as Answer
 from cachesim.faults.of_servers import AofError as AofError
 from cachesim.faults.of_servers import AuthRotate as AuthRotate
@@ -379,6 +384,7 @@ CATALOGUE = Catalogue(
         *(Partition, Isolate, AzPower),
         *(Kill, Stop, Pause, MemoryFill, ConnectionLimit),
         *(Answer, Delay, Slow, HotKey, AofError, AuthRotate, BadCertificate, Expire, Flush),
+        *(Replace, Stale),
     )
 )
 """All faults of cachesim."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from cachesim.errors import InvalidFault, UnknownName
 from cachesim.faults.named import name_of, names_of
 from cachesim.faults.named import unknown as unknown
-from cachesim.topology import Link, Node, Topology, Zone
+from cachesim.topology import ENDPOINTS, Link, Node, Topology, Zone
 from cachesim.toxiproxy.toxics import BOTH, TOXICS, Stream, Toxic
 
 
@@ -24,20 +24,19 @@ class Part(StrEnum):
     NODE = "node"
     REDIS_NODE = "Redis node"
     ZONE = "zone"
+    ENDPOINT = "configuration endpoint"
 
     def names(self, topology: Topology) -> list[str]:
         """Return the names of a topology's parts of this kind."""
-        parts: Iterable[Link | Node | Zone]
-        match self:
-            case Part.LINK:
-                parts = topology.links
-            case Part.NODE:
-                parts = topology.nodes
-            case Part.REDIS_NODE:
-                parts = topology.redis
-            case Part.ZONE:
-                parts = topology.zones
-        return [part.name for part in parts]
+        if self is Part.ENDPOINT:
+            return [link.target for link in topology.links if link.target_zone == ENDPOINTS]
+        parts: dict[Part, Iterable[Link | Node | Zone]] = {
+            Part.LINK: topology.links,
+            Part.NODE: topology.nodes,
+            Part.REDIS_NODE: topology.redis,
+            Part.ZONE: topology.zones,
+        }
+        return [part.name for part in parts[self]]
 
     def expand(self, names: Iterable[str], topology: Topology, where: str) -> tuple[str, ...]:
         """Return the full names that names stand for, each once.

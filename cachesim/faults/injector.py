@@ -17,7 +17,7 @@ from typing import Any
 
 from cachesim.events import EventLog
 from cachesim.faults import catalogue
-from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls
+from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls, Names, Replacer
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.courses import Course, Stage
 from cachesim.faults.limits import Limits
@@ -56,6 +56,8 @@ class Faults:
     Args:
         seed: determines how many writes a loss of power loses.
         functions: the function that applies each fault, by the fault's class.
+        names: what the configuration endpoints lead to.
+        replacer: replaces nodes.
     """
 
     def __init__(
@@ -68,13 +70,19 @@ class Faults:
         events: EventLog,
         seed: str,
         functions: Mapping[type[FaultSpec], Apply] = APPLY,
+        *,
+        names: Names,
+        replacer: Replacer,
     ) -> None:
         self._topology = topology
         self._links = links
         self._nodes = nodes
         self._limits = limits
         self._events = events
-        self._controls = Controls(topology, links, nodes, limits, sizes, random.Random())
+        self._names = names
+        self._controls = Controls(
+            topology, links, nodes, limits, sizes, random.Random(), names, replacer
+        )
         self._functions = functions
         self._catalogue = Catalogue(functions)
         self._lock = threading.RLock()
@@ -156,6 +164,7 @@ class Faults:
                     self._links.reset()
                 finally:
                     self._limits.release_all()
+            self._names.forget()
             for fault in tuple(self._active.values()):
                 self._ended(fault)
 
@@ -226,6 +235,7 @@ class Faults:
                 self._links.release(fault)
             finally:
                 self._limits.release(fault)
+                self._names.release(fault)
 
     def _ended(self, fault: AppliedFault) -> None:
         del self._active[fault.id]

@@ -18,7 +18,8 @@ from cachesim.toxiproxy.toxics import BOTH, Latency, Stream, Toxic
 FLOW_OFF = 0.03
 """Seconds in which data that was held back flows off a link."""
 _STALL = "stall"
-_FOR_EVER_MS = 10**9
+FOR_EVER = Latency(10**9)
+"""The toxic that holds data back until it is set to let everything through."""
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Lane:
     def hold_stall(self, holder: Hashable, streams: Iterable[Stream]) -> None:
         """Add a stall of streams to the desired state, for a holder."""
         for stream in streams:
-            self._chains[stream].hold(holder, _STALL, Latency(_FOR_EVER_MS))
+            self._chains[stream].hold(holder, _STALL, FOR_EVER)
 
     def hold_refused(self, holder: Hashable) -> None:
         """Add the refusal of connections to the desired state, for a holder."""
@@ -272,6 +273,11 @@ class Lane:
                 chain.doubtful.remove(slot)
                 return slot
             chain.doubtful.remove(slot)
+
+    def listen_at(self, address: str) -> None:
+        """Make the proxy listen elsewhere; its connections are closed."""
+        self.server.set_listen(self.link.name, address)
+        self.spec = {**self.spec, "listen": self.server.proxy(self.link.name)["listen"]}
 
     # --- by hand ----------------------------------------------------------------------------
 

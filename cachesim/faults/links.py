@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from cachesim.errors import CachesimError, FaultError, ToxiproxyTimeout
 from cachesim.events import EventLog
-from cachesim.faults.lanes import FLOW_OFF, Lane
+from cachesim.faults.lanes import FLOW_OFF, FOR_EVER, Lane
 from cachesim.topology import Link, Service, Topology
-from cachesim.toxiproxy.client import ToxiproxyClient
-from cachesim.toxiproxy.toxics import Stream, Toxic
+from cachesim.toxiproxy.client import PORT, ToxiproxyClient
+from cachesim.toxiproxy.toxics import BOTH, Stream, Toxic
 
 _Item = TypeVar("_Item")
 _START_AGAIN = "Take the topology down, and start it again."
@@ -60,6 +60,8 @@ class Links(Mapping[str, Link]):
         self._owed: dict[Hashable, set[Link]] = {}
         # Zones whose Toxiproxy will never answer again.
         self._lost: set[str] = set()
+        # The proxies that let connections to former addresses hang, by link and port.
+        self._gone: dict[tuple[Link, str], str] = {}
         # As the servers had them at the start, to create a proxy again.
         specs = {
             name: {key: proxy[key] for key in ("name", "listen", "upstream")}
@@ -91,6 +93,40 @@ class Links(Mapping[str, Link]):
     def server(self, link: Link) -> ToxiproxyClient:
         """Return the Toxiproxy that carries a link."""
         return self._servers[link.home]
+
+    # --- addresses --------------------------------------------------------------------------
+
+    def move(self, listens: Mapping[str, str], *, hangs: bool = False) -> None:
+        """Make links listen elsewhere, with all that is held of them.
+
+        Args:
+            listens: the new addresses, by the link's name.
+            hangs: whether connections to the old addresses hang from now on; else they are refused.
+
+        Raises:
+            FaultError: Toxiproxy did not do it.
+        """
+        with self._lock:
+            links = {self._links[name]: address for name, address in listens.items()}
+            error = self._side_by_side(lambda link: self._move(link, links[link], hangs), links)
+            if error:
+                raise FaultError(f"a link could not be moved: {error}") from error
+
+    def _move(self, link: Link, address: str, hangs: bool) -> None:
+        lane, server = self._lanes[link], self.server(link)
+        before = str(lane.spec["listen"])
+        port = address.rpartition(":")[2]
+        if (gone := self._gone.pop((link, port), None)) is not None:
+            server.delete(gone)
+        lane.listen_at(address)
+        if hangs:
+            name = f"{link.name}-gone-{before.rpartition(':')[2]}"
+            # It leads to the Toxiproxy itself, as nothing ever comes that far.
+            upstream = f"127.0.0.1:{PORT}"
+            server.populate([{"name": name, "listen": before, "upstream": upstream}])
+            for stream in BOTH:
+                server.add_toxic(name, str(stream), FOR_EVER, stream)
+            self._gone[link, before.rpartition(":")[2]] = name
 
     # --- holding and releasing --------------------------------------------------------------
 

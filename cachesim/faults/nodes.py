@@ -4,15 +4,19 @@ As with links, faults overlap: a node stays down or paused while at least one ho
 """
 
 import threading
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Literal
 
 from cachesim.backends.base import Backend
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.topology import NodeState, Service, Topology
+
+Address = Literal["same", "new", "first"]
+"""The address of a node's next process, beside that of its present one."""
 
 
 class Nodes:
@@ -33,6 +37,7 @@ class Nodes:
         self._unpowered: dict[str, set[Hashable]] = {z.name: set() for z in topology.zones}
         # The bytes of append-only files that had reached the disks when the power was cut, by node.
         self._synced: dict[str, int] = {}
+        self._moved: set[str] = set()
         self._lock = threading.RLock()
 
     def kill(self, holder: Hashable, nodes: Collection[str]) -> None:
@@ -144,11 +149,16 @@ class Nodes:
         for holder in tuple(self._paused[node]):
             self.release(holder)
 
-    def replace(self, node: str) -> None:
+    def replace(self, node: str, address: Address = "same", *, hangs: bool = False) -> None:
         """Give a node a new process, whatever holds it down or paused.
+
+        Args:
+            address: that of the new process: the same, a new one, or that of the first.
+            hangs: whether connections to the former address hang; else they are refused.
 
         Raises:
             NoPower: its zone has no power.
+            FaultError: it can't have a new address.
         """
         with self._lock:
             zone = self._topology.node(node).zone
@@ -156,12 +166,32 @@ class Nodes:
                 raise NoPower(
                     f"{node} can't be started: az-{zone} has no power. Heal `az-power` first."
                 )
+            # Before the kill: a new machine is there before the old one is gone.
+            listens: Mapping[str, str] = {}
+            if address != "same":
+                listens = self._backend.move_node(node, back=address == "first")
             if self._backend.state(node) is not NodeState.STOPPED:
                 self._backend.kill(node)
+            if listens:
+                self._links.move(listens, hangs=hangs)
+                self._moved.discard(node)
+                if address == "new":
+                    self._moved.add(node)
+                self._events.record(
+                    "moved", node, f"has the address {self._backend.endpoint(node)}"
+                )
             self._down[node].clear()
             self._paused[node].clear()
             self._start([node])
             self._links.settle()
+
+    def move_back(self) -> bool:
+        """Give all nodes the addresses of their start; return whether any had another."""
+        with self._lock:
+            moved = tuple(self._moved)
+            for node in moved:
+                self.replace(node, "first")
+        return bool(moved)
 
     def renew_redis(self) -> None:
         """Give all Redis nodes new processes with empty disks, as at a first start.

@@ -69,6 +69,11 @@ class Call(StrEnum):
     """(node) -> nothing"""
     RESTART = "restart"
     """(node) -> nothing"""
+    REPLACE = "replace"
+    """(node, new_address=False, hangs=False) -> NodeStatus, when the new one runs. hangs: whether
+    connections to the former address hang; else they are refused."""
+    ROLL = "roll"
+    """(new_addresses=False, hangs=False) -> list[NodeStatus], when all nodes are replaced."""
     RESET = "reset"
     """(draws="", timing=None, seed=None) -> nothing"""
     FAILOVER = "failover"
@@ -109,6 +114,7 @@ class Condition(StrEnum):
 VERBS = frozenset(
     {
         *(Call.APPLY, Call.HEAL, Call.RESUME, Call.RESTART, Call.RESET, Call.FAILOVER),
+        *(Call.REPLACE, Call.ROLL),
         *(Call.SET_TIMING, Call.SUSPEND, Call.OFFER, Call.DETACH),
     }
 )
@@ -116,7 +122,7 @@ VERBS = frozenset(
 
 
 class Description(TypedDict):
-    """What stays the same from start to end, but for the settings and the seed of a lease."""
+    """What stays the same from start to end, but for settings, seed and addresses."""
 
     name: str
     backend: str
@@ -126,6 +132,8 @@ class Description(TypedDict):
     seed: int
     endpoints: dict[str, str]
     """Each node's address for clients."""
+    configuration: dict[str, str]
+    """The addresses of the configuration endpoints for clients, by service."""
     toxiproxy: dict[str, str]
     """The URL of each zone's Toxiproxy."""
     ca_file: str

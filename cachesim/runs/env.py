@@ -24,6 +24,8 @@ REDIS_PASSWORD = "CACHESIM_REDIS_PASSWORD"  # noqa: S105  # a name
 REDIS_PASSWORD_FILE = "CACHESIM_REDIS_PASSWORD_FILE"  # noqa: S105  # a name
 REDIS_URL = "CACHESIM_REDIS_URL"
 REDIS_TLS = "CACHESIM_REDIS_TLS"
+MEMCACHED_HOST = "CACHESIM_MEMCACHED_HOST"
+MEMCACHED_PORT = "CACHESIM_MEMCACHED_PORT"
 MEMCACHED_NODES = "CACHESIM_MEMCACHED_NODES"
 MEMCACHED_TLS = "CACHESIM_MEMCACHED_TLS"
 CA_FILE = "CACHESIM_CA_FILE"
@@ -42,14 +44,16 @@ SERVICE: Mapping[str, str] = {
     NAME: "the topology's name",
     BACKEND: "the backend: `docker`, `embedded`, or `compose` after `cachesim attach`",
     ENGINE: "the server of the Redis nodes: `redis` or `valkey`",
-    REDIS_HOST: "the host of one node",
-    REDIS_PORT: "the port of that node",
+    REDIS_HOST: "the host of the configuration endpoint, which leads to a node that is healthy",
+    REDIS_PORT: "the port of that endpoint",
     REDIS_NODES: "all nodes: `host:port,host:port,...`",
     REDIS_USERNAME: "`default`",
     REDIS_PASSWORD: "the AUTH token; printed with `--show-secrets` only",
     REDIS_PASSWORD_FILE: "the file with the AUTH token",
     REDIS_URL: "`rediss://...`, with the token; printed with `--show-secrets` only",
     REDIS_TLS: "`1`",
+    MEMCACHED_HOST: "the host of the configuration endpoint",
+    MEMCACHED_PORT: "the port of that endpoint",
     MEMCACHED_NODES: "all nodes: `host:port,host:port,...`",
     MEMCACHED_TLS: "`1`",
     CA_FILE: "the certificate of the CA that signed the nodes' certificates, PEM",
@@ -87,7 +91,9 @@ def service_variables(
     name: str,
     backend: str,
     engine: str,
+    redis_endpoint: Endpoint,
     redis: Sequence[Endpoint],
+    memcached_endpoint: Endpoint,
     memcached: Sequence[Endpoint],
     username: str,
     token: str,
@@ -98,20 +104,26 @@ def service_variables(
     """Return the variables of `SERVICE` for a topology, secrets included.
 
     Args:
+        redis_endpoint: the configuration endpoint of Redis.
+        redis: the address of each Redis node.
+        memcached_endpoint: the configuration endpoint of Memcached.
+        memcached: the address of each Memcached node.
         toxiproxies: the URL of each zone's Toxiproxy, by the zone's name.
     """
     return {
         NAME: name,
         BACKEND: backend,
         ENGINE: engine,
-        REDIS_HOST: redis[0].host,
-        REDIS_PORT: str(redis[0].port),
+        REDIS_HOST: redis_endpoint.host,
+        REDIS_PORT: str(redis_endpoint.port),
         REDIS_NODES: ",".join(map(str, redis)),
         REDIS_USERNAME: username,
         REDIS_PASSWORD: token,
         REDIS_PASSWORD_FILE: str(token_file),
-        REDIS_URL: redis_url(username, token, redis[0]),
+        REDIS_URL: redis_url(username, token, redis_endpoint),
         REDIS_TLS: "1",
+        MEMCACHED_HOST: memcached_endpoint.host,
+        MEMCACHED_PORT: str(memcached_endpoint.port),
         MEMCACHED_NODES: ",".join(map(str, memcached)),
         MEMCACHED_TLS: "1",
         CA_FILE: str(ca_file),

@@ -28,9 +28,9 @@ def redis_cluster(
 ) -> "RedisCluster":
     """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s.
 
-    In production, the configuration endpoint resolves to any node. Here all are startup nodes.
-
     Args:
+        nodes: the startup nodes, in the order in which they are asked: the configuration endpoint,
+            and the nodes, should it have led to one that has just died.
         overrides: keyword arguments of RedisCluster; they win.
     """
     import redis

@@ -9,6 +9,7 @@ from cachesim.faults import catalogue
 from cachesim.faults.catalogue import CATALOGUE, Catalogue, OnePart, Parts, name_of, names_of
 from cachesim.faults.spec import FaultSpec
 from cachesim.runs.calls import Call, FaultData
+from cachesim.simulator.faults_of_addresses import FaultsOfAddresses
 from cachesim.simulator.faults_of_servers import FaultsOfServers
 from cachesim.topology import Topology
 from cachesim.toxiproxy import toxics
@@ -93,7 +94,7 @@ class Fault:
         return f"<{self.kind} on {self.target}>"
 
 
-class Faults(FaultsOfServers[Fault]):
+class Faults(FaultsOfServers[Fault], FaultsOfAddresses[Fault]):
     """Applies faults to a running topology. Thread-safe.
 
     Links, nodes and zones are given by name (`"redis-a"`, `"a"` or `"az-a"`), or as what has one:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from cachesim.control_plane.states import State
 from cachesim.control_plane.timing import Timing
+from cachesim.errors import NotRunning
 from cachesim.events import check_timeout
-from cachesim.faults.catalogue import OnePart, name_of
+from cachesim.faults.catalogue import FORMER, HANG, OnePart, name_of
 from cachesim.runs.calls import Call, Condition, NodeStatus, ShardStatus
 from cachesim.runs.failing_over import fail_over
 from cachesim.simulator.by_name import ByName
@@ -33,7 +34,7 @@ class NodeHandle(Handle):
     def __init__(self, node: Node, means: Means) -> None:
         super().__init__(means)
         self._node = node
-        self._endpoint = means.endpoints[node.name]
+        self._endpoints = means.endpoints
 
     @property
     def name(self) -> str:
@@ -47,8 +48,13 @@ class NodeHandle(Handle):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Its address, the same for all; each caller reaches it over its own link."""
-        return self._endpoint
+        """Its address, the same for all; each caller reaches it over its own link.
+
+        Where the topology can't be asked for it, such as in a forked child, the last known one.
+        """
+        with contextlib.suppress(NotRunning):
+            self._endpoints[self.name] = Endpoint.parse(self._status()["endpoint"])
+        return self._endpoints[self.name]
 
     @property
     def state(self) -> NodeState:
@@ -94,6 +100,21 @@ class NodeHandle(Handle):
             ValueError: the timeout is below 0, or too long.
         """
         _wait(self._connection, Condition.HEALTHY, timeout, node=self.name)
+
+    def replace(self, *, new_address: bool = False, old: str = "refuse") -> None:
+        """Replace it, as an upgrade of the engine does. A primary is succeeded by a replica first.
+
+        Args:
+            new_address: whether the new one has another address. `Simulator.reset` brings the old
+                one back.
+            old: what connections to the old address do: `refuse` or `hang`.
+
+        Raises:
+            NoPower: its zone has no power.
+            FaultError: no replica can succeed it, or it can't have a new address.
+        """
+        arguments = {"new_address": new_address, "hangs": _hangs(old)}
+        self._connection.wait(Call.REPLACE, node=self.name, **arguments)
 
     def logs(self, lines: int = 50) -> str:
         """Return the last lines of its log."""
@@ -218,7 +239,15 @@ class ZoneHandle(Handle):
 
 
 class ControlPlaneHandle(Handle):
-    """The stand-in for ElastiCache's control plane: it fails over and replaces nodes."""
+    """The stand-in for ElastiCache's control plane: it fails over and replaces nodes.
+
+    Attributes:
+        endpoints: the addresses of the configuration endpoints: `redis` and `memcached`.
+    """
+
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
+        self.endpoints = dict(means.configuration)
 
     @property
     def timing(self) -> Timing:
@@ -300,6 +329,22 @@ class ControlPlaneHandle(Handle):
         """
         return _wait(self._connection, what, timeout)["primary"]
 
+    def rolling_replacement(self, *, new_addresses: bool = False, old: str = "refuse") -> None:
+        """Replace all nodes, one after the other, as an upgrade of the engine does.
+
+        Of Redis the replicas come first. Each node has recovered before the next one is replaced.
+
+        Args:
+            new_addresses: whether the new nodes have other addresses. Then no client knows a
+                living address from its start, but for those of `endpoints`.
+            old: what connections to the old addresses do: `refuse` or `hang`.
+
+        Raises:
+            FaultError: a node could not be replaced, or did not recover. Those after it stay.
+        """
+        arguments = {"new_addresses": new_addresses, "hangs": _hangs(old)}
+        self._connection.wait(Call.ROLL, **arguments)
+
     def _shard(self) -> ShardStatus:
         status: ShardStatus = self._connection.call(Call.SHARD)
         return status
@@ -318,6 +363,12 @@ def _wait(
         Call.WAIT, limit=timeout, what=what, shard=shard, seconds=timeout, node=node
     )
     return status
+
+
+def _hangs(old: str) -> bool:
+    if old not in FORMER:
+        raise ValueError(f"old must be {' or '.join(FORMER)}, got {old!r}")
+    return old == HANG
 
 
 class Handles(NamedTuple):

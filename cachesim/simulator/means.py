@@ -1,6 +1,5 @@
 """What handles act with, and their base."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cachesim.simulator.connection import Connection
@@ -13,13 +12,15 @@ class Means:
     """What handles act with.
 
     Attributes:
-        endpoints: each node's address, by its name.
+        endpoints: each node's last known address, by its name.
+        configuration: the addresses of the configuration endpoints, by service.
     """
 
     topology: Topology
     connection: Connection
     faults: Faults
-    endpoints: Mapping[str, Endpoint]
+    endpoints: dict[str, Endpoint]
+    configuration: dict[str, Endpoint]
 
 
 class Handle:

@@ -41,6 +41,15 @@ class Session:
         self.is_detached = False
         self._lease: Channel | None = None
 
+    def env(self) -> dict[str, str]:
+        """Return the variables that a service reads.
+
+        Where the topology can't be asked for them, such as in a forked child, the last known ones.
+        """
+        with contextlib.suppress(NotRunning):
+            self.description["env"] = self.connection.call(Call.DESCRIBE)["env"]
+        return dict(self.description["env"])
+
     def lease(self) -> None:
         """Let other clients only look at the topology, until the session ends."""
         channel = self.connection.lasting_channel()

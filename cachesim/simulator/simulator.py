@@ -296,7 +296,8 @@ class Simulator:
         self.metrics, self.alarms = Metrics(connection), Alarms(connection)
         self.inbox = Inbox(connection)
         endpoints = {k: Endpoint.parse(v) for k, v in it["endpoints"].items()}
-        means = Means(self.topology, connection, self.faults, endpoints)
+        configuration = {k: Endpoint.parse(v) for k, v in it["configuration"].items()}
+        means = Means(self.topology, connection, self.faults, endpoints, configuration)
         self.control_plane = ControlPlaneHandle(means)
         self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(means)
         self.events.follow(connection, session.first_event)
@@ -365,7 +366,8 @@ class Simulator:
 
     def _redis_access(self) -> tuple[list[Endpoint], str, Path]:
         it = self._session.description
-        return self._endpoints(self.topology.redis), it["token"], Path(it["ca_file"])
+        nodes = [self.control_plane.endpoints["redis"], *self._endpoints(self.topology.redis)]
+        return nodes, it["token"], Path(it["ca_file"])
 
     def memcached_client(self, **overrides: Any) -> "HashClient":
         """Return a HashClient with TLS, pools and timeouts of 0.5 s, or with what is given."""
@@ -376,14 +378,13 @@ class Simulator:
 
     def toxiproxy(self, zone: str) -> Any:
         """Return toxiproxy-python's `Toxiproxy` for one zone's proxies."""
-        name = self.topology.zone(zone).name
-        url = self._session.description["toxiproxy"][name]
+        url = self._session.description["toxiproxy"][name := self.topology.zone(zone).name]
         with self._lock:  # it imports a module
             return clients.toxiproxy(name, url)
 
     def env(self) -> dict[str, str]:
         """Return the variables that a service reads, by name, secrets included."""
-        return dict(self._session.description["env"])
+        return self._session.env()
 
     @property
     def backend(self) -> str:

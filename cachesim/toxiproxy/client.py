@@ -11,6 +11,9 @@ from urllib.parse import quote, urlsplit
 from cachesim.errors import ToxiproxyError, ToxiproxyTimeout
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
+PORT = 8474
+"""The port of Toxiproxy's API by default."""
+
 
 class ToxiproxyClient:
     """One Toxiproxy server. Thread-safe.
@@ -54,6 +57,10 @@ class ToxiproxyClient:
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Make a proxy listen, or close its connections and refuse new ones."""
         self._call("POST", f"/proxies/{_part(name)}", {"enabled": enabled})
+
+    def set_listen(self, name: str, address: str) -> None:
+        """Make a proxy listen elsewhere. Its connections are closed, its toxics stay."""
+        self._call("POST", f"/proxies/{_part(name)}", {"listen": address})
 
     def delete(self, name: str) -> None:
         """Remove a proxy and close its connections."""

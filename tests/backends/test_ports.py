@@ -48,8 +48,10 @@ def test_first_port() -> None:
         "redis-a admin": 17003,
         "memcached-a admin": 17004,
         "bus-a": 17005,
+        "endpoint-redis": 17006,
+        "endpoint-memcached": 17007,
     }
-    assert (found["redis-c"], len(set(found.values()))) == (17020, 18)
+    assert (found["redis-c"], len(set(found.values()))) == (17020, 20)
 
 
 def test_ports_by_name() -> None:

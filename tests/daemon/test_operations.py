@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provision
 from cachesim.events import EventLog
@@ -16,7 +17,7 @@ from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import Settings
 from cachesim.topology import Endpoint, production
 from cachesim.toxiproxy.client import ToxiproxyClient
-from tests.fakes import FakeBackend, FakeFiles, toxiproxies
+from tests.fakes import FakeBackend, FakeConfiguration, FakeFiles, toxiproxies
 
 
 class Unreachable(FakeBackend):
@@ -48,6 +49,7 @@ def provision() -> Provision:
         Credentials(),
         client_context(ca),
         cast(RunFiles, FakeFiles()),
+        cast(ConfigurationEndpoints, FakeConfiguration(production())),
     )
 
 

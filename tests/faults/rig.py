@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
+from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.provisioning import Provision
 from cachesim.daemon.restoring import Restorer
@@ -32,9 +33,12 @@ from tests.fakes import (
     FakeBackend,
     FakeCaller,
     FakeCluster,
+    FakeConfiguration,
     FakeFiles,
     FakeLife,
     FakeMemcached,
+    FakeNames,
+    FakeReplacer,
     FakeServers,
     FakeSizes,
     toxiproxies,
@@ -94,6 +98,8 @@ class Rig:
 
     Attributes:
         calls: what was done to nodes and links, in order.
+        names: what endpoints faults hold.
+        replacer: what nodes faults replace.
         limited: the servers whose limits faults change.
         play: the control plane, at a time that stands still.
         injector: applies the faults.
@@ -116,9 +122,20 @@ class Rig:
         self.links = Links(topology, self.servers, self.events, lambda _: False, lambda _: None)
         self.nodes = Nodes(topology, self.backend, self.links, self.events)
         self.limited = FakeServers()
+        self.names = FakeNames()
+        self.replacer = FakeReplacer()
         limits = Limits(self.limited, self.nodes, self.backend)
         self.injector = Injector(
-            topology, self.links, self.nodes, limits, self.sizes, self.events, seed, functions
+            topology,
+            self.links,
+            self.nodes,
+            limits,
+            self.sizes,
+            self.events,
+            seed,
+            functions,
+            names=self.names,
+            replacer=self.replacer,
         )
         self.cluster = FakeCluster(self.calls)
         memcached = {n.name: FakeMemcached(n.name, self.calls) for n in topology.memcached}
@@ -132,6 +149,7 @@ class Rig:
             Credentials("to-ken", "secret"),
             cast(ssl.SSLContext, None),
             cast(RunFiles, self.files),
+            cast(ConfigurationEndpoints, FakeConfiguration(topology)),
         )
         operations = SimpleNamespace(
             provision=provision,
@@ -145,6 +163,7 @@ class Rig:
             clusters={"0001": self.cluster},
             memcached=memcached,
             faults=self.injector,
+            naming=self.names,
             control_plane=self.control_plane,
             events=self.events,
             monitor=SimpleNamespace(reset=lambda: None),

@@ -74,6 +74,13 @@ ONE_OF_EACH: list[dict[str, Any]] = [
     {"fault": "bad-certificate", "nodes": ["redis-a"], "problem": "wrong-host"},
     {"fault": "expire", "nodes": ["redis-a"], "pattern": "session:*", "share": 0.5},
     {"fault": "flush", "nodes": ["redis-a", "memcached-a"]},
+    {
+        "fault": "replace",
+        "nodes": ["redis-b", "memcached-*"],
+        "new_address": True,
+        "old": "hang",
+    },
+    {"fault": "stale", "endpoints": ["endpoint-redis"]},
 ]
 
 
@@ -218,7 +225,7 @@ MISTAKES: list[tuple[object, str]] = [
     ({}, "the field `fault` is missing. It has the fault's name: latency, bandwidth, "),
     (
         {"fault": "latncy"},
-        "no fault 'latncy': there are latency, .*, flush. Did you mean latency?",
+        "no fault 'latncy': there are latency, .*, stale. Did you mean latency?",
     ),
     ({"fault": "az_power"}, r"no fault 'az_power': .*\. Did you mean az-power\?"),
     ({"fault": "heal_all"}, "no fault 'heal_all': there are latency, "),

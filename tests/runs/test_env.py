@@ -136,7 +136,9 @@ def test_variables_of_a_topology() -> None:
         name="n",
         backend="docker",
         engine="redis",
-        redis=[Endpoint("127.0.0.1", 1), Endpoint("::1", 2)],
+        redis_endpoint=Endpoint("127.0.0.1", 1),
+        redis=[Endpoint("127.0.0.1", 5), Endpoint("::1", 2)],
+        memcached_endpoint=Endpoint("127.0.0.1", 6),
         memcached=[Endpoint("127.0.0.1", 3)],
         username="default",
         token=_TOKEN,
@@ -145,7 +147,9 @@ def test_variables_of_a_topology() -> None:
         toxiproxies=dict.fromkeys("abc", "http://127.0.0.1:4"),
     )
     assert list(variables) == list(env.SERVICE)
-    assert variables["CACHESIM_REDIS_NODES"] == "127.0.0.1:1,[::1]:2"
+    assert variables["CACHESIM_REDIS_NODES"] == "127.0.0.1:5,[::1]:2"
+    assert variables["CACHESIM_REDIS_PORT"] == "1"
+    assert variables["CACHESIM_MEMCACHED_PORT"] == "6"
     assert variables["CACHESIM_REDIS_URL"] == _URL
     assert variables["CACHESIM_TOXIPROXY_C"] == "http://127.0.0.1:4"
 

@@ -72,9 +72,9 @@ class Rig:
         answers = Answers(cast(Operations, operations), cast(Any, life))
         calls = InProcess(answers, FakeCaller())
         connection = cast(Connection, SimpleNamespace(call=calls.call, wait=calls.wait))
-        endpoints = {node.name: Endpoint(node.name, 1) for node in topology.nodes}
         faults = Faults(topology, calls)
-        self.handles = handles_of(Means(topology, connection, faults, endpoints))
+        endpoints = {node.name: Endpoint(node.name, 1) for node in topology.nodes}
+        self.handles = handles_of(Means(topology, connection, faults, endpoints, {}))
         self.shards = self.handles.shards
 
     def fail_over(self, shard: str, to: str) -> None:

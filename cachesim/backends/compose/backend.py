@@ -4,6 +4,7 @@
 """
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from cachesim.backends.compose.folder import compose_command, read_folder
 from cachesim.backends.containers.engine import connect
 from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.clock import Deadline
-from cachesim.errors import CachesimError, NotReady, StartError, ToxiproxyTimeout
+from cachesim.errors import CachesimError, NotReady, StartError, ToxiproxyError, ToxiproxyTimeout
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.certificates import client_context
 from cachesim.servers.credentials import ADMIN_USER
@@ -55,6 +56,11 @@ class ComposeBackend(ContainerNodes):
         self._client_host = host_for_clients(advertised, self._host)
         self._start_timeout = start_timeout
 
+    @property
+    def endpoint_ports(self) -> Mapping[str, int]:
+        """The ports of the configuration endpoints, by name."""
+        return self._plan.endpoints
+
     def start(self, progress: Progress) -> None:
         """Find the containers, heal their links and their cluster. See `Backend.start`.
 
@@ -74,6 +80,8 @@ class ComposeBackend(ContainerNodes):
         progress("healing the links")
         for zone in self._plan.topology.zones:
             self._heal_links(zone.name)
+        with contextlib.suppress(ToxiproxyError):  # the folder was written without endpoints
+            self.lead_zones_to(self._plan.topology.shards[0].first_primary)
         progress("checking the cluster")
         self._heal_cluster()
 

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cachesim.backends.address_plan import Plan, auth_files, certificate_files, first_ports
+from cachesim.backends.address_plan import (
+    Plan,
+    auth_files,
+    certificate_files,
+    first_endpoints,
+    first_ports,
+)
 from cachesim.backends.compose.render import COMPOSE_FILE, render
 from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import CertificateAuthority, hosts_in
@@ -58,7 +64,8 @@ def compose_command(folder: Path) -> str:
 
 def fixed_plan(topology: Topology, base_port: int) -> Plan:
     """Return the plan whose ports begin at `base_port`: ten for each zone, six of them used."""
-    return Plan(topology, first_ports(topology, base_port))
+    ports, endpoints = first_ports(topology, base_port), first_endpoints(base_port)
+    return Plan(topology, ports, endpoints=endpoints)
 
 
 def _default_name(folder: Path) -> str:

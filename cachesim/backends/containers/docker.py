@@ -4,11 +4,13 @@ Addresses, commands and files are those of `cachesim.backends.address_plan`.
 """
 
 import contextlib
+import json
+import random
 import secrets
 import socket
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,7 @@ from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.clock import Deadline
 from cachesim.errors import (
     CachesimError,
+    FaultError,
     ImageMissing,
     NameInUse,
     NotReady,
@@ -73,6 +76,7 @@ class DockerBackend(ContainerNodes):
     Args:
         name: the topology's name, part of each container's name.
         ca: must certify the settings' `advertise_host`.
+        endpoints: the ports of the configuration endpoints, which are this process's, by name.
     """
 
     name = "docker"
@@ -85,8 +89,10 @@ class DockerBackend(ContainerNodes):
         credentials: Credentials,
         ca: CertificateAuthority,
         client: "DockerClient | None" = None,
+        endpoints: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(client or connect())
+        self._endpoints = endpoints or {}
         self._prefix = f"cachesim-{name}"
         self._topology = topology
         self._settings = settings
@@ -94,6 +100,9 @@ class DockerBackend(ContainerNodes):
         self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
         self._credentials = self._issued = credentials
         self._ca = self._issuer = ca
+        # The ports that moved nodes had at first, and the containers that publish their new ones.
+        self._first: dict[str, int] = {}
+        self._doors: dict[str, Container] = {}
         self._creations = threading.Condition()
         self._pending_creations = 0
         self._is_stopping = False
@@ -117,7 +126,8 @@ class DockerBackend(ContainerNodes):
             )
         try:
             if self._host == "127.0.0.1":
-                check_free(fixed_ports(self._settings.ports, self._topology))
+                ports = fixed_ports(self._settings.ports, self._topology)
+                check_free({k: port for k, port in ports.items() if k not in self._endpoints})
             progress("checking images")
             self._check_images()
             with contextlib.suppress(CachesimError):  # a failed clean-up does not stop the start
@@ -171,7 +181,7 @@ class DockerBackend(ContainerNodes):
                     ) from error
 
     def _start_containers(self) -> None:
-        self._plan = Plan(self._topology, self._ports(), self._host)
+        self._plan = Plan(self._topology, self._ports(), self._host, self._endpoints)
         self._is_stopping = False
         workers = 1 + len(self._topology.nodes) + 2 * len(self._topology.zones)
         with ThreadPoolExecutor(workers) as pool:
@@ -287,6 +297,58 @@ class DockerBackend(ContainerNodes):
             ports={f"{inside}/tcp": (interface, outside) for inside, outside in published.items()},
         )
 
+    # --- new addresses ------------------------------------------------------------------------
+
+    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+        """See `Backend.move_node`.
+
+        Docker publishes ports only when it creates a container. So a new address is published by a
+        container of its own, a door, which hands everything on to the pod.
+        """
+        first = self._first.setdefault(node, self._plan.endpoint(node).port)
+        spec, before = self._topology.node(node), self._doors.pop(node, None)
+        port = first
+        if not back:
+            port, self._doors[node] = self._open_door(spec.zone)
+        self._plan = self._plan.moved(node, port)
+        if spec.service is Service.REDIS:
+            path = f"{node}/redis.conf"
+            conf = with_owners(self._topology, {path: self._redis_files()[path]})
+            self._containers[node].put_archive(FILES, tar_archive(conf))
+        if before is not None:
+            before.remove(force=True)
+        return self._plan.listens(node)
+
+    def _open_door(self, zone: str) -> "tuple[int, Container]":
+        """Publish a free port that leads to the same port of a pod.
+
+        Raises:
+            FaultError: the engine refused.
+        """
+        interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
+        for attempt in range(1, _ATTEMPTS + 1):
+            port = _port_for_a_door()
+            path = f"doors/{port}.json"
+            proxy = {"name": pod_name(zone), "listen": f"0.0.0.0:{port}",
+                     "upstream": f"{pod_name(zone)}:{port}"}  # fmt: skip
+            try:
+                door = self._create(
+                    f"door-{port}",
+                    self._settings.toxiproxy_image,
+                    ["-host=127.0.0.1", f"-config={FILES}/{path}"],
+                    network=self._prefix,
+                    ports={f"{port}/tcp": (interface, port)},
+                )
+                door.put_archive(FILES, tar_archive({path: (0, json.dumps([proxy]))}))
+                door.start()
+            except Exception as error:
+                translated = self._translated(error)
+                if not isinstance(translated, PortTaken) or attempt == _ATTEMPTS:
+                    raise FaultError(f"no new address could be published: {translated}") from error
+            else:
+                return port, door
+        raise AssertionError("unreachable")
+
     def _create_node(self, node: Node, pod: "Container") -> "Container":
         redis = node.service is Service.REDIS
         image = self._settings.server_image if redis else self._settings.memcached_image
@@ -310,19 +372,23 @@ class DockerBackend(ContainerNodes):
 
     def _files(self) -> dict[str, tuple[int, str | bytes]]:
         """Return the files of the volume by path, each as its owner's uid and its content."""
-        hostname = self._settings.advertise_host or (
-            None if self.host == "127.0.0.1" else self.host
-        )
         files: dict[str, str | bytes] = {
             **certificate_files(self._topology, self._ca),
             **auth_files(self._topology, self._credentials),
-            **self._plan.redis_files(
-                hostname=hostname,
-                node_timeout_ms=self._node_timeout_ms,
-                ids=random_node_ids(self._topology),
-            ),
+            **self._redis_files(),
         }
         return with_owners(self._topology, files)
+
+    def _redis_files(self) -> dict[str, str]:
+        """Return the Redis nodes' files without secrets, with the ids of new nodes."""
+        hostname = self._settings.advertise_host or (
+            None if self.host == "127.0.0.1" else self.host
+        )
+        return self._plan.redis_files(
+            hostname=hostname,
+            node_timeout_ms=self._node_timeout_ms,
+            ids=random_node_ids(self._topology),
+        )
 
     def _form_cluster(self) -> None:
         deadline = Deadline(self._settings.start_timeout_seconds)
@@ -355,6 +421,15 @@ class DockerBackend(ContainerNodes):
         if isinstance(error, StartError) or not isinstance(error, Exception):
             return error
         return StartError(f"the Docker engine refused: {text}. `cachesim doctor` checks it.")
+
+
+def _port_for_a_door() -> int:
+    """Return a port that is free here, and below those that Linux gives to connections in pods."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _free_ports(topology: Topology) -> dict[str, ZonePorts]:

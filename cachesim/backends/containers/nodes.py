@@ -5,7 +5,7 @@ import io
 import itertools
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ class ContainerNodes:
         self._host = self._client_host = published_host(client)
         self._containers: dict[str, Container] = {}
         self._started_again: set[str] = set()
+        self._endpoint_to: str | None = None
         self._plan: Plan
         # What `docker compose` has made its secrets of is not known here.
         self._issuer: CertificateAuthority | None = None
@@ -82,6 +83,21 @@ class ContainerNodes:
         """See `Backend.toxiproxy_client`."""
         return ToxiproxyClient(self.toxiproxy(zone))
 
+    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:  # noqa: ARG002
+        """Refuse: the ports of these containers were published when others created them."""
+        raise FaultError(
+            f"{node} can't have a new address: docker compose has published the ports. Use "
+            "`--backend docker` or `--backend embedded` for that"
+        )
+
+    def lead_zones_to(self, node: str) -> None:
+        """See `Backend.lead_zones_to`."""
+        self._endpoint_to = node
+        for zone in self._plan.topology.zones:
+            if (proxy := self._plan.zone_endpoint(zone.name, node)) is not None:
+                with contextlib.closing(self.toxiproxy_client(zone.name)) as server:
+                    server.populate([proxy])
+
     def renew_toxiproxy(self, zone: str) -> None:
         """Restart a zone's Toxiproxy and its nodes, which would lose their network without it.
 
@@ -114,7 +130,7 @@ class ContainerNodes:
         with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
             while True:
                 try:
-                    server.populate(self._plan.proxies(zone))
+                    server.populate(self._plan.proxies(zone, self._endpoint_to))
                     return
                 except ToxiproxyError as error:
                     if error.status or deadline.expired:

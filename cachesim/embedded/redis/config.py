@@ -7,6 +7,12 @@ from pathlib import Path
 
 AOF_NAME = "appendonly.aof"
 NODES_NAME = "nodes.conf"
+ANNOUNCED_PORTS = (
+    "cluster-announce-port",
+    "cluster-announce-tls-port",
+    "replica-announce-port",
+)
+"""The settings with the port that a node announces."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,13 @@ from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.versions import version_of
 from cachesim.embedded.redis.cluster.bus import Inbound
 from cachesim.embedded.redis.commands import handlers
-from cachesim.embedded.redis.config import AOF_NAME, NODES_NAME, RedisNodeConfig
+from cachesim.embedded.redis.config import (
+    ANNOUNCED_PORTS,
+    AOF_NAME,
+    NODES_NAME,
+    NodeAddress,
+    RedisNodeConfig,
+)
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.dispatch.command_table import commands
 from cachesim.embedded.redis.replication.aof import truncate
@@ -123,6 +129,17 @@ class RedisNode(EmulatedNode[Server]):
         server.aof.on_panic = self.kill
         server.update_guards()
         return server
+
+    def announce(self, addresses: Mapping[str, NodeAddress]) -> None:
+        """Use these addresses of nodes, its own or others', from its next process on.
+
+        Other processes that run learn its own address from that process.
+        """
+        nodes = {**self.config.nodes, **addresses}
+        settings = dict(self.config.settings)
+        if (own := addresses.get(self.name)) is not None:
+            settings |= dict.fromkeys(ANNOUNCED_PORTS, str(own.port))
+        self.config = replace(self.config, nodes=nodes, settings=settings)
 
     def has_command(self, name: str) -> bool:
         """See `EmulatedNode.has_command`."""

@@ -185,6 +185,18 @@ class Ports:
         """Keep the port of a listener's address until `close`."""
         self._kept.add(address)
 
+    def reserve(self) -> str:
+        """Keep a free port of 127.0.0.1, on which nothing listens yet; return its address.
+
+        Raises:
+            ToxiproxyError: there is none.
+        """
+        listener = Listener(self._loop, "127.0.0.1:0", lambda sock: sock.close())
+        listener.shut()
+        self._shut[listener.address] = listener
+        self.keep(listener.address)
+        return listener.address
+
     def listen(self, address: str, accepted: Accepted) -> Listener:
         """Return a new listener, or the listener of a kept port. See `Listener`."""
         with contextlib.suppress(ToxiproxyError):  # the listener raises it

@@ -101,6 +101,14 @@ class Proxies(Mapping[str, Proxy]):
         self._proxies[spec.name] = proxy
         return proxy
 
+    def reserve(self) -> str:
+        """Keep a free port until `close`, for a proxy to listen on; return its address.
+
+        Raises:
+            ToxiproxyError: there is none.
+        """
+        return self._ports.reserve()
+
     def populate(self, specs: Sequence[ProxySpec]) -> list[Proxy]:
         """Create proxies; replace those with another listen address or upstream. Keep all others.
 

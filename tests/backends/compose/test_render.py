@@ -6,7 +6,7 @@ from pathlib import Path
 from cachesim import Settings
 from cachesim.backends.compose.folder import BASE_PORT, read_folder, write_folder
 from cachesim.servers.certificates import hosts_in
-from cachesim.topology import production
+from cachesim.topology import ENDPOINTS, production
 from tests.composed import public
 
 CHECKED_IN = Path(__file__).parents[3] / "compose"
@@ -26,9 +26,11 @@ def test_proxies(folder: Path) -> None:
     for zone in "abc":
         proxies = json.loads((folder / f"proxies/{zone}.json").read_text())
         listeners = {proxy["listen"].rpartition(":")[2] for proxy in proxies}
-        assert len(listeners) == len(proxies) == 8
+        assert len(listeners) == len(proxies) == 9
         names += [proxy["name"] for proxy in proxies]
-    assert sorted(names) == sorted(link.name for link in production().links)
+        assert names.pop() == f"{zone}-to-endpoint-redis"
+    links = [link.name for link in production().links if link.target_zone != ENDPOINTS]
+    assert sorted(names) == sorted(links)
 
 
 def test_ports(folder: Path) -> None:

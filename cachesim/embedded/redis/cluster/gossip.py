@@ -205,6 +205,7 @@ class Gossip:
         return {
             "t": kind,
             "from": me.id,
+            "port": me.port,
             "current": self.current_epoch,
             "epoch": served.epoch,
             "primary": me.primary,
@@ -249,6 +250,9 @@ class Gossip:
         now = self._clock()
         sender.heard = now
         sender.offset = message["offset"]
+        if message["port"] != sender.port:
+            sender.port = message["port"]
+            self._actions.changed()
         if message["t"] == "pong":
             sender.pong_received = now
             sender.ping_sent = 0.0

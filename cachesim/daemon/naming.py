@@ -1,0 +1,96 @@
+"""Leads the configuration endpoints to the nodes that the control plane holds for healthy."""
+
+import threading
+from collections.abc import Callable, Collection, Hashable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from cachesim.control_plane.name_answers import NameAnswers
+from cachesim.errors import ToxiproxyError
+from cachesim.topology import Endpoint, Node, Service, endpoint_name
+
+if TYPE_CHECKING:
+    from cachesim.control_plane.plane import ControlPlane
+    from cachesim.daemon.provisioning import Provision
+
+
+class Naming:
+    """Knows what each configuration endpoint leads to: see `cachesim.faults.appliers.Names`.
+
+    Args:
+        control_plane: returns the control plane, once it is there.
+    """
+
+    def __init__(self, provision: "Provision", control_plane: Callable[[], "ControlPlane"]) -> None:
+        self._provision = provision
+        self._control_plane = control_plane
+        self._answers = {
+            service: NameAnswers(
+                partial(self._healthy, service),
+                self._ttl,
+                Random(f"{provision.seed} {endpoint_name(service)}"),
+            )
+            for service in (Service.REDIS, Service.MEMCACHED)
+        }
+        self._draws = Random(f"{provision.seed} names")
+        self._zones_lead_to: str | None = provision.topology.shards[0].first_primary
+        self._changing: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Lead the endpoints from now on."""
+        for service, answers in self._answers.items():
+            self._provision.configuration.lead(service, answers.choose)
+
+    def close(self) -> None:
+        """Wait until nothing is being changed."""
+        if self._changing is not None:
+            self._changing.join()
+
+    def hold(self, holder: Hashable, endpoints: Collection[str]) -> None:
+        """See `Names.hold`."""
+        for service, answers in self._answers.items():
+            if endpoint_name(service) in endpoints:
+                answers.hold(holder)
+
+    def release(self, holder: Hashable) -> None:
+        """See `Names.release`."""
+        for answers in self._answers.values():
+            answers.release(holder)
+
+    def forget(self) -> None:
+        """See `Names.forget`."""
+        for answers in self._answers.values():
+            answers.forget()
+
+    def follow(self) -> None:
+        """Lead the Redis endpoints of the zones elsewhere, if they lead to no node of the answer.
+
+        They have no name server either, and lead to one node at a time.
+        """
+        answer = self._answers[Service.REDIS].answer
+        if self._zones_lead_to in answer or not answer:
+            return
+        if self._changing is None or not self._changing.is_alive():
+            self._zones_lead_to = next(iter(answer))
+            # In a thread of its own: a Toxiproxy may take seconds to answer.
+            self._changing = threading.Thread(
+                target=self._lead_zones, args=[self._zones_lead_to], name="cachesim-names"
+            )
+            self._changing.start()
+
+    def _lead_zones(self, node: str) -> None:
+        try:
+            self._provision.backend.lead_zones_to(node)
+        except ToxiproxyError:
+            self._zones_lead_to = None  # again, with the next look
+
+    def _healthy(self, service: Service) -> dict[str, Endpoint]:
+        topology, backend = self._provision.topology, self._provision.backend
+        plane = self._control_plane()
+        nodes: tuple[Node, ...] = topology.redis if service is Service.REDIS else topology.memcached
+        return {it.name: backend.endpoint(it.name) for it in nodes if plane.is_healthy(it.name)}
+
+    def _ttl(self) -> float:
+        timing = self._control_plane().timing
+        return timing.draw(self._draws, timing.dns_ttl)

@@ -1,0 +1,85 @@
+"""Replaces nodes as an upgrade of the engine or another node type does: one after the other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cachesim.clock import Deadline
+from cachesim.control_plane.plane import ControlPlane
+from cachesim.daemon.readiness import wait_for_memcached
+from cachesim.errors import FaultError, NotReady
+from cachesim.events import EventLog
+from cachesim.faults.nodes import Nodes
+from cachesim.servers.admin import NodeClients
+from cachesim.servers.redis_cluster import Cluster
+from cachesim.topology import Service, Topology
+
+_SUCCESSION_LIMIT = 15.0  # seconds until a replica has succeeded a primary
+_RECOVERY_LIMIT = 60.0  # seconds until a new node is in sync
+
+
+@dataclass(frozen=True)
+class Replacing:
+    """Replaces nodes: see `cachesim.faults.appliers.Replacer`.
+
+    Attributes:
+        control_plane: returns the control plane, once it is there.
+        moved: called when nodes have new addresses.
+    """
+
+    topology: Topology
+    nodes: Nodes
+    clusters: Mapping[str, Cluster]
+    admin: NodeClients
+    events: EventLog
+    control_plane: Callable[[], ControlPlane]
+    moved: Callable[[], None]
+
+    def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
+        """See `Replacer.replace`. It returns when the new process runs.
+
+        Raises:
+            NoPower: its zone has no power.
+            FaultError: no replica can succeed it, or it can't have a new address.
+        """
+        if self.topology.node(node).service is Service.REDIS:
+            self._let_succeed(node)
+        self.nodes.replace(node, "new" if new_address else "same", hangs=hangs)
+        self.control_plane().replaced(node)
+        if new_address:
+            self.moved()
+
+    def roll(self, *, new_addresses: bool = False, hangs: bool = False) -> None:
+        """Replace all nodes: of each shard the replicas, then the primary; then Memcached.
+
+        Each has recovered before the next one is replaced.
+
+        Raises:
+            FaultError: a node could not be replaced, or did not recover. Those after it stay.
+        """
+        try:
+            for shard in self.topology.shards:
+                names = [node.name for node in shard.nodes]
+                primary = self.control_plane().shards[shard.id].primary
+                for node in [*(name for name in names if name != primary), primary]:
+                    self.replace(node, new_address=new_addresses, hangs=hangs)
+                    present = self.control_plane().shards[shard.id].primary
+                    deadline = Deadline(_RECOVERY_LIMIT)
+                    self.clusters[shard.id].health.wait_healthy(present, deadline)
+            for cache in self.topology.memcached:
+                self.replace(cache.name, new_address=new_addresses, hangs=hangs)
+                wait_for_memcached(cache.name, self.admin, Deadline(_RECOVERY_LIMIT))
+        except NotReady as error:
+            raise FaultError(f"the replacement stopped: {error}") from error
+
+    def _let_succeed(self, node: str) -> None:
+        """Let a replica succeed a node, if that is the primary."""
+        shard = self.control_plane().shards[self.topology.shard_of(node).id]
+        if shard.primary != node:
+            return
+        self.control_plane().hand_over(shard.id)
+        succeeded = self.events.wait(lambda: shard.primary != node, _SUCCESSION_LIMIT)
+        if not succeeded:
+            raise FaultError(
+                f"{node} can't be replaced: no replica has succeeded it as the primary. "
+                "`cachesim events` says why; heal what keeps the replicas away."
+            )

@@ -1,0 +1,115 @@
+"""The listeners of the configuration endpoints."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from cachesim.backends.endpoints import ConfigurationEndpoints
+from cachesim.errors import PortTaken
+from cachesim.settings import Settings
+from cachesim.topology import Endpoint, Service, production
+from cachesim.toxiproxy.toxics import Latency, Stream
+
+
+@pytest.fixture
+def endpoints() -> Iterator[ConfigurationEndpoints]:
+    """Those of a topology whose other parts are not there."""
+    with closing(ConfigurationEndpoints("t", production(), Settings(), 7)) as it:
+        yield it
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[socket.socket]]:
+    """Two servers."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        for it in (one, two):
+            it.settimeout(5)
+        yield [one, two]
+
+
+def connect(endpoints: ConfigurationEndpoints, service: Service = Service.REDIS) -> socket.socket:
+    """Connect to an endpoint."""
+    it = endpoints.address(service)
+    return socket.create_connection((it.host, it.port), timeout=5)
+
+
+def address(node: socket.socket) -> Endpoint:
+    """Return where a server listens."""
+    return Endpoint(*node.getsockname())
+
+
+def test_leads_where_it_is_told(
+    endpoints: ConfigurationEndpoints, nodes: list[socket.socket]
+) -> None:
+    """A connection goes where the endpoint leads when it is made, and stays there."""
+    leads_to = address(nodes[0])
+    endpoints.lead(Service.REDIS, lambda: leads_to)
+    with connect(endpoints) as first, nodes[0].accept()[0] as accepted:
+        leads_to = address(nodes[1])
+        first.sendall(b"to the first")
+        assert accepted.recv(100) == b"to the first"
+        with connect(endpoints) as second, nodes[1].accept()[0] as other:
+            other.sendall(b"from the second")
+            assert second.recv(100) == b"from the second"
+            accepted.sendall(b"still here")
+            assert first.recv(100) == b"still here"
+
+
+def test_leads_nowhere(endpoints: ConfigurationEndpoints, nodes: list[socket.socket]) -> None:
+    """A connection is closed while the endpoint leads nowhere, or to a dead node."""
+    with connect(endpoints) as client:
+        assert client.recv(1) == b""
+    dead = address(nodes[0])
+    nodes[0].close()
+    endpoints.lead(Service.REDIS, lambda: dead)
+    with connect(endpoints) as client:
+        assert client.recv(1) == b""
+
+
+def test_each_service_has_its_own(
+    endpoints: ConfigurationEndpoints, nodes: list[socket.socket]
+) -> None:
+    """Redis and Memcached have an endpoint each."""
+    endpoints.lead(Service.REDIS, lambda: address(nodes[0]))
+    endpoints.lead(Service.MEMCACHED, lambda: address(nodes[1]))
+    with connect(endpoints, Service.MEMCACHED), nodes[1].accept()[0]:
+        pass
+    assert endpoints.ports == {
+        "endpoint-redis": endpoints.address(Service.REDIS).port,
+        "endpoint-memcached": endpoints.address(Service.MEMCACHED).port,
+    }
+
+
+def test_faults_of_links(endpoints: ConfigurationEndpoints, nodes: list[socket.socket]) -> None:
+    """Each is a link: it can be refused and get toxics."""
+    endpoints.lead(Service.REDIS, lambda: address(nodes[0]))
+    server, link = endpoints.toxiproxy_client(), "client-to-endpoint-redis"
+    server.set_enabled(link, False)
+    with pytest.raises(ConnectionRefusedError):
+        connect(endpoints)
+    server.set_enabled(link, True)
+    server.add_toxic(link, "stall", Latency(10**9), Stream.DOWNSTREAM)
+    it = endpoints.address(Service.REDIS)
+    with pytest.raises(TimeoutError):
+        socket.create_connection((it.host, it.port), timeout=0.2)
+    server.remove_toxic(link, "stall")
+    with connect(endpoints), nodes[0].accept()[0]:
+        pass
+
+
+def test_fixed_ports(nodes: list[socket.socket]) -> None:
+    """The setting fixes their ports; one that is taken is told."""
+    taken = address(nodes[0]).port
+    with pytest.raises(PortTaken, match=f"{taken} \\(endpoint-redis\\)"):
+        ConfigurationEndpoints("t", production(), Settings(), 7, {"endpoint-redis": taken})
+    nodes[0].close()
+    fixed = {"endpoint-redis": taken}
+    with closing(ConfigurationEndpoints("t", production(), Settings(), 7, fixed)) as it:
+        assert it.address(Service.REDIS) == Endpoint("127.0.0.1", taken)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", taken), timeout=5)

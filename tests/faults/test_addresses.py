@@ -1,0 +1,99 @@
+"""Nodes get other addresses, and endpoints are held, on servers in memory."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cachesim.errors import InvalidFault
+from cachesim.toxiproxy.toxics import Stream
+from tests.faults.links_rig import LinksRig
+from tests.faults.rig import Rig
+
+
+@pytest.fixture
+def links() -> Iterator[LinksRig]:
+    """All links."""
+    rig = LinksRig()
+    yield rig
+    rig.links.close()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A whole topology."""
+    rig = Rig()
+    yield rig
+    rig.links.close()
+
+
+def test_toxics_move_with_a_link(links: LinksRig) -> None:
+    """A link that listens elsewhere keeps its toxics, and can be created anew there."""
+    links.slow("f")
+    links.links.move({links.link.name: "127.0.0.1:9"})
+    assert links.server.spec(links.link.name)["listen"] == "127.0.0.1:9"
+    assert links.does() == ["latency"]
+    links.server.forget(links.link.name)
+    links.links.reset()
+    assert links.server.spec(links.link.name)["listen"] == "127.0.0.1:9"
+
+
+def test_former_address_hangs(links: LinksRig) -> None:
+    """Connections to the former address are stalled, until the link is back there."""
+    before = links.server.spec(links.link.name)["listen"]
+    links.links.move({links.link.name: "127.0.0.1:9"}, hangs=True)
+    (gone,) = [name for name in links.server.proxies() if "gone" in name]
+    assert links.server.spec(gone)["listen"] == before
+    assert [links.server.does(gone, stream) for stream in Stream] == [["stall"], ["stall"]]
+    links.links.move({links.link.name: before})
+    assert not [name for name in links.server.proxies() if "gone" in name]
+
+
+def test_new_address_of_a_node(rig: Rig) -> None:
+    """A node that is replaced at a new address is moved before it is killed, then started."""
+    rig.nodes.kill("fault", ["redis-b"])
+    rig.did()
+    rig.nodes.replace("redis-b", "new")
+    assert rig.did() == [
+        ("move", "redis-b"),
+        ("listen", "client-to-redis-b", "127.0.0.1:new-redis-b"),
+        ("start_node", "redis-b"),
+    ]
+    assert rig.nodes.is_up("redis-b")
+    assert [e.source for e in rig.events.of("moved")] == ["redis-b"]
+
+
+def test_reset_brings_addresses_back(rig: Rig) -> None:
+    """A reset gives moved nodes their first addresses, and no others."""
+    rig.nodes.replace("redis-b", "new")
+    rig.nodes.replace("memcached-a", "new")
+    rig.nodes.replace("redis-c")
+    rig.did()
+    rig.restorer.reset()
+    assert sorted(call for call in rig.did() if call[0] == "move_back") == [
+        ("move_back", "memcached-a"),
+        ("move_back", "redis-b"),
+    ]
+    rig.restorer.reset()
+    assert not [call for call in rig.did() if call[0] == "move_back"]
+
+
+def test_replace(rig: Rig) -> None:
+    """The fault replaces nodes one after the other; healing it changes nothing."""
+    fault = rig.faults.replace("redis-*", new_address=True, old="hang")
+    assert rig.replacer.replaced == [(f"redis-{zone}", True, True) for zone in "abc"]
+    fault.heal()
+    assert len(rig.replacer.replaced) == 3
+    with pytest.raises(InvalidFault, match="old"):
+        rig.faults.replace("redis-a", old="burn")
+
+
+def test_stale(rig: Rig) -> None:
+    """The fault holds what endpoints lead to, of both services or of one, until it is healed."""
+    with rig.faults.stale():
+        with rig.faults.stale("endpoint-redis"):
+            assert sorted(rig.names.held.values()) == [
+                ("endpoint-redis",),
+                ("endpoint-redis", "endpoint-memcached"),
+            ]
+        assert list(rig.names.held.values()) == [("endpoint-redis", "endpoint-memcached")]
+    assert rig.names.held == {}
