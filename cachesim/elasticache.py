@@ -34,6 +34,16 @@ def failover_completed(primary: str, replica: str) -> str:
     return f"Failover from primary node {primary} to replica node {replica} completed"
 
 
+def nodes_added(before: int, after: int) -> str:
+    """Return the text of the event that ends the addition of nodes to a cluster."""
+    return f"Finished modifying number of nodes from {before} to {after}"
+
+
+def nodes_removed(*nodes: str) -> str:
+    """Return the text of the event that ends the removal of nodes from a cluster."""
+    return f"Removed cache nodes {', '.join(nodes)}"
+
+
 def recovering(node: str) -> str:
     """Return the text of the event that begins a node's recovery."""
     return f"Recovering cache nodes {node}"

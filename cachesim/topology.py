@@ -173,19 +173,38 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Topology:
-    """All zones and nodes.
+    """All zones and nodes. Nothing changes but the number of Memcached nodes: see `scale`.
 
     Attributes:
         zones: in a fixed order.
         shards: the Redis shards. There is one for now.
-        memcached: the Memcached nodes, in the order of their zones.
+        memcached: the Memcached nodes, in the order in which they were added.
     """
 
     zones: tuple[Zone, ...]
     shards: tuple[Shard, ...]
     memcached: tuple[Node, ...]
+
+    def scaled(self, count: int) -> tuple[Node, ...]:
+        """Return so many Memcached nodes: the present ones, less the last ones or with more.
+
+        The zones get new ones in turn.
+        """
+        nodes, zones = self.memcached, self.zones
+        more = []
+        for number in range(len(nodes), count):
+            zone, round_ = zones[number % len(zones)].name, number // len(zones) + 1
+            name = f"{Service.MEMCACHED}-{zone}{round_}"
+            more.append(Node(name, Service.MEMCACHED, zone, nodes[0].max_memory))
+        return (*nodes, *more)[:count]
+
+    def scale(self, memcached: tuple[Node, ...]) -> None:
+        """Take these Memcached nodes for the present ones."""
+        self.memcached = memcached
+        for name in ("nodes", "links"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def redis(self) -> tuple[Node, ...]:
@@ -251,6 +270,10 @@ class Topology:
                 return shard
         known = ", ".join(node.name for node in self.redis)
         raise ValueError(f"no Redis node {name!r}: there are {known}")
+
+
+FEWEST_MEMCACHED, MOST_MEMCACHED = 3, 6
+"""Memcached nodes that a topology may be scaled to."""
 
 
 def production(memory_scale: float = 1.0) -> Topology:

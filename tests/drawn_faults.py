@@ -69,6 +69,7 @@ def kinds(sim: Simulator, draw: Random) -> dict[str, Callable[[], Fault]]:
         ),
         "flush": lambda: faults.flush(*some),
         "replace": lambda: faults.replace(*some, new_address=draw.random() < 0.5),
+        "scale": lambda: faults.scale(draw.randint(3, 6)),
         "stale": lambda: faults.stale(),
     }
 

@@ -14,7 +14,7 @@ from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
 from cachesim.servers.hot_keys import HotKey
-from cachesim.topology import ENDPOINTS, Endpoint, NodeState, Role, Service, Topology
+from cachesim.topology import ENDPOINTS, Endpoint, Node, NodeState, Role, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Stream, Toxic
 
@@ -201,7 +201,10 @@ class FakeConfiguration:
     Attributes:
         ports: their ports, by name.
         leading: where each leads, by service.
+        reply: the answer to `config get cluster`.
     """
+
+    reply = b""
 
     def __init__(self, topology: Topology) -> None:
         self.ports = {"endpoint-redis": 1, "endpoint-memcached": 2}
@@ -215,6 +218,10 @@ class FakeConfiguration:
     def lead(self, service: Service, choose: Callable[[], Endpoint | None]) -> None:
         """See `ConfigurationEndpoints.lead`."""
         self.leading[service] = choose
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """See `ConfigurationEndpoints.tell_cluster`."""
+        self.reply = reply
 
     def toxiproxy_client(self) -> ToxiproxyClient:
         """See `ConfigurationEndpoints.toxiproxy_client`."""
@@ -235,6 +242,9 @@ class FakeNames:
         """See `Names.release`."""
         self.held.pop(holder, None)
 
+    def changed(self) -> None:
+        """See `Naming.changed`."""
+
     def forget(self) -> None:
         """See `Names.forget`."""
         self.held.clear()
@@ -253,6 +263,17 @@ class FakeReplacer:
     def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
         """See `Replacer.replace`."""
         self.replaced.append((node, new_address, hangs))
+
+
+class FakeScaler:
+    """The `Scaler` of faults."""
+
+    def __init__(self) -> None:
+        self.count = 3
+
+    def scale(self, count: int) -> None:
+        """See `Scaler.scale`."""
+        self.count = count
 
 
 class FakeBackend:
@@ -323,6 +344,17 @@ class FakeBackend:
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
         """See `Backend.toxiproxy_client`."""
         return FakeToxiproxy(zone, [], [])
+
+    def add_node(self, node: Node) -> None:
+        """See `Backend.add_node`."""
+        self._set(NodeState.RUNNING, "add", node.name)
+
+    def remove_node(self, node: Node) -> None:
+        """See `Backend.remove_node`."""
+        self.calls.append(("remove_node", node.name))
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """See `Backend.tell_cluster`."""
 
     def move_node(self, node: str, *, back: bool = False) -> dict[str, str]:
         """See `Backend.move_node`."""

@@ -61,6 +61,21 @@ class ZonePorts:
     memcached_admin: int
 
 
+@dataclass(frozen=True)
+class AddedPorts:
+    """The ports of a node that was added after the start.
+
+    Attributes:
+        link: the announced one, the same in every pod.
+        admin: the published port of the server itself.
+        server: the one that the server listens on, inside its pod.
+    """
+
+    link: int
+    admin: int
+    server: int
+
+
 _PLACES = ("redis", "memcached", "toxiproxy", "redis_admin", "memcached_admin", "bus")
 """The kinds of a zone's ports in their order, if they follow a first port."""
 
@@ -103,20 +118,23 @@ class Plan:
         host: the address that ports are published on, as clients reach it.
         endpoints: the ports of the configuration endpoints, by name. That of Redis is the same in
             every pod, where it leads to one node at a time.
+        added: the ports of nodes that were added after the start, by name.
     """
 
     topology: Topology
     ports: Mapping[str, ZonePorts]
     host: str = "127.0.0.1"
     endpoints: Mapping[str, int] = field(default_factory=dict)
+    added: Mapping[str, AddedPorts] = field(default_factory=dict)
 
     def endpoint(self, node: str) -> Endpoint:
         """Return a node's announced address."""
-        spec = self.topology.node(node)
-        return Endpoint(self.host, self._link_port(spec.zone, spec.service))
+        return Endpoint(self.host, self._link_port(node, self.topology.node(node).service))
 
     def admin(self, node: str) -> Endpoint:
         """Return a node's admin address: the published port of the server itself."""
+        if node in self.added:
+            return Endpoint(self.host, self.added[node].admin)
         spec = self.topology.node(node)
         ports = self.ports[spec.zone]
         port = ports.redis_admin if spec.service is Service.REDIS else ports.memcached_admin
@@ -139,9 +157,16 @@ class Plan:
 
     def moved(self, node: str, port: int) -> "Plan":
         """Return the plan with another announced port of a node."""
+        if node in self.added:
+            return self.with_added(node, replace(self.added[node], link=port))
         spec = self.topology.node(node)
         ports = replace(self.ports[spec.zone], **{str(spec.service): port})
         return replace(self, ports={**self.ports, spec.zone: ports})
+
+    def with_added(self, node: str, ports: AddedPorts | None) -> "Plan":
+        """Return the plan with the ports of an added node; None: without it."""
+        added = {name: it for name, it in self.added.items() if name != node}
+        return replace(self, added=added if ports is None else {**added, node: ports})
 
     def listens(self, node: str) -> dict[str, str]:
         """Return where the links to a node listen that its announced port leads to, by name."""
@@ -159,7 +184,7 @@ class Plan:
             endpoint_to: the node that the zone's Redis endpoint leads to; None: the first primary.
         """
         proxies = [
-            {"name": link.name, "listen": self._listen(link), "upstream": _upstream(link)}
+            {"name": link.name, "listen": self._listen(link), "upstream": self._upstream(link)}
             for link in self.topology.links
             if link.home == zone
         ]
@@ -175,7 +200,7 @@ class Plan:
         name = endpoint_name(Service.REDIS)
         if (port := self.endpoints.get(name)) is None:
             return None
-        to = self._link_port(self.topology.node(node).zone, Service.REDIS)
+        to = self._link_port(node, Service.REDIS)
         return {
             "name": f"{zone}-to-{name}",
             "listen": f"127.0.0.1:{port}",
@@ -226,10 +251,17 @@ class Plan:
     def _listen(self, link: Link) -> str:
         # Docker forwards a published port to the pod's address on the network.
         host = "0.0.0.0" if link.source == CLIENT else "127.0.0.1"  # noqa: S104
-        return f"{host}:{self._link_port(link.target_zone, link.service)}"
+        return f"{host}:{self._link_port(link.target, link.service)}"
 
-    def _link_port(self, zone: str, service: Service) -> int:
-        ports = self.ports[zone]
+    def _upstream(self, link: Link) -> str:
+        host = "127.0.0.1" if link.source == CLIENT else pod_name(link.target_zone)
+        added = self.added.get(link.target)
+        return f"{host}:{SERVER_PORTS[link.service] if added is None else added.server}"
+
+    def _link_port(self, node: str, service: Service) -> int:
+        if node in self.added:
+            return self.added[node].link
+        ports = self.ports[self.topology.node(node).zone]
         return {
             Service.REDIS: ports.redis,
             Service.BUS: ports.bus,
@@ -243,21 +275,20 @@ class Plan:
         }
 
 
-def _upstream(link: Link) -> str:
-    host = "127.0.0.1" if link.source == CLIENT else pod_name(link.target_zone)
-    return f"{host}:{SERVER_PORTS[link.service]}"
-
-
 def pod_name(zone: str) -> str:
     """Return the name of a zone's pod, which is also its host name on the network."""
     return f"pod-{zone}"
 
 
-def server_command(node: Node, engine: str) -> list[str]:
-    """Return the command line of a node's container."""
+def server_command(node: Node, engine: str, port: int = MEMCACHED_PORT) -> list[str]:
+    """Return the command line of a node's container.
+
+    Args:
+        port: the one that a Memcached server listens on.
+    """
     directory = f"{FILES}/{node.name}"
     if node.service is Service.MEMCACHED:
-        return memcached_command(node, directory)
+        return memcached_command(node, directory, port)
     server = "valkey-server" if engine == "valkey" else "redis-server"
     return [server, f"{directory}/redis.conf"]
 
@@ -269,13 +300,20 @@ def server_uid(node: Node) -> int:
 
 def certificate_files(topology: Topology, ca: CertificateAuthority) -> dict[str, bytes]:
     """Issue every node's certificate and key; by path in `FILES`."""
-    files = {}
+    files: dict[str, bytes] = {}
     for node in topology.nodes:
-        certificate = ca.issue(node.name)
-        files[f"{node.name}/ca.pem"] = ca.pem
-        files[f"{node.name}/cert.pem"] = certificate.chain
-        files[f"{node.name}/key.pem"] = certificate.key
+        files |= certificate_of(node, ca)
     return files
+
+
+def certificate_of(node: Node, ca: CertificateAuthority) -> dict[str, bytes]:
+    """Issue a node's certificate and key; by path in `FILES`."""
+    certificate = ca.issue(node.name)
+    return {
+        f"{node.name}/ca.pem": ca.pem,
+        f"{node.name}/cert.pem": certificate.chain,
+        f"{node.name}/key.pem": certificate.key,
+    }
 
 
 def auth_files(topology: Topology, credentials: Credentials) -> dict[str, str]:

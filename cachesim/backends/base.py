@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from cachesim.topology import Endpoint, NodeState
+from cachesim.topology import Endpoint, Node, NodeState
 
 if TYPE_CHECKING:
     from cachesim.embedded.answers import Rule
@@ -83,6 +83,22 @@ class Backend(Protocol):
 
     def toxiproxy_client(self, zone: str) -> "ToxiproxyClient":
         """Return a new client of that Toxiproxy, which the caller closes."""
+        ...
+
+    def add_node(self, node: Node) -> None:
+        """Start a new Memcached node, and its links. The topology has it already.
+
+        Raises:
+            FaultError: nothing can be added to these servers.
+        """
+        ...
+
+    def remove_node(self, node: Node) -> None:
+        """Remove a node that `add_node` has added, and its links. The topology has it no more."""
+        ...
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """Make Memcached nodes answer `config get cluster` so, where they can be told."""
         ...
 
     def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from cachesim.aio.loop import LoopThread
 from cachesim.aio.pipe import pipe
-from cachesim.backends.address_plan import SERVER_PORTS, port_name
+from cachesim.backends.address_plan import port_name
 from cachesim.backends.base import Progress, file_advice, host_for_clients
+from cachesim.backends.embedded_changes import EmbeddedChanges, upstream
 from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cachesim.embedded.toxiproxy.server import ProxyServer
 
 
-class EmbeddedBackend:
+class EmbeddedBackend(EmbeddedChanges):
     """Emulated nodes behind embedded Toxiproxies. See `Backend` for the methods.
 
     Args:
@@ -68,7 +69,7 @@ class EmbeddedBackend:
         self._nodes: dict[str, RedisNode | MemcachedNode] = {}
         self._listeners: dict[str, asyncio.Server] = {}
         self._accept: dict[str, Callable[[], asyncio.Protocol]] = {}
-        self._first: dict[str, str] = {}  # where clients' links to moved nodes listened at first
+        super().__init__()
         self._client_ports = cycle(range(32768, 61000))  # as Linux takes them
 
     # --- life -------------------------------------------------------------------------------
@@ -112,7 +113,6 @@ class EmbeddedBackend:
 
     def _start_links(self) -> None:
         from cachesim.embedded.toxiproxy.proxies import Proxies
-        from cachesim.embedded.toxiproxy.proxy import ProxySpec
         from cachesim.embedded.toxiproxy.server import ProxyServer
 
         for zone in self._topology.zones:
@@ -120,12 +120,17 @@ class EmbeddedBackend:
             server = ProxyServer(self._loop, Proxies(self._loop, self._dial, rng))
             self._servers[zone.name] = server
             self._urls[zone.name] = server.start(self._ports.get(_toxiproxy_port(zone.name), 0))
-            for link in self._topology.links:
-                if link.home == zone.name:
-                    port = self._ports.get(link.target, 0) if link.source == CLIENT else 0
-                    listen = f"127.0.0.1:{port}" if port else ""
-                    spec = ProxySpec(link.name, _upstream(link.target, link.service), listen)
-                    server.proxies.create(spec, keep_port=True)
+        for link in self._topology.links:
+            if link.home in self._servers:
+                self._start_link(link)
+
+    def _start_link(self, link: Link) -> None:
+        from cachesim.embedded.toxiproxy.proxy import ProxySpec
+
+        port = self._ports.get(link.target, 0) if link.source == CLIENT else 0
+        listen = f"127.0.0.1:{port}" if port else ""
+        spec = ProxySpec(link.name, upstream(link.target, link.service), listen)
+        self._servers[link.home].proxies.create(spec, keep_port=True)
 
     def _create_nodes(self) -> None:
         from cachesim.servers.certificates import server_context
@@ -134,25 +139,29 @@ class EmbeddedBackend:
         addresses = {it.name: self._address(it, ids[it.name]) for it in self._topology.redis}
         peer_tls = client_context(self._ca.pem)
         for node in self._topology.nodes:
-            directory = self._directory / node.name
-            directory.mkdir(mode=0o700)
-            tls = server_context(self._ca.issue(node.name), directory)
             if node.service is Service.MEMCACHED:
-                memcached = self._create_memcached(node, tls)
-                self._nodes[node.name] = memcached
-                self._accept[_upstream(node.name, Service.MEMCACHED)] = memcached.accept
+                self._create_memcached(node)
             else:
+                directory = self._directory / node.name
+                directory.mkdir(mode=0o700)
+                tls = server_context(self._ca.issue(node.name), directory)
                 redis = self._create_redis(node, directory, addresses, tls, peer_tls)
                 self._nodes[node.name] = redis
-                self._accept[_upstream(node.name, Service.REDIS)] = redis.accept
-                self._accept[_upstream(node.name, Service.BUS)] = redis.accept_bus
+                self._accept[upstream(node.name, Service.REDIS)] = redis.accept
+                self._accept[upstream(node.name, Service.BUS)] = redis.accept_bus
 
-    def _create_memcached(self, node: Node, tls: ssl.SSLContext) -> "MemcachedNode":
+    def _create_memcached(self, node: Node) -> None:
         from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
         from cachesim.embedded.memcached.node import MemcachedNode
+        from cachesim.servers.certificates import server_context
 
+        directory = self._directory / node.name
+        directory.mkdir(mode=0o700, exist_ok=True)
+        tls = server_context(self._ca.issue(node.name), directory)
         config = MemcachedNodeConfig(node.name, megabytes_for(node) * MEGABYTE, tls)
-        return MemcachedNode(config, loop=self._loop)
+        created = MemcachedNode(config, loop=self._loop)
+        self._nodes[node.name] = created
+        self._accept[upstream(node.name, Service.MEMCACHED)] = created.accept
 
     def _create_redis(
         self,
@@ -197,11 +206,15 @@ class EmbeddedBackend:
         return NodeAddress(id_, redis.host, redis.port, bus.port, hostname)
 
     async def _start_nodes(self) -> None:
-        for name, node in self._nodes.items():
-            node.start()
-            self._listeners[name] = await self._loop.create_server(
-                node.accept_from_listener, "127.0.0.1", 0
-            )
+        for name in self._nodes:
+            await self._start_node(name)
+
+    async def _start_node(self, name: str) -> None:
+        node = self._nodes[name]
+        node.start()
+        self._listeners[name] = await self._loop.create_server(
+            node.accept_from_listener, "127.0.0.1", 0
+        )
 
     # --- links ------------------------------------------------------------------------------
 
@@ -252,24 +265,6 @@ class EmbeddedBackend:
         from cachesim.embedded.toxiproxy.in_process import LocalToxiproxy
 
         return LocalToxiproxy(self._urls[zone], self._servers[zone], self._thread.call)
-
-    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
-        """See `Backend.move_node`. Only the link of clients has an address that matters."""
-        return self._thread.call(self._move, self._topology.node(node), back)
-
-    def _move(self, node: Node, back: bool) -> Mapping[str, str]:
-        from cachesim.embedded.redis.node import RedisNode
-
-        link = Link(CLIENT, node.name, node.service, node.zone)
-        proxies = self._servers[link.home].proxies
-        first = self._first.setdefault(node.name, proxies[link.name].listen)
-        listen = first if back else proxies.reserve()
-        moved = self._nodes[node.name]
-        if isinstance(moved, RedisNode):
-            address = replace(moved.config.nodes[node.name], port=Endpoint.parse(listen).port)
-            for peer in self._topology.shard_of(node.name).nodes:
-                self._nodes[peer.name].announce({node.name: address})  # type: ignore[union-attr]
-        return {link.name: listen}
 
     def lead_zones_to(self, node: str) -> None:
         """Do nothing: all clients use the endpoint on this machine."""
@@ -357,7 +352,3 @@ class EmbeddedBackend:
 def _toxiproxy_port(zone: str) -> str:
     """Return the name of the port of a zone's Toxiproxy, in the setting `ports`."""
     return port_name("toxiproxy", zone)
-
-
-def _upstream(node: str, service: Service) -> str:
-    return f"{node}:{SERVER_PORTS[service]}"

@@ -4,7 +4,9 @@ Each is a link of its own, in front of the client links: no byte goes around tho
 goes to the node that is chosen when it is made, and stays there.
 """
 
+import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
@@ -23,6 +25,45 @@ if TYPE_CHECKING:
 
 Choose = Callable[[], Endpoint | None]
 """Returns the address for a new connection; None: there is none."""
+
+
+class Discovery:
+    """What the Memcached endpoint needs to answer `config get cluster` for real servers.
+
+    Args:
+        server_tls: returns the TLS of its own connections.
+        node_tls: that of its connections to nodes.
+
+    Attributes:
+        reply: the answer.
+    """
+
+    def __init__(self, server_tls: Callable[[], ssl.SSLContext], node_tls: ssl.SSLContext) -> None:
+        self._make_server_tls = server_tls
+        self._node_tls = node_tls
+        self.reply = b""
+        self._server_tls: ssl.SSLContext | None = None
+
+    def accept(
+        self, loop: asyncio.AbstractEventLoop, factory: "Factory", node: Endpoint
+    ) -> "Connected":
+        """Connect the client's side of a new connection, made by the factory, to a forwarder."""
+        from cachesim.aio.pipe import pipe
+        from cachesim.aio.scheduler import Scheduler
+        from cachesim.aio.tls import TlsProtocol
+        from cachesim.backends.forwarder import Forwarder
+
+        async def connect(make: "Factory") -> object:
+            return await loop.create_connection(
+                make, node.host, node.port, ssl=self._node_tls, server_hostname=node.host
+            )
+
+        if self._server_tls is None:  # only now, as few ask
+            self._server_tls = self._make_server_tls()
+        forwarder = Forwarder(loop, lambda: self.reply, connect)
+        protocol, tls = factory(), TlsProtocol(self._server_tls, forwarder, Scheduler(loop))
+        transport, _ = pipe(loop, protocol, tls)
+        return transport, protocol
 
 
 class ConfigurationEndpoints:
@@ -59,6 +100,7 @@ class ConfigurationEndpoints:
         check_free(wanted)
         self._host = host_for_clients(settings.advertise_host, "127.0.0.1")
         self._choose: dict[str, Choose] = {}
+        self._discovery: Discovery | None = None
         self._thread = LoopThread(f"cachesim-{name}-endpoints")
         try:
             self._loop = self._thread.start()
@@ -92,12 +134,30 @@ class ConfigurationEndpoints:
         """Lead new connections of a service to what a function returns."""
         self._choose[endpoint_name(service)] = choose
 
+    def end_tls(self, server_tls: Callable[[], ssl.SSLContext], node_tls: ssl.SSLContext) -> None:
+        """Let the Memcached endpoint answer `config get cluster` itself, and pass all else.
+
+        It is for real servers, which do not know the command.
+
+        Args:
+            server_tls: returns the TLS of its own connections.
+            node_tls: that of its connections to nodes.
+        """
+        self._discovery = Discovery(server_tls, node_tls)
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """Answer `config get cluster` so from now on, where that is answered here."""
+        if self._discovery is not None:
+            self._discovery.reply = reply
+
     async def _dial(self, factory: "Factory", target: str) -> "Connected":
         from cachesim.embedded.toxiproxy.proxy import dial_network
 
         choose = self._choose.get(target)
         if choose is None or (to := choose()) is None:
             raise ConnectionRefusedError(f"{target} leads nowhere")
+        if self._discovery is not None and target == endpoint_name(Service.MEMCACHED):
+            return self._discovery.accept(self._loop, factory, to)
         return await dial_network(self._loop, factory, str(to))
 
     def address(self, service: Service) -> Endpoint:

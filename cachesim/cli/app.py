@@ -13,7 +13,7 @@ import click
 from cachesim.cli import options
 from cachesim.cli.groups import FaultGroup, Group
 from cachesim.cli.monitoring_commands import alarms, metrics
-from cachesim.cli.replace_commands import replace, rolling_replacement
+from cachesim.cli.replace_commands import replace, rolling_replacement, scale
 from cachesim.cli.report_commands import compare, report
 from cachesim.cli.run_commands import command as run
 from cachesim.cli.scenario_commands import scenario
@@ -391,6 +391,6 @@ def wait(
 
 # --- commands of other modules --------------------------------------------------------------
 
-_OTHERS = (replace, rolling_replacement, metrics, alarms, scenario, run, report, compare)
+_OTHERS = (replace, rolling_replacement, scale, metrics, alarms, scenario, run, report, compare)
 for _command in _OTHERS:
     main.add_command(_command)

@@ -197,6 +197,13 @@ def replace(name: str | None, node: str, *, new_address: bool, old: str, as_json
     tell(it, f"{it['name']} is {it['state']}, at {it['endpoint']}.", as_json)
 
 
+def scale(name: str | None, memcached: int, *, as_json: bool) -> None:
+    """Change the number of Memcached nodes."""
+    nodes = call(find_run(name), Call.SCALE, timeout=None, memcached=memcached)
+    lines = [f"{it['name']} is {it['state']}, at {it['endpoint']}." for it in nodes]
+    tell(nodes, "\n".join(lines), as_json)
+
+
 def roll(name: str | None, *, new_addresses: bool, old: str, as_json: bool) -> None:
     """Replace all nodes."""
     arguments = {"new_addresses": new_addresses, "hangs": old == "hang"}

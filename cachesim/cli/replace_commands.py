@@ -1,4 +1,4 @@
-"""The commands that replace nodes: `replace` and `rolling-replacement`."""
+"""The commands that replace, add and remove nodes."""
 
 import click
 
@@ -27,6 +27,21 @@ def replace(node: str, new_address: bool, old: str, name: str | None, as_json: b
     from cachesim.cli import commands
 
     commands.replace(name, node, new_address=new_address, old=old, as_json=as_json)
+
+
+@click.command(epilog="Example: cachesim scale memcached 4")
+@click.argument("what", type=click.Choice(["memcached"]))
+@click.argument("count", type=int)
+@options.name
+@options.as_json
+def scale(what: str, count: int, name: str | None, as_json: bool) -> None:  # noqa: ARG001
+    """Add or remove Memcached nodes, until there are COUNT of them, 3 to 6.
+
+    Clients learn of it by auto discovery. `reset` brings back the three of the start.
+    """
+    from cachesim.cli import commands
+
+    commands.scale(name, count, as_json=as_json)
 
 
 @click.command(

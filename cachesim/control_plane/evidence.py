@@ -221,6 +221,11 @@ class Observations:
         since = now - silent if before.answered else before.since
         self._probes[node] = replace(before, answered=False, at=asked, since=since, until=now)
 
+    def forget(self, node: str) -> None:
+        """Forget a node that is not there any more."""
+        self._asked.pop(node, None)
+        self._probes.pop(node, None)
+
     def unknown(self, node: str) -> None:
         """Note that a probe showed nothing about the node."""
         self._asked.pop(node)

@@ -207,6 +207,16 @@ class ControlPlane:
             for replacement in (*(it.replacement for it in self.shards.values()), self._memcached):
                 replacement.note(node)
 
+    def add(self, node: str) -> None:
+        """Watch one more Memcached node."""
+        with self._lock:
+            self._memcached.add(node)
+
+    def remove(self, node: str) -> None:
+        """Watch a Memcached node no more."""
+        with self._lock:
+            self._memcached.remove(node)
+
     def tick(self) -> None:
         """Look at the evidence once, and do what is due."""
         with self._lock:

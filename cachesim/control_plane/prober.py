@@ -68,6 +68,7 @@ class Prober:
         self._aof_sizes: dict[str, deque[tuple[float, int]]] = {n: deque() for n in self._redis}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._gone: set[str] = set()
         self._memcached: list[Client] = []
 
     def start(self) -> None:
@@ -79,6 +80,19 @@ class Prober:
         for peers in self._shards:
             for name in peers:
                 self._spawn(partial(self._listen, peers), name)
+
+    def add(self, node: str) -> None:
+        """Probe one more Memcached node."""
+        self._gone.discard(node)
+        self._spawn(self._watch_memcached, node)
+
+    def remove(self, node: str) -> None:
+        """Probe a Memcached node no more."""
+        self._gone.add(node)
+        (thread,) = [it for it in self._threads if it.name == _thread_name(node)]
+        self._threads.remove(thread)
+        thread.join()
+        self.evidence.forget(node)
 
     def stop(self) -> None:
         """Stop probing and close the connections."""
@@ -132,9 +146,7 @@ class Prober:
             sizes.popleft()
 
     def _spawn(self, target: Callable[[str], None], node: str) -> None:
-        thread = threading.Thread(
-            target=target, args=(node,), name=f"cachesim-prober-{node}", daemon=True
-        )
+        thread = threading.Thread(target=target, args=(node,), name=_thread_name(node), daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -227,7 +239,7 @@ class Prober:
 
         client = self._admin.new_memcached(node, _PATIENCE)
         self._memcached.append(client)
-        while not self._stopping.wait(self.evidence.interval):
+        while not self._stopping.wait(self.evidence.interval) and node not in self._gone:
             asked = self.evidence.asked(node)
             try:
                 client.version()
@@ -258,6 +270,10 @@ class Prober:
             except (RedisError, OSError):
                 self._stopping.wait(self.evidence.interval)
         client.close()
+
+
+def _thread_name(node: str) -> str:
+    return f"cachesim-prober-{node}"
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -38,6 +38,7 @@ class Replacement:
 
     def restart(self, seed: str) -> None:
         """Forget all evidence and all plans, and begin the draws anew."""
+        self._seed = seed
         # The earliest moment at which each node's present process may have started.
         self._new_at = dict.fromkeys(self._nodes, self._clock.monotonic())
         # When a node died, and the seconds from then to its replacement.
@@ -90,6 +91,19 @@ class Replacement:
             del self._planned[node]
             self._new_at[node] = self._clock.monotonic()
             self.begin_recovery(node)
+
+    def add(self, node: str) -> None:
+        """Watch one more node."""
+        self._nodes.append(node)
+        self._new_at[node] = self._clock.monotonic()
+        self._draws[node] = random.Random(f"{self._seed} replacement {node}")
+
+    def remove(self, node: str) -> None:
+        """Watch a node no more."""
+        self._nodes.remove(node)
+        self._planned.pop(node, None)
+        self._recovering.discard(node)
+        del self._new_at[node], self._draws[node]
 
     def note(self, node: str) -> None:
         """Note that one of the nodes was given a new process by others."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.control_plane.name_answers import NameAnswers
 from cachesim.errors import ToxiproxyError
+from cachesim.servers.discovery import cluster_reply
 from cachesim.topology import Endpoint, Node, Service, endpoint_name
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Naming:
             )
             for service in (Service.REDIS, Service.MEMCACHED)
         }
+        self._lock = threading.Lock()
+        self._version = 0
         self._draws = Random(f"{provision.seed} names")
         self._zones_lead_to: str | None = provision.topology.shards[0].first_primary
         self._changing: threading.Thread | None = None
@@ -41,6 +44,16 @@ class Naming:
         """Lead the endpoints from now on."""
         for service, answers in self._answers.items():
             self._provision.configuration.lead(service, answers.choose)
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell clients of Memcached that nodes were added, removed or replaced."""
+        it = self._provision
+        with self._lock:
+            self._version += 1
+            reply = cluster_reply(self._version, it.endpoints(it.topology.memcached))
+            it.configuration.tell_cluster(reply)
+            it.backend.tell_cluster(reply)
 
     def close(self) -> None:
         """Wait until nothing is being changed."""

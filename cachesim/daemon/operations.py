@@ -11,6 +11,7 @@ from cachesim.control_plane.timing import Timing
 from cachesim.daemon.monitoring import monitor_of
 from cachesim.daemon.naming import Naming
 from cachesim.daemon.replacing import Replacing
+from cachesim.daemon.scaling import Scaling
 from cachesim.events import EventLog
 from cachesim.faults.injector import Faults
 from cachesim.faults.limits import Limits
@@ -23,7 +24,7 @@ from cachesim.servers.hot_keys import HotKeys
 from cachesim.servers.limits import Servers
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.settings import Settings
-from cachesim.topology import ENDPOINTS
+from cachesim.topology import ENDPOINTS, Service
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Operations:
         prober: keeps the evidence on the nodes.
         faults: applies and heals faults.
         naming: leads the configuration endpoints to nodes.
+        scaling: adds and removes Memcached nodes.
         replacing: replaces nodes, as an upgrade of the engine does.
         control_plane: fails over and replaces nodes, as ElastiCache does.
         monitor: takes metrics and watches alarms, once it is started.
@@ -79,8 +81,7 @@ class Operations:
             self.memcached: dict[str, Client] = {
                 node.name: self.admin.new_memcached(node.name) for node in topology.memcached
             }
-            for client in self.memcached.values():
-                life.callback(client.close)
+            life.callback(self._close_memcached)
             self.readings = Readings(topology, self.admin)
             life.callback(self.readings.close)
             prober = self._start_prober(life)
@@ -98,9 +99,22 @@ class Operations:
                 self.admin,
                 events,
                 lambda: self.control_plane,
-                provision.save_env,
+                self._replaced,
             )
             self.naming = Naming(provision, lambda: self.control_plane)
+            self.scaling = Scaling(
+                provision,
+                events,
+                self.links,
+                self.nodes,
+                limits,
+                self.admin,
+                self.memcached,
+                self.readings,
+                prober,
+                self.naming,
+                lambda: self.control_plane,
+            )
             self.faults = Faults(
                 topology,
                 self.links,
@@ -111,6 +125,7 @@ class Operations:
                 str(provision.seed),
                 names=self.naming,
                 replacer=self.replacing,
+                scaler=self.scaling,
             )
             self.control_plane = self._start_control_plane(prober, life)
             life.callback(self.naming.close)
@@ -140,6 +155,20 @@ class Operations:
         self.control_plane.timing = Timing.of(settings)
         known = (shard.primary for shard in self.control_plane.shards.values())
         self.control_plane.restart(primaries or known, str(seed))
+
+    def _close_memcached(self) -> None:
+        for client in self.memcached.values():
+            client.close()
+
+    def _replace_dead(self, node: str) -> None:
+        self.nodes.replace(node)
+        self._replaced(node)
+
+    def _replaced(self, node: str) -> None:
+        """Tell clients of a new node."""
+        self.provision.save_env()
+        if self.topology.node(node).service is Service.MEMCACHED:
+            self.naming.changed()
 
     def close(self) -> None:
         """Stop watching, and close all clients. Repeating it is harmless."""
@@ -179,7 +208,7 @@ class Operations:
                 id_: RedisShard(self.admin, cluster, self.backend.logs)
                 for id_, cluster in self.clusters.items()
             },
-            self.nodes.replace,
+            self._replace_dead,
             Timing.of(self.provision.settings),
             self.events,
             seed=seed,

@@ -16,10 +16,15 @@ from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.backends.selection import choose, no_engine_configured
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
-from cachesim.servers.certificates import CertificateAuthority, admin_context
+from cachesim.servers.certificates import (
+    CertificateAuthority,
+    admin_context,
+    client_context,
+    server_context,
+)
 from cachesim.servers.credentials import DEFAULT_USER, Credentials
 from cachesim.settings import Settings
-from cachesim.topology import Endpoint, Node, Service, Topology, production
+from cachesim.topology import Endpoint, Node, Service, Topology, endpoint_name, production
 
 if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
@@ -120,6 +125,11 @@ def start(
         configuration = _endpoints(name, topology, settings, seed, None, files, life)
         ports = configuration.ports
         backend = DockerBackend(name, topology, settings, credentials, ca, client, ports)
+
+        def endpoint_tls() -> ssl.SSLContext:
+            return server_context(ca.issue(endpoint_name(Service.MEMCACHED)), files.folder)
+
+        configuration.end_tls(endpoint_tls, client_context(ca.pem))
     else:
         from cachesim.backends.embedded import EmbeddedBackend
 

@@ -23,7 +23,7 @@ class Replacing:
 
     Attributes:
         control_plane: returns the control plane, once it is there.
-        moved: called when nodes have new addresses.
+        replaced: called with each node that was replaced.
     """
 
     topology: Topology
@@ -32,7 +32,7 @@ class Replacing:
     admin: NodeClients
     events: EventLog
     control_plane: Callable[[], ControlPlane]
-    moved: Callable[[], None]
+    replaced: Callable[[str], None]
 
     def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
         """See `Replacer.replace`. It returns when the new process runs.
@@ -45,8 +45,7 @@ class Replacing:
             self._let_succeed(node)
         self.nodes.replace(node, "new" if new_address else "same", hangs=hangs)
         self.control_plane().replaced(node)
-        if new_address:
-            self.moved()
+        self.replaced(node)
 
     def roll(self, *, new_addresses: bool = False, hangs: bool = False) -> None:
         """Replace all nodes: of each shard the replicas, then the primary; then Memcached.

@@ -9,7 +9,7 @@ from cachesim.daemon.operations import Operations
 from cachesim.daemon.readiness import wait_for_memcached
 from cachesim.errors import FaultError, NoPower, NotReady
 from cachesim.servers.admin import errors
-from cachesim.topology import NodeState, Service
+from cachesim.topology import FEWEST_MEMCACHED, NodeState, Service
 
 _RESET_LIMIT = 30.0  # seconds
 _PATIENCE = 8.0  # seconds until a node that stays unhealthy is replaced
@@ -39,8 +39,10 @@ class Restorer:
         # Other threads wait: a fault that they apply during a reset would stay.
         with control_plane.suspended(), faults.suspended():
             faults.heal_all()
+            self._operations.scaling.scale(FEWEST_MEMCACHED)
             if self._operations.nodes.move_back():
                 self._provision.save_env()
+                self._operations.naming.changed()
             try:
                 if not self._is_healthy(primaries):
                     self._repair(primaries)

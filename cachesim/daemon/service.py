@@ -97,6 +97,7 @@ class Answers(Handler):
             Call.RESTART: self._restart,
             Call.REPLACE: self._replace,
             Call.ROLL: self._roll,
+            Call.SCALE: self._scale,
             Call.RESET: self._reset,
             Call.FAILOVER: self._failover,
             Call.SET_TIMING: self._set_timing,
@@ -142,6 +143,7 @@ class Answers(Handler):
             "settings": self._operations.settings.model_dump(mode="json"),
             "seed": self._operations.seed,
             "endpoints": {node.name: str(it.backend.endpoint(node.name)) for node in nodes},
+            "memcached": len(it.topology.memcached),
             "configuration": {str(of): str(it.configuration.address(of)) for of in services},
             "toxiproxy": {z.name: it.backend.toxiproxy(z.name) for z in it.topology.zones},
             "ca_file": str(it.files.ca),
@@ -280,6 +282,10 @@ class Answers(Handler):
     ) -> list[NodeStatus]:
         self._operations.replacing.roll(new_addresses=new_addresses, hangs=hangs)
         return [self._node_status(node.name) for node in self._operations.topology.nodes]
+
+    def _scale(self, _caller: Caller, memcached: int) -> list[NodeStatus]:
+        self._operations.scaling.scale(memcached)
+        return [self._node_status(node.name) for node in self._operations.topology.memcached]
 
     def _reset(
         self,

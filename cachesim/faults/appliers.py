@@ -66,6 +66,52 @@ class Replacer(Protocol):
         ...
 
 
+class Scaler(Protocol):
+    """Changes the number of Memcached nodes."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    def scale(self, count: int) -> None:
+        """Add or remove nodes, the last ones, until there are so many.
+
+        Raises:
+            FaultError: there can't be so many.
+        """
+        ...
+
+
+class Scales:
+    """The numbers of Memcached nodes that faults want. The last one counts."""
+
+    def __init__(self, scaler: Scaler) -> None:
+        self._scaler = scaler
+        self._held: dict[Hashable, int] = {}
+        self._before = 0
+
+    def hold(self, holder: Hashable, count: int) -> None:
+        """Scale to a number, until the release."""
+        if not self._held:
+            self._before = self._scaler.count
+        self._scaler.scale(count)
+        self._held.pop(holder, None)
+        self._held[holder] = count
+
+    def release(self, holder: Hashable) -> None:
+        """Scale to what is still wanted, or to what there was before."""
+        if holder in self._held:
+            left = {it: count for it, count in self._held.items() if it != holder}
+            self._scaler.scale(list(left.values())[-1] if left else self._before)
+            self._held = left
+
+    def release_all(self) -> None:
+        """Scale to what there was before."""
+        for holder in reversed(tuple(self._held)):
+            self.release(holder)
+
+
 @dataclass(frozen=True)
 class Controls:
     """The links, nodes and servers of a topology, for the functions that apply faults to them.
@@ -74,6 +120,7 @@ class Controls:
         draws: the source of all random draws.
         names: the configuration endpoints.
         replacer: replaces nodes.
+        scales: the numbers of Memcached nodes that faults want.
     """
 
     topology: Topology
@@ -84,6 +131,7 @@ class Controls:
     draws: random.Random
     names: Names
     replacer: Replacer
+    scales: Scales
 
     def chosen(self, names: Iterable[str]) -> list[Link]:
         """Return links by their names."""
@@ -237,6 +285,10 @@ def _replace(on: Controls, _holder: Holder, fault: catalogue.Replace) -> None:
         on.replacer.replace(node, new_address=fault.new_address, hangs=fault.old == HANG)
 
 
+def _scale(on: Controls, holder: Holder, fault: catalogue.Scale) -> None:
+    on.scales.hold(holder, fault.memcached)
+
+
 def _stale(on: Controls, holder: Holder, fault: catalogue.Stale) -> None:
     on.names.hold(holder, fault.endpoints)
 
@@ -271,6 +323,7 @@ APPLY: Mapping[type[FaultSpec], Apply] = {
     catalogue.Expire: _expire,
     catalogue.Flush: _flush,
     catalogue.Replace: _replace,
+    catalogue.Scale: _scale,
     catalogue.Stale: _stale,
 }
 """The function that applies each fault, by the fault's class."""

@@ -33,6 +33,7 @@ from cachesim.faults.of_addresses import FORMER as FORMER
 from cachesim.faults.of_addresses import HANG as HANG
 from cachesim.faults.of_addresses import REFUSE as REFUSE
 from cachesim.faults.of_addresses import Replace as Replace
+from cachesim.faults.of_addresses import Scale as Scale
 from cachesim.faults.of_addresses import Stale as Stale
 from cachesim.faults.of_servers import Answer as Answer
 from cachesim.faults.of_servers import AofError as AofError
@@ -384,7 +385,7 @@ CATALOGUE = Catalogue(
         *(Partition, Isolate, AzPower),
         *(Kill, Stop, Pause, MemoryFill, ConnectionLimit),
         *(Answer, Delay, Slow, HotKey, AofError, AuthRotate, BadCertificate, Expire, Flush),
-        *(Replace, Stale),
+        *(Replace, Scale, Stale),
     )
 )
 """All faults of cachesim."""

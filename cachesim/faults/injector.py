@@ -17,7 +17,16 @@ from typing import Any
 
 from cachesim.events import EventLog
 from cachesim.faults import catalogue
-from cachesim.faults.appliers import APPLY, AofSizes, Apply, Controls, Names, Replacer
+from cachesim.faults.appliers import (
+    APPLY,
+    AofSizes,
+    Apply,
+    Controls,
+    Names,
+    Replacer,
+    Scaler,
+    Scales,
+)
 from cachesim.faults.catalogue import Catalogue
 from cachesim.faults.courses import Course, Stage
 from cachesim.faults.limits import Limits
@@ -58,6 +67,7 @@ class Faults:
         functions: the function that applies each fault, by the fault's class.
         names: what the configuration endpoints lead to.
         replacer: replaces nodes.
+        scaler: changes the number of Memcached nodes.
     """
 
     def __init__(
@@ -73,6 +83,7 @@ class Faults:
         *,
         names: Names,
         replacer: Replacer,
+        scaler: Scaler,
     ) -> None:
         self._topology = topology
         self._links = links
@@ -80,8 +91,9 @@ class Faults:
         self._limits = limits
         self._events = events
         self._names = names
+        self._scales = Scales(scaler)
         self._controls = Controls(
-            topology, links, nodes, limits, sizes, random.Random(), names, replacer
+            topology, links, nodes, limits, sizes, random.Random(), names, replacer, self._scales
         )
         self._functions = functions
         self._catalogue = Catalogue(functions)
@@ -165,6 +177,7 @@ class Faults:
                 finally:
                     self._limits.release_all()
             self._names.forget()
+            self._scales.release_all()
             for fault in tuple(self._active.values()):
                 self._ended(fault)
 
@@ -236,6 +249,7 @@ class Faults:
             finally:
                 self._limits.release(fault)
                 self._names.release(fault)
+                self._scales.release(fault)
 
     def _ended(self, fault: AppliedFault) -> None:
         del self._active[fault.id]

@@ -202,6 +202,13 @@ class Limits:
             rule.to = str(self._backend.endpoint(to))
         self._hold(self._answers, holder, nodes, rule)
 
+    def forget(self, node: str) -> None:
+        """Drop all that is held of a node that is to be removed."""
+        with self._lock:
+            for limit in self._all:
+                if limit.held.pop(node, None) and limit is self._hot_keys:
+                    limit.restore(node)  # the traffic ends
+
     def slow(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
         """Leave nodes a share of one processor."""
         self._hold(self._cpu, holder, nodes, share)

@@ -58,23 +58,17 @@ class Links(Mapping[str, Link]):
         self._postponed: set[Link] = set()
         # Links whose release failed, until it is repeated.
         self._owed: dict[Hashable, set[Link]] = {}
-        # Zones whose Toxiproxy will never answer again.
-        self._lost: set[str] = set()
+        self._lost: set[str] = set()  # zones whose Toxiproxy will never answer again
         # The proxies that let connections to former addresses hang, by link and port.
         self._gone: dict[tuple[Link, str], str] = {}
-        # As the servers had them at the start, to create a proxy again.
-        specs = {
-            name: {key: proxy[key] for key in ("name", "listen", "upstream")}
-            for zone in servers
-            for name, proxy in self._proxies_at_start(zone).items()
-        }
+        specs = dict[str, Mapping[str, Any]]()
+        for zone in servers:
+            specs |= self._proxies_at_start(zone)
         if missing := self._links.keys() - specs.keys():
             raise FaultError(
                 f"Toxiproxy lacks the proxies {', '.join(sorted(missing))}. {_START_AGAIN}"
             )
-        self._lanes = {
-            link: Lane(link, servers[link.home], specs[name]) for name, link in self._links.items()
-        }
+        self._lanes = {link: self._lane(link, specs[it]) for it, link in self._links.items()}
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="cachesim-links")
 
@@ -93,6 +87,29 @@ class Links(Mapping[str, Link]):
     def server(self, link: Link) -> ToxiproxyClient:
         """Return the Toxiproxy that carries a link."""
         return self._servers[link.home]
+
+    # --- more and fewer ---------------------------------------------------------------------
+
+    def add(self, links: Iterable[Link]) -> None:
+        """Use links whose proxies have been created."""
+        with self._lock:
+            for link in links:
+                self._lanes[link] = self._lane(link, self.server(link).proxy(link.name))
+                self._links[link.name] = link
+
+    def remove(self, links: Iterable[Link]) -> None:
+        """Let go of links whose proxies are to be deleted, and of all that is held of them."""
+        with self._lock:
+            for link in links:
+                del self._links[link.name], self._lanes[link]
+                self._postponed.discard(link)
+                for owed in self._owed.values():
+                    owed.discard(link)
+
+    def _lane(self, link: Link, proxy: Mapping[str, Any]) -> Lane:
+        # What it needs to create the proxy again.
+        spec = {key: proxy[key] for key in ("name", "listen", "upstream")}
+        return Lane(link, self.server(link), spec)
 
     # --- addresses --------------------------------------------------------------------------
 

@@ -215,6 +215,18 @@ class Nodes:
             self._start(nodes)
             self._links.settle()
 
+    def add(self, node: str) -> None:
+        """Control a node that was added."""
+        with self._lock:
+            self._down[node], self._paused[node] = set(), set()
+
+    def remove(self, node: str) -> None:
+        """Let go of a node that is to be removed."""
+        with self._lock:
+            for held in (self._down, self._paused):
+                held.pop(node)
+            self._moved.discard(node)
+
     def suspended(self) -> AbstractContextManager[object]:
         """Return a context manager during which the calls of other threads wait."""
         return self._lock

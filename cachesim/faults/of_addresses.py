@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from cachesim.faults.fields import Flag, Names, Part
+from cachesim.faults.fields import Flag, Names, Part, Whole
 from cachesim.faults.spec import FaultSpec
 from cachesim.faults.word_fields import Choice
-from cachesim.topology import Service, endpoint_name
+from cachesim.topology import FEWEST_MEMCACHED, MOST_MEMCACHED, Service, endpoint_name
 
 REFUSE, HANG = FORMER = ("refuse", "hang")
 """What becomes of connections to the former address of a node."""
@@ -36,6 +36,34 @@ class Replace(FaultSpec):
     def kind(self) -> str:
         """See `FaultSpec.kind`."""
         return "replacement at a new address" if self.new_address else "replacement"
+
+
+@dataclass(frozen=True)
+class Scale(FaultSpec):
+    """Change the number of Memcached nodes; healing changes it back."""
+
+    name = "scale"
+    effect = (
+        "clients that follow auto discovery ask other nodes for a share of the keys, which are "
+        "missing there; clients that do not go on as before, or lose nodes"
+    )
+
+    memcached: Annotated[
+        int,
+        Whole(
+            "The number of Memcached nodes.", "nodes", least=FEWEST_MEMCACHED, most=MOST_MEMCACHED
+        ),
+    ]
+
+    @property
+    def kind(self) -> str:
+        """See `FaultSpec.kind`."""
+        return f"scale to {self.memcached} nodes"
+
+    @property
+    def target(self) -> str:
+        """See `FaultSpec.target`."""
+        return str(Service.MEMCACHED)
 
 
 @dataclass(frozen=True)

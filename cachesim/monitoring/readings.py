@@ -67,6 +67,19 @@ class Readings:
                     del self._under_way[node]
         return {node: reading for node, reading in found.items() if reading is not None}
 
+    def add(self, node: Node) -> None:
+        """Read one more node."""
+        with self._lock:
+            self._readers[node.name] = self._reader(node)
+
+    def remove(self, node: str) -> None:
+        """Read a node no more."""
+        with self._lock:
+            reader, under_way = self._readers.pop(node), self._under_way.pop(node, None)
+            if under_way is not None:
+                wait([under_way])
+            reader.close()
+
     def close(self) -> None:
         """Close the connections. Repeating it is harmless."""
         self._pool.shutdown(wait=True, cancel_futures=True)

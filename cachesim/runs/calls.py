@@ -74,6 +74,8 @@ class Call(StrEnum):
     connections to the former address hang; else they are refused."""
     ROLL = "roll"
     """(new_addresses=False, hangs=False) -> list[NodeStatus], when all nodes are replaced."""
+    SCALE = "scale"
+    """(memcached) -> list[NodeStatus]: the Memcached nodes, when there are so many."""
     RESET = "reset"
     """(draws="", timing=None, seed=None) -> nothing"""
     FAILOVER = "failover"
@@ -114,7 +116,7 @@ class Condition(StrEnum):
 VERBS = frozenset(
     {
         *(Call.APPLY, Call.HEAL, Call.RESUME, Call.RESTART, Call.RESET, Call.FAILOVER),
-        *(Call.REPLACE, Call.ROLL),
+        *(Call.REPLACE, Call.ROLL, Call.SCALE),
         *(Call.SET_TIMING, Call.SUSPEND, Call.OFFER, Call.DETACH),
     }
 )
@@ -132,6 +134,8 @@ class Description(TypedDict):
     seed: int
     endpoints: dict[str, str]
     """Each node's address for clients."""
+    memcached: int
+    """The number of Memcached nodes."""
     configuration: dict[str, str]
     """The addresses of the configuration endpoints for clients, by service."""
     toxiproxy: dict[str, str]

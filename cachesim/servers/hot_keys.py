@@ -46,7 +46,7 @@ class HotKeys:
     """
 
     def __init__(self, topology: Topology, clients: Sequence[NodeClients]) -> None:
-        self._services = {node.name: node.service for node in topology.nodes}
+        self._topology = topology
         self._clients = clients
         self._readers: dict[str, _Reader] = {}
 
@@ -55,7 +55,8 @@ class HotKeys:
         if (former := self._readers.pop(node, None)) is not None:
             former.stop()
         if keys:
-            kind = _RedisKeys if self._services[node] is Service.REDIS else _MemcachedKeys
+            service = self._topology.node(node).service
+            kind = _RedisKeys if service is Service.REDIS else _MemcachedKeys
             reader = self._readers[node] = _Reader(node, keys, lambda: kind(node, self._clients))
             reader.start()
 

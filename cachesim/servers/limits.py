@@ -52,7 +52,7 @@ class Servers:
         publish: Callable[[str], None],
         hot_keys: HotKeys,
     ) -> None:
-        self._nodes = {node.name: node for node in topology.nodes}
+        self._topology = topology
         self._admin = admin
         self._credentials = credentials
         self._publish = publish
@@ -64,7 +64,7 @@ class Servers:
 
     def fill_memory(self, node: str, share: float) -> None:
         """Make what a node holds a share of its memory."""
-        if self._nodes[node].service is Service.REDIS:
+        if self._topology.node(node).service is Service.REDIS:
             client = self._admin.redis(node)
             memory = client.info("memory")
             # What waits for replicas and for the disk does not count against the limit.
@@ -72,16 +72,16 @@ class Servers:
             client.config_set("maxmemory", max(1, math.floor(used / share)))
             return
         with closing(self._admin.new_memcached(node)) as client:
-            fillers = _fill(client, megabytes_for(self._nodes[node]), share)
+            fillers = _fill(client, megabytes_for(self._topology.node(node)), share)
             self._fillers[node] = max(fillers, self._fillers.get(node, 0))
 
     def restore_memory(self, node: str) -> None:
         """Give a node the memory that it is configured with."""
-        if self._nodes[node].service is Service.REDIS:
-            self._admin.redis(node).config_set("maxmemory", self._nodes[node].max_memory)
+        if self._topology.node(node).service is Service.REDIS:
+            self._admin.redis(node).config_set("maxmemory", self._topology.node(node).max_memory)
             return
         with closing(self._admin.new_memcached(node)) as client:
-            _set_limit(client, megabytes_for(self._nodes[node]))
+            _set_limit(client, megabytes_for(self._topology.node(node)))
             for first in range(0, self._fillers.pop(node, 0), _BATCH):
                 client.delete_many(_names(first), noreply=False)
 
@@ -135,7 +135,7 @@ class Servers:
 
     def load_certificate(self, node: str, paths: tuple[str, str]) -> None:
         """Make a node load a certificate and its key, for new connections."""
-        if self._nodes[node].service is Service.REDIS:
+        if self._topology.node(node).service is Service.REDIS:
             settings = ("tls-cert-file", paths[0], "tls-key-file", paths[1])
             self._admin.redis(node).execute_command("CONFIG", "SET", *settings)
             return
@@ -164,7 +164,7 @@ class Servers:
         Returns:
             How many expired.
         """
-        if self._nodes[node].service is Service.MEMCACHED:
+        if self._topology.node(node).service is Service.MEMCACHED:
             with closing(self._admin.new_memcached(node)) as memcached:
                 return expire(memcached, pattern, keep)
         client, count = self._admin.redis(node), 0
@@ -175,7 +175,7 @@ class Servers:
 
     def flush(self, node: str) -> None:
         """Delete all that a node has."""
-        if self._nodes[node].service is Service.REDIS:
+        if self._topology.node(node).service is Service.REDIS:
             self._admin.redis(node).flushall()
             return
         with closing(self._admin.new_memcached(node)) as client:

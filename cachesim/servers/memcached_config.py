@@ -13,13 +13,15 @@ def megabytes_for(node: Node) -> int:
     return max(1, node.max_memory // 2**20)
 
 
-def memcached_command(node: Node, directory: str) -> list[str]:
+def memcached_command(node: Node, directory: str, port: int = MEMCACHED_PORT) -> list[str]:
     """Return the command line of a real server.
 
     Args:
         directory: where the certificate is.
+        port: the one that it listens on.
     """
     # The limit of connections is left alone: if it exceeds the container's limit of open files,
     # the server does not start.
     tls = f"ssl_chain_cert={directory}/cert.pem,ssl_key={directory}/key.pem"
-    return ["memcached", "-m", str(megabytes_for(node)), "-Z", "-o", tls]
+    where = [] if port == MEMCACHED_PORT else ["-p", str(port)]
+    return ["memcached", "-m", str(megabytes_for(node)), *where, "-Z", "-o", tls]

@@ -36,6 +36,19 @@ class FaultsOfAddresses(Generic[FaultT]):
         """
         return self._one(catalogue.Replace(self._some("replace", nodes), new_address, old))
 
+    def scale(self, memcached: int) -> FaultT:
+        """Add or remove Memcached nodes, until the fault is healed.
+
+        `sim.control_plane.scale` also makes handles for new nodes.
+
+        Args:
+            memcached: 3 to 6.
+
+        Raises:
+            FaultError: the servers are kept by `docker compose`.
+        """
+        return self._one(catalogue.Scale(memcached))
+
     def stale(self, *endpoints: OnePart) -> FaultT:
         """Lead new connections to configuration endpoints where they are led now.
 

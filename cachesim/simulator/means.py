@@ -1,5 +1,6 @@
 """What handles act with, and their base."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cachesim.simulator.connection import Connection
@@ -21,6 +22,14 @@ class Means:
     faults: Faults
     endpoints: dict[str, Endpoint]
     configuration: dict[str, Endpoint]
+
+    def scale(self, memcached: int, then: Callable[[], None]) -> None:
+        """Note how many Memcached nodes there are."""
+        nodes = self.topology.scaled(memcached)
+        self.topology.scale(nodes)
+        for node in nodes:
+            self.endpoints.setdefault(node.name, Endpoint("", 0))  # it is asked for
+        then()
 
 
 class Handle:

@@ -4,7 +4,8 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -13,23 +14,18 @@ from typing import TYPE_CHECKING, Any, Self
 from cachesim.errors import CachesimError, NotRunning, StartError
 from cachesim.runs.calls import Call
 from cachesim.runs.registry import Run, find_run
-from cachesim.servers import clients
 from cachesim.simulator.event_mirror import EventMirror
+from cachesim.simulator.for_clients import ForClients
 from cachesim.simulator.launching import DaemonProcess, is_json, load
 from cachesim.simulator.session import STUCK, Session, leased, owned, shared
 from cachesim.simulator.while_running import WhileRunning, forget
-from cachesim.topology import Endpoint, Node, production
+from cachesim.topology import FEWEST_MEMCACHED, Endpoint, production
 
 if TYPE_CHECKING:
-    from pymemcache.client.hash import HashClient
-    from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
-    from redis.cluster import RedisCluster
-
     from cachesim.control_plane.timing import Timing
     from cachesim.settings import Settings
     from cachesim.simulator.faults import Faults
     from cachesim.simulator.handles import (
-        ControlPlaneHandle,
         LinkHandles,
         NodeHandle,
         RedisShardHandle,
@@ -43,7 +39,7 @@ Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
 
 
-class Simulator:
+class Simulator(ForClients):
     """A production cache topology on this machine, to be broken on purpose.
 
     It runs in a process of its own, which ends with this one. Use it as a context manager, or call
@@ -79,17 +75,14 @@ class Simulator:
     """
 
     shards: "WhileRunning[tuple[RedisShardHandle, ...]]" = WhileRunning()
-    nodes: "WhileRunning[dict[str, NodeHandle]]" = WhileRunning()
     memcached: "WhileRunning[dict[str, NodeHandle]]" = WhileRunning()
     zones: "WhileRunning[dict[str, ZoneHandle]]" = WhileRunning()
     links: "WhileRunning[LinkHandles]" = WhileRunning()
     faults: "WhileRunning[Faults]" = WhileRunning()
     servers: "WhileRunning[Servers]" = WhileRunning()
-    control_plane: "WhileRunning[ControlPlaneHandle]" = WhileRunning()
     metrics: "WhileRunning[Metrics]" = WhileRunning()
     alarms: "WhileRunning[Alarms]" = WhileRunning()
     inbox: "WhileRunning[Inbox]" = WhileRunning()
-    _session: WhileRunning[Session] = WhileRunning()
 
     def __init__(self, settings: "Settings | None" = None, **arguments: Any) -> None:
         self._prepare(settings, arguments)
@@ -298,8 +291,14 @@ class Simulator:
         endpoints = {k: Endpoint.parse(v) for k, v in it["endpoints"].items()}
         configuration = {k: Endpoint.parse(v) for k, v in it["configuration"].items()}
         means = Means(self.topology, connection, self.faults, endpoints, configuration)
-        self.control_plane = ControlPlaneHandle(means)
-        self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(means)
+
+        def take() -> None:
+            """Make the handles, again when nodes were added or removed."""
+            self.shards, self.nodes, self.memcached, self.zones, self.links = handles_of(means)
+
+        self._scaled = partial(means.scale, then=take)
+        self.control_plane = ControlPlaneHandle(means, self._scaled)
+        self._scaled(it["memcached"])
         self.events.follow(connection, session.first_event)
 
     def _forget(self) -> None:
@@ -345,6 +344,7 @@ class Simulator:
         """
         wanted = timing and timing.as_dict()
         self._session.connection.call(Call.RESET, draws=draws, timing=wanted, seed=seed)
+        self._scaled(FEWEST_MEMCACHED)
         changed: dict[str, Any] = timing.as_settings() if timing else {}
         self._present = changed if seed is None else {**changed, "seed": seed}
 
@@ -356,43 +356,10 @@ class Simulator:
 
         return Observer(target, Means.of(self), every=every, **options)
 
-    def redis_cluster(self, **overrides: Any) -> "RedisCluster":
-        """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s, or with what is given."""
-        return clients.redis_cluster(*self._redis_access(), **overrides)
-
-    def async_redis_cluster(self, **overrides: Any) -> "AsyncRedisCluster":
-        """Return the same for asyncio, for `async with`; it belongs to one event loop."""
-        return clients.async_redis_cluster(*self._redis_access(), **overrides)
-
-    def _redis_access(self) -> tuple[list[Endpoint], str, Path]:
-        it = self._session.description
-        nodes = [self.control_plane.endpoints["redis"], *self._endpoints(self.topology.redis)]
-        return nodes, it["token"], Path(it["ca_file"])
-
-    def memcached_client(self, **overrides: Any) -> "HashClient":
-        """Return a HashClient with TLS, pools and timeouts of 0.5 s, or with what is given."""
-        from cachesim.servers.certificates import client_context  # slow to import
-
-        tls = client_context(Path(self._session.description["ca_file"]).read_bytes())
-        return clients.memcached_client(self._endpoints(self.topology.memcached), tls, **overrides)
-
-    def toxiproxy(self, zone: str) -> Any:
-        """Return toxiproxy-python's `Toxiproxy` for one zone's proxies."""
-        url = self._session.description["toxiproxy"][name := self.topology.zone(zone).name]
-        with self._lock:  # it imports a module
-            return clients.toxiproxy(name, url)
-
-    def env(self) -> dict[str, str]:
-        """Return the variables that a service reads, by name, secrets included."""
-        return self._session.env()
-
     @property
     def backend(self) -> str:
         """The backend's name, such as `docker`."""
         return self._session.description["backend"]
-
-    def _endpoints(self, nodes: Iterable[Node]) -> list[Endpoint]:
-        return [self.nodes[node.name].endpoint for node in nodes]
 
     def __repr__(self) -> str:
         state = "stopped" if self._life is None else "running"

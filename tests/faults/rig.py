@@ -39,6 +39,7 @@ from tests.fakes import (
     FakeMemcached,
     FakeNames,
     FakeReplacer,
+    FakeScaler,
     FakeServers,
     FakeSizes,
     toxiproxies,
@@ -100,6 +101,7 @@ class Rig:
         calls: what was done to nodes and links, in order.
         names: what endpoints faults hold.
         replacer: what nodes faults replace.
+        scaler: how many Memcached nodes there are.
         limited: the servers whose limits faults change.
         play: the control plane, at a time that stands still.
         injector: applies the faults.
@@ -124,6 +126,7 @@ class Rig:
         self.limited = FakeServers()
         self.names = FakeNames()
         self.replacer = FakeReplacer()
+        self.scaler = FakeScaler()
         limits = Limits(self.limited, self.nodes, self.backend)
         self.injector = Injector(
             topology,
@@ -136,6 +139,7 @@ class Rig:
             functions,
             names=self.names,
             replacer=self.replacer,
+            scaler=self.scaler,
         )
         self.cluster = FakeCluster(self.calls)
         memcached = {n.name: FakeMemcached(n.name, self.calls) for n in topology.memcached}
@@ -164,6 +168,7 @@ class Rig:
             memcached=memcached,
             faults=self.injector,
             naming=self.names,
+            scaling=self.scaler,
             control_plane=self.control_plane,
             events=self.events,
             monitor=SimpleNamespace(reset=lambda: None),

@@ -97,3 +97,16 @@ def test_stale(rig: Rig) -> None:
             ]
         assert list(rig.names.held.values()) == [("endpoint-redis", "endpoint-memcached")]
     assert rig.names.held == {}
+
+
+def test_scale(rig: Rig) -> None:
+    """The last fault counts; when all are healed, there are as many nodes as before."""
+    one, other = rig.faults.scale(4), rig.faults.scale(6)
+    assert rig.scaler.count == 6
+    one.heal()
+    assert rig.scaler.count == 6
+    other.heal()
+    assert rig.scaler.count == 3
+    rig.faults.scale(5)
+    rig.injector.heal_all()
+    assert rig.scaler.count == 3

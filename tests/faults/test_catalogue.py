@@ -80,6 +80,7 @@ ONE_OF_EACH: list[dict[str, Any]] = [
         "new_address": True,
         "old": "hang",
     },
+    {"fault": "scale", "memcached": 4},
     {"fault": "stale", "endpoints": ["endpoint-redis"]},
 ]
 

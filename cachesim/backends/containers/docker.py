@@ -4,8 +4,6 @@ Addresses, commands and files are those of `cachesim.backends.address_plan`.
 """
 
 import contextlib
-import json
-import random
 import secrets
 import socket
 import threading
@@ -30,6 +28,7 @@ from cachesim.backends.address_plan import (
     with_owners,
 )
 from cachesim.backends.base import Progress, host_for_clients
+from cachesim.backends.containers.changes import ChangingContainers
 from cachesim.backends.containers.cleanup import (
     ID_LABEL,
     OWNER_LABEL,
@@ -40,12 +39,10 @@ from cachesim.backends.containers.cleanup import (
     with_reaper_labels,
 )
 from cachesim.backends.containers.engine import connect, tar_archive
-from cachesim.backends.containers.nodes import ContainerNodes
 from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.clock import Deadline
 from cachesim.errors import (
     CachesimError,
-    FaultError,
     ImageMissing,
     NameInUse,
     NotReady,
@@ -57,6 +54,7 @@ from cachesim.servers.admin import NodeClients
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.clients import preload
 from cachesim.servers.credentials import ADMIN_USER, Credentials
+from cachesim.servers.memcached_config import MEMCACHED_PORT
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.servers.redis_config import random_node_ids
 from cachesim.settings import Settings
@@ -70,7 +68,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3  # a port that was free when it was chosen may be taken when it is used
 
 
-class DockerBackend(ContainerNodes):
+class DockerBackend(ChangingContainers):
     """Nine containers, a network and a volume, labelled with the process that owns them.
 
     Args:
@@ -100,9 +98,6 @@ class DockerBackend(ContainerNodes):
         self._node_timeout_ms = int(settings.node_timeout_seconds * 1000)
         self._credentials = self._issued = credentials
         self._ca = self._issuer = ca
-        # The ports that moved nodes had at first, and the containers that publish their new ones.
-        self._first: dict[str, int] = {}
-        self._doors: dict[str, Container] = {}
         self._creations = threading.Condition()
         self._pending_creations = 0
         self._is_stopping = False
@@ -297,62 +292,10 @@ class DockerBackend(ContainerNodes):
             ports={f"{inside}/tcp": (interface, outside) for inside, outside in published.items()},
         )
 
-    # --- new addresses ------------------------------------------------------------------------
-
-    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
-        """See `Backend.move_node`.
-
-        Docker publishes ports only when it creates a container. So a new address is published by a
-        container of its own, a door, which hands everything on to the pod.
-        """
-        first = self._first.setdefault(node, self._plan.endpoint(node).port)
-        spec, before = self._topology.node(node), self._doors.pop(node, None)
-        port = first
-        if not back:
-            port, self._doors[node] = self._open_door(spec.zone)
-        self._plan = self._plan.moved(node, port)
-        if spec.service is Service.REDIS:
-            path = f"{node}/redis.conf"
-            conf = with_owners(self._topology, {path: self._redis_files()[path]})
-            self._containers[node].put_archive(FILES, tar_archive(conf))
-        if before is not None:
-            before.remove(force=True)
-        return self._plan.listens(node)
-
-    def _open_door(self, zone: str) -> "tuple[int, Container]":
-        """Publish a free port that leads to the same port of a pod.
-
-        Raises:
-            FaultError: the engine refused.
-        """
-        interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
-        for attempt in range(1, _ATTEMPTS + 1):
-            port = _port_for_a_door()
-            path = f"doors/{port}.json"
-            proxy = {"name": pod_name(zone), "listen": f"0.0.0.0:{port}",
-                     "upstream": f"{pod_name(zone)}:{port}"}  # fmt: skip
-            try:
-                door = self._create(
-                    f"door-{port}",
-                    self._settings.toxiproxy_image,
-                    ["-host=127.0.0.1", f"-config={FILES}/{path}"],
-                    network=self._prefix,
-                    ports={f"{port}/tcp": (interface, port)},
-                )
-                door.put_archive(FILES, tar_archive({path: (0, json.dumps([proxy]))}))
-                door.start()
-            except Exception as error:
-                translated = self._translated(error)
-                if not isinstance(translated, PortTaken) or attempt == _ATTEMPTS:
-                    raise FaultError(f"no new address could be published: {translated}") from error
-            else:
-                return port, door
-        raise AssertionError("unreachable")
-
-    def _create_node(self, node: Node, pod: "Container") -> "Container":
+    def _create_node(self, node: Node, pod: "Container", port: int = MEMCACHED_PORT) -> "Container":
         redis = node.service is Service.REDIS
         image = self._settings.server_image if redis else self._settings.memcached_image
-        command = server_command(node, self._settings.engine)
+        command = server_command(node, self._settings.engine, port)
         return self._create(node.name, image, command, network_mode=f"container:{pod.id}")
 
     def _create(self, part: str, image: str, command: Sequence[str], **options: Any) -> "Container":
@@ -421,15 +364,6 @@ class DockerBackend(ContainerNodes):
         if isinstance(error, StartError) or not isinstance(error, Exception):
             return error
         return StartError(f"the Docker engine refused: {text}. `cachesim doctor` checks it.")
-
-
-def _port_for_a_door() -> int:
-    """Return a port that is free here, and below those that Linux gives to connections in pods."""
-    while True:
-        port = random.randrange(20_000, 32_000)  # no secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _free_ports(topology: Topology) -> dict[str, ZonePorts]:

@@ -15,7 +15,7 @@ from cachesim.backends.containers.process_limits import limit_files, limit_open_
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import auth_conf, random_node_ids
-from cachesim.topology import Endpoint, NodeState
+from cachesim.topology import Endpoint, Node, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
@@ -82,6 +82,19 @@ class ContainerNodes:
     def toxiproxy_client(self, zone: str) -> ToxiproxyClient:
         """See `Backend.toxiproxy_client`."""
         return ToxiproxyClient(self.toxiproxy(zone))
+
+    def add_node(self, node: Node) -> None:
+        """Refuse: others created these containers."""
+        raise FaultError(
+            f"{node} can't be added: docker compose keeps these containers. Use `--backend docker` "
+            "or `--backend embedded` for that"
+        )
+
+    def remove_node(self, node: Node) -> None:
+        """Do nothing, as none was added."""
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """Do nothing: a real server can't be told. The configuration endpoint answers."""
 
     def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:  # noqa: ARG002
         """Refuse: the ports of these containers were published when others created them."""

@@ -26,6 +26,7 @@ from cachesim.protocols.memcached import (
     unsigned32,
     value_size,
 )
+from cachesim.servers.discovery import REQUEST
 
 _STORED = (b"STORED\r\n", b"EXISTS\r\n", NOT_FOUND, b"NOT_STORED\r\n")
 _DELETE_USAGE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
@@ -37,7 +38,7 @@ _LAST_SLAB_CLASS = 63
 
 COMMANDS = WITH_KEYS | {
     "mn", "stats", "flush_all", "version", "verbosity", "quit", "shutdown", "cache_memlimit",
-    "refresh_certs",
+    "refresh_certs", "config",
 }  # fmt: skip
 """The names of commands, but for those of maintenance."""
 
@@ -63,6 +64,7 @@ class Commands:
             b"stats": self._stats, b"flush_all": self._flush_all, b"version": self._version,
             b"verbosity": self._verbosity, b"quit": self._quit, b"shutdown": self._shutdown,
             b"cache_memlimit": self._memory_limit, b"refresh_certs": self._refresh_certs,
+            b"config": self._config,
             **Maintenance(server).handlers,
         }  # fmt: skip
 
@@ -76,6 +78,10 @@ class Commands:
             if not is_meta and words[:_MAX_WORDS][-1].startswith(b"HTTP/"):
                 return None
         return ERROR
+
+    def _config(self, words: list[bytes], _value: bytes | None) -> bytes:
+        # Only ElastiCache's servers know it.
+        return self._server.cluster if tuple(words) == REQUEST and self._server.cluster else ERROR
 
     # --- reading ----------------------------------------------------------------------------
 

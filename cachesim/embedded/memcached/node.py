@@ -36,6 +36,7 @@ class MemcachedNode(EmulatedNode[Server]):
         self._clock = (clock or SystemClock()).monotonic
         self._wall = wall
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
+        self._cluster = b""
 
     def logs(self, lines: int = 50) -> str:
         """Return the last lines of the node's log, across restarts."""
@@ -75,7 +76,14 @@ class MemcachedNode(EmulatedNode[Server]):
             log=self._log.append,
         )
         server.answers = self.answers
+        server.cluster = self._cluster
         return server
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """Answer `config get cluster` so from now on."""
+        self._cluster = reply
+        if self._server is not None:
+            self._server.cluster = reply
 
     def _begin(self, server: Server) -> None:  # noqa: ARG002  # it has nothing to load
         self._log.append("<25 server listening (auto-negotiate)")

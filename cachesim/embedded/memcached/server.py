@@ -37,6 +37,7 @@ class Server:
         answers: the rules of faults.
         backlog: the connections of clients, of which some may wait.
         last_reply: the last reply to a request, while there are rules.
+        cluster: the answer to `config get cluster`; empty: it does not know the command.
         is_paused: whether the process is paused.
         sessions: the connections, by number.
         tuned: the settings that commands have changed, by their names in `stats settings`.
@@ -80,6 +81,7 @@ class Server:
         self.answers = Answers()
         self.backlog = Backlog()
         self.last_reply = b""
+        self.cluster = b""
 
     def tick(self) -> int:
         """Update the time of the items, and return it."""

@@ -214,6 +214,12 @@ class Ports:
         else:
             listener.close()
 
+    def give_up(self, address: str) -> None:
+        """Keep the port of an address no more. Nothing may listen there."""
+        self._kept.discard(address)
+        if (listener := self._shut.pop(address, None)) is not None:
+            listener.close()
+
     def close(self) -> None:
         """Give up the kept ports."""
         for listener in self._shut.values():

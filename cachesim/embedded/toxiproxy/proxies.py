@@ -109,6 +109,10 @@ class Proxies(Mapping[str, Proxy]):
         """
         return self._ports.reserve()
 
+    def give_up(self, address: str) -> None:
+        """Keep the port of an address no more, on which no proxy listens."""
+        self._ports.give_up(address)
+
     def populate(self, specs: Sequence[ProxySpec]) -> list[Proxy]:
         """Create proxies; replace those with another listen address or upstream. Keep all others.
 

@@ -1,0 +1,181 @@
+"""Containers whose nodes get other addresses, and to which nodes are added.
+
+Docker publishes ports only when it creates a container. So new ones are published by a container of
+their own, a door, which hands everything on to a pod.
+"""
+
+import contextlib
+import json
+import random
+import socket
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cachesim.backends.address_plan import (
+    FILES,
+    AddedPorts,
+    certificate_of,
+    pod_name,
+    with_owners,
+)
+from cachesim.backends.containers.engine import tar_archive
+from cachesim.backends.containers.nodes import ContainerNodes
+from cachesim.errors import FaultError
+from cachesim.servers.certificates import CertificateAuthority
+from cachesim.servers.memcached_config import MEMCACHED_PORT
+from cachesim.settings import Settings
+from cachesim.topology import Node, Service, Topology
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from testcontainers.core.docker_client import DockerClient
+
+
+class ChangingContainers(ContainerNodes):
+    """Nodes in containers that this process creates and removes."""
+
+    _ca: CertificateAuthority
+    _prefix: str
+    _settings: Settings
+    _topology: Topology
+
+    def __init__(self, client: "DockerClient") -> None:
+        super().__init__(client)
+        # The ports that moved nodes had at first.
+        self._first: dict[str, int] = {}
+        # The containers that publish what was added later, by the name of the node, and apart from
+        # them those of added nodes.
+        self._doors: dict[str, Container] = {}
+        self._first_doors: dict[str, Container] = {}
+
+    @abstractmethod
+    def _create(self, part: str, image: str, command: Sequence[str], **options: Any) -> "Container":
+        """Create a container of this run."""
+
+    @abstractmethod
+    def _create_node(self, node: Node, pod: "Container", port: int = MEMCACHED_PORT) -> "Container":
+        """Create a node's container in a pod."""
+
+    @abstractmethod
+    def _redis_files(self) -> dict[str, str]:
+        """Return the Redis nodes' files without secrets."""
+
+    @abstractmethod
+    def _translated(self, error: BaseException) -> BaseException:
+        """Return a Docker error as a cachesim error."""
+
+    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+        """See `Backend.move_node`."""
+        port = self._first.setdefault(node, self._plan.endpoint(node).port)
+        spec, before = self._topology.node(node), self._doors.pop(node, None)
+        if not back:
+            (port,) = ports = _free_ports(1)
+            self._doors[node] = self._open_door(spec.zone, dict.fromkeys(ports, port))
+        self._plan = self._plan.moved(node, port)
+        if spec.service is Service.REDIS:
+            path = f"{node}/redis.conf"
+            conf = with_owners(self._topology, {path: self._redis_files()[path]})
+            self._containers[node].put_archive(FILES, tar_archive(conf))
+        if before is not None:
+            before.remove(force=True)
+        return self._plan.listens(node)
+
+    def add_node(self, node: Node) -> None:
+        """See `Backend.add_node`."""
+        there = [it for it in self._topology.memcached if it.zone == node.zone]
+        server = MEMCACHED_PORT + there.index(node)
+        link, admin = _free_ports(2)
+        self._plan = self._plan.with_added(node.name, AddedPorts(link, admin, server))
+        with _as_fault_error(self, f"{node} could not be added"):
+            pod = self._containers[pod_name(node.zone)]
+            container = self._containers[node.name] = self._create_node(node, pod, server)
+            files = with_owners(self._topology, certificate_of(node, self._ca))
+            container.put_archive(FILES, tar_archive(files))
+            container.start()
+            self._first_doors[node.name] = self._open_door(node.zone, {link: link, admin: server})
+        ending = f"-to-{node.name}"
+        for zone in self._topology.zones:
+            proxies = [it for it in self._plan.proxies(zone.name) if it["name"].endswith(ending)]
+            with contextlib.closing(self.toxiproxy_client(zone.name)) as toxiproxy:
+                toxiproxy.populate(proxies)
+
+    def remove_node(self, node: Node) -> None:
+        """See `Backend.remove_node`."""
+        ending = f"-to-{node.name}"
+        for zone in self._topology.zones:
+            with contextlib.closing(self.toxiproxy_client(zone.name)) as toxiproxy:
+                for name in [it for it in toxiproxy.proxies() if it.endswith(ending)]:
+                    toxiproxy.delete(name)
+        self._plan = self._plan.with_added(node.name, None)
+        self._first.pop(node.name, None)
+        with _as_fault_error(self, f"{node} could not be removed"):
+            for containers in (self._containers, self._doors, self._first_doors):
+                if (container := containers.pop(node.name, None)) is not None:
+                    container.remove(force=True)
+
+    def _open_door(self, zone: str, ports: Mapping[int, int]) -> "Container":
+        """Publish ports that lead into a pod.
+
+        Args:
+            ports: the pod's port, by the published one.
+
+        Raises:
+            FaultError: the engine refused.
+        """
+        interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
+        name = f"door-{min(ports)}"
+        path = f"doors/{name}.json"
+        proxies = [
+            {
+                "name": str(outside),
+                "listen": f"0.0.0.0:{outside}",
+                "upstream": f"{pod_name(zone)}:{inside}",
+            }
+            for outside, inside in ports.items()
+        ]
+        with _as_fault_error(self, "no new address could be published"):
+            door = self._create(
+                name,
+                self._settings.toxiproxy_image,
+                ["-host=127.0.0.1", f"-config={FILES}/{path}"],
+                network=self._prefix,
+                ports={f"{outside}/tcp": (interface, outside) for outside in ports},
+            )
+            try:
+                door.put_archive(FILES, tar_archive({path: (0, json.dumps(proxies))}))
+                door.start()
+            except BaseException:
+                door.remove(force=True)
+                raise
+        return door
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free here, and below those that Linux gives to connections in pods."""
+    with contextlib.ExitStack() as held:
+
+        def free() -> int:
+            while True:
+                port = random.randrange(20_000, 32_000)  # no secret
+                probe = socket.socket()
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    probe.close()
+                else:
+                    held.enter_context(probe)
+                    return port
+
+        return [free() for _ in range(count)]
+
+
+@contextlib.contextmanager
+def _as_fault_error(backend: ChangingContainers, what: str) -> Iterator[None]:
+    """Raise a FaultError where the engine refuses."""
+    from docker.errors import APIError
+
+    try:
+        yield
+    except APIError as error:
+        raise FaultError(f"{what}: {backend._translated(error)}") from error

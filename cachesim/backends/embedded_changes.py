@@ -1,0 +1,111 @@
+"""How the nodes of an embedded topology get other addresses, and nodes are added and removed."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cachesim.aio.loop import LoopThread
+from cachesim.backends.address_plan import SERVER_PORTS
+from cachesim.topology import CLIENT, Endpoint, Link, Node, Service, Topology
+
+if TYPE_CHECKING:
+    from cachesim.embedded.memcached.node import MemcachedNode
+    from cachesim.embedded.redis.node import RedisNode
+    from cachesim.embedded.toxiproxy.server import ProxyServer
+
+
+class EmbeddedChanges:
+    """Base of `EmbeddedBackend`. See `Backend` for the methods."""
+
+    _topology: Topology
+    _thread: LoopThread
+    _servers: "dict[str, ProxyServer]"
+    _nodes: "dict[str, RedisNode | MemcachedNode]"
+    _listeners: dict[str, asyncio.Server]
+    _accept: dict[str, Callable[[], asyncio.Protocol]]
+
+    def __init__(self) -> None:
+        # Where clients' links to moved nodes listened at first, and before the last move.
+        self._first: dict[str, str] = {}
+        self._former: dict[str, str] = {}
+
+    @abstractmethod
+    def _start_link(self, link: Link) -> None:
+        """Create a link's proxy."""
+
+    @abstractmethod
+    def _create_memcached(self, node: Node) -> None:
+        """Create a Memcached node."""
+
+    @abstractmethod
+    async def _start_node(self, name: str) -> None:
+        """Start a node that was created."""
+
+    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+        """See `Backend.move_node`. Only the link of clients has an address that matters."""
+        return self._thread.call(self._move, self._topology.node(node), back)
+
+    def _move(self, node: Node, back: bool) -> Mapping[str, str]:
+        from cachesim.embedded.redis.node import RedisNode
+
+        link = Link(CLIENT, node.name, node.service, node.zone)
+        proxies = self._servers[link.home].proxies
+        present = proxies[link.name].listen
+        first = self._first.setdefault(node.name, present)
+        if (former := self._former.pop(node.name, None)) is not None:
+            proxies.give_up(former)
+        if present != first:
+            self._former[node.name] = present
+        listen = first if back else proxies.reserve()
+        moved = self._nodes[node.name]
+        if isinstance(moved, RedisNode):
+            address = replace(moved.config.nodes[node.name], port=Endpoint.parse(listen).port)
+            for peer in self._topology.shard_of(node.name).nodes:
+                self._nodes[peer.name].announce({node.name: address})  # type: ignore[union-attr]
+        return {link.name: listen}
+
+    def add_node(self, node: Node) -> None:
+        """See `Backend.add_node`."""
+
+        def start_links() -> None:
+            for link in self._topology.links:
+                if link.target == node.name:
+                    self._start_link(link)
+
+        # Outside the loop, as it makes a key.
+        self._create_memcached(node)
+        self._thread.call(start_links)
+        self._thread.run(partial(self._start_node, node.name))
+
+    def remove_node(self, node: Node) -> None:
+        """See `Backend.remove_node`."""
+
+        def remove() -> None:
+            for server in self._servers.values():
+                for name in [it for it in server.proxies if it.endswith(f"-to-{node.name}")]:
+                    listen = server.proxies[name].listen
+                    server.proxies.delete(name)
+                    server.proxies.give_up(listen)
+            self._first.pop(node.name, None)
+            self._listeners.pop(node.name).close()
+            self._accept.pop(upstream(node.name, Service.MEMCACHED))
+            self._nodes.pop(node.name).close()
+
+        self._thread.call(remove)
+
+    def tell_cluster(self, reply: bytes) -> None:
+        """See `Backend.tell_cluster`."""
+
+        def tell() -> None:
+            for node in self._topology.memcached:
+                self._nodes[node.name].tell_cluster(reply)  # type: ignore[union-attr]
+
+        self._thread.call(tell)
+
+
+def upstream(node: str, service: Service) -> str:
+    """Return the upstream of links to a node's service."""
+    return f"{node}:{SERVER_PORTS[service]}"

@@ -1,0 +1,113 @@
+"""Adds Memcached nodes to a running topology, and removes them."""
+
+import threading
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cachesim import elasticache
+from cachesim.clock import Deadline
+from cachesim.control_plane.plane import ControlPlane
+from cachesim.control_plane.prober import Prober
+from cachesim.daemon.naming import Naming
+from cachesim.daemon.provisioning import Provision
+from cachesim.daemon.readiness import wait_for_memcached
+from cachesim.errors import FaultError, NotReady
+from cachesim.events import EventLog
+from cachesim.faults.limits import Limits
+from cachesim.faults.links import Links
+from cachesim.faults.nodes import Nodes
+from cachesim.monitoring.readings import Readings
+from cachesim.servers.admin import NodeClients
+from cachesim.topology import FEWEST_MEMCACHED, MOST_MEMCACHED, Node
+
+if TYPE_CHECKING:
+    from pymemcache.client.base import Client
+
+_READY = 30.0  # seconds until a new node answers
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Changes how many Memcached nodes there are: see `cachesim.faults.appliers.Scaler`.
+
+    Attributes:
+        memcached: a client for each Memcached node at its admin address, by the node's name.
+        control_plane: returns the control plane, once it is there.
+    """
+
+    provision: Provision
+    events: EventLog
+    links: Links
+    nodes: Nodes
+    limits: Limits
+    admin: NodeClients
+    memcached: "MutableMapping[str, Client]"
+    readings: Readings
+    prober: Prober
+    naming: Naming
+    control_plane: Callable[[], ControlPlane]
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.provision.topology.memcached)
+
+    def scale(self, count: int) -> None:
+        """See `Scaler.scale`."""
+        if not FEWEST_MEMCACHED <= count <= MOST_MEMCACHED:
+            raise FaultError(
+                f"there can be {FEWEST_MEMCACHED} to {MOST_MEMCACHED} Memcached nodes, not {count}"
+            )
+        topology = self.provision.topology
+        with self._lock:
+            before = topology.memcached
+            wanted = topology.scaled(count)
+            for node in wanted[len(before) :]:
+                self._add(node)
+            for node in reversed(before[count:]):
+                self._remove(node)
+            if count > len(before):
+                message = elasticache.nodes_added(len(before), count)
+                self.events.record("scaled", self.provision.name, message)
+
+    def _add(self, node: Node) -> None:
+        topology, backend = self.provision.topology, self.provision.backend
+        topology.scale((*topology.memcached, node))
+        try:
+            backend.add_node(node)
+            wait_for_memcached(node.name, self.admin, Deadline(_READY))
+        except BaseException as error:
+            topology.scale(topology.memcached[:-1])
+            backend.remove_node(node)
+            if isinstance(error, NotReady):
+                raise FaultError(f"{node} was not added: {error}") from error
+            raise
+        self.nodes.add(node.name)
+        self.links.add([link for link in topology.links if link.target == node.name])
+        self.memcached[node.name] = self.admin.new_memcached(node.name)
+        self.readings.add(node)
+        self.control_plane().add(node.name)
+        self.prober.add(node.name)
+        self._tell()
+
+    def _remove(self, node: Node) -> None:
+        # Clients are told first, as in production.
+        topology = self.provision.topology
+        links = [link for link in topology.links if link.target == node.name]
+        topology.scale(tuple(it for it in topology.memcached if it != node))
+        self._tell()
+        self.control_plane().remove(node.name)
+        self.prober.remove(node.name)
+        self.readings.remove(node.name)
+        self.memcached.pop(node.name).close()
+        self.limits.forget(node.name)
+        self.links.remove(links)
+        self.nodes.remove(node.name)
+        self.provision.backend.remove_node(node)
+        self.events.record("scaled", self.provision.name, elasticache.nodes_removed(node.name))
+
+    def _tell(self) -> None:
+        self.naming.changed()
+        self.provision.save_env()
