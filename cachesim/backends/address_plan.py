@@ -230,7 +230,12 @@ class Plan:
         }
 
     def redis_files(
-        self, *, hostname: str | None, node_timeout_ms: int, ids: Mapping[str, str]
+        self,
+        *,
+        hostname: str | None,
+        node_timeout_ms: int,
+        ids: Mapping[str, str],
+        tells_zone: bool = False,
     ) -> dict[str, str]:
         """Return the Redis nodes' files without secrets, by path in `FILES`.
 
@@ -238,12 +243,17 @@ class Plan:
             hostname: the name that clients are told instead of the announced IP.
             node_timeout_ms: `cluster-node-timeout`.
             ids: the id of each Redis node, 40 hexadecimal digits, by its name.
+            tells_zone: whether clients are told each node's zone.
         """
         files = self.initial_nodes_conf(ids)
         announced = self._announced()
         for node in self.topology.redis:
             settings = redis_settings(
-                node, announced[node.name], hostname=hostname, node_timeout_ms=node_timeout_ms
+                node,
+                announced[node.name],
+                hostname=hostname,
+                node_timeout_ms=node_timeout_ms,
+                tells_zone=tells_zone,
             )
             files[f"{node.name}/redis.conf"] = redis_conf(settings, f"{FILES}/{node.name}")
         return files

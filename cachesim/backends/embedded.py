@@ -21,7 +21,13 @@ from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority, client_context
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.memcached_config import megabytes_for
-from cachesim.servers.redis_config import AnnouncedPorts, acl_users, random_node_ids, redis_settings
+from cachesim.servers.redis_config import (
+    AnnouncedPorts,
+    acl_users,
+    can_tell_zone,
+    random_node_ids,
+    redis_settings,
+)
 from cachesim.settings import Settings
 from cachesim.topology import CLIENT, Endpoint, Link, Node, NodeState, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -193,6 +199,7 @@ class EmbeddedBackend(EmbeddedChanges):
                 AnnouncedPorts(mine.port, mine.bus_port),
                 hostname=mine.hostname,
                 node_timeout_ms=int(self._settings.node_timeout_seconds * 1000),
+                tells_zone=can_tell_zone(self._settings.engine),
             ),
         )
         return RedisNode(config, dial_peer=partial(self._dial_peer, node), loop=self._loop)

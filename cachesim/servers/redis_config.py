@@ -11,6 +11,7 @@ third node that hears of that before it hears of the takeover may hang (Valkey 8
 `cachesim.servers.redis_health`) or follow the wrong one (Redis 8.0).
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from cachesim.elasticache import FORBIDDEN_COMMANDS, MAX_CONNECTIONS
 from cachesim.servers.credentials import ADMIN_USER, Credentials, acl_hash
 from cachesim.servers.redis_cluster import PLACEHOLDER_PRIMARY
-from cachesim.topology import Node, Shard, Topology
+from cachesim.topology import Node, Shard, Topology, Zone
 
 FENCED = 1000
 """The `min-replicas-to-write` of a primary that must take no writes: more than there ever are."""
@@ -35,7 +36,12 @@ class AnnouncedPorts:
 
 
 def redis_settings(
-    node: Node, announced: AnnouncedPorts, *, hostname: str | None, node_timeout_ms: int
+    node: Node,
+    announced: AnnouncedPorts,
+    *,
+    hostname: str | None,
+    node_timeout_ms: int,
+    tells_zone: bool = False,
 ) -> dict[str, str]:
     """Return the settings of production for a node, by name, in the units of `redis.conf`.
 
@@ -45,6 +51,7 @@ def redis_settings(
     Args:
         hostname: the name that clients are told instead of the announced IP; peers use the IP.
         node_timeout_ms: `cluster-node-timeout`.
+        tells_zone: whether clients are told the node's zone; see `can_tell_zone`.
     """
     settings = {
         "port": "0",
@@ -79,7 +86,21 @@ def redis_settings(
     if hostname:
         settings["cluster-announce-hostname"] = hostname
         settings["cluster-preferred-endpoint-type"] = "hostname"
+    if tells_zone:
+        settings["availability-zone"] = str(Zone(node.zone))
     return settings
+
+
+def can_tell_zone(engine: str, image: str | None = None) -> bool:
+    """Return whether servers have the setting `availability-zone`, as Valkey has from 8.0 on.
+
+    Args:
+        image: the servers' image, whose tag has the version; None: they are emulated.
+    """
+    if engine != "valkey" or image is None:
+        return engine == "valkey"
+    major = re.match(r"\d+", image.rpartition(":")[2])
+    return major is not None and int(major[0]) >= 8
 
 
 def redis_conf(settings: Mapping[str, str], directory: str) -> str:

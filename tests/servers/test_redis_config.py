@@ -17,6 +17,7 @@ from cachesim.servers.redis_config import (
     REDIS_PORT,
     AnnouncedPorts,
     auth_conf,
+    can_tell_zone,
     nodes_conf,
     random_node_ids,
     redis_conf,
@@ -328,3 +329,20 @@ def test_ends_with_the_epoch(confs: dict[str, str]) -> None:
     """The file ends as Redis writes it."""
     for text in confs.values():
         assert text.endswith("\nvars currentEpoch 1 lastVoteEpoch 0\n")
+
+
+@pytest.mark.parametrize(
+    ("engine", "image", "can"),
+    [
+        ("redis", None, False),
+        ("redis", "redis:8.0", False),
+        ("valkey", None, True),
+        ("valkey", "valkey/valkey:7.2", False),
+        ("valkey", "registry.example:5000/valkey:8.1-alpine", True),
+        ("valkey", "valkey/valkey:10", True),
+        ("valkey", "valkey/valkey:latest", False),
+    ],
+)
+def test_only_valkey_8_tells_zones(engine: str, image: str | None, can: bool) -> None:
+    """Older servers refuse to start with the setting."""
+    assert can_tell_zone(engine, image) is can

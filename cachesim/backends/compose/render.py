@@ -24,6 +24,7 @@ from cachesim.backends.address_plan import (
     pod_name,
     server_command,
 )
+from cachesim.servers.redis_config import can_tell_zone
 from cachesim.settings import Settings
 from cachesim.topology import Service, Topology, Zone
 
@@ -54,6 +55,7 @@ def render(plan: Plan, settings: Settings, name: str) -> dict[str, str]:
         # The same each time, so that the files stay the same. The CA, not the ids, keeps the nodes
         # of other topologies away.
         ids={node.name: _sha1(node.name) for node in plan.topology.redis},
+        tells_zone=can_tell_zone(settings.engine, settings.server_image),
     )
     return files | {f"nodes/{path}": text for path, text in redis_files.items()}
 

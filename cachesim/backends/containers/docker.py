@@ -56,7 +56,7 @@ from cachesim.servers.clients import preload
 from cachesim.servers.credentials import ADMIN_USER, Credentials
 from cachesim.servers.memcached_config import MEMCACHED_PORT
 from cachesim.servers.redis_cluster import Cluster
-from cachesim.servers.redis_config import random_node_ids
+from cachesim.servers.redis_config import can_tell_zone, random_node_ids
 from cachesim.settings import Settings
 from cachesim.topology import Node, Service, Topology
 
@@ -331,6 +331,7 @@ class DockerBackend(ChangingContainers):
             hostname=hostname,
             node_timeout_ms=self._node_timeout_ms,
             ids=random_node_ids(self._topology),
+            tells_zone=can_tell_zone(self._settings.engine, self._settings.server_image),
         )
 
     def _form_cluster(self) -> None:

@@ -52,7 +52,7 @@ def _server(server: "Server") -> Fields:
         "executable": "",
         "config_file": "",
         "io_threads_active": 0,
-        **({"availability_zone": ""} if is_valkey else {}),
+        **({"availability_zone": server.settings.zone} if is_valkey else {}),
     }
 
 

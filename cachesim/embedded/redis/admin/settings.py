@@ -92,6 +92,11 @@ class Settings:
     def __getitem__(self, name: str) -> str:
         return self._values[name]
 
+    @property
+    def zone(self) -> str:
+        """The zone that clients are told; empty: none, as Redis has no such setting."""
+        return self._values.get("availability-zone", "")
+
     def number(self, name: str) -> int:
         """Return a setting that is a number."""
         return int(self._values[name])
@@ -146,7 +151,7 @@ class Settings:
             value = classes_of(value) or ""
         elif name in _COMPOSED:
             value = _COMPOSED[name](value, self._values[name])
-        elif name in _CHOICES or self._defaults[name] in ("yes", "no"):
+        elif name in _CHOICES or self._defaults.get(name) in ("yes", "no"):
             value = value.lower()
         self._values[name] = value
         for one, other in _ALIASES.items():
@@ -154,7 +159,7 @@ class Settings:
                 self._values[one] = self._values[other] = value
 
     def _refusal(self, name: str, value: str) -> str | None:
-        default = self._defaults[name]
+        default = self._defaults.get(name, "")
         if name in _MEMORY:
             size = memory(value)
             return "argument must be a memory value" if size is None else self._beyond(name, size)

@@ -70,6 +70,7 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
     client.resp = resp
     server = client.server
     version = server.version
+    zone = server.settings.zone
     return Pairs(
         [
             b"server", version.name.encode(),
@@ -79,6 +80,7 @@ def hello(client: Client, arguments: list[bytes]) -> Answer:
             b"mode", b"cluster",
             b"role", b"replica" if server.is_replica else b"master",
             b"modules", [],
+            *([b"availability_zone", zone.encode()] if zone else []),
         ]
     )  # fmt: skip
 
