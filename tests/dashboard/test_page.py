@@ -1,6 +1,7 @@
 """The web page: who is let in, what it shows, and what it breaks, on an emulated topology."""
 
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -237,3 +238,48 @@ def test_by_keyboard(tab: "Tab", sim: Simulator) -> None:
     with sim.faults.latency("client-to-redis-a", 5):
         part(tab, "Links between clients and az-a: slow").wait_for(state="attached")
         assert tab.evaluate("document.activeElement.dataset.key") == "node-memcached-b"
+
+
+def test_nodes_stand_apart(tab: "Tab") -> None:
+    """Those of a zone that has more than one of a service, too."""
+    nodes = [
+        {"name": f"{service}-{zone}{number}", "service": service, "zone": zone}
+        for service, zone, count in (
+            ("redis", "a", 1), ("redis", "b", 2), ("memcached", "a", 3), ("memcached", "b", 1),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    laid = tab.evaluate(
+        """async (nodes) => (await import("/assets/layout.js")).layout(
+            [{ name: "a" }, { name: "b" }], nodes, 800)""",
+        nodes,
+    )
+    tops: dict[float, list[float]] = {}
+    for it in laid["nodes"].values():
+        tops.setdefault(it["x"], []).append(it["y"])
+    height = laid["nodes"]["redis-a0"]["height"]
+    assert [len(it) for it in tops.values()] == [4, 3]
+    for column in map(sorted, tops.values()):
+        assert all(b - a > height for a, b in itertools.pairwise(column))
+        assert column[-1] + height < laid["wires"]
+
+
+def test_words_stay_in_their_nodes(tab: "Tab") -> None:
+    """At every width, also after the page has become wider or narrower."""
+    for width in (1280, 768, 390):
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.wait_for_function(
+            """(width) => {
+                const map = document.querySelector("#map svg").getBoundingClientRect();
+                const nodes = [...document.querySelectorAll("#map .node")];
+                return map.width > width / 2 && map.right <= width && nodes.length === 6 &&
+                    nodes.every((node) => {
+                        const card = node.querySelector(".card").getBoundingClientRect();
+                        return [...node.querySelectorAll("text:not(:empty)")].every((it) => {
+                            const box = it.getBoundingClientRect();
+                            return box.left >= card.left && box.right <= card.right;
+                        });
+                    });
+            }""",
+            arg=width,
+        )

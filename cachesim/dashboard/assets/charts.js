@@ -109,7 +109,7 @@ export class Charts {
     return {
       width,
       height: HEIGHT,
-      padding: [8, 8, 0, 0],
+      padding: [8, 24, 0, 0], // half a time's label
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 }, sync: { key: "dashboard" } },
       scales: {

@@ -5,7 +5,7 @@ export const CLIENT = "client";
 /**
  * Return the places of all parts.
  *
- * A zone is a column with its Redis node above its Memcached node; clients are a bar above them.
+ * A zone is a column with its Redis nodes above its Memcached nodes; clients are a bar above them.
  * Wires lead from clients down into the zones, and below from zone to zone.
  */
 export const layout = (zones, nodes, width) => {
@@ -17,19 +17,24 @@ export const layout = (zones, nodes, width) => {
   const node = { height: isNarrow ? 66 : 76, gap: isNarrow ? 34 : 36 };
   const inset = isNarrow ? 6 : 12;
   const head = 34;
-  const zoneHeight = head + 2 * node.height + node.gap + inset;
+  const of = (zone, service) => nodes.filter((it) => it.zone === zone.name && it.service === service);
+  const most = (service) => Math.max(...zones.map((zone) => of(zone, service).length));
+  const first = { redis: 0, memcached: most("redis") }; // the rows in which they begin
+  const rows = first.memcached + most("memcached");
+  const zoneHeight = head + rows * (node.height + node.gap) - node.gap + inset;
   const places = { clients, zones: {}, nodes: {}, isNarrow, width };
   zones.forEach((zone, number) => {
     const x = number * (column + gap);
     places.zones[zone.name] = { x, y: top, width: column, height: zoneHeight, head, number };
-    for (const it of nodes.filter((other) => other.zone === zone.name)) {
-      const row = it.service === "redis" ? 0 : 1;
-      places.nodes[it.name] = {
-        x: x + inset,
-        y: top + head + row * (node.height + node.gap),
-        width: column - 2 * inset,
-        height: node.height,
-      };
+    for (const [service, row] of Object.entries(first)) {
+      of(zone, service).forEach((it, index) => {
+        places.nodes[it.name] = {
+          x: x + inset,
+          y: top + head + (row + index) * (node.height + node.gap),
+          width: column - 2 * inset,
+          height: node.height,
+        };
+      });
     }
   });
   const below = top + zoneHeight;
@@ -48,9 +53,9 @@ export const wire = (places, one, other) => {
   const [a, b] = [places.zones[one], places.zones[other]];
   const isFar = Math.abs(a.number - b.number) > 1;
   const depth = places.wires + (isFar ? (places.isNarrow ? 56 : 58) : places.isNarrow ? 24 : 25);
-  const share = isFar ? 0.28 : a.number < b.number && a.number > 0 ? 0.72 : 0.72;
-  const from = a.x + a.width * (isFar ? share : 0.72);
-  const to = b.x + b.width * (isFar ? 1 - share : 0.28);
+  const share = isFar ? 0.28 : 0.72;
+  const from = a.x + a.width * share;
+  const to = b.x + b.width * (1 - share);
   return {
     from: [from, places.wires],
     to: [to, places.wires],
@@ -83,7 +88,7 @@ export const replication = (places, primary, replica) => {
   // Below the node that is between them.
   const y = gapY + (places.isNarrow ? 17 : 18);
   const start = from.x + from.width * (isRight ? 0.8 : 0.2);
-  const end = to.x + to.width * (isRight ? 0.5 : 0.5);
+  const end = to.x + to.width / 2;
   const r = 8 * (isRight ? 1 : -1);
   return {
     d: `M${start},${gapY} V${y - 8} q0,8 ${r},8 H${end - r} q${r},0 ${r},-8 V${gapY}`,

@@ -38,7 +38,7 @@ export class Map {
   /** Show the figures of the nodes; nothing else is drawn anew. */
   measure(figures) {
     this.figures = figures;
-    if (!this.picture) return;
+    if (!this.svg) return;
     for (const node of this.picture.nodes) this.measureNode(node.name);
     for (const it of this.root.querySelectorAll("[data-lag]")) {
       const lag = figures[it.dataset.lag]?.lag;
@@ -64,7 +64,9 @@ export class Map {
 
   draw() {
     const { picture } = this;
-    this.width = Math.round(this.root.clientWidth);
+    const width = Math.round(this.root.clientWidth);
+    if (!width) return; // not laid out yet
+    this.width = width;
     const focused = document.activeElement?.dataset?.key;
     const places = (this.places = layout(picture.zones, picture.nodes, this.width));
     const it = svg(
@@ -148,10 +150,12 @@ export class Map {
       { class: classes.filter(Boolean).join(" "), "data-node": node.name },
       svg("rect", { class: "card", x: x + 0.75, y: y + 0.75, width: width - 1.5, height: height - 1.5, rx: 8 }),
       svg("text", { class: "name", x: x + 10, y: y + 20 }, isNarrow ? node.name.replace("memcached", "memc.") : node.name),
-      role && !(isNarrow && role === "replica")
-        ? svg("text", { class: "role", x: isNarrow ? x + 10 : x + width - 10, y: y + (isNarrow ? 34 : 20) }, role)
-        : isNarrow && role ? svg("text", { class: "role", x: x + 10, y: y + 34 }, role) : null,
-      svg("text", { class: "trouble", x: isNarrow && !role ? x + 10 : isNarrow ? x + width - 10 : x + 10, y: y + (isNarrow ? (role ? 20 : 34) : 39), "text-anchor": isNarrow && role ? "end" : "start" }, isNarrow && role ? (line ? "●" : "") : this.short(line, width - 16)),
+      role
+        ? svg("text", { class: "role", x: isNarrow ? x + 10 : x + width - 10, y: y + (isNarrow ? 34 : 20), "text-anchor": isNarrow ? "start" : "end" }, role)
+        : null,
+      isNarrow && role // which leaves no room for words
+        ? svg("text", { class: "trouble", x: x + width - 10, y: y + 20, "text-anchor": "end" }, line ? "●" : "")
+        : svg("text", { class: "trouble", x: x + 10, y: y + (isNarrow ? 34 : 39) }, this.short(line, width - 16)),
       svg("rect", { class: "gauge", x: x + 10, y: y + height - 12, width: width - 20, height: 4, rx: 2 }),
       svg("rect", { class: "level", x: x + 10, y: y + height - 12, width: 0, height: 4, rx: 2 }),
       svg("text", { class: "figure memory", x: x + 10, y: y + height - 18 }),

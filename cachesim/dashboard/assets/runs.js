@@ -39,7 +39,7 @@ export const chooseScenario = async () => {
       ),
     ),
   );
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.onclick = (event) => event.target === dialog && dialog.close(); // beside it
   dialog.showModal();
 };
 
