@@ -1,18 +1,23 @@
 """What faults change in servers: limits of memory, connections and processor; and answers."""
 
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cachesim.backends.base import Backend
+from cachesim.clock import Deadline
 from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError
 from cachesim.faults.nodes import Nodes
 from cachesim.servers.admin import errors
 from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import NodeState, Service
+
+_ENDING = 1.0  # seconds that a process may take to end after its connections
+_POLL = 0.05  # seconds
 
 
 class Servers(Protocol):
@@ -331,7 +336,22 @@ class Limits:
             if state is NodeState.PAUSED and not limit.outlives:
                 raise FaultError(f"the limits of {node} can't be restored: it is paused")
             if state is NodeState.RUNNING or limit.outlives:
-                limit.reconcile(node)
+                self._restore(limit, node)
         except FaultError:
             limit.held[node][holder] = value
             raise
+
+    def _restore(self, limit: _Limit, node: str) -> None:
+        """Reconcile a limit of a node that may end meanwhile, and may then be started again."""
+        deadline = Deadline(_ENDING)
+        while True:
+            try:
+                limit.reconcile(node)
+            except FaultError:
+                if self._nodes.state(node) is NodeState.STOPPED:
+                    return  # its next process has what is configured
+                if deadline.expired:
+                    raise
+                time.sleep(_POLL)
+            else:
+                return

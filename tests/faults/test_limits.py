@@ -65,3 +65,28 @@ def test_tokens_of_a_node_that_is_down(rig: Rig) -> None:
     assert ("set_tokens", "redis-a", "old") in rig.did()
     down.heal()
     assert rig.is_whole()
+
+
+def test_a_node_that_ends_during_the_heal(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limit has ended with its process, so that the fault is healed."""
+    fault = rig.faults.aof_error("redis-b")
+
+    def end(node: str) -> None:
+        rig.backend.kill(node)
+        raise ConnectionResetError(node)
+
+    monkeypatch.setattr(rig.limited, "recover_disk", end)
+    fault.heal()
+    assert rig.faults.active == []
+
+
+def test_a_node_that_does_not_answer_during_the_heal(rig: Rig) -> None:
+    """It has its limit still, so that the fault stays; healing it again ends it."""
+    fault = rig.faults.aof_error("redis-b")
+    rig.limited.failing.add("redis-b")
+    with pytest.raises(FaultError, match="limits of redis-b could not be changed"):
+        fault.heal()
+    assert rig.faults.active == [fault]
+    rig.limited.failing.clear()
+    fault.heal()
+    assert rig.is_whole()
