@@ -24,7 +24,13 @@ from cachesim.toxiproxy.toxics import BOTH, TOXICS
 Form = dict[str, Any]
 """A fault with its fields. `on` tells the kind of part that it is put on."""
 
-_ON = {Part.LINK: "link", Part.NODE: "node", Part.REDIS_NODE: "node", Part.ZONE: "zone"}
+_ON = {
+    Part.LINK: "link",
+    Part.NODE: "node",
+    Part.REDIS_NODE: "node",
+    Part.ZONE: "zone",
+    Part.ENDPOINT: "topology",
+}
 
 
 def forms(catalogue: Catalogue, topology: Topology) -> list[Form]:

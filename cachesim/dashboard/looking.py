@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from cachesim.dashboard.figures import Figures, figures
@@ -40,7 +41,11 @@ class Look:
 
     def see(self) -> Picture:
         """Return the state now."""
-        self.picture = picture(self._sim.topology, self._sim.servers.status())
+        topology, status = self._sim.topology, self._sim.servers.status()
+        memcached = len(status["nodes"]) - len(topology.redis)
+        if memcached != len(topology.memcached):  # another client has added or removed nodes
+            topology = replace(topology, memcached=topology.scaled(memcached))
+        self.picture = picture(topology, status)
         return self.picture
 
     def measure(self) -> Sample:

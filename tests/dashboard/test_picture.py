@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from cachesim.dashboard.forms import forms
 from cachesim.dashboard.picture import PathPicture, Picture, is_up, picture
 from cachesim.faults.catalogue import CATALOGUE
+from cachesim.topology import ENDPOINTS
 from tests.dashboard.statuses import TOPOLOGY, status
 
 
@@ -33,7 +35,8 @@ def test_all_is_well() -> None:
     assert it["primary"] == "redis-a"
     assert all(is_up(node) for node in it["nodes"])
     assert len(it["paths"]) == 6
-    assert sum(len(p["links"]) for p in it["paths"]) == len(TOPOLOGY.links)
+    on_paths = [link for link in TOPOLOGY.links if link.target_zone != ENDPOINTS]
+    assert sum(len(p["links"]) for p in it["paths"]) == len(on_paths)
 
 
 REACH: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
@@ -92,13 +95,15 @@ def test_the_worst_of_several_faults() -> None:
 
 
 def test_every_fault_is_on_something() -> None:
-    """No fault of the catalogue is invisible."""
+    """No fault of the catalogue is invisible, but those of the whole topology."""
+    whole = {form["name"] for form in forms(CATALOGUE, TOPOLOGY) if form["on"] == "topology"}
     for fault in CATALOGUE:
         given: dict[str, Any] = {
             "links": ["client-to-redis-a"], "nodes": ["redis-a"], "zone": "a", "a": "a", "b": "b",
             "seconds": 1, "ms": 5, "kb_s": 1, "share": 0.5, "most": 5, "error": "LOADING",
-            "pattern": "x", "key": "k", "toxic": {"type": "latency", "attributes": {"latency": 5}},
+            "pattern": "x", "key": "k", "memcached": 4,
+            "toxic": {"type": "latency", "attributes": {"latency": 5}},
         }  # fmt: skip
         fields = {name: given[name] for name in fault.required()}
         (it,) = seen({"fault": fault.name, **fields})["faults"]
-        assert it["links"] or it["nodes"] or it["zones"], fault.name
+        assert it["links"] or it["nodes"] or it["zones"] or fault.name in whole, fault.name

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from cachesim.dashboard.looking import Look
 from cachesim.dashboard.watch import Message, Watch
 from cachesim.errors import NotRunning
 from cachesim.events import EventLog
@@ -168,3 +169,17 @@ def test_times_are_of_the_wall_clock() -> None:
             return float(event["at"])
 
     assert abs(asyncio.run(look()) - datetime.now(UTC).timestamp()) < LIMIT
+
+
+def test_nodes_that_others_add() -> None:
+    """They are in the picture with their links, and leave it again."""
+    sim = FakeSim()
+    look = Look(cast(Simulator, sim))
+    assert len(look.see()["nodes"]) == 6
+    now = sim.now["nodes"]
+    sim.now["nodes"] = [*now, {**now[-1], "name": "memcached-a2", "zone": "a"}]
+    seen = look.see()
+    assert [it["service"] for it in seen["nodes"] if it["name"] == "memcached-a2"] == ["memcached"]
+    assert "client-to-memcached-a2" in [it["name"] for it in seen["links"]]
+    sim.now["nodes"] = now
+    assert len(look.see()["nodes"]) == 6

@@ -68,6 +68,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) stream.close();
   else follow();
 });
+byId("whole").addEventListener("click", () => panel.open({ kind: "topology" }));
 byId("scenarios").addEventListener("click", () => attempt(chooseScenario));
 byId("heal").addEventListener("click", () => attempt(() => call("DELETE", "faults")));
 byId("failover").addEventListener("click", () => attempt(() => call("POST", "failover", {})));

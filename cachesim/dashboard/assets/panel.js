@@ -57,7 +57,7 @@ export class Panel {
 
   parts() {
     const { kind } = this.subject;
-    const it = { zone: () => this.zone(), node: () => this.node(), path: () => this.path() }[kind]();
+    const it = this[kind]();
     const faults = this.picture.faults.filter((fault) => it.ids.includes(fault.id));
     return {
       title: it.title,
@@ -76,6 +76,18 @@ export class Panel {
       html("div", {}, html("b", {}, it.kind), html("span", { class: "on" }, it.target)),
       html("button", { type: "button", onclick: heal, "aria-label": `Heal ${it.kind}` }, "Heal"),
     );
+  }
+
+  topology() {
+    const { name, shard, nodes, faults } = this.picture;
+    const forms = this.forms.filter((form) => form.on === "topology");
+    return {
+      title: name,
+      state: `${nodes.length} nodes. The shard is ${shard}.`,
+      ids: faults.filter((it) => forms.some((form) => form.name === it.name)).map((it) => it.id),
+      suits: (form) => forms.includes(form),
+      given: { memcached: nodes.filter((it) => it.service === "memcached").length + 1 },
+    };
   }
 
   zone() {
