@@ -82,8 +82,8 @@ def test_each_link_is_its_own(sim: Simulator) -> None:
 
 
 def test_topology_has_all_links(sim: Simulator) -> None:
-    """24 links, all there, enabled and without toxics."""
-    assert len(sim.links) == 24
+    """24 links of nodes and 2 of endpoints, all there, enabled and without toxics."""
+    assert len(sim.links) == 24 + 2
     for link in sim.links.values():
         assert link.enabled
         assert link.toxics == []

@@ -10,7 +10,7 @@ import redis.exceptions
 
 from cachesim import Simulator
 from cachesim.elasticache import FORBIDDEN_COMMANDS
-from cachesim.topology import CLIENT, Endpoint, Service
+from cachesim.topology import CLIENT, ENDPOINTS, Endpoint, Service
 from tests.contract.helpers import node_client, seen_from
 
 pytestmark = pytest.mark.core
@@ -27,11 +27,14 @@ def every_link(sim: Simulator, service: Service) -> Iterator[dict[str, Endpoint]
             link = handle.link
             if link.service is not service:
                 continue
+            if link.target_zone == ENDPOINTS:
+                addresses[link.name] = handle.listen
+                continue
             endpoint = sim.nodes[link.target].endpoint
             if link.source != CLIENT:
                 endpoint = stack.enter_context(seen_from(sim, link.source, endpoint.port))
             addresses[link.name] = endpoint
-        assert len(addresses) == 9
+        assert len(addresses) == 9 + 1
         yield addresses
 
 

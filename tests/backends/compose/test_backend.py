@@ -17,7 +17,7 @@ from cachesim.errors import StartError
 from cachesim.servers import clients
 from cachesim.servers.admin import NodeClients, errors
 from cachesim.servers.credentials import DEFAULT_USER
-from cachesim.topology import NodeState
+from cachesim.topology import ENDPOINTS, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
 from cachesim.toxiproxy.toxics import Latency, Stream
 from tests.composed import Folder
@@ -128,15 +128,19 @@ def test_needs_the_password(folder: Folder) -> None:
 
 
 def test_proxies(folder: Folder) -> None:
-    """There is one proxy for each link."""
+    """There is one proxy for each link of nodes, and one a zone for the endpoint in its network."""
     names: list[str] = []
     for zone in folder.plan.topology.zones:
         with closing(ToxiproxyClient(folder.plan.toxiproxy(zone.name))) as server:
             proxies = server.proxies()
         assert all(proxy["enabled"] for proxy in proxies.values())
         names += proxies
-    assert len(names) == 24
-    assert sorted(names) == sorted(link.name for link in folder.plan.topology.links)
+    topology = folder.plan.topology
+    links = [link.name for link in topology.links if link.target_zone != ENDPOINTS]
+    assert len(links) == 24
+    assert sorted(names) == sorted(
+        [*links, *(f"{it.name}-to-endpoint-redis" for it in topology.zones)]
+    )
 
 
 def test_no_secret_shows(folder: Folder, engine: Any) -> None:
