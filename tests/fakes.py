@@ -264,6 +264,10 @@ class FakeReplacer:
         """See `Replacer.replace`."""
         self.replaced.append((node, new_address, hangs))
 
+    def roll(self, *, new_addresses: bool = False, hangs: bool = False) -> None:
+        """See `Replacing.roll`."""
+        self.replaced.append(("all", new_addresses, hangs))
+
 
 class FakeScaler:
     """The `Scaler` of faults."""

@@ -32,6 +32,12 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
     }
 
 
+def alive_children(*, recursive: bool = False) -> list[psutil.Process]:
+    """The children of this process, without those that have ended and nobody has waited for."""
+    found = psutil.Process().children(recursive=recursive)
+    return [it for it in found if it.is_running() and it.status() != psutil.STATUS_ZOMBIE]
+
+
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a process of its own."""
     return subprocess.run(  # our own command
@@ -172,7 +178,10 @@ def containers_of(name: str) -> list[str]:
     with closing(client):
         mine: dict[str, str | list[str] | bool] = {"label": f"cachesim.run=cachesim-{name}"}
         return [
-            *(it.name or "" for it in client.containers.list(all=True, filters=mine)),
+            *(
+                it.name or ""
+                for it in client.containers.list(all=True, filters=mine, ignore_removed=True)
+            ),
             *(it.name or "" for it in client.networks.list(filters=mine)),
             *(it.name for it in client.volumes.list(filters=mine)),
         ]

@@ -72,6 +72,11 @@ FORMS: dict[str, FaultSpec] = {
     "hot-key redis-a memcached-b --key k --rate 9": (
         catalogue.HotKey(("redis-a", "memcached-b"), "k", 9)
     ),
+    "replace redis-b": catalogue.Replace(("redis-b",)),
+    "replace redis-b --new-address --old hang": catalogue.Replace(("redis-b",), True, "hang"),
+    "scale 4": catalogue.Scale(4),
+    "stale": catalogue.Stale(),
+    "stale --endpoint endpoint-redis": catalogue.Stale(("endpoint-redis",)),
     "aof-error redis-a": catalogue.AofError(("redis-a",)),
     "auth-rotate redis-a redis-b --strategy rotate": (
         catalogue.AuthRotate(("redis-a", "redis-b"), "rotate")

@@ -168,6 +168,7 @@ class Rig:
             memcached=memcached,
             faults=self.injector,
             naming=self.names,
+            replacing=self.replacer,
             scaling=self.scaler,
             control_plane=self.control_plane,
             events=self.events,

@@ -92,6 +92,7 @@ def test_attached_settings(pytester: pytest.Pytester, fake: Fake, run_pytest: Ru
         "detection_seconds": (1, 1),
         "promotion_seconds": (5, 10),
         "replacement_seconds": (30, 60),
+        "dns_ttl_seconds": (5, 60),
     }
     assert second == {**first, "engine": "valkey"}
 

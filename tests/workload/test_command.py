@@ -18,6 +18,7 @@ from cachesim.history.rows import Operation
 from cachesim.workload.plan import Plan
 from cachesim.workload.pods import Pods
 from cachesim.workload.reported import parse
+from tests.processes import alive_children
 
 LIMIT = 30.0
 ENV = {"CACHESIM_CA_FILE": os.devnull, "CACHESIM_REDIS_PASSWORD": "its own"}
@@ -149,7 +150,7 @@ time.sleep(60)
 
 def _commands() -> list[psutil.Process]:
     """The commands under pods of this process, and what they have started."""
-    hosts = [it for it in psutil.Process().children() if "workload" in " ".join(it.cmdline())]
+    hosts = [it for it in alive_children() if "workload" in " ".join(it.cmdline())]
     pods = [pod for host in hosts for pod in host.children()]
     return [child for pod in pods for child in pod.children(recursive=True)]
 

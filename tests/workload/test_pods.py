@@ -17,7 +17,7 @@ from cachesim.history.reader import History
 from cachesim.workload.plan import Plan
 from cachesim.workload.pods import Pods
 from tests.contract.helpers import until
-from tests.processes import environment
+from tests.processes import alive_children, environment
 
 LIMIT = 30.0
 SECRET = "not-for-others"  # noqa: S105
@@ -88,7 +88,7 @@ def wait_for_operations(folder: Path, least: int = 1) -> None:
 
 def children() -> list[psutil.Process]:
     """The pods of this process."""
-    hosts = [it for it in psutil.Process().children() if "workload" in " ".join(it.cmdline())]
+    hosts = [it for it in alive_children() if "workload" in " ".join(it.cmdline())]
     return [pod for host in hosts for pod in host.children()]
 
 
@@ -125,7 +125,7 @@ def test_a_function_runs_in_each_pod(pods: Pods, folder: Path) -> None:
 
 def test_secrets_are_not_shown(pods: Pods) -> None:
     """Neither arguments nor the environment that others can see has them."""
-    found = psutil.Process().children(recursive=True)
+    found = alive_children(recursive=True)
     assert len(found) >= 3
     for it in found:
         assert SECRET not in " ".join(it.cmdline())
