@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import redis
@@ -164,3 +165,22 @@ def _container_address(sim: Simulator, zone: str) -> str:
         return str(network["IPAddress"])
     finally:
         engine.close()
+
+
+async def glide_client(sim: Simulator, **options: Any) -> Any:
+    """Return a client of valkey-glide that knows the configuration endpoint alone."""
+    import glide
+
+    env = sim.env()
+    ca = Path(env["CACHESIM_CA_FILE"]).read_bytes()
+    tls = glide.TlsAdvancedConfiguration(root_pem_cacerts=ca)
+    address = sim.control_plane.endpoints["redis"]
+    return await glide.GlideClusterClient.create(
+        glide.GlideClusterClientConfiguration(
+            [glide.NodeAddress(address.host, address.port)],
+            use_tls=True,
+            credentials=glide.ServerCredentials(password=env["CACHESIM_REDIS_PASSWORD"]),
+            advanced_config=glide.AdvancedGlideClusterClientConfiguration(tls_config=tls),
+            **options,
+        )
+    )

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from redis.exceptions import RedisClusterException
 
 from cachesim import Simulator
 from cachesim.topology import Endpoint
-from tests.contract.helpers import node_client, raw_tls, through_link, until
+from tests.contract.helpers import glide_client, node_client, raw_tls, through_link, until
 
 FAILURES = (redis.RedisError, RedisClusterException)
 TTL = 180.0  # production seconds: 6 s at the suite's speed
@@ -196,24 +195,13 @@ def test_former_address_hangs(sim: Simulator) -> None:
 
 def test_glide(sim: Simulator) -> None:
     """So does valkey-glide, which knows the endpoint alone."""
-    asyncio.run(_glide(sim, Path(sim.env()["CACHESIM_CA_FILE"]).read_bytes()))
+    asyncio.run(_glide(sim))
 
 
-async def _glide(sim: Simulator, ca: bytes) -> None:
+async def _glide(sim: Simulator) -> None:
     import glide
 
-    env = sim.env()
-    tls = glide.TlsAdvancedConfiguration(root_pem_cacerts=ca)
-    address = endpoint(sim)
-    client = await glide.GlideClusterClient.create(
-        glide.GlideClusterClientConfiguration(
-            [glide.NodeAddress(address.host, address.port)],
-            use_tls=True,
-            credentials=glide.ServerCredentials(password=env["CACHESIM_REDIS_PASSWORD"]),
-            request_timeout=2000,
-            advanced_config=glide.AdvancedGlideClusterClientConfiguration(tls_config=tls),
-        )
-    )
+    client = await glide_client(sim, request_timeout=2000)
     try:
         await client.set("k", "v")
         await asyncio.to_thread(sim.control_plane.rolling_replacement, new_addresses=True)

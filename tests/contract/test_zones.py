@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from pymemcache.exceptions import MemcacheError
 
 from cachesim import Simulator
 from cachesim.topology import Endpoint
-from tests.contract.helpers import node_client
+from tests.contract.helpers import glide_client, node_client
 
 ZONES = {"a": "az-a", "b": "az-b", "c": "az-c"}
 
@@ -97,21 +96,8 @@ async def _read_from(sim: Simulator, zone: str) -> None:
     """Read with valkey-glide from the zone of a replica, and look who has served it."""
     import glide
 
-    env = sim.env()
-    tls = glide.TlsAdvancedConfiguration(
-        root_pem_cacerts=Path(env["CACHESIM_CA_FILE"]).read_bytes()
-    )
-    address = sim.control_plane.endpoints["redis"]
-    client = await glide.GlideClusterClient.create(
-        glide.GlideClusterClientConfiguration(
-            [glide.NodeAddress(address.host, address.port)],
-            use_tls=True,
-            credentials=glide.ServerCredentials(password=env["CACHESIM_REDIS_PASSWORD"]),
-            request_timeout=5000,
-            read_from=glide.ReadFrom.AZ_AFFINITY,
-            client_az=ZONES[zone],
-            advanced_config=glide.AdvancedGlideClusterClientConfiguration(tls_config=tls),
-        )
+    client = await glide_client(
+        sim, request_timeout=5000, read_from=glide.ReadFrom.AZ_AFFINITY, client_az=ZONES[zone]
     )
     try:
         await client.set("k", "v")

@@ -49,6 +49,11 @@ class ChangingContainers(ContainerNodes):
         self._doors: dict[str, Container] = {}
         self._first_doors: dict[str, Container] = {}
 
+    @property
+    def _interface(self) -> str:
+        """The address that the engine publishes ports on."""
+        return "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
+
     @abstractmethod
     def _create(self, part: str, image: str, command: Sequence[str], **options: Any) -> "Container":
         """Create a container of this run."""
@@ -123,7 +128,6 @@ class ChangingContainers(ContainerNodes):
         Raises:
             FaultError: the engine refused.
         """
-        interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
         name = f"door-{min(ports)}"
         path = f"doors/{name}.json"
         proxies = [
@@ -140,7 +144,7 @@ class ChangingContainers(ContainerNodes):
                 self._settings.toxiproxy_image,
                 ["-host=127.0.0.1", f"-config={FILES}/{path}"],
                 network=self._prefix,
-                ports={f"{outside}/tcp": (interface, outside) for outside in ports},
+                ports={f"{outside}/tcp": (self._interface, outside) for outside in ports},
             )
             try:
                 door.put_archive(FILES, tar_archive({path: (0, json.dumps(proxies))}))

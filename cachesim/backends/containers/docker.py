@@ -277,7 +277,6 @@ class DockerBackend(ChangingContainers):
     def _create_pod(self, zone: str) -> "Container":
         from docker.types import EndpointConfig
 
-        interface = "127.0.0.1" if self._host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  # remote
         published = self._plan.published(zone)
         pod = pod_name(zone)
         version = self._client.client.api.api_version
@@ -289,7 +288,9 @@ class DockerBackend(ChangingContainers):
             networking_config={self._prefix: EndpointConfig(version, aliases=[pod])},
             hostname=pod,
             sysctls=self._plan.sysctls(),
-            ports={f"{inside}/tcp": (interface, outside) for inside, outside in published.items()},
+            ports={
+                f"{inside}/tcp": (self._interface, outside) for inside, outside in published.items()
+            },
         )
 
     def _create_node(self, node: Node, pod: "Container", port: int = MEMCACHED_PORT) -> "Container":
