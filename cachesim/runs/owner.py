@@ -1,6 +1,7 @@
 """Identifies the process that owns a run, so that only what a dead one left is removed."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Owner:
             return abs(_started(self.pid) - self.started) > _TOLERANCE
         except psutil.NoSuchProcess:
             return True
-        except psutil.Error:
+        except (psutil.Error, OSError):  # such as too many open files in this process
             return False
 
 
@@ -72,16 +73,19 @@ def _started(pid: int) -> float:
     """Return when a process began; see `Owner.started`.
 
     Raises:
-        psutil.Error: it has ended, or nothing is known of it.
+        psutil.NoSuchProcess: it has ended.
+        psutil.Error, OSError: nothing is known of it.
     """
     import psutil
 
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
     try:
         # The 22nd field. The second one, a name in parentheses, may have spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return psutil.Process(pid).create_time()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _host() -> str:

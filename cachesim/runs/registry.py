@@ -182,8 +182,12 @@ def _runs() -> list[Run]:
 
 
 def _owner(folder: Path) -> Owner | None:
-    """Return a run's owner; None if it is not a run, or is just being removed."""
+    """Return a run's owner; None if it is not a run, or is just being removed.
+
+    Raises:
+        OSError: the file can't be read, such as for too many open files. It may be a living run.
+    """
     try:
         return Owner.parse((folder / directory.OWNER).read_text())
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None

@@ -1,5 +1,6 @@
 """The files of a run: private, whole, and one run a name."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -154,6 +155,24 @@ files.write_private = write_slowly
 def full(path: Path, _content: bytes) -> None:
     """A disk without room."""
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+@pytest.mark.parametrize("unreadable", ["owner", "stat"])
+def test_too_many_open_files(
+    up: RunFiles, monkeypatch: pytest.MonkeyPatch, unreadable: str
+) -> None:
+    """A process that can't read a file just now takes no living run for one without an owner."""
+    read_text = Path.read_text
+
+    def read(path: Path) -> str:
+        if path.name == unreadable:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    with contextlib.suppress(OSError):
+        remove_dead_runs()
+    assert up.folder.exists()
 
 
 def test_full_disk(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
