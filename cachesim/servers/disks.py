@@ -41,25 +41,31 @@ def overflow(client: "redis.Redis") -> None:
     except redis.ResponseError as error:
         if "MISCONF" not in str(error):  # it knows already
             raise
-    _wait(client, "err", "its append-only file could be written")
+    _wait(client, "its append-only file could be written", aof_last_write_status="err")
 
 
-def wait_until_written(client: "redis.Redis") -> None:
-    """Wait until a server has written what a full disk did not take.
+def recover(client: "redis.Redis") -> None:
+    """Wait until a server has written what a full disk did not take, and write its file anew.
+
+    Redis 7.0 leaves zeros in place of a part that it began to write, if it has opened its file in a
+    rewrite. It could not load that file when it starts again.
 
     Raises:
         FaultError: it did not in time.
     """
-    _wait(client, "ok", "its append-only file can't be written")
+    idle = {"aof_rewrite_scheduled": 0, "aof_rewrite_in_progress": 0}
+    _wait(client, "its append-only file can't be written", aof_last_write_status="ok", **idle)
+    client.bgrewriteaof()
+    _wait(client, "its append-only file could not be written anew", **idle)
 
 
 def _is_primary(client: "redis.Redis") -> bool:
     return bool(client.role()[0] == "master")
 
 
-def _wait(client: "redis.Redis", status: str, problem: str) -> None:
+def _wait(client: "redis.Redis", problem: str, **wanted: object) -> None:
     deadline = Deadline(_LIMIT)
-    while client.info("persistence").get("aof_last_write_status") != status:
+    while not wanted.items() <= client.info("persistence").items():
         if deadline.expired:
             raise FaultError(problem)
         time.sleep(_POLL)

@@ -14,7 +14,7 @@ from cachesim.elasticache import ROTATE
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.connections import clients_of
 from cachesim.servers.credentials import DEFAULT_USER, Credentials, acl_hash
-from cachesim.servers.disks import overflow, spare, wait_until_written
+from cachesim.servers.disks import overflow, recover, spare
 from cachesim.servers.hot_keys import HotKeys
 from cachesim.servers.memcached_config import megabytes_for
 from cachesim.servers.memcached_expiry import expire
@@ -151,8 +151,8 @@ class Servers:
         overflow(self._admin.redis(node))
 
     def recover_disk(self, node: str) -> None:
-        """Wait until a Redis node has written what its full disk did not take."""
-        wait_until_written(self._admin.redis(node))
+        """Wait until a Redis node has written what its full disk did not take; see `recover`."""
+        recover(self._admin.redis(node))
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
         """Let keys of a Redis primary or of a Memcached node expire, as if their time were up.

@@ -9,36 +9,47 @@ from cachesim import Simulator
 from cachesim.errors import FaultError
 from tests.contract.helpers import is_in_sync, through_link, until
 
-MISCONF = "MISCONF Errors writing to the AOF file: No space left on device"
+MISCONF = "MISCONF Errors writing to the AOF file: "
 
 
-def stored(sim: Simulator) -> object:
-    """What redis-a has of a key, once it serves again."""
-    with closing(through_link(sim, "redis-a")) as client, suppress(redis.exceptions.RedisError):
+def stored(sim: Simulator, node: str) -> object:
+    """What a node has of a key, once it serves again."""
+    with closing(through_link(sim, node)) as client, suppress(redis.exceptions.RedisError):
         return client.get("k")
     return None
 
 
-def test_a_primary_with_a_full_disk(sim: Simulator) -> None:
-    """It refuses writes and PING, and reads; the last of two to heal ends it, with no key left."""
-    with closing(through_link(sim, "redis-a", single_connection_client=True)) as client:
+@pytest.mark.parametrize("zone", ["a", "b"])
+def test_a_primary_with_a_full_disk(sim: Simulator, zone: str) -> None:
+    """It refuses writes and PING, and reads; the last of two to heal ends it, with no key left.
+
+    It can load its file when it starts again; also redis-b, which has written it anew when it
+    became a replica.
+    """
+    node = f"redis-{zone}"
+    # Of the file that it has written anew, Redis 7.0 tries to write behind what there is room for.
+    why = "No space left on device" if zone == "a" else ""
+    if zone == "b":
+        sim.control_plane.failover("b", wait=True)
+    with closing(through_link(sim, node, single_connection_client=True)) as client:
         client.set("k", "before")
-        with sim.faults.aof_error("redis-a"):
-            with sim.faults.aof_error("redis-a"):
+        with sim.faults.aof_error(node):
+            with sim.faults.aof_error(node):
                 pass
-            with pytest.raises(redis.exceptions.ResponseError, match=MISCONF):
+            with pytest.raises(redis.exceptions.ResponseError, match=MISCONF + why):
                 client.set("k", "v")
-            with pytest.raises(redis.exceptions.ResponseError, match=MISCONF):
+            with pytest.raises(redis.exceptions.ResponseError, match=MISCONF + why):
                 client.ping()
             assert client.get("k") == "before"
             assert client.info("persistence")["aof_last_write_status"] == "err"
-            assert sim.redis.primary.name == "redis-a"
+            assert sim.redis.primary.name == node
         assert client.set("k", "after")
         assert client.ping()
         assert client.info("persistence")["aof_last_write_status"] == "ok"
         assert client.dbsize() == 1
-    sim.redis["a"].restart()
-    assert until(lambda: stored(sim)) == "after"
+    with sim.control_plane.suspended():
+        sim.redis[zone].restart()
+        assert until(lambda: stored(sim, node)) == "after"
 
 
 def test_a_replica_with_a_full_disk(sim: Simulator) -> None:
