@@ -341,6 +341,14 @@ class FakeBackend:
         """See `Backend.admin`."""
         return Endpoint(f"{node}-admin", 6379)
 
+    def seen_from(self, zone: str) -> dict[str, Endpoint]:
+        """See `Backend.seen_from`."""
+        nodes = self.states
+        return {
+            it: self.endpoint(it) if it.endswith(zone) else Endpoint(f"{it}-from-{zone}", 6379)
+            for it in nodes
+        }
+
     def toxiproxy(self, zone: str) -> str:
         """See `Backend.toxiproxy`."""
         return f"http://toxiproxy-{zone}:8474"

@@ -259,8 +259,9 @@ class Plan:
         return files
 
     def _listen(self, link: Link) -> str:
-        # Docker forwards a published port to the pod's address on the network.
-        host = "0.0.0.0" if link.source == CLIENT else "127.0.0.1"  # noqa: S104
+        # Docker forwards a published port to the pod's address on the network. So does a door to a
+        # zone's links: see `cachesim.backends.containers.changes`. Only the pod uses the bus.
+        host = "127.0.0.1" if link.service is Service.BUS else "0.0.0.0"  # noqa: S104
         return f"{host}:{self._link_port(link.target, link.service)}"
 
     def _upstream(self, link: Link) -> str:

@@ -77,6 +77,17 @@ class Backend(Protocol):
         """Return the node's admin address, which crosses no link."""
         ...
 
+    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
+        """Return where a program on this machine finds each node as from a zone, by name.
+
+        Those of other zones are reached over the zone's links. A zone reaches its own nodes as
+        clients do.
+
+        Raises:
+            FaultError: nothing here leads to a zone's links.
+        """
+        ...
+
     def toxiproxy(self, zone: str) -> str:
         """Return the URL of the Toxiproxy that carries a zone's links."""
         ...

@@ -26,6 +26,7 @@ from cachesim.runs.calls import (
     LinkStatus,
     NodeStatus,
     Readings,
+    Seen,
     ShardStatus,
     Status,
 )
@@ -86,6 +87,7 @@ class Answers(Handler):
             Call.FAULTS: lambda _caller: [_as_data(it) for it in operations.faults.active],
             Call.LINKS: lambda _caller: [self._link_status(it) for it in operations.links.values()],
             Call.LINK: self._link,
+            Call.SEEN_FROM: self._seen_from,
             Call.READINGS: lambda _caller: self._readings(),
             Call.VALUES: self._values,
             Call.TIMING: lambda _caller: operations.control_plane.timing.as_dict(),
@@ -213,6 +215,14 @@ class Answers(Handler):
 
     def _link(self, _caller: Caller, link: str) -> LinkStatus:
         return self._link_status(self._operations.links[link])
+
+    def _seen_from(self, _caller: Caller, zone: str) -> dict[str, Seen]:
+        it = self._operations
+        seen = it.backend.seen_from(it.topology.zone(zone).name)
+        return {
+            node: {"announced": str(it.backend.endpoint(node)), "seen": str(address)}
+            for node, address in seen.items()
+        }
 
     def _readings(self) -> Readings:
         it = self._operations

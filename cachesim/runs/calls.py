@@ -34,6 +34,9 @@ class Call(StrEnum):
     """() -> list[LinkStatus]"""
     LINK = "link"
     """(link) -> LinkStatus"""
+    SEEN_FROM = "seen-from"
+    """(zone) -> dict[str, Seen]: every node by name, for programs on this machine that are placed
+    in a zone."""
     READINGS = "readings"
     """() -> Readings: what the servers say now, over their admin addresses."""
     VALUES = "values"
@@ -160,6 +163,15 @@ class NodeStatus(TypedDict):
     role: str | None
     state: str
     endpoint: str
+
+
+class Seen(TypedDict):
+    """Where a program on this machine finds a node, as from a zone."""
+
+    announced: str
+    """The address that the node tells its clients."""
+    seen: str
+    """The address to take in its place."""
 
 
 class ShardStatus(TypedDict):

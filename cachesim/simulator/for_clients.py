@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cachesim.runs.calls import Call
 from cachesim.servers import clients
 from cachesim.simulator.session import Session
 from cachesim.simulator.while_running import WhileRunning
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
     from redis.cluster import RedisCluster
 
-    from cachesim.simulator.handles import ControlPlaneHandle, LinkHandles, NodeHandle
+    from cachesim.runs.calls import Seen
+    from cachesim.simulator.handles import ControlPlaneHandle, NodeHandle
 
 
 class ForClients:
     """Base of `cachesim.Simulator`."""
 
     nodes: "WhileRunning[dict[str, NodeHandle]]" = WhileRunning()
-    links: "WhileRunning[LinkHandles]" = WhileRunning()
     control_plane: "WhileRunning[ControlPlaneHandle]" = WhileRunning()
     _session: WhileRunning[Session] = WhileRunning()
     _lock: threading.RLock
@@ -33,14 +34,15 @@ class ForClients:
         """Return a RedisCluster with AUTH, TLS and timeouts of 0.5 s, or with what is given.
 
         Args:
-            zone: where the client is, so that it takes the links from there; embedded only. None:
-                in no zone, as all of cachesim's clients on this machine.
+            zone: where the client is, so that it takes the links from there. None: in no zone, as
+                all of cachesim's clients on this machine.
 
         Raises:
-            ValueError: there is no such zone, or the nodes are containers.
+            ValueError: there is no such zone.
+            FaultError: `docker compose` has the nodes, and publishes no link of a zone.
         """
         if zone is not None:
-            overrides = {"address_remap": partial(self._seen_from, self._place(zone)), **overrides}
+            overrides = {"address_remap": partial(self._seen_from, zone), **overrides}
         return clients.redis_cluster(*self._redis_access(zone), **overrides)
 
     def async_redis_cluster(
@@ -48,7 +50,7 @@ class ForClients:
     ) -> "AsyncRedisCluster":
         """Return the same for asyncio, for `async with`; it belongs to one event loop."""
         if zone is not None:
-            overrides = {"address_remap": partial(self._seen_from, self._place(zone)), **overrides}
+            overrides = {"address_remap": partial(self._seen_from, zone), **overrides}
         return clients.async_redis_cluster(*self._redis_access(zone), **overrides)
 
     def memcached_client(self, *, zone: str | None = None, **overrides: Any) -> "HashClient":
@@ -83,28 +85,18 @@ class ForClients:
     def _endpoints(self, nodes: Iterable[Node], zone: str | None = None) -> list[Endpoint]:
         if zone is None:
             return [self.nodes[node.name].endpoint for node in nodes]
-        return [self._from_zone(self._place(zone), node) for node in nodes]
+        seen = self._seen(zone)
+        return [Endpoint.parse(seen[node.name]["seen"]) for node in nodes]
 
-    def _place(self, zone: str) -> str:
-        """Return a zone's name, if clients on this machine can be placed in zones."""
-        if self._session.description["backend"] != "embedded":
-            raise ValueError(
-                "a client on this machine can't be placed in a zone of containers: run it in a "
-                "container that joins the zone's network, or take the backend `embedded`"
-            )
-        return self.topology.zone(zone).name
-
-    def _from_zone(self, zone: str, node: Node) -> Endpoint:
-        """Return a node's address as it is seen from a zone: a zone reaches its own as all do."""
-        if node.zone == zone:
-            return self.nodes[node.name].endpoint
-        return self.links[zone, node.name].listen
+    def _seen(self, zone: str) -> "dict[str, Seen]":
+        name = self.topology.zone(zone).name
+        seen: dict[str, Seen] = self._session.connection.call(Call.SEEN_FROM, zone=name)
+        return seen
 
     def _seen_from(self, zone: str, address: tuple[str, int]) -> tuple[str, int]:
         """Return the address to take from a zone in place of the one that a node announces."""
-        for node in self.topology.redis:
-            announced = self.nodes[node.name].endpoint
-            if node.zone != zone and address == (announced.host, announced.port):
-                seen = self._from_zone(zone, node)
+        for it in self._seen(zone).values():
+            if it["announced"] == str(Endpoint(*address)):
+                seen = Endpoint.parse(it["seen"])
                 return seen.host, seen.port
         return address

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cachesim.settings import Settings
     from cachesim.simulator.faults import Faults
     from cachesim.simulator.handles import (
+        LinkHandles,
         NodeHandle,
         RedisShardHandle,
         ZoneHandle,
@@ -76,6 +77,7 @@ class Simulator(ForClients):
     shards: "WhileRunning[tuple[RedisShardHandle, ...]]" = WhileRunning()
     memcached: "WhileRunning[dict[str, NodeHandle]]" = WhileRunning()
     zones: "WhileRunning[dict[str, ZoneHandle]]" = WhileRunning()
+    links: "WhileRunning[LinkHandles]" = WhileRunning()
     faults: "WhileRunning[Faults]" = WhileRunning()
     servers: "WhileRunning[Servers]" = WhileRunning()
     metrics: "WhileRunning[Metrics]" = WhileRunning()

@@ -198,6 +198,17 @@ def test_link(rig: Rig) -> None:
     assert [it["name"] for it in links.values() if not it["enabled"]] == ["client-to-redis-b"]
 
 
+def test_seen_from(rig: Rig) -> None:
+    """From a zone, nodes of others have other addresses; a zone is known by both its names."""
+    seen = rig.connection.call(Call.SEEN_FROM, zone="az-b")
+    assert seen == rig.connection.call(Call.SEEN_FROM, zone="b")
+    assert seen.keys() == {node.name for node in rig.topology.nodes}
+    assert seen["redis-a"] == {"announced": "redis-a:6379", "seen": "redis-a-from-b:6379"}
+    assert seen["redis-b"] == {"announced": "redis-b:6379", "seen": "redis-b:6379"}
+    with pytest.raises(ValueError, match="no zone 'd': there are a, b, c"):
+        rig.connection.call(Call.SEEN_FROM, zone="d")
+
+
 def test_fault_that_fails(rig: Rig) -> None:
     """A fault that fails gets no id."""
     rig.backend.failing.add("kill")

@@ -8,24 +8,30 @@ import contextlib
 import json
 import random
 import socket
+import threading
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cachesim.backends.address_plan import (
     FILES,
+    TOXIPROXY_PORT,
     AddedPorts,
     certificate_of,
     pod_name,
     with_owners,
 )
 from cachesim.backends.containers.engine import tar_archive
-from cachesim.backends.containers.nodes import ContainerNodes
-from cachesim.errors import FaultError
+from cachesim.backends.containers.nodes import POLL, TOXIPROXY_TIMEOUT, ContainerNodes
+from cachesim.clock import Deadline
+from cachesim.errors import FaultError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.memcached_config import MEMCACHED_PORT
 from cachesim.settings import Settings
-from cachesim.topology import Node, Service, Topology
+from cachesim.topology import Endpoint, Node, Service, Topology
+from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -48,6 +54,10 @@ class ChangingContainers(ContainerNodes):
         # them those of added nodes.
         self._doors: dict[str, Container] = {}
         self._first_doors: dict[str, Container] = {}
+        # The published ports that lead to a zone's links, by zone and by the link's port. They
+        # stay: a former address that hangs has to hang for them too.
+        self._ways: dict[str, dict[int, int]] = {}
+        self._opening = threading.Lock()
 
     @property
     def _interface(self) -> str:
@@ -69,6 +79,19 @@ class ChangingContainers(ContainerNodes):
     @abstractmethod
     def _translated(self, error: BaseException) -> BaseException:
         """Return a Docker error as a cachesim error."""
+
+    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
+        """See `Backend.seen_from`. One door publishes all links of a zone that none has yet."""
+        seen = {node.name: self.endpoint(node.name) for node in self._topology.nodes}
+        others = [node.name for node in self._topology.nodes if node.zone != zone]
+        with self._opening:
+            ways = self._ways.setdefault(zone, {})
+            if new := {seen[name].port for name in others} - ways.keys():
+                api, *free = _free_ports(1 + len(new))
+                published = dict(zip(new, free, strict=True))
+                self._open_door(zone, {outside: port for port, outside in published.items()}, api)
+                ways |= published
+        return seen | {it: replace(seen[it], port=ways[seen[it].port]) for it in others}
 
     def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
         """See `Backend.move_node`."""
@@ -119,14 +142,18 @@ class ChangingContainers(ContainerNodes):
                 if (container := containers.pop(node.name, None)) is not None:
                     container.remove(force=True)
 
-    def _open_door(self, zone: str, ports: Mapping[int, int]) -> "Container":
+    def _open_door(
+        self, zone: str, ports: Mapping[int, int], api: int | None = None
+    ) -> "Container":
         """Publish ports that lead into a pod.
 
         Args:
             ports: the pod's port, by the published one.
+            api: the port to publish the door's API on, to wait until the door is open; None: it is
+                not waited for.
 
         Raises:
-            FaultError: the engine refused.
+            FaultError: the engine refused, or the door does not open.
         """
         name = f"door-{min(ports)}"
         path = f"doors/{name}.json"
@@ -138,21 +165,39 @@ class ChangingContainers(ContainerNodes):
             }
             for outside, inside in ports.items()
         ]
+        published = {outside: outside for outside in ports}
+        if api is not None:
+            published[TOXIPROXY_PORT] = api
         with _as_fault_error(self, "no new address could be published"):
             door = self._create(
                 name,
                 self._settings.toxiproxy_image,
-                ["-host=127.0.0.1", f"-config={FILES}/{path}"],
+                [f"-host={'127.0.0.1' if api is None else '0.0.0.0'}", f"-config={FILES}/{path}"],  # noqa: S104
                 network=self._prefix,
-                ports={f"{outside}/tcp": (self._interface, outside) for outside in ports},
+                ports={f"{inside}/tcp": (self._interface, it) for inside, it in published.items()},
             )
             try:
                 door.put_archive(FILES, tar_archive({path: (0, json.dumps(proxies))}))
                 door.start()
+                if api is not None:
+                    self._wait_open(Endpoint(self._host, api))
             except BaseException:
                 door.remove(force=True)
                 raise
         return door
+
+    def _wait_open(self, api: Endpoint) -> None:
+        """Wait until the Toxiproxy of a door answers: then its proxies listen, not before."""
+        deadline = Deadline(TOXIPROXY_TIMEOUT)
+        with contextlib.closing(ToxiproxyClient(f"http://{api}")) as server:
+            while True:
+                try:
+                    server.version()
+                    return
+                except ToxiproxyError as error:
+                    if deadline.expired:
+                        raise FaultError(f"no new address could be published: {error}") from error
+                    time.sleep(POLL)
 
 
 def _free_ports(count: int) -> list[int]:

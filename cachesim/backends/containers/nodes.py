@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from cachesim.servers.credentials import Credentials
 
 _AOF_FOLDER = "/data/appendonlydir"
-_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
-_POLL = 0.005  # seconds
+TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
+POLL = 0.005  # seconds
 _CPU_PERIOD = 100_000  # microseconds, as Docker has it by default
 _LEAST_QUOTA = 1000  # microseconds in a period; Linux takes no less
 _STOP_TIMEOUT = 5  # seconds from SIGTERM to SIGKILL
@@ -74,6 +74,14 @@ class ContainerNodes:
     def admin(self, node: str) -> Endpoint:
         """See `Backend.admin`. It is the published port of the server itself."""
         return self._plan.admin(node)
+
+    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
+        """Refuse: the ports of these containers were published when others created them."""
+        raise FaultError(
+            f"nothing on this machine leads to the links of zone {zone}: docker compose has "
+            "published the ports. Run the client in a container that joins the zone's network, or "
+            "use `--backend docker` or `--backend embedded`"
+        )
 
     def toxiproxy(self, zone: str) -> str:
         """See `Backend.toxiproxy`."""
@@ -139,7 +147,7 @@ class ContainerNodes:
 
     def _create_proxies(self, zone: str) -> None:
         """Create the proxies of a zone's Toxiproxy as soon as it answers."""
-        deadline = Deadline(_TOXIPROXY_TIMEOUT)
+        deadline = Deadline(TOXIPROXY_TIMEOUT)
         with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
             while True:
                 try:
@@ -151,7 +159,7 @@ class ContainerNodes:
                             f"the proxies of zone {zone} can't be created: {error}. Start again; "
                             "`cachesim doctor` checks the Docker engine."
                         ) from error
-                    time.sleep(_POLL)
+                    time.sleep(POLL)
 
     # --- node verbs -------------------------------------------------------------------------
 

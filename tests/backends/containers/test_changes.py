@@ -1,0 +1,77 @@
+"""Addresses of containers that are published later, without an engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from cachesim.backends.address_plan import Plan, first_ports
+from cachesim.backends.containers.changes import ChangingContainers
+from cachesim.topology import Endpoint, production
+
+
+class Containers(ChangingContainers):
+    """Nodes in containers, whose doors are only noted."""
+
+    def __init__(self) -> None:
+        self._topology = production()
+        self._plan = Plan(self._topology, first_ports(self._topology, 17000))
+        self._host = self._client_host = "127.0.0.1"
+        self.doors: list[tuple[str, Mapping[int, int]]] = []
+        super().__init__(FakeEngine())  # type: ignore[arg-type]
+
+    def move(self, node: str, port: int) -> None:
+        """Give a node another address."""
+        self._plan = self._plan.moved(node, port)
+
+    def _open_door(self, zone: str, ports: Mapping[int, int], api: int | None = None) -> Any:
+        assert api is not None
+        assert api not in ports
+        self.doors.append((zone, ports))
+
+    def _create(self, *_: object, **__: object) -> Any:
+        raise NotImplementedError
+
+    _create_node = _redis_files = _translated = _create
+
+
+class FakeEngine:
+    """A Docker engine on this machine."""
+
+    def host(self) -> str:
+        """Return its host."""
+        return "127.0.0.1"
+
+
+@pytest.fixture
+def containers() -> Containers:
+    """Nodes in containers."""
+    return Containers()
+
+
+def test_one_door_for_a_zone(containers: Containers) -> None:
+    """The first client of a zone opens it; it leads to the links to other zones, and stays."""
+    seen = containers.seen_from("b")
+    ((zone, ports),) = containers.doors
+    assert zone == "b"
+    assert set(ports.values()) == {17000, 17001, 17020, 17021}
+    for node in ("redis-a", "redis-c", "memcached-a", "memcached-c"):
+        assert ports[seen[node].port] == containers.endpoint(node).port
+    assert seen["redis-b"] == containers.endpoint("redis-b")
+    assert seen["memcached-b"] == containers.endpoint("memcached-b")
+    assert containers.seen_from("b") == seen
+    assert len(containers.doors) == 1
+
+
+def test_door_to_a_new_address(containers: Containers) -> None:
+    """A node that has moved gets another door; the others and the old one stay as they are."""
+    before = containers.seen_from("b")
+    containers.move("redis-a", 23000)
+    after = containers.seen_from("b")
+    assert containers.doors[1:] == [("b", {after["redis-a"].port: 23000})]
+    assert {it for it in before if before[it] != after[it]} == {"redis-a"}
+    containers.move("redis-a", 17000)
+    assert containers.seen_from("b") == before
+    containers.move("redis-b", 23001)
+    assert containers.seen_from("b")["redis-b"] == Endpoint("127.0.0.1", 23001)
+    assert len(containers.doors) == 2
