@@ -201,6 +201,7 @@ class FakeConfiguration:
     Attributes:
         ports: their ports, by name.
         leading: where each leads, by service.
+        ways: where nodes are found from a zone.
         reply: the answer to `config get cluster`.
     """
 
@@ -209,6 +210,7 @@ class FakeConfiguration:
     def __init__(self, topology: Topology) -> None:
         self.ports = {"endpoint-redis": 1, "endpoint-memcached": 2}
         self.leading: dict[Service, Callable[[], Endpoint | None]] = {}
+        self.ways: dict[str, Callable[[Endpoint], Endpoint]] = {}
         self._topology = topology
 
     def address(self, service: Service) -> Endpoint:
@@ -218,6 +220,11 @@ class FakeConfiguration:
     def lead(self, service: Service, choose: Callable[[], Endpoint | None]) -> None:
         """See `ConfigurationEndpoints.lead`."""
         self.leading[service] = choose
+
+    def in_zone(self, zone: str, way: Callable[[Endpoint], Endpoint]) -> dict[str, Endpoint]:
+        """See `ConfigurationEndpoints.in_zone`."""
+        self.ways[zone] = way
+        return {it: Endpoint(f"{it}-in-{zone}", port) for it, port in self.ports.items()}
 
     def tell_cluster(self, reply: bytes) -> None:
         """See `ConfigurationEndpoints.tell_cluster`."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Choose = Callable[[], Endpoint | None]
 """Returns the address for a new connection; None: there is none."""
+Way = Callable[[Endpoint], Endpoint]
+"""Returns the address to take from a zone in place of a node's announced one. It may wait."""
 
 
 class Discovery:
@@ -100,6 +103,7 @@ class ConfigurationEndpoints:
         check_free(wanted)
         self._host = host_for_clients(settings.advertise_host, "127.0.0.1")
         self._choose: dict[str, Choose] = {}
+        self._ways: dict[str, Way] = {}
         self._discovery: Discovery | None = None
         self._thread = LoopThread(f"cachesim-{name}-endpoints")
         try:
@@ -150,13 +154,39 @@ class ConfigurationEndpoints:
         if self._discovery is not None:
             self._discovery.reply = reply
 
+    def in_zone(self, zone: str, way: Way) -> dict[str, Endpoint]:
+        """Return the endpoints' addresses for programs that are placed in a zone, by name.
+
+        They lead to the same nodes, over the zone's links. The first call makes them. Faults on
+        the links of the others do not concern them.
+
+        Args:
+            way: where a node is found from the zone.
+        """
+        self._ways[zone] = way
+        return self._thread.call(self._in_zone, zone)
+
+    def _in_zone(self, zone: str) -> dict[str, Endpoint]:
+        from cachesim.embedded.toxiproxy.proxy import ProxySpec
+
+        proxies, found = self._server.proxies, {}
+        for link in self._links.values():
+            name = f"{zone}-to-{link.target}"
+            if name not in proxies:
+                proxies.create(ProxySpec(name, f"{link.target}@{zone}"), keep_port=True)
+            found[link.target] = replace(Endpoint.parse(proxies[name].listen), host=self._host)
+        return found
+
     async def _dial(self, factory: "Factory", target: str) -> "Connected":
         from cachesim.embedded.toxiproxy.proxy import dial_network
 
-        choose = self._choose.get(target)
+        name, _, zone = target.partition("@")
+        choose = self._choose.get(name)
         if choose is None or (to := choose()) is None:
-            raise ConnectionRefusedError(f"{target} leads nowhere")
-        if self._discovery is not None and target == endpoint_name(Service.MEMCACHED):
+            raise ConnectionRefusedError(f"{name} leads nowhere")
+        if zone:
+            to = await asyncio.to_thread(self._ways[zone], to)
+        if self._discovery is not None and name == endpoint_name(Service.MEMCACHED):
             return self._discovery.accept(self._loop, factory, to)
         return await dial_network(self._loop, factory, str(to))
 

@@ -17,6 +17,7 @@ from cachesim.cli.replace_commands import replace, rolling_replacement, scale
 from cachesim.cli.report_commands import compare, report
 from cachesim.cli.run_commands import command as run
 from cachesim.cli.scenario_commands import scenario
+from cachesim.cli.zone_commands import exec_
 
 _NOT_WELL = 3
 
@@ -391,6 +392,9 @@ def wait(
 
 # --- commands of other modules --------------------------------------------------------------
 
-_OTHERS = (replace, rolling_replacement, scale, metrics, alarms, scenario, run, report, compare)
+_OTHERS = (
+    *(exec_, replace, rolling_replacement, scale),
+    *(metrics, alarms, scenario, run, report, compare),
+)
 for _command in _OTHERS:
     main.add_command(_command)

@@ -11,6 +11,7 @@ from cachesim.daemon.leases import Leases
 from cachesim.daemon.log_following import check_lines, follow_log
 from cachesim.daemon.monitoring_calls import monitoring_calls
 from cachesim.daemon.operations import Operations
+from cachesim.daemon.placing import seen_from
 from cachesim.daemon.restoring import Restorer
 from cachesim.daemon.server import Caller, Handler, Hangup
 from cachesim.daemon.waiting import Waits
@@ -26,7 +27,6 @@ from cachesim.runs.calls import (
     LinkStatus,
     NodeStatus,
     Readings,
-    Seen,
     ShardStatus,
     Status,
 )
@@ -87,7 +87,7 @@ class Answers(Handler):
             Call.FAULTS: lambda _caller: [_as_data(it) for it in operations.faults.active],
             Call.LINKS: lambda _caller: [self._link_status(it) for it in operations.links.values()],
             Call.LINK: self._link,
-            Call.SEEN_FROM: self._seen_from,
+            Call.SEEN_FROM: lambda _caller, zone: seen_from(operations.provision, zone),
             Call.READINGS: lambda _caller: self._readings(),
             Call.VALUES: self._values,
             Call.TIMING: lambda _caller: operations.control_plane.timing.as_dict(),
@@ -215,14 +215,6 @@ class Answers(Handler):
 
     def _link(self, _caller: Caller, link: str) -> LinkStatus:
         return self._link_status(self._operations.links[link])
-
-    def _seen_from(self, _caller: Caller, zone: str) -> dict[str, Seen]:
-        it = self._operations
-        seen = it.backend.seen_from(it.topology.zone(zone).name)
-        return {
-            node: {"announced": str(it.backend.endpoint(node)), "seen": str(address)}
-            for node, address in seen.items()
-        }
 
     def _readings(self) -> Readings:
         it = self._operations

@@ -35,8 +35,8 @@ class Call(StrEnum):
     LINK = "link"
     """(link) -> LinkStatus"""
     SEEN_FROM = "seen-from"
-    """(zone) -> dict[str, Seen]: every node by name, for programs on this machine that are placed
-    in a zone."""
+    """(zone) -> dict[str, Seen]: every node and configuration endpoint by name, for programs on
+    this machine that are placed in a zone."""
     READINGS = "readings"
     """() -> Readings: what the servers say now, over their admin addresses."""
     VALUES = "values"
@@ -166,10 +166,10 @@ class NodeStatus(TypedDict):
 
 
 class Seen(TypedDict):
-    """Where a program on this machine finds a node, as from a zone."""
+    """Where a program on this machine finds a node or an endpoint, as from a zone."""
 
     announced: str
-    """The address that the node tells its clients."""
+    """Its address for clients in no zone, which a node tells them."""
     seen: str
     """The address to take in its place."""
 

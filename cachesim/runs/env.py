@@ -29,6 +29,9 @@ MEMCACHED_PORT = "CACHESIM_MEMCACHED_PORT"
 MEMCACHED_NODES = "CACHESIM_MEMCACHED_NODES"
 MEMCACHED_TLS = "CACHESIM_MEMCACHED_TLS"
 CA_FILE = "CACHESIM_CA_FILE"
+REDIS_ADDRESS_MAP = "CACHESIM_REDIS_ADDRESS_MAP"
+"""With `cachesim exec --by-address` alone: a JSON object with the address to take from the zone,
+by the one that a Redis node announces."""
 
 
 def toxiproxy(zone: str) -> str:
@@ -129,6 +132,27 @@ def service_variables(
         CA_FILE: str(ca_file),
         **{toxiproxy(zone): url for zone, url in toxiproxies.items()},
     }
+
+
+def placed(variables: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with addresses as a zone sees them, and `REDIS_ADDRESS_MAP`.
+
+    Args:
+        seen: the address to take, by the announced one.
+    """
+    found = dict(variables)
+    for name in (REDIS_NODES, MEMCACHED_NODES):
+        found[name] = ",".join(seen.get(it, it) for it in variables[name].split(","))
+    for host, port in ((REDIS_HOST, REDIS_PORT), (MEMCACHED_HOST, MEMCACHED_PORT)):
+        announced = str(Endpoint(variables[host], int(variables[port])))
+        to = Endpoint.parse(seen.get(announced, announced))
+        found |= {host: to.host, port: str(to.port)}
+        if host == REDIS_HOST and REDIS_PASSWORD in variables:
+            user, token = variables[REDIS_USERNAME], variables[REDIS_PASSWORD]
+            found[REDIS_URL] = redis_url(user, token, to)
+    nodes = variables[REDIS_NODES].split(",")
+    found[REDIS_ADDRESS_MAP] = json.dumps({it: seen.get(it, it) for it in nodes})
+    return found
 
 
 def redis_url(username: str, token: str, node: Endpoint) -> str:

@@ -10,7 +10,7 @@ from cachesim.runs.calls import Call
 from cachesim.servers import clients
 from cachesim.simulator.session import Session
 from cachesim.simulator.while_running import WhileRunning
-from cachesim.topology import Endpoint, Node, Topology
+from cachesim.topology import Endpoint, Node, Service, Topology, endpoint_name
 
 if TYPE_CHECKING:
     from pymemcache.client.hash import HashClient
@@ -80,6 +80,9 @@ class ForClients:
         nodes = self._endpoints(self.topology.redis, zone)
         if zone is None:
             nodes.insert(0, self.control_plane.endpoints["redis"])
+        else:
+            seen = self._seen(zone)[endpoint_name(Service.REDIS)]
+            nodes.insert(0, Endpoint.parse(seen["seen"]))
         return nodes, it["token"], Path(it["ca_file"])
 
     def _endpoints(self, nodes: Iterable[Node], zone: str | None = None) -> list[Endpoint]:

@@ -60,6 +60,26 @@ def test_leads_where_it_is_told(
             assert first.recv(100) == b"still here"
 
 
+def test_in_a_zone(endpoints: ConfigurationEndpoints, nodes: list[socket.socket]) -> None:
+    """A zone has addresses of its own. They lead to the same node, on the way from there."""
+    here, there = map(address, nodes)
+    endpoints.lead(Service.REDIS, lambda: here)
+    placed = endpoints.in_zone("b", lambda node: there if node == here else node)
+    assert endpoints.in_zone("b", lambda node: there if node == here else node) == placed
+    assert placed.keys() == {"endpoint-redis", "endpoint-memcached"}
+    assert endpoints.address(Service.REDIS) not in placed.values()
+    at = placed["endpoint-redis"]
+    with (
+        socket.create_connection((at.host, at.port), timeout=5) as client,
+        nodes[1].accept()[0] as accepted,
+    ):
+        client.sendall(b"from b")
+        assert accepted.recv(100) == b"from b"
+    with connect(endpoints) as client, nodes[0].accept()[0] as accepted:
+        client.sendall(b"from no zone")
+        assert accepted.recv(100) == b"from no zone"
+
+
 def test_leads_nowhere(endpoints: ConfigurationEndpoints, nodes: list[socket.socket]) -> None:
     """A connection is closed while the endpoint leads nowhere, or to a dead node."""
     with connect(endpoints) as client:

@@ -242,7 +242,7 @@ def test_every_command_has_json() -> None:
     """No command that gives something to read is without `--json`."""
     tested = {command.split()[0] for command in (*FORMS, *LINES)}
     tested |= {"up", "down", "compose", "attach", "run", "report", "compare", "dashboard"}
-    without = {"shell"}  # the server's own words
+    without = {"shell", "exec"}  # the server's own words, and the program's
     assert tested | without == set(main.commands)
 
 
@@ -554,6 +554,9 @@ MISTAKES = {
     "kill redis-d": (1, r"no node 'redis-d': there are redis-a, memcached-a, redis-b, "),
     "logs nosuch": (1, r"no node 'nosuch': there are redis-a, "),
     "shell nosuch": (1, r"no node 'nosuch': there are redis-a, "),
+    "exec --zone z -- true": (1, r"no zone 'z': there are a, b, c"),
+    "exec --zone b": (2, r"Missing argument 'COMMAND\.\.\.'"),
+    "exec --zone b --by-address --reach 5432 -- true": (2, r"--reach goes with a namespace"),
     "fault kill redis-a nosuch": (1, r"no node 'nosuch': there are redis-a, "),
     "fault latency to-nowhere* --ms 5": (1, r"no link 'to-nowhere\*': there are client-to-redis-a"),
     "fault partition a z": (1, r"no zone 'z': there are a, b, c"),

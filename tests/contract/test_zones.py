@@ -1,10 +1,14 @@
 """Zones as clients see them."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +105,88 @@ def of_caches(client: Any) -> list[Callable[[], str | None]]:
             return None
 
     return [partial(ask, node) for node in client.clients.values()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
+def test_program_in_a_zone(sim: Simulator, tmp_path: Path) -> None:
+    """A program in a zone finds what it should: in a namespace, or where it maps addresses."""
+    ids = name_nodes(sim)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    ways = {"namespace": [], "by address": ["--by-address"]}
+    with ExitStack() as stack:
+        programs = {
+            way: stack.enter_context(in_zone(sim, "b", options, program))
+            for way, options in ways.items()
+        }
+        for way, process in programs.items():
+            if process.stdout.readline() != "ready\n":  # type: ignore[union-attr]
+                _, why = process.communicate()
+                assert "does not allow a network namespace" in why, (way, why)
+        stack.enter_context(sim.faults.partition("a", "b"))
+        for way, process in programs.items():
+            if process.returncode is None:
+                out, err = process.communicate("go\n", timeout=60)
+                found = {ids.get(it, it) for it in json.loads(out)}
+                assert found == {"redis-b", "redis-c", "memcached-b", "memcached-c"}, (way, err)
+
+
+PROGRAM = """
+import json, os, sys
+from pathlib import Path
+from cachesim.servers import clients
+from cachesim.servers.certificates import client_context
+from cachesim.topology import Endpoint
+
+env = os.environ
+to = json.loads(env.get("CACHESIM_REDIS_ADDRESS_MAP", "{}"))
+
+def remap(address):
+    announced = f"{address[0]}:{address[1]}"
+    seen = Endpoint.parse(to.get(announced, announced))
+    return seen.host, seen.port
+
+shard = clients.redis_cluster(
+    [Endpoint(env["CACHESIM_REDIS_HOST"], int(env["CACHESIM_REDIS_PORT"]))],
+    env["CACHESIM_REDIS_PASSWORD"], Path(env["CACHESIM_CA_FILE"]), address_remap=remap,
+    socket_timeout=1, socket_connect_timeout=1,
+)
+caches = clients.memcached_client(
+    [Endpoint.parse(it) for it in env["CACHESIM_MEMCACHED_NODES"].split(",")],
+    client_context(Path(env["CACHESIM_CA_FILE"]).read_bytes()), timeout=1, ignore_exc=False,
+)
+asks = [
+    lambda node=node: str(shard.get_redis_connection(node).execute_command("CLUSTER MYID"))
+    for node in shard.get_nodes()
+]
+asks += [lambda node=node: node.get("name").decode() for node in caches.clients.values()]
+print("ready", flush=True)
+sys.stdin.readline()
+found = []
+for ask in asks:
+    try:
+        found.append(ask())
+    except Exception as error:
+        print(error, file=sys.stderr)
+print(json.dumps(found))
+"""
+
+
+@contextmanager
+def in_zone(
+    sim: Simulator, zone: str, options: list[str], program: Path
+) -> "Iterator[subprocess.Popen[str]]":
+    """A program that runs in a zone."""
+    command = ["exec", "--name", sim.name, "--zone", zone, *options, "--", sys.executable]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cachesim", *command, str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.terminate()
 
 
 def test_nodes_tell_their_zones(valkey: Simulator) -> None:

@@ -14,6 +14,7 @@ from cachesim.errors import CachesimError, FailoverTimeout, FaultError, InvalidF
 from cachesim.events import Event
 from cachesim.runs.calls import Call
 from cachesim.runs.owner import Owner
+from cachesim.topology import Endpoint
 from tests.contract.helpers import until
 from tests.fakes import FakeCaller
 from tests.faults.rig import Rig
@@ -202,9 +203,13 @@ def test_seen_from(rig: Rig) -> None:
     """From a zone, nodes of others have other addresses; a zone is known by both its names."""
     seen = rig.connection.call(Call.SEEN_FROM, zone="az-b")
     assert seen == rig.connection.call(Call.SEEN_FROM, zone="b")
-    assert seen.keys() == {node.name for node in rig.topology.nodes}
+    names = {node.name for node in rig.topology.nodes}
+    assert seen.keys() == names | {"endpoint-redis", "endpoint-memcached"}
     assert seen["redis-a"] == {"announced": "redis-a:6379", "seen": "redis-a-from-b:6379"}
     assert seen["redis-b"] == {"announced": "redis-b:6379", "seen": "redis-b:6379"}
+    assert seen["endpoint-redis"]["seen"] == "endpoint-redis-in-b:1"
+    way = rig.operations.provision.configuration.ways["b"]  # type: ignore[attr-defined]
+    assert way(Endpoint("redis-a", 6379)) == Endpoint("redis-a-from-b", 6379)
     with pytest.raises(ValueError, match="no zone 'd': there are a, b, c"):
         rig.connection.call(Call.SEEN_FROM, zone="d")
 

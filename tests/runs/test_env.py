@@ -167,3 +167,31 @@ def test_not_taken_for_a_setting(variable: str) -> None:
     """Our other variables are not taken for misspelt ones of settings."""
     if variable not in env.settings():
         assert load_settings(environ={variable: "1"}).settings == Settings()
+
+
+def test_placed() -> None:
+    """From a zone, nodes and endpoints have other addresses; what nodes announce is mapped."""
+    one, two, three = (Endpoint("127.0.0.1", port) for port in (1, 2, 3))
+    variables = env.service_variables(
+        name="one",
+        backend="embedded",
+        engine="redis",
+        redis_endpoint=one,
+        redis=[two],
+        memcached_endpoint=one,
+        memcached=[two, three],
+        username="default",
+        token=_TOKEN,
+        token_file=Path("token"),
+        ca_file=Path("ca.pem"),
+        toxiproxies={"a": "http://127.0.0.1:9"},
+    )
+    placed = env.placed(variables, {str(one): "127.0.0.1:11", str(two): "127.0.0.1:12"})
+    assert {k: v for k, v in placed.items() if v != variables.get(k)} == {
+        env.REDIS_PORT: "11",
+        env.REDIS_NODES: "127.0.0.1:12",
+        env.REDIS_URL: f"rediss://default:{_TOKEN}@127.0.0.1:11",
+        env.MEMCACHED_PORT: "11",
+        env.MEMCACHED_NODES: "127.0.0.1:12,127.0.0.1:3",
+        env.REDIS_ADDRESS_MAP: '{"127.0.0.1:2": "127.0.0.1:12"}',
+    }
