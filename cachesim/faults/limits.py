@@ -16,7 +16,7 @@ from cachesim.servers.admin import errors
 from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import NodeState, Service
 
-_ENDING = 1.0  # seconds that a process may take to end after its connections
+_STARTING = 2.0  # seconds that a process may take to serve, or to end after its connections
 _POLL = 0.05  # seconds
 
 
@@ -229,12 +229,11 @@ class Limits:
             self._servers.publish_token(is_new=True)
 
     def _use_tokens(self, node: str, strategy: str | None) -> None:
-        state, tokens = self._nodes.state(node), self._servers.tokens(strategy)
-        if state is NodeState.PAUSED:
-            raise FaultError(f"the AUTH token of {node} can't be changed: it is paused")
-        self._backend.set_tokens(node, tokens)
-        if state is NodeState.RUNNING:
-            self._servers.set_tokens(node, tokens)
+        tokens = self._servers.tokens(strategy)
+        with self._not_starting(node, "AUTH token") as state:
+            self._backend.set_tokens(node, tokens)
+            if state is NodeState.RUNNING:
+                self._servers.set_tokens(node, tokens)
 
     def spoil_certificate(self, holder: Hashable, nodes: Collection[str], problem: str) -> None:
         """Give nodes a bad certificate.
@@ -266,12 +265,18 @@ class Limits:
         self._hold(self._hot_keys, holder, nodes, key)
 
     def _use_certificate(self, node: str, problem: str | None) -> None:
-        state = self._nodes.state(node)
-        if state is NodeState.PAUSED:
-            raise FaultError(f"the certificate of {node} can't be changed: it is paused")
-        paths = self._backend.set_certificate(node, problem)
-        if paths is not None and state is NodeState.RUNNING:
-            self._servers.load_certificate(node, paths)
+        with self._not_starting(node, "certificate") as state:
+            paths = self._backend.set_certificate(node, problem)
+            if paths is not None and state is NodeState.RUNNING:
+                self._servers.load_certificate(node, paths)
+
+    @contextmanager
+    def _not_starting(self, node: str, what: str) -> Iterator[NodeState]:
+        """Let nobody start a node meanwhile, whose process would read the file that is changed."""
+        with self._nodes.suspended():
+            if (state := self._nodes.state(node)) is NodeState.PAUSED:
+                raise FaultError(f"the {what} of {node} can't be changed: it is paused")
+            yield state
 
     def expire(self, nodes: Collection[str], pattern: str, keep: Callable[[], bool]) -> None:
         """Let keys of Redis primaries and Memcached nodes expire, once.
@@ -328,7 +333,10 @@ class Limits:
                     raise FaultError(f"the limits of {node} can't be changed: it does not run")
             for node in nodes:
                 limit.held.setdefault(node, {})[holder] = value
-                limit.reconcile(node)
+                if limit.outlives:
+                    self._reconcile(limit, node)
+                else:
+                    limit.reconcile(node)
 
     def _release(self, limit: _Limit, holder: Hashable, node: str) -> None:
         state, value = self._nodes.state(node), limit.held[node].pop(holder)
@@ -336,21 +344,22 @@ class Limits:
             if state is NodeState.PAUSED and not limit.outlives:
                 raise FaultError(f"the limits of {node} can't be restored: it is paused")
             if state is NodeState.RUNNING or limit.outlives:
-                self._restore(limit, node)
+                self._reconcile(limit, node)
         except FaultError:
             limit.held[node][holder] = value
             raise
 
-    def _restore(self, limit: _Limit, node: str) -> None:
+    def _reconcile(self, limit: _Limit, node: str) -> None:
         """Reconcile a limit of a node that may end meanwhile, and may then be started again."""
-        deadline = Deadline(_ENDING)
+        deadline = Deadline(_STARTING)
         while True:
             try:
                 limit.reconcile(node)
             except FaultError:
-                if self._nodes.state(node) is NodeState.STOPPED:
+                state = self._nodes.state(node)
+                if state is NodeState.STOPPED and not limit.outlives:
                     return  # its next process has what is configured
-                if deadline.expired:
+                if deadline.expired or state is NodeState.PAUSED:
                     raise
                 time.sleep(_POLL)
             else:

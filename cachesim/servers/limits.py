@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cachesim.elasticache import ROTATE
+from cachesim.errors import FaultError
 from cachesim.servers.admin import NodeClients
 from cachesim.servers.connections import clients_of
 from cachesim.servers.credentials import DEFAULT_USER, Credentials, acl_hash
@@ -140,7 +141,8 @@ class Servers:
             self._admin.redis(node).execute_command("CONFIG", "SET", *settings)
             return
         with closing(self._admin.new_memcached(node)) as client:
-            client.raw_command("refresh_certs")
+            if (said := client.raw_command("refresh_certs")) != b"OK":
+                raise FaultError(f"{node} did not load its certificate: {said.decode()}")
 
     def spare_of_disk(self, node: str) -> int:
         """Return how many bytes a full disk of a Redis node shall still take."""

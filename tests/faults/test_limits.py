@@ -1,5 +1,7 @@
 """What is given to servers and backends for faults of servers, and what is taken back."""
 
+import threading
+
 import pytest
 
 from cachesim.errors import FaultError
@@ -64,6 +66,44 @@ def test_tokens_of_a_node_that_is_down(rig: Rig) -> None:
     rotation.heal()
     assert ("set_tokens", "redis-a", "old") in rig.did()
     down.heal()
+    assert rig.is_whole()
+
+
+def test_a_node_that_is_started_during_the_heal(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started when its certificate is written: its process would load the bad one before."""
+    rig.nodes.kill("test", ["memcached-b"])
+    fault = rig.faults.bad_certificate("memcached-b", problem="expired")
+    order = []
+
+    def start() -> None:
+        rig.nodes.release("test")
+        order.append("started")
+
+    starter = threading.Thread(target=start)
+
+    def write(_node: str, problem: str | None) -> None:
+        starter.start()
+        starter.join(0.2)  # if nothing keeps it from that
+        order.append(f"written: {problem}")
+
+    monkeypatch.setattr(rig.backend, "set_certificate", write)
+    fault.heal()
+    starter.join()
+    assert order == ["written: None", "started"]
+
+
+def test_a_node_that_is_just_starting(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its certificate as soon as it answers."""
+    load, failures = rig.limited.load_certificate, iter([ConnectionResetError("starting")])
+
+    def load_later(node: str, paths: tuple[str, str]) -> None:
+        for error in failures:
+            raise error
+        load(node, paths)
+
+    monkeypatch.setattr(rig.limited, "load_certificate", load_later)
+    with rig.faults.bad_certificate("memcached-b", problem="expired"):
+        assert rig.limited.limits == {("memcached-b", "certificate"): "expired"}
     assert rig.is_whole()
 
 
