@@ -10,7 +10,7 @@ from tests.embedded.redis.shard import ReplyError
 _SORTED = {
     "smembers", "sinter", "sunion", "sdiff", "spop", "keys", "hgetall", "hkeys", "hvals",
     "sort by", "acl|list", "acl|users", "acl|cat", "acl|getuser", "command", "command|list",
-    "command|info",
+    "command|info", "command|docs",
     "pubsub|channels", "pubsub|shardchannels", "function|list",
     "config|get",
 }  # fmt: skip
@@ -28,8 +28,8 @@ _SHAPES = {
 }  # fmt: skip
 """Commands of whose reply only the types, the lengths and the names of fields are the same."""
 OTHER = {
-    "bgrewriteaof", "command|docs", "latency|histogram", "memory|malloc-stats", "memory|stats",
-    "lolwut", "function|restore", "memory|doctor", "script|debug",
+    "bgrewriteaof", "latency|histogram", "memory|malloc-stats", "memory|stats",
+    "lolwut", "function|dump", "memory|doctor", "script|debug",
     "dump",
 }  # fmt: skip
 """Commands whose reply depends on durations, or is on the page of differences."""

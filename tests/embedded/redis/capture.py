@@ -7,6 +7,7 @@ otherwise with defaults. This writes the files in `cachesim/embedded/redis/data/
 """
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import redis
 
 import cachesim
+from cachesim.protocols.resp import request
+from tests.embedded.redis.wire import Reply, replies_in
 
 DATA = Path(cachesim.__file__).parent / "embedded" / "redis" / "data"
 GROUPS = Path(__file__).parent / "commands" / "groups.json"
@@ -62,6 +65,36 @@ def main(port: int) -> None:
             tokens.append([name, found])
     GROUPS.write_text(one_a_line([list(row) for row in sorted(groups.items())]))
     TOKENS.write_text(one_a_line(tokens))
+    whole = as_json(typed(port, b"COMMAND", b"DOCS"))
+    (DATA / "docs.json").write_text(one_a_line(sorted(map(list, whole.items()))))
+
+
+def typed(port: int, *words: bytes) -> Reply:
+    """Return a reply with its types, in RESP3."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request([b"HELLO", b"3"]) + request(words))
+        data = b""
+        while True:
+            data += connection.recv(1 << 20)
+            try:
+                return replies_in(data)[1]
+            except (ValueError, IndexError):
+                continue
+
+
+def as_json(reply: Reply) -> Any:
+    """Return a reply as JSON: a map as an object, a set under `~`, a status under `+`."""
+    sign, value = reply
+    if sign == b"+":
+        return {"+": value.decode()}
+    if sign == b":":
+        return int(value)
+    if not isinstance(value, list):
+        return value.decode()
+    parts = [as_json(one) for one in value]
+    if sign == b"%":
+        return dict(zip(parts[::2], parts[1::2], strict=True))
+    return {"~": parts} if sign == b"~" else parts
 
 
 def documented(docs: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,6 +5,9 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from cachesim.embedded.redis.admin.constant_info import CONSTANT
+from cachesim.embedded.redis.keyspace.memory import EMPTY
+
 if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
@@ -71,16 +74,32 @@ def _clients(server: "Server") -> Fields:
 
 
 def _memory(server: "Server") -> Fields:
+    import psutil
+
     memory = server.memory
-    used, limit = memory.used, memory.limit
+    used, limit, peak = memory.used, memory.limit, max(memory.peak, memory.used)
+    libraries, functions = server.functions.counts
+    machine = psutil.virtual_memory().total
     return {
         "used_memory": used,
         "used_memory_human": _human(used),
         "used_memory_rss": used,
         "used_memory_rss_human": _human(used),
-        "used_memory_peak": max(memory.peak, used),
-        "used_memory_peak_human": _human(max(memory.peak, used)),
+        "used_memory_peak": peak,
+        "used_memory_peak_human": _human(peak),
+        "used_memory_peak_perc": f"{100 * used / peak:.2f}%",
+        "used_memory_overhead": used - memory.dataset,
+        "used_memory_startup": EMPTY,
         "used_memory_dataset": memory.dataset,
+        "used_memory_dataset_perc": f"{100 * memory.dataset / max(1, used - EMPTY):.2f}%",
+        "allocator_allocated": used,
+        "allocator_active": used,
+        "allocator_resident": used,
+        "total_system_memory": machine,
+        "total_system_memory_human": _human(machine),
+        "number_of_cached_scripts": len(server.scripts.known),
+        "number_of_functions": functions,
+        "number_of_libraries": libraries,
         "maxmemory": limit,
         "maxmemory_human": _human(limit),
         "maxmemory_policy": server.settings["maxmemory-policy"],
@@ -111,10 +130,15 @@ def _persistence(server: "Server") -> Fields:
         "async_loading": 0,
         "rdb_changes_since_last_save": 0,
         "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": int(server.wall() - (server.clock() - server.started)),
         "rdb_last_bgsave_status": "ok",
         "aof_enabled": 1,
         "aof_rewrite_in_progress": int(server.aof_rewrite.is_running),
         "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": server.aof_rewrite.seconds,
+        "aof_current_rewrite_time_sec": 0 if server.aof_rewrite.is_running else -1,
+        "aof_rewrites": server.aof_rewrite.finished,
+        "aof_rewrites_consecutive_failures": 0,
         "aof_last_bgrewrite_status": "ok",
         "aof_last_write_status": "err" if server.aof.has_failed else "ok",
         "aof_current_size": server.aof.size,
@@ -134,6 +158,10 @@ def _stats(server: "Server") -> Fields:
         "total_connections_received": stats.connections,
         "total_commands_processed": calls,
         "instantaneous_ops_per_sec": 0,
+        "instantaneous_input_kbps": "0.00",
+        "instantaneous_output_kbps": "0.00",
+        "instantaneous_input_repl_kbps": "0.00",
+        "instantaneous_output_repl_kbps": "0.00",
         "total_net_input_bytes": stats.net_input,
         "total_net_output_bytes": stats.net_output,
         "total_net_repl_input_bytes": stats.repl_input,
@@ -149,6 +177,7 @@ def _stats(server: "Server") -> Fields:
         "pubsub_channels": len(pubsub.channels),
         "pubsub_patterns": len(pubsub.patterns),
         "pubsubshard_channels": len(pubsub.shard_channels),
+        **server.tracking.totals(),
         "total_error_replies": sum(stats.errors.values()),
         **({"injected_answers": injected} if injected else {}),
     }
@@ -222,6 +251,24 @@ def _commandstats(server: "Server") -> Fields:
     return fields
 
 
+_PERCENTILES = (50, 99, 99.9)
+
+
+def _latencystats(server: "Server") -> Fields:
+    """Return for each command the durations that most of its calls did not exceed."""
+    found: Fields = {}
+    for entry in server.executor.entries.by_command.values():
+        within = list(entry.within())
+        if within:
+            total = within[-1][1]
+            shown = (
+                f"p{one:g}={next(t for t, n in within if n * 100 >= total * one) / 1000:.3f}"
+                for one in _PERCENTILES
+            )
+            found[f"latency_percentiles_usec_{entry.name}"] = ",".join(shown)
+    return found
+
+
 def _errorstats(server: "Server") -> Fields:
     errors = sorted(server.stats.errors.items())
     return {f"errorstat_{code}": f"count={count}" for code, count in errors}
@@ -245,7 +292,7 @@ _SECTIONS: Mapping[str, Callable[["Server"], Fields]] = {
     "modules": lambda _: {},
     "commandstats": _commandstats,
     "errorstats": _errorstats,
-    "latencystats": lambda _: {},
+    "latencystats": _latencystats,
     "cluster": lambda _: {"cluster_enabled": 1},
     "keyspace": _keyspace,
 }
@@ -262,6 +309,7 @@ def info(server: "Server", sections: list[str]) -> str:
     for name, section in _SECTIONS.items():
         if name in names:
             title = name.upper() if name == "cpu" else name.capitalize()
-            lines = [f"{key}:{value}\r\n" for key, value in section(server).items()]
+            fields = {**section(server), **CONSTANT.get(name, {})}
+            lines = [f"{key}:{value}\r\n" for key, value in fields.items()]
             parts.append("".join([f"# {title}\r\n", *lines]))
     return "\r\n".join(parts)

@@ -1,8 +1,8 @@
 """The commands, in one module for each group of Redis's command table.
 
 A few commands with many subcommands have a module of their own, which their group includes:
-`acl`, `client`, `command`, `diagnostics`. So do the ranges and the algebra of sorted sets. What
-several groups share is in `common`.
+`acl`, `client`, `command`, `diagnostics`, `function_dump`, `object`. So do the ranges and the
+algebra of sorted sets. What several groups share is in `common`.
 """
 
 from collections.abc import Mapping

@@ -8,6 +8,7 @@ from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.command_table import (
     Command,
     asked_keys,
+    data,
     everything,
 )
 from cachesim.embedded.redis.dispatch.entry import Handler
@@ -70,8 +71,34 @@ def command_info(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def command_docs(client: Client, arguments: list[bytes]) -> Answer:
-    """COMMAND DOCS [name...]: always empty."""
-    return Pairs()
+    """COMMAND DOCS [name...]."""
+    docs = dict(data("docs.json"))
+    if len(arguments) == 2:
+        return _docs_reply(docs)
+    found = Pairs()
+    for one in (_find(client, word) for word in arguments[2:]):
+        if one is not None:
+            outer, _, inner = one.name.partition("|")
+            about = docs.get(outer, {})
+            if inner:
+                about = about.get("subcommands", {}).get(one.name, {})
+            found += [one.name.encode(), _docs_reply(about)]
+    return found
+
+
+def _docs_reply(about: Any) -> Reply:
+    """Return what `docs.json` says. It has a set under `~`, and a status under `+`."""
+    if isinstance(about, str):
+        return about.encode()
+    if isinstance(about, int):
+        return about
+    if isinstance(about, list):
+        return [_docs_reply(one) for one in about]
+    if "+" in about:
+        return str(about["+"])
+    if "~" in about:
+        return Unordered(_docs_reply(one) for one in about["~"])
+    return Pairs(part for key, one in about.items() for part in (key.encode(), _docs_reply(one)))
 
 
 def command_list(client: Client, arguments: list[bytes]) -> Answer:

@@ -58,7 +58,7 @@ def latency_graph(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def latency_histogram(client: Client, arguments: list[bytes]) -> Answer:
-    """LATENCY HISTOGRAM [command...]: all calls of a command count with their mean."""
+    """LATENCY HISTOGRAM [command...]."""
     entries = client.server.executor.entries
     wanted: Iterable[Entry] = entries.by_command.values()
     if len(arguments) > 2:
@@ -79,11 +79,8 @@ def _named(by_name: Mapping[bytes, Entry], word: bytes) -> Entry | None:
 
 
 def _histogram(entry: Entry) -> Reply:
-    """Return a bound in microseconds, and the calls within it. Bounds are 1024 ns times 2**n."""
-    mean, bound = entry.nanoseconds // entry.calls, 1024
-    while bound + bound // 128 <= mean:
-        bound *= 2
-    return Pairs([(bound + bound // 128 - 1) // 1000, entry.calls])
+    """Return durations in microseconds, and how many calls took no longer."""
+    return Pairs(part for most, count in entry.within() for part in (most // 1000, count))
 
 
 # --- memory ----------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from cachesim.embedded.redis.commands.common.expiry import (
     is_past,
     moment_of,
 )
-from cachesim.embedded.redis.commands.common.help import help_of
 from cachesim.embedded.redis.commands.common.scan import cursor_of, hashed, page, scan_options
 from cachesim.embedded.redis.commands.common.unsupported import not_supported
+from cachesim.embedded.redis.commands.object import HANDLERS as OBJECT
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.session import Session
 from cachesim.embedded.redis.dispatch.entry import Handler
@@ -23,7 +23,6 @@ from cachesim.embedded.redis.keyspace.values import (
     NO_KEY,
     SYNTAX,
     copied,
-    encoding_of,
     integer,
     small_integer,
 )
@@ -296,38 +295,6 @@ def restore(client: Client, arguments: list[bytes]) -> Answer:
     return "OK"
 
 
-# --- OBJECT ---------------------------------------------------------------------------------
-
-
-def object_encoding(client: Client, arguments: list[bytes]) -> Answer:
-    """OBJECT ENCODING key."""
-    item = client.store.get(arguments[2])
-    if item is None:
-        return None
-    return encoding_of(item.value, client.store.type_name(item.value)).encode()
-
-
-def object_refcount(client: Client, arguments: list[bytes]) -> Answer:
-    """OBJECT REFCOUNT key."""
-    return None if client.store.get(arguments[2]) is None else 1
-
-
-def object_idletime(client: Client, arguments: list[bytes]) -> Answer:
-    """OBJECT IDLETIME key: always 0."""
-    return None if client.store.get(arguments[2]) is None else 0
-
-
-def object_freq(client: Client, arguments: list[bytes]) -> Answer:
-    """OBJECT FREQ key."""
-    if client.store.get(arguments[2]) is None:
-        return None
-    raise Error(
-        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note "
-        "that when switching between policies at runtime LRU and LFU data will take some time to "
-        "adjust."
-    )
-
-
 # --- WAIT -----------------------------------------------------------------------------------
 
 
@@ -362,7 +329,7 @@ def wait(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
-    **help_of("object"),
+    **OBJECT,
     **sort.HANDLERS,
     "copy": copy,
     "del": del_,
@@ -374,10 +341,6 @@ HANDLERS: Mapping[str, Handler] = {
     "keys": keys,
     "migrate": not_supported,
     "move": move,
-    "object|encoding": object_encoding,
-    "object|freq": object_freq,
-    "object|idletime": object_idletime,
-    "object|refcount": object_refcount,
     "persist": persist,
     "pexpire": pexpire,
     "pexpireat": pexpireat,

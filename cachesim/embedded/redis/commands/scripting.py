@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from cachesim.embedded.redis.cluster.slots import slot_of
 from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
+from cachesim.embedded.redis.commands.function_dump import HANDLERS as FUNCTION_DUMP
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.dispatch.guards import check_state
@@ -200,11 +201,6 @@ def _stats(functions: Functions, running: Running | None) -> Reply:
     return Pairs([b"running_script", told, b"engines", Pairs([b"LUA", counts])])
 
 
-def function_dump(client: Client, arguments: list[bytes]) -> Answer:
-    """FUNCTION DUMP, FUNCTION RESTORE."""
-    raise Error("ERR an embedded node does not dump functions: use FUNCTION LIST WITHCODE")
-
-
 def fcall(client: Client, arguments: list[bytes]) -> Answer:
     """FCALL function numkeys key... argument..., FCALL_RO."""
     server = client.server
@@ -226,6 +222,7 @@ def fcall(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **FUNCTION_DUMP,
     **help_of("function", "script"),
     "eval": eval_,
     "eval_ro": eval_,
@@ -234,12 +231,10 @@ HANDLERS: Mapping[str, Handler] = {
     "fcall": fcall,
     "fcall_ro": fcall,
     "function|delete": function_delete,
-    "function|dump": function_dump,
     "function|flush": function_flush,
     "function|kill": function_kill,
     "function|list": function_list,
     "function|load": function_load,
-    "function|restore": function_dump,
     "function|stats": function_stats,
     "script|debug": script_debug,
     "script|exists": script_exists,

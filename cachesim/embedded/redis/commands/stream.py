@@ -1,4 +1,4 @@
-"""The stream commands; see also `stream_read` and `stream_groups`."""
+"""The stream commands; see also `stream_read`, `stream_groups` and `stream_claims`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 from cachesim.embedded.redis.commands.common.by_fakeredis import value_of
 from cachesim.embedded.redis.commands.common.help import help_of, subcommand_error
+from cachesim.embedded.redis.commands.stream_claims import HANDLERS as CLAIMS
 from cachesim.embedded.redis.commands.stream_groups import HANDLERS as GROUPS
 from cachesim.embedded.redis.commands.stream_read import HANDLERS as READS
 from cachesim.embedded.redis.connections.client import Answer, Client
@@ -285,6 +286,7 @@ def xinfo_stream(client: Client, arguments: list[bytes]) -> Answer:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **CLAIMS,
     **GROUPS,
     **READS,
     **help_of("xgroup", "xinfo"),

@@ -1,4 +1,4 @@
-"""The commands of consumer groups, without XREADGROUP.
+"""The commands of consumer groups, without XREADGROUP, XCLAIM and XAUTOCLAIM.
 
 As in Redis, these commands do not change watched keys.
 """
@@ -12,19 +12,14 @@ from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.streams import (
     Group,
-    Pending,
-    claim,
-    entry,
     groups_of,
     make_id,
     new_stream,
     parse_bound,
     parse_id,
 )
-from cachesim.embedded.redis.keyspace.values import HIGHEST, NO_KEY, SYNTAX, integer, printed
+from cachesim.embedded.redis.keyspace.values import NO_KEY, SYNTAX, integer, printed
 from cachesim.protocols.resp import NULL_ARRAY, Error, Reply
-
-_MOST_CLAIMED = HIGHEST // 16
 
 
 def now_of(client: Client) -> int:
@@ -46,7 +41,7 @@ def touch_consumer(client: Client, key: bytes, name: bytes, group: Group, consum
     group.consumers[consumer] = now_of(client)
 
 
-def _group_of(client: Client, key: bytes, name: bytes) -> tuple[Any, Group]:
+def group_of(client: Client, key: bytes, name: bytes) -> tuple[Any, Group]:
     """Return a stream and one of its groups.
 
     Raises:
@@ -198,7 +193,7 @@ def xpending(client: Client, arguments: list[bytes]) -> Answer:
     if words:
         most = max(0, integer(words[2]))
         start, end = parse_bound(words[0], is_end=False), parse_bound(words[1], is_end=True)
-    _, group = _group_of(client, arguments[1], arguments[2])
+    _, group = group_of(client, arguments[1], arguments[2])
     if not words:
         ids = group.pending_of(None)
         if not ids:
@@ -214,122 +209,6 @@ def xpending(client: Client, arguments: list[bytes]) -> Answer:
         if start <= id_ <= end and (idle <= 0 or now - held.delivered >= idle)
     ]
     return chosen[:most]
-
-
-def xclaim(client: Client, arguments: list[bytes]) -> Answer:
-    """XCLAIM key group consumer ms id... [option...].
-
-    The options are IDLE ms, TIME ms, RETRYCOUNT n, FORCE, JUSTID, LASTID id.
-    """
-    key, name, consumer = arguments[1:4]
-    stream, group = _group_of(client, key, name)
-    least = integer(arguments[4], "ERR Invalid min-idle-time argument for XCLAIM")
-    ids, at = [], 5
-    while at < len(arguments):
-        try:
-            ids.append(parse_id(arguments[at]))
-        except Error:
-            break
-        at += 1
-    now = now_of(client)
-    numbers: dict[str, int] = {}
-    flags, last = set(), make_id(0, 0)
-    while at < len(arguments):
-        word = arguments[at].upper()
-        has_more = at + 1 < len(arguments)
-        if word in (b"FORCE", b"JUSTID"):
-            flags.add(word)
-        elif word in (b"IDLE", b"TIME", b"RETRYCOUNT") and has_more:
-            at += 1
-            option = word.decode()
-            refusal = f"ERR Invalid {option} option argument for XCLAIM"
-            numbers[option] = integer(arguments[at], refusal)
-            if option == "IDLE":
-                numbers["TIME"] = now - numbers[option]
-        elif word == b"LASTID" and has_more:
-            at += 1
-            last = parse_id(arguments[at])
-        else:
-            raise Error(f"ERR Unrecognized XCLAIM option '{printed(arguments[at])}'")
-        at += 1
-    effects: list[list[bytes]] = []
-    if last > group.last:
-        group.last = last
-        effects.append([b"XGROUP", b"SETID", key, name, last.encode()])
-    delivered = numbers.get("TIME", now)
-    if not 0 <= delivered <= now:
-        delivered = now
-    touch_consumer(client, key, name, group, consumer)
-    answer: list[Any] = []
-    for id_ in ids:
-        held = group.pending.get(id_)
-        if id_ not in stream:
-            if held is not None:
-                effects.append(claim(key, name, id_, group.pending.pop(id_)))
-            continue
-        if held is None:
-            if b"FORCE" not in flags:
-                continue
-            held = group.pending[id_] = Pending(consumer, now)
-        elif least > 0 and now - held.delivered < least:
-            continue
-        held.consumer, held.delivered = consumer, delivered
-        retries = numbers.get("RETRYCOUNT", -1)
-        if retries >= 0:
-            held.count = retries
-        elif b"JUSTID" not in flags:
-            held.count += 1
-        answer.append(id_.encode() if b"JUSTID" in flags else entry(stream, id_))
-        effects.append(claim(key, name, id_, held))
-    if effects:
-        note(client, key, effects)
-    return answer
-
-
-def xautoclaim(client: Client, arguments: list[bytes]) -> Answer:
-    """XAUTOCLAIM key group consumer ms start [COUNT n] [JUSTID]."""
-    key, name, consumer = arguments[1:4]
-    least = integer(arguments[4], "ERR Invalid min-idle-time argument for XAUTOCLAIM")
-    start = parse_bound(arguments[5], is_end=False)
-    most, is_just_id, at = 100, False, 6
-    while at < len(arguments):
-        word = arguments[at].lower()
-        if word == b"count" and at + 1 < len(arguments):
-            most = integer(arguments[at + 1], "ERR COUNT must be > 0")
-            if not 1 <= most <= _MOST_CLAIMED:
-                raise Error("ERR COUNT must be > 0")
-            at += 1
-        elif word == b"justid":
-            is_just_id = True
-        else:
-            raise Error(SYNTAX)
-        at += 1
-    stream, group = _group_of(client, key, name)
-    touch_consumer(client, key, name, group, consumer)
-    now, left = now_of(client), most
-    answer: list[Any] = []
-    gone: list[Any] = []
-    effects: list[list[bytes]] = []
-    following = (id_ for id_ in group.pending_of(None) if id_ >= start)
-    cursor = make_id(0, 0)
-    for number, id_ in enumerate(following):
-        if number >= 10 * most or not left:
-            cursor = id_
-            break
-        held = group.pending[id_]
-        if id_ not in stream:
-            effects.append(claim(key, name, id_, group.pending.pop(id_)))
-            gone.append(id_.encode())
-            left -= 1
-        elif least <= 0 or now - held.delivered >= least:
-            held.consumer, held.delivered = consumer, now
-            held.count += not is_just_id
-            answer.append(id_.encode() if is_just_id else entry(stream, id_))
-            effects.append(claim(key, name, id_, held))
-            left -= 1
-    if effects:
-        note(client, key, effects)
-    return [cursor.encode(), answer, gone]
 
 
 # --- XINFO ----------------------------------------------------------------------------------
@@ -377,8 +256,6 @@ def xinfo_consumers(client: Client, arguments: list[bytes]) -> Answer:
 
 HANDLERS: Mapping[str, Handler] = {
     "xack": xack,
-    "xautoclaim": xautoclaim,
-    "xclaim": xclaim,
     "xgroup|create": xgroup_create,
     "xgroup|createconsumer": xgroup_createconsumer,
     "xgroup|delconsumer": xgroup_delconsumer,

@@ -43,6 +43,7 @@ class BlockedClients:
         self.everyone: dict[Blocked, None] = {}
         self._by_key: dict[bytes, dict[Blocked, None]] = {}
         self._ready: dict[bytes, None] = {}
+        self._passed_over: set[bytes] = set()
 
     def add(self, blocked: Blocked) -> None:
         """Add a client."""
@@ -66,11 +67,18 @@ class BlockedClients:
         """The keys that clients wait for."""
         return self._by_key.keys()
 
+    def pass_over(self, keys: Iterable[bytes]) -> None:
+        """Let clients wait on when these keys change next."""
+        for key in keys:
+            self._passed_over.add(key)
+            self._ready.pop(key, None)
+
     def changed(self, keys: Iterable[bytes]) -> None:
         """Note that keys have changed."""
         for key in keys:
-            if key in self._by_key:
+            if key in self._by_key and key not in self._passed_over:
                 self._ready[key] = None
+        self._passed_over.clear()
 
     def serve(self) -> None:
         """Answer those clients whose changed keys allow it."""

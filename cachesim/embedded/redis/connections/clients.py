@@ -70,6 +70,8 @@ class Clients:
         """End the pause and run the postponed requests: `CLIENT UNPAUSE`."""
         self.paused_until = 0.0
         self._server.update_guards()
+        if self._server.replica_link is not None:
+            self._server.replica_link.resume()
         for session in list(self.sessions.values()):
             if session.is_postponed:
                 session.is_postponed = False

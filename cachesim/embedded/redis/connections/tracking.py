@@ -104,6 +104,15 @@ class Tracking:
             oldest = next(iter(self._readers))
             self.changed([oldest], None)
 
+    def totals(self) -> dict[str, object]:
+        """Return how much is tracked, as INFO names it."""
+        prefixes = {prefix for tracked in self.clients.values() for prefix in tracked.prefixes}
+        return {
+            "tracking_total_keys": len(self._readers),
+            "tracking_total_items": sum(map(len, self._readers.values())),
+            "tracking_total_prefixes": len(prefixes),
+        }
+
     def changed(self, keys: Sequence[bytes], by: object) -> None:
         """Notify the clients that have read changed keys, or that use BCAST.
 

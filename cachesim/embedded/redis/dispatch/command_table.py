@@ -9,6 +9,13 @@ from enum import IntFlag
 from importlib import resources
 from typing import Any
 
+from cachesim.embedded.redis.dispatch.key_finders import (
+    CALLBACKS,
+    counted,
+    mapping,
+    migrate_keys,
+    sort_store,
+)
 from cachesim.embedded.redis.keyspace.values import integer
 from cachesim.protocols.resp import Error
 
@@ -86,6 +93,7 @@ class Command:
         bits: all flags as one number.
         row: the command's entry in the reply of `COMMAND`, as a list in RESP2.
         subcommands: the subcommands by name, without the command's own name.
+        counted: finds the keys after a number that key specifications refuse, such as `1.5`.
     """
 
     name: str
@@ -99,6 +107,7 @@ class Command:
     first_key: int = 0
     last_key: int = 0
     key_step: int = 0
+    counted: Callable[[Sequence[bytes]], Iterable[int]] | None = field(default=None, repr=False)
 
     def takes(self, count: int) -> bool:
         """Return whether a number of arguments, the name included, is allowed."""
@@ -121,7 +130,7 @@ class Command:
                 for at in find(arguments)
             ]
         except UnclearKeysError:
-            find_otherwise = _CALLBACKS.get(self.name)
+            find_otherwise = CALLBACKS.get(self.name, self.counted)
             if find_otherwise is None:
                 return []
             return [KeyUse(at, _NONE) for at in find_otherwise(arguments)]
@@ -130,7 +139,7 @@ class Command:
         """Return the keys and the sharded pub/sub channels of a request, as both have a slot."""
         if self.first_key and not self.bits & Flag.SEVERAL_KEYS:
             return [arguments[self.first_key]]
-        find = _CALLBACKS.get(self.name)
+        find = CALLBACKS.get(self.name)
         if find is not None:  # Redis finds what has a slot without key specifications
             return [arguments[at] for at in find(arguments)]
         if self.last_key and not self.bits & Flag.MOVABLEKEYS:
@@ -177,8 +186,8 @@ def _used(name: str, arguments: Sequence[bytes]) -> frozenset[str]:
 
 def _finder(spec: Mapping[str, Any]) -> Finder | None:
     """Return a function that finds keys by a key specification of Redis; None for `unknown`."""
-    begin, find = _mapping(spec["begin_search"]), _mapping(spec["find_keys"])
-    where, how = _mapping(begin["spec"]), _mapping(find["spec"])
+    begin, find = mapping(spec["begin_search"]), mapping(spec["find_keys"])
+    where, how = mapping(begin["spec"]), mapping(find["spec"])
     if "unknown" in (begin["type"], find["type"]):
         return None
 
@@ -230,89 +239,25 @@ def _finder(spec: Mapping[str, Any]) -> Finder | None:
     return in_range if find["type"] == "range" else by_number
 
 
-def _sort_store(arguments: Sequence[bytes]) -> Iterator[int]:
-    """Find the key after the last STORE of a SORT."""
-    found, at = 0, 2
-    skipped = {b"limit": 2, b"get": 1, b"by": 1}
-    while at < len(arguments):
-        word = arguments[at].lower()
-        if word == b"store" and at + 1 < len(arguments):
-            found = at + 1
-            at += 1
-        at += skipped.get(word, 0) + 1
-    if found:
-        yield found
-
-
-def _stream_keys(arguments: Sequence[bytes]) -> Iterator[int]:
-    """Find the keys of XREAD or XREADGROUP, after STREAMS. Wrong arguments have none."""
-    skipped = {b"block": 2, b"count": 2, b"group": 3, b"noack": 1}
-    at = 1
-    while at < len(arguments) and (width := skipped.get(arguments[at].lower())):
-        at += width
-    if at < len(arguments) and arguments[at].lower() == b"streams":
-        count = len(arguments) - at - 1
-        if count % 2 == 0:
-            yield from range(at + 1, at + 1 + count // 2)
-
-
-def _georadius_keys(arguments: Sequence[bytes]) -> Iterator[int]:
-    """Find the key of a GEORADIUS, and the one after the last STORE or STOREDIST."""
-    yield 1
-    target, at = 0, 5
-    while at < len(arguments):
-        if arguments[at].lower() in (b"store", b"storedist") and at + 1 < len(arguments):
-            at += 1
-            target = at
-        at += 1
-    if target:
-        yield target
-
-
-def _migrate_keys(arguments: Sequence[bytes]) -> Iterator[int]:
-    """Find the key of a MIGRATE, or those after KEYS."""
-    skipped = {b"auth": 1, b"auth2": 2}
-    at = 6
-    while at < len(arguments):
-        word = arguments[at].lower()
-        if word == b"keys":
-            if not arguments[3]:
-                yield from range(at + 1, len(arguments))
-            return
-        at += 1 + skipped.get(word, 0)
-    yield 3
-
-
-_CALLBACKS: Mapping[str, Callable[[Sequence[bytes]], Iterable[int]]] = {
-    "georadius": _georadius_keys,
-    "georadiusbymember": _georadius_keys,
-    "xread": _stream_keys,
-    "xreadgroup": _stream_keys,
-}
-"""How Redis finds keys to know their slots, or if the key specifications don't fit."""
 _UNKNOWN_TO_SPECS: Mapping[str, tuple[frozenset[str], Finder]] = {
-    "sort": (frozenset({"OW", "update"}), _sort_store)
+    "sort": (frozenset({"OW", "update"}), sort_store)
 }
 
 
 # --- reading the data -----------------------------------------------------------------------
 
 
-def _mapping(flat: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _command(row: Sequence[Any]) -> Command:
     name, arity, names, first, last, step, categories, _tips, specs, subcommands = row
     finders = [
         (frozenset[str](spec["flags"]), find)
-        for spec in map(_mapping, specs)
+        for spec in map(mapping, specs)
         if (find := _finder(spec)) is not None
     ]
     if name in _UNKNOWN_TO_SPECS:
         finders.append(_UNKNOWN_TO_SPECS[name])
     if name == "migrate":  # its specifications are incomplete
-        finders = [(finders[0][0], _migrate_keys)]
+        finders = [(finders[0][0], migrate_keys)]
     bits = 0
     for flag in names:
         bits |= Flag[flag.upper()]
@@ -336,6 +281,7 @@ def _command(row: Sequence[Any]) -> Command:
         first_key=first,
         last_key=last,
         key_step=step,
+        counted=counted([mapping(spec) for spec in specs]),
     )
 
 

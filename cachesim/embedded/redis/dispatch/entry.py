@@ -1,6 +1,6 @@
 """The commands of a node: their handlers, how to find them, and their counters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.command_table import Command, Table
@@ -18,13 +18,14 @@ class Entry:
         subentries: the subcommands by name in lower case, as entries.
         calls: the number of runs since the start or CONFIG RESETSTAT.
         nanoseconds: the total duration of these runs.
+        durations: the number of runs by the bits of their duration in nanoseconds.
         rejected: the number of requests refused before the command ran.
         failed: the number of runs that ended with an error.
     """
 
     __slots__ = (
-        "arity", "bits", "calls", "command", "failed", "handler", "name", "nanoseconds",
-        "rejected", "subentries",
+        "arity", "bits", "calls", "command", "durations", "failed", "handler", "name",
+        "nanoseconds", "rejected", "subentries",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,21 @@ class Entry:
     def reset(self) -> None:
         """Set all counts to 0."""
         self.calls = self.nanoseconds = self.rejected = self.failed = 0
+        self.durations: dict[int, int] = {}
+
+    def within(self) -> Iterator[tuple[int, int]]:
+        """Yield durations in nanoseconds, and how many runs took no longer.
+
+        They are those of Redis's histograms, whose numbers have two digits: 1024 times 2**n, and
+        what counts as the same.
+        """
+        counts: dict[int, int] = {}
+        for bits, count in self.durations.items():
+            counts[max(bits, 10)] = counts.get(max(bits, 10), 0) + count
+        counted = 0
+        for bits, count in sorted(counts.items()):
+            counted += count
+            yield (1 << bits) + (1 << bits) // 128 - 1, counted
 
 
 class Entries:

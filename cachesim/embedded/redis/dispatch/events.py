@@ -11,7 +11,12 @@ from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.connections.notifications import Event, Notifications
 from cachesim.embedded.redis.dispatch.command_table import Flag
 from cachesim.embedded.redis.dispatch.entry import Entry, Handler
-from cachesim.embedded.redis.keyspace.streams import consumers_of
+from cachesim.embedded.redis.keyspace.streams import (
+    INVALID_ID,
+    consumers_of,
+    groups_of,
+    parse_id,
+)
 from cachesim.embedded.redis.keyspace.values import NO_KEY
 from cachesim.protocols.resp import NULL_ARRAY, Error
 
@@ -91,8 +96,14 @@ _READ_BY_WRITES: dict[str, slice] = {
     "getset": slice(1, 2), "pfmerge": slice(1, None), "sort": slice(1, 2),
     "sdiffstore": slice(2, None), "sinterstore": slice(2, None), "sunionstore": slice(2, None),
     "zrangestore": slice(2, 3), "geosearchstore": slice(2, 3), "xack": slice(1, 2),
-    "xautoclaim": slice(1, 2), "xclaim": slice(1, 2),
+    "xautoclaim": slice(1, 2), "xclaim": slice(1, 2), "georadius": slice(1, 2),
+    "georadiusbymember": slice(1, 2),
 }  # fmt: skip
+_LOOK_FIRST = ("georadius", "geosearch", "xautoclaim", "xclaim")
+"""Commands that read their key before they look at their options."""
+_READ_STREAMS = ("xread", "xreadgroup")
+_OF_A_STREAM = ("WRONGTYPE", "NOGROUP", INVALID_ID, "ERR The $", "ERR The >")
+"""Errors of commands that read one stream after the other."""
 _SETS_BITS = {b"set", b"incrby"}
 _OPERANDS = {"b": ("string",), "p": ("string",), "s": ("set",), "z": ("zset", "set")}
 _SILENT = {
@@ -301,7 +312,14 @@ class EventSource:
         try:
             answer = handler(client, words)
         except Error as error:
-            if error.text.startswith(("WRONGTYPE", "NOGROUP")) or error.text == NO_KEY:
+            if entry.name in _READ_STREAMS:
+                if error.text.startswith(_OF_A_STREAM):
+                    self._notifications.send(self._missed_streams(entry, words, keys))
+            elif (
+                error.text.startswith(("WRONGTYPE", "NOGROUP"))
+                or error.text == NO_KEY
+                or entry.name.startswith(_LOOK_FIRST)
+            ):
                 self._notifications.send(_missed(entry, words, before, self._mistyped))
             raise
         self._notifications.send(_missed(entry, words, before))
@@ -337,6 +355,25 @@ class EventSource:
         if name not in _WITH_CONSUMERS:
             return 0
         return sum(consumers_of(self._store.values.get(key)) for key in keys)
+
+    def _missed_streams(
+        self, entry: Entry, words: Sequence[bytes], keys: Sequence[bytes]
+    ) -> Iterator[Event]:
+        """Yield the events of missing streams up to the one at which a command has failed."""
+        is_group = entry.name == "xreadgroup"
+        for key, id_ in zip(keys, words[len(words) - len(keys) :], strict=True):
+            item = self._store.get(key)
+            if item is None:
+                yield "m", "keymiss", key
+            elif self._store.type_name(item.value) != "stream":
+                return
+            if is_group and (item is None or words[2] not in groups_of(item.value)):
+                return
+            if id_ != (b">" if is_group else b"$"):
+                try:
+                    parse_id(id_)
+                except Error:
+                    return
 
     def _mistyped(self, name: str, key: bytes) -> bool:
         """Return whether a command on several keys stops at this one, for its type."""

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
 _REDIRECTIONS = ("MOVED", "CROSSSLOT", "CLUSTERDOWN")
+_OVERWRITE = {
+    b"geosearchstore", b"georadius", b"georadiusbymember", b"sort", b"zdiffstore", b"zinterstore",
+    b"zrangestore", b"zunionstore",
+}  # fmt: skip
+"""Commands that may overwrite a key of another type. Redis lets those who wait for it wait on."""
 _READS = Flag.READONLY | Flag.KEYS
 _READ_BY_SCRIPT = ("eval_ro", "evalsha_ro")  # their keys are read when the script reads any
 
@@ -106,6 +111,8 @@ class Executor:
         taken = perf_counter_ns() - begun
         entry.calls += 1
         entry.nanoseconds += taken
+        bits = taken.bit_length()
+        entry.durations[bits] = entry.durations.get(bits, 0) + 1
         if (
             server.monitors.by_id
             and not entry.bits & (Flag.SKIP_MONITOR | Flag.ADMIN)
@@ -223,6 +230,9 @@ class Executor:
         else:
             server.stream.append_requests(effects)
             client.written_offset = server.stream.offset
+        waiting = server.blocked_clients
+        if waiting.everyone and arguments and arguments[0].lower() in _OVERWRITE:
+            waiting.pass_over(key for key in keys if server.memory.knows(key))
         server.keys_changed(keys, client)
 
     def begin_batch(self) -> bool:

@@ -154,6 +154,10 @@ class Memory:
             return None
         return entry_size(key, item.value, item.expireat, self._store.type_name)
 
+    def knows(self, key: bytes) -> bool:
+        """Return whether a key was there when it was last measured."""
+        return key in self._sizes
+
     def changed(self, keys: Sequence[bytes]) -> None:
         """Measure keys that have changed."""
         store, sizes = self._store, self._sizes

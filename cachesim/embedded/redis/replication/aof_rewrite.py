@@ -1,5 +1,7 @@
 """Rewriting the append-only file (BGREWRITEAOF), to make it as short as the data allows."""
 
+from time import monotonic
+
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.settings import Settings
 from cachesim.embedded.redis.replication.aof import AppendOnlyFile, Draft
@@ -18,6 +20,10 @@ class AofRewrite:
 
     Args:
         loader: while it loads data, no rewrite starts.
+
+    Attributes:
+        finished: how many rewrites have finished.
+        seconds: how long the last one took; -1 if there was none.
     """
 
     def __init__(
@@ -34,6 +40,8 @@ class AofRewrite:
         self._settings = settings
         self._log = log
         self._draft: Draft | None = None
+        self.finished = 0
+        self.seconds = -1
 
     @property
     def is_running(self) -> bool:
@@ -47,10 +55,13 @@ class AofRewrite:
         self._log("Background append only file rewriting started")
         draft = self._draft = self._aof.draft()
         draft.write(request([b"SELECT", b"0"]))
+        began = monotonic()
 
         def done() -> None:
             self._aof.replace(draft)
             self._draft = None
+            self.finished += 1
+            self.seconds = int(monotonic() - began)
             self._log("Background AOF rewrite finished successfully")
 
         self._snapshots.take(draft.write, done)

@@ -42,6 +42,7 @@ class _Connection(asyncio.Protocol):
         self._raw: list[bytes] = []
         self._transaction: list[list[bytes]] | None = None
         self._client = Client(self._server, None, is_replaying=True)
+        self._paused: list[bytes] = []
         self.state = "handshake"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,7 +82,10 @@ class _Connection(asyncio.Protocol):
         self._link.last_heard = self._server.clock()
         self._server.stats.repl_input += len(data)
         if self.state == "connected":
-            self._apply(data)
+            if self._server.clients.paused_until:
+                self._paused.append(data)
+            else:
+                self._apply(data)
             return
         if self._payload is not None:
             self._take_payload(data)
@@ -202,6 +206,12 @@ class _Connection(asyncio.Protocol):
 
     # --- the stream -------------------------------------------------------------------------
 
+    def resume(self) -> None:
+        """Apply what has arrived during CLIENT PAUSE."""
+        paused, self._paused = self._paused, []
+        if paused:
+            self._apply(b"".join(paused))
+
     def _apply(self, data: bytes) -> None:
         server = self._server
         self._parser.feed(data)
@@ -298,6 +308,11 @@ class ReplicaLink:
         elif self.is_up and now - self._acknowledged_at >= _ACKNOWLEDGE:
             self._acknowledged_at = now
             self.connection.acknowledge()
+
+    def resume(self) -> None:
+        """Apply what has arrived during CLIENT PAUSE."""
+        if self.connection is not None:
+            self.connection.resume()
 
     def connect(self) -> None:
         """Try to connect, unless data is still being loaded."""

@@ -98,6 +98,46 @@ class Functions:
         self._libraries[library.name] = library
         return library.name
 
+    async def restore_all(self, codes: list[bytes], policy: bytes) -> None:
+        """Add the libraries of a payload, or none of them.
+
+        Args:
+            policy: `flush` removes all other libraries, `replace` those of the same names,
+                `append` none.
+
+        Raises:
+            Error: a library is wrong, or there is one of its name or with one of its functions.
+        """
+        await self.inspect()
+        added: dict[bytes, _Library] = {}
+        try:
+            for code in codes:
+                library = self._new(code)
+                if library.name in added:
+                    raise Error(f"ERR Library '{library.name.decode()}' already exists")
+                added[library.name] = library
+                await self._run_code(library)
+            kept = {
+                name: library
+                for name, library in self._libraries.items()
+                if policy == b"append" or (policy == b"replace" and name not in added)
+            }
+            for name in added.keys() & kept.keys():
+                raise Error(f"ERR Library {name.decode()} already exists")
+            _check_functions([*kept.values(), *added.values()])
+        except Error:
+            for library in added.values():
+                self._forget(library)
+            raise
+        for library in self._libraries.values():
+            if library.name not in kept:
+                self._forget(library)
+        self._libraries = {**kept, **added}
+
+    def codes(self) -> list[bytes]:
+        """Return the code of each library."""
+        return [library.code for library in self._libraries.values()]
+
     def delete(self, name: bytes) -> None:
         """Remove a library.
 
@@ -224,6 +264,19 @@ class Functions:
     def _forget(self, library: _Library | None) -> None:
         if library is not None and library.worker is not None:
             library.worker.tell([b"2", b"FORGET", library.id])
+
+
+def _check_functions(libraries: list[_Library]) -> None:
+    """Refuse libraries with functions of the same name.
+
+    Raises:
+        Error: two have one.
+    """
+    seen: set[bytes] = set()
+    for function in (function for library in libraries for function in _all(library)):
+        if function.name.lower() in seen:
+            raise Error(f"ERR Function {function.name.decode()} already exists")
+        seen.add(function.name.lower())
 
 
 def _all(library: _Library) -> list[Function]:

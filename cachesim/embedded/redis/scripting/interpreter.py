@@ -85,9 +85,11 @@ def main(lupa: str, version: str, engine: str) -> None:
         except BaseException:
             os._exit(1)
 
-    prelude = Path(__file__).with_name("prelude.lua").read_bytes()
+    prelude, packing = (
+        Path(__file__).with_name(f"{name}.lua").read_bytes() for name in ("prelude", "packing")
+    )
     make = runtime.eval(b"function(text, ...) return loadstring(text, '@prelude')(...) end")
-    handle = make(prelude, ask, send, sha1hex, version.encode(), engine.encode())
+    handle = make(prelude, ask, send, sha1hex, version.encode(), engine.encode(), packing)
     channel.sendall(b"*1\r\n$5\r\nREADY\r\n")
     while True:
         channel.sendall(handle(receive()))

@@ -1,6 +1,6 @@
 -- The environment of scripts, and how they are run. Of Python there are only functions that take bytes and return
 -- bytes, and scripts never get these: `ask` returns the reply to a request, `tell` sends one without a reply.
-local ask, tell, sha1hex, version, engine = ...
+local ask, tell, sha1hex, version, engine, packing = ...
 
 local error, type, tostring, tonumber, select, pairs, next = error, type, tostring, tonumber, select, pairs, next
 local rawset, rawget, pcall, xpcall, setmetatable, getmetatable = rawset, rawget, pcall, xpcall, setmetatable, getmetatable
@@ -16,7 +16,7 @@ local LONGEST = 64 * 2 ^ 20 -- bytes that are sent at once at most
 local DEEPEST = 1000
 local MUCH = 64 * 1024 -- KB in use above which garbage is collected before the next script
 
-local is_protected = setmetatable({}, { __mode = "k" })
+local protected = setmetatable({}, { __mode = "k" }) -- what scripts see, and what it stands for
 local null = newproxy(false)
 
 -- The line that the script or function has reached. A tail call leaves no trace; in a script of one line that is no
@@ -62,14 +62,14 @@ local function protect(real)
     __newindex = function() raise(READONLY) end,
     __metatable = false,
   })
-  is_protected[shown] = true
+  protected[shown] = real
   return shown
 end
 
 -- A function that changes its first argument, but refuses to change protected tables.
 local function guarding(name, change)
   return function(t, ...)
-    if is_protected[t] then fail("ERR " .. READONLY) end
+    if protected[t] then fail("ERR " .. READONLY) end
     if type(t) ~= "table" then
       raise("bad argument #1 to '" .. name .. "' (table expected, got " .. (t == nil and "no value" or type(t)) .. ")")
     end
@@ -340,7 +340,8 @@ end
 
 -- --- cjson ----------------------------------------------------------------------------------------------------------
 
-local cjson = { null = null, _NAME = "cjson", _VERSION = "2.1.0" }
+-- The settings of the cjson that is in use.
+local json
 local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["/"] = "\\/", ["\127"] = "\\u007f" }
 for code = 0, 31 do escapes[char(code)] = format("\\u%04x", code) end
 escapes["\b"], escapes["\t"], escapes["\n"], escapes["\f"], escapes["\r"] = "\\b", "\\t", "\\n", "\\f", "\\r"
@@ -349,16 +350,19 @@ local function encode_text(text) return '"' .. gsub(text, '[%z\1-\31"\\/\127]', 
 
 local function encode(value, parts, depth)
   local kind = type(value)
-  if depth > 1000 then raise("Cannot serialise, excessive nesting (1001)") end
+  if depth > json.encode_max_depth then raise("Cannot serialise, excessive nesting (" .. depth .. ")") end
   if value == nil or value == null then
     parts[#parts + 1] = "null"
   elseif kind == "boolean" then
     parts[#parts + 1] = tostring(value)
   elseif kind == "number" then
+    local text = format("%." .. json.encode_number_precision .. "g", value)
     if value ~= value or value == 1 / 0 or value == -1 / 0 then
-      raise("Cannot serialise number: must not be NaN or Inf")
+      if not json.encode_invalid_numbers then raise("Cannot serialise number: must not be NaN or Inf") end
+      if json.encode_invalid_numbers == "null" then text = "null" end
+      if value ~= value and text ~= "null" then text = "nan" end
     end
-    parts[#parts + 1] = format("%.14g", value)
+    parts[#parts + 1] = text
   elseif kind == "string" then
     parts[#parts + 1] = encode_text(value)
   elseif kind == "table" then
@@ -368,7 +372,11 @@ local function encode(value, parts, depth)
       if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then highest = nil end
       if highest and key > highest then highest = key end
     end
-    if highest and highest > 10 and highest > count * 2 then raise("Cannot serialise table: excessively sparse array") end
+    local sparse = json.sparse
+    if highest and sparse.ratio > 0 and highest > sparse.safe and highest > count * sparse.ratio then
+      if not sparse.convert then raise("Cannot serialise table: excessively sparse array") end
+      highest = nil
+    end
     if highest and count > 0 then
       parts[#parts + 1] = "["
       for i = 1, highest do
@@ -395,13 +403,6 @@ local function encode(value, parts, depth)
   end
 end
 
-function cjson.encode(...)
-  if select("#", ...) ~= 1 then raise("bad argument #1 to 'encode' (expected 1 argument)") end
-  local parts = {}
-  encode((...), parts, 1)
-  return concat(parts)
-end
-
 local TOKENS = {
   ["{"] = "T_OBJ_BEGIN", ["}"] = "T_OBJ_END", ["["] = "T_ARR_BEGIN", ["]"] = "T_ARR_END", [","] = "T_COMMA",
   [":"] = "T_COLON", ['"'] = "T_STRING", [""] = "T_END",
@@ -426,11 +427,13 @@ local function blanks(text, at) return find(text, "[^ \t\r\n]", at) or #text + 1
 
 -- Return whether a number begins here, perhaps a wrong one.
 local function begins_number(text, at)
+  if not json.decode_invalid_numbers then return find(text, "^[-%d]", at) end
   return find(text, "^[-+%d]", at) or find(text, "^[iI][nN][fF]", at) or find(text, "^[nN][aA][nN]", at)
 end
 
 -- Return the number here as C reads it, and where it ends; nil if there is none.
 local function number_at(text, at)
+  if not json.decode_invalid_numbers and find(lower(sub(text, at, at + 3)), "^-?[0in][xna%d]") then return nil end
   local _, stop, digits = find(text, "^[-+]?0[xX](%x+)", at)
   if stop then
     local number = tonumber(digits, 16)
@@ -499,8 +502,8 @@ function decode(text, at, depth)
   at = blanks(text, at)
   local sign = sub(text, at, at)
   if sign == '"' then return decode_text(text, at) end
-  if (sign == "{" or sign == "[") and depth > 1000 then
-    raise("Found too many nested data structures (1001) at character " .. at)
+  if (sign == "{" or sign == "[") and depth > json.decode_max_depth then
+    raise("Found too many nested data structures (" .. depth .. ") at character " .. at)
   end
   if sign == "{" then
     local made, key = {}, nil
@@ -542,15 +545,91 @@ function decode(text, at, depth)
   unexpected(text, at, "value")
 end
 
-function cjson.decode(...)
-  local text = ...
-  if select("#", ...) ~= 1 then raise("bad argument #1 to 'decode' (expected 1 argument)") end
-  if type(text) == "number" then text = tostring(text) end
-  if type(text) ~= "string" then raise("bad argument #1 to 'decode' (string expected, got " .. type(text) .. ")") end
-  local value, at = decode(text, 1, 1)
-  at = blanks(text, at)
-  if at <= #text then unexpected(text, at, "the end") end
-  return value
+-- Return the argument of a setting; nil if there is none.
+local function setting(name, most, ...)
+  if select("#", ...) > most then
+    raise("bad argument #" .. most + 1 .. " to '" .. name .. "' (found too many arguments)")
+  end
+  return ...
+end
+
+local HIGHEST = 2147483647
+local function whole(name, at, lowest, highest, value)
+  local number = tonumber(value)
+  if type(value) == "table" or not number then
+    raise("bad argument #" .. at .. " to '" .. name .. "' (number expected, got " .. type(value) .. ")")
+  end
+  number = number < 0 and -floor(-number) or floor(number)
+  if number < lowest or number > highest then
+    local wanted = "expected integer between " .. lowest .. " and " .. highest
+    raise("bad argument #1 to '" .. name .. "' (" .. wanted .. ")")
+  end
+  return number
+end
+
+-- Return what `on`, `off`, and perhaps `null`, stand for.
+local function choice(name, at, value, may_be_null)
+  if type(value) == "boolean" then return value end
+  if value == "on" or value == "off" then return value == "on" end
+  if value == "null" and may_be_null then return value end
+  if type(value) == "string" or type(value) == "number" then
+    raise("bad argument #" .. at .. " to '" .. name .. "' (invalid option '" .. value .. "')")
+  end
+  raise("bad argument #" .. at .. " to '" .. name .. "' (string expected, got " .. type(value) .. ")")
+end
+
+local new_cjson
+function new_cjson()
+  local mine = {
+    encode_max_depth = DEEPEST, decode_max_depth = DEEPEST, encode_number_precision = 14, encode_keep_buffer = true,
+    encode_invalid_numbers = false, decode_invalid_numbers = true, sparse = { convert = false, ratio = 2, safe = 10 },
+  }
+  local cjson = { null = null, _NAME = "cjson", _VERSION = "2.1.0" }
+
+  function cjson.encode(...)
+    if select("#", ...) ~= 1 then raise("bad argument #1 to 'encode' (expected 1 argument)") end
+    json = mine
+    local parts = {}
+    encode((...), parts, 1)
+    return concat(parts)
+  end
+
+  function cjson.decode(...)
+    local text = ...
+    if select("#", ...) ~= 1 then raise("bad argument #1 to 'decode' (expected 1 argument)") end
+    if type(text) == "number" then text = tostring(text) end
+    if type(text) ~= "string" then raise("bad argument #1 to 'decode' (string expected, got " .. type(text) .. ")") end
+    json = mine
+    local value, at = decode(text, 1, 1)
+    at = blanks(text, at)
+    if at <= #text then unexpected(text, at, "the end") end
+    return value
+  end
+
+  for name, highest in pairs({ encode_max_depth = HIGHEST, decode_max_depth = HIGHEST, encode_number_precision = 14 }) do
+    cjson[name] = function(...)
+      local value = setting(name, 1, ...)
+      if value ~= nil then mine[name] = whole(name, 1, 1, highest, value) end
+      return mine[name]
+    end
+  end
+  for _, name in pairs({ "encode_keep_buffer", "encode_invalid_numbers", "decode_invalid_numbers" }) do
+    cjson[name] = function(...)
+      local value = setting(name, 1, ...)
+      if value ~= nil then mine[name] = choice(name, 1, value, name == "encode_invalid_numbers") end
+      return mine[name]
+    end
+  end
+  function cjson.encode_sparse_array(...)
+    local name, sparse = "encode_sparse_array", mine.sparse
+    local convert, ratio, safe = setting(name, 3, ...)
+    if convert ~= nil then sparse.convert = choice(name, 1, convert) end
+    if ratio ~= nil then sparse.ratio = whole(name, 2, 0, HIGHEST, ratio) end
+    if safe ~= nil then sparse.safe = whole(name, 3, 0, HIGHEST, safe) end
+    return sparse.convert, sparse.ratio, sparse.safe
+  end
+  cjson.new = new_cjson
+  return cjson
 end
 
 -- --- bit ------------------------------------------------------------------------------------------------------------
@@ -617,6 +696,8 @@ local bit = {
   end,
 }
 
+local struct, cmsgpack = loadstring(packing, "@packing")(raise)
+
 -- --- what scripts see -----------------------------------------------------------------------------------------------
 
 string.dump = nil
@@ -624,11 +705,36 @@ getmetatable("").__metatable = false
 table.insert, table.remove, table.sort =
   guarding("insert", table.insert), guarding("remove", table.remove), guarding("sort", table.sort)
 
+-- `next` and `pairs`, which give away nothing of a protected table but what is in it.
+local function of_table(name, run)
+  return function(...)
+    local t = ...
+    if type(t) ~= "table" then
+      local got = select("#", ...) == 0 and "no value" or type(t)
+      raise("bad argument #1 to '" .. name .. "' (table expected, got " .. got .. ")")
+    end
+    return run(...)
+  end
+end
+local next_of = of_table("next", function(t, ...)
+  local real = protected[t] or t
+  if type(real) == "function" then
+    real = real()
+    protected[t] = real
+  end
+  return next(real, ...)
+end)
+local pairs_of = of_table("pairs", function(t)
+  if protected[t] then return next_of, t, nil end
+  return next, t, nil
+end)
+
 local api = {
-  redis = protect(redis), cjson = protect(cjson), bit = protect(bit),
+  redis = protect(redis), cjson = protect(new_cjson()), bit = protect(bit), struct = protect(struct),
+  cmsgpack = protect(cmsgpack), coroutine = protect(coroutine),
   string = protect(string), table = protect(table), math = protect(math),
   assert = assert, error = error, getmetatable = getmetatable, setmetatable = guarding("setmetatable", setmetatable),
-  ipairs = ipairs, pairs = pairs, next = next, rawequal = rawequal, rawget = rawget, rawset = guarding("rawset", rawset),
+  ipairs = ipairs, pairs = pairs_of, next = next_of, rawequal = rawequal, rawget = rawget, rawset = guarding("rawset", rawset),
   select = select, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
   xpcall = xpcall, load = safe_load, loadstring = safe_loadstring,
   collectgarbage = function() return 0 end, gcinfo = function() return 0, 0 end, _VERSION = _VERSION,
@@ -744,7 +850,7 @@ function handlers.LOAD(id, text)
     __newindex = function() raise(READONLY) end,
     __metatable = false,
   })
-  is_protected[here] = true
+  protected[here] = function() return globals end
   setfenv(chunk, here)
   local begun = clock()
   sethook(function()
@@ -802,7 +908,11 @@ function handlers.EVAL(text, keys, argv)
     __newindex = function() raise(READONLY) end,
     __metatable = false,
   })
-  is_protected[surroundings] = true
+  protected[surroundings] = function()
+    local all = { KEYS = keys, ARGV = argv, _G = surroundings }
+    for name, value in next, globals do all[name] = value end
+    return all
+  end
   setfenv(script, surroundings)
   return told(guarded(script))
 end

@@ -105,6 +105,8 @@ class ScriptRunner:
         entry = executor.entries.find(running.arguments)
         taken = perf_counter_ns() - running.begun
         entry.nanoseconds += taken
+        bits = taken.bit_length()
+        entry.durations[bits] = entry.durations.get(bits, 0) + 1
         if isinstance(answer, Error):
             entry.failed += 1
             executor.count_error(answer)

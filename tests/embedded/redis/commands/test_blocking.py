@@ -38,6 +38,18 @@ SCRIPTS = {
         A: RPUSH k a b c d e f
         A: LRANGE {k}d 0 -1
     """,
+    "a key that is overwritten": """
+        A: RPUSH {t}l 1 2
+        A: ZADD {t}z 1 a
+        A: MSET {t}k v {t}m v
+        B: BLPOP {t}k 0
+        A: SORT {t}l STORE {t}k
+        C: BZPOPMIN {t}m 0
+        A: ZUNIONSTORE {t}m 1 {t}z
+        A: DEL {t}k {t}m
+        A: SORT {t}l STORE {t}k
+        A: ZRANGESTORE {t}m {t}z 0 -1
+    """,
     "the target is no list": """
         A: SET {s}d v
         B: BLMOVE s{s} {s}d LEFT RIGHT 0

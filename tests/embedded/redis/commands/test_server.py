@@ -71,7 +71,7 @@ def test_diagnostics(agree: Agree) -> None:
 
 
 def test_latency_histogram(pair: Pair) -> None:
-    """It has the commands that were called, and how often."""
+    """It has the commands that were called, and how often they took no longer."""
     for server in (pair.real, pair.ours):
         for words in ("CONFIG RESETSTAT", "SET k v", "GET k", "CONFIG GET hz"):
             server(*words.encode().split())
@@ -83,7 +83,54 @@ def test_latency_histogram(pair: Pair) -> None:
     for name, of_real in real.items():
         calls, histogram = _paired(ours[name]).values()
         assert calls == _paired(of_real)[b"calls"]
-        assert list(_paired(histogram).values()) == [calls]
+        counted = list(_paired(histogram).values())
+        assert counted == sorted(set(counted))
+        assert counted[-1] == calls
+
+
+def test_latency_percentiles(pair: Pair) -> None:
+    """INFO has the same fields of the commands that were called."""
+    found = []
+    for server in (pair.real, pair.ours):
+        for words in ("CONFIG RESETSTAT", "SET k v", "SET k v", "CLIENT ID"):
+            server(*words.encode().split())
+        lines = server(b"INFO", b"latencystats").splitlines()
+        assert all(re.search(rb"=\d+\.\d{3},p99=\d+\.\d{3},p99.9=", line) for line in lines[1:])
+        found.append({line.partition(b":")[0] for line in lines})
+    assert found[0] == found[1]
+
+
+_OF_A_FILE = ("aof_current_size", "aof_base_size", "aof_pending", "aof_buffer", "aof_delayed")
+"""Fields that a node with an append-only file has besides. The real one has none."""
+_COUNTS_READS = {"total_reads_processed", "total_writes_processed"}
+
+
+def test_the_fields_of_info(pair: Pair) -> None:
+    """INFO has the fields of Redis, but for reads and writes of the sockets."""
+    sections = [
+        "server",
+        "clients",
+        "memory",
+        "persistence",
+        "stats",
+        "replication",
+        "cpu",
+        "cluster",
+    ]
+    for section in sections:
+        real, ours = (
+            {line.partition(b":")[0].decode() for line in server(b"INFO", section.encode()).split()}
+            for server in (pair.real, pair.ours)
+        )
+        assert real - ours <= _COUNTS_READS
+        assert all(name.startswith(_OF_A_FILE) for name in ours - real)
+
+
+def test_the_docs_of_commands(pair: Pair) -> None:
+    """COMMAND DOCS says the same of all commands, with the same types."""
+    assert pair.differ((b"COMMAND", b"DOCS")) is None
+    named = (b"COMMAND", b"DOCS", b"get", b"Config", b"config|GET", b"nosuch", b"get|x")
+    assert pair.differ(named) is None
 
 
 def test_memory_stats(pair: Pair) -> None:

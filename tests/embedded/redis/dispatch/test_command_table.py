@@ -7,6 +7,16 @@ import pytest
 from cachesim.embedded.redis.dispatch import command_table
 
 
+def test_a_number_of_keys_with_a_fraction() -> None:
+    """Keys are found after a number that is none, as C reads it; the command then refuses it."""
+    table = command_table.commands()
+    for number, count in ((b"1.5", 1), (b"2x", 2), (b" 1", 1), (b"4.0", 0), (b"x", 0), (b"0x1", 0)):
+        words = [b"LMPOP", number, b"a", b"b", b"LEFT"]
+        assert table["lmpop"].keys(words) == words[2 : 2 + count], number
+    words = [b"ZUNIONSTORE", b"to", b"2.5", b"a", b"b"]
+    assert table["zunionstore"].keys(words) == [b"a", b"b", b"to"]
+
+
 def test_one_table_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that ask for the table at the same time get the same one."""
     both, read = threading.Event(), command_table.data

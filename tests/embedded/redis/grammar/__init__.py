@@ -8,7 +8,17 @@ import random
 
 from cachesim.embedded.redis.dispatch.command_table import commands
 from tests.embedded.redis.grammar import server, sessions, streams, values
-from tests.embedded.redis.grammar.draws import VALUES, Draw, Grammar, either, maybe, one, seq, word
+from tests.embedded.redis.grammar.draws import (
+    VALUES,
+    Draw,
+    Grammar,
+    either,
+    many,
+    maybe,
+    one,
+    seq,
+    word,
+)
 
 Words = tuple[bytes, ...]
 
@@ -21,7 +31,9 @@ def _request(r: random.Random) -> list[bytes]:
 COMMAND: Draw = either(
     word("count", "help", "foo"),
     seq(word("info"), maybe(one(b"get", b"xread", b"config|get", b"nosuch", b"sort"), chance=0.9)),
-    seq(word("docs"), one(b"nosuch")),
+    seq(word("docs"), maybe(many(one(
+        b"get", b"SET", b"xread", b"client|kill", b"config", b"geosearch", b"nosuch",
+    )), chance=0.9)),
     seq(word("list"), maybe(word("filterby"), either(
         seq(word("aclcat"), word("fast", "scripting", "x")),
         seq(word("pattern"), word("x*", "*|h*", "nosuch")), seq(word("module", "x"), word("x")),

@@ -2,6 +2,7 @@
 
 import random
 
+from cachesim.embedded.redis.keyspace.payloads import sealed, string_of
 from tests.embedded.redis.grammar.draws import (
     Draw,
     Grammar,
@@ -40,6 +41,12 @@ redis.register_function{function_name='r', flags={'no-writes'}, callback=functio
 end}
 """
 _OTHER = LIBRARY.replace(b"name=lib", b"name=other").replace(b"'w'", b"'v'").replace(b"'r'", b"'q'")
+_PAYLOADS = (
+    b"x", sealed(b""), sealed(b"\x00"), sealed(b"\xf5\x01x"),
+    *(sealed(b"\xf5" + string_of(library)) for library in (LIBRARY, LIBRARY, _OTHER)),
+    sealed(b"\xf5" + string_of(LIBRARY) + b"\xf5" + string_of(_OTHER)),
+    sealed(b"\xf5" + string_of(LIBRARY) + b"\xf5" + string_of(LIBRARY)),
+)  # fmt: skip
 
 
 def _script(r: random.Random) -> list[bytes]:
@@ -69,7 +76,8 @@ SCRIPT_COMMANDS: Grammar = {
         seq(word("list"), options(word("withcode", "x"), seq(word("libraryname"), one(b"o*")))),
         seq(word("flush"), word("sync", "async", "x", "y", "z")),
         word("kill", "help", "stats", "foo"),
-        seq(word("restore"), one(b"x"), maybe(word("flush", "append", "replace", "x"))),
+        seq(word("restore"), one(*_PAYLOADS), maybe(word("flush", "append", "replace", "x"))),
+        word("dump"),
     ),),
 }  # fmt: skip
 
@@ -191,7 +199,7 @@ CONNECTION_COMMANDS: Grammar = {
             seq(word("id"), many(one(b"0", b"x", b"-1"))), chance=0.8)),
         seq(word("no-evict"), word("on", "off", "x")),
         seq(word("caching"), word("yes", "no", "x")),
-        seq(word("unblock"), number, maybe(word("timeout", "error", "x"))),
+        seq(word("unblock"), one(b"0", b"-1", b"x"), maybe(word("timeout", "error", "x"))),
         seq(word("pause"), one(b"0", b"-1", b"x"), maybe(word("write", "all", "x"))),
     ),),
 }  # fmt: skip

@@ -33,6 +33,33 @@ def test_a_dump_is_restored(real: int, kind: bytes) -> None:
         assert pair.ours(b"TYPE", b"{t}b") == kind.decode()
 
 
+PACKED: tuple[Words, ...] = (
+    (b"SADD", b"{t}a", b"1", b"-2"),
+    (b"SADD", b"{t}a", b"1", b"70000", b"9223372036854775807"),
+    (b"HSET", b"{t}a", b"f", b"-1", b"g", b"128", b"h", b"-4097", b"i", b"70000", b"j", b"-9" * 9),
+    (b"HSET", b"{t}a", b"f", b"8388607", b"g", b"-8388608", b"h", b"2147483648", b"i", b"x" * 63),
+    (b"ZADD", b"{t}a", b"1", b"a", b"1.5", b"b", b"-inf", b"c"),
+    (b"RPUSH", b"{t}a", *(b"element %d" % number for number in range(2000)), b"y" * 9000),
+    (b"SET", b"{t}a", b"abcabcabc" * 500),
+    (b"SET", b"{t}a", b"-70000"),
+)
+"""Requests that make a value which Redis packs or compresses."""
+
+
+@pytest.mark.parametrize("made", PACKED, ids=lambda made: str(made[:3]))
+def test_packed_forms_are_restored(real: int, made: Words) -> None:
+    """An embedded node restores what a real Redis has packed or compressed."""
+    with Pair(real, 2) as pair:
+        pair.real(*made)
+        payload = pair.real(b"DUMP", b"{t}a")
+        assert pair.differ((b"RESTORE", b"{t}b", b"0", payload)) is None
+        _, read = MADE_AND_READ[pair.real(b"TYPE", b"{t}b").encode()]
+        reads = ({b"SMISMEMBER": (b"SMEMBERS", b"{t}b"), b"HMGET": (b"HGETALL", b"{t}b")}).get(
+            read[0], read
+        )
+        assert pair.differ(reads) is None
+
+
 def test_a_hash_counts_its_bytes_again() -> None:
     """A restored hash has the size and the encoding of the original."""
     value = Hash()

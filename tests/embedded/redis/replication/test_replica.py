@@ -43,6 +43,28 @@ def test_replicas_follow(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_paused_replica_stands_still(tmp_path: Path) -> None:
+    """CLIENT PAUSE on a replica holds back what its primary sends, until it ends."""
+
+    async def test(shard: Shard) -> None:
+        a, b = await shard.call("a"), await shard.call("b")
+        await a("SET", "k", "old")
+        await in_sync(shard)
+        await b("CLIENT", "PAUSE", 100_000, "WRITE")
+        await a("SET", "k", "new")
+        await until(lambda: shard["c"].server.store.values[b"k"] == b"new")
+        link = shard["b"].server.replica_link
+        assert link is not None
+        connection = link.connection
+        assert connection is not None
+        await until(lambda: connection._paused)
+        assert shard["b"].server.store.values[b"k"] == b"old"
+        await b("CLIENT", "UNPAUSE")
+        await until(lambda: shard["b"].server.store.values[b"k"] == b"new")
+
+    run(tmp_path, test)
+
+
 def test_clients_of_a_replica_hear_of_changes(tmp_path: Path) -> None:
     """What waits for a key, watches it, or has cached it on a replica hears of the write."""
 

@@ -26,7 +26,9 @@ _PATIENCE = 10.0  # seconds for an answer, with as many calls of SCRIPT KILL as 
 _BETWEEN_LOOKS = 20  # inputs
 _LOOK = b"""
 local shown = {}
-for _, name in ipairs({'redis', 'string', 'table', 'math', 'cjson', 'bit'}) do
+local shared = {
+  'redis', 'string', 'table', 'math', 'cjson', 'bit', 'struct', 'cmsgpack', 'coroutine'}
+for _, name in ipairs(shared) do
   shown[#shown + 1] = tostring(next(_G[name])) .. tostring(getmetatable(_G[name]))
 end
 for _, name in ipairs({'pcall', 'error', 'pairs', 'setmetatable', 'rawset', 'load', 'unpack'}) do

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.embedded.mutations import HANG
 from tests.embedded.redis.scripting.script_mutations import try_many
 
-INPUTS, SEED = 150, 1
+INPUTS, SEED = 150, 8
 """`python -m tests.embedded.redis.scripting.script_mutations` runs more."""
 
 

@@ -162,6 +162,42 @@ def test_kept_and_replicated(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_dump_is_restored(tmp_path: Path) -> None:
+    """FUNCTION RESTORE adds the libraries of FUNCTION DUMP, here, on replicas, and on disk."""
+
+    async def main() -> None:
+        async with Shard(tmp_path) as shard:
+            client = await shard.call("a")
+            await client("FUNCTION", "LOAD", LIBRARY)
+            payload = await client("FUNCTION", "DUMP")
+            with pytest.raises(ReplyError, match="Library lib already exists"):
+                await client("FUNCTION", "RESTORE", payload)
+            assert await client("FUNCTION", "RESTORE", payload, "REPLACE") == "OK"
+            await client("FUNCTION", "FLUSH")
+            assert await client("FUNCTION", "RESTORE", payload) == "OK"
+            assert await client("FCALL", "count", 0) == 1
+            await client("SET", "k", "v")
+            assert await client("WAIT", 2, 1000) == 2
+            assert await read_at(shard, "c") == b"v"
+            shard["a"].kill()
+            shard["a"].start()
+            assert await read_at(shard, "a") == b"v"
+
+    asyncio.run(main())
+
+
+def test_dumps_are_those_of_redis(real: int) -> None:
+    """A real Redis and an embedded node restore each other's libraries, and refuse the same."""
+    with Pair(real, 2) as pair:
+        for words in ((b"FLUSH",), (b"LOAD", LIBRARY.encode()), (b"LIST", b"WITHCODE")):
+            assert pair.differ((b"FUNCTION", *words)) is None
+        for payload in (pair.real(b"FUNCTION", b"DUMP"), pair.ours(b"FUNCTION", b"DUMP")):
+            for policy in (b"APPEND", b"REPLACE", b"FLUSH", b"x"):
+                assert pair.differ((b"FUNCTION", b"RESTORE", payload, policy)) is None
+            assert pair.differ((b"FUNCTION", b"LIST", b"WITHCODE")) is None
+            assert pair.differ((b"FUNCTION", b"RESTORE", payload[:-1])) is None
+
+
 def test_after_the_end_of_the_process_for_scripts(tmp_path: Path) -> None:
     """Functions are registered again in the next process."""
 
