@@ -12,6 +12,9 @@ from typing import NoReturn
 
 import pytest
 
+from cachesim.simulator import simulator
+from cachesim.simulator.spare import Spare
+
 pytest_plugins = ["pytester"]
 
 
@@ -106,6 +109,14 @@ def on_backend(
         request.getfixturevalue("alone")
     monkeypatch.setenv("CACHESIM_BACKEND", backend)
     return backend
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_spare() -> Iterator[None]:
+    """No process waits for the next topology of this one: tests look at what a topology leaves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulator, "spare", Spare)  # a new one each time, which keeps nothing
+        yield
 
 
 @pytest.fixture(autouse=True)

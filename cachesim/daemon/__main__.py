@@ -18,7 +18,7 @@ def main() -> int:
     gc.disable()  # until the topology is up: there is no garbage, and looking for it takes 0.05 s
     from cachesim.daemon.process import run
 
-    return run(order["owner"])
+    return run(order["owner"], order["like"])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
     from cachesim.events import EventLog
+    from cachesim.settings import Settings
 
 _LOOK = 0.5  # seconds within which the end of an owner is noticed whose child holds the pipe
 _ANSWERING = 1.0  # seconds for the last answers
@@ -118,11 +119,12 @@ class Life:
             return False
 
 
-def run(owner: int) -> int:
+def run(owner: int, like: dict[str, Any] | None) -> int:
     """Run the topology that the owner orders, until it is to end.
 
     Args:
         owner: the owner's pid.
+        like: the settings of a topology that the one to be ordered may be like, as JSON.
 
     Returns:
         The exit code.
@@ -132,7 +134,7 @@ def run(owner: int) -> int:
             try:
                 with interrupts.breaking():
                     life = Life(interrupts, owner)
-                    provide = _ordered(report)
+                    provide = _ordered(report, like)
                 if provide is None:
                     return 0
                 life.all_is_ordered()
@@ -144,12 +146,15 @@ def run(owner: int) -> int:
         return INTERRUPTED
 
 
-def _ordered(report: _Report) -> "Provider | None":
+def _ordered(report: _Report, like: dict[str, Any] | None) -> "Provider | None":
     """Read the settings, and then the word to start; None if the owner ends before."""
     from cachesim.settings import Settings, load_settings
 
+    if like is not None:
+        _preload(Settings.model_validate(like))
     if (order := _read()) is None:
         return None
+    _surround(order["environment"], order["current_folder"])
     if "settings" in order:
         settings = Settings.model_validate(order["settings"])
     else:
@@ -161,15 +166,30 @@ def _ordered(report: _Report) -> "Provider | None":
         compose = ComposeBackend(Path(order["folder"]), settings.start_timeout_seconds)
         settings = settings.model_copy(update=compose.composed.settings)
     report(settings=settings.model_dump(mode="json"))
+    _preload(settings)
     from cachesim.daemon import provisioning
 
-    provisioning.preload(settings)
     if (start := _read()) is None:
         return None
     name, seed = start["name"], start["seed"]
     if compose is not None:
         return partial(provisioning.take_over_composed, compose, name, settings, seed)
     return partial(provisioning.start, name, settings, seed)
+
+
+def _preload(settings: "Settings") -> None:
+    from cachesim.daemon.provisioning import preload  # slow to import
+
+    preload(settings)
+
+
+def _surround(environment: dict[str, str], folder: str | None) -> None:
+    """Take over the owner's variables and its current folder, which may have changed."""
+    os.environ.clear()
+    os.environ.update(environment)
+    if folder is not None:
+        with contextlib.suppress(OSError):  # it was removed meanwhile
+            os.chdir(folder)
 
 
 def _host(provide: "Provider", life: Life, interrupts: Interrupts, report: _Report) -> int:

@@ -35,6 +35,10 @@ class DaemonProcess:
 
     It ends when this process does, or closes it, unless its topology is detached.
 
+    Args:
+        like: the settings of a topology, as JSON. It imports at once what one like it needs. None:
+            it does so when it has its order.
+
     Raises:
         StartError: no process can be started.
 
@@ -42,16 +46,14 @@ class DaemonProcess:
         pid: its pid.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, like: Mapping[str, Any] | None = None) -> None:
         if not sys.executable or getattr(sys, "frozen", False):
             raise StartError(
                 "a topology runs in a Python process of its own, and this interpreter does not "
                 "know its own path (sys.executable). Set sys.executable to a Python with cachesim, "
                 "or start the topology with `cachesim up -d` and use Simulator.attach()."
             )
-        environment = python.environment()
-        environment["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # slow to look for, and not for it
-        order = {"path": python.import_path(), "owner": os.getpid()}
+        order = {"path": python.import_path(), "owner": os.getpid(), "like": like}
         self._log: IO[bytes] = _temporary_file()
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own file
@@ -59,7 +61,7 @@ class DaemonProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=environment,
+                env=_environment(),
                 start_new_session=True,  # so Ctrl-C and closing the terminal do not reach it
             )
         except OSError as error:
@@ -85,13 +87,20 @@ class DaemonProcess:
     def order(self, order: Mapping[str, object], folder: Path | None = None) -> None:
         """Tell it the settings, so that it can get ready. After the first time, nothing happens.
 
+        It takes over the variables and the folder that this process has now.
+
         Args:
             order: `arguments` or `settings`, by name.
             folder: the folder of `cachesim compose`, if the topology is there.
         """
         if not self._is_ordered:
             self._is_ordered = True
-            self._send({**order, "folder": None if folder is None else str(folder)})
+            here = None
+            with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+                here = os.getcwd()  # noqa: PTH109  # as text
+            surroundings = {"environment": _environment(), "current_folder": here}
+            composed = None if folder is None else str(folder)
+            self._send({**order, "folder": composed, **surroundings})
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the topology, as JSON.
@@ -118,6 +127,11 @@ class DaemonProcess:
             progress(report["step"])
         description: Description = report["ready"]
         return description
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs, and is a child of this process."""
+        return self._process.poll() is None
 
     def resume(self) -> None:
         """Resume it if it was stopped by SIGSTOP."""
@@ -193,6 +207,11 @@ class DaemonProcess:
             f"start{f', after: {tail}' if tail else ''}. `cachesim gc` removes what it may have "
             "left."
         )
+
+
+def _environment() -> dict[str, str]:
+    # Plugins of pydantic are slow to look for, and not for it.
+    return {**python.environment(), "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 
 def _temporary_file() -> IO[bytes]:

@@ -18,6 +18,7 @@ from cachesim.simulator.event_mirror import EventMirror
 from cachesim.simulator.for_clients import ForClients
 from cachesim.simulator.launching import DaemonProcess, is_json, load
 from cachesim.simulator.session import STUCK, Session, leased, owned, shared
+from cachesim.simulator.spare import spare
 from cachesim.simulator.while_running import WhileRunning, forget
 from cachesim.topology import FEWEST_MEMCACHED, Endpoint, production
 
@@ -103,10 +104,11 @@ class Simulator(ForClients):
             order = {"settings": settings.model_dump(mode="json")}
         # The topology's process completes them: it is needed soon, and reads settings anyway.
         if process is None and (settings is None or folder is not None):
-            process = DaemonProcess()
+            process = spare().take()
         if process is not None:
             process.order(order, folder)
-            import_module("cachesim.simulator.handles")  # while the process reads the settings
+            for part in ("handles", "monitoring", "servers"):  # while it reads the settings
+                import_module(f"cachesim.simulator.{part}")
             order["settings"] = process.settings()
         self._settings: dict[str, Any] = order["settings"]
         self._present: dict[str, Any] = {}  # what the last reset has changed
@@ -219,6 +221,8 @@ class Simulator(ForClients):
                 atexit.register(self.stop)
                 life.callback(atexit.unregister, self.stop)
                 self._life = life.pop_all()
+        if self._run is None:
+            spare().keep(self._settings)
         return self
 
     def stop(self) -> None:
@@ -268,7 +272,7 @@ class Simulator(ForClients):
         if self._run is not None:
             progress(f"attaching to {self._run.name} of process {self._run.owner.pid}")
             return leased(self._run, self._asked) if self._leases else shared(self._run)
-        process, self._process = self._process or DaemonProcess(), None
+        process, self._process = self._process or spare().take(), None
         process.order({"settings": self._settings}, self._folder)
         return owned(process, self.name, self.seed, progress)
 
