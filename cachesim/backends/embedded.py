@@ -48,19 +48,20 @@ class EmbeddedBackend(EmbeddedChanges):
         directory: for the nodes' files, which are not removed; nothing else may use it.
         ca: must certify the settings' `advertise_host`.
         seed: the seed of the proxies' random draws.
+        thread: the loop on which all run. It is running, and the caller stops it.
     """
 
     name = "embedded"
 
     def __init__(
         self,
-        name: str,
         topology: Topology,
         settings: Settings,
         credentials: Credentials,
         ca: CertificateAuthority,
         directory: Path,
         seed: int,
+        thread: LoopThread,
     ) -> None:
         self._topology = topology
         self._settings = settings
@@ -69,7 +70,8 @@ class EmbeddedBackend(EmbeddedChanges):
         self._ca = ca
         self._directory = directory
         self._seed = seed
-        self._thread = LoopThread(f"cachesim-{name}")
+        self._thread, self._loop = thread, thread.loop
+        self._is_closed = False
         self._servers: dict[str, ProxyServer] = {}
         self._urls: dict[str, str] = {}
         self._nodes: dict[str, RedisNode | MemcachedNode] = {}
@@ -89,7 +91,6 @@ class EmbeddedBackend(EmbeddedChanges):
         self._ports = {name: port for name, port in ports.items() if name in used}
         check_free(self._ports)
         try:
-            self._loop = self._thread.start()
             self._thread.call(self._start_links)
             # Outside the loop, as it reads files and generates keys.
             self._create_nodes()
@@ -104,12 +105,14 @@ class EmbeddedBackend(EmbeddedChanges):
             raise
 
     def stop(self) -> None:
-        """Stop the nodes, the links and the loop."""
+        """Stop the nodes and the links."""
         with contextlib.suppress(CachesimError):  # the loop does not run
             self._thread.call(self._close)
-        self._thread.stop()
 
     def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         for listener in self._listeners.values():
             listener.close()
         for node in self._nodes.values():

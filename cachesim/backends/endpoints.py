@@ -80,6 +80,9 @@ class ConfigurationEndpoints:
             Those that are missing are free ones.
         seed: the seed of the random draws of toxics.
 
+    Attributes:
+        thread: the loop that serves them. Emulated nodes run on it too.
+
     Raises:
         PortTaken: a port is taken.
         StartError: they can't listen.
@@ -105,18 +108,18 @@ class ConfigurationEndpoints:
         self._choose: dict[str, Choose] = {}
         self._ways: dict[str, Way] = {}
         self._discovery: Discovery | None = None
-        self._thread = LoopThread(f"cachesim-{name}-endpoints")
+        self.thread = LoopThread(f"cachesim-{name}")
         try:
-            self._loop = self._thread.start()
-            self._server = self._thread.call(self._start, seed, wanted)
+            self._loop = self.thread.start()
+            self._server = self.thread.call(self._start, seed, wanted)
         except (ToxiproxyError, OSError) as error:
-            self._thread.stop()
+            self.thread.stop()
             advice = file_advice(error)
             raise StartError(
                 f"the configuration endpoints can't listen: {error}{advice}"
             ) from error
         except BaseException:
-            self._thread.stop()
+            self.thread.stop()
             raise
 
     def _start(self, seed: int, ports: Mapping[str, int]) -> "ProxyServer":
@@ -164,7 +167,7 @@ class ConfigurationEndpoints:
             way: where a node is found from the zone.
         """
         self._ways[zone] = way
-        return self._thread.call(self._in_zone, zone)
+        return self.thread.call(self._in_zone, zone)
 
     def _in_zone(self, zone: str) -> dict[str, Endpoint]:
         from cachesim.embedded.toxiproxy.proxy import ProxySpec
@@ -204,10 +207,10 @@ class ConfigurationEndpoints:
         """Return a new client of the Toxiproxy that has their links, which the caller closes."""
         from cachesim.embedded.toxiproxy.in_process import LocalToxiproxy
 
-        return LocalToxiproxy("http://endpoints", self._server, self._thread.call)
+        return LocalToxiproxy("http://endpoints", self._server, self.thread.call)
 
     def close(self) -> None:
-        """Close all connections, and give up the ports. Repeating it is harmless."""
+        """Close all connections, give up the ports, and end the loop. Repeating it is harmless."""
         with contextlib.suppress(CachesimError):  # the loop does not run
-            self._thread.call(self._server.close)
-        self._thread.stop()
+            self.thread.call(self._server.close)
+        self.thread.stop()

@@ -138,7 +138,8 @@ def start(
         if settings.backend == "auto":
             progress(f"{reason}: the nodes are emulated")
         configuration = _endpoints(name, topology, settings, seed, None, files, life)
-        backend = EmbeddedBackend(name, topology, settings, credentials, ca, files.folder, seed)
+        folder, thread = files.folder, configuration.thread
+        backend = EmbeddedBackend(topology, settings, credentials, ca, folder, seed, thread)
     servers = (backend, credentials, ca.pem, files, configuration)
     provision = _start(name, topology, settings, seed, *servers, progress, life)
     return replace(provision, reason=reason)
