@@ -3,7 +3,7 @@
 Attributes and units as in Toxiproxy 2.12 (https://github.com/Shopify/toxiproxy#toxics).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
@@ -80,7 +80,7 @@ class Toxic:
     @property
     def attributes(self) -> dict[str, int]:
         """The attributes as Toxiproxy's API takes them."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
