@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cachesim import elasticache
 from cachesim.clock import Deadline
@@ -24,6 +24,7 @@ from cachesim.topology import FEWEST_MEMCACHED, MOST_MEMCACHED, Node
 if TYPE_CHECKING:
     from pymemcache.client.base import Client
 
+T = TypeVar("T")
 _READY = 30.0  # seconds until a new node answers
 
 
@@ -53,6 +54,22 @@ class Scaling:
     def count(self) -> int:
         """How many there are."""
         return len(self.provision.topology.memcached)
+
+    def each(self, what: Callable[[str], T]) -> list[T]:
+        """Return something of each node but those that are just being added or removed.
+
+        Args:
+            what: returns it, given a node's name.
+        """
+        topology, found = self.provision.topology, []
+        for node in topology.nodes:
+            if self.nodes.has(node.name):
+                try:
+                    found.append(what(node.name))
+                except Exception:
+                    if node in topology.nodes:
+                        raise
+        return found
 
     def scale(self, count: int) -> None:
         """See `Scaler.scale`."""

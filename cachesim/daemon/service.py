@@ -137,15 +137,18 @@ class Answers(Handler):
     def describe(self) -> Description:
         """Return what a client needs to know of the topology once."""
         it = self._operations.provision
-        nodes, services = it.topology.nodes, (Kind.REDIS, Kind.MEMCACHED)
+        services = (Kind.REDIS, Kind.MEMCACHED)
+        endpoints = self._operations.scaling.each(
+            lambda node: (node, str(it.backend.endpoint(node)))
+        )
         return {
             "name": it.name,
             "backend": it.backend.name,
             "reason": it.reason,
             "settings": self._operations.settings.model_dump(mode="json"),
             "seed": self._operations.seed,
-            "endpoints": {node.name: str(it.backend.endpoint(node.name)) for node in nodes},
-            "memcached": len(it.topology.memcached),
+            "endpoints": dict(endpoints),
+            "memcached": len(endpoints) - len(it.topology.redis),
             "configuration": {str(of): str(it.configuration.address(of)) for of in services},
             "toxiproxy": {z.name: it.backend.toxiproxy(z.name) for z in it.topology.zones},
             "ca_file": str(it.files.ca),
@@ -171,7 +174,7 @@ class Answers(Handler):
             "owned_by": self._life.owner,
             "leased_by": self._leases.holder,
             "control_plane": ", ".join(str(shard.state) for shard in shards),
-            "nodes": [self._node_status(node.name) for node in it.topology.nodes],
+            "nodes": operations.scaling.each(self._node_status),
             "faults": [_as_data(fault) for fault in operations.faults.active],
             "toxiproxy": {z.name: it.backend.toxiproxy(z.name) for z in it.topology.zones},
         }

@@ -220,6 +220,10 @@ class Nodes:
         with self._lock:
             self._down[node], self._paused[node] = set(), set()
 
+    def has(self, node: str) -> bool:
+        """Return whether it controls a node: one that is just being added is not there yet."""
+        return node in self._down
+
     def remove(self, node: str) -> None:
         """Let go of a node that is to be removed."""
         with self._lock:

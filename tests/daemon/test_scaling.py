@@ -1,0 +1,52 @@
+"""What is told of nodes while some are added or removed."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cachesim.daemon.scaling import Scaling
+from cachesim.topology import Topology, production
+
+
+def scaling(topology: Topology, controlled: set[str]) -> Scaling:
+    """What scales a topology, of whose nodes these are wholly there."""
+    fields: dict[str, Any] = dict.fromkeys(Scaling.__dataclass_fields__)
+    del fields["_lock"]
+    fields["provision"] = SimpleNamespace(topology=topology)
+    fields["nodes"] = SimpleNamespace(has=controlled.__contains__)
+    return Scaling(**fields)
+
+
+def test_a_node_that_is_being_added_is_left_out() -> None:
+    """Until it can be controlled, there is nothing to tell of it."""
+    topology = production()
+    before = {node.name for node in topology.nodes}
+    topology.scale(topology.scaled(4))
+    assert set(scaling(topology, before).each(str)) == before
+
+
+def test_a_node_that_is_removed_meanwhile_is_left_out() -> None:
+    """What is told of it can't be had any more."""
+    topology = production()
+    topology.scale(topology.scaled(4))
+
+    def state(node: str) -> str:
+        if node == "memcached-a2":
+            topology.scale(topology.scaled(3))
+            raise KeyError(node)
+        return node
+
+    it = scaling(topology, {node.name for node in topology.nodes})
+    assert len(it.each(state)) == 6
+
+
+def test_other_errors_are_told() -> None:
+    """A node that stays is never left out."""
+    topology = production()
+
+    def state(node: str) -> str:
+        raise KeyError(node)
+
+    with pytest.raises(KeyError):
+        scaling(topology, {node.name for node in topology.nodes}).each(state)
