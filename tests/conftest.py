@@ -50,6 +50,13 @@ def lack(what: str, why: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium. Skip where there is none; fail if CACHESIM_REQUIRE_CLIENTS is set."""
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    return next(filter(None, found), None) or lack("CLIENTS", "there is no Chromium")
+
+
+@pytest.fixture(scope="session")
 def require_docker() -> None:
     """Skip where no engine answers; fail instead if CACHESIM_REQUIRE_DOCKER is set."""
     from cachesim.backends.containers.engine import connect

@@ -29,7 +29,7 @@ _ON = {
     Part.NODE: "node",
     Part.REDIS_NODE: "node",
     Part.ZONE: "zone",
-    Part.ENDPOINT: "topology",
+    Part.ENDPOINT: "endpoint",
 }
 
 

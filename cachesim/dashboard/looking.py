@@ -44,8 +44,9 @@ class Look:
         topology, status = self._sim.topology, self._sim.servers.status()
         memcached = len(status["nodes"]) - len(topology.redis)
         if memcached != len(topology.memcached):  # another client has added or removed nodes
-            topology = replace(topology, memcached=topology.scaled(memcached))
-        self.picture = picture(topology, status)
+            self._sim.refresh()
+            topology = replace(topology, memcached=topology.scaled(memcached))  # as of the status
+        self.picture = picture(topology, status, self._sim.control_plane.endpoints)
         return self.picture
 
     def measure(self) -> Sample:

@@ -6,13 +6,14 @@ told from the active faults; what is done to the proxies by hand is not seen.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypedDict
 
 from cachesim.faults import catalogue
 from cachesim.faults.fields import Name, Names, Part
 from cachesim.faults.spec import FaultSpec
 from cachesim.runs.calls import FaultData, Status
-from cachesim.topology import CLIENT, Link, NodeState, Topology
+from cachesim.topology import CLIENT, ENDPOINTS, Endpoint, Link, NodeState, Topology
 
 State = Literal["open", "slow", "partly", "cut"]
 """What gets through: all, all but late, over some links only, nothing."""
@@ -32,6 +33,7 @@ class FaultPicture(TypedDict):
     zones: list[str]
     nodes: list[str]
     links: list[str]
+    endpoints: list[str]
 
 
 class NodePicture(TypedDict):
@@ -75,6 +77,20 @@ class PathPicture(TypedDict):
     faults: list[str]
 
 
+class EndpointPicture(TypedDict):
+    """One configuration endpoint, with the link to it."""
+
+    name: str
+    service: str
+    address: str
+    link: str
+    there: State
+    """From clients to it."""
+    back: State
+    faults: list[str]
+    """The ids of the faults on it and on the link."""
+
+
 class ZonePicture(TypedDict):
     """One zone."""
 
@@ -103,6 +119,7 @@ class Picture(TypedDict):
     nodes: list[NodePicture]
     links: list[LinkPicture]
     paths: list[PathPicture]
+    endpoints: list[EndpointPicture]
     faults: list[FaultPicture]
 
 
@@ -112,13 +129,17 @@ class _Touch(NamedTuple):
     links: Mapping[str, tuple[State, State]]
     nodes: Sequence[str] = ()
     zones: Sequence[str] = ()
+    endpoints: Sequence[str] = ()
 
 
-def picture(topology: Topology, status: Status) -> Picture:
+def picture(
+    topology: Topology, status: Status, addresses: Mapping[str, Endpoint] = MappingProxyType({})
+) -> Picture:
     """Return the state of a topology.
 
     Args:
         status: as its process tells it.
+        addresses: those of the configuration endpoints, by service.
     """
     touched = {it["id"]: _touch(topology, _spec(it)) for it in status["faults"]}
     dark = {
@@ -162,6 +183,7 @@ def picture(topology: Topology, status: Status) -> Picture:
         ],
         "links": links,
         "paths": list(_paths(topology, links)),
+        "endpoints": [_endpoint(it, touched, addresses) for it in links if it["zone"] == ENDPOINTS],
         "faults": [_fault(it, touched[it["id"]]) for it in status["faults"]],
     }
 
@@ -200,7 +222,8 @@ def _touch(topology: Topology, spec: FaultSpec) -> _Touch:
             late = [k for k in topology.links if k.is_replication and k.source in sources]
             return _Touch({link.name: ("open", "slow") for link in late}, nodes, zones)
     state: State = "cut" if isinstance(spec, _CUTTING) else "slow"
-    return _Touch(dict.fromkeys(_named(spec, Part.LINK), (state, state)), nodes, zones)
+    links = dict.fromkeys(_named(spec, Part.LINK), (state, state))
+    return _Touch(links, nodes, zones, _named(spec, Part.ENDPOINT))
 
 
 def _named(spec: FaultSpec, *parts: Part) -> list[str]:
@@ -225,6 +248,7 @@ def _fault(it: FaultData, touch: _Touch) -> FaultPicture:
         "zones": list(touch.zones),
         "nodes": list(touch.nodes),
         "links": list(touch.links),
+        "endpoints": list(touch.endpoints),
     }
 
 
@@ -239,6 +263,21 @@ def _link(link: Link, touched: Mapping[str, _Touch]) -> LinkPicture:
         "there": worst(there for there, _ in on.values()),
         "back": worst(back for _, back in on.values()),
         "faults": list(on),
+    }
+
+
+def _endpoint(
+    link: LinkPicture, touched: Mapping[str, _Touch], addresses: Mapping[str, Endpoint]
+) -> EndpointPicture:
+    on = [key for key, it in touched.items() if link["target"] in it.endpoints]
+    return {
+        "name": link["target"],
+        "service": link["service"],
+        "address": str(addresses.get(link["service"], "")),
+        "link": link["name"],
+        "there": link["there"],
+        "back": link["back"],
+        "faults": [*link["faults"], *on],
     }
 
 

@@ -113,6 +113,9 @@ class Watch:
             self._tell("ended", str(error))
         except CachesimError as error:
             self._tell("ended", f"The topology's process does not answer: {error}")
+        except Exception as error:
+            self._tell("ended", f"The page does not follow the topology any longer: {error!r}")
+            raise
 
     async def _see(self) -> None:
         """Tell of new events, and of the state if it has changed."""

@@ -352,6 +352,15 @@ class Simulator(ForClients):
         changed: dict[str, Any] = timing.as_settings() if timing else {}
         self._present = changed if seed is None else {**changed, "seed": seed}
 
+    def refresh(self) -> None:
+        """Make handles for Memcached nodes that other clients have added, and drop removed ones.
+
+        Raises:
+            NotRunning: the topology does not run, or belongs to another process.
+        """
+        nodes = self._session.connection.call(Call.STATUS)["nodes"]
+        self._scaled(len(nodes) - len(self.topology.redis))
+
     # --- for clients ------------------------------------------------------------------------
 
     def observe(self, target: object, every: float = 0.02, **options: Any) -> "Observer":

@@ -66,6 +66,7 @@ def fault(number: str, kind: str, target: str, seconds: float | None) -> FaultPi
         "zones": [],
         "nodes": [],
         "links": [],
+        "endpoints": [],
     }
 
 

@@ -14,7 +14,9 @@ FORMS = {form["name"]: form for form in forms(CATALOGUE, TOPOLOGY)}
 def test_there_is_one_for_each_fault() -> None:
     """None is left out, and each is on a part that can be clicked."""
     assert list(FORMS) == [fault.name for fault in CATALOGUE]
-    assert {form["on"] for form in FORMS.values()} == {"link", "node", "zone", "topology"}
+    assert {form["on"] for form in FORMS.values()} == {
+        *("link", "node", "zone", "endpoint", "topology"),
+    }
 
 
 def filled(field: Form) -> Any:

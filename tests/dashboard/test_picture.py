@@ -7,7 +7,7 @@ import pytest
 from cachesim.dashboard.forms import forms
 from cachesim.dashboard.picture import PathPicture, Picture, is_up, picture
 from cachesim.faults.catalogue import CATALOGUE
-from cachesim.topology import ENDPOINTS
+from cachesim.topology import ENDPOINTS, Endpoint
 from tests.dashboard.statuses import TOPOLOGY, status
 
 
@@ -77,6 +77,24 @@ def test_replication_lag() -> None:
     assert [node["name"] for node in it["nodes"] if node["faults"]] == ["redis-b"]
 
 
+def test_endpoints() -> None:
+    """They have the faults on them, and those on the links to them."""
+    stale = {"fault": "stale", "endpoints": ["endpoint-memcached"]}
+    cut = {"fault": "blackhole", "links": ["client-to-endpoint-*"]}
+    addresses = {"redis": Endpoint("127.0.0.1", 17030)}
+    it = picture(TOPOLOGY, status(stale, cut), addresses)
+    redis, memcached = it["endpoints"]
+    assert redis == {
+        "name": "endpoint-redis", "service": "redis", "address": "127.0.0.1:17030",
+        "link": "client-to-endpoint-redis", "there": "cut", "back": "cut", "faults": ["2"],
+    }  # fmt: skip
+    assert (memcached["name"], memcached["faults"]) == ("endpoint-memcached", ["2", "1"])
+    assert [fault["endpoints"] for fault in it["faults"]] == [["endpoint-memcached"], []]
+    assert reach(it) == reach(seen())
+    _, only_stale = seen(stale)["endpoints"]
+    assert (only_stale["there"], only_stale["faults"]) == ("open", ["1"])
+
+
 def test_nodes() -> None:
     """A node is up if its process runs and its zone has power."""
     it = seen({"fault": "az-power", "zone": "c"}, states={"redis-a": "stopped"})
@@ -106,4 +124,5 @@ def test_every_fault_is_on_something() -> None:
         }  # fmt: skip
         fields = {name: given[name] for name in fault.required()}
         (it,) = seen({"fault": fault.name, **fields})["faults"]
-        assert it["links"] or it["nodes"] or it["zones"] or fault.name in whole, fault.name
+        on = it["links"] or it["nodes"] or it["zones"] or it["endpoints"]
+        assert on or fault.name in whole, fault.name

@@ -12,6 +12,7 @@ from cachesim.events import EventLog
 from cachesim.monitoring.datapoints import Minute
 from cachesim.runs.calls import Readings, Status
 from cachesim.simulator.simulator import Simulator
+from cachesim.topology import Endpoint
 from tests.dashboard.statuses import TOPOLOGY, status
 
 LIMIT = 20.0  # seconds
@@ -23,7 +24,9 @@ class FakeSim:
     def __init__(self) -> None:
         self.topology = TOPOLOGY
         self.events = EventLog()
-        self.servers = self.metrics = self.alarms = self.inbox = self
+        self.servers = self.metrics = self.alarms = self.inbox = self.control_plane = self
+        self.endpoints: dict[str, Endpoint] = {}
+        self.refreshed = 0
         self.now = status()
         self.calls = 0
 
@@ -31,6 +34,10 @@ class FakeSim:
         """See `Servers.status`."""
         self.calls += 1
         return self.now
+
+    def refresh(self) -> None:
+        """See `Simulator.refresh`."""
+        self.refreshed += 1
 
     def readings(self) -> Readings:
         """See `Servers.readings`."""
@@ -158,6 +165,22 @@ def test_the_end_of_the_topology() -> None:
     assert asyncio.run(look()) == "It was taken down."
 
 
+def test_a_mistake_of_ours_is_no_silence() -> None:
+    """A page that stands still says so."""
+    sim = FakeSim()
+
+    async def look() -> str:
+        async with watching(sim).looking() as queue:
+
+            def fail() -> Status:
+                raise KeyError("redis-a")
+
+            sim.status = fail  # type: ignore[method-assign]
+            return str(await read(queue, of("ended")))
+
+    assert "KeyError('redis-a')" in asyncio.run(look())
+
+
 def test_times_are_of_the_wall_clock() -> None:
     """A browser has no monotonic clock of ours."""
     sim = FakeSim()
@@ -181,5 +204,6 @@ def test_nodes_that_others_add() -> None:
     seen = look.see()
     assert [it["service"] for it in seen["nodes"] if it["name"] == "memcached-a2"] == ["memcached"]
     assert "client-to-memcached-a2" in [it["name"] for it in seen["links"]]
+    assert sim.refreshed == 1  # so that faults can be put on it
     sim.now["nodes"] = now
     assert len(look.see()["nodes"]) == 6

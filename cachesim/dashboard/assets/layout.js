@@ -5,14 +5,15 @@ export const CLIENT = "client";
 /**
  * Return the places of all parts.
  *
- * A zone is a column with its Redis nodes above its Memcached nodes; clients are a bar above them.
- * Wires lead from clients down into the zones, and below from zone to zone.
+ * A zone is a column with its Redis nodes above its Memcached nodes; clients are a bar above them,
+ * with the configuration endpoints at its right end. Wires lead from clients down into the zones,
+ * and below from zone to zone.
  */
-export const layout = (zones, nodes, width) => {
+export const layout = (zones, nodes, width, endpoints = []) => {
   const isNarrow = width < 560;
   const gap = isNarrow ? 14 : Math.min(64, width * 0.07);
   const column = (width - gap * (zones.length - 1)) / zones.length;
-  const clients = { x: 0, y: 0, width, height: isNarrow ? 30 : 34 };
+  const clients = { x: 0, y: 0, width, height: isNarrow ? 48 : 42 };
   const top = clients.height + (isNarrow ? 44 : 46);
   const node = { height: isNarrow ? 66 : 76, gap: isNarrow ? 34 : 36 };
   const inset = isNarrow ? 6 : 12;
@@ -22,7 +23,14 @@ export const layout = (zones, nodes, width) => {
   const first = { redis: 0, memcached: most("redis") }; // the rows in which they begin
   const rows = first.memcached + most("memcached");
   const zoneHeight = head + rows * (node.height + node.gap) - node.gap + inset;
-  const places = { clients, zones: {}, nodes: {}, isNarrow, width };
+  const places = { clients, zones: {}, nodes: {}, endpoints: {}, isNarrow, width };
+  const pad = isNarrow ? 5 : 7;
+  const pill = Math.min(230, (width - (isNarrow ? 68 : 120)) / 2 - pad);
+  endpoints.forEach((it, index) => {
+    const x = width - (endpoints.length - index) * (pill + pad);
+    places.endpoints[it.name] = { x, y: pad, width: pill, height: clients.height - 2 * pad };
+  });
+  clients.room = width - endpoints.length * (pill + pad); // left of the endpoints
   zones.forEach((zone, number) => {
     const x = number * (column + gap);
     places.zones[zone.name] = { x, y: top, width: column, height: zoneHeight, head, number };

@@ -1,4 +1,4 @@
-// Draws the map: clients, zones, nodes, the links between them, and replication.
+// Draws the map: clients, endpoints, zones, nodes, the links between them, and replication.
 
 import { applyFault, attempt, byId, size, svg } from "./dom.js";
 import { CLIENT, course, layout, replication, wire } from "./layout.js";
@@ -6,6 +6,7 @@ import { CLIENT, course, layout, replication, wire } from "./layout.js";
 const WORDS = { open: "open", slow: "slow", partly: "partly cut", cut: "cut" };
 const ORDER = ["open", "slow", "partly", "cut"];
 const worst = (...states) => states.reduce((a, b) => (ORDER.indexOf(b) > ORDER.indexOf(a) ? b : a));
+const SIGNS = { open: "", slow: "≈", partly: "◐", cut: "✕" };
 const place = (name) => (name === CLIENT ? "clients" : `az-${name}`);
 const DRAG = 8; // pixels from which a press is a drag
 
@@ -56,10 +57,11 @@ export class Map {
     const memory = it?.memory ?? 0;
     group.querySelector(".level").setAttribute("width", Math.min(whole, (whole * memory) / 100));
     group.querySelector(".level").classList.toggle("high", memory >= 70);
-    group.querySelector(".figure.memory").textContent = it ? `${memory.toFixed(memory < 10 ? 1 : 0)} %` : "–";
-    group.querySelector(".figure.connections").textContent = it
-      ? `${it.connections}${this.places.isNarrow ? "" : it.connections === 1 ? " connection" : " connections"}`
-      : "";
+    const percent = `${memory.toFixed(memory < 10 ? 1 : 0)} %`;
+    const connections = it ? `${it.connections} ${it.connections === 1 ? "connection" : "connections"}` : "";
+    group.querySelector(".figure.memory").textContent = it ? percent : "–";
+    group.querySelector(".figure.connections").textContent = it && this.places.isNarrow ? it.connections : connections;
+    group.setAttribute("aria-description", it ? `${percent} of its memory, ${connections}` : "no figures");
   }
 
   draw() {
@@ -68,7 +70,7 @@ export class Map {
     if (!width) return; // not laid out yet
     this.width = width;
     const focused = document.activeElement?.dataset?.key;
-    const places = (this.places = layout(picture.zones, picture.nodes, this.width));
+    const places = (this.places = layout(picture.zones, picture.nodes, this.width, picture.endpoints));
     const it = svg(
       "svg",
       {
@@ -76,9 +78,10 @@ export class Map {
         width: this.width,
         height: places.height,
         role: "group",
-        "aria-label": "Map of zones, nodes and links",
+        "aria-label": "Map of zones, nodes, links and endpoints",
       },
       this.clients(),
+      ...picture.endpoints.map((endpoint) => this.endpoint(endpoint)),
       ...picture.zones.map((zone) => this.zone(zone)),
       ...picture.paths.map((path) => this.path(path)),
       ...picture.nodes.map((node) => this.node(node)),
@@ -105,12 +108,39 @@ export class Map {
   }
 
   clients() {
-    const { x, y, width, height } = this.places.clients;
+    const { isNarrow } = this.places;
+    const { x, y, width, height, room } = this.places.clients;
+    const middle = y + height / 2 + 4.5;
     return svg(
       "g",
       { class: "clients" },
-      svg("rect", { x: x + 0.5, y: y + 0.5, width: width - 1, height: height - 1, rx: 8 }),
-      svg("text", { x: x + width / 2, y: y + height / 2 + 4.5 }, this.places.isNarrow ? "your clients" : "your clients, outside the zones"),
+      svg("rect", { x: x + 0.5, y: y + 0.5, width: width - 1, height: height - 1, rx: 10 }),
+      svg("text", { x: x + (isNarrow ? 9 : 14), y: middle }, isNarrow ? "clients" : room < 320 ? "your clients" : "your clients, outside the zones"),
+      room < 320 ? null : svg("text", { class: "find", x: x + room - 10, y: middle }, "find nodes at"),
+    );
+  }
+
+  endpoint(endpoint) {
+    const { x, y, width, height } = this.places.endpoints[endpoint.name];
+    const { isNarrow } = this.places;
+    const state = worst(endpoint.there, endpoint.back);
+    const faults = this.faultsOf(endpoint.faults);
+    const names = [...new Set(faults.map((it) => it.name))].join(", ");
+    const trouble = [SIGNS[state], names].filter(Boolean).join(" ");
+    const label = [`${endpoint.name}: ${WORDS[state]}`, this.told(faults)].filter(Boolean).join(", ");
+    const name = isNarrow ? endpoint.name.replace("memcached", "memc.") : endpoint.name;
+    const middle = y + height / 2;
+    const isAbove = isNarrow && trouble;
+    return this.button(
+      `endpoint-${endpoint.name}`,
+      label,
+      { kind: "endpoint", name: endpoint.name },
+      { class: `endpoint ${state}${faults.length ? " faulty" : ""}` },
+      svg("rect", { class: "card", x: x + 0.75, y: y + 0.75, width: width - 1.5, height: height - 1.5, rx: 7 }),
+      svg("text", { class: "name", x: x + 10, y: middle + (isAbove ? -3 : 4.5) }, name),
+      isNarrow
+        ? svg("text", { class: "trouble", x: x + 10, y: middle + 12 }, this.short(trouble, width - 16))
+        : svg("text", { class: "trouble", x: x + width - 10, y: middle + 4.5, "text-anchor": "end" }, this.short(trouble, width - 20 - name.length * 7.2)),
     );
   }
 
@@ -192,10 +222,9 @@ export class Map {
 
   mark([x, y], state, arrow, faults) {
     const names = [...new Set(faults.map((it) => it.name))].join(", ");
-    const word = state === "cut" ? "✕" : state === "slow" ? "≈" : "◐";
     const most = this.places.isNarrow ? 84 : 170;
-    const text = this.short([`${word}${arrow}`, names].filter(Boolean).join(" "), most);
-    const width = text.length * 6.3 + 16;
+    const text = this.short([`${SIGNS[state]}${arrow}`, names].filter(Boolean).join(" "), most);
+    const width = text.length * 6.8 + 18;
     return svg(
       "g",
       { class: "mark" },
@@ -217,7 +246,7 @@ export class Map {
       const arrow = way ? `M${x},${y} l${-7 * way},-4 v8 z` : `M${x},${y} l-4,7 h8 z`;
       yield svg(
         "g",
-        { class: `replication z${primary.zone} ${state}`, "aria-hidden": true },
+        { class: `replication z${primary.zone} ${state}`, "aria-hidden": "true" },
         svg("path", { class: "line", d }),
         svg("path", { class: "tip", d: arrow }),
         way ? null : svg("text", { x: mid[0], y: mid[1] - 5, class: "lag", "data-lag": replica.name }),
@@ -227,7 +256,7 @@ export class Map {
   }
 
   faultsOf(ids) {
-    return this.picture.faults.filter((it) => ids.includes(it.id));
+    return ids.flatMap((id) => this.picture.faults.filter((it) => it.id === id));
   }
 
   told(faults) {

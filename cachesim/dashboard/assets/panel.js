@@ -27,10 +27,21 @@ export class Panel {
   /** Show a new state, and leave what is being filled in. */
   show(picture) {
     this.picture = picture;
+    const names = picture.nodes.map((it) => it.name).join();
+    if (this.names && this.names !== names) attempt(() => this.load());
+    this.names = names;
     if (!this.dialog.open) return;
-    const { state, faults } = this.parts();
+    const parts = this.parts();
+    if (!parts) return this.dialog.close(); // the node was removed
+    const { state, faults } = parts;
     this.dialog.querySelector(".state")?.replaceWith(state);
     this.dialog.querySelector(".on-it")?.replaceWith(faults);
+  }
+
+  /** Get the forms anew: they offer the nodes that there are. */
+  async load() {
+    this.forms = await call("GET", "forms");
+    if (this.dialog.open && !this.dialog.querySelector("form")) this.draw();
   }
 
   draw() {
@@ -58,6 +69,7 @@ export class Panel {
   parts() {
     const { kind } = this.subject;
     const it = this[kind]();
+    if (!it) return null;
     const faults = this.picture.faults.filter((fault) => it.ids.includes(fault.id));
     return {
       title: it.title,
@@ -109,6 +121,7 @@ export class Panel {
 
   node() {
     const node = this.picture.nodes.find((it) => it.name === this.subject.name);
+    if (!node) return null;
     const post = (path, body) => () => attempt(() => call("POST", path, body));
     const button = (text, act) => html("button", { type: "button", onclick: act }, text);
     const actions = [button("Restart", post(`nodes/${node.name}/restart`))];
@@ -135,6 +148,18 @@ export class Panel {
       suits: (form) => form.on === "link" || (isBetween && form.name === "partition"),
       given: { links: path.links, a: one, b: other },
       among: path.links,
+    };
+  }
+
+  endpoint() {
+    const it = this.picture.endpoints.find((it) => it.name === this.subject.name);
+    return {
+      title: it.name,
+      state: `Configuration endpoint of ${it.service}, at ${it.address}: ${pathWords({ ...it, one: "client", other: it.name })}.`,
+      ids: it.faults,
+      suits: (form) => form.on === "endpoint" || form.on === "link",
+      given: { endpoints: [it.name], links: [it.link] },
+      among: [it.link],
     };
   }
 
