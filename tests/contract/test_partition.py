@@ -6,7 +6,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from cachesim import Simulator
-from tests.contract.helpers import info, is_in_sync, through_link, until
+from cachesim.clock import Deadline
+from tests.contract.helpers import Stalls, info, is_in_sync, through_link, until
 
 
 def offset(sim: Simulator, node: str) -> int:
@@ -81,33 +82,34 @@ def test_partitions_compose(sim: Simulator, redis: RedisCluster) -> None:
 @pytest.mark.parametrize("lag", [0.0, 1.0])
 def test_lost_writes(sim: Simulator, lag: float) -> None:
     """A killed primary takes rate x lag acknowledged writes with it; without a lag about none."""
-    rate, writing = 400.0, 2.5  # writes a second, seconds
+    rate, writing = 400.0, 2.5  # writes a second, seconds; longer where the machine is busy
+    enough, deadline = 0.5 * rate * writing, Deadline(60)
     client = through_link(sim, "redis-a", single_connection_client=True)
     accepted: list[float] = []
 
     def write() -> None:
         began = time.monotonic()
-        while (now := time.monotonic()) < began + writing:
+        while (now := time.monotonic()) < began + writing or len(accepted) < enough:
+            assert not deadline.expired
             if len(accepted) < (now - began) * rate:
                 client.set(f"w:{len(accepted)}", 1)
                 accepted.append(time.monotonic())
 
     if lag:
         sim.faults.replication_lag(lag)
-    write()
-    killed = time.monotonic()
-    sim.redis.primary.kill()
+    with Stalls() as stalls:
+        write()
+        killed = time.monotonic()
+        sim.redis.primary.kill()
     new = sim.redis.wait_for_failover()
     survivors = through_link(sim, new.name)
     kept = [bool(survivors.exists(f"w:{number}")) for number in range(len(accepted))]
-    assert len(accepted) > 0.5 * rate * writing
     lost = kept.count(False)
+    late = max(0.1 * lag, 0.02) + stalls.total  # a busy machine passes on late, and kills late
+    assert lost <= sum(at > killed - lag - late for at in accepted)
     if not lag:
-        assert lost <= 5
         return
-    # The steady rate, as it really was during the window.
-    expected = sum(at > killed - lag for at in accepted)
-    assert lost == pytest.approx(expected, rel=0.1)
-    assert killed - accepted[kept.index(False)] == pytest.approx(lag, rel=0.1)
+    assert lost >= sum(at > killed - lag + late for at in accepted)
+    assert killed - accepted[kept.index(False)] == pytest.approx(lag, abs=late)
     (told,) = sim.events.of("lost")[-1:]
     assert told.data["lost_bytes"] > 20 * lost
