@@ -298,7 +298,7 @@ def fault() -> None:
 
 
 @main.command(epilog="Example: cachesim heal 3")
-@click.argument("fault_id", metavar="[ID]", required=False)
+@click.argument("fault_id", metavar="[ID]", required=False, shell_complete=options.active_faults)
 @options.name
 @options.as_json
 def heal(fault_id: str | None, name: str | None, as_json: bool) -> None:
@@ -371,7 +371,7 @@ def failover(to: str | None, wait: bool, name: str | None, as_json: bool) -> Non
 @click.option(
     "--node",
     metavar="NODE",
-    shell_complete=options.complete_parts(lambda topology: topology.nodes),
+    shell_complete=options.nodes,
     help="With `healthy`: only this node.",
 )
 @options.name

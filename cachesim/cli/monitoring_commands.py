@@ -19,7 +19,7 @@ _FATAL = 1
 
 
 @click.command(epilog="Example: cachesim metrics redis-a --follow")
-@click.argument("nodes", metavar="[NODE]...", nargs=-1)
+@click.argument("nodes", metavar="[NODE]...", nargs=-1, shell_complete=options.nodes)
 @click.option("-f", "--follow", is_flag=True, help="Print new minutes too, until Ctrl-C.")
 @click.option(
     "--prometheus",

@@ -81,6 +81,20 @@ def _running() -> list[str]:
     return [run.name for run in living_runs()]
 
 
+def active_faults(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Complete the ids of active faults; none where it is not clear of which topology."""
+    from cachesim.errors import CachesimError
+    from cachesim.runs.calls import Call
+    from cachesim.runs.registry import find_run
+    from cachesim.runs.rpc import call
+
+    try:
+        found = call(find_run(context.params.get("name")), Call.FAULTS)
+    except CachesimError:
+        return []
+    return [it["id"] for it in found if it["id"].startswith(begun)]
+
+
 durations = complete(lambda: ("500ms", "5s", "30s", "1m", "1m30s", "1h"))
 name = click.option(
     "--name",
@@ -110,7 +124,8 @@ flap = click.option(
     metavar="ON OFF",
     help="Let it come and go: how long it is there, and how long it is away.",
 )
-node = click.argument("node", shell_complete=complete_parts(lambda topology: topology.nodes))
+nodes = complete_parts(lambda topology: topology.nodes)
+node = click.argument("node", shell_complete=nodes)
 folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 
 engine = click.option(

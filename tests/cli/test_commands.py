@@ -796,6 +796,7 @@ def test_shell_of_memcached(up: Detached) -> None:
         ("failover --to ", ["a", "b", "c"]),
         ("wait ", ["failover", "available", "healthy"]),
         ("wait healthy --timeout 1m", ["1m", "1m30s"]),
+        ("metrics redis-a memcached-", ["memcached-a", "memcached-b", "memcached-c"]),
         ("fault pause redis-a --for 3", ["30s"]),
         ("fault replication-lag 5", ["500ms", "5s"]),
         ("fault refuse client-to-r", [f"client-to-redis-{zone}" for zone in "abc"]),
@@ -812,6 +813,14 @@ def test_completion(up: Detached, words: str, offered: list[str]) -> None:
 def test_completion_of_names(up: Detached) -> None:
     """And the names of what is up."""
     assert complete(up, "down --name ") == [up.name]
+
+
+def test_completion_of_faults(up: Detached) -> None:
+    """And the ids of active faults, if it is clear of which topology."""
+    up.ok("kill", "redis-b")
+    (fault,) = up.json("fault", "list")
+    assert complete(up, "heal ") == complete(up, f"heal --name {up.name} ") == [fault["id"]]
+    assert complete(up, "heal --name nosuch ") == complete(up, "heal x") == []
 
 
 def complete(up: Detached, words: str) -> list[str]:
