@@ -7,17 +7,20 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.cells import cell_len
 
+from cachesim import Simulator
 from cachesim.cli.live import state, told
 from cachesim.dashboard.picture import FaultPicture, Picture, picture
 from cachesim.events import Event
 from cachesim.topology import production
+from tests.cli import screenshots
 from tests.processes import Process, call
 
-WIDTHS = [60, 80, 140]
+WIDTHS = screenshots.WIDTHS
 NODES = [node.name for node in production().nodes]
 
 
@@ -129,6 +132,34 @@ def test_an_event_breaks_between_words(width: int) -> None:
         assert shown[1].startswith(" " * 14 + "Failover from primary node redis-a to replica")
     else:
         assert len(shown) == 1
+
+
+def test_screenshots(tmp_path: Path) -> None:
+    """A running topology is shown whole at each width, with its faults and its failover."""
+    with Simulator(backend="embedded", speed=30, seed=7) as sim:
+        screenshots.break_(sim)
+        files = screenshots.take(sim, tmp_path)
+        endpoints = [node.endpoint for node in sim.nodes.values()]
+    for file, width in zip(files, WIDTHS, strict=True):
+        rows: dict[float, str] = {}
+        texts = ElementTree.parse(file).iter("{http://www.w3.org/2000/svg}text")  # noqa: S314
+        for element in texts:
+            if "textLength" in element.attrib:  # the others are the frame's
+                x, y, length = (float(element.attrib[it]) for it in ("x", "y", "textLength"))
+                assert round((x + length) / CHARACTER) <= width + 1  # with the end of the line
+                text = (element.text or "").replace("\N{NO-BREAK SPACE}", " ")
+                rows[y] = rows.get(y, "").ljust(round(x / CHARACTER)) + text
+        shown = [row.rstrip() for row in rows.values()]
+        for endpoint in endpoints:
+            assert sum(row.endswith(f" {endpoint}") for row in shown) == 1, shown
+        text = " ".join(" ".join(shown).split())
+        assert "latency of 200 ms on client-to-" in text
+        assert "kill on redis-a" in text
+        assert "Failover from primary node redis-a to replica node redis-" in text
+
+
+CHARACTER = 12.2
+"""The width of one in a screenshot."""
 
 
 @pytest.mark.usefixtures("alone")
