@@ -20,9 +20,9 @@ RECOVERY = 40.0
 PROMISE = 0.1  # seconds that the control plane's promise is kept to
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(backend: str) -> Iterator[Simulator]:
-    """A running topology for the whole session."""
+    """A running topology for all tests."""
     with Simulator(backend=backend, speed=30, seed=7) as sim:
         yield sim
 

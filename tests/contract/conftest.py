@@ -36,9 +36,9 @@ def composed(
     return up
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="package", params=BACKENDS)  # a topology without tests takes CPU too
 def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
-    """A topology that runs for the whole session."""
+    """A topology that runs for the whole suite."""
     if request.param == "compose":
         with (
             request.getfixturevalue("composed")() as folder,
@@ -52,9 +52,9 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Simulator]:
             yield sim
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="package", params=BACKENDS)
 def shared_inside(request: pytest.FixtureRequest) -> Iterator[Hosted]:
-    """A topology in this process that runs for the whole session."""
+    """A topology in this process that runs for the whole suite."""
     if request.param == "compose":
         with (
             request.getfixturevalue("composed")() as folder,
