@@ -41,6 +41,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if option is not None and not config.getoption(option) else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the pages of the documentation: at the end, one worker would be left with them."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Four workers where all nodes are emulated: these tests wait, and containers compute."""
+    from cachesim.backends.containers.engine import connect
+    from cachesim.errors import BackendUnavailable
+
+    try:
+        connect().client.close()
+    except BackendUnavailable:
+        return 4
+    return 2
+
+
 def lack(what: str, why: str) -> NoReturn:
     """Skip for want of something; fail instead if the variable says that it is required."""
     variable = f"CACHESIM_REQUIRE_{what}"

@@ -233,7 +233,9 @@ def env(folder: Path) -> Iterator[dict[str, str]]:
     home.mkdir()
     modules = {
         "cachesim": "cachesim",
-        "pytest": "pytest -p no:cachesim -p pytest_cachesim -p no:cacheprovider",
+        # hypothesis takes longer to import than the rest, and no page has a use for it.
+        "pytest": "pytest -p no:cachesim -p pytest_cachesim -p no:cacheprovider "
+        "-p no:hypothesispytest",
         "python": "",
     }
     for program, module in modules.items():
