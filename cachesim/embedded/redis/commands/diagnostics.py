@@ -66,8 +66,8 @@ def latency_histogram(client: Client, arguments: list[bytes]) -> Answer:
         wanted = [one for entry in named if entry for one in (entry, *entry.subentries.values())]
     found = Pairs()
     for entry in wanted:
-        if entry.calls:
-            calls: list[Reply] = [b"calls", entry.calls]
+        if entry.durations:
+            calls: list[Reply] = [b"calls", sum(entry.durations.values())]
             found += [entry.name.encode(), Pairs([*calls, b"histogram_usec", _histogram(entry)])]
     return found
 

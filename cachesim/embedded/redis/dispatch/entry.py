@@ -16,16 +16,17 @@ class Entry:
 
     Attributes:
         subentries: the subcommands by name in lower case, as entries.
-        calls: the number of runs since the start or CONFIG RESETSTAT.
+        unanswered: the number of runs that did not answer at once, since the start or CONFIG
+            RESETSTAT.
         nanoseconds: the total duration of these runs.
-        durations: the number of runs by the bits of their duration in nanoseconds.
+        durations: the number of all other runs by the bits of their duration in nanoseconds.
         rejected: the number of requests refused before the command ran.
         failed: the number of runs that ended with an error.
     """
 
     __slots__ = (
-        "arity", "bits", "calls", "command", "durations", "failed", "handler", "name",
-        "nanoseconds", "rejected", "subentries",
+        "arity", "bits", "command", "durations", "failed", "handler", "name", "nanoseconds",
+        "rejected", "subentries", "unanswered",
     )  # fmt: skip
 
     def __init__(
@@ -41,8 +42,13 @@ class Entry:
 
     def reset(self) -> None:
         """Set all counts to 0."""
-        self.calls = self.nanoseconds = self.rejected = self.failed = 0
+        self.unanswered = self.nanoseconds = self.rejected = self.failed = 0
         self.durations: dict[int, int] = {}
+
+    @property
+    def calls(self) -> int:
+        """The number of runs."""
+        return self.unanswered + sum(self.durations.values())
 
     def within(self) -> Iterator[tuple[int, int]]:
         """Yield durations in nanoseconds, and how many runs took no longer.

@@ -109,10 +109,14 @@ class Executor:
             server.log(f"{entry.name} failed: {error!r}", "#")
             answer = self.count_error(Error("ERR internal error"))
         taken = perf_counter_ns() - begun
-        entry.calls += 1
         entry.nanoseconds += taken
-        bits = taken.bit_length()
-        entry.durations[bits] = entry.durations.get(bits, 0) + 1
+        if answer is NO_REPLY:
+            entry.unanswered += 1
+        else:
+            try:
+                entry.durations[taken.bit_length()] += 1
+            except KeyError:
+                entry.durations[taken.bit_length()] = 1
         if (
             server.monitors.by_id
             and not entry.bits & (Flag.SKIP_MONITOR | Flag.ADMIN)

@@ -105,6 +105,7 @@ class ScriptRunner:
         entry = executor.entries.find(running.arguments)
         taken = perf_counter_ns() - running.begun
         entry.nanoseconds += taken
+        entry.unanswered -= 1
         bits = taken.bit_length()
         entry.durations[bits] = entry.durations.get(bits, 0) + 1
         if isinstance(answer, Error):

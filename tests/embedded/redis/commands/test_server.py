@@ -70,14 +70,16 @@ def test_diagnostics(agree: Agree) -> None:
     )  # fmt: skip
 
 
+_CALLED = (b"set", b"get", b"config", b"config|get", b"lpop", b"eval")
+
+
 def test_latency_histogram(pair: Pair) -> None:
     """It has the commands that were called, and how often they took no longer."""
     for server in (pair.real, pair.ours):
-        for words in ("CONFIG RESETSTAT", "SET k v", "GET k", "CONFIG GET hz"):
+        for words in ("CONFIG RESETSTAT", "SET k v", "GET k", "CONFIG GET hz", "EVAL return 0"):
             server(*words.encode().split())
     real, ours = (
-        _paired(server(b"LATENCY", b"HISTOGRAM", b"set", b"get", b"config", b"config|get", b"lpop"))
-        for server in (pair.real, pair.ours)
+        _paired(server(b"LATENCY", b"HISTOGRAM", *_CALLED)) for server in (pair.real, pair.ours)
     )
     assert set(real) == set(ours)
     for name, of_real in real.items():
