@@ -64,7 +64,8 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ),
     ("BGREWRITEAOF", "in slices, not in a child process, so it ends at another moment"),
     ("LOLWUT", "no picture: Redis draws it at random"),
-    ("DUMP", "packs and compresses nothing, and dumps no streams; RESTORE reads packed forms"),
+    ("DUMP", "packs and compresses nothing; RESTORE reads both, a real Redis restores it"),
+    ("RESTORE", "of a stream: deleted entries leave no room in its nodes, which XTRIM ~ removes"),
     (
         "scripts",
         "an error beyond 256 MB for Lua, 128 MB of arguments, 64 MB of a reply",

@@ -1,4 +1,4 @@
-"""Redis's serialization of values, for DUMP and RESTORE, without streams.
+"""Redis's serialization of values, for DUMP and RESTORE.
 
 RESTORE reads the packed and compressed forms of Redis 7.0, DUMP writes the plain ones. fakeredis
 pickles values, so its RESTORE would let a client run any code. This module reads only data.
@@ -16,12 +16,16 @@ from cachesim.embedded.redis.keyspace.payloads import (
     sealed,
     string_of,
 )
+from cachesim.embedded.redis.keyspace.stream_payloads import read_stream, stream_of
 from cachesim.embedded.redis.keyspace.values import Hash, real
 from cachesim.protocols.resp import Error
 
 _STRING, _LIST, _SET, _HASH, _ZSET = 0, 1, 2, 4, 5
 _KINDS = {"string": _STRING, "list": _LIST, "set": _SET, "hash": _HASH, "zset": _ZSET}
 _INTSET, _PACKED_HASH, _PACKED_ZSET, _NODES, _PACKED_SET = 11, 16, 17, 18, 20
+_STREAMS = {15: (False, False), 19: (True, False), 21: (True, True)}
+"""For each form of streams: whether it has counts, and the activity of consumers."""
+_STREAM = 19
 _MOST_ELEMENTS = 1 << 24
 
 
@@ -30,12 +34,9 @@ def dumped(kind: str, value: Any) -> bytes:
 
     Args:
         kind: the type of the value, as `TYPE` returns it.
-
-    Raises:
-        Error: an embedded node can't dump values of that type.
     """
-    if kind not in _KINDS:
-        raise Error(f"ERR DUMP of a {kind} is not supported by an embedded node")
+    if kind == "stream":
+        return sealed(bytes((_STREAM,)) + stream_of(value))
     code = _KINDS[kind]
     body = bytearray((code,))
     body += length_of(len(value))
@@ -61,10 +62,11 @@ def restored(payload: bytes) -> Any:
     """
     reader = Reader(opened(payload))
     try:
-        value = _read(reader.take(1)[0], reader)
+        code = reader.take(1)[0]
+        value = _read(code, reader)
     except (MalformedError, struct.error):
         raise Error("ERR Bad data format") from None
-    if not value and not isinstance(value, bytes):
+    if code not in _STREAMS and not value and not isinstance(value, bytes):
         raise Error("ERR Bad data format")
     return value
 
@@ -94,6 +96,9 @@ def _read(code: int, reader: Reader) -> Any:
             return _sorted_set(list(zip(parts[::2], map(real, parts[1::2]), strict=True)))
         except (Error, ValueError):
             raise MalformedError from None
+    if code in _STREAMS:
+        has_counts, has_activity = _STREAMS[code]
+        return read_stream(reader, has_counts=has_counts, has_activity=has_activity)
     raise MalformedError
 
 

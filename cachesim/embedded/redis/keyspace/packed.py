@@ -1,8 +1,10 @@
 """Packed forms of values in payloads: listpacks, sets of integers, and lists of listpacks."""
 
 import struct
+from collections.abc import Iterable
 
 from cachesim.embedded.redis.keyspace.payloads import MalformedError, Reader
+from cachesim.embedded.redis.keyspace.values import is_integer
 
 _SIZES = {1: "b", 2: "h", 4: "i", 8: "q"}
 _PLAIN, _PACKED = 1, 2  # nodes of a list
@@ -29,6 +31,43 @@ def listpack_in(data: bytes) -> list[bytes]:
         found.append(element)
         reader.take(1 if size < 128 else 2 if size < 1 << 14 else 3 if size < 1 << 21 else 4)
     return found
+
+
+def listpack_of(elements: Iterable[bytes | int]) -> bytes:
+    """Return a listpack of elements. Those that are integers of 64 bits are packed as integers."""
+    body = bytearray()
+    count = 0
+    for element in elements:
+        packed = _packed(element)
+        body += packed
+        size, groups = len(packed), [len(packed) & 127]
+        while size := size >> 7:
+            groups.append(size & 127 | 128)
+        # Read from the end, the highest bit tells that there is more.
+        body += bytes([*reversed(groups[1:]), groups[0] | 128] if len(groups) > 1 else groups)
+        count += 1
+    return struct.pack("<IH", len(body) + 7, min(count, 0xFFFF)) + bytes(body) + b"\xff"
+
+
+def _packed(element: bytes | int) -> bytes:
+    """Return an element without its length at the end."""
+    if isinstance(element, bytes):
+        if not is_integer(element):
+            length = len(element)
+            if length < 64:
+                return bytes([0x80 | length]) + element
+            if length < 4096:
+                return struct.pack(">H", 0xE000 | length) + element
+            return b"\xf0" + struct.pack("<I", length) + element
+        element = int(element)
+    if 0 <= element < 128:
+        return bytes([element])
+    if -4096 <= element < 4096:
+        return struct.pack(">H", 0xC000 | element & 0x1FFF)
+    for head, size in ((0xF1, 2), (0xF2, 3), (0xF3, 4), (0xF4, 8)):
+        if -(1 << (8 * size - 1)) <= element < 1 << (8 * size - 1):
+            return bytes([head]) + element.to_bytes(size, "little", signed=True)
+    raise ValueError(element)
 
 
 def _element(reader: Reader) -> tuple[bytes, int]:

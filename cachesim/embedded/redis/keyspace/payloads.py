@@ -46,7 +46,9 @@ def length_of(count: int) -> bytes:
         return bytes((count,))
     if count < 1 << 14:
         return struct.pack(">H", 0x4000 | count)
-    return b"\x80" + struct.pack(">I", count)
+    if count < 1 << 32:
+        return b"\x80" + struct.pack(">I", count)
+    return b"\x81" + struct.pack(">Q", count)
 
 
 def string_of(text: bytes) -> bytes:

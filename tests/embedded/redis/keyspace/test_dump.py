@@ -78,7 +78,37 @@ def test_a_damaged_dump_is_refused() -> None:
             restored(damaged)
 
 
-def test_streams_are_not_dumped() -> None:
-    """DUMP of a stream says that it is not supported."""
-    with pytest.raises(Error, match="DUMP of a stream is not supported"):
-        dumped("stream", [])
+READS: tuple[Words, ...] = (
+    (b"XRANGE", b"-", b"+"),
+    (b"XINFO", b"GROUPS"),
+    (b"XINFO", b"STREAM"),
+    (b"XPENDING", b"g"),
+    (b"XPENDING", b"h"),
+)
+
+
+@pytest.mark.parametrize("count", [1, 5, 250])
+def test_streams(real: int, count: int) -> None:
+    """An embedded node and a real Redis restore each other's streams, with all groups."""
+    a = b"{t}a"
+    made: list[Words] = [
+        (b"XADD", a, b"%d-%d" % (1000 + at // 3, at), b"f%d" % (at % 4), b"-%d" % at**4)
+        for at in range(count)
+    ]
+    made += [
+        (b"XGROUP", b"CREATE", a, b"g", b"0"),
+        (b"XREADGROUP", b"GROUP", b"g", b"c", b"COUNT", b"3", b"STREAMS", a, b">"),
+        (b"XREADGROUP", b"GROUP", b"g", b"d", b"COUNT", b"1", b"STREAMS", a, b">"),
+        (b"XGROUP", b"CREATE", a, b"h", b"$"),
+    ]
+    if count == 1:
+        made.append((b"XTRIM", a, b"MAXLEN", b"0"))
+    with Pair(real, 2) as pair:
+        for words in made:
+            pair.real(*words)
+        for maker, source, target in ((pair.real, a, b"{t}b"), (pair.ours, b"{t}b", b"{t}c")):
+            payload = maker(b"DUMP", source)
+            assert pair.differ((b"RESTORE", target, b"0", payload)) is None
+            for name, *rest in READS:
+                key_at = 1 if name == b"XINFO" else 0
+                assert pair.differ((name, *rest[:key_at], target, *rest[key_at:])) is None, name
