@@ -41,6 +41,21 @@ _cursor = one(b"0", b"0", b"0", b"x", b"18446744073709551616")
 _offset = one(b"0", b"7", b"100", b"#0", b"#3", b"-1", b"x", b"4294967296")
 _width = one(b"u8", b"i8", b"u1", b"i64", b"u63", b"u64", b"i65", b"x", b"i0")
 _get_bits = seq(word("get"), _width, _offset)
+# What a real Redis has packed and compressed: a set, a hash, a sorted set, a list, two strings and
+# a stream with a group.
+_PACKED = (
+    "0b10040000000200000090eefeff010000000a0094a105e959efec05",
+    "101c1c0000000600816602dfff028167028361626304816802f1001003ff0a00f8081c9f6a19b287",
+    "111d1d0000000600816202842d696e660581610283312e35048163020701ff0a0051045ee1e370efe5",
+    "120102151500000004008161020a018361626304f178ec03ff0a00cd31bb5bfc0fe29a",
+    "00c30b3c0361626361e02d020162630a006f6029e4afd764ac",
+    "00c1d4fe0a00c6c48623febede2e",
+    (
+        "1301100000000000000003000000000000000122220000000c000101000102018166028167020001020100"
+        "01000181760201010501ff0103010301000001010167000081ffffffffffffffff00000a00432b4bac6023"
+        "af0a"
+    ),
+)
 _payload = one(
     *(
         dumped(kind, made)
@@ -51,6 +66,7 @@ _payload = one(
     ),
     b"x",
     dumped("string", b"abc")[:-1] + b"x",
+    *map(bytes.fromhex, _PACKED),
 )  # fmt: skip
 _restore = (
     key, one(b"0", b"0", b"100000", b"-1", b"x"), _payload,
