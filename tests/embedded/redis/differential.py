@@ -54,7 +54,10 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "PUBLISH, UNSUBSCRIBE, SUNSUBSCRIBE",
         "patterns and channels in the order of the subscriptions; Redis draws one",
     ),
-    ("keyspace notifications", "in RESP3, to their own client: always before its reply"),
+    (
+        "keyspace notifications",
+        "in RESP3, to their own client: before its reply; Redis sends some after it",
+    ),
     ("MONITOR", "of its own EXEC: lines come after the reply, in Redis between its parts"),
     ("LATENCY LATEST, HISTORY, GRAPH", "empty: there are no samples of a process's latency"),
     ("MEMORY STATS, MEMORY MALLOC-STATS, MEMORY DOCTOR", "without an allocator's figures"),
