@@ -705,6 +705,16 @@ getmetatable("").__metatable = false
 table.insert, table.remove, table.sort =
   guarding("insert", table.insert), guarding("remove", table.remove), guarding("sort", table.sort)
 
+-- Return the global variables that a script, or the code of a library, sees in its `_G`.
+local globals
+local function globals_in(t)
+  local all = {}
+  for name, value in next, globals do all[name] = value end
+  all._G = t
+  if running == "user_script" then all.KEYS, all.ARGV = t.KEYS, t.ARGV end
+  return all
+end
+
 -- `next` and `pairs`, which give away nothing of a protected table but what is in it.
 local function of_table(name, run)
   return function(...)
@@ -718,10 +728,7 @@ local function of_table(name, run)
 end
 local next_of = of_table("next", function(t, ...)
   local real = protected[t] or t
-  if type(real) == "function" then
-    real = real()
-    protected[t] = real
-  end
+  if real == true then real = globals_in(t) end
   return next(real, ...)
 end)
 local pairs_of = of_table("pairs", function(t)
@@ -752,7 +759,7 @@ local function nonexistent(_, name)
   raise("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
 end
 
-local globals = setmetatable({}, { __index = nonexistent })
+globals = setmetatable({}, { __index = nonexistent })
 for name, value in pairs(api) do rawset(globals, name, value) end
 
 -- Call a function that may fail; return how it ended, and its answer or the error with its line.
@@ -850,7 +857,7 @@ function handlers.LOAD(id, text)
     __newindex = function() raise(READONLY) end,
     __metatable = false,
   })
-  protected[here] = function() return globals end
+  protected[here] = true
   setfenv(chunk, here)
   local begun = clock()
   sethook(function()
@@ -908,11 +915,7 @@ function handlers.EVAL(text, keys, argv)
     __newindex = function() raise(READONLY) end,
     __metatable = false,
   })
-  protected[surroundings] = function()
-    local all = { KEYS = keys, ARGV = argv, _G = surroundings }
-    for name, value in next, globals do all[name] = value end
-    return all
-  end
+  protected[surroundings] = true
   setfenv(script, surroundings)
   return told(guarded(script))
 end
