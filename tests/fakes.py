@@ -277,10 +277,15 @@ class FakeReplacer:
 
 
 class FakeScaler:
-    """The `Scaler` of faults."""
+    """The `Scaler` of faults, and what a `Scaling` tells of nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, topology: Topology) -> None:
         self.count = 3
+        self._topology = topology
+
+    def each(self, what: Callable[[str], Any]) -> list[Any]:
+        """See `Scaling.each`."""
+        return [what(node.name) for node in self._topology.nodes]
 
     def scale(self, count: int) -> None:
         """See `Scaler.scale`."""

@@ -126,7 +126,7 @@ class Rig:
         self.limited = FakeServers()
         self.names = FakeNames()
         self.replacer = FakeReplacer()
-        self.scaler = FakeScaler()
+        self.scaler = FakeScaler(topology)
         limits = Limits(self.limited, self.nodes, self.backend)
         self.injector = Injector(
             topology,
