@@ -834,7 +834,7 @@ def complete(up: Detached, words: str) -> list[str]:
         text=True,
         check=True,
     )
-    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 
 def test_completion_script(tmp_path: Path) -> None:
