@@ -240,16 +240,20 @@ class Pair:
     """A real server and an embedded node, both empty, with the same version of the protocol.
 
     A subscriber of each gets all keyspace notifications.
+
+    Args:
+        has_library: whether they have a library of functions. A node starts a process for it.
     """
 
-    def __init__(self, port: int, resp: int) -> None:
+    def __init__(self, port: int, resp: int, *, has_library: bool = True) -> None:
         self.resp = resp
         self.real, self.ours = Real(port), Ours()
         self._subscriber = Real(port)
         self._queued: list[str] = []
         for server in (self.real, self.ours):
             for words in RESETS:
-                server(*words)
+                if has_library or words[:2] != (b"FUNCTION", b"LOAD"):
+                    server(*words)
             server(b"HELLO", b"%d" % resp)
         for subscribe in (self._subscriber, self.ours.subscribe):
             subscribe(b"PSUBSCRIBE", b"__key*@0__:*")

@@ -11,7 +11,7 @@ from tests.embedded.redis.differential import Pair
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
 def pair(real: int, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A real Redis 7.0 and an embedded node, both empty."""
-    with Pair(real, request.param) as both:
+    with Pair(real, request.param, has_library=False) as both:
         yield both
 
 
