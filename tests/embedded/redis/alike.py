@@ -18,7 +18,9 @@ _SORTED = {
 _WORDS = {"acl|list", "acl|getuser"}
 """Commands in whose texts words have no order."""
 _SCANS = {"scan", "sscan", "hscan", "zscan"}
-_RANDOM = {"srandmember", "hrandfield", "zrandmember", "cluster|getkeysinslot"}
+_RANDOM = {
+    "srandmember", "hrandfield", "zrandmember", "cluster|getkeysinslot", "sort by limit"
+}  # fmt: skip
 _SHAPES = {
     "time", "lastsave", "role", "client|id", "client|info", "client|list",
     "client|trackinginfo", "memory|usage", "cluster|info",
@@ -58,8 +60,10 @@ def name_of(words: Sequence[bytes]) -> str:
 def compared_as(words: Sequence[bytes]) -> str:
     """Return the name for `same` of a request's command."""
     name = name_of(words)
-    keeps_order = name.startswith("sort") and any(word.lower() == b"by" for word in words)
-    return "sort by" if keeps_order else name
+    options = {word.lower() for word in words} if name.startswith("sort") else set()
+    if b"by" in options:  # perhaps some elements of a set in its own order
+        return "sort by limit" if b"limit" in options else "sort by"
+    return name
 
 
 def same(name: str, real: Any, ours: Any) -> bool:
