@@ -20,11 +20,15 @@ from cachesim.topology import CLIENT, Endpoint
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Wait until a condition returns something true, and return that."""
-    deadline = Deadline(seconds)
+    """Wait until a condition returns something true, and return that.
+
+    What takes long is looked at less often: most looks take CPU, which others wait for.
+    """
+    deadline, pause = Deadline(seconds), 0.005
     while not (result := condition()):
         assert not deadline.expired, f"not within {seconds} s: {condition}"
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.03)
     return result
 
 
