@@ -148,6 +148,11 @@ class Link:
         """Whether replication can use it (from another zone to a Redis node)."""
         return self.service is Service.REDIS and self.source != CLIENT
 
+    @property
+    def crosses_zones(self) -> bool:
+        """Whether it leads from a zone to another."""
+        return self.source != CLIENT
+
     def joins(self, one: str, other: str) -> bool:
         """Return whether it connects two places (zones or `client`), in either direction."""
         return {self.source, self.target_zone} == {one, other}

@@ -361,6 +361,10 @@ class FakeBackend:
             for it in nodes
         }
 
+    def link_bytes(self) -> dict[str, int]:
+        """See `Backend.link_bytes`."""
+        return {}
+
     def toxiproxy(self, zone: str) -> str:
         """See `Backend.toxiproxy`."""
         return f"http://toxiproxy-{zone}:8474"

@@ -88,6 +88,13 @@ class Backend(Protocol):
         """
         ...
 
+    def link_bytes(self) -> Mapping[str, int]:
+        """Return how many bytes each link has handed on, in both directions, by the link's name.
+
+        Those that can't be counted are left out.
+        """
+        ...
+
     def toxiproxy(self, zone: str) -> str:
         """Return the URL of the Toxiproxy that carries a zone's links."""
         ...

@@ -276,6 +276,18 @@ class EmbeddedBackend(EmbeddedChanges):
             for node in self._topology.nodes
         }
 
+    def link_bytes(self) -> Mapping[str, int]:
+        """See `Backend.link_bytes`."""
+
+        def count() -> dict[str, int]:
+            return {
+                name: proxy.passed
+                for server in self._servers.values()
+                for name, proxy in server.proxies.items()
+            }
+
+        return self._thread.call(count)
+
     def toxiproxy(self, zone: str) -> str:
         """See `Backend.toxiproxy`."""
         return self._urls[zone]

@@ -111,6 +111,9 @@ def _print_minute(
             for metric, unit in units[some[0]].items()
         ]
         output.show_table(("metric", *some), rows)
+    if minute["links"] and len(nodes) == len(units):
+        crossed = [(link, _value(it, "Bytes")) for link, it in minute["links"].items()]
+        output.show_table(("link between zones", "CrossZoneBytes"), crossed)
 
 
 def _value(point: list[float] | None, unit: str) -> str:

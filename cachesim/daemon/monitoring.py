@@ -1,6 +1,7 @@
 """The monitoring of a topology, put together of its parts."""
 
 import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cachesim.control_plane.evidence import redis_answer
@@ -42,6 +43,7 @@ def monitor_of(
     events: EventLog,
     life: contextlib.ExitStack,
     *,
+    link_bytes: Callable[[], Mapping[str, int]],
     is_emulated: bool,
 ) -> Monitor:
     """Return the monitor of a topology. It runs already if the settings want it.
@@ -49,6 +51,7 @@ def monitor_of(
     Args:
         name: the topology's.
         life: gets how it is ended.
+        link_bytes: see `Monitor`.
         is_emulated: whether the nodes have no processes of their own.
 
     Raises:
@@ -77,6 +80,7 @@ def monitor_of(
         offsets=offsets,
         primaries=lambda: {id_: shard.primary for id_, shard in plane.shards.items()},
         speed=lambda: plane.timing.speed,
+        link_bytes=link_bytes,
         is_emulated=is_emulated,
         events_to=() if settings.events_to is None else (settings.events_to,),
         **forward,

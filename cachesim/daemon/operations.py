@@ -139,6 +139,7 @@ class Operations:
                 self.control_plane,
                 events,
                 life,
+                link_bytes=backend.link_bytes,
                 is_emulated=backend.name == "embedded",
             )
             self._life = life.pop_all()

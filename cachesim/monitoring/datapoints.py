@@ -4,8 +4,11 @@ A minute is one of production: at speed 30 it lasts 2 s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
+
+CROSS_ZONE_BYTES = "CrossZoneBytes"
+"""The name of the metric of a link between zones. CloudWatch does not have it."""
 
 
 class Datapoint(NamedTuple):
@@ -37,12 +40,14 @@ class Minute:
         begin: in monotonic seconds, as the events' times.
         end: in monotonic seconds.
         nodes: datapoints by node, then by metric.
+        links: the bytes that crossed zones, by link. Other links are not there.
     """
 
     number: int
     begin: float
     end: float
     nodes: Points
+    links: Mapping[str, Datapoint] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -51,6 +56,7 @@ class Minute:
             "begin": self.begin,
             "end": self.end,
             "nodes": {node: dict(points) for node, points in self.nodes.items()},
+            "links": dict(self.links),
         }
 
     @classmethod
@@ -60,4 +66,5 @@ class Minute:
             node: {metric: Datapoint(*values) for metric, values in points.items()}
             for node, points in data["nodes"].items()
         }
-        return cls(data["number"], data["begin"], data["end"], nodes)
+        links = {link: Datapoint(*values) for link, values in data["links"].items()}
+        return cls(data["number"], data["begin"], data["end"], nodes, links)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cachesim.monitoring.datapoints import CROSS_ZONE_BYTES
 from cachesim.topology import Service
 
 Unit = Literal["Percent", "Bytes", "Count", "Seconds", "Number"]
@@ -174,6 +175,9 @@ MEMCACHED = (
     }),
 )  # fmt: skip
 """The metrics of a Memcached node."""
+
+OF_LINK = Metric(CROSS_ZONE_BYTES, "Bytes", Count(("passed",)), is_published=False)
+"""The metric of a link between zones."""
 
 METRICS: Mapping[Service, tuple[Metric, ...]] = {
     Service.REDIS: REDIS,

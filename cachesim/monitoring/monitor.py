@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from cachesim.clock import Clock, SystemClock
 from cachesim.events import EventLog
 from cachesim.monitoring.alarms import Alarm, Change, Watch
-from cachesim.monitoring.datapoints import Minute
+from cachesim.monitoring.datapoints import Datapoint, Minute, Points
 from cachesim.monitoring.lag import ReplicationLag
 from cachesim.monitoring.messages import Message
-from cachesim.monitoring.metrics import METRICS, Metric
+from cachesim.monitoring.metrics import METRICS, OF_LINK, Metric
 from cachesim.monitoring.minutes import MINUTE, Collector
 from cachesim.monitoring.notifications import EVENT_NAMES, of_alarm, of_event
 from cachesim.monitoring.states import State
@@ -44,6 +44,7 @@ class Monitor:
         offsets: returns the Redis nodes' latest offsets.
         primaries: returns each shard's present primary, by the shard's id.
         speed: returns how much faster than in production time goes by.
+        link_bytes: returns how many bytes the links have handed on, by name.
         is_emulated: whether the nodes have no processes of their own.
         forward: called with each message, from a thread of the monitor.
         events_to: the services that ElastiCache's events go to.
@@ -60,6 +61,7 @@ class Monitor:
         offsets: Callable[[], Offsets],
         primaries: Callable[[], Mapping[str, str]],
         speed: Callable[[], float],
+        link_bytes: Callable[[], Mapping[str, int]] = dict,
         is_emulated: bool = False,
         forward: Callable[[Message], None] = lambda _message: None,
         events_to: Sequence[str] = (),
@@ -71,6 +73,8 @@ class Monitor:
         self._events = events
         self._read, self._offsets, self._primaries = read, offsets, primaries
         self._speed = speed
+        self._link_bytes = link_bytes
+        self._links = [link.name for link in topology.links if link.crosses_zones]
         self._forward = forward
         self._events_to = tuple(events_to)
         self._clock = clock or SystemClock()
@@ -90,6 +94,7 @@ class Monitor:
         """Begin with nothing. The lock is held, or nobody knows this object yet."""
         now = self._clock.monotonic()
         self._collector = Collector(self._metrics)
+        self._crossing = Collector(dict.fromkeys(self._links, (OF_LINK,)))
         self._lags = {shard.id: ReplicationLag() for shard in self._topology.shards}
         self._minutes: deque[Minute] = deque(maxlen=HISTORY)
         self._messages: deque[Message] = deque(maxlen=INBOX)
@@ -156,15 +161,18 @@ class Monitor:
         lags = self._note_offsets()
         if self._clock.monotonic() >= self._read_at + self._interval:
             self._read_at = self._clock.monotonic()
-            readings = self._read()
+            readings, passed = self._read(), self._link_bytes()
         else:
-            readings = {}
+            readings, passed = {}, {}
         with self._changed:
             for node, it in readings.items():
                 if it["at"] >= self._minute_begin:
                     values = {**it["values"], **lags.get(node, {})}
                     self._collector.add(node, it["at"], values)
             now = self._clock.monotonic()
+            for link in self._links:
+                if link in passed:
+                    self._crossing.add(link, now, {"passed": passed[link]})
             self._production += (now - self._ticked) * self._speed()
             self._ticked = now
             self._post_events()
@@ -193,8 +201,9 @@ class Monitor:
 
     def _close(self, now: float) -> None:
         self._number += 1
-        points = self._collector.close(now - self._minute_begin)
-        self._minutes.append(Minute(self._number, self._minute_begin, now, points))
+        seconds = now - self._minute_begin
+        points, links = self._collector.close(seconds), _only(self._crossing.close(seconds))
+        self._minutes.append(Minute(self._number, self._minute_begin, now, points, links))
         self._minute_begin = now
         date, last = datetime.now(UTC), list(self._minutes)
         for watch in self._watches.values():
@@ -259,8 +268,9 @@ class Monitor:
         """Return the minute that has not ended, as far as it has come."""
         with self._changed:
             now = self._clock.monotonic()
-            points = self._collector.points(now - self._minute_begin)
-            return Minute(self._number + 1, self._minute_begin, now, points)
+            seconds = now - self._minute_begin
+            points, links = self._collector.points(seconds), _only(self._crossing.points(seconds))
+            return Minute(self._number + 1, self._minute_begin, now, points, links)
 
     def watches(self) -> dict[str, Watch]:
         """Return the alarms by name. Their states change."""
@@ -285,3 +295,8 @@ class Monitor:
         with self._changed:
             self._changed.wait_for(lambda: condition() or self._is_over.is_set(), timeout)
             return condition()
+
+
+def _only(points: Points) -> dict[str, Datapoint]:
+    """Return the datapoint of each link, which has one metric."""
+    return {link: point for link, some in points.items() for point in some.values()}

@@ -1,7 +1,8 @@
 """The last minute's metrics for Prometheus, under the names that CloudWatch exporters give them.
 
 `aws_elasticache_<metric>_<statistic>`, with the dimensions as labels. A metric without data has no
-sample. And `cachesim_alarm_state`: 1 for the state that an alarm is in.
+sample. And `cachesim_alarm_state`: 1 for the state that an alarm is in; and
+`cachesim_cross_zone_bytes` of each link between zones.
 """
 
 import contextlib
@@ -65,6 +66,17 @@ class Exposition:
                         families[key] = GaugeMetricFamily(key, text, labels=_LABELS)
                     families[key].add_metric(self._labels(node), number)
         yield from families.values()
+        crossed = GaugeMetricFamily(
+            "cachesim_cross_zone_bytes",
+            "the bytes that a link between zones handed on in the last minute, in both directions",
+            labels=("link", "zone", "target", "target_zone"),
+        )
+        links = data["minutes"][-1]["links"] if data["minutes"] else {}
+        for link in self._topology.links:
+            if link.name in links:
+                labels = (link.name, link.source, link.target, link.target_zone)
+                crossed.add_metric(labels, links[link.name][0])
+        yield crossed
         states = GaugeMetricFamily(
             "cachesim_alarm_state", "1: the alarm is in this state", labels=("alarm", "state")
         )

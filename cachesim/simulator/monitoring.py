@@ -8,20 +8,21 @@ from typing import overload
 
 from cachesim.errors import UnknownName
 from cachesim.faults.named import unknown
-from cachesim.monitoring.datapoints import Datapoint, Minute
+from cachesim.monitoring.datapoints import CROSS_ZONE_BYTES, Datapoint, Minute
 from cachesim.monitoring.messages import Message
 from cachesim.runs.calls import AlarmStatus, Call, ChangeData, MetricsData
 from cachesim.simulator.connection import Connection
+from cachesim.topology import production
 
 _NEVER = 2**53
 """The number of a minute that does not come."""
 
 
 class Series:
-    """One metric of one node, in minutes of production.
+    """One metric of one node or link, in minutes of production.
 
     Attributes:
-        node: the node's name.
+        node: the name of the node, or of the link.
         name: the metric's, such as `CacheHitRate`.
         unit: such as `Percent`.
     """
@@ -66,6 +67,8 @@ class Series:
         return max((it.maximum for it in points), default=None)
 
     def _of(self, minute: Minute) -> Datapoint | None:
+        if self.name == CROSS_ZONE_BYTES:
+            return minute.links.get(self.node)
         return minute.nodes.get(self.node, {}).get(self.name)
 
     def __repr__(self) -> str:
@@ -104,6 +107,19 @@ class Metrics(Mapping[str, Mapping[str, Series]]):
         """Return the datapoints of the last minute, by node, then by metric."""
         minutes = self._read(after=0)["minutes"][-1:]
         return Minute.from_dict(minutes[0]).nodes if minutes else {}
+
+    def cross_zone_bytes(self, link: str) -> Series:
+        """Return the bytes that a link between zones has handed on, in both directions.
+
+        Only embedded links are counted.
+
+        Args:
+            link: its name, such as `b-to-redis-a`.
+        """
+        links = [it.name for it in production().links if it.crosses_zones]
+        if link not in links:
+            raise UnknownName(unknown("link between zones", link, links))
+        return Series(self, link, CROSS_ZONE_BYTES, "Bytes")
 
     def units(self) -> dict[str, str]:
         """Return the unit of each metric, by its name."""

@@ -177,7 +177,13 @@ FORMS: dict[str, object] = {
 `down` gives `{"name": ..., "state": "down"}` or `"detached"`, `compose` the folder, its files and
 the commands that come next."""
 LINES: dict[str, object] = {
-    "metrics": {"number": int, "begin": float, "end": float, "nodes": dict[str, object]},
+    "metrics": {
+        "number": int,
+        "begin": float,
+        "end": float,
+        "nodes": dict[str, object],
+        "links": dict,
+    },
     "events": {
         "date": str,
         "monotonic_seconds": float,

@@ -149,6 +149,39 @@ def test_dead_node_has_no_data(quick: Simulator) -> None:
     until(lambda: sim.metrics["memcached-b"]["CurrItems"].latest, 20)
 
 
+def test_cross_zone_bytes(quick: Simulator) -> None:
+    """What a client in a zone sends to another is counted on that link, or has no data."""
+    sim, size = quick, 200_000
+    series = sim.metrics.cross_zone_bytes("b-to-memcached-a")
+    if sim.backend != "embedded":
+        begun = sim.metrics.running().number
+        until(lambda: sim.metrics["redis-a"]["CurrItems"].latest, 20)
+        until(lambda: sim.metrics.minutes(begun), 20)
+        assert all(not it.links for it in sim.metrics.minutes())
+        return
+    until(lambda: series.latest, 20)
+    with contextlib.closing(sim.memcached_client(zone="b")) as client:
+        (cache,) = (
+            it
+            for it in client.clients.values()
+            if it.server[1] == sim.links["b", "memcached-a"].listen.port
+        )
+        assert cache.set("k", b"v" * size)
+    now = sim.metrics.running().number
+    until(lambda: sim.metrics.running().number >= now + 2, 20)
+
+    def counted(link: str) -> float:
+        minutes = sim.metrics.minutes()[1:]
+        return sum(it.links[link].value * (it.end - it.begin) / 60 for it in minutes)
+
+    assert size < counted("b-to-memcached-a") < 1.1 * size
+    assert counted("c-to-memcached-a") == 0
+    assert counted("b-to-redis-a-bus") > 0
+    assert sim.metrics.minutes()[-1].links.keys() == {
+        link.name for link in sim.topology.links if link.crosses_zones
+    }
+
+
 def test_failed_logins(quick: Simulator) -> None:
     """A wrong password is an authentication failure."""
     series = quick.metrics["redis-b"]["AuthenticationFailures"]

@@ -41,6 +41,7 @@ class Play:
     Attributes:
         values: what each node says; one that is not there does not answer.
         offsets: when each Redis node told its offset, and the offset.
+        passed: the bytes that links have handed on.
         forwarded: the messages that were passed on.
         reads: how often the servers were read.
     """
@@ -53,6 +54,7 @@ class Play:
         self.speed = speed
         self.values: dict[str, dict[str, float]] = {}
         self.offsets: dict[str, tuple[float, int]] = {}
+        self.passed: dict[str, int] = {}
         self.primary = "redis-a"
         self.forwarded: list[Message] = []
         self.reads = 0
@@ -65,6 +67,7 @@ class Play:
             offsets=lambda: self.offsets,
             primaries=lambda: {"0001": self.primary},
             speed=lambda: self.speed,
+            link_bytes=lambda: dict(self.passed),
             forward=self.forwarded.append,
             events_to=events_to,
             clock=self.clock,

@@ -124,5 +124,6 @@ def test_fields() -> None:
 
 def test_as_json() -> None:
     """A minute is the same after a way through JSON."""
-    it = Minute(3, 1.0, 61.0, {NODE: {"Evictions": Datapoint(1, 1, 1, 60)}})
+    point = Datapoint(1, 1, 1, 60)
+    it = Minute(3, 1.0, 61.0, {NODE: {"Evictions": point}}, {"b-to-redis-a": point})
     assert Minute.from_dict(it.as_dict()) == it

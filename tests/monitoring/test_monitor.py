@@ -159,3 +159,22 @@ def test_thread_ends() -> None:
     play.monitor.close()
     play.monitor.start()
     assert "cachesim-monitor" not in {it.name for it in threading.enumerate()}
+
+
+def test_cross_zone_bytes() -> None:
+    """They are those of a minute, by link between zones; what is not counted has no data."""
+    play = Play()
+    play.passed = {"b-to-redis-a": 5000, "client-to-redis-a": 9000}
+    play.run(30)
+    play.passed["b-to-redis-a"] += 700
+    play.run(31)
+    play.passed["b-to-redis-a"] += 40
+    play.run(60)
+    play.passed = {}
+    play.run(60)
+    found = [{k: it.value for k, it in one.links.items()} for one in play.monitor.minutes()]
+    assert found == [
+        {"b-to-redis-a": pytest.approx(700, rel=0.02)},
+        {"b-to-redis-a": pytest.approx(40, rel=0.02)},
+        {},
+    ]

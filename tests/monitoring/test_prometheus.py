@@ -23,7 +23,10 @@ DATA = {
     },
     "minutes": [
         minute(1, redis_a={"CacheHitRate": 1}).as_dict(),
-        minute(2, redis_a={"CacheHitRate": 90}, memcached_b={"Evictions": 7}).as_dict(),
+        {
+            **minute(2, redis_a={"CacheHitRate": 90}, memcached_b={"Evictions": 7}).as_dict(),
+            "links": {"b-to-redis-a": [5000.0, 5000.0, 5000.0, 60]},
+        },
     ],
 }
 ALARMS = [{"name": "an-alarm", "state": "ALARM"}]
@@ -45,6 +48,9 @@ def test_scraped() -> None:
     assert f"aws_elasticache_cache_hit_rate_average{{{labels}}} 90.0" in text
     labels = 'cache_cluster_id="t",cache_node_id="0002",node="memcached-b",zone="b"'
     assert f"aws_elasticache_evictions_sum{{{labels}}} 7.0" in text
+    labels = 'link="b-to-redis-a",target="redis-a",target_zone="a",zone="b"'
+    assert f"cachesim_cross_zone_bytes{{{labels}}} 5000.0" in text
+    assert text.count("cachesim_cross_zone_bytes{") == 1
     assert "cache_hit_rate_sum" not in text
     assert 'evictions_sum{cache_cluster_id="t-0001' not in text
     assert 'cachesim_alarm_state{alarm="an-alarm",state="ALARM"} 1.0' in text

@@ -42,6 +42,11 @@ class Connection:
         self._on_end = on_end
         self._gone = False
 
+    @property
+    def passed(self) -> int:
+        """The bytes that it has handed on, in both directions."""
+        return self.client.passed + self.server.passed
+
     def start(self, upstream: Sequence[AppliedToxic], downstream: Sequence[AppliedToxic]) -> None:
         """Let data flow, once both sides are connected."""
         if self.client.is_lost or self.server.is_lost:
@@ -108,6 +113,7 @@ class Side(asyncio.Protocol):
         self._chain: Chain | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self.passed = 0  # bytes that the other side was given
         self._stopped = False
         self._blocked = False  # the other side's transport has paused writing
         self._input_ended = False
@@ -153,7 +159,7 @@ class Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Send data on, now or when the chain releases it."""
         if self._chain is None:
-            self._send(data)
+            self._pass_on(data)
         else:
             self._chain.feed(self._loop.time(), data)
             self._pump()
@@ -218,7 +224,7 @@ class Side(asyncio.Protocol):
         if chain is not None and not self._blocked:
             now = self._loop.time()
             for data in chain.poll(now):
-                self._send(data)
+                self._pass_on(data)
             if chain is not self._chain:
                 return  # sending ended the connection
             if chain.ending is not None:
@@ -228,6 +234,11 @@ class Side(asyncio.Protocol):
                 self._chain = None
             self._arm(math.inf if self._chain is None else chain.deadline)
         self._throttle()
+
+    def _pass_on(self, data: bytes) -> None:
+        if self._send is not _discard:
+            self.passed += len(data)
+        self._send(data)
 
     def _arm(self, at: float) -> None:
         if at == self._timer_at:

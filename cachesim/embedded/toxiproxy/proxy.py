@@ -57,6 +57,7 @@ class Proxy:
         self._rng = rng
         self._listener: Listener | None = None
         self._connections: dict[Connection, None] = {}  # in order, so that draws repeat
+        self._passed = 0  # bytes of connections that have ended
         self._tasks: set[asyncio.Task[Connected]] = set()
         # Calls of `connect` that wait for the end of a stall.
         self._hanging: set[asyncio.Future[None]] = set()
@@ -70,6 +71,11 @@ class Proxy:
     def connections(self) -> int:
         """The number of the proxy's connections."""
         return len(self._connections)
+
+    @property
+    def passed(self) -> int:
+        """The bytes that it has handed on, in both directions, over all its connections."""
+        return self._passed + sum(it.passed for it in self._connections)
 
     @property
     def is_stalled(self) -> bool:
@@ -109,7 +115,7 @@ class Proxy:
             task.cancel()
         for connection in tuple(self._connections):
             connection.drop()
-        self._connections.clear()
+            self._forget(connection)
         for waiter in self._hanging:
             if not waiter.done():
                 waiter.set_exception(self._refusal())
@@ -189,7 +195,9 @@ class Proxy:
         return connected
 
     def _forget(self, connection: Connection) -> None:
-        self._connections.pop(connection, None)
+        if connection in self._connections:
+            del self._connections[connection]
+            self._passed += connection.passed
 
     def _update_stall(self) -> None:
         """Make new connections hang while the proxy is stalled, and let them go on afterwards."""

@@ -67,6 +67,35 @@ def test_forwards(toxics: tuple[Toxic, ...]) -> None:
     run(test)
 
 
+def test_counts_what_it_hands_on() -> None:
+    """In both directions, over connections that have ended too; not what is held or dropped."""
+
+    async def test() -> None:
+        async with rig() as r:
+            client, server = await r.connect()
+            client.send(b"x" * 700)
+            assert await server.receive(700)
+            server.send(b"x" * 50)
+            assert await client.receive(50)
+            assert r.proxy.passed == 750
+            stall(r.proxies)
+            client.send(b"x" * 8000)
+            assert await server.is_silent()
+            assert r.proxy.passed == 750
+            heal(r.proxies)
+            assert await server.receive(8000)
+            assert r.proxy.passed == 8750
+            r.proxies.update("p", enabled=False)
+            assert r.proxy.passed == 8750
+            r.proxies.update("p", enabled=True)
+            client, server = await r.connect()
+            client.send(b"x")
+            assert await server.receive(1)
+            assert r.proxy.passed == 8751
+
+    run(test)
+
+
 def test_small_pieces_do_not_wait() -> None:
     """Nagle's algorithm is off on both sides."""
 
