@@ -28,7 +28,7 @@ class EmbeddedChanges:
     _accept: dict[str, Callable[[], asyncio.Protocol]]
 
     def __init__(self) -> None:
-        # Where clients' links to moved nodes listened at first, and before the last move.
+        # Where the links to moved nodes listened at first, and before the last move, by name.
         self._first: dict[str, str] = {}
         self._former: dict[str, str] = {}
 
@@ -45,27 +45,35 @@ class EmbeddedChanges:
         """Start a node that was created."""
 
     def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
-        """See `Backend.move_node`. Only the link of clients has an address that matters."""
+        """See `Backend.move_node`."""
         return self._thread.call(self._move, self._topology.node(node), back)
 
     def _move(self, node: Node, back: bool) -> Mapping[str, str]:
         from cachesim.embedded.redis.node import RedisNode
 
-        link = Link(CLIENT, node.name, node.service, node.zone)
-        proxies = self._servers[link.home].proxies
-        present = proxies[link.name].listen
-        first = self._first.setdefault(node.name, present)
-        if (former := self._former.pop(node.name, None)) is not None:
-            proxies.give_up(former)
-        if present != first:
-            self._former[node.name] = present
-        listen = first if back else proxies.reserve()
+        listens = {
+            link.name: self._new_listen(link, back)
+            for link in self._topology.links
+            if (link.target, link.service) == (node.name, node.service)
+        }
+        announced = Link(CLIENT, node.name, node.service, node.zone).name
         moved = self._nodes[node.name]
         if isinstance(moved, RedisNode):
-            address = replace(moved.config.nodes[node.name], port=Endpoint.parse(listen).port)
+            port = Endpoint.parse(listens[announced]).port
+            address = replace(moved.config.nodes[node.name], port=port)
             for peer in self._topology.shard_of(node.name).nodes:
                 self._nodes[peer.name].announce({node.name: address})  # type: ignore[union-attr]
-        return {link.name: listen}
+        return listens
+
+    def _new_listen(self, link: Link, back: bool) -> str:
+        proxies = self._servers[link.home].proxies
+        present = proxies[link.name].listen
+        first = self._first.setdefault(link.name, present)
+        if (former := self._former.pop(link.name, None)) is not None:
+            proxies.give_up(former)
+        if present != first:
+            self._former[link.name] = present
+        return first if back else proxies.reserve()
 
     def add_node(self, node: Node) -> None:
         """See `Backend.add_node`."""
@@ -89,7 +97,7 @@ class EmbeddedChanges:
                     listen = server.proxies[name].listen
                     server.proxies.delete(name)
                     server.proxies.give_up(listen)
-            self._first.pop(node.name, None)
+                    self._first.pop(name, None)
             self._listeners.pop(node.name).close()
             self._accept.pop(upstream(node.name, Service.MEMCACHED))
             self._nodes.pop(node.name).close()

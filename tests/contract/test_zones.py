@@ -107,6 +107,21 @@ def of_caches(client: Any) -> list[Callable[[], str | None]]:
     return [partial(ask, node) for node in client.clients.values()]
 
 
+def test_node_at_a_new_address(sim: Simulator) -> None:
+    """From a zone too, the old address leads nowhere, and the new one to the new node."""
+    with closing(sim.memcached_client(zone="b")) as client:
+        before = client.clients
+        sim.memcached["a"].replace(new_address=True)
+        with closing(sim.memcached_client(zone="b")) as other:
+            (old,) = before.keys() - other.clients.keys()
+            (new,) = other.clients.keys() - before.keys()
+            assert other.clients[new].set("k", "v")
+            with pytest.raises((OSError, MemcacheError)):
+                before[old].set("k", "v")
+        with closing(sim.memcached_client()) as outside:
+            assert outside.clients[str(sim.memcached["a"].endpoint)].get("k") == b"v"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
 def test_program_in_a_zone(sim: Simulator, tmp_path: Path) -> None:
     """A program in a zone finds what it should: in a namespace, or where it maps addresses."""
