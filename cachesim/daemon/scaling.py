@@ -87,7 +87,9 @@ class Scaling:
                 self._remove(node)
             if count > len(before):
                 message = elasticache.nodes_added(len(before), count)
-                self.events.record("scaled", self.provision.name, message)
+                new = [node.name for node in wanted[len(before) :]]
+                added = {name: str(self.provision.backend.endpoint(name)) for name in new}
+                self.events.record("scaled", self.provision.name, message, added=added)
 
     def _add(self, node: Node) -> None:
         topology, backend = self.provision.topology, self.provision.backend
@@ -123,7 +125,8 @@ class Scaling:
         self.links.remove(links)
         self.nodes.remove(node.name)
         self.provision.backend.remove_node(node)
-        self.events.record("scaled", self.provision.name, elasticache.nodes_removed(node.name))
+        message = elasticache.nodes_removed(node.name)
+        self.events.record("scaled", self.provision.name, message, removed=[node.name])
 
     def _tell(self) -> None:
         self.naming.changed()

@@ -177,9 +177,8 @@ class Nodes:
                 self._moved.discard(node)
                 if address == "new":
                     self._moved.add(node)
-                self._events.record(
-                    "moved", node, f"has the address {self._backend.endpoint(node)}"
-                )
+                present = str(self._backend.endpoint(node))
+                self._events.record("moved", node, f"has the address {present}", address=present)
             self._down[node].clear()
             self._paused[node].clear()
             self._start([node])

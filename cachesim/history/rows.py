@@ -10,7 +10,9 @@ All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of 
 - `deadline`: seconds from an operation's due time within which an answer is good.
 - `client`: its profile, `{"patience": seconds, "comeback": seconds}`; what it does not declare is
   left out. `clients`: the profile of each service's own client, by service, where they differ; the
-  longest are those of `client`. `pods` and `pool`: how many pods, and connections of each.
+  longest are those of `client`. One that asks for the nodes from time to time has `discovery`:
+  seconds, real, from one time to the next. `pods` and `pool`: how many pods, and connections of
+  each.
 - `utc_offset`: seconds to add to a monotonic time for the seconds since 1970.
 - `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong.
 - `baseline`: `{"begin": at, "end": at}`, the time before the first fault.

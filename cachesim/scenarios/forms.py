@@ -90,6 +90,15 @@ class Sessions(Traffic):
     replicas: bool = Field(default=False, description="Whether the client reads from replicas too.")
 
 
+class ApiCache(Traffic):
+    """The API cache in Memcached."""
+
+    discovery: bool = Field(
+        default=False,
+        description="Whether the client asks the configuration endpoint for the nodes, each 60 s.",
+    )
+
+
 class Origin(Form):
     """What the API cache loads from on a miss."""
 
@@ -102,7 +111,7 @@ class Workload(Form):
 
     pods: int = Field(default=10, ge=1, le=200, description="Processes of the service.")
     sessions: Sessions | None = Field(default=None, description="Sessions in Redis.")
-    api_cache: Traffic | None = Field(
+    api_cache: ApiCache | None = Field(
         default=None, description="A read-through cache in Memcached."
     )
     origin: Origin = Field(default=Origin(), description="Behind the API cache.")
@@ -116,12 +125,12 @@ class Workload(Form):
     def traffic(self) -> dict[str, Traffic]:
         """The built-in operations by service: those that are given, or by default both."""
         given = {"sessions": self.sessions, "api_cache": self.api_cache}
-        found = {name: traffic for name, traffic in given.items() if traffic is not None}
+        found: dict[str, Traffic] = {k: it for k, it in given.items() if it is not None}
         if found or self.python is not None:
             return found
         return {
             "sessions": Sessions(rate=100.0, population=5000),
-            "api_cache": Traffic(rate=300.0, population=2000),
+            "api_cache": ApiCache(rate=300.0, population=2000),
         }
 
 

@@ -34,9 +34,16 @@ def keys_of(model: type[Form]) -> dict[str, None]:
 
 
 def target_fields(fault: type[FaultSpec]) -> dict[str, Part]:
-    """Return the fields of a fault that its target gives, with what each of them is."""
+    """Return the fields of a fault that its target gives, with what each of them is.
+
+    Endpoints are named by a field of their own.
+    """
     found = fault.fields().items()
-    return {name: field.part for name, field in found if isinstance(field, Name | Names)}
+    return {
+        name: field.part
+        for name, field in found
+        if isinstance(field, Name | Names) and field.part is not Part.ENDPOINT
+    }
 
 
 def own_fields(fault: type[FaultSpec]) -> dict[str, Field]:

@@ -18,8 +18,8 @@ from cachesim.errors import CachesimError, SettingsError, WorkloadError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
+from cachesim.scenarios.running.addresses import access_of, follow, ways_of
 from cachesim.scenarios.running.alarms import AlarmWatch
-from cachesim.scenarios.running.attempts import Access
 from cachesim.scenarios.running.beats import Beats
 from cachesim.scenarios.running.clock import ProductionClock
 from cachesim.scenarios.running.course import UNDECLARED, Course, Interrupted, is_calm
@@ -210,6 +210,7 @@ class _Run:
         is_node = event.data.get("source_type") != "replication-group"
         if event.kind in ("failover", "role") and is_node:
             self._beats.primary = event.source
+        follow(event, self._beats, self._workload)
 
     # --- meanwhile ----------------------------------------------------------------------------
 
@@ -257,7 +258,12 @@ class _Run:
         sim = self._sim
         before = medians(self._beats, sim.nodes, baseline.begin)
         witnesses = Witnesses(
-            sim.topology, self._beats, before, lambda: self._sampler.latest, self._make_access()
+            sim.topology,
+            self._beats,
+            before,
+            lambda: self._sampler.latest,
+            access_of(sim, self._beats),
+            ways_of(sim, self._beats),
         )
         return Firing(
             self._timeline,
@@ -269,18 +275,6 @@ class _Run:
             witness=witnesses.of,
             record=self._recorder.add,
             say=self._say,
-        )
-
-    def _make_access(self) -> Access:
-        from cachesim.runs import env as names
-
-        sim, env = self._sim, self._sim.env()
-        return Access(
-            sim.topology,
-            self._beats.endpoints,
-            env[names.REDIS_PASSWORD],
-            Path(env[names.REDIS_PASSWORD_FILE]),
-            self._beats.tls,
         )
 
     def _make_cutter(self, traffic: Traffic, baseline: Span) -> Cutter:

@@ -30,27 +30,30 @@ TIMEOUT = 0.5
 """Seconds: the architecture's timeouts, to connect and for an answer."""
 
 
-def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "RedisCluster":
-    """Return a RedisCluster with its pools open.
+def redis_cluster(
+    env: Mapping[str, str], asked: Asked, names: dict[str, str], *, replicas: bool
+) -> "RedisCluster":
+    """Return a RedisCluster with its pools open, which was given the configuration endpoint alone.
 
     Args:
         env: the variables of `cachesim env`.
         asked: is told what it asks.
+        names: gets the nodes' names, by address. It may get more later.
         replicas: whether it reads from replicas too.
     """
-    nodes = _endpoints(env[variables.REDIS_NODES])
-    names = dict(zip(map(str, nodes), _names(production().redis), strict=True))
+    endpoint = Endpoint(env[variables.REDIS_HOST], int(env[variables.REDIS_PORT]))
+    names |= _named(env[variables.REDIS_NODES], production().redis)
 
     def watch(connection: Any) -> None:
         if "send_command" in vars(connection):
             return  # it has connected again
         send, pack = connection.send_command, connection.pack_commands
-        node = names.get(f"{connection.host}:{connection.port}")
+        address = f"{connection.host}:{connection.port}"
         name = f"{connection.port}-{id(connection):x}"
 
         def note(command: str) -> None:
             if command in COMMANDS:  # the client asks for the slots in between
-                asked.node, asked.connection = node, name
+                asked.node, asked.connection = names.get(address), name
                 asked.attempts += 1
 
         def send_command(*arguments: Any, **options: Any) -> None:
@@ -70,7 +73,7 @@ def redis_cluster(env: Mapping[str, str], asked: Asked, *, replicas: bool) -> "R
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of one version or another
         client = clients.redis_cluster(
-            nodes, password, ca_file, redis_connect_func=watch, **options
+            [endpoint], password, ca_file, redis_connect_func=watch, **options
         )
         for node in client.get_nodes() if replicas else client.get_primaries():
             pool = node.redis_connection.connection_pool
@@ -111,17 +114,18 @@ class _Hasher:
         return node
 
 
-def memcached_client(env: Mapping[str, str], asked: Asked) -> "HashClient":
+def memcached_client(env: Mapping[str, str], asked: Asked, names: dict[str, str]) -> "HashClient":
     """Return a HashClient with its pools open.
 
     Args:
         env: the variables of `cachesim env`.
         asked: is told what it asks.
+        names: gets the nodes' names, by address. It may get more later.
     """
     from cachesim.servers.certificates import client_context
 
-    nodes = _endpoints(env[variables.MEMCACHED_NODES])
-    names = dict(zip(map(str, nodes), _names(production().memcached), strict=True))
+    names |= _named(env[variables.MEMCACHED_NODES], production().memcached)
+    nodes = [Endpoint.parse(it) for it in env[variables.MEMCACHED_NODES].split(",")]
     tls = client_context(Path(env[variables.CA_FILE]).read_bytes())
     client = clients.memcached_client(nodes, tls, hasher=lambda: _Hasher(asked, names))
     for node in client.clients.values():
@@ -144,12 +148,8 @@ def _connected(pool: Any) -> Any:
     return connection
 
 
-def _endpoints(text: str) -> list[Endpoint]:
-    return [Endpoint.parse(it) for it in text.split(",")]
-
-
-def _names(nodes: tuple[Node, ...]) -> list[str]:
-    return [node.name for node in nodes]
+def _named(addresses: str, nodes: tuple[Node, ...]) -> dict[str, str]:
+    return dict(zip(addresses.split(","), (node.name for node in nodes), strict=True))
 
 
 def redis_tries() -> int:

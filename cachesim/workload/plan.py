@@ -16,11 +16,14 @@ class Traffic:
         rate: operations a second over all pods.
         population: how many sessions, or cached answers.
         replicas: whether the client reads from replicas too. The architecture's does not.
+        discovery: seconds between two times that the client asks the configuration endpoint for
+            the nodes. None: it keeps those of the start, as the architecture's does.
     """
 
     rate: float
     population: int
     replicas: bool = False
+    discovery: float | None = None
 
 
 @dataclass(frozen=True)

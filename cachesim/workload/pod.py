@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -86,6 +86,7 @@ class Order:
         deadline: seconds.
         environment: the variables of the process that ordered it.
         turns: taken by a pod while it opens its pools.
+        names: of the nodes, by address, as far as they are known.
     """
 
     plan: Plan
@@ -96,6 +97,7 @@ class Order:
     seed: int
     environment: Mapping[str, str]
     turns: Turns
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -153,6 +155,8 @@ def run(order: Order, report: Reports) -> int:
             if "begin" in message:
                 readings = Readings(order.name, lambda: work.idle, recorder.add)
                 work.begin(message["begin"])
+            elif "node" in message:
+                order.names[message["address"]] = message["node"]
             else:
                 patience = message["end"]
                 break
@@ -236,7 +240,8 @@ def _session_streams(order: Order, asked: Asked, load: Load) -> Iterator[Stream]
     traffic, pods = order.plan.sessions, order.plan.pods
     if traffic is None:
         return
-    client = _opened(order, lambda: redis_cluster(order.env, asked, replicas=traffic.replicas))
+    opening = partial(redis_cluster, order.env, asked, order.names, replicas=traffic.replicas)
+    client = _opened(order, opening)
     count = len(range(order.pod, traffic.population, pods))
     draws = order.draws("sessions")
     sessions = Sessions(client, order.name, max(1, count), traffic, draws)
@@ -256,7 +261,12 @@ def _api_cache_streams(order: Order, asked: Asked, load: Load) -> Iterator[Strea
     traffic, pods = order.plan.api_cache, order.plan.pods
     if traffic is None:
         return
-    client = _opened(order, lambda: memcached_client(order.env, asked))
+    opening = partial(memcached_client, order.env, asked, order.names)
+    client = _opened(order, opening)
+    if traffic.discovery is not None:
+        from cachesim.workload.discovery import Discovery
+
+        Discovery(client, order.env).start(traffic.discovery)
     origin = Origin(order.plan.origin, pods)
     cache = ApiCache(client, origin, traffic.population, order.draws("api_cache"))
     load(cache.load(order.pod, pods))

@@ -17,6 +17,7 @@ from cachesim.clock import Deadline
 from cachesim.errors import WorkloadError, revived
 from cachesim.runs import python
 from cachesim.runs.env import CA_FILE
+from cachesim.topology import Endpoint
 from cachesim.workload.plan import POOL, Plan
 from cachesim.workload.profile import longest, profiles_of
 
@@ -134,6 +135,14 @@ class Pods:
         """
         if self._host is not None:
             self._host.send({"begin": at})
+
+    def know(self, node: str, address: Endpoint) -> None:
+        """Note a node's new address, so that what is recorded has its name. Clients are not told.
+
+        Only after `open`.
+        """
+        if self._host is not None:
+            self._host.send({"node": node, "address": str(address)})
 
     def end(self, patience: float | None = None) -> dict[str, int]:
         """Begin no more operations, wait until those under way have ended, and end the pods.

@@ -8,7 +8,8 @@ from cachesim.workload.plan import Plan
 
 Profile = dict[str, float]
 """`patience`: the longest that a call may take and still succeed. `comeback`: the longest until a
-node that was given up is tried again. Both in seconds."""
+node that was given up is tried again. `discovery`, where there is one: the time between two times
+that the nodes are asked for. All in seconds."""
 
 _REDIS_NODES = 3
 _CLUSTERDOWN_PAUSE = 0.25
@@ -27,8 +28,11 @@ def redis_profile() -> Profile:
     return {"patience": redis_tries() * a_try, "comeback": a_try}
 
 
-def memcached_profile() -> Profile:
+def memcached_profile(discovery: float | None = None) -> Profile:
     """Return the profile of HashClient.
+
+    Args:
+        discovery: seconds between two times that it asks for the nodes. None: it does not.
 
     A call is tried once: TCP, TLS and the answer have a timeout of 0.5 s each. A node that is
     marked dead stays out for `dead_timeout`, 60 s, which is looked at every 60 s: up to twice that.
@@ -36,14 +40,15 @@ def memcached_profile() -> Profile:
     from pymemcache.client.hash import HashClient
 
     dead_timeout = inspect.signature(HashClient).parameters["dead_timeout"].default
-    return {"patience": 3 * TIMEOUT, "comeback": 2.0 * dead_timeout}
+    found = {"patience": 3 * TIMEOUT, "comeback": 2.0 * dead_timeout}
+    return found if discovery is None else {**found, "discovery": discovery}
 
 
 def profiles_of(plan: Plan) -> dict[str, Profile]:
     """Return the profile of each service's client, of those that are built in."""
     return {
         **({"sessions": redis_profile()} if plan.sessions else {}),
-        **({"api_cache": memcached_profile()} if plan.api_cache else {}),
+        **({"api_cache": memcached_profile(plan.api_cache.discovery)} if plan.api_cache else {}),
     }
 
 

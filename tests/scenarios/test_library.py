@@ -33,6 +33,7 @@ def test_there_are_enough() -> None:
         "primary-crash", "primary-hang", "az-outage", "az-isolated", "lag-then-crash",
         "memcached-node-loss", "connection-storm", "oom-noeviction", "whole-region-power-loss",
         "auth-rotation-under-load", "certificate-expiry", "max-clients", "loading-replica",
+        "rolling-replacement", "stale-endpoint", "memcached-scale-out",
     }  # fmt: skip
     assert len(ALL) == len(library()) + len(EXAMPLES)
     assert len(EXAMPLES) >= 10

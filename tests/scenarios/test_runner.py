@@ -25,6 +25,7 @@ from cachesim.scenarios.judging import judgement_of
 from cachesim.scenarios.runner import run
 from cachesim.scenarios.timeline import plan
 from cachesim.scenarios.workloads import pods_of
+from cachesim.topology import Endpoint
 
 SHORT = """\
 version: 1
@@ -72,6 +73,9 @@ class Still:
     def open(self) -> None:
         """Get ready."""
         self.did.append("open")
+
+    def know(self, node: str, address: Endpoint) -> None:
+        """Learn an address."""
 
     def begin(self, at: float) -> None:  # noqa: ARG002
         """Begin."""
@@ -227,6 +231,10 @@ def test_interrupted(sim: Simulator, tmp_path: Path) -> None:
         "fault: latency, ms: 50, target: {links: client-to-redis-a}",
         "fault: partition, target: {zones: [a, b]}",
         "fault: az-power, target: {zone: b}",
+        "fault: replace, target: {node: redis-b}",
+        "fault: replace, target: {node: redis-b}, new_address: true",
+        "fault: scale, memcached: 4",
+        "fault: stale",
     ],
 )
 def test_a_fault_that_does_nothing(

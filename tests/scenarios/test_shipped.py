@@ -50,6 +50,11 @@ VERDICTS: Mapping[str, Mapping[str, str]] = {
         "recovery": "pass",
     },
     "max-clients": {"lost_writes": "pass", "recovery": "pass"},
+    "memcached-scale-out": {
+        "unavailability: api_cache.read": "pass",
+        "remap: api_cache": "pass",
+        "recovery": "pass",
+    },
     "memcached-node-loss": {
         "unavailability: api_cache": "pass",
         "unavailability: sessions": "unknown",
@@ -72,6 +77,17 @@ VERDICTS: Mapping[str, Mapping[str, str]] = {
         "lost_writes": "pass",
         "split_brain": "pass",
         "unavailability: sessions.write": "pass",
+        "recovery": "pass",
+    },
+    "rolling-replacement": {
+        "lost_writes": "pass",
+        "unavailability: sessions": "pass",
+        "unavailability: api_cache": "pass",
+        "recovery": "pass",
+    },
+    "stale-endpoint": {
+        "lost_writes": "pass",
+        "unavailability: sessions": "pass",
         "recovery": "pass",
     },
     "whole-region-power-loss": {

@@ -9,6 +9,7 @@ import pytest
 
 from cachesim import Simulator
 from cachesim.history.reader import History
+from cachesim.topology import Endpoint
 from cachesim.workload.plan import Plan, Traffic
 from cachesim.workload.pods import Pods
 
@@ -75,6 +76,39 @@ def test_traffic_of_the_architecture(sim: Simulator, tmp_path: Path) -> None:
         assert len(hits) > 0.5 * len(cached)
         patience = max(it.end - it.start for it in ok if it.end)
         assert patience < pods.profile["patience"]
+
+
+def test_new_addresses(sim: Simulator, tmp_path: Path) -> None:
+    """Clients find nodes at new addresses by themselves, and these are recorded by name.
+
+    redis-py does not ask again as long as the nodes that it knows answer, so it may miss a replica.
+    """
+    sim.reset()
+    path, mark = tmp_path / "history.sqlite", sim.events.mark()
+    traffic = Traffic(60, 40, replicas=True), Traffic(60, 60, discovery=0.2)
+    plan = Plan(pods=1, sessions=traffic[0], api_cache=traffic[1])
+
+    def served(since: float) -> set[str]:
+        with History(path) as history:
+            rows = history.rows(
+                "SELECT DISTINCT node FROM operations WHERE outcome = 'ok' AND start > ?", since
+            )
+            return {node for (node,) in rows}
+
+    with Pods(plan, env=sim.env(), path=path, deadline=1.0, seed=7) as pods:
+        pods.open()
+        pods.begin(time.monotonic())
+        wait_for(path, "sessions", 20)
+        sim.control_plane.rolling_replacement(new_addresses=True)
+        for event in sim.events.since(mark):
+            if event.kind == "moved":
+                pods.know(event.source, Endpoint.parse(event.data["address"]))
+        replaced, limit = time.monotonic(), time.monotonic() + LIMIT
+        nodes = {sim.redis.primary.name, *(it.name for it in sim.memcached.values())}
+        while not nodes <= served(replaced):
+            assert time.monotonic() < limit, served(replaced)
+            time.sleep(0.1)
+        pods.end()
 
 
 PAGE = Path(__file__).parents[2] / "docs/reference/workload.md"

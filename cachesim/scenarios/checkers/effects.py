@@ -161,6 +161,22 @@ def has_fewer_keys(
     return _all(nodes, is_emptied)
 
 
+def has_new_process(
+    history: History,
+    fault: Mapping[str, Any],  # noqa: ARG001  # see `Effect`
+    nodes: Collection[str],
+    span: Span,
+) -> bool | None:
+    """Return whether each node has another process than before: its counter has begun anew."""
+
+    def is_new(node: str) -> bool | None:
+        found = [it for it in history.samples("commands", node) if it.at <= span.end]
+        later = [(a, b) for a, b in pairwise(found) if b.at >= span.begin]
+        return any(b.value < a.value for a, b in later) if later else None
+
+    return _all(nodes, is_new)
+
+
 def is_read_more(
     history: History, fault: Mapping[str, Any], nodes: Collection[str], span: Span
 ) -> bool | None:

@@ -10,6 +10,8 @@ STREAK = 5
 """So many answers in a row make a node able, since the first of them."""
 DEADLY = frozenset({"kill", "stop", "az-power"})
 """The faults after which a node's process is gone."""
+ONCE = frozenset({"expire", "flush", "replace"})
+"""Faults that happen once, at their begin: nothing is there that could be gone after the heal."""
 
 
 def all_nodes(history: History) -> frozenset[str]:
@@ -18,20 +20,45 @@ def all_nodes(history: History) -> frozenset[str]:
     return frozenset(node for (node,) in history.rows(query))
 
 
+def removed(history: History) -> frozenset[str]:
+    """Return the names of the nodes that were removed, and not added again."""
+    found: set[str] = set()
+    for event in history.events("scaled"):
+        found = (found | set(event.data.get("removed", ()))) - set(event.data.get("added", ()))
+    return frozenset(found)
+
+
+def scaled(history: History) -> frozenset[str]:
+    """Return the names of the nodes that were added or removed."""
+    return frozenset(
+        node
+        for event in history.events("scaled")
+        for key in ("added", "removed")
+        for node in event.data.get(key, ())
+    )
+
+
 def nodes_of(history: History, fault: dict[str, Any]) -> frozenset[str]:
     """Return the nodes that a fault touches: those that it names, and those of its zones and links.
+
+    A stale endpoint touches the nodes that it leads to, a change of the number of nodes those that
+    were added or removed.
 
     Args:
         fault: its JSON form, with full names. One that was applied to several zones may have them
             as `zones`.
     """
+    if fault.get("fault") == "scale":
+        return history.compute(scaled)
+    services = [str(name).removeprefix("endpoint-") for name in fault.get("endpoints") or ()]
     named = {str(name) for key in ("nodes", "replicas") for name in fault.get(key) or ()}
     where = [*(fault[key] for key in ("zone", "a", "b") if key in fault), *fault.get("zones", ())]
     zones = [str(zone).removeprefix("az-") for zone in where]
     within = {
         node
         for node in history.compute(all_nodes)
-        if any(node.endswith(f"-{zone}") for zone in zones)
+        if node.rpartition("-")[2].rstrip("0123456789") in zones
+        or node.rpartition("-")[0] in services
     }
     links = {str(link).partition("-to-")[2].removesuffix("-bus") for link in fault.get("links", ())}
     return frozenset(named | within | links)

@@ -15,6 +15,7 @@ workload's clients. Where the history has one, it decides:
 - `expire`: more keys expired within a second than in the second before; `flush`: most of the keys
   were gone by then;
 - `hot-key`: the nodes served more requests a second than in the baseline, by half of the rate;
+- `replace`: a counter of each node began anew, as it has another process;
 - `replication-lag`: a replica's offset was behind the primary's by at least half the lag.
 
 What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults, and
@@ -43,9 +44,10 @@ from cachesim.scenarios.checkers.effects import (
     has_full_memory,
     has_injected,
     has_loss,
+    has_new_process,
     is_read_more,
 )
-from cachesim.scenarios.checkers.faults import STREAK, nodes_of, nodes_of_services
+from cachesim.scenarios.checkers.faults import ONCE, STREAK, nodes_of, nodes_of_services
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.stale_reads import offset_lags
 from cachesim.scenarios.verdict import Result, Verdict, unknown
@@ -71,10 +73,9 @@ OF_SERVERS: Mapping[str, Effect] = {
     "hot-key": is_read_more,
     "expire": has_expired,
     "flush": has_fewer_keys,
+    "replace": has_new_process,
 }
 """Faults whose effect beats and samples show."""
-ONCE = frozenset({"expire", "flush"})
-"""Faults that happen once, so nothing is there that could be gone after the heal."""
 
 _MET = """
 SELECT count(*) FROM operations WHERE due BETWEEN ? AND ? AND (
@@ -114,7 +115,10 @@ def problem_of(history: History, step: Step) -> str:
     end = history.end_at if step.end_call is None else step.end_call
     nodes = nodes_of(history, step.fault)
     span = Span(begin, end)
-    own = _own_witness(history, step.fault, nodes, span)
+    if step.fault.get("fault") in ONCE and step.begin_call is not None:
+        own = _own_witness(history, step.fault, nodes, Span(step.begin_call, end))
+    else:
+        own = _own_witness(history, step.fault, nodes, span)
     seen, told = own, step.witness.get("seen")
     if False in (seen, told) or (seen is None and told is None):
         return "its effect was not seen" if False in (seen, told) else "nobody saw its effect"

@@ -23,7 +23,12 @@ from typing import Any
 
 from cachesim.history.reader import History, Span
 from cachesim.history.rows import ORIGIN
-from cachesim.scenarios.checkers.faults import able_since, nodes_of_services, touched
+from cachesim.scenarios.checkers.faults import (
+    able_since,
+    nodes_of_services,
+    removed,
+    touched,
+)
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99
@@ -92,7 +97,10 @@ def measure(history: History) -> Recovery:
     if history.heal_at is None:
         return Recovery(why="nothing was healed")
     streams = list(history.rows("SELECT DISTINCT node FROM beats WHERE kind = 'read'"))
-    spans = {node: able_since(history, node, history.heal_at) for (node,) in streams}
+    left = history.compute(removed)
+    spans = {
+        node: able_since(history, node, history.heal_at) for (node,) in streams if node not in left
+    }
     if any(history.rows("SELECT 1 FROM beats WHERE kind = 'write' LIMIT 1")):
         spans["the primary"] = able_since(history, None, history.heal_at)
     if not spans:

@@ -24,6 +24,11 @@ covers the window's later half up to its end. It did not if the class was served
 the outage was the client's, in real time, and stands as measured. With fewer than three operations
 in the later half, or an outage that began in it, the window may have stopped the class.
 
+A fault that happens once, such as a replacement, is no window: what follows from it is real. But
+clients with auto discovery ask for the nodes from time to time, which is production time here.
+From the moment when a node has left its address until they have asked, and are back, they may not
+be served.
+
 A window may also have stopped a class of a service that does not use its nodes: an outage of it at
 that moment need not be the window's; and without one, in production the workers of its pods may all
 wait for the service that the window stops. They do if its rate, times the shorter of its client's
@@ -35,15 +40,18 @@ from dataclasses import dataclass
 from cachesim.history.outages import APART, Outage, Track
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.faults import (
+    ONCE,
     able_since,
     applied,
     nodes_of,
     nodes_of_services,
+    removed,
 )
 from cachesim.scenarios.checkers.promotions import promotions
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 
 FEW = 3
+_CACHES = "memcached-"
 ROUND_TRIP = 0.02
 """Seconds that an answer may take without a fault."""
 INFINITE = float("inf")
@@ -75,6 +83,7 @@ class Window:
         until_able: seconds, real, from its end until the node was able. Infinite: it never was.
         nodes: the nodes that it is about.
         is_failover: whether it is a failover, and not a step.
+        is_discovery: whether it is the time until clients ask for the nodes again.
     """
 
     what: str
@@ -85,6 +94,7 @@ class Window:
     nodes: frozenset[str] = frozenset()
     is_failover: bool = False
     more: float = 0.0
+    is_discovery: bool = False
 
     def outage(self, history: History, name: OperationClass, gap: float) -> tuple[float, float]:
         """Return how long production serves nothing of a class that it stops, in seconds.
@@ -105,7 +115,7 @@ def compressed(history: History) -> list[Window]:
     """Return the windows that are compressed, in their order. At speed 1 there are none."""
     if history.speed == 1:
         return []
-    found = [*_promotions(history), *_holds(history)]
+    found = [*_promotions(history), *_holds(history), *_discoveries(history)]
     return sorted(found, key=lambda window: window.begin)
 
 
@@ -124,12 +134,15 @@ def _promotions(history: History) -> list[Window]:
 def _holds(history: History) -> list[Window]:
     found = []
     for step in history.compute(applied):
+        if step.fault.get("fault") in ONCE:
+            continue
         assert step.begin_call is not None  # noqa: S101 - for the type checker
         begin = step.begin_call if step.begin_confirmed is None else step.begin_confirmed
         end = history.end_at if step.end_call is None else step.end_call
         until = INFINITE if step.end_call is None else 0.0
         nodes = nodes_of(history, step.fault)
-        for node in nodes if step.end_call is not None else ():
+        there = nodes - history.compute(removed) if step.end_call is not None else ()
+        for node in there:
             able = able_since(history, node, end)
             until = max(until, INFINITE if able is None else able.end - end)
         what, length = f"step {step.id}", (end - begin) * history.speed
@@ -138,12 +151,30 @@ def _holds(history: History) -> list[Window]:
     return found
 
 
+def _discoveries(history: History) -> list[Window]:
+    """Return the times until clients with auto discovery know what has become of a node."""
+    client = (history.meta.get("clients") or {}).get("api_cache", {})
+    if (every := client.get("discovery")) is None:
+        return []
+    left = [(it.at, it.source) for it in history.events("moved") if it.source.startswith(_CACHES)]
+    left += [
+        (it.at, node) for it in history.events("scaled") for node in it.data.get("removed", ())
+    ]
+    return [
+        Window(f"wait of auto discovery after {node} left", at, at + every, 0.0, 0.0,
+               frozenset({node}), more=every * history.speed, is_discovery=True)
+        for at, node in left
+    ]  # fmt: skip
+
+
 def stopped(history: History, name: OperationClass, window: Window) -> bool | None:
     """Return whether a window stopped a class of operations. None: it may have."""
     found = _stopped(history, name, window)
     used = history.compute(nodes_of_services)
     if not window.nodes or not used.get(name.service) or used[name.service] & window.nodes:
-        return found
+        return None if window.is_discovery else found
+    if window.is_discovery:
+        return False
     return False if found is False and not _takes_workers(history, name, window) else None
 
 

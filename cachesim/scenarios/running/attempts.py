@@ -27,10 +27,18 @@ class Attempts:
     Args:
         what: what it looks at, for people.
         attempt: returns whether the effect is there at a node, by its name.
+        longest: seconds for which that is tried.
     """
 
-    def __init__(self, what: str, nodes: Sequence[str], attempt: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        what: str,
+        nodes: Sequence[str],
+        attempt: Callable[[str], bool],
+        longest: float = _LONGEST,
+    ) -> None:
         self.what = what
+        self._longest = longest
         self._nodes = nodes
         self._attempt = attempt
         self._found: dict[bool, float | None] = {}
@@ -54,7 +62,9 @@ class Attempts:
         return self._found[wanted]
 
     def _try(self, since: float, wanted: bool) -> None:  # of a thread
-        while (now := time.monotonic()) < since + _LONGEST and not (wanted and now > self._until):
+        while (now := time.monotonic()) < since + self._longest and not (
+            wanted and now > self._until
+        ):
             if all(self._attempt(node) is wanted for node in self._nodes):
                 if not (wanted and time.monotonic() > self._until):
                     self._found[wanted] = now

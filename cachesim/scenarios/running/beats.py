@@ -119,6 +119,7 @@ class _Stream:
     ) -> None:
         self._beats = beats
         self.node = node
+        self.is_over = False
         self.kind: Literal["read", "write"] = kind
         self.lines = lines
         self._connection: _Connection | None = None
@@ -223,7 +224,7 @@ class Beats:
     """Sends beats from a thread of its own, from `start` to `close`.
 
     Args:
-        endpoints: each node's address for clients, by name; those of Redis first.
+        endpoints: each node's address for clients at first, by name; those of Redis first.
         redis: the names of the Redis nodes.
         token: the AUTH token.
         tls: the context of its connections.
@@ -231,6 +232,8 @@ class Beats:
         record: gets the rows.
 
     Attributes:
+        endpoints: each node's present address for clients.
+        former: the address before, of nodes that have another one since.
         opened: how many connections were opened to each node.
         primary: the node that gets the writes.
     """
@@ -245,7 +248,8 @@ class Beats:
         primary: str,
         record: Callable[..., None],
     ) -> None:
-        self.endpoints = endpoints
+        self.endpoints = dict(endpoints)
+        self.former: dict[str, Endpoint] = {}
         self.tls = tls
         self.opened: dict[str, int] = defaultdict(int)
         self._record = record
@@ -276,12 +280,33 @@ class Beats:
     def recent(self, node: str, since: float) -> list[Beat]:
         """Return the reads of a node that began after a time and are decided, by their begin."""
         return sorted(
-            (it for it in tuple(self._recent[node]) if it.start >= since), key=lambda it: it.start
+            (it for it in tuple(self._recent.get(node, ())) if it.start >= since),
+            key=lambda it: it.start,
         )
+
+    def follow(self, node: str, endpoint: Endpoint) -> None:
+        """Send a node's beats to another address from its next connection on.
+
+        A node that is not known is a Memcached node that was added. Thread-safe, as `forget` is.
+        """
+        if node in self.endpoints:
+            self.former[node] = self.endpoints[node]
+            self.endpoints[node] = endpoint
+            return
+        self.endpoints[node] = endpoint
+        self._recent[node] = deque(maxlen=_KEPT)
+        self._streams.append(_Stream(self, node, "read", MEMCACHED_LINES))
+
+    def forget(self, node: str) -> None:
+        """Send no more beats to a node, which was removed."""
+        for stream in tuple(self._streams):
+            if stream.node == node:
+                stream.is_over = True
+        self.endpoints.pop(node, None)
 
     def open(self, node: str) -> int:
         """Return how many connections to a node are open."""
-        return sum(it.node == node and it.is_open for it in self._streams)
+        return sum(it.node == node and it.is_open for it in tuple(self._streams))
 
     def note(self, beat: Beat) -> None:
         """Take a beat that is decided."""
@@ -292,7 +317,7 @@ class Beats:
     def moved(self, line: bytes) -> None:
         """Follow a redirection: `-MOVED 42 127.0.0.1:7001`."""
         address = line.rpartition(b" ")[2].decode(errors="replace")
-        for node, endpoint in self.endpoints.items():
+        for node, endpoint in tuple(self.endpoints.items()):
             if str(endpoint) == address:
                 self.primary = node
 
@@ -306,8 +331,12 @@ class Beats:
             now = time.monotonic()
             if self._write.node != self.primary:
                 self._write.move(self.primary)
-            for stream in self._streams:
-                stream.tick(due, now)
+            for stream in tuple(self._streams):
+                if stream.is_over:
+                    stream.close()
+                    self._streams.remove(stream)
+                else:
+                    stream.tick(due, now)
             self._flush()
             due = max(due + INTERVAL, time.monotonic() - INTERVAL)
             await asyncio.sleep(max(0.0, due - time.monotonic()))

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from cachesim.scenarios.timeline import Timeline
+from cachesim.topology import Endpoint
 
 if TYPE_CHECKING:
     from cachesim.simulator.simulator import Simulator
@@ -55,6 +56,13 @@ class Workload(Protocol):
 
     def begin(self, at: float) -> None:
         """Begin at a monotonic time."""
+        ...
+
+    def know(self, node: str, address: Endpoint) -> None:
+        """Learn that a node has another address, or was added. Its clients are not told.
+
+        It is for what it records: clients find nodes by themselves, as in production.
+        """
         ...
 
     def end(self, patience: float | None = None) -> Mapping[str, int]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from cachesim.faults.spec import FaultSpec
 from cachesim.history.rows import Beat
 from cachesim.runs.calls import Readings
+from cachesim.scenarios.running.address_witnesses import Left, Ways
 from cachesim.scenarios.running.attempts import Access, Attempts
 from cachesim.topology import CLIENT, Service, Topology
 
@@ -22,6 +23,7 @@ SLOW_LEAST = 0.8
 """The share of a latency by which answers have to rise."""
 FEW = 5
 """So many beats tell a median, or a silence."""
+FOREVER = float("inf")
 UNHEARD = 0.5
 """Seconds without a heartbeat from which nodes do not hear each other."""
 
@@ -187,6 +189,7 @@ class Witnesses:
         before: the median of the beats' answers without faults, by node, in seconds.
         latest: returns what the servers last said.
         access: how clients reach nodes. None: nothing is tried.
+        ways: how clients find nodes. None: nothing is tried.
     """
 
     topology: Topology
@@ -194,6 +197,7 @@ class Witnesses:
     before: Mapping[str, float]
     latest: Callable[[], Readings | None]
     access: Access | None = None
+    ways: Ways | None = None
 
     def of(self, faults: Sequence[FaultSpec]) -> Witness | None:
         """Return the witness of faults that are applied together. None: there is none here."""
@@ -211,6 +215,8 @@ class Witnesses:
             return Slow(nodes, self.beats, values[0]["ms"] / 1000, self.before)
         if name == "partition":
             return Unheard(self._apart(values[0]), self.latest)
+        if name in ("replace", "scale", "stale"):
+            return None if self.ways is None else _of_ways(name, values[0], nodes, self.ways)
         if self.access is not None:
             return self._of_attempts(name, values[0], nodes, self.access)
         return None
@@ -262,8 +268,25 @@ class Witnesses:
         return pairs if fault.get("one_way") else [*pairs, *((b, a) for a, b in pairs)]
 
 
+def _of_ways(
+    name: str, fault: Mapping[str, Any], nodes: Sequence[str], ways: Ways
+) -> Witness | None:
+    if name == "replace":
+        return Left(nodes, ways) if fault["new_address"] else None  # the checker has a witness
+    if name == "scale":
+        return Attempts("config get cluster", [str(fault["memcached"])], ways.tells)
+
+    # It is seen only once a node has another address.
+    def is_astray(_: str) -> bool:
+        return any(ways.is_astray(it) for it in fault["endpoints"])
+
+    return Attempts("connections to endpoints", ["any"], is_astray, FOREVER)
+
+
 def touched(topology: Topology, faults: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the nodes that faults touch: those they name, and those of their zones and links.
+
+    Also all that endpoints lead to, and for a change of their number all Memcached nodes.
 
     Args:
         faults: their JSON forms, with full names.
@@ -275,6 +298,10 @@ def touched(topology: Topology, faults: Iterable[Mapping[str, Any]]) -> list[str
         found.update(links[str(link)] for link in fault.get("links", ()) if link in links)
         zones = {str(fault[key]).removeprefix("az-") for key in ("zone", "a", "b") if key in fault}
         found.update(node.name for node in topology.nodes if node.zone in zones)
+        services = {name.removeprefix("endpoint-") for name in map(str, fault.get("endpoints", ()))}
+        if fault.get("fault") == "scale":
+            services.add(Service.MEMCACHED)
+        found.update(node.name for node in topology.nodes if node.service in services)
     return [node.name for node in topology.nodes if node.name in found]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import Beat, Row, Step
+from cachesim.history.rows import Beat, EventRow, Row, Step
 from cachesim.scenarios.checkers import faults_seen
 from cachesim.scenarios.checkers.faults import nodes_of
 from tests.scenarios.histories import NODES, beats, history_of, load, samples, step, times
@@ -275,6 +275,41 @@ def test_flush(values: list[tuple[float, float]], expected: str) -> None:
     """Most keys were gone within a second."""
     rows = [*world(), *samples("keys", "redis-a", values)]
     found = problem(rows, step({"fault": "flush", "nodes": ["redis-a"]}, BEGIN, END, **UNSEEN))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(39.9, 4000), (40.1, 12), (50, 90)], ""),
+        ([(1, 4000), (20, 12), (39, 4000), (40.1, 4010), (60, 5)], "not seen"),
+        ([(30, 4000)], "nobody saw"),
+    ],
+)
+def test_replace(values: list[tuple[float, float]], expected: str) -> None:
+    """A new process counts from 0, since the step was called: it is done when it is confirmed."""
+    rows = [*world(), *samples("commands", "redis-a", values)]
+    it = step({"fault": "replace", "nodes": ["redis-a"]}, BEGIN, END, **UNSEEN)
+    found = problem(rows, it._replace(begin_confirmed=BEGIN + 1))
+    assert bool(found) == bool(expected)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("fault", "asked", "expected"),
+    [
+        ({"fault": "scale", "memcached": 4}, "memcached-a2", ""),
+        ({"fault": "scale", "memcached": 4}, "memcached-a", "met it with 0"),
+        ({"fault": "stale", "endpoints": ["endpoint-redis"]}, "redis-c", ""),
+        ({"fault": "stale", "endpoints": ["endpoint-redis"]}, "memcached-a", "met it with 0"),
+    ],
+)
+def test_what_is_met(fault: dict[str, Any], asked: str, expected: str) -> None:
+    """A new node is met by who asks it, a stale endpoint by who asks the nodes behind it."""
+    added = EventRow(1, BEGIN, "scaled", "t", "", {"added": {"memcached-a2": "127.0.0.1:1"}})
+    rows: list[Row] = [*beats(0, 100, nodes=[*NODES, "memcached-a"]), *load(0, 100, node=asked)]
+    found = problem([*rows, added], step(fault, BEGIN, END))
     assert bool(found) == bool(expected)
     assert expected in found
 

@@ -278,3 +278,13 @@ def test_the_servers_timeouts_are_not_multiplied() -> None:
     seconds = 0.5 * 30 + 1.5
     assert verdict.details["control_plane"] == [pytest.approx(seconds, abs=0.2)] * 2
     assert verdict.result == "pass"
+
+
+@pytest.mark.parametrize(("more", "is_left_out"), [([], True), ([{"added": {"m": ""}}], False)])
+def test_a_removed_node_need_not_come_back(more: list[dict[str, Any]], is_left_out: bool) -> None:
+    """A node that was removed, and not added again, is not waited for."""
+    changes: list[dict[str, Any]] = [{"removed": ["m"]}, *more]
+    rows = [*heal(), *beats(0, HEALED, nodes=["m"])]
+    rows += [EventRow(n, HEALED, "scaled", "t", "", data) for n, data in enumerate(changes, 1)]
+    with history_of(rows, heal_at=HEALED) as history:
+        assert (measure(history).why == "") is is_left_out

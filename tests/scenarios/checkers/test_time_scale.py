@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import Operation, Row
+from cachesim.history.rows import EventRow, Operation, Row
 from cachesim.scenarios.checkers import unavailability
 from cachesim.scenarios.checkers.survey import OperationClass
 from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
@@ -313,3 +313,31 @@ def test_a_pod_that_comes_back_late_contradicts(comeback: float, wrong: bool) ->
     client = {"patience": 1, "comeback": comeback}
     with history_of(rows, speed=SPEED, client=client) as history:
         assert ("pod p1" in (why_wrong(history, WRITES) or "")) == wrong
+
+
+@pytest.mark.parametrize(
+    ("profile", "node", "high"),
+    [
+        ({"discovery": 2.0}, "memcached-a", 63),
+        ({"discovery": 2.0}, "redis-a", 0.1),
+        ({}, "memcached-a", 0.1),
+    ],
+)
+def test_the_wait_of_auto_discovery(profile: dict[str, float], node: str, high: float) -> None:
+    """Nodes are asked for in production time: what ends at once here may take a minute there."""
+    client = {"patience": 1, "comeback": 2, **profile}
+    rows: list[Row] = [*load(0, 100, 0.02, service="api_cache", node="memcached-a")]
+    rows += [*readings(0, 100), EventRow(1, 30, "moved", node, "", {"address": "127.0.0.1:1"})]
+    expected = unavailability.Expectation("api_cache", "write", 100)
+    with history_of(rows, speed=SPEED, client=client, clients={"api_cache": client}) as history:
+        verdict = unavailability.check(history, expected)
+        assert verdict.low == 0
+        assert verdict.high == pytest.approx(high, abs=1)
+
+
+def test_what_happens_once_lasts_no_time() -> None:
+    """A replacement is over when it is done: its step is no window."""
+    for fault, count in (("replace", 0), ("kill", 1)):
+        it = step({"fault": fault, "nodes": ["redis-a"]}, 40, 42)
+        with history_of([*load(0, 100), it], speed=SPEED) as history:
+            assert len(compressed(history)) == count
