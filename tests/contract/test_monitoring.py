@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import itertools
+import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import redis as redis_py
 from redis.cluster import RedisCluster
 
 from cachesim import Simulator
-from tests.contract.helpers import info, through_link, until
+from tests.contract.helpers import info, raw_tls, through_link, until
 
 
 @contextlib.contextmanager
@@ -104,6 +107,49 @@ def test_engine_cpu(quick: Simulator) -> None:
             status = quick.alarms["redis-cpu-high"].status
     assert status["state"] != "ALARM"
     assert "out of reach" in status["out_of_reach"]
+
+
+def asked(client: ssl.SSLSocket, request: bytes) -> bytes:
+    """Return what a Memcached node answers."""
+    client.sendall(request)
+    answer = b""
+    while not answer.endswith(b"END\r\n"):
+        answer += client.recv(65536) or pytest.fail("the connection was closed")
+    return answer
+
+
+def test_memcached_cpu(quick: Simulator) -> None:
+    """Lookups keep its threads busy, and the metric is what they use of two processors.
+
+    Its thresholds are 60 and 80 % of both, which is more than a machine under test has to spare.
+    """
+    if quick.backend == "embedded":
+        assert "CPUUtilization" not in quick.metrics["memcached-a"]
+        return
+    series = quick.metrics["memcached-a"]["CPUUtilization"]
+    with contextlib.ExitStack() as life:
+        clients = [raw_tls(quick, quick.nodes["memcached-a"].endpoint) for _ in range(5)]
+        for client in clients:
+            life.callback(client.close)
+            client.settimeout(20)
+
+        def used() -> float:
+            stats = re.findall(
+                rb"rusage_(?:user|system) ([0-9.]+)", asked(clients[0], b"stats\r\n")
+            )
+            return sum(map(float, stats))
+
+        until(lambda: series.latest, 10)
+        first, before = quick.metrics.running().number, used()
+        lookups = b"get" + b" a" * 8000 + b"\r\n"
+        with repeated(*(partial(asked, client, lookups) for client in clients[1:])):
+            until(lambda: (now := series.latest) and now.value > 30, 60)
+        own, last = used() - before, quick.metrics.running().number
+    until(lambda: quick.metrics.running().number > last, 20)
+    minutes = [it for it in quick.metrics.minutes() if first <= it.number <= last]
+    points = [(it.nodes.get("memcached-a", {}), it.end - it.begin) for it in minutes]
+    told = sum(it["CPUUtilization"].value * s for it, s in points if "CPUUtilization" in it)
+    assert 0.4 * own < told / 100 * 2 < 1.2 * own + 0.3  # minutes of few readings are missing
 
 
 def test_values_are_the_servers_own(quick: Simulator, redis: RedisCluster) -> None:
