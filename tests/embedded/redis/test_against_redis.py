@@ -69,3 +69,13 @@ def test_several_clients(real_shard: tuple[int, int], seed: int) -> None:
     """Clients of a primary and a replica are sent the same, and both hold the same data."""
     steps = script(random.Random(seed))
     assert play(real_shard, steps) is None, steps
+
+
+def test_a_monitor_of_a_refused_transaction(real_shard: tuple[int, int]) -> None:
+    """MONITOR shows the EXEC of a broken transaction, but not of one with keys in two slots."""
+    broken = "B: MULTI; B: NOSUCH; A: MONITOR; B: EXEC"
+    in_two_slots = "B: MULTI; B: GET a; A: MONITOR; B: GET b; B: EXEC"
+    for text in (broken, in_two_slots):
+        lines = (line.partition(": ") for line in text.split("; "))
+        steps = [(name, tuple(words.encode().split())) for name, _, words in lines]
+        assert play(real_shard, steps) is None, text

@@ -186,12 +186,12 @@ class Executor:
         """Break the transaction of a refused request, and return the reply."""
         if entry.name == "exec":
             client.discard_transaction()
-            monitors = self._server.monitors
-            if monitors.by_id:  # they have seen MULTI
-                monitors.feed(self._server.wall(), client.address, arguments)
             code, _, rest = error.text.partition(" ")
             if code in _REDIRECTIONS:
                 return error
+            monitors = self._server.monitors
+            if monitors.by_id:  # they have seen MULTI
+                monitors.feed(self._server.wall(), client.address, arguments)
             reason = rest if code == "ERR" else error.text
             return Error(f"EXECABORT Transaction discarded because of: {reason}")
         _break_transaction(client)
