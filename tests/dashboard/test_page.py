@@ -244,10 +244,11 @@ def test_a_node_of_another_client(tab: "Tab", sim: Simulator) -> None:
         other.control_plane.scale(4)
         try:
             part(tab, "memcached-a2").click()
-            tab.locator("[data-form=connection-limit]").click()
-            tab.get_by_role("button", name="Apply connection-limit").click()
-            part(tab, "memcached-a2, running, faults:").click()
+            tab.locator("[data-form=pause]").click()
+            tab.get_by_role("button", name="Apply pause").click()
+            part(tab, "memcached-a2, paused, faults: pause").click()
         finally:
+            sim.heal()
             other.control_plane.scale(3)
     part(tab, "memcached-a2").wait_for(state="detached")
     tab.locator("#panel").wait_for(state="hidden")
