@@ -14,7 +14,8 @@ from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.faults.fields import Field, Name, Names, Number, Part, unknown
 from cachesim.faults.spec import FaultSpec
 from cachesim.scenarios import units
-from cachesim.scenarios.forms import Action, Choice, Form, Ramp, Step
+from cachesim.scenarios.form_fields import Form
+from cachesim.scenarios.forms import Action, Choice, Ramp, Step
 from cachesim.scenarios.source import Path
 from cachesim.scenarios.targets import why_unfit
 

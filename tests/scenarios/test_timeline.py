@@ -9,8 +9,8 @@ import pytest
 
 from cachesim.events import Event
 from cachesim.scenarios.checkers import expectations
+from cachesim.scenarios.expected import Expect
 from cachesim.scenarios.files import library, read, read_file
-from cachesim.scenarios.forms import Expect
 from cachesim.scenarios.steps import AfterStep, OnEvent, PlannedStep
 from cachesim.scenarios.targets import Roles
 from cachesim.scenarios.timeline import Timeline, plan
