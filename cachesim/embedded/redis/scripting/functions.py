@@ -122,8 +122,9 @@ class Functions:
                 for name, library in self._libraries.items()
                 if policy == b"append" or (policy == b"replace" and name not in added)
             }
-            for name in added.keys() & kept.keys():
-                raise Error(f"ERR Library {name.decode()} already exists")
+            for name in added:
+                if name in kept:
+                    raise Error(f"ERR Library {name.decode()} already exists")
             _check_functions([*kept.values(), *added.values()])
         except Error:
             for library in added.values():
