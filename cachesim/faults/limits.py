@@ -213,6 +213,7 @@ class Limits:
             for limit in self._all:
                 if limit.held.pop(node, None) and limit is self._hot_keys:
                     limit.restore(node)  # the traffic ends
+            self._servers.restore_connections(node)  # a later node of that name has others
 
     def slow(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
         """Leave nodes a share of one processor."""

@@ -131,7 +131,10 @@ def test_limits(sim: Simulator) -> None:
     with sim.faults.scale(5):
         assert len(discovered(sim)[1]) == 5
     assert len(discovered(sim)[1]) == 3
-    sim.control_plane.scale(memcached=6)
+    for count in (4, 3, 6):
+        sim.control_plane.scale(memcached=count)
+        if count > 3:
+            sim.faults.connection_limit("memcached-a2", most=9)  # of the one before nothing is left
     assert [it.zone for it in sim.memcached.values()] == list("abcabc")
     sim.reset()
     assert len(discovered(sim)[1]) == len(sim.memcached) == 3
