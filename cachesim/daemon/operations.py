@@ -127,8 +127,8 @@ class Operations:
                 replacer=self.replacing,
                 scaler=self.scaling,
             )
+            life.callback(self.naming.close)  # after the control plane, which changes names
             self.control_plane = self._start_control_plane(prober, life)
-            life.callback(self.naming.close)
             self.naming.begin()
             self.monitor = monitor_of(
                 provision.name,
