@@ -32,9 +32,9 @@ class Received:
     """
 
     def __init__(self) -> None:
-        self._raw = 0.0
-        self._own = self._base = 0.0
-        self._last = 0.0
+        self._raw = self._own = 0.0
+        self._unseen = 0.0
+        self._others = 0.0
 
     def others(self, raw: float, own: float) -> float:
         """Return how many were not cachesim's own.
@@ -44,10 +44,15 @@ class Received:
             own: how many cachesim has opened in all; to earlier processes of the server too.
         """
         if raw < self._raw:
-            self._base, self._last = self._own, 0.0
+            self._raw = self._unseen = self._others = 0.0
+        accepted, opened = raw - self._raw, own - self._own
+        ours = opened + self._unseen
+        self._others += max(0.0, accepted - ours)
+        # The server may count one of ours with the next reading. It never counts those that Docker
+        # accepts for a link that refuses: they must not hide as many others later.
+        self._unseen = min(max(0.0, ours - accepted), opened)
         self._raw, self._own = raw, own
-        self._last = max(self._last, raw - (own - self._base), 0.0)
-        return self._last
+        return self._others
 
 
 class Sampler:

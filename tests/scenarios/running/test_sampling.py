@@ -28,6 +28,15 @@ def test_received() -> None:
     assert it.others(9, 8) == 7
 
 
+def test_received_after_a_link_refused() -> None:
+    """What of ours never reached the server does not hide as many of others."""
+    it = Received()
+    assert it.others(100, 10) == 90
+    for own in range(12, 52, 2):
+        assert it.others(100, own) == 90
+    assert it.others(120, 52) == 106  # but for those of this reading and the last
+
+
 def test_samples() -> None:
     """Values are recorded without cachesim's own connections; what stays is recorded once."""
     rows: list[Row] = []
