@@ -115,11 +115,10 @@ def problem_of(history: History, step: Step) -> str:
     end = history.end_at if step.end_call is None else step.end_call
     nodes = nodes_of(history, step.fault)
     span = Span(begin, end)
-    if step.fault.get("fault") in ONCE and step.begin_call is not None:
-        own = _own_witness(history, step.fault, nodes, Span(step.begin_call, end))
-    else:
-        own = _own_witness(history, step.fault, nodes, span)
-    seen, told = own, step.witness.get("seen")
+    # What happens once may have happened before its call has returned.
+    called = step.begin_call if step.fault.get("fault") in ONCE else None
+    shown = span if called is None else Span(called, end)
+    seen, told = _own_witness(history, step.fault, nodes, shown), step.witness.get("seen")
     if False in (seen, told) or (seen is None and told is None):
         return "its effect was not seen" if False in (seen, told) else "nobody saw its effect"
     if step.end_call is not None:

@@ -47,9 +47,10 @@ class Ways:
         service, now = endpoint.removeprefix("endpoint-"), time.monotonic()
         nodes = [it for it in tuple(self.beats.endpoints) if it.startswith(f"{service}-")]
         first, last = self._astray.get(endpoint, (now, now))
-        if not self._answers(nodes) or now - last > _RECENT:
+        are_there = self._answers(nodes)
+        if not are_there or now - last > _RECENT:
             self._astray.pop(endpoint, None)
-        if self._answers(nodes) and not self._connects(self.endpoints[endpoint]):
+        if are_there and not self._connects(self.endpoints[endpoint]):
             first, _ = self._astray.get(endpoint, (now, now))
             self._astray[endpoint] = first, now
         return endpoint in self._astray and now - first > self.ttl

@@ -1,21 +1,18 @@
 """Beats go where nodes are, and witnesses try what leads to them."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cachesim import Simulator
 from cachesim.history.rows import Beat
-from cachesim.runs import env as names
 from cachesim.scenarios.running.address_witnesses import Left, Ways
 from cachesim.scenarios.running.addresses import follow, ways_of
 from cachesim.scenarios.running.beats import Beats
-from cachesim.servers.certificates import client_context
 from cachesim.topology import Endpoint
+from tests.scenarios.running.beating import answered, beating, until
 
 
 @pytest.fixture(scope="module")
@@ -39,33 +36,8 @@ class Known:
 @pytest.fixture
 def beats(sim: Simulator) -> Iterator[Beats]:
     """Beats that are under way."""
-    sim.reset()
-    env = sim.env()
-    it = Beats(
-        {node.name: node.endpoint for node in sim.nodes.values()},
-        frozenset(node.name for node in sim.topology.redis),
-        token=env[names.REDIS_PASSWORD],
-        tls=client_context(Path(env[names.CA_FILE]).read_bytes()),
-        primary="redis-a",
-        record=lambda *_: None,
-    )
-    it.start()
-    with closing(it):
-        until(lambda: all(it.recent(node, 0) for node in sim.nodes))
+    with beating(sim, lambda *_: None) as it:
         yield it
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Wait until something holds."""
-    limit = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
-def answered(beats: Beats, node: str, since: float) -> bool:
-    """Return whether a node has answered a beat since a time."""
-    return any(it.ok for it in beats.recent(node, since))
 
 
 def test_replaced(sim: Simulator, beats: Beats) -> None:
@@ -79,9 +51,9 @@ def test_replaced(sim: Simulator, beats: Beats) -> None:
         follow(event, beats, known)  # type: ignore[arg-type]
     assert known.nodes == {"redis-b": sim.redis["b"].endpoint}
     assert beats.former == {"redis-b": former}
-    until(lambda: answered(beats, "redis-b", replaced) and ways.has_left("redis-b"))
+    until(lambda: answered(beats, "redis-b", replaced) and ways.has_left("redis-b"), 30)
     it = Left(["redis-b"], ways)
-    until(lambda: it.seen(replaced, float("inf")))
+    until(lambda: it.seen(replaced, float("inf")), 30)
     assert it.gone(5.0) == 5.0  # nothing comes back
     # An address that is said to be a former one, but answers, is none.
     beats.former["redis-c"] = sim.redis["c"].endpoint
@@ -96,11 +68,11 @@ def test_scaled(sim: Simulator, beats: Beats) -> None:
         for event in sim.events.since(mark):
             follow(event, beats, known)  # type: ignore[arg-type]
         assert list(known.nodes) == ["memcached-a2"]
-        until(lambda: answered(beats, "memcached-a2", 0))
-        until(lambda: ways.tells("4") and not ways.tells("3"))
+        until(lambda: answered(beats, "memcached-a2", 0), 30)
+        until(lambda: ways.tells("4") and not ways.tells("3"), 30)
     for event in sim.events.since(mark):
         follow(event, beats, known)  # type: ignore[arg-type]
-    until(lambda: beats.open("memcached-a2") == 0)
+    until(lambda: beats.open("memcached-a2") == 0, 30)
     assert "memcached-a2" not in beats.endpoints
 
 
@@ -115,9 +87,9 @@ def test_stale(sim: Simulator, beats: Beats) -> None:
         for event in sim.events.since(mark):
             follow(event, beats, None)
         assert not ways.is_astray("endpoint-redis")  # as without a fault
-        until(lambda: ways.is_astray("endpoint-redis"))
+        until(lambda: ways.is_astray("endpoint-redis"), 30)
         assert not ways.is_astray("endpoint-memcached")
-    until(lambda: not ways.is_astray("endpoint-redis"))
+    until(lambda: not ways.is_astray("endpoint-redis"), 30)
 
 
 class Silent:

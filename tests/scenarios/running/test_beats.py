@@ -1,19 +1,15 @@
 """Beats tell at once whether a node is able, through the clients' links, without a retry."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cachesim import Simulator
 from cachesim.history.rows import Beat
-from cachesim.runs import env as names
 from cachesim.scenarios.running.beats import INTERVAL, TIMEOUT, Beats
-from cachesim.servers.certificates import client_context
+from tests.scenarios.running.beating import answered, beating, until
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +32,8 @@ def beats(sim: Simulator, rows: list[Beat]) -> Iterator[Beats]:
     def record(*some: Beat) -> None:
         rows.extend(some)
 
-    sim.reset()
-    env = sim.env()
-    it = Beats(
-        {node.name: node.endpoint for node in sim.nodes.values()},
-        frozenset(node.name for node in sim.topology.redis),
-        token=env[names.REDIS_PASSWORD],
-        tls=client_context(Path(env[names.CA_FILE]).read_bytes()),
-        primary="redis-a",
-        record=record,
-    )
-    it.start()
-    with closing(it):
-        until(lambda: all(answered(it, node) for node in sim.nodes))
+    with beating(sim, record) as it:
         yield it
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Wait until something holds."""
-    limit = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-
-
-def answered(beats: Beats, node: str, since: float = 0.0) -> bool:
-    """Return whether a node has answered since a time."""
-    return any(it.ok for it in beats.recent(node, since))
 
 
 def test_all_nodes_and_the_primary(beats: Beats, rows: list[Beat]) -> None:

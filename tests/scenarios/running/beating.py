@@ -1,0 +1,44 @@
+"""Beats to a topology, and waiting for what they tell."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cachesim import Simulator
+from cachesim.runs import env as names
+from cachesim.scenarios.running.beats import Beats
+from cachesim.servers.certificates import client_context
+
+
+@contextmanager
+def beating(sim: Simulator, record: Callable[..., None]) -> Iterator[Beats]:
+    """Beats to all nodes of a topology, which each has answered one."""
+    sim.reset()
+    env = sim.env()
+    it = Beats(
+        {node.name: node.endpoint for node in sim.nodes.values()},
+        frozenset(node.name for node in sim.topology.redis),
+        token=env[names.REDIS_PASSWORD],
+        tls=client_context(Path(env[names.CA_FILE]).read_bytes()),
+        primary="redis-a",
+        record=record,
+    )
+    it.start()
+    with closing(it):
+        until(lambda: all(answered(it, node) for node in sim.nodes))
+        yield it
+
+
+def until(holds: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def answered(beats: Beats, node: str, since: float = 0.0) -> bool:
+    """Return whether a node has answered since a time."""
+    return any(it.ok for it in beats.recent(node, since))
