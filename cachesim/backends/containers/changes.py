@@ -9,7 +9,6 @@ import json
 import random
 import socket
 import threading
-import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +23,7 @@ from cachesim.backends.address_plan import (
     with_owners,
 )
 from cachesim.backends.containers.engine import tar_archive
-from cachesim.backends.containers.nodes import POLL, TOXIPROXY_TIMEOUT, ContainerNodes
-from cachesim.clock import Deadline
+from cachesim.backends.containers.nodes import ContainerNodes, ask_when_it_answers
 from cachesim.errors import FaultError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.memcached_config import MEMCACHED_PORT
@@ -179,25 +177,12 @@ class ChangingContainers(ContainerNodes):
             try:
                 door.put_archive(FILES, tar_archive({path: (0, json.dumps(proxies))}))
                 door.start()
-                if api is not None:
-                    self._wait_open(Endpoint(self._host, api))
+                if api is not None:  # its proxies listen when its Toxiproxy answers, not before
+                    ask_when_it_answers(f"http://{self._host}:{api}", ToxiproxyClient.version)
             except BaseException:
                 door.remove(force=True)
                 raise
         return door
-
-    def _wait_open(self, api: Endpoint) -> None:
-        """Wait until the Toxiproxy of a door answers: then its proxies listen, not before."""
-        deadline = Deadline(TOXIPROXY_TIMEOUT)
-        with contextlib.closing(ToxiproxyClient(f"http://{api}")) as server:
-            while True:
-                try:
-                    server.version()
-                    return
-                except ToxiproxyError as error:
-                    if deadline.expired:
-                        raise FaultError(f"no new address could be published: {error}") from error
-                    time.sleep(POLL)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -221,10 +206,12 @@ def _free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def _as_fault_error(backend: ChangingContainers, what: str) -> Iterator[None]:
-    """Raise a FaultError where the engine refuses."""
+    """Raise a FaultError where the engine or a Toxiproxy refuses."""
     from docker.errors import APIError
 
     try:
         yield
     except APIError as error:
         raise FaultError(f"{what}: {backend._translated(error)}") from error
+    except ToxiproxyError as error:
+        raise FaultError(f"{what}: {error}") from error

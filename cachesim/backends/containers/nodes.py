@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from cachesim.servers.credentials import Credentials
 
 _AOF_FOLDER = "/data/appendonlydir"
-TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
-POLL = 0.005  # seconds
+_TOXIPROXY_TIMEOUT = 10.0  # seconds until it answers in a running container
+_POLL = 0.005  # seconds
 _CPU_PERIOD = 100_000  # microseconds, as Docker has it by default
 _LEAST_QUOTA = 1000  # microseconds in a period; Linux takes no less
 _STOP_TIMEOUT = 5  # seconds from SIGTERM to SIGKILL
@@ -154,19 +154,14 @@ class ContainerNodes:
 
     def _create_proxies(self, zone: str) -> None:
         """Create the proxies of a zone's Toxiproxy as soon as it answers."""
-        deadline = Deadline(TOXIPROXY_TIMEOUT)
-        with contextlib.closing(ToxiproxyClient(self.toxiproxy(zone))) as server:
-            while True:
-                try:
-                    server.populate(self._plan.proxies(zone, self._endpoint_to))
-                    return
-                except ToxiproxyError as error:
-                    if error.status or deadline.expired:
-                        raise StartError(
-                            f"the proxies of zone {zone} can't be created: {error}. Start again; "
-                            "`cachesim doctor` checks the Docker engine."
-                        ) from error
-                    time.sleep(POLL)
+        proxies = self._plan.proxies(zone, self._endpoint_to)
+        try:
+            ask_when_it_answers(self.toxiproxy(zone), lambda server: server.populate(proxies))
+        except ToxiproxyError as error:
+            raise StartError(
+                f"the proxies of zone {zone} can't be created: {error}. Start again; "
+                "`cachesim doctor` checks the Docker engine."
+            ) from error
 
     # --- node verbs -------------------------------------------------------------------------
 
@@ -315,3 +310,21 @@ def _ignoring(message: str, verb: Callable[[], object]) -> None:
     except APIError as error:
         if message not in str(error.explanation):
             raise
+
+
+def ask_when_it_answers(url: str, ask: Callable[[ToxiproxyClient], object]) -> None:
+    """Ask a Toxiproxy something as soon as it answers.
+
+    Raises:
+        ToxiproxyError: it refused, or did not answer in time.
+    """
+    deadline = Deadline(_TOXIPROXY_TIMEOUT)
+    with contextlib.closing(ToxiproxyClient(url)) as server:
+        while True:
+            try:
+                ask(server)
+                return
+            except ToxiproxyError as error:
+                if error.status or deadline.expired:
+                    raise
+                time.sleep(_POLL)
