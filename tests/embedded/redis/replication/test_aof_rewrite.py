@@ -47,8 +47,10 @@ def test_requests_are_served_while_the_file_is_rewritten(tmp_path: Path, *, flus
         a, admin = await shard.call("a"), await shard.call("a", admin=True)
         await fill(a)
         rng = random.Random(5)
-        await admin("BGREWRITEAOF")
-        assert b"aof_rewrite_in_progress:1" in await admin("INFO", "persistence")
+        admin.send("BGREWRITEAOF")
+        admin.send("INFO", "persistence")
+        while not shard["a"].server.aof_rewrite.is_running:
+            await asyncio.sleep(0)
         rounds = 0
         while shard["a"].server.aof_rewrite.is_running:
             rounds += 1
@@ -57,7 +59,9 @@ def test_requests_are_served_while_the_file_is_rewritten(tmp_path: Path, *, flus
             if flushes and rounds == 5:
                 a.send("FLUSHALL")
             await asyncio.sleep(0)
-        assert rounds > 2
+        assert rounds > (5 if flushes else 2)
+        await admin.receive()
+        assert b"aof_rewrite_in_progress:1" in await admin.receive()
         await a("SET", "after", 1)
         before = data(shard, "a")
         shard["a"].kill()
