@@ -252,7 +252,8 @@ class ShardFailover:
         failover, old = self._in_progress(), self.primary
         if failover.planned and now >= failover.promised_at + _SUCCESSION_LIMIT:
             self._actions.resume_writes(old)
-            self._call_off("stays the primary: no replica could succeed it")
+            if not failover.fenced or self._unfence(old):
+                self._call_off("stays the primary: no replica could succeed it")
             return
         candidate = failover.candidate or self._least_lag(failover.tried)
         if candidate is None:

@@ -112,12 +112,12 @@ class Scaling:
         self._tell()
 
     def _remove(self, node: Node) -> None:
-        # Clients are told first, as in production.
         topology = self.provision.topology
         links = [link for link in topology.links if link.target == node.name]
+        self.control_plane().remove(node.name)  # it would replace a node that is no more
+        # Clients are told before the node goes, as in production.
         topology.scale(tuple(it for it in topology.memcached if it != node))
         self._tell()
-        self.control_plane().remove(node.name)
         self.prober.remove(node.name)
         self.readings.remove(node.name)
         self.memcached.pop(node.name).close()

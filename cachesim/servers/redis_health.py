@@ -23,8 +23,8 @@ Problem = str | None
 class RedisHealth:
     """The health of the nodes of one shard.
 
-    A node is healthy if its `cluster_state` is ok, it lists the primary with all replicas, and
-    every replica is online without a lag.
+    A node is healthy if its `cluster_state` is ok, it lists the primary with all replicas, every
+    replica is online without a lag, and it is not fenced.
     """
 
     def __init__(self, shard: Shard, admin: NodeClients) -> None:
@@ -50,6 +50,7 @@ class RedisHealth:
             _state_in(cluster)
             or self._slots_in(slots)
             or self._replication_in(info, is_primary=node == primary)
+            or _fence_in(info)
         )
 
     def state(self, node: str) -> Problem:
@@ -169,6 +170,11 @@ def cluster_nodes(client: "Redis") -> tuple[dict[str, Any], list[dict[str, Any]]
 def _state_in(cluster: dict[str, str]) -> Problem:
     state = cluster["cluster_state"]
     return None if state == "ok" else f"cluster_state is {state}"
+
+
+def _fence_in(replication: dict[str, Any]) -> Problem:
+    # The field is there while `min-replicas-to-write` is not 0.
+    return "is fenced" if "min_slaves_good_slaves" in replication else None
 
 
 def _problem_or_error(problem: Callable[[], Problem]) -> Problem:

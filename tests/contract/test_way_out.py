@@ -16,6 +16,7 @@ from cachesim.daemon.restoring import Restorer
 from cachesim.errors import FaultError, NotReady
 from cachesim.servers import redis_health
 from cachesim.servers.redis_cluster import Cluster
+from cachesim.servers.redis_config import FENCED
 from tests.chaos import _tail, assert_as_new, wait_until_well
 from tests.contract.helpers import through_link, until
 from tests.hosted import Hosted
@@ -121,6 +122,17 @@ def test_takeover_without_slots_is_no_failover(
         patch.setattr(redis_health, "cluster_nodes", without_slots)
         with pytest.raises(NotReady, match="has no slots"):
             cluster.health.wait_writable("redis-a", Deadline(0))
+
+
+@pytest.mark.parametrize("zone", ["a", "b"])
+def test_fenced_node_takes_writes_after_a_reset(sim: Simulator, inside: Hosted, zone: str) -> None:
+    """A reset can come between a fence and the promotion or recovery that follows it."""
+    client = inside.operations.admin.redis(f"redis-{zone}")
+    with sim.control_plane.suspended():
+        client.config_set("min-replicas-to-write", FENCED)
+        sim.reset()
+        assert client.config_get("min-replicas-to-write") == {"min-replicas-to-write": "0"}
+    assert not sim.events.of("replaced")
 
 
 def test_reset_is_alone(sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,16 @@ def test_gives_up(play: Play) -> None:
     assert play.shard.calls[-1] == ("resume_writes", "redis-a")
 
 
+def test_gives_up_after_a_fence(play: Play) -> None:
+    """If no replica can be promoted, the primary is not left fenced."""
+    play.shard.unpromotable |= {"redis-b", "redis-c"}
+    play.plane.hand_over("0001")
+    play.run(_SUCCESSION_LIMIT + 1)
+    assert (play.plane.shard().primary, play.state()) == ("redis-a", State.AVAILABLE)
+    assert ("fence", "redis-a") in play.shard.calls
+    assert play.shard.calls[-2:] == [("resume_writes", "redis-a"), ("unfence", "redis-a")]
+
+
 def test_during_a_failover(play: Play) -> None:
     """It can't begin while a failover is in progress."""
     play.plane.failover()

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -39,6 +40,17 @@ def test_a_node_that_is_removed_meanwhile_is_left_out() -> None:
 
     it = scaling(topology, {node.name for node in topology.nodes})
     assert len(it.each(state)) == 6
+
+
+def test_a_node_that_is_removed_is_not_replaced() -> None:
+    """The control plane watches it no more when it leaves the topology."""
+    topology, known = production(), []
+    topology.scale(topology.scaled(4))
+    fields: dict[str, Any] = {name: MagicMock() for name in Scaling.__dataclass_fields__}
+    fields["provision"].topology = topology
+    fields["control_plane"]().remove = lambda node: known.append(topology.node(node).name)
+    Scaling(**fields).scale(3)
+    assert known == ["memcached-a2"]
 
 
 def test_other_errors_are_told() -> None:
