@@ -67,6 +67,7 @@ class Cluster:
         client = self._admin.redis(node)
         client.config_set("cluster-node-timeout", _FORMING_NODE_TIMEOUT_MS)
         client.config_set("min-replicas-to-write", 0)
+        client.client_unpause()
         return None
 
     def _wait_healed(
@@ -267,6 +268,7 @@ class Cluster:
 
         def delete() -> Problem:
             with self._admin.redis(primary).pipeline(transaction=False) as pipeline:
+                pipeline.client_unpause()  # it may be about to be succeeded
                 pipeline.flushall()
                 pipeline.execute_command("FUNCTION FLUSH")
                 pipeline.wait(replicas, 1000)

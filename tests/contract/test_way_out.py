@@ -135,6 +135,19 @@ def test_fenced_node_takes_writes_after_a_reset(sim: Simulator, inside: Hosted, 
     assert not sim.events.of("replaced")
 
 
+def test_primary_that_takes_no_writes_takes_them_after_a_reset(
+    sim: Simulator, inside: Hosted
+) -> None:
+    """A reset can come while a replica is about to succeed it, whether or not all is well."""
+    client = inside.operations.admin.redis("redis-a")
+    for is_well in (True, False):
+        client.client_pause(60_000, all=False)
+        if not is_well:
+            sim.redis["b"].kill()
+        sim.reset()
+    assert not sim.events.of("replaced")
+
+
 def test_reset_is_alone(sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """What other threads break while a reset is under way, they break afterwards."""
     during: list[str] = []
