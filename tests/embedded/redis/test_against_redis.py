@@ -79,3 +79,9 @@ def test_a_monitor_of_a_refused_transaction(real_shard: tuple[int, int]) -> None
         lines = (line.partition(": ") for line in text.split("; "))
         steps = [(name, tuple(words.encode().split())) for name, _, words in lines]
         assert play(real_shard, steps) is None, text
+
+
+def test_a_replica_knows_what_a_function_does(real_shard: tuple[int, int]) -> None:
+    """Its first call of a function that writes is redirected: it has the library's code alone."""
+    call = (b"FCALL", b"w", b"1", b"{t}d")
+    assert play(real_shard, [("R", (b"READONLY",)), ("R", call)]) is None

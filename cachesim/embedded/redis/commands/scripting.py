@@ -7,7 +7,7 @@ from cachesim.embedded.redis.commands.common.help import help_of, subcommand_err
 from cachesim.embedded.redis.commands.function_dump import HANDLERS as FUNCTION_DUMP
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
-from cachesim.embedded.redis.dispatch.guards import check_state
+from cachesim.embedded.redis.dispatch.guards import check_slots, check_state
 from cachesim.embedded.redis.dispatch.script_flags import bits_of_script
 from cachesim.embedded.redis.keyspace.values import integer, printed
 from cachesim.embedded.redis.scripting.functions import Functions
@@ -212,7 +212,9 @@ def fcall(client: Client, arguments: list[bytes]) -> Answer:
         functions.find(arguments[1])
         if not were_known:  # the guards did not know the function's flags
             entry = server.executor.entries.find(arguments)
-            check_state(server, client, entry, bits_of_script(server, arguments, entry.bits))
+            bits = bits_of_script(server, arguments, entry.bits)
+            check_slots(server, client, entry, arguments, bits)
+            check_state(server, client, entry, bits)
         keys, argv = _split(arguments, "ERR Bad number of keys provided")
         running.slot = slot_of(keys[0]) if keys else None
         reads = arguments[0][-3:].lower() == b"_ro"

@@ -93,7 +93,7 @@ def check(server: "Server", client: Client, entry: "Entry", arguments: list[byte
     if client.user is not None and entry.command not in client.user.allowed:
         _check_permission(server, client, entry, arguments)
     if not client.is_replaying:
-        _check_slots(server, client, entry, arguments, bits)
+        check_slots(server, client, entry, arguments, bits)
         check_state(server, client, entry, bits)
     if client.is_subscribed and client.resp == 2 and name not in _WITH_SUBSCRIPTIONS:
         raise Error(
@@ -184,10 +184,14 @@ def check_write(server: "Server") -> None:
         raise Error("READONLY You can't write against a read only replica.")
 
 
-def _check_slots(
+def check_slots(
     server: "Server", client: Client, entry: "Entry", arguments: list[bytes], bits: int
 ) -> None:
-    """Redirect a request, or a whole transaction, that another node has to serve."""
+    """Redirect a request, or a whole transaction, that another node has to serve.
+
+    Raises:
+        Error: MOVED, CROSSSLOT, CLUSTERDOWN.
+    """
     if entry.name != "exec":
         if not bits & Flag.KEYS:
             return
