@@ -60,6 +60,19 @@ class Group(click.Group):
         ctx.meta[_AS_JSON] = "--json" in words
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click. A fault without `fault` before it gets a hint."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            faults = self.get_command(ctx, "fault")
+            if isinstance(faults, FaultGroup) and args[0] in faults.commands:
+                hint = f"It is a fault: `cachesim fault {' '.join(args)}`."
+                raise click.UsageError(f"No such command '{args[0]}'. {hint}", ctx) from error
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
         """See click."""
         try:

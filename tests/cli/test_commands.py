@@ -583,6 +583,7 @@ MISTAKES = {
     "env --name nosuch": (1, r"no topology named 'nosuch' .* is up, but these are: console-"),
     "down --name nosuch": (1, r"no topology named 'nosuch' .* is up, but these are: console-"),
     "kil redis-a": (2, r"No such command 'kil'"),
+    "partition a b": (2, r"'partition'\. It is a fault: `cachesim fault partition a b`\."),
     "fault latncy x": (2, r"No such command 'latncy'"),
     "fault latency client-to-redis-a": (2, r"Missing option '--ms'"),
     "fault kill": (2, r"Missing argument 'NODE...'"),
