@@ -4,6 +4,7 @@ Each function raises ValueError with what it should be.
 """
 
 import re
+from fractions import Fraction
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -45,10 +46,11 @@ def share(value: object) -> float:
     """Return a share from 0 to 1: `99.9%`."""
     if not isinstance(value, str) or not re.fullmatch(SHARE.strip("^$"), value):
         raise ValueError(f"should be a share such as 90%, got {value!r}")
-    found = float(value[:-1]) / 100
+    # As floats, 0.7 / 100 is less than 7 / 1000: a share that is just as large would be above it.
+    found = Fraction(value[:-1]) / 100
     if found > 1:
         raise ValueError(f"should be at most 100%, got {value}")
-    return found
+    return float(found)
 
 
 def rate(value: object) -> float:

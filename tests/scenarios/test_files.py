@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cachesim.errors import InvalidScenario, Problem
+from cachesim.scenarios import units
 from cachesim.scenarios.files import library, read, read_file
 from cachesim.scenarios.timeline import plan
 
@@ -92,6 +93,12 @@ def test_quantities() -> None:
     assert found.workload.traffic["api_cache"].rate == 300
     assert found.stop_if["sessions.errors"].share == 0.9
     assert found.timeline[0].hold == 60
+
+
+def test_a_share_is_as_large_as_its_count() -> None:
+    """What is exactly as many as a share allows is not above it."""
+    for tenths in range(1001):
+        assert units.share(f"{tenths / 10:g}%") == tenths / 1000
 
 
 def test_defaults() -> None:
