@@ -11,7 +11,8 @@ time scale says (see `time_scale`), the bad operations outside them between as o
 and that times the speed, and the run's length is production's.
 
 Unknown: the threshold lies inside the interval; the generator was unfit as a whole (see
-`generator`); the profile is wrong; or no operation of the class was due.
+`generator`), or what was due in spans that it spoiled decides; the profile is wrong; or no
+operation of the class was due.
 """
 
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ def check(history: History, expectation: Expectation) -> Verdict:
     fit = history.compute(generator.check)
     if fit.result is not Result.PASS:
         reason = f"the generator: {fit.reason}"
+    if verdict.result is Result.FAIL and not any(
+        _is_above(history, name, threshold) for name in names
+    ):
+        reason = reason or "operations that the generator began late decide"
     if history.meta.get("cuts") and verdict.result is Result.FAIL:
         reason = reason or "holds were cut, so that the share in the whole run is less"
     if history.speed != 1:
@@ -110,6 +115,13 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     low = sum(best for best, _ in outages) + seconds
     high = sum(worst for _, worst in outages) + seconds * history.speed
     return min(low / production, 1.0), min(high / production, 1.0)
+
+
+def _is_above(history: History, name: OperationClass, threshold: float) -> bool:
+    """Return whether a class is above a share without what is bad in spoiled spans, too."""
+    spoiled = sum(bad_and_due(history, name, it)[0] for it in history.compute(generator.spoiled))
+    due = history.compute(survey)[name].all.due
+    return share_of(history, name)[0] - spoiled / max(due, 1) > threshold
 
 
 def bad_and_due(history: History, name: OperationClass, span: Span) -> tuple[int, int]:

@@ -291,6 +291,18 @@ def test_a_budget_of_an_unfit_generator(lag: float) -> None:
         assert verdict.result == ("unknown" if lag else "fail")
 
 
+@pytest.mark.parametrize(("failed", "result"), [(0, "unknown"), (40, "unknown"), (60, "fail")])
+def test_a_budget_of_operations_that_began_late(failed: int, result: str) -> None:
+    """What began late although workers were idle does not fail a budget that holds without it."""
+    late = load(20, 26, 0.1, late=1.5, took=0.001)
+    errors = load(50, 50 + failed / 10, 0.1, "fail")
+    rows: list[Row] = [*load(-900, 20, 0.1), *late, *load(26, 50, 0.1), *errors]
+    rows += [*load(50 + failed / 10, 100, 0.1), *readings(-900, 100, idle=3)]
+    with history_of(rows, baseline={"begin": -900.0, "end": 10.0}) as history:
+        verdict = error_budget.check(history, error_budget.Expectation("sessions", 0.005))
+        assert (verdict.low, verdict.result) == ((60 + failed) / 10_000, result)
+
+
 @pytest.mark.parametrize("speed", [1, 30])
 def test_the_profile_matters_at_a_speed(speed: float) -> None:
     """A call that took longer than declared makes the profile wrong, which speed 1 does not ask."""
