@@ -112,4 +112,8 @@ def lowest(history: History, service: str, begin: float) -> Lowest | None:
         misses = count - hits
         if worst is None or misses * worst.reads > worst.misses * count:
             worst = Lowest(misses, count, due - WINDOW, due, fewest)
-    return None if worst is None or fewest is None else worst._replace(fewest=fewest)
+    if worst is None or fewest is None:
+        return None
+    # Without reads at the end, nothing tells of it.
+    last = sum(due > history.end_at - WINDOW for due, _ in reads)
+    return worst._replace(fewest=min(fewest, last))

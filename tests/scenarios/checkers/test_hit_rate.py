@@ -76,6 +76,12 @@ def test_few_reads() -> None:
     assert (verdict.result, "sampled too thinly" in verdict.reason) == ("unknown", True)
 
 
+@pytest.mark.parametrize(("until", "result"), [(100, "pass"), (40, "unknown")])
+def test_reads_that_end_before_the_run(until: float, result: str) -> None:
+    """A span without reads up to the end of the run decides nothing, as one within it."""
+    assert verdict_on(reads(0, until, 1), 0.9).result == result
+
+
 @pytest.mark.parametrize("least", [0.1, 0.9])
 def test_at_a_speed_and_across_cuts(least: float) -> None:
     """Where windows were compressed or holds were cut, nothing is said."""
