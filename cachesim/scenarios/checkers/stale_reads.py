@@ -2,9 +2,10 @@
 
 Rule: a read that began at s is stale if it returned an older version than the newest one
 acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
-deleted the key or may have. Its age is s less the end of the first acknowledged version newer than
-the one returned. A key that is never right again was lost, and so were versions that a promotion
-lost (see `lost_writes`): such reads are listed, not judged.
+deleted the key or may have. What Memcached has may go at any time: a miss there is never stale.
+The age is s less the end of the first acknowledged version newer than the one returned. A key that
+is never right again was lost, and so were versions that a promotion lost (see `lost_writes`): such
+reads are listed, not judged.
 
 Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's,
 plus 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node. With
@@ -33,6 +34,7 @@ FEW = 100
 READING_DELAY = 0.1
 """Seconds between two readings of an offset."""
 TTL_MARGIN = 1.0
+_CACHES = "memcached-"
 _SHOWN = 20
 
 _ROWS = """
@@ -185,9 +187,12 @@ def _judge_key(history: History, found: Found, rows: list[_Row], final: int | No
 
 
 def _is_gone(read: _Row, due: _Row, changes: list[_Row]) -> bool:
-    """Return whether a key that was not found may have been deleted, or have expired."""
+    """Return whether a key that was not found may have been deleted or evicted, or have expired."""
     if read.read is not None:
         return False
+    # A client that takes a node for dead asks none: then the node of the write tells.
+    if any(node and node.startswith(_CACHES) for node in (read.node, due.node)):
+        return True
     end = read.start if read.end is None else read.end
     since = [it for it in changes if due.start <= it.start <= end]
     if any(it.kind == "delete" for it in since):

@@ -170,6 +170,15 @@ def test_a_number(most: float, result: str) -> None:
     assert verdict_on([*cluster(), *TWO, read(30, 1), AGAIN], most).result == result
 
 
+@pytest.mark.parametrize("node", ["memcached-a", None])
+@pytest.mark.parametrize(("version", "result"), [(None, "pass"), (1, "fail")])
+def test_a_miss_of_a_cache_is_not_stale(node: str | None, version: int | None, result: str) -> None:
+    """What Memcached has may go at any time; an older version that it still has is stale."""
+    writes = [it._replace(node="memcached-a") for it in TWO]
+    rows: list[Row] = [*writes, read(30, version, node), read(90, 2, "memcached-a")]
+    assert verdict_on(rows, 5.0).result == result
+
+
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
