@@ -228,8 +228,12 @@ def offset_lags(history: History) -> dict[str, Lag]:
     found: dict[str, Lag] = defaultdict(lambda: ([], []))
     for sample in history.samples("offset"):
         if sample.node == primary_at(history, sample.at):
+            # A new process counts anew, and a promoted replica from what it had.
+            while offsets and offsets[-1] > sample.value:
+                times.pop()
+                offsets.pop()
             times.append(sample.at)
-            offsets.append(max(sample.value, offsets[-1] if offsets else 0))
+            offsets.append(sample.value)
             continue
         at, lags = found[sample.node]
         at.append(sample.at)

@@ -164,6 +164,17 @@ def test_lags() -> None:
         assert max(offset_lags(history)["redis-b"][1]) <= 0.11
 
 
+@pytest.mark.parametrize("since", [0, 30_000])
+def test_lags_after_the_offset_fell(since: float) -> None:
+    """A primary whose offset is less than before, and a replica with the same, have no lag."""
+    rows: list[Row] = [*samples("role", "redis-a", [(0, 1)])]
+    for node in ("redis-a", "redis-b"):
+        rows += samples("offset", node, [(at, RATE * at) for at in times(0, 50, 0.1)])
+        rows += samples("offset", node, [(at, since + at - 55) for at in times(55, 100, 0.1)])
+    with history_of(rows) as history:
+        assert max(offset_lags(history)["redis-b"][1]) <= 0.11
+
+
 @pytest.mark.parametrize(("most", "result"), [(9.0, "fail"), (11.0, "pass"), (9.9905, "unknown")])
 def test_a_number(most: float, result: str) -> None:
     """With a number, the oldest read decides, wherever it was."""
