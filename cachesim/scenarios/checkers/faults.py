@@ -88,10 +88,16 @@ def applied(history: History) -> list[Step]:
 
 
 def death_before(history: History, node: str, at: float) -> Span | None:
-    """Return when a node was killed, from the call to its effect, if it was dead at a time."""
+    """Return when a node was killed, from the call to its effect, if it was dead at a time.
+
+    The control plane may have given it a new process while the step goes on.
+    """
+    renewed = [it.at for it in history.events("recovering") if it.source == node and it.at <= at]
     for step in reversed(history.compute(applied)):
         begin, end = step.begin_call, step.end_call
         if begin is None or begin > at or (end is not None and end <= at):
+            continue
+        if renewed and renewed[-1] > begin:
             continue
         if step.fault.get("fault") in DEADLY and node in nodes_of(history, step.fault):
             return Span(begin, at if step.begin_confirmed is None else step.begin_confirmed)

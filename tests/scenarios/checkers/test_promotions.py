@@ -75,6 +75,10 @@ def test_primary_at() -> None:
         ([kill(39.5, 45)], None),  # it was back before the promotion
         ([kill(51, 90)], None),  # it died later
         ([kill(39.5, None)], Span(39.5, 39.5)),
+        ([kill(10, 90), event(20, "recovering", "redis-a")], None),  # it was replaced before
+        ([kill(10, 90), event(5, "recovering", "redis-a")], Span(10, 10)),
+        ([kill(10, 90), event(20, "recovering", "redis-b")], Span(10, 10)),
+        ([kill(10, 90), event(60, "recovering", "redis-a")], Span(10, 10)),
     ],
 )
 def test_fence(rows: list[Row], fence: Span | None) -> None:
