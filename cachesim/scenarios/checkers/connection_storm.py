@@ -16,7 +16,9 @@ windows were compressed by the speed, or the generator was unfit then (see `gene
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from cachesim.history.reader import History
@@ -79,7 +81,10 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if history.baseline is None or not received or not opened:
         return unknown(NAME, "the servers' connections were not sampled, or there is no baseline")
     since = history.baseline.end
-    peaks = {node: peak_of([it for it in s if it[0] >= since]) for node, s in received.items()}
+    peaks = {
+        node: peak_of(_since(since, series), _new_processes(history, node))
+        for node, series in received.items()
+    }
     node = max(peaks, key=lambda name: peaks[name].high)
     peak = peaks[node]
     factor = _factor(history)
@@ -126,16 +131,36 @@ def _series(history: History, name: SampleName) -> dict[str, Series]:
     return dict(found)
 
 
-def peak_of(readings: Series) -> Peak:
+def _since(begin: float, series: Series) -> Series:
+    """Return the readings since a time; those of a node that is added later begin with none."""
+    added = [(begin, 0.0)] if series[0][0] > begin + SECOND else []
+    return [*added, *(it for it in series if it[0] >= begin)]
+
+
+def _new_processes(history: History, node: str) -> frozenset[float]:
+    """Return the times of the first readings of new processes.
+
+    Of its connections a new process may have accepted more than the one before it. It has not
+    served as many requests.
+    """
+    return frozenset(
+        b.at for a, b in pairwise(history.samples("commands", node)) if b.value < a.value
+    )
+
+
+def peak_of(readings: Series, new: Collection[float] = ()) -> Peak:
     """Return the most that a counter rose within a second.
 
     A counter that fell began anew with its process.
+
+    Args:
+        new: the times of readings of another process than the reading before.
     """
     at, total = [], []
     before, rise = None, 0.0
     for time, value in readings:
         if before is not None:
-            rise += value - before if value >= before else value
+            rise += value - before if value >= before and time not in new else value
         before = value
         at.append(time)
         total.append(rise)

@@ -115,6 +115,21 @@ def test_at_a_speed() -> None:
     assert verdict_on([*storm(left=25), *failover(39, 40)], None, **facts).result == "fail"
 
 
+def test_a_new_process_counts_anew() -> None:
+    """A node that starts again gets all connections anew, also if they are more than before."""
+    served = [(at, at * 100 if at < 40 else at) for at in times(0, 100, 0.1)]
+    verdict = verdict_on([*storm(new=10), *samples("commands", "redis-a", served)], 9999)
+    assert verdict.details["peak"] == [100 + 10, 100 + 10]
+
+
+def test_a_node_that_is_added_later() -> None:
+    """What it has accepted before its first reading is new."""
+    rows = [*storm(), *samples("connections", "memcached-d", [(at, 0) for at in (70, 99)])]
+    rows += samples("connections_received", "memcached-d", [(at, 80) for at in times(70, 100, 0.1)])
+    verdict = verdict_on(rows, 9999)
+    assert (verdict.details["node"], verdict.details["peak"]) == ("memcached-d", [0, 80])
+
+
 def test_not_sampled() -> None:
     """Without counters there is nothing to say."""
     for name in ("connections", "connections_received"):
