@@ -4,8 +4,8 @@ Rule: from the servers' own counters, without cachesim's connections, after the 
 connections that one node accepted within a second, the most that were open on one node, and how
 many are open after recovery. The first two are scaled to the architecture, 50 pods with pools of
 10, if the run tells its pods and pool; the details have both. A leak is more than 1.1 times the
-baseline's open connections plus one a pod, on all nodes together, at the end of a run that has
-recovered: it fails.
+baseline's open connections plus one a pod, on all nodes of the baseline together, at the end of a
+run that has recovered: it fails. Nodes that were added since need connections of their own.
 
 Bound: what the scenario expects, `max`, in new connections a second on one node.
 
@@ -78,7 +78,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
     """Return the verdict on new connections and on those left open."""
     received = _series(history, "connections_received")
     opened = _series(history, "connections")
-    if history.baseline is None or not received or not opened:
+    if history.baseline is None or not received or not _of_baseline(history, opened):
         return unknown(NAME, "the servers' connections were not sampled, or there is no baseline")
     since = history.baseline.end
     peaks = {
@@ -188,16 +188,23 @@ def _was_busy(history: History, peak: Peak) -> bool:
     )
 
 
+def _of_baseline(history: History, opened: dict[str, Series]) -> dict[str, float]:
+    """Return the most connections that were open in the baseline, of each node of then."""
+    begin, end = history.baseline or (0.0, 0.0)
+    found = {node: [it for at, it in s if begin <= at <= end] for node, s in opened.items()}
+    return {node: max(values) for node, values in found.items() if values}
+
+
 def _left_open(history: History, opened: dict[str, Series]) -> tuple[float, float, float]:
     """Return the open connections of the baseline and of the end, and from how many it is a leak.
 
     At the end, the fewest of the last seconds count: a connection that is being closed is no leak.
+    Nodes without a reading in the baseline do not count.
     """
-    begin, end = history.baseline or (0.0, 0.0)
     before = left = 0.0
-    for series in opened.values():
-        before += max((value for at, value in series if begin <= at <= end), default=0)
-        last = [value for at, value in series if at >= history.end_at - QUIET]
-        left += min(last, default=series[-1][1])
+    for node, most in _of_baseline(history, opened).items():
+        before += most
+        last = [value for at, value in opened[node] if at >= history.end_at - QUIET]
+        left += min(last, default=opened[node][-1][1])
     pods = history.meta.get("pods") or 0
     return before, left, LEAK_FACTOR * before + pods

@@ -81,6 +81,13 @@ def test_a_connection_that_is_being_closed_is_no_leak() -> None:
     assert verdict_on(rows).result == "pass"
 
 
+@pytest.mark.parametrize(("since", "result"), [(50, "pass"), (5, "fail")])
+def test_connections_to_a_node_that_is_added_are_no_leak(since: float, result: str) -> None:
+    """A node that was not there in the baseline has none to compare with."""
+    added = [(at, 20.0 if at > 50 else 0.0) for at in times(since, 100, 0.5)]
+    assert verdict_on([*storm(), *samples("connections", "memcached-d", added)]).result == result
+
+
 def test_without_recovery_a_leak_can_not_be_told() -> None:
     """Before the clients are back, they may need more."""
     rows = [it for it in storm(left=99) if not (isinstance(it, Operation) and it.due > 41)]
@@ -135,6 +142,12 @@ def test_not_sampled() -> None:
     for name in ("connections", "connections_received"):
         rows = [it for it in storm() if getattr(it, "name", "") != name]
         assert verdict_on(rows).result == "unknown"
+    rows = [
+        it
+        for it in storm()
+        if not (isinstance(it, Sample) and it.name == "connections" and it.at <= 10)
+    ]
+    assert verdict_on(rows).result == "unknown"
 
 
 @pytest.mark.parametrize(
