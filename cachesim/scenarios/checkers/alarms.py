@@ -68,11 +68,11 @@ def check(history: History, expectation: Expectation) -> Verdict:
     end = history.end_at if fired_at is None else fired_at
     if reason := _why_unknown(history, facts, alarm, begin, end):
         return unknown(name, reason, details=details)
-    if not expectation.fires:
-        result, told = (Result.PASS, "it did not fire") if fired_at is None else _paged(alarm)
-        return Verdict(name, result, reason=told, details=details)
     if fired_at is None:
         return _silent(history, expectation, alarm, begin, details)
+    if not expectation.fires:
+        result, told = _paged(alarm)
+        return Verdict(name, result, reason=told, details=details)
     seconds = (fired_at - begin) * history.speed
     low, high = max(0.0, seconds - MINUTE), seconds + MINUTE
     if expectation.within is None:
@@ -118,7 +118,9 @@ def _silent(
 ) -> Verdict:
     lasted = (history.end_at - begin) * history.speed
     needed = alarm["period"] * alarm["periods"] + MINUTE
-    if lasted < min(needed, expectation.within or needed):
+    if expectation.within is not None:
+        needed = min(needed, expectation.within + MINUTE)
+    if lasted < needed:
         return unknown(
             expectation.name,
             f"the run ended {lasted:.0f} s after the first fault, and the alarm looks at "
@@ -126,6 +128,8 @@ def _silent(
             details=details,
         )
     reason = "it did not fire"
+    if not expectation.fires:
+        return Verdict(expectation.name, Result.PASS, reason=reason, details=details)
     if alarm["out_of_reach"]:
         reason += f": {alarm['out_of_reach']}"
     return Verdict(

@@ -124,6 +124,24 @@ def test_ended_too_early() -> None:
     assert early.result == "fail"
 
 
+@pytest.mark.parametrize(("end", "result"), [(279.0, "unknown"), (281.0, "fail")])
+def test_late_by_less_than_a_minute(end: float, result: str) -> None:
+    """An alarm that would have fired up to a minute too late may be in time in production."""
+    expectation = Expectation("an-alarm", within=120)
+    assert verdict_on(changes((60, OK)), expectation, end=end).result == result
+    fired = verdict_on(changes((60, OK), (279, ALARM)), expectation)
+    assert fired.result == "unknown"
+
+
+@pytest.mark.parametrize(("end", "result"), [(459.0, "unknown"), (461.0, "pass")])
+def test_ended_before_it_could_fire(end: float, result: str) -> None:
+    """That an alarm did not fire tells nothing before its periods are over."""
+    expectation = Expectation("an-alarm", fires=False)
+    assert verdict_on(changes((60, OK)), expectation, end=end).result == result
+    fired = changes((60, OK), (end - 1, ALARM))
+    assert verdict_on(fired, expectation, end=end).result == "fail"
+
+
 def test_no_record() -> None:
     """Without a record of the alarm, or without a fault, the verdict is unknown."""
     assert verdict_on(FIRED, Expectation("another")).result == "unknown"
