@@ -112,8 +112,8 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     covered = union(Span(it.begin, it.end) for it, effect in windows if effect)
     others = found.all.bad - sum(bad_and_due(history, name, span)[0] for span in covered)
     seconds = others / per_second
-    low = sum(best for best, _ in outages) + seconds
-    high = sum(worst for _, worst in outages) + seconds * history.speed
+    low = sum(best for best, _ in outages) + seconds * min(1.0, history.speed)
+    high = sum(worst for _, worst in outages) + seconds * max(1.0, history.speed)
     return min(low / production, 1.0), min(high / production, 1.0)
 
 

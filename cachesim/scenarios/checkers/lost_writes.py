@@ -186,7 +186,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
     }
     low, high = max(len(found.lost) - evicted, 0), len(found.lost) + found.undecided
     for window, lost in inside.items():
-        high += round(len(lost) * (history.speed - 1)) if window.scales else 0
+        more = round(len(lost) * (history.speed - 1)) if window.scales else 0
+        low, high = max(low + min(more, 0), 0), high + max(more, 0)
     threshold = None if expectation.max == "bound" else float(expectation.max)
     shape: dict[str, Any] = {"low": low, "high": high, "unit": "writes", "threshold": threshold}
     if len(outside) > evicted:

@@ -6,7 +6,8 @@ What began within eps of the promotion counts both ways. A node that is about to
 is no former primary from the moment at which it may have been.
 
 Bound: what the scenario expects, `max`. What was acknowledged after the old primary was fenced
-always fails. The number before the fence grows with the time, so it is up to times the speed.
+always fails. The number before the fence grows with the time, so it is up to times the speed,
+or as few below speed 1.
 
 Unknown: the threshold lies inside the interval, which writes that no node is known of widen; or no
 node is known of any write, and none was lost that ended after a promotion.
@@ -66,8 +67,9 @@ def check(history: History, expectation: Expectation) -> Verdict:
         following = changes[number + 1] if number + 1 < len(changes) else None
         counts[f"after the promotion of {it.new}"] = _count(history, expectation, it, following)
     details: dict[str, Any] = {what: vars(count) for what, count in counts.items()}
-    low = sum(it.sure for it in counts.values())
-    high = (low + sum(it.perhaps for it in counts.values())) * history.speed
+    sure = sum(it.sure for it in counts.values())
+    low = sure * min(1.0, history.speed)
+    high = (sure + sum(it.perhaps for it in counts.values())) * max(1.0, history.speed)
     fenced = sum(it.after_fence for it in counts.values())
     if fenced:
         return Verdict(
@@ -114,4 +116,5 @@ def _deduced(history: History, expectation: Expectation, changes: list[Promotion
     if not count:
         reason = "the client does not tell which node answered, and no such write was lost"
         return unknown(NAME, reason, unit="writes", threshold=expectation.max)
-    return against(NAME, count, count * history.speed, "writes", expectation.max)
+    low, high = count * min(1.0, history.speed), count * max(1.0, history.speed)
+    return against(NAME, low, high, "writes", expectation.max)

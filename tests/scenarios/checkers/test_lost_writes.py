@@ -360,7 +360,15 @@ def test_an_isolated_primary() -> None:
 
 @pytest.mark.parametrize(
     ("most", "speed", "result"),
-    [(1500, 1, "pass"), (1499, 1, "fail"), (1500, 2, "unknown"), (3000, 2, "pass")],
+    [
+        (1500, 1, "pass"),
+        (1499, 1, "fail"),
+        (1500, 2, "unknown"),
+        (3000, 2, "pass"),
+        (749, 0.5, "fail"),
+        (750, 0.5, "unknown"),
+        (1500, 0.5, "pass"),
+    ],
 )
 def test_an_isolated_primary_loses_more_at_speed_1(most: int, speed: int, result: str) -> None:
     """What an isolated primary loses grows with the time: up to times the speed."""

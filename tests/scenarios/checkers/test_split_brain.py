@@ -90,6 +90,13 @@ def test_grows_with_the_time() -> None:
     assert verdict_on(old(60.1), 99, speed=30).result == "fail"
 
 
+def test_below_speed_1_there_may_be_fewer() -> None:
+    """A slow run has more time for them, and they were as many as they were."""
+    rows = [*promotion(), *load(55.0, 56.0, 0.1, node="redis-a")]
+    verdict = verdict_on(rows, 5, speed=0.5)
+    assert (verdict.low, verdict.high, verdict.result) == (5, 10, "unknown")
+
+
 def test_the_next_primary_is_none_of_them() -> None:
     """A node that is promoted again takes writes before it is seen to."""
     back = failover(70, 80, old="redis-b", new="redis-a", number=2)

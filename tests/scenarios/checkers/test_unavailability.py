@@ -281,6 +281,10 @@ def test_share_of_production_outside_of_windows() -> None:
         production = 10 + 90 * 20
         assert low == pytest.approx(2 / production)
         assert high == pytest.approx(2 * 20 / production)
+    with history_of([*rows, hold], **(facts | {"speed": 0.5})) as history:
+        low, high = error_budget.share_of(history, WRITES)
+        assert low == pytest.approx(1 / (10 + 90 * 0.5))
+        assert high == pytest.approx(2 / (10 + 90 * 0.5))
 
 
 @pytest.mark.parametrize("lag", [0.0, 5.0])
