@@ -23,7 +23,12 @@ from cachesim.scenarios.checkers import generator
 from cachesim.scenarios.checkers.faults import applied
 from cachesim.scenarios.checkers.generator import union
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, classes_of, survey
-from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
+from cachesim.scenarios.checkers.time_scale import (
+    compressed,
+    least_together,
+    stopped,
+    why_wrong,
+)
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "error_budget"
@@ -104,7 +109,7 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     per_second = found.all.due / max(history.end_at - begin, 1e-9)
     production = (ready - begin) + (history.end_at - ready) * history.speed
     outages = [
-        (best if effect else 0.0, worst)
+        (best if effect else 0.0, worst, window)
         for window, effect in windows
         if effect is not False
         for best, worst in [window.outage(history, name, found.all.gap(history.end_at))]
@@ -112,8 +117,9 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     covered = union(Span(it.begin, it.end) for it, effect in windows if effect)
     others = found.all.bad - sum(bad_and_due(history, name, span)[0] for span in covered)
     seconds = others / per_second
-    low = sum(best for best, _ in outages) + seconds * min(1.0, history.speed)
-    high = sum(worst for _, worst in outages) + seconds * max(1.0, history.speed)
+    low = least_together(history, ((best, it.begin, it.end) for best, _, it in outages))
+    low += seconds * min(1.0, history.speed)
+    high = sum(worst for _, worst, _ in outages) + seconds * max(1.0, history.speed)
     return min(low / production, 1.0), min(high / production, 1.0)
 
 

@@ -35,10 +35,11 @@ wait for the service that the window stops. They do if its rate, times the short
 patience and the window, is as many as a pod has.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cachesim.history.outages import APART, Outage, Track
-from cachesim.history.reader import History
+from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers.faults import (
     ONCE,
     able_since,
@@ -47,6 +48,7 @@ from cachesim.scenarios.checkers.faults import (
     nodes_of_services,
     removed,
 )
+from cachesim.scenarios.checkers.generator import union
 from cachesim.scenarios.checkers.promotions import promotions
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 
@@ -221,6 +223,21 @@ def _reaches(outage: Outage, last: float) -> bool:
     If only some fail, three good ones in a row are no end of it yet.
     """
     return outage.is_open or (not outage.is_full and last - outage.end < APART)
+
+
+def least_together(history: History, outages: Iterable[tuple[float, float, float]]) -> float:
+    """Return how long production serves nothing at least, from outages that may overlap.
+
+    Windows of faults that are there at the same time are the same seconds of production.
+
+    Args:
+        outages: the least that each lasts, in seconds of production, and its begin and end.
+    """
+    sure = [(low, Span(begin, end)) for low, begin, end in outages if low > 0]
+    covered = union(sorted(span for _, span in sure))
+    twice = sum(it.end - it.begin for _, it in sure) - sum(it.end - it.begin for it in covered)
+    lows = [low for low, _ in sure]
+    return max([0.0, *lows, sum(lows) - twice * history.speed])
 
 
 def why_wrong(history: History, name: OperationClass) -> str | None:

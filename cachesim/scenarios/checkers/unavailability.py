@@ -24,7 +24,13 @@ from cachesim.history.reader import History
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import OperationClass, classes_of, survey
-from cachesim.scenarios.checkers.time_scale import Window, compressed, stopped, why_wrong
+from cachesim.scenarios.checkers.time_scale import (
+    Window,
+    compressed,
+    least_together,
+    stopped,
+    why_wrong,
+)
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "unavailability"
@@ -96,11 +102,19 @@ def _worst(
     worst: list[Figure] = []
     for figures in figures_of(history, name):
         if figures:
-            low = max(low, combined(it.low for it in figures))
+            least = (
+                least_of(history, figures) if combined is _sum else max(it.low for it in figures)
+            )
+            low = max(low, least)
             most = combined(it.high for it in figures)
             if most > high or not worst:
                 high, worst = max(high, most), figures
     return _Worst(low, high, worst, name)
+
+
+def least_of(history: History, figures: Iterable[Figure]) -> float:
+    """Return how long all outages together last in production at least, in seconds."""
+    return least_together(history, ((it.low, it.begin, it.end) for it in figures))
 
 
 def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.survey import begin_of, survey
-from cachesim.scenarios.checkers.unavailability import figures_of
+from cachesim.scenarios.checkers.unavailability import figures_of, least_of
 from cachesim.scenarios.report.record import Cost, Interval
 from cachesim.scenarios.report.services import main_classes, services
 
@@ -44,7 +44,7 @@ def _of_classes(history: History, service: str) -> list[Cost]:
     for name in main_classes(history):
         if name.service == service:
             every, *_ = figures_of(history, name)
-            seconds = Interval.of(sum(it.low for it in every), sum(it.high for it in every))
+            seconds = Interval.of(least_of(history, every), sum(it.high for it in every))
             due = found[name].all.due
             rate = PRODUCTION.get(service, of_service / length) * due / max(of_service, 1)
             costs.append(_cost(str(name), seconds, rate, service))

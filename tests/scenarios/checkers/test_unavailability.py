@@ -11,6 +11,7 @@ from cachesim.history.reader import History
 from cachesim.history.rows import Operation, Row
 from cachesim.scenarios.checkers import error_budget, unavailability
 from cachesim.scenarios.checkers.survey import OperationClass, survey
+from cachesim.scenarios.report.costs import costs
 from cachesim.scenarios.verdict import Result
 from tests.scenarios.histories import (
     beats,
@@ -212,6 +213,25 @@ def test_total() -> None:
             assert verdict.result == result
         assert verdict.low == pytest.approx(1.9 + 2.9)
         assert verdict.high == pytest.approx(2.1 + 3.1)
+
+
+def test_faults_at_the_same_time_are_the_same_seconds() -> None:
+    """Windows that overlap last together less than each alone: 80 s of production, of 60 twice."""
+    rows: list[Row] = [*load(0, 20, 0.02), *load(20, 24, 0.02, "fail"), *load(24, 100, 0.02)]
+    refuse = {"fault": "refuse", "nodes": ["redis-a"]}
+    rows += [step(refuse, 20, 23, id="one"), step(refuse, 21, 24, id="two")]
+    rows = [it._replace(node="redis-a") if isinstance(it, Operation) else it for it in rows]
+    facts = {"speed": 20, "client": {"patience": 0.5, "comeback": 1}}
+    with history_of([*rows, *beats(0, 100), *readings(0, 100)], **facts) as history:
+        for total, result in ((130, "pass"), (78, "fail"), (85, "unknown")):
+            expected = unavailability.Expectation("sessions", "write", total=total)
+            verdict = unavailability.check(history, expected)
+            assert verdict.result == result
+        assert verdict.low == pytest.approx(79)
+        low, _ = error_budget.share_of(history, WRITES)
+        assert low == pytest.approx(79 / (10 + 90 * 20))
+        [cost] = costs(history)
+        assert cost.seconds.low == pytest.approx(79)
 
 
 def test_nothing_was_due() -> None:
