@@ -8,8 +8,9 @@ judged, and the worst decides. A Memcached miss is not bad; a `set` that returns
 
 Bound: what the scenario expects, `longest` and `total`, in seconds of production.
 
-At a speed above 1, the outages of windows that stopped the class are not those measured, but what
-the time scale says of production (see `time_scale`).
+An outage in which a hold was cut may have lasted as much longer. At a speed above 1, the outages of
+windows that stopped the class are not those measured, but what the time scale says of production
+(see `time_scale`).
 
 Unknown: the threshold lies inside the interval; sampled too thinly (see `resolution`); the
 generator decides (see `generator`); the profile is wrong; or no operation of the class was due.
@@ -128,7 +129,7 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
     result = []
     for what, track in tracks.items():
         figures = [
-            Figure(it.low, it.high, it.begin, it.end, what)
+            Figure(it.low, it.high + _cut_in(history, it), it.begin, it.end, what)
             for it in track.outages(end)
             if it.counts
             and not any(_covers(history, name, w, it) for w, effect in windows if effect)
@@ -139,6 +140,15 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
             figures.append(Figure(low, worst, window.begin, window.end, window.what))
         result.append(figures)
     return result
+
+
+def _cut_in(history: History, outage: Outage) -> float:
+    """Return how long the holds were that were cut in an outage, in seconds of production.
+
+    A cut needs calm, which one of many pods does not disturb.
+    """
+    cuts = history.meta.get("cuts") or ()
+    return sum(float(it["seconds"]) for it in cuts if outage.begin <= it["at"] <= outage.end)
 
 
 def _covers(history: History, name: OperationClass, window: Window, outage: Outage) -> bool:

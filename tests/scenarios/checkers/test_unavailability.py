@@ -215,6 +215,20 @@ def test_total() -> None:
         assert verdict.high == pytest.approx(2.1 + 3.1)
 
 
+@pytest.mark.parametrize(("at", "result"), [(25, "unknown"), (50, "pass")])
+def test_a_cut_within_an_outage(at: float, result: str) -> None:
+    """An outage of one of many pods may have lasted for all of a hold that was cut."""
+    rows = [*load(0, 20, 0.1, pod="p1"), *load(20, 30, 0.1, "fail", pod="p1")]
+    rows += [*load(30, 100, 0.1, pod="p1"), *load(0, 100, 0.002, pod="p0")]
+    facts = {"cuts": [{"at": at, "seconds": 600}]}
+    with history_of([*rows, *readings(0, 100)], **facts) as history:
+        expected = unavailability.Expectation("sessions", "write", 60)
+        verdict = unavailability.check(history, expected)
+        assert verdict.result == result
+        assert verdict.low == pytest.approx(9.9)
+        assert verdict.high == pytest.approx(10.1 + (600 if result == "unknown" else 0))
+
+
 def test_faults_at_the_same_time_are_the_same_seconds() -> None:
     """Windows that overlap last together less than each alone: 80 s of production, of 60 twice."""
     rows: list[Row] = [*load(0, 20, 0.02), *load(20, 24, 0.02, "fail"), *load(24, 100, 0.02)]
