@@ -21,6 +21,11 @@ SELECT count(*) FROM operations WHERE ledger = 1 AND kind = 'write' AND outcome 
 AND end > ? AND end <= ? AND (node IS NULL OR ? IS NULL OR node = ?)
 """
 
+_UNNAMED = """
+SELECT 1 FROM operations WHERE ledger = 1 AND kind = 'write' AND outcome = 'ok'
+AND end > ? AND end <= ? AND node IS NULL LIMIT 1
+"""
+
 
 @dataclass(frozen=True)
 class LossWindow:
@@ -79,6 +84,9 @@ def _of_promotion(history: History, it: Promotion, lost_at: float) -> LossWindow
         why = "the offsets of both nodes are not known"
         return replace(found, earliest=begin, begin=begin, why=why)
     earliest, begin, upper = passed
+    if any(history.rows(_UNNAMED, it.confirmed, end)):
+        why = "the client does not tell which of two primaries acknowledged a write"
+        return replace(found, earliest=earliest, begin=begin, why=why)
     return replace(
         found,
         earliest=earliest,

@@ -18,9 +18,10 @@ write lost outside every such window always fails. With `max` as a number, all l
 those of an isolated primary up to times the speed.
 
 Unknown: a key that could decide has no final read, or may have expired; the policy is not
-noeviction or keys were evicted, for so many absences; a window without offsets or fsyncs; nothing
-lost although the bound is 10 or more; or fewer than 10 ledger writes in a window, if something is
-lost there or replication was impaired.
+noeviction or keys were evicted, for so many absences; a window without offsets or fsyncs, or with
+two primaries at once if the client does not tell which of them it wrote to; nothing lost although
+the bound is 10 or more; or fewer than 10 ledger writes in a window, if something is lost there or
+replication was impaired.
 """
 
 from collections.abc import Iterator

@@ -375,6 +375,18 @@ def test_an_isolated_primary_loses_more_at_speed_1(most: int, speed: int, result
     assert verdict_on(isolated(), most, speed=speed).result == result
 
 
+def test_two_primaries_that_the_client_does_not_tell_apart() -> None:
+    """What the new primary lost is not the old one's, which was not fenced yet."""
+    rows = isolated(fenced_at=80.0)
+    for number, at in enumerate(times(60, 75, EVERY)):
+        rows.append(write(f"new{number:05}", 1, at, node="redis-b", ledger=1))
+        rows.append(final(f"new{number:05}", None))
+    assert verdict_on(rows).result == "fail"
+    rows = [it._replace(node=None) if isinstance(it, Operation) else it for it in rows]
+    verdict = verdict_on(rows)
+    assert (verdict.result, "which of two primaries" in verdict.reason) == ("unknown", True)
+
+
 def power(begin: float, lost: tuple[float, float]) -> list[Row]:
     """Return three zones without power, one after the other, with an fsync each second."""
     rows = [it for it in crash(lost, lag=0.0) if type(it) not in (EventRow, type(kill(0, 1)))]
