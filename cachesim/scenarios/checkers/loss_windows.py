@@ -60,9 +60,9 @@ class LossWindow:
 def loss_windows(history: History) -> list[LossWindow]:
     """Return the windows of a run: of its promotions, and of power lost everywhere."""
     found = [
-        _of_promotion(history, it, it.lost_at)
+        _of_promotion(history, it, it.called if it.lost_at is None else it.lost_at)
         for it in history.compute(promotions)
-        if it.lost_at is not None
+        if it.lost_at is not None or it.requested
     ]
     outage = _power_lost_everywhere(history)
     return [*found, *(_of_power(history, span) for span in outage)]

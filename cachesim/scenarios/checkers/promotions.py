@@ -14,11 +14,11 @@ class Promotion:
     Attributes:
         old: the primary before.
         new: the primary since.
-        lost_at: since when the control plane held the old one for lost. None: it was asked to fail
-            over, and lost nothing.
+        lost_at: since when the control plane held the old one for lost; None: it did not.
         called: the earliest time at which the new one may have been the primary.
         confirmed: when it was seen to take writes.
         production: how long detection and promotion take in production, in seconds.
+        requested: whether it was asked for. It does not wait for replicas that are behind.
     """
 
     old: str | None
@@ -27,6 +27,7 @@ class Promotion:
     called: float
     confirmed: float
     production: float
+    requested: bool = False
 
 
 def promotions(history: History) -> list[Promotion]:
@@ -36,23 +37,25 @@ def promotions(history: History) -> list[Promotion]:
     lost_at: float | None = None
     seconds = 0.0
     called: float | None = None
+    requested = False
     kinds = ("detecting", "promoting", "available", "failover-call", "failover", "role")
     for event in history.events(*kinds):
         if event.kind == "detecting":
             primary, lost_at = event.source, float(event.data.get("lost_at", event.at))
             seconds = float(event.data.get("detection", 0)) + float(event.data.get("promotion", 0))
-            called = None
+            called, requested = None, False
         elif event.kind == "promoting":
             called = event.at
         elif event.kind == "available":
             lost_at = called = None
         elif event.kind == "failover-call":
-            lost_at, called = None, event.at
+            lost_at, called, requested = None, event.at, True
         elif event.source != primary and event.data.get("source_type") != "replication-group":
             begin = event.at if called is None else called
             length = (event.at - begin if lost_at is None else seconds) * history.speed
-            found.append(Promotion(primary, event.source, lost_at, begin, event.at, length))
-            primary, lost_at, called = event.source, None, None
+            changed = primary, event.source, lost_at
+            found.append(Promotion(*changed, begin, event.at, length, requested))
+            primary, lost_at, called, requested = event.source, None, None, False
     return found
 
 

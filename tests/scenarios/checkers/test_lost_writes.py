@@ -250,6 +250,15 @@ def test_no_lag_loses_nothing() -> None:
     assert verdict_on(crash((0, 0), lag=0.0)).result == "pass"
 
 
+def test_a_failover_by_request() -> None:
+    """It promotes a replica that is behind, so it loses writes as a crash does."""
+    asked = EventRow(10, KILLED, "failover-call", "group", "", {})
+    by_itself = {"detecting", "promoting"}
+    rows = [it for it in crash() if not (type(it) is EventRow and it.kind in by_itself)]
+    assert verdict_on([*rows, asked]).result == "pass"
+    assert verdict_on(rows).result == "fail"
+
+
 def test_too_few_to_tell() -> None:
     """With fewer than ten ledger writes in the window, a loss can't be weighed."""
     verdict = verdict_on(crash(every=0.1))

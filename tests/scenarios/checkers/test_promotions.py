@@ -41,7 +41,7 @@ def test_one_that_was_called_off() -> None:
 
 
 def test_one_that_was_asked_for() -> None:
-    """A failover by request loses no primary, and may have happened since the request."""
+    """A failover by request may have happened since the request."""
     rows = [*samples("role", "redis-b", [(1, 0)]), *samples("role", "redis-a", [(2, 1)])]
     call = event(20, "failover-call", "group")
     done = event(22, "failover", "redis-b", source_type="cache-cluster")
@@ -49,6 +49,7 @@ def test_one_that_was_asked_for() -> None:
     assert (it.old, it.new, it.lost_at) == ("redis-a", "redis-b", None)
     assert (it.called, it.confirmed) == (20, 22)
     assert it.production == 2
+    assert it.requested
 
 
 def test_primary_at() -> None:
