@@ -145,9 +145,15 @@ class Nodes:
         self._links.settle()
 
     def resume(self, node: str) -> None:
-        """Resume a node, whatever paused it."""
-        for holder in tuple(self._paused[node]):
-            self.release(holder)
+        """Resume a node, whatever paused it. Other nodes that a holder paused with it stay so."""
+        with self._lock:
+            held = tuple(self._paused[node])
+            self._paused[node].clear()
+            try:
+                self._bring_back([], [], [node] if held else [])
+            except BaseException:
+                self._paused[node].update(held)
+                raise
 
     def replace(self, node: str, address: Address = "same", *, hangs: bool = False) -> None:
         """Give a node a new process, whatever holds it down or paused.

@@ -188,6 +188,29 @@ def test_resume_ends_every_pause(rig: Rig) -> None:
     assert not rig.nodes.is_frozen("redis-a")
 
 
+def test_resume_is_of_one_node(rig: Rig) -> None:
+    """Another node that the same holder paused stays paused, until the holder is released."""
+    rig.nodes.pause("fault", ["redis-a", "redis-b"])
+    rig.did()
+    rig.nodes.resume("redis-a")
+    assert (rig.did(), rig.nodes.is_frozen("redis-b")) == ([("resume", "redis-a")], True)
+    rig.nodes.release("fault")
+    assert rig.did() == [("resume", "redis-b")]
+
+
+def test_resume_that_fails_is_repeated(rig: Rig) -> None:
+    """A node that could not be resumed is still paused, and is resumed the next time."""
+    rig.nodes.pause("fault", ["redis-a"])
+    rig.did()
+    rig.backend.failing.add("resume")
+    with pytest.raises(FaultError):
+        rig.nodes.resume("redis-a")
+    rig.backend.failing.clear()
+    rig.nodes.resume("redis-a")
+    assert rig.did() == [("resume", "redis-a")]
+    assert not rig.nodes.is_frozen("redis-a")
+
+
 def test_pause_of_a_dead_node(rig: Rig) -> None:
     """A node that does not run can't be paused, and then no other is either."""
     rig.nodes.kill("kill", ["redis-a"])
