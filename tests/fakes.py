@@ -277,10 +277,15 @@ class FakeReplacer:
 
 
 class FakeScaler:
-    """The `Scaler` of faults, and what a `Scaling` tells of nodes."""
+    """The `Scaler` of faults, and what a `Scaling` tells of nodes.
+
+    Attributes:
+        most: the most nodes that can be added; of more, the others remain.
+    """
 
     def __init__(self, topology: Topology) -> None:
         self.count = 3
+        self.most = 20
         self._topology = topology
 
     def each(self, what: Callable[[str], Any]) -> list[Any]:
@@ -289,7 +294,9 @@ class FakeScaler:
 
     def scale(self, count: int) -> None:
         """See `Scaler.scale`."""
-        self.count = count
+        self.count = min(count, self.most)
+        if count > self.most:
+            raise FaultError("a node was not added")
 
 
 class FakeBackend:

@@ -95,9 +95,9 @@ class Scales:
         """Scale to a number, until the release."""
         if not self._held:
             self._before = self._scaler.count
-        self._scaler.scale(count)
         self._held.pop(holder, None)
-        self._held[holder] = count
+        self._held[holder] = count  # first: the release also undoes what an error leaves
+        self._scaler.scale(count)
 
     def release(self, holder: Hashable) -> None:
         """Scale to what is still wanted, or to what there was before."""

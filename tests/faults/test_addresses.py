@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachesim.errors import InvalidFault
+from cachesim.errors import FaultError, InvalidFault
 from cachesim.toxiproxy.toxics import Stream
 from tests.faults.links_rig import LinksRig
 from tests.faults.rig import Rig
@@ -110,3 +110,11 @@ def test_scale(rig: Rig) -> None:
     rig.faults.scale(5)
     rig.injector.heal_all()
     assert rig.scaler.count == 3
+
+
+def test_scale_that_fails(rig: Rig) -> None:
+    """The nodes that could be added are removed again."""
+    rig.scaler.most = 4
+    with pytest.raises(FaultError, match="not added"):
+        rig.faults.scale(6)
+    assert (rig.scaler.count, rig.faults.active) == (3, [])
