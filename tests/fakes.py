@@ -1,7 +1,9 @@
 """Servers in memory, for tests without a Docker engine."""
 
 import copy
+import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -286,6 +288,7 @@ class FakeScaler:
     def __init__(self, topology: Topology) -> None:
         self.count = 3
         self.most = 20
+        self._lock = threading.RLock()
         self._topology = topology
 
     def each(self, what: Callable[[str], Any]) -> list[Any]:
@@ -297,6 +300,10 @@ class FakeScaler:
         self.count = min(count, self.most)
         if count > self.most:
             raise FaultError("a node was not added")
+
+    def suspended(self) -> AbstractContextManager[object]:
+        """See `Scaler.suspended`."""
+        return self._lock
 
 
 class FakeBackend:

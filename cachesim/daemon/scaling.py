@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -90,6 +91,10 @@ class Scaling:
                 new = [node.name for node in wanted[len(before) :]]
                 added = {name: str(self.provision.backend.endpoint(name)) for name in new}
                 self.events.record("scaled", self.provision.name, message, added=added)
+
+    def suspended(self) -> AbstractContextManager[object]:
+        """See `Scaler.suspended`."""
+        return self._lock
 
     def _add(self, node: Node) -> None:
         topology, backend = self.provision.topology, self.provision.backend

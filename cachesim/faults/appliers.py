@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,6 +83,10 @@ class Scaler(Protocol):
         """
         ...
 
+    def suspended(self) -> AbstractContextManager[object]:
+        """Return a context manager during which the calls of other threads wait."""
+        ...
+
 
 class Scales:
     """The numbers of Memcached nodes that faults want. The last one counts."""
@@ -110,6 +115,10 @@ class Scales:
         """Scale to what there was before."""
         for holder in reversed(tuple(self._held)):
             self.release(holder)
+
+    def suspended(self) -> AbstractContextManager[object]:
+        """See `Scaler.suspended`."""
+        return self._scaler.suspended()
 
 
 @dataclass(frozen=True)

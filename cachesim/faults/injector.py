@@ -163,7 +163,8 @@ class Faults:
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Make the faults and node verbs of other threads wait inside the context."""
-        with self._lock, self._nodes.suspended():
+        # The nodes last: a scaling that is under way needs them to come to its end.
+        with self._lock, self._scales.suspended(), self._nodes.suspended():
             yield
 
     def heal_all(self) -> None:

@@ -93,6 +93,17 @@ def test_others_wait_for_a_reset(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
     assert rig.faults.active == [applied]
 
 
+def test_a_reset_waits_for_a_scaling(rig: Rig) -> None:
+    """A reset leaves the nodes to a scaling that is under way, which could not end without."""
+    with ThreadPoolExecutor() as pool:
+        with rig.scaler.suspended():
+            reset = pool.submit(rig.restorer.reset)
+            with pytest.raises(TimeoutError):
+                reset.result(0.05)
+            pool.submit(rig.nodes.add, "memcached-a2").result(10)
+        reset.result(10)
+
+
 def test_control_plane_rests_during_a_reset(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It decides nothing meanwhile, and then begins anew."""
     flush = rig.cluster.flush
