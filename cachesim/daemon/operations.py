@@ -61,6 +61,8 @@ class Operations:
         self.backend = backend = provision.backend
         self.events = events
         self.settings, self.seed = provision.settings, provision.seed
+        # When the process was started that each node was given instead of a replacement.
+        self._spared: dict[str, float] = {}
         with contextlib.ExitStack() as life:
             servers = {z.name: backend.toxiproxy_client(z.name) for z in topology.zones}
             servers[ENDPOINTS] = provision.configuration.toxiproxy_client()
@@ -162,7 +164,17 @@ class Operations:
             client.close()
 
     def _replace_dead(self, node: str) -> None:
-        self.nodes.replace(node)
+        with self.nodes.suspended():
+            probe = self.prober.evidence.probe(node)
+            # Others may have started it since it died, as the heal of its fault does. That process
+            # is given its time, once.
+            started = self.nodes.started_at(node)
+            is_new = started != self._spared.get(node) and probe is not None
+            if probe is not None and (probe.answered or (is_new and started >= probe.since)):
+                self._spared[node] = started
+                return
+            self.nodes.replace(node)
+            self._spared[node] = self.nodes.started_at(node)
         self._replaced(node)
 
     def _replaced(self, node: str) -> None:

@@ -4,6 +4,7 @@ As with links, faults overlap: a node stays down or paused while at least one ho
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -38,6 +39,7 @@ class Nodes:
         # The bytes of append-only files that had reached the disks when the power was cut, by node.
         self._synced: dict[str, int] = {}
         self._moved: set[str] = set()
+        self._started: dict[str, float] = {}
         self._lock = threading.RLock()
 
     def kill(self, holder: Hashable, nodes: Collection[str]) -> None:
@@ -190,6 +192,13 @@ class Nodes:
             self._start([node])
             self._links.settle()
 
+    def started_at(self, node: str) -> float:
+        """Return when a node's present process was started here, in monotonic seconds.
+
+        Minus infinity: it is the first one.
+        """
+        return self._started.get(node, float("-inf"))
+
     def move_back(self) -> bool:
         """Give all nodes the addresses of their start; return whether any had another."""
         with self._lock:
@@ -235,6 +244,7 @@ class Nodes:
             for held in (self._down, self._paused):
                 held.pop(node)
             self._moved.discard(node)
+            self._started.pop(node, None)
 
     def suspended(self) -> AbstractContextManager[object]:
         """Return a context manager during which the calls of other threads wait."""
@@ -294,6 +304,7 @@ class Nodes:
             if node in self._synced:
                 self._backend.truncate_aof(node, self._synced.pop(node))
         _side_by_side(self._backend.start_node, nodes)
+        self._started |= dict.fromkeys(nodes, time.monotonic())
         for node in nodes:
             self._links.release(("down", node))
 

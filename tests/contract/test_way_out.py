@@ -148,6 +148,27 @@ def test_primary_that_takes_no_writes_takes_them_after_a_reset(
     assert not sim.events.of("replaced")
 
 
+def test_node_that_is_started_is_not_replaced(
+    sim: Simulator, inside: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control plane waits to replace a node, but the heal of its fault starts it before."""
+    mark, backend = sim.events.mark(), inside.operations.backend
+    started: list[str] = []
+    start = backend.start_node
+
+    def noted(node: str) -> None:
+        started.append(node)
+        start(node)
+
+    power = sim.faults.az_power("b")
+    until(lambda: "memcached-b" in [event.source for event in sim.events.of("waiting", mark)])
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "start_node", noted)
+        power.heal()
+        until(lambda: "memcached-b" in [event.source for event in sim.events.of("recovered", mark)])
+    assert started.count("memcached-b") == 1
+
+
 def test_reset_is_alone(sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """What other threads break while a reset is under way, they break afterwards."""
     during: list[str] = []
