@@ -163,6 +163,7 @@ class Limits:
             *(self._disks, self._hot_keys),
         )
         self._servers = servers
+        self._processes: dict[str, float] = {}  # when those were started that have limits, by node
         self._lock = threading.RLock()
 
     def fill_memory(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
@@ -214,6 +215,7 @@ class Limits:
                 if limit.held.pop(node, None) and limit is self._hot_keys:
                     limit.restore(node)  # the traffic ends
             self._servers.restore_connections(node)  # a later node of that name has others
+            self._processes.pop(node, None)
 
     def slow(self, holder: Hashable, nodes: Collection[str], share: float) -> None:
         """Leave nodes a share of one processor."""
@@ -308,6 +310,8 @@ class Limits:
             FaultError: a node is paused, or did not do it; release it again.
         """
         with self._lock:
+            for node in self._processes:
+                self._drop_ended(node)
             for limit in self._all:
                 for node, held in limit.held.items():
                     if holder in held:
@@ -333,11 +337,23 @@ class Limits:
                 if self._nodes.state(node) is not NodeState.RUNNING:
                     raise FaultError(f"the limits of {node} can't be changed: it does not run")
             for node in nodes:
+                self._drop_ended(node)
                 limit.held.setdefault(node, {})[holder] = value
                 if limit.outlives:
                     self._reconcile(limit, node)
                 else:
                     limit.reconcile(node)
+
+    def _drop_ended(self, node: str) -> None:
+        """Drop what ended with a node's former process, so that the present one never has it."""
+        started = self._nodes.started_at(node)
+        if self._processes.get(node, started) != started:
+            for limit in self._all:
+                if not limit.outlives:
+                    limit.held.pop(node, None)
+            if self._nodes.service(node) is Service.MEMCACHED:
+                self._servers.restore_connections(node)  # what it keeps is of the former one
+        self._processes[node] = started
 
     def _release(self, limit: _Limit, holder: Hashable, node: str) -> None:
         state, value = self._nodes.state(node), limit.held[node].pop(holder)

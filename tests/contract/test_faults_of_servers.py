@@ -356,6 +356,19 @@ def test_connection_limit_of_memcached(sim: Simulator) -> None:
         it.close()
 
 
+def test_connection_limit_of_a_new_process(sim: Simulator) -> None:
+    """A limit that ended with a process does not keep the next one from having another."""
+    sim.faults.connection_limit("memcached-a", most=1)
+    sim.nodes["memcached-a"].restart()
+    with sim.faults.connection_limit("memcached-a", most=2):
+        clients = [memcached(sim) for _ in range(2)]
+        for client in clients:
+            client.set("k", "v", noreply=False)
+        assert not is_taken(sim, "memcached-a")
+    for client in clients:
+        client.close()
+
+
 def test_connection_limit_of_memcached_ends_at_once(sim: Simulator) -> None:
     """Who waits is served after the heal, although nobody has closed a connection."""
     with closing(memcached(sim)) as first, closing(memcached(sim)) as second:

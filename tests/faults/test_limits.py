@@ -107,6 +107,19 @@ def test_a_node_that_is_just_starting(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     assert rig.is_whole()
 
 
+def test_limits_end_with_the_process(rig: Rig) -> None:
+    """What ended with a process does not come back when another fault is applied or healed."""
+    first = rig.faults.memory_fill("redis-b", to=2.0)
+    rig.nodes.replace("redis-b")
+    rig.limited.limits.clear()
+    second = rig.faults.memory_fill("redis-b", to=0.5)
+    assert rig.limited.limits == {("redis-b", "memory"): 0.5}
+    second.heal()
+    assert rig.limited.limits == {}
+    first.heal()
+    assert rig.is_whole()
+
+
 def test_a_node_that_ends_during_the_heal(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its limit has ended with its process, so that the fault is healed."""
     fault = rig.faults.aof_error("redis-b")
