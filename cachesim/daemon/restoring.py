@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 
 from cachesim.clock import Deadline
 from cachesim.control_plane.timing import Timing
@@ -38,7 +39,7 @@ class Restorer:
         primaries = {shard.id: shard.first_primary for shard in self._topology.shards}
         # Other threads wait: a fault that they apply during a reset would stay.
         with control_plane.suspended(), faults.suspended():
-            faults.heal_all()
+            self._heal()
             self._operations.scaling.scale(FEWEST_MEMCACHED)
             if self._operations.nodes.move_back():
                 self._provision.save_env()
@@ -69,7 +70,7 @@ class Restorer:
         """
         # The nodes first: a link to a paused node can't be changed.
         self.start_nodes()
-        self._operations.faults.heal_all()
+        self._heal()
         primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
         if not self._is_healthy(primaries):
             self._repair(primaries)
@@ -81,6 +82,20 @@ class Restorer:
             if self._operations.backend.state(node.name) is not NodeState.RUNNING:
                 with contextlib.suppress(NoPower):  # healing its fault starts it
                     self._operations.nodes.replace(node.name)
+
+    def _heal(self) -> None:
+        try:
+            self._operations.faults.heal_all()
+        except FaultError:
+            self._end_scripts()  # of which one may keep a node from it
+            self._operations.faults.heal_all()
+
+    def _end_scripts(self) -> None:
+        """End all scripts; a node whose script does not end gets a new process."""
+        for shard in self._topology.shards:
+            for node in shard.nodes:
+                if not self._clusters[shard.id].end_script(node.name):
+                    self._replace(NotReady("its script does not end", node.name))
 
     def _is_healthy(self, primaries: Mapping[str, str]) -> bool:
         """Return whether all nodes are healthy.
@@ -106,20 +121,17 @@ class Restorer:
             NotReady: a node stays unhealthy.
         """
         self.start_nodes()
-        for shard in self._topology.shards:
-            for node in shard.nodes:
-                if not self._clusters[shard.id].end_script(node.name):
-                    self._replace(primaries, NotReady("its script does not end", node.name))
-        for remedy in (self._replace, self._renew):
+        self._end_scripts()
+        for remedy in (self._replace, partial(self._renew, primaries)):
             try:
                 self._converge(primaries, Deadline(_PATIENCE))
             except NotReady as error:
-                remedy(primaries, error)
+                remedy(error)
             else:
                 return
         self._converge(primaries, Deadline(_RESET_LIMIT))
 
-    def _replace(self, _primaries: Mapping[str, str], error: NotReady) -> None:
+    def _replace(self, error: NotReady) -> None:
         """Give a new process to the node that the error names."""
         self._operations.events.record("replaced", error.node, f"gets a new process: {error}")
         self._operations.nodes.replace(error.node)
@@ -127,7 +139,7 @@ class Restorer:
     def _renew(self, primaries: Mapping[str, str], error: NotReady) -> None:
         """Start all Redis nodes with empty disks; or, if the error names one, a Memcached node."""
         if self._topology.node(error.node).service is Service.MEMCACHED:
-            self._replace(primaries, error)
+            self._replace(error)
             return
         self._operations.events.record(
             "replaced",

@@ -8,6 +8,7 @@ import pytest
 
 from cachesim.control_plane.timing import Timing
 from cachesim.errors import FaultError, NotReady
+from cachesim.faults import limits
 from cachesim.settings import Settings
 from cachesim.simulator.faults import Fault
 from tests.faults.rig import Rig
@@ -171,6 +172,24 @@ def test_script_that_does_not_end(rig: Rig) -> None:
         ("start_node", "redis-b"),
         ("converge", "redis-a"),
     ]
+
+
+def test_script_that_keeps_a_node_from_its_heal(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset ends it, and then heals."""
+
+    def end_script(node: str) -> bool:
+        rig.limited.failing.discard(node)
+        return True
+
+    monkeypatch.setattr(limits, "_STARTING", 0.0)
+    monkeypatch.setattr(rig.cluster, "end_script", end_script)
+    rig.faults.memory_fill("redis-b")
+    rig.limited.failing.add("redis-b")
+    rig.restorer.reset()
+    assert rig.is_whole()
+    assert rig.faults.active == []
 
 
 def test_reset_that_fails(rig: Rig) -> None:
