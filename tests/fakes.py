@@ -576,6 +576,8 @@ class FakeShard:
     def unfence(self, node: str) -> None:
         """See `ShardActions.unfence`."""
         self.calls.append(("unfence", node))
+        if not self.nodes[node].up:
+            raise FaultError(f"{node} does not answer")
 
     def promote(self, node: str) -> Branch:
         """See `ShardActions.promote`."""

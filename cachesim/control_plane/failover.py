@@ -38,7 +38,6 @@ class _Failover:
         requested: whether it was requested, so that it needs no lost primary.
         planned: whether it waits until the replica has all writes.
         candidate: the node to promote, if one was asked for.
-        fenced: whether the old primary was fenced for it already.
         tried: the nodes whose promotion failed.
     """
 
@@ -47,7 +46,6 @@ class _Failover:
     requested: bool = False
     planned: bool = False
     candidate: str | None = None
-    fenced: bool = False
     tried: set[str] = field(default_factory=set)
 
 
@@ -100,6 +98,7 @@ class ShardFailover:
         self.failovers = self.reported = 0
         self._settled_at = self._clock.monotonic()  # evidence from before does not count
         self._failover: _Failover | None = None
+        self._is_fenced = False  # the primary, for a failover that is not completed
         self._branch: Branch | None = None
         self._old.clear()
         self.replacement.restart(seed)
@@ -181,6 +180,7 @@ class ShardFailover:
         self._adopt()
         loss = self._find_loss()
         if loss is None:
+            self._end_fence()
             return
         timing = self._timing()
         detection = timing.draw(self._draws, timing.detection)
@@ -205,7 +205,7 @@ class ShardFailover:
         if present is None or present.role is Role.PRIMARY or present.at < self._settled_at:
             return
         primaries = [node for node, probe in probes.items() if probe.role is Role.PRIMARY]
-        if len(primaries) != 1:
+        if len(primaries) != 1 or not self._end_fence():
             return
         # A former primary refuses writes until it is unfenced.
         if primaries[0] in self._old and not self._unfence(primaries[0]):
@@ -242,6 +242,7 @@ class ShardFailover:
             self._signal(Signal.DETECTED)
 
     def _call_off(self, why: str) -> None:
+        self._end_fence()
         self._reporter.record("available", self.primary, why)
         self._failover = None
         self._signal(Signal.PRIMARY_BACK)
@@ -252,7 +253,8 @@ class ShardFailover:
         failover, old = self._in_progress(), self.primary
         if failover.planned and now >= failover.promised_at + _SUCCESSION_LIMIT:
             self._actions.resume_writes(old)
-            if not failover.fenced or self._unfence(old):
+            # One that is dead by now is failed over as any other. It is fenced until it is back.
+            if self._end_fence() or self._find_loss() is not None:
                 self._call_off("stays the primary: no replica could succeed it")
             return
         candidate = failover.candidate or self._least_lag(failover.tried)
@@ -265,7 +267,7 @@ class ShardFailover:
         if now < failover.promised_at - delay:
             return
         if not failover.requested and self._find_loss() is None:
-            if not failover.fenced or self._unfence(old):
+            if self._end_fence():
                 self._call_off("is reachable again: no failover")
             return
         if candidate is None:
@@ -275,7 +277,7 @@ class ShardFailover:
         last = self._evidence.probe(old)
         known_offset = last.offset if isinstance(last, RedisProbe) else 0
         offset = self._actions.fence(old) if last is not None and last.answered else None
-        failover.fenced |= last is not None and last.answered
+        self._is_fenced |= last is not None and last.answered
         try:
             branch = self._actions.promote(candidate)
         except FaultError as error:
@@ -293,6 +295,7 @@ class ShardFailover:
         if failover.planned:
             self._actions.resume_writes(old)  # which it redirects now
         self._failover = None
+        self._is_fenced = False  # from here on it is an old primary's
         self.failovers += 1
         self._signal(Signal.PROMOTED)  # before the event, at which waits look
         self._report_failover(old, old_offset, branch.offset)
@@ -354,6 +357,15 @@ class ShardFailover:
             return False
         self._old.remove(node, self.primary)
         return True
+
+    def _end_fence(self) -> bool:
+        """Take the fence of a failover that was not completed from the primary, if it has one.
+
+        Returns:
+            Whether it has none any more.
+        """
+        self._is_fenced = self._is_fenced and not self._unfence(self.primary)
+        return not self._is_fenced
 
     def _unfence(self, node: str) -> bool:
         """Let a node accept writes again; return whether it could be told."""

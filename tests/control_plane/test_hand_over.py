@@ -57,6 +57,35 @@ def test_gives_up_after_a_fence(play: Play) -> None:
     assert play.shard.calls[-2:] == [("resume_writes", "redis-a"), ("unfence", "redis-a")]
 
 
+def test_primary_that_dies_after_a_fence(play: Play) -> None:
+    """If the primary of a succession that is given up is dead, it is failed over as any other."""
+    play.shard.unpromotable |= {"redis-b", "redis-c"}
+    play.plane.hand_over("0001")
+    play.run(1.0)
+    assert ("fence", "redis-a") in play.shard.calls
+    play.down("redis-a")
+    play.run(_SUCCESSION_LIMIT)
+    assert play.state() is State.DETECTING
+    play.shard.unpromotable.clear()
+    play.until_failover()
+
+
+def test_primary_that_comes_back_fenced(play: Play) -> None:
+    """If it is back before it is held for dead, it is not left fenced."""
+    play.shard.unpromotable |= {"redis-b", "redis-c"}
+    play.plane.hand_over("0001")
+    play.run(_SUCCESSION_LIMIT - 0.5)
+    play.down("redis-a")
+    play.run(1.0)
+    assert play.state() is State.DETECTING
+    play.shard.calls.clear()
+    play.up("redis-a")
+    assert play.state() is State.AVAILABLE
+    assert ("unfence", "redis-a") in play.shard.calls
+    play.run(1.0)
+    assert play.shard.calls.count(("unfence", "redis-a")) == 1
+
+
 def test_during_a_failover(play: Play) -> None:
     """It can't begin while a failover is in progress."""
     play.plane.failover()

@@ -174,9 +174,7 @@ def test_script_that_does_not_end(rig: Rig) -> None:
     ]
 
 
-def test_script_that_keeps_a_node_from_its_heal(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_script_that_keeps_a_node_from_its_heal(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reset ends it, and then heals."""
 
     def end_script(node: str) -> bool:
