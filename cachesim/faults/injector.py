@@ -35,6 +35,8 @@ from cachesim.faults.nodes import Nodes
 from cachesim.faults.spec import FaultSpec
 from cachesim.topology import Topology
 
+_HEAL_AGAIN = 2.0  # seconds
+
 
 @dataclass(frozen=True)
 class AppliedFault:
@@ -228,13 +230,20 @@ class Faults:
             except Exception as error:  # the next stage may do better
                 message = f"{fault.spec.kind} not changed: {error}"
                 self._events.record("error", fault.spec.target, message)
-        if fault.heals_at is None or ended.wait(max(0.0, fault.heals_at - time.monotonic())):
-            return
-        try:
-            self.heal(fault.id)
-        except Exception as error:  # nobody waits for it, but the log is read
-            message = f"{fault.spec.kind} not healed: {error}"
-            self._events.record("error", fault.spec.target, message)
+        if fault.heals_at is not None:
+            self._heal_at(fault, fault.heals_at, ended)
+
+    def _heal_at(self, fault: AppliedFault, moment: float, ended: threading.Event) -> None:
+        """Heal a fault at a moment; if that fails, as while a node is paused, again and again."""
+        pause, told = max(0.0, moment - time.monotonic()), ""
+        while not ended.wait(pause):
+            try:
+                self.heal(fault.id)
+            except Exception as error:  # nobody waits for it, but the log is read
+                message = f"{fault.spec.kind} not healed: {error}"
+                if message != told:
+                    self._events.record("error", fault.spec.target, message)
+                pause, told = _HEAL_AGAIN, message
 
     def _end(self, fault: AppliedFault) -> None:
         self._release(fault)

@@ -9,6 +9,7 @@ import pytest
 
 from cachesim.clock import Deadline
 from cachesim.errors import FaultError, InvalidFault
+from cachesim.faults import injector
 from cachesim.faults.appliers import APPLY, Controls
 from cachesim.faults.catalogue import Bandwidth, Blackhole, Kill, Latency, Loss, MemoryFill
 from cachesim.faults.courses import LEVELS, Course
@@ -153,6 +154,23 @@ def test_healed_with_all(rig: Rig) -> None:
     until(lambda: not any("cachesim-fault" in it.name for it in threading.enumerate()))
     assert rig.is_whole()
     assert rig.faults.active == []
+
+
+def test_a_timed_heal_that_fails(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that could not be healed in time is healed when it can be; its error is told once."""
+    monkeypatch.setattr(injector, "_HEAL_AGAIN", 0.01)
+    release, failures = rig.names.release, [FaultError("not now")] * 3
+
+    def fail(holder: object) -> None:
+        if failures:
+            raise failures.pop()
+        release(holder)
+
+    monkeypatch.setattr(rig.names, "release", fail)
+    rig.faults.apply(CUT, heal_after=0.01)
+    until(lambda: not rig.faults.active)
+    assert rig.is_whole()
+    assert [kind for kind, *_ in rig.told()] == ["fault", "error", "heal"]
 
 
 def test_a_stage_that_fails() -> None:
