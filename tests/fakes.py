@@ -643,7 +643,10 @@ class FakeCluster:
     Attributes:
         failures: what `converge` raises, one after the other.
         endless: nodes whose script does not end.
+        is_hurried: see `Cluster`.
     """
+
+    is_hurried = False
 
     def __init__(self, calls: list[Call]) -> None:
         self._calls = calls

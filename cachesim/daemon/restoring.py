@@ -106,7 +106,7 @@ class Restorer:
         try:
             for client in self._operations.memcached.values():
                 client.version()
-            return not any(
+            return not any(cluster.is_hurried for cluster in self._clusters.values()) and not any(
                 self._clusters[shard.id].health.problem(node.name, primaries[shard.id])
                 for shard in self._topology.shards
                 for node in shard.nodes

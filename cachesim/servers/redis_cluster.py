@@ -24,6 +24,8 @@ class Cluster:
 
     Attributes:
         health: their health.
+        is_hurried: whether nodes may still have the short `cluster-node-timeout` with which they
+            get well sooner, as it was to no avail.
     """
 
     def __init__(self, shard: Shard, admin: NodeClients) -> None:
@@ -31,6 +33,7 @@ class Cluster:
         self._nodes = [node.name for node in shard.nodes]
         self._slots = shard.slots
         self.health = RedisHealth(shard, admin)
+        self.is_hurried = False
 
     # --- forming ----------------------------------------------------------------------------
 
@@ -65,6 +68,7 @@ class Cluster:
 
     def _prepare(self, node: str) -> Problem:
         client = self._admin.redis(node)
+        self.is_hurried = True
         client.config_set("cluster-node-timeout", _FORMING_NODE_TIMEOUT_MS)
         client.config_set("min-replicas-to-write", 0)
         client.client_unpause()
@@ -122,6 +126,7 @@ class Cluster:
         """Set `cluster-node-timeout` on all nodes."""
         for node in self._nodes:
             self._admin.redis(node).config_set("cluster-node-timeout", milliseconds)
+        self.is_hurried = False
 
     # --- looking and promoting --------------------------------------------------------------
 

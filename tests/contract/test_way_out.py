@@ -88,6 +88,22 @@ def test_node_that_stays_ill_gets_a_new_process(
     assert_as_new(sim)
 
 
+def test_node_timeout_after_a_reset_that_failed(
+    sim: Simulator, inside: Hosted, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next reset gives nodes their timeout again, although all is well by then."""
+    clients = [
+        inside.operations.admin.redis(node.name) for node in inside.operations.topology.redis
+    ]
+    before = [client.config_get("cluster-node-timeout") for client in clients]
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.health, "first_problem", lambda _: NotReady("ill", "redis-b"))
+        with pytest.raises(NotReady):
+            cluster.converge("redis-a", 1, Deadline(0))
+    sim.reset()
+    assert [client.config_get("cluster-node-timeout") for client in clients] == before
+
+
 def test_shard_that_stays_ill_begins_anew(
     sim: Simulator, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
