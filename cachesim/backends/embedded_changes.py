@@ -109,7 +109,8 @@ class EmbeddedChanges:
 
         def tell() -> None:
             for node in self._topology.memcached:
-                self._nodes[node.name].tell_cluster(reply)  # type: ignore[union-attr]
+                if node.name in self._nodes:  # one that is just being added is told afterwards
+                    self._nodes[node.name].tell_cluster(reply)  # type: ignore[union-attr]
 
         self._thread.call(tell)
 

@@ -1,7 +1,7 @@
 """Leads the configuration endpoints to the nodes that the control plane holds for healthy."""
 
 import threading
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Naming:
         it = self._provision
         with self._lock:
             self._version += 1
-            reply = cluster_reply(self._version, it.endpoints(it.topology.memcached))
+            reply = cluster_reply(self._version, it.endpoints(it.memcached))
             it.configuration.tell_cluster(reply)
             it.backend.tell_cluster(reply)
 
@@ -99,10 +99,10 @@ class Naming:
             self._zones_lead_to = None  # again, with the next look
 
     def _healthy(self, service: Service) -> dict[str, Endpoint]:
-        topology, backend = self._provision.topology, self._provision.backend
+        it, backend = self._provision, self._provision.backend
         plane = self._control_plane()
-        nodes: tuple[Node, ...] = topology.redis if service is Service.REDIS else topology.memcached
-        return {it.name: backend.endpoint(it.name) for it in nodes if plane.is_healthy(it.name)}
+        nodes: Iterable[Node] = it.topology.redis if service is Service.REDIS else it.memcached
+        return {n.name: backend.endpoint(n.name) for n in nodes if plane.is_healthy(n.name)}
 
     def _ttl(self) -> float:
         timing = self._control_plane().timing

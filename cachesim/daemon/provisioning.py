@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class Provision:
         configuration: the configuration endpoints.
         folder: the folder of `cachesim compose`, if docker compose keeps the servers.
         reason: why this backend was chosen; empty if it was not chosen here.
+        coming: the names of Memcached nodes that are being added, of which nobody is told yet.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Provision:
     configuration: ConfigurationEndpoints
     folder: Path | None = None
     reason: str = ""
+    coming: set[str] = field(default_factory=set)
+
+    @property
+    def memcached(self) -> list[Node]:
+        """The Memcached nodes that clients may be told of."""
+        return [node for node in self.topology.memcached if node.name not in self.coming]
 
     def endpoints(self, nodes: Iterable[Node]) -> list[Endpoint]:
         """Return the addresses of nodes for clients."""
@@ -69,7 +76,7 @@ class Provision:
             redis_endpoint=self.configuration.address(Service.REDIS),
             redis=self.endpoints(self.topology.redis),
             memcached_endpoint=self.configuration.address(Service.MEMCACHED),
-            memcached=self.endpoints(self.topology.memcached),
+            memcached=self.endpoints(self.memcached),
             username=DEFAULT_USER,
             token=self.credentials.token,
             token_file=self.files.token,

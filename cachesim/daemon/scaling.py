@@ -98,12 +98,14 @@ class Scaling:
 
     def _add(self, node: Node) -> None:
         topology, backend = self.provision.topology, self.provision.backend
+        self.provision.coming.add(node.name)
         topology.scale((*topology.memcached, node))
         try:
             backend.add_node(node)
             wait_for_memcached(node.name, self.admin, Deadline(_READY))
         except BaseException as error:
             topology.scale(topology.memcached[:-1])
+            self.provision.coming.discard(node.name)
             backend.remove_node(node)
             if isinstance(error, NotReady):
                 raise FaultError(f"{node} was not added: {error}") from error
@@ -114,6 +116,7 @@ class Scaling:
         self.readings.add(node)
         self.control_plane().add(node.name)
         self.prober.add(node.name)
+        self.provision.coming.discard(node.name)
         self._tell()
 
     def _remove(self, node: Node) -> None:

@@ -142,6 +142,8 @@ class Waits:
         """Return what keeps the topology from being healthy; None: nothing."""
         it = self._operations
         for node in it.topology.nodes:
+            if node.name in it.provision.coming:
+                return f"{node.name} is being added"
             if (state := it.nodes.state(node.name)) is not NodeState.RUNNING:
                 return f"{node.name} is {state}"
         if shard.state is not State.AVAILABLE:

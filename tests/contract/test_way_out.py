@@ -13,10 +13,11 @@ from cachesim import Simulator
 from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
 from cachesim.daemon.restoring import Restorer
-from cachesim.errors import FaultError, NotReady
+from cachesim.errors import FaultError, NotReady, WaitTimeout
 from cachesim.servers import redis_health
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.servers.redis_config import FENCED
+from cachesim.topology import Node, Service
 from tests.chaos import _tail, assert_as_new, wait_until_well
 from tests.contract.helpers import through_link, until
 from tests.hosted import Hosted
@@ -247,3 +248,24 @@ def test_lost_power_is_no_way_out_for_a_shard(inside: Hosted) -> None:
     """A shard can't begin anew where there is no power."""
     with inside.sim.faults.az_power("b"), pytest.raises(FaultError, match="az-b has no power"):
         inside.operations.nodes.renew_redis()
+
+
+def test_while_a_node_is_added(inside: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are told of the others meanwhile, as when one of those is replaced."""
+    it, told = inside.operations, list[str]()
+    add = it.backend.add_node
+
+    def add_meanwhile(node: Node) -> None:
+        it.replacing.replace("memcached-b")
+        told.append(it.provision.env()["CACHESIM_MEMCACHED_NODES"])
+        assert it.naming._healthy(Service.MEMCACHED).keys() >= {"memcached-a"}
+        with pytest.raises(WaitTimeout, match="memcached-a2 is being added"):
+            inside.sim.control_plane.wait("healthy", 0)
+        add(node)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(it.backend, "add_node", add_meanwhile)
+        inside.sim.control_plane.scale(memcached=4)
+    (meanwhile,) = told
+    assert meanwhile.count(",") == 2
+    assert it.provision.env()["CACHESIM_MEMCACHED_NODES"].count(",") == 3
