@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cachesim.events import EventLog
@@ -226,12 +226,22 @@ class Faults:
                 with self._lock:
                     if fault.id in self._active:
                         self._release(fault)
-                        self._apply(fault, spec)
+                        self._apply(fault, None if spec is None else self._on_present(spec))
             except Exception as error:  # the next stage may do better
                 message = f"{fault.spec.kind} not changed: {error}"
                 self._events.record("error", fault.spec.target, message)
         if fault.heals_at is not None:
             self._heal_at(fault, fault.heals_at, ended)
+
+    def _on_present(self, spec: FaultSpec) -> FaultSpec | None:
+        """Return a fault without the nodes and links that were removed; None: nothing is left."""
+        links, nodes = getattr(spec, "links", ()), getattr(spec, "nodes", ())
+        present = {
+            "links": tuple(name for name in links if name in self._links),
+            "nodes": tuple(name for name in nodes if self._nodes.has(name)),
+        }
+        changes: dict[str, Any] = {name: it for name, it in present.items() if hasattr(spec, name)}
+        return replace(spec, **changes) if all(changes.values()) else None
 
     def _heal_at(self, fault: AppliedFault, moment: float, ended: threading.Event) -> None:
         """Heal a fault at a moment; if that fails, as while a node is paused, again and again."""

@@ -14,6 +14,7 @@ from cachesim.faults.appliers import APPLY, Controls
 from cachesim.faults.catalogue import Bandwidth, Blackhole, Kill, Latency, Loss, MemoryFill
 from cachesim.faults.courses import LEVELS, Course
 from cachesim.topology import NodeState
+from cachesim.toxiproxy.toxics import Stream
 from tests.faults.rig import Rig
 
 LINK = "client-to-redis-a"
@@ -154,6 +155,18 @@ def test_healed_with_all(rig: Rig) -> None:
     until(lambda: not any("cachesim-fault" in it.name for it in threading.enumerate()))
     assert rig.is_whole()
     assert rig.faults.active == []
+
+
+def test_removed_meanwhile(rig: Rig) -> None:
+    """A fault goes on with those of its links and nodes that are left, if any are."""
+    gone = rig.links["client-to-memcached-c"]
+    rig.faults.apply(Blackhole((LINK, gone.name)), flap=(0.01, 0.01))
+    rig.faults.apply(Latency((gone.name,), 5), flap=(0.01, 0.01))
+    rig.links.remove([gone])
+    for _ in range(2):
+        until(lambda: rig.toxics().get((LINK, Stream.UPSTREAM)) == ["stall"])
+        until(lambda: (LINK, Stream.UPSTREAM) not in rig.toxics())
+    assert not rig.events.of("error")
 
 
 def test_a_timed_heal_that_fails(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
