@@ -14,7 +14,14 @@ from cachesim.control_plane.actions import Branch
 from cachesim.control_plane.evidence import MISSED, Probe, RedisProbe, Silence
 from cachesim.control_plane.timing import INTERVAL, PROBE_TIMEOUT
 from cachesim.embedded.answers import Rule
-from cachesim.errors import FaultError, NoPower, NotReady, ToxiproxyError, ToxiproxyTimeout
+from cachesim.errors import (
+    FaultError,
+    NoPower,
+    NotReady,
+    StartError,
+    ToxiproxyError,
+    ToxiproxyTimeout,
+)
 from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import ENDPOINTS, Endpoint, Node, NodeState, Role, Service, Topology
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -484,6 +491,7 @@ class FakeShard:
         calls: what the control plane did.
         silent: since when a listener does not hear a speaker.
         unpowered: zones without power.
+        unstartable: nodes that can't be given a new process.
         unpromotable: nodes that can't be promoted.
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
@@ -510,6 +518,7 @@ class FakeShard:
         self.calls: list[Call] = []
         self.silent: dict[tuple[str, str], float] = {}
         self.unpowered: set[str] = set()
+        self.unstartable: set[str] = set()
         self.unpromotable: set[str] = set()
         self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
@@ -614,6 +623,8 @@ class FakeShard:
         self.calls.append(("replace", node))
         if self._zones[node] in self.unpowered:
             raise NoPower(f"{node} can't be started: az-{self._zones[node]} has no power")
+        if node in self.unstartable:
+            raise StartError(f"{node} can't be started")
         self.nodes[node].up = True
         others = [self.nodes[name] for name in self._peers.get(node, ()) if name != node]
         if any(other.up and other.role is Role.PRIMARY for other in others):

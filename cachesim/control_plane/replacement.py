@@ -8,7 +8,7 @@ from cachesim.clock import Clock
 from cachesim.control_plane.evidence import Evidence, answers
 from cachesim.control_plane.reporter import Reporter
 from cachesim.control_plane.timing import Timing
-from cachesim.errors import FaultError, NoPower
+from cachesim.errors import CachesimError, NoPower
 
 
 class Replacement:
@@ -85,7 +85,7 @@ class Replacement:
             self._replace_node(node)
         except NoPower as error:
             self._reporter.record_once("waiting", node, str(error))
-        except FaultError as error:
+        except CachesimError as error:
             self._reporter.record_once("waiting", node, f"could not be replaced: {error}")
         else:
             del self._planned[node]

@@ -18,6 +18,15 @@ def test_replacement_after_time_that_does_not_count(play: Play) -> None:
     assert play.shard.calls == [("replace", "memcached-a")]
 
 
+def test_one_that_can_not_be_started(play: Play) -> None:
+    """It is told, and keeps no other one from being replaced."""
+    play.shard.unstartable.add("memcached-a")
+    play.down("memcached-a", "memcached-b")
+    play.run(DETECTION[1] + REPLACEMENT[1] + 20)
+    assert {event.source for event in play.events.of("waiting")} == {"memcached-a"}
+    assert play.shard.nodes["memcached-b"].up
+
+
 def test_old_primary_recovers(play: Play) -> None:
     """The old primary comes back as a replica, with ElastiCache's events, and all is well."""
     play.fail_over()
