@@ -145,11 +145,12 @@ def test_takeover_without_slots_is_no_failover(
 def test_fenced_node_takes_writes_after_a_reset(sim: Simulator, inside: Hosted, zone: str) -> None:
     """A reset can come between a fence and the promotion or recovery that follows it."""
     client = inside.operations.admin.redis(f"redis-{zone}")
+    mark = sim.events.mark()
     with sim.control_plane.suspended():
         client.config_set("min-replicas-to-write", FENCED)
         sim.reset()
         assert client.config_get("min-replicas-to-write") == {"min-replicas-to-write": "0"}
-    assert not sim.events.of("replaced")
+    assert not sim.events.of("replaced", mark)
 
 
 def test_primary_that_takes_no_writes_takes_them_after_a_reset(
@@ -157,12 +158,13 @@ def test_primary_that_takes_no_writes_takes_them_after_a_reset(
 ) -> None:
     """A reset can come while a replica is about to succeed it, whether or not all is well."""
     client = inside.operations.admin.redis("redis-a")
+    mark = sim.events.mark()
     for is_well in (True, False):
         client.client_pause(60_000, all=False)
         if not is_well:
             sim.redis["b"].kill()
         sim.reset()
-    assert not sim.events.of("replaced")
+    assert not sim.events.of("replaced", mark)
 
 
 def test_node_that_is_started_is_not_replaced(
