@@ -34,8 +34,15 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 
 def alive_children(*, recursive: bool = False) -> list[psutil.Process]:
     """The children of this process, without those that have ended and nobody has waited for."""
-    found = psutil.Process().children(recursive=recursive)
-    return [it for it in found if it.is_running() and it.status() != psutil.STATUS_ZOMBIE]
+    return [it for it in psutil.Process().children(recursive=recursive) if is_alive(it)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two looks
+        return False
 
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from cachesim.errors import StartError
 from cachesim.runs.registry import find_run, living_runs
 from tests.contract.helpers import node_client, until
 from tests.hosted import hosted
-from tests.processes import call, python, ready
+from tests.processes import call, is_alive, python, ready
 
 pytestmark = pytest.mark.usefixtures("alone")
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals, or forks")
@@ -249,7 +249,7 @@ sys.stdin.read()
         else:
             process.kill()
             process.wait(30)
-        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: not is_alive(worker))
         for child in children:
             if child not in (worker, parent):
                 child.kill()
