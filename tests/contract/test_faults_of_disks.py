@@ -9,9 +9,7 @@ from cachesim import Simulator
 from cachesim.errors import FaultError
 from tests.contract.helpers import is_in_sync, through_link, until
 
-# Behind what there is room for, Redis 7.0 tries to write when it has written the file anew: as a
-# replica it has, and so has a first primary that a reset brought back.
-MISCONF = "MISCONF Errors writing to the AOF file: (No space left on device|File too large)"
+MISCONF = "MISCONF Errors writing to the AOF file: "
 
 
 def stored(sim: Simulator, node: str) -> object:
@@ -29,6 +27,9 @@ def test_a_primary_with_a_full_disk(sim: Simulator, zone: str) -> None:
     became a replica.
     """
     node = f"redis-{zone}"
+    # Behind what there is room for, Redis 7.0 tries to write when it has written the file anew: as
+    # a replica it has, and so has a first primary that a reset brought back.
+    why = "No space left on device" + ("" if sim.backend == "embedded" else "|File too large")
     if zone == "b":
         sim.control_plane.failover("b", wait=True)
     with closing(through_link(sim, node, single_connection_client=True)) as client:
@@ -36,9 +37,9 @@ def test_a_primary_with_a_full_disk(sim: Simulator, zone: str) -> None:
         with sim.faults.aof_error(node):
             with sim.faults.aof_error(node):
                 pass
-            with pytest.raises(redis.exceptions.ResponseError, match=MISCONF):
+            with pytest.raises(redis.exceptions.ResponseError, match=f"{MISCONF}({why})"):
                 client.set("k", "v")
-            with pytest.raises(redis.exceptions.ResponseError, match=MISCONF):
+            with pytest.raises(redis.exceptions.ResponseError, match=f"{MISCONF}({why})"):
                 client.ping()
             assert client.get("k") == "before"
             assert client.info("persistence")["aof_last_write_status"] == "err"

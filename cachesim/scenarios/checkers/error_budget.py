@@ -25,6 +25,7 @@ from cachesim.scenarios.checkers.generator import union
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, classes_of, survey
 from cachesim.scenarios.checkers.time_scale import (
     compressed,
+    grown,
     least_together,
     stopped,
     why_wrong,
@@ -118,8 +119,9 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     others = found.all.bad - sum(bad_and_due(history, name, span)[0] for span in covered)
     seconds = others / per_second
     low = least_together(history, ((best, it.begin, it.end) for best, _, it in outages))
-    low += seconds * min(1.0, history.speed)
-    high = sum(worst for _, worst, _ in outages) + seconds * max(1.0, history.speed)
+    fewest, most = grown(history, seconds, seconds)
+    low += fewest
+    high = sum(worst for _, worst, _ in outages) + most
     return min(low / production, 1.0), min(high / production, 1.0)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.lost_writes import losses_of
 from cachesim.scenarios.checkers.promotions import Promotion, fence_of, promotions
+from cachesim.scenarios.checkers.time_scale import grown
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "split_brain"
@@ -68,8 +69,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
         counts[f"after the promotion of {it.new}"] = _count(history, expectation, it, following)
     details: dict[str, Any] = {what: vars(count) for what, count in counts.items()}
     sure = sum(it.sure for it in counts.values())
-    low = sure * min(1.0, history.speed)
-    high = (sure + sum(it.perhaps for it in counts.values())) * max(1.0, history.speed)
+    low, high = grown(history, sure, sure + sum(it.perhaps for it in counts.values()))
     fenced = sum(it.after_fence for it in counts.values())
     if fenced:
         return Verdict(
@@ -116,5 +116,4 @@ def _deduced(history: History, expectation: Expectation, changes: list[Promotion
     if not count:
         reason = "the client does not tell which node answered, and no such write was lost"
         return unknown(NAME, reason, unit="writes", threshold=expectation.max)
-    low, high = count * min(1.0, history.speed), count * max(1.0, history.speed)
-    return against(NAME, low, high, "writes", expectation.max)
+    return against(NAME, *grown(history, count, count), "writes", expectation.max)

@@ -225,6 +225,11 @@ def _reaches(outage: Outage, last: float) -> bool:
     return outage.is_open or (not outage.is_full and last - outage.end < APART)
 
 
+def grown(history: History, least: float, most: float) -> tuple[float, float]:
+    """Return how many there are in production of what may grow with the time, or may not."""
+    return least * min(1.0, history.speed), most * max(1.0, history.speed)
+
+
 def least_together(history: History, outages: Iterable[tuple[float, float, float]]) -> float:
     """Return how long production serves nothing at least, from outages that may overlap.
 

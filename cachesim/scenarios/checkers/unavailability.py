@@ -82,8 +82,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if not names:
         return unknown(expectation.name, "no operation of it was due")
     verdicts = []
-    for threshold, combined in ((expectation.longest, max), (expectation.total, _sum)):
-        if threshold is not None or combined is max:
+    for threshold, combined in ((expectation.longest, _longest), (expectation.total, _total)):
+        if threshold is not None or combined is _longest:
             found = [_worst(history, name, combined) for name in names]
             worst = max(found, key=lambda it: it.high)
             worst = worst._replace(low=max(it.low for it in found))
@@ -92,22 +92,25 @@ def check(history: History, expectation: Expectation) -> Verdict:
     return min(verdicts, key=lambda verdict: order.index(verdict.result))
 
 
-def _sum(values: Iterable[float]) -> float:
-    return sum(values)
+def _longest(_history: History, figures: list[Figure]) -> tuple[float, float]:
+    return max(it.low for it in figures), max(it.high for it in figures)
+
+
+def _total(history: History, figures: list[Figure]) -> tuple[float, float]:
+    return least_of(history, figures), sum(it.high for it in figures)
 
 
 def _worst(
-    history: History, name: OperationClass, combined: Callable[[Iterable[float]], float]
+    history: History,
+    name: OperationClass,
+    combined: Callable[[History, list[Figure]], tuple[float, float]],
 ) -> _Worst:
     low = high = 0.0
     worst: list[Figure] = []
     for figures in figures_of(history, name):
         if figures:
-            least = (
-                least_of(history, figures) if combined is _sum else max(it.low for it in figures)
-            )
+            least, most = combined(history, figures)
             low = max(low, least)
-            most = combined(it.high for it in figures)
             if most > high or not worst:
                 high, worst = max(high, most), figures
     return _Worst(low, high, worst, name)
