@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.loss_windows import loss_windows
 from cachesim.scenarios.checkers.promotions import primary_at
+from cachesim.scenarios.checkers.time_scale import CACHES
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "stale_reads"
@@ -34,7 +35,6 @@ FEW = 100
 READING_DELAY = 0.1
 """Seconds between two readings of an offset."""
 TTL_MARGIN = 1.0
-_CACHES = "memcached-"
 _SHOWN = 20
 
 _ROWS = """
@@ -191,7 +191,7 @@ def _is_gone(read: _Row, due: _Row, changes: list[_Row]) -> bool:
     if read.read is not None:
         return False
     # A client that takes a node for dead asks none: then the node of the write tells.
-    if any(node and node.startswith(_CACHES) for node in (read.node, due.node)):
+    if any(node and node.startswith(CACHES) for node in (read.node, due.node)):
         return True
     end = read.start if read.end is None else read.end
     since = [it for it in changes if due.start <= it.start <= end]

@@ -53,7 +53,8 @@ from cachesim.scenarios.checkers.promotions import promotions
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 
 FEW = 3
-_CACHES = "memcached-"
+CACHES = "memcached-"
+"""How the names of caches begin, whose items may go at any time."""
 ROUND_TRIP = 0.02
 """Seconds that an answer may take without a fault."""
 INFINITE = float("inf")
@@ -158,7 +159,7 @@ def _discoveries(history: History) -> list[Window]:
     client = (history.meta.get("clients") or {}).get("api_cache", {})
     if (every := client.get("discovery")) is None:
         return []
-    left = [(it.at, it.source) for it in history.events("moved") if it.source.startswith(_CACHES)]
+    left = [(it.at, it.source) for it in history.events("moved") if it.source.startswith(CACHES)]
     left += [
         (it.at, node) for it in history.events("scaled") for node in it.data.get("removed", ())
     ]
