@@ -360,6 +360,15 @@ def test_recovery(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
     assert seen.recovered_after(fault).explain().startswith("the recovery of redis after <kill on")
 
 
+def test_healed_at_the_very_end(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
+    """The end waits for operations that were due after it, as earlier ones tell nothing of it."""
+    fault = fault_of(log, "1")
+    with observe(redis, every=0.2) as seen:
+        more(1, seen.writes)
+        log.record("heal", "redis-a", "kill", fault="1")
+    assert seen.recovered_after(fault) < 1e9
+
+
 def test_notes(observe: Observe, redis: FakeRedis) -> None:
     """The timeline says what the figures of a quick topology are not."""
     with observe(redis, speed=30.0) as seen:

@@ -144,6 +144,10 @@ class Figures:
         """Whether an outage had not ended."""
         return any(it.is_open for it in self.outages)
 
+    def reaches(self, at: float) -> bool:
+        """Return whether it tells of an operation that was due at a time, or later."""
+        return bool(self.operations) and self.operations[-1].due >= at
+
     def is_good(self, operation: Operation) -> bool:
         """Return whether an operation was answered in time."""
         return is_good(operation.outcome, operation.due, operation.end, self.deadline)

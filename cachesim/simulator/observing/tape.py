@@ -60,9 +60,13 @@ class Tape:
         return [found[kind] for kind in kinds]
 
     def seal_if_settled(self, at: float) -> bool:
-        """Seal it if all is known until a time, and no outage is in progress. Return whether."""
+        """Seal it if no outage is in progress, and an operation tells so. Return whether.
+
+        Args:
+            at: the operation was due then or later: a fault may have been healed just before.
+        """
         figures = self._figures()
-        settled = all(it.until > at and not it.is_in_outage for it in figures.values())
+        settled = all(it.reaches(at) and not it.is_in_outage for it in figures.values())
         if settled:
             self._sealed = self._record(figures)
         return settled
