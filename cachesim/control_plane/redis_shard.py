@@ -66,6 +66,8 @@ class RedisShard:
     def promote(self, node: str) -> Branch:
         """See `ShardActions.promote`. It takes over, and waits until the node accepts writes."""
         with _as_fault_error():
+            if not self._cluster.knows_owner(node):
+                raise NotReady(f"{node}: knows no node that has the slots", node)
             self._admin.redis(node).config_set("min-replicas-to-write", 0)
             self._cluster.take_over(node)
             self._cluster.health.wait_writable(node, Deadline(_PROMOTION_LIMIT))

@@ -1,8 +1,12 @@
 """Outages of a class of operations, found one operation at a time.
 
 An outage opens when the first bad operation is due, and ends when the first of `GOOD_IN_A_ROW` good
-ones is due. Outages less than `APART` apart are one. It is *full* if no operation in it is good,
-and *partial* if at least `PARTIAL_SHARE` of them are bad; with a smaller share it is none.
+ones is due. Those less than `APART` apart are one, as long as the bad ones are enough: wherever
+it is cut between two of them, at least `PARTIAL_SHARE` of what is before the cut is bad, and of
+what is after it. So rare errors around an outage make it no longer. (These are what Ruzzo and Tompa
+call maximal scoring subsequences, found in one pass.)
+
+It is *full* if no operation in it is good, else *partial*.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +14,8 @@ from dataclasses import dataclass, replace
 GOOD_IN_A_ROW = 3
 APART = 0.25
 """Seconds, real."""
-PARTIAL_SHARE = 0.05
+_SHARES = 20  # so that sums of shares are exact
+PARTIAL_SHARE = 1 / _SHARES
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,30 @@ class Outage:
         """Whether no operation in it was good."""
         return self.bad == self.due
 
+
+@dataclass(frozen=True)
+class _Part:
+    """An outage that may be joined with later ones.
+
+    Attributes:
+        outage: it.
+        bad: how many operations of its class were bad before it and in it.
+        left: the number of the last part before it that may be its beginning, if there is one.
+    """
+
+    outage: Outage
+    bad: int
+    left: int = -1
+
     @property
-    def counts(self) -> bool:
-        """Whether enough operations in it were bad. If not, they belong to the error budget."""
-        return self.bad >= PARTIAL_SHARE * self.due
+    def excess_before(self) -> int:
+        """How many more than `PARTIAL_SHARE` were bad until it began, times `_SHARES`."""
+        return (self.bad - self.outage.bad) * _SHARES - (self.outage.first - 1)
+
+    @property
+    def excess(self) -> int:
+        """How many more than `PARTIAL_SHARE` were bad until it ended, times `_SHARES`."""
+        return self.bad * _SHARES - self.outage.last
 
 
 class Track:
@@ -74,7 +99,7 @@ class Track:
         bad: how many of them were bad.
     """
 
-    __slots__ = ("_ended", "_gap", "_good_at", "_last", "_open", "_streak", "bad", "due")
+    __slots__ = ("_chain", "_gap", "_good_at", "_last", "_open", "_parts", "_streak", "bad", "due")
 
     def __init__(self, begin: float) -> None:
         self.due = self.bad = 0
@@ -83,7 +108,8 @@ class Track:
         self._good_at = begin  # when the last good operation was due, while none is bad
         self._streak = 0  # of good operations, while an outage is open
         self._open: Outage | None = None
-        self._ended: list[Outage] = []
+        self._parts: list[_Part] = []  # those that have ended
+        self._chain = 0  # the number of the first part that is near enough to the last one
 
     def add(self, due: float, good: bool) -> None:
         """Take note of the next operation."""
@@ -104,10 +130,9 @@ class Track:
         self._streak = 0
         outage = self._open
         if outage is None:
-            if self._ended and due - self._ended[-1].end < APART:
-                outage = self._ended.pop()
-            else:
-                outage = Outage(due, due, due, self._good_at, 0, self.due, self.due)
+            if self._parts and due - self._parts[-1].outage.end >= APART:
+                self._chain = len(self._parts)
+            outage = Outage(due, due, due, self._good_at, 0, self.due, self.due)
         self._open = replace(outage, last_bad=due, bad=outage.bad + 1, last=self.due)
 
     def _count_good(self, due: float) -> None:
@@ -116,8 +141,24 @@ class Track:
         if self._streak == 1:
             self._open = replace(self._open, end=due)
         if self._streak == GOOD_IN_A_ROW:
-            self._ended.append(self._open)
+            kept, part = self._join(self._open)
+            self._parts[kept:] = [part]
             self._open, self._good_at = None, due
+
+    def _join(self, outage: Outage) -> tuple[int, _Part]:
+        """Return how many parts stay before the newest outage, and the part that it becomes."""
+        parts, kept = self._parts, len(self._parts)
+        part = _Part(outage, self.bad)
+        left = kept - 1
+        while left >= self._chain and parts[left].excess_before > part.excess_before:
+            left = parts[left].left
+        while left >= self._chain and parts[left].excess <= part.excess:
+            first = parts[left]
+            begun = replace(first.outage, last_bad=outage.last_bad, end=outage.end)
+            bad = first.outage.bad + part.bad - first.bad
+            joined = replace(begun, bad=bad, last=outage.last, is_open=outage.is_open)
+            part, kept, left = _Part(joined, part.bad), left, first.left
+        return kept, replace(part, left=left)
 
     def outages(self, end: float) -> list[Outage]:
         """Return the outages, in their order.
@@ -126,8 +167,9 @@ class Track:
             end: the last time looked at.
         """
         if self._open is None:
-            return list(self._ended)
-        return [*self._ended, replace(self._open, end=end, is_open=True)]
+            return [it.outage for it in self._parts]
+        kept, part = self._join(replace(self._open, end=end, is_open=True))
+        return [*(it.outage for it in self._parts[:kept]), part.outage]
 
     def gap(self, end: float) -> float:
         """Return the longest time without an operation, in seconds.

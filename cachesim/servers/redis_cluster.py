@@ -163,6 +163,15 @@ class Cluster:
             client.execute_command("CLUSTER REPLICATE", owner["node_id"])
         client.execute_command("CLUSTER FAILOVER", "TAKEOVER")
 
+    def knows_owner(self, node: str) -> bool:
+        """Return whether a node knows of one that has the slots, be it itself.
+
+        A replica whose primary was succeeded does not, until it has heard of the successor: it
+        would take over nothing, and stay a primary without slots.
+        """
+        me, others = cluster_nodes(self._admin.redis(node))
+        return any(self._serves(it) for it in (me, *others))
+
     def _serves(self, node: dict[str, Any]) -> bool:
         """Return whether a node of CLUSTER NODES has slots of this shard."""
         return any(int(first) in self._slots for first, *_ in node["slots"])

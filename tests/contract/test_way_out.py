@@ -14,7 +14,7 @@ from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
 from cachesim.daemon.restoring import Restorer
 from cachesim.errors import FaultError, NotReady, WaitTimeout
-from cachesim.servers import redis_health
+from cachesim.servers import redis_cluster, redis_health
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.servers.redis_config import FENCED
 from cachesim.topology import Node, Service
@@ -72,6 +72,28 @@ def test_replica_of_a_replica(sim: Simulator) -> None:
     wait_until_well(sim)
     sim.reset()
     assert_as_new(sim)
+
+
+def test_replica_that_has_not_heard_of_the_primary(
+    sim: Simulator, inside: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that knows nobody with the slots is not promoted: it would be so without slots."""
+    mark = sim.events.mark()
+    blind, reported = inside.operations.admin.redis("redis-b"), redis_cluster.cluster_nodes
+
+    def known(client: Redis) -> object:
+        me, others = reported(client)
+        return me, [{**it, "slots": []} for it in others] if client is blind else others
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis_cluster, "cluster_nodes", known)
+        sim.control_plane.failover("b")
+        until(lambda: sim.control_plane.failovers == 1)
+    assert sim.redis.primary.name == "redis-c"
+    assert [it.message for it in sim.events.of("waiting", mark)] == [
+        "could not be promoted: redis-b: knows no node that has the slots"
+    ]
+    wait_until_well(sim)
 
 
 def test_node_that_stays_ill_gets_a_new_process(

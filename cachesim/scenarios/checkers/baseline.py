@@ -110,7 +110,7 @@ def _unmet(history: History, span: Span, expectation: object) -> list[str]:
             f"{name} was not served for {outage.low:.3g} s"
             for name in classes_of(history, expectation.service, expectation.kind)
             for outage in every[name].all.outages(history.end_at)
-            if outage.counts and outage.begin < span.end and outage.low > expectation.longest
+            if outage.begin < span.end and outage.low > expectation.longest
         ]
     if isinstance(expectation, error_budget.Expectation):
         return [

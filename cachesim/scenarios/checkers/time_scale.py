@@ -212,7 +212,7 @@ def _stopped(history: History, name: OperationClass, window: Window) -> bool | N
         later += due >= middle
     if later < FEW:
         return None
-    outages = [it for it in track.outages(last) if it.counts]
+    outages = track.outages(last)
     if not outages or not _reaches(outages[-1], last):
         return False
     return True if outages[-1].begin <= middle else None

@@ -134,8 +134,7 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
         figures = [
             Figure(it.low, it.high + _cut_in(history, it), it.begin, it.end, what)
             for it in track.outages(end)
-            if it.counts
-            and not any(_covers(history, name, w, it) for w, effect in windows if effect)
+            if not any(_covers(history, name, w, it) for w, effect in windows if effect)
         ]
         for window, effect in windows:
             best, worst = window.outage(history, name, gap)
@@ -213,6 +212,6 @@ def _by_node(history: History, names: list[OperationClass]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
         for node, track in history.compute(survey)[name].nodes.items():
-            longest = max((it.high for it in track.outages(history.end_at) if it.counts), default=0)
+            longest = max((it.high for it in track.outages(history.end_at)), default=0)
             found[node] = max(found.get(node, 0.0), longest)
     return found

@@ -112,7 +112,7 @@ def _class(
     pod = it.pods.get(worst or "")
     figures = None
     if worst is not None and pod is not None and len(it.pods) > 1:
-        outages = [one.high for one in pod.outages(history.end_at) if one.counts]
+        outages = [one.high for one in pod.outages(history.end_at)]
         figures = PodFigures(
             pod=worst, due=pod.due, bad=pod.bad, longest_outage=max(outages, default=0.0)
         )

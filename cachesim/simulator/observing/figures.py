@@ -136,7 +136,7 @@ class Figures:
         track = Track(self.begin)
         for it in self.operations:
             track.add(it.due, self.is_good(it))
-        found = [it for it in track.outages(self.until) if it.counts]
+        found = track.outages(self.until)
         return [replace(it, end=float("inf")) if it.is_open else it for it in found]
 
     @property

@@ -22,7 +22,7 @@ class Observed:
 
     An operation is good if it was answered within the deadline of when it was due. An outage goes
     from the first bad one to the first of three good ones in a row. Outages less than 250 ms apart
-    are one, and one counts if at least 5 % of its operations are bad.
+    are one, if at least 5 % of the operations are bad.
     """
 
     def __init__(self, tape: Tape, kinds: tuple[Kind, ...], name: str) -> None:
