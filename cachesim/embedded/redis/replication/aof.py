@@ -95,7 +95,7 @@ class AppendOnlyFile:
                 transaction = None
             elif transaction is not None:
                 transaction.append(arguments)
-            else:
+            elif name != b"REPLCONF":  # a primary asked its replicas for their offsets
                 yield arguments
             if transaction is None:
                 valid = at

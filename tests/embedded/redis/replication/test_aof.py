@@ -27,6 +27,24 @@ def test_restart_replays_the_file(tmp_path: Path, *, orderly: bool) -> None:
     run(tmp_path, test)
 
 
+def test_what_is_no_change_is_not_replayed(tmp_path: Path) -> None:
+    """The file is the replication stream, in which a primary also asks for offsets."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("SET", "k", 1)
+        await a("WAIT", 3, 50)  # there are two
+        for node in ("a", "b"):
+            await in_sync(shard)
+            shard[node].kill()
+            shard[node].start()
+            await loaded(shard)
+            assert len(shard[node].server.store) == 1
+            assert "CRITICAL" not in shard[node].logs()
+
+    run(tmp_path, test)
+
+
 def test_a_power_loss_truncates_the_file(tmp_path: Path) -> None:
     """A file that is truncated within a request loses this request and all later ones."""
 
