@@ -38,6 +38,8 @@ _INTERVAL = 0.5
 _GRACE = 0.5
 """Seconds for what is under way when nobody is there any more."""
 _TRIES = 3
+_LONGEST = 320
+"""Characters of an error: with up to 12 bytes each as JSON, a pipe takes the line in one piece."""
 T = TypeVar("T")
 Load = Callable[[Iterable[Iterable[Call]]], None]
 """Writes what has to be there before the begin, and records it."""
@@ -141,11 +143,12 @@ def run(order: Order, report: Reports) -> int:
         try:
             work = _prepare(order, recorder, report, inbox.is_over)
         except CachesimError as error:
-            report(error=as_json(error))
+            report(error=_told(error))
             return 1
         except Exception as error:
-            reason = f"{order.name} could not get ready: {type(error).__name__}: {error}"
-            report(error=as_json(WorkloadError(reason)))
+            report(
+                error=_told(f"{order.name} could not get ready: {type(error).__name__}: {error}")
+            )
             return 1
         gc.freeze()  # what is there stays: no collection need look at it
         report(ready=True)
@@ -163,13 +166,22 @@ def run(order: Order, report: Reports) -> int:
         try:
             work.stop(patience)
         except WorkloadError as error:
-            report(error=as_json(error))
+            report(error=_told(error))
             return 1
         finally:
             if readings is not None:
                 readings.close()
     report(eps=getattr(work, "eps", 0.0))
     return 0
+
+
+def _told(reason: object) -> dict[str, Any]:
+    """Return an error for the process that ordered the pod."""
+    text = str(reason)
+    if len(text) > _LONGEST:
+        print(text, file=sys.stderr)  # the log has all of it
+        text = f"{text[:_LONGEST]}..."
+    return as_json(WorkloadError(text))
 
 
 class Inbox:

@@ -42,6 +42,9 @@ def deaf(load):
 def failing(load):
     raise ValueError("no good")
 
+def failing_at_length(load):
+    raise ValueError("no good" * 50_000)
+
 def failing_later(load):
     load.record("begun", True)
     load.stop.wait()
@@ -186,6 +189,17 @@ def test_a_function_that_raises(folder: Path) -> None:
         pods.begin(0)
         with pytest.raises(WorkloadError, match="failing_later failed: ValueError: no good"):
             pods.end()
+
+
+def test_long_errors_of_several_pods(folder: Path) -> None:
+    """They do not mix: the begin of one is the error of the open."""
+    with (
+        pods_of(folder, "failing_at_length", 10) as pods,
+        pytest.raises(
+            WorkloadError, match=r"^the workload .* failed: ValueError: (no good)+.*\.\.\.$"
+        ),
+    ):
+        pods.open()
 
 
 def test_a_function_that_is_not_there(folder: Path) -> None:
