@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cachesim import Simulator
-from cachesim.errors import CachesimError
+from cachesim.errors import CachesimError, NotRunning
 from cachesim.events import EventLog
 from cachesim.faults.catalogue import Kill
 from cachesim.simulator.faults import Fault
@@ -290,6 +290,18 @@ def test_an_error_in_the_context(observe: Observe, redis: FakeRedis) -> None:
     with pytest.raises(CachesimError, match="ended with an error"):
         _ = seen.lost_writes
     assert "ConnectionError" in str(seen)
+
+
+def test_the_end_of_the_topology(redis: FakeRedis, log: EventLog) -> None:
+    """The error of the context is raised all the same, and the timeline can be shown."""
+
+    def fail(*_arguments: object) -> Any:
+        raise NotRunning("its process has ended")
+
+    with pytest.raises(ZeroDivisionError), Observer(redis, Means(log, fail, fail)) as seen:  # noqa: PT012
+        more(5, seen)
+        _ = 1 / 0
+    assert "the observation ends" in str(seen)
 
 
 def test_asyncio(observe: Observe) -> None:

@@ -1,8 +1,10 @@
 """What an observation has recorded: its operations, and the events of the topology meanwhile."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cachesim.errors import CachesimError
 from cachesim.events import Event, Events
 from cachesim.history.rows import Kind
 from cachesim.simulator.faults import Fault
@@ -109,9 +111,10 @@ class Tape:
         stall = max(stream.stall for stream in self._streams.values())
         if stall > self._deadline / 4:
             notes.append(f"Operations began up to {stall:.2f} s late, as this process was busy.")
-        if (speed := self._speed()) != 1:
-            notes.append(
-                f"The control plane is {speed:g} times as fast as in production, clients are not. "
-                "With speed=1 the figures are those of production."
-            )
+        with contextlib.suppress(CachesimError):  # the topology may have ended
+            if (speed := self._speed()) != 1:
+                notes.append(
+                    f"The control plane is {speed:g} times as fast as in production, clients are "
+                    "not. With speed=1 the figures are those of production."
+                )
         return notes
