@@ -20,7 +20,7 @@ from cachesim.runs.calls import Call
 from cachesim.runs.registry import find_run
 from cachesim.runs.rpc import call
 from cachesim.servers.certificates import client_context
-from cachesim.topology import Endpoint, Service, production
+from cachesim.topology import Endpoint
 
 _TIMEOUT = 5.0  # seconds for connecting
 _LAST_ANSWER = 10.0  # seconds that the last answer may take: the link may have a latency
@@ -41,11 +41,11 @@ def run(name: str | None, node: str, command: Sequence[str]) -> int:
     """
     run = find_run(name)
     variables = run.env(secrets=True) or {}
-    endpoints = {it["name"]: it["endpoint"] for it in call(run, Call.STATUS)["nodes"]}
-    if node not in endpoints:
-        raise CachesimError(unknown("node", node, endpoints))
-    endpoint = Endpoint.parse(endpoints[node])
-    if production().node(node).service is Service.MEMCACHED:
+    nodes = {it["name"]: it for it in call(run, Call.STATUS)["nodes"]}
+    if node not in nodes:
+        raise CachesimError(unknown("node", node, nodes))
+    endpoint = Endpoint.parse(nodes[node]["endpoint"])
+    if nodes[node]["role"] is None:  # only Redis nodes have one
         return _memcached(endpoint, variables, command)
     for program in ("redis-cli", "valkey-cli"):
         if path := shutil.which(program):

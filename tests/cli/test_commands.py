@@ -790,6 +790,13 @@ def test_shell_of_memcached(up: Detached) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "VALUE k 0 5\nvalue\nEND\n", "")
 
 
+def test_shell_of_a_node_that_was_added(up: Detached) -> None:
+    """It is one of Memcached's too."""
+    up.ok("scale", "memcached", "4")
+    done = shell(up, "memcached-a2", "get", "k")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "END\n", "")
+
+
 # --- completion ---------------------------------------------------------------------------------
 
 
