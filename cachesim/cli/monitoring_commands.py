@@ -156,6 +156,8 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
     architecture's table. The first use begins to watch them.
     """
     if ctx.invoked_subcommand is not None:
+        # What is given before a command is meant for it.
+        ctx.default_map = {ctx.invoked_subcommand: {"name": name, "as_json": as_json}}
         return
     from cachesim.cli import output
     from cachesim.cli.printing import print_json

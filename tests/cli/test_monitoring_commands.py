@@ -1,4 +1,4 @@
-"""`cachesim alarms check`, which needs no topology."""
+"""`cachesim alarms check`, which needs no topology, and options of `cachesim alarms`."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachesim.cli.app import main
+from cachesim.runs import registry, rpc
 
 REACHABLE = """\
 Alarms:
@@ -51,3 +52,14 @@ def test_check_as_json(tmp_path: Path) -> None:
     (finding,) = told["findings"]
     assert (finding["alarm"], finding["is_fatal"]) == ("redis-cpu-high", True)
     assert "EngineCPUUtilization" in finding["remedy"]
+
+
+def test_options_before_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of the command after them."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(registry, "find_run", asked.append)
+    monkeypatch.setattr(rpc, "call", lambda _run, _call: [])
+    runner = CliRunner()
+    assert runner.invoke(main, "alarms --name demo --json inbox").output == "[]\n"
+    assert runner.invoke(main, "alarms --name demo inbox --name other").output != "[]\n"
+    assert asked == ["demo", "other"]
