@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cachesim.events import Event
 
 _LONGEST = 150  # characters of a folder's name: file systems allow 255 bytes
+_PLAIN = re.compile(r"[\w./:]+(\[\w[\w.]*(-[\w.]+)*\])?")  # tests that differ in their words too
 
 
 class Artifacts:
@@ -25,7 +27,6 @@ class Artifacts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._names: dict[str, str] = {}
         self.told: list[str] = []
 
     @classmethod
@@ -54,7 +55,7 @@ class Artifacts:
             "observed.txt": "\n\n".join(observed),
             **{f"{node}.log": text for node, text in logs},
         }
-        folder = self._folder / self._name(report.nodeid)
+        folder = self._folder / _name(report.nodeid)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
@@ -65,10 +66,10 @@ class Artifacts:
         else:
             self.told.append(f"Artifacts of failing tests: {self._folder}")
 
-    def _name(self, test: str) -> str:
-        """Return the name of a test's folder. No other test has it."""
-        if test not in self._names:
-            name = re.sub(r"[^\w.]+", "-", test)[:_LONGEST].strip("-")
-            taken = sum(it == name or it.startswith(f"{name}~") for it in self._names.values())
-            self._names[test] = f"{name}~{taken + 1}" if taken else name
-        return self._names[test]
+
+def _name(test: str) -> str:
+    """Return the name of a test's folder, the same in all processes. No other test has it."""
+    name = re.sub(r"[^\w.]+", "-", test).strip("-")
+    if len(name) <= _LONGEST and _PLAIN.fullmatch(test):
+        return name
+    return f"{name[:_LONGEST]}~{zlib.crc32(test.encode()):08x}"

@@ -52,7 +52,7 @@ def test_artifacts(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     files = {"events.txt", "events.jsonl", "redis-a.log", "memcached-a.log"}
     assert found == {
         "test_it.py-test_fails-a-b": {*files, "call.txt", "observed.txt"},
-        "test_it.py-test_fails-a-b~2": {*files, "call.txt", "observed.txt"},
+        "test_it.py-test_fails-a-b~9e29c8c9": {*files, "call.txt", "observed.txt"},
         "test_it.py-test_fails_twice": {*files, "call.txt", "teardown.txt"},
     }
     twice = folder / "test_it.py-test_fails_twice"
@@ -65,6 +65,15 @@ def test_artifacts(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
         "the observation ends"
         in (folder / "test_it.py-test_fails-a-b" / "observed.txt").read_text()
     )
+
+
+@pytest.mark.usefixtures("fake")
+def test_artifacts_of_several_processes(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Those of tests with nearly the same name are not mixed, as if workers of xdist ran them."""
+    pytester.makepyfile(test_it=TESTS)
+    for test in ("a/b", "a-b"):
+        run_pytest("--cachesim", "--cachesim-artifacts=kept", f"test_it.py::test_fails[{test}]")
+    assert len(list((pytester.path / "kept").iterdir())) == 2
 
 
 @pytest.mark.usefixtures("fake")
