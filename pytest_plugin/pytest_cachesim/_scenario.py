@@ -60,7 +60,9 @@ class Beside:
             scenario = read_file(next(filter(Path.is_file, files), name))
         except CachesimError as error:
             fail(f"{item.nodeid}: {error}")
-        test = re.sub(r"\W+", "-", item.name).strip("-")
+        # Workers of xdist may begin tests of the same name at the same second.
+        worker = getattr(item.config, "workerinput", {}).get("workerid", "")
+        test = re.sub(r"\W+", "-", f"{item.name}-{worker}").strip("-")
         again = f"pytest --cachesim --cachesim-seed {seed} {shlex.quote(item.nodeid)}"
         return cls(sim, plan(scenario, seed), item.config.rootpath / folder_of(test, seed), again)
 

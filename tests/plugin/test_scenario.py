@@ -102,6 +102,15 @@ def test_beside_the_test(
     assert len(list(Path("cachesim-runs").glob("test_it-7-*/report.html"))) == 1
 
 
+@pytest.mark.usefixtures("scenarios")
+def test_folder_of_a_worker(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Each worker of xdist has its own: two may begin tests of one name at the same second."""
+    pytester.makeconftest("def pytest_configure(config): config.workerinput = {'workerid': 'gw1'}")
+    pytester.makepyfile(TEST.format(scenario="az-outage", speed=30))
+    run_pytest("--cachesim", "--cachesim-seed=7").assert_outcomes(passed=1)
+    assert len(list(Path("cachesim-runs").glob("test_it-gw1-7-*/report.html"))) == 1
+
+
 @pytest.mark.parametrize("result", [Result.FAIL, Result.UNKNOWN])
 def test_verdict(
     pytester: pytest.Pytester, scenarios: FakeRunner, run_pytest: RunPytest, result: Result
