@@ -171,8 +171,10 @@ class Observer:
     def __enter__(self) -> Observation:
         if self._probe.is_async:
             raise TypeError("this is asynchronous: observe it with `async with`")
-        self._context = self._by_threads()
-        return self._context.__enter__()
+        with self._threads() as (workers, streams):
+            workers.open(_OPENING)
+            self._context = self._by_threads(workers, streams)
+            return self._context.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._context.__exit__(*error)
@@ -181,7 +183,10 @@ class Observer:
         import asyncio
 
         if not self._probe.is_async:
-            return await asyncio.to_thread(self.__enter__)
+            with self._threads() as (workers, streams):
+                await asyncio.to_thread(workers.open, _OPENING)
+                self._context = self._by_threads(workers, streams)
+                return self._context.__enter__()
         self._async_context = self._by_tasks()
         return await self._async_context.__aenter__()
 
@@ -198,11 +203,22 @@ class Observer:
         return "" if self._seen is None else str(self._seen)
 
     @contextlib.contextmanager
-    def _by_threads(self) -> Iterator[Observation]:
+    def _threads(self) -> Iterator[tuple[Threads, Mapping[Kind, Stream]]]:
+        """Start threads. They end if the context does so with an error, such as a cancellation."""
         streams = self._make_streams()
         workers = Threads(self._probe, streams, self._count)
         try:
-            workers.open(_OPENING)
+            yield workers, streams
+        except BaseException:
+            stop(streams)
+            workers.begin()
+            raise
+
+    @contextlib.contextmanager
+    def _by_threads(
+        self, workers: Threads, streams: Mapping[Kind, Stream]
+    ) -> Iterator[Observation]:
+        try:
             seen = self._seen = self._begin(streams)
             try:
                 workers.begin()

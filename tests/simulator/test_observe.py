@@ -341,6 +341,22 @@ def test_a_function_beside_an_event_loop(observe: Observe) -> None:
     assert asyncio.run(main()).outage == 0
 
 
+def test_given_up_while_connections_are_opened(observe: Observe, redis: FakeRedis) -> None:
+    """No thread goes on with what a cancelled coroutine has begun to observe."""
+    before = threading.active_count()
+    answers = threading.Event()
+    redis.get = lambda _key: answers.wait()  # type: ignore[assignment,method-assign,return-value]
+
+    async def main() -> None:
+        async with asyncio.timeout(EVERY), observe(redis):
+            pytest.fail("no connection was opened")
+
+    threading.Timer(10 * EVERY, answers.set).start()
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    wait_for(lambda: threading.active_count() == before)
+
+
 def fault_of(log: EventLog, ident: str) -> Fault:
     """A fault that was applied."""
 
