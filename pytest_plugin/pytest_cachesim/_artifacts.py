@@ -60,7 +60,9 @@ class Artifacts:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 if text:
-                    (folder / name).write_text(f"{text}\n", encoding="utf-8")
+                    (folder / name).write_text(
+                        f"{text}\n", encoding="utf-8", errors="backslashreplace"
+                    )
         except OSError as error:
             self.told.append(f"--cachesim-artifacts: {error}")
         else:

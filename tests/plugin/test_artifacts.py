@@ -77,6 +77,17 @@ def test_artifacts_of_several_processes(pytester: pytest.Pytester, run_pytest: R
 
 
 @pytest.mark.usefixtures("fake")
+def test_artifacts_with_bytes_that_are_no_text(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    """An error that has them is written as the terminal shows it."""
+    pytester.makepyfile(r"def test_it(cachesim): raise ValueError('bad \udcff')")
+    run_pytest("--cachesim", "--cachesim-artifacts=kept").assert_outcomes(failed=1)
+    (text,) = (pytester.path / "kept").glob("*/call.txt")
+    assert r"ValueError: bad \udcff" in text.read_text()
+
+
+@pytest.mark.usefixtures("fake")
 def test_artifacts_that_cannot_be_written(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """The end of the run says why, and the reports are as without."""
     pytester.makepyfile(test_it=TESTS)
