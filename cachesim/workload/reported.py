@@ -43,9 +43,9 @@ def operation(
     return Operation(
         pod=pod,
         worker=0,
-        service=service or op,
+        service=_storable(service or op),
         kind=kind or "read",
-        key=key,
+        key=_storable(key),
         due=start,
         start=start,
         end=start + duration,
@@ -53,8 +53,13 @@ def operation(
         writer=None if written is None else pod,
         written=written,
         read=read,
-        error=None if ok else error or "not ok",
+        error=None if ok else _storable(error or "not ok"),
     )
+
+
+def _storable(text: str) -> str:
+    """Return a text as SQLite takes it: half a character, which JSON may have, is escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation, bool] | None:

@@ -124,6 +124,24 @@ print((json.dumps({"op": "get", "ok": True}) + "\\n") * 3, end="")
         assert 0.25 < pods.eps < LIMIT
 
 
+HALVES = """
+import json
+for name in ("first", "half a character \\ud83d", "last"):
+    print(json.dumps({"op": name, "ok": False, "key": name, "error": name}), flush=True)
+"""
+
+
+def test_half_a_character(tmp_path: Path) -> None:
+    """It is recorded, and so is all else."""
+    with command(tmp_path, HALVES) as pods:
+        pods.open()
+        pods.begin(time.monotonic())
+        code_of(pods)
+        pods.end()
+    found = sorted((it.service, it.key, it.error) for it in rows(tmp_path))
+    assert found == [(it, it, it) for it in ("first", r"half a character \ud83d", "last")]
+
+
 def test_single_lines_are_sure(tmp_path: Path) -> None:
     """Lines that come one by one are as sure as the reading of them."""
     script = """
