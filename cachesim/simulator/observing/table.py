@@ -48,12 +48,10 @@ def _rows(
 ) -> Iterator[Row]:
     yield Row(begin, "the observation begins")
     yield Row(end, "the observation ends")
-    said = ""
     for event in events:
         # ElastiCache's events may be of a node and again of its group.
-        if begin <= event.at <= end and event.message != said:
+        if begin <= event.at <= end and event.data.get("source_type") != "replication-group":
             yield Row(event.at, f"{event.kind}: {event.source} {event.message}")
-        said = event.message
     for it in figures:
         for outage in it.outages:
             yield Row(outage.begin, f"{it.title}: not served")

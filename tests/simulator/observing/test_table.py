@@ -1,15 +1,16 @@
 """The timeline of an observation."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from cachesim.events import Event
 from cachesim.simulator.observing.table import ROWS, timeline
 from tests.simulator.observing.test_figures import figures
 
 
-def event(at: float, kind: str, source: str, message: str) -> Event:
+def event(at: float, kind: str, source: str, message: str, **data: Any) -> Event:
     """An event of the topology."""
-    return Event(at, datetime.now(UTC), kind, source, message)
+    return Event(at, datetime.now(UTC), kind, source, message, data)
 
 
 def test_side_by_side() -> None:
@@ -17,8 +18,8 @@ def test_side_by_side() -> None:
     events = [
         event(-1, "started", "here", "before it"),
         event(0.31, "fault", "redis-a", "kill"),
-        event(0.55, "failover", "redis-b", "completed"),
-        event(0.55, "failover", "group", "completed"),
+        event(0.55, "failover", "redis-b", "completed", source_type="cache-cluster"),
+        event(0.55, "failover", "group", "completed", source_type="replication-group"),
         event(9, "heal", "redis-a", "after it"),
     ]
     found = timeline([figures("....xxl..."), figures("............")], events)
@@ -30,6 +31,23 @@ def test_side_by_side() -> None:
         "   0.55  1 late          1 ok         failover: redis-b completed",
         "   0.70  3 ok            3 ok         redis reads: served again",
         "   1.00  -               2 ok         the observation ends",
+    ]
+
+
+def test_a_fault_and_its_heal() -> None:
+    """Both are there, although nothing happened in between, and so is the same of another node."""
+    events = [
+        event(0.11, "fault", "redis-a", "pause"),
+        event(0.21, "heal", "redis-a", "pause"),
+        event(0.31, "fault", "redis-b", "pause"),
+        event(0.41, "fault", "redis-c", "pause"),
+    ]
+    lines = timeline([figures("." * 10)], events).splitlines()
+    assert [line.split("ok")[-1].strip() for line in lines[2:-1]] == [
+        "fault: redis-a pause",
+        "heal: redis-a pause",
+        "fault: redis-b pause",
+        "fault: redis-c pause",
     ]
 
 
