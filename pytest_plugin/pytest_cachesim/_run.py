@@ -41,7 +41,7 @@ class Run:
         seed: the seed of the whole run, including its workers.
         observed: what the present test has observed.
         user: the last test that was given a topology.
-        sim: the present topology; None: none was started yet.
+        sim: the present topology; None: there is none yet.
         is_up: whether it can be asked.
     """
 
@@ -155,7 +155,7 @@ class Run:
     def _start(self, make: "Callable[[], Simulator]", life: ExitStack) -> "Simulator":
         from cachesim.errors import BackendUnavailable, CachesimError, ImageMissing
 
-        self._reports.mark = 0
+        self.sim, self._reports.mark = None, 0  # another one's events are no part of a report
         try:
             sim = make()
             life.callback(self._stop, sim)

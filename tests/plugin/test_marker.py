@@ -218,6 +218,28 @@ def test_topology_cannot_be_had(
     result.stdout.fnmatch_lines(["*cachesim: the marker of this test needs another topology*"])
 
 
+@pytest.mark.usefixtures("fake")
+def test_events_of_another_topology(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """If the topology of a test does not start, its report has no events of the one before."""
+    pytester.makepyfile(
+        """
+        import pytest
+        from cachesim.errors import StartError
+
+        def test_it(cachesim):
+            type(cachesim).errors["start"] = StartError("no room")
+
+        @pytest.mark.cachesim(engine="valkey")
+        def test_other(cachesim):
+            pass
+        """
+    )
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["cachesim: the topology did not start: no room"])
+    result.stdout.no_fnmatch_line("*cachesim events*")
+
+
 @pytest.mark.usefixtures("on_backend")
 def test_on_an_engine(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """The settings of a marker are those that its test has, and no other."""
