@@ -24,7 +24,7 @@ class Load:
         stop: is set when the function has to return.
     """
 
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)  # it has secrets, and a user may print this
     pod: str
     seed: int
     stop: threading.Event

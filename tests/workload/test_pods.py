@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from cachesim.errors import WorkloadError
 from cachesim.history.reader import History
 from cachesim.workload.plan import Plan
 from cachesim.workload.pods import Pods
+from cachesim.workload.user_code import Load
 from tests.contract.helpers import until
 from tests.processes import alive_children, environment
 
@@ -134,6 +136,13 @@ def test_secrets_are_not_shown(pods: Pods) -> None:
         assert SECRET not in " ".join(it.cmdline())
         assert SECRET not in str(it.environ())
     assert SECRET not in repr(pods)
+
+
+def test_secrets_are_not_printed() -> None:
+    """What a user's function gets may be printed, and the log is kept."""
+    load = Load(ENV, "pod-0", 7, threading.Event(), print)
+    assert "pod-0" in repr(load)
+    assert SECRET not in repr(load)
 
 
 def test_a_killed_pod_is_told(pods: Pods, folder: Path) -> None:
