@@ -5,7 +5,6 @@ import json
 import queue
 import threading
 import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,7 +66,7 @@ class Forwarder:
         while (message := self._waiting.get()) is not None:
             try:
                 self._post(message)
-            except (OSError, HTTPException) as error:
+            except Exception as error:  # a ValueError too: of a host that can't be a name
                 # The message of an error may have the URL.
                 self._failed(
                     message, f"{type(error).__name__} {getattr(error, 'code', '')}".strip()

@@ -100,6 +100,21 @@ def test_failure_is_told_without_the_url(hook: Webhook, file: Path) -> None:
     assert str(file) in event.message
 
 
+@pytest.mark.parametrize("url", ["http://a..b/secret", "http://127.0.0.1:1/secret-é"])
+def test_a_url_that_can_not_be_asked(tmp_path: Path, url: str) -> None:
+    """It is told in the event log too, for each message."""
+    (tmp_path / "url").write_text(url, encoding="utf-8")
+    events = EventLog()
+    forwarder = Forwarder(tmp_path / "url", events)
+    try:
+        forwarder.send(message())
+        forwarder.send(message())
+        assert events.wait(lambda: len(events._events) == 2, 10)
+    finally:
+        forwarder.close()
+    assert "secret" not in str(events)
+
+
 def test_nothing_was_sent(file: Path) -> None:
     """Without a message there is no thread, and nothing to end."""
     before = threading.active_count()
