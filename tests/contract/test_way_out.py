@@ -79,7 +79,7 @@ def test_replica_that_has_not_heard_of_the_primary(
 ) -> None:
     """A replica that knows nobody with the slots is not promoted: it would be so without slots."""
     mark = sim.events.mark()
-    blind, reported = inside.operations.admin.redis("redis-b"), redis_cluster.cluster_nodes
+    blind, reported = inside.operations.admin.redis("redis-b"), redis_health.cluster_nodes
 
     def known(client: Redis) -> object:
         me, others = reported(client)
