@@ -112,6 +112,7 @@ class FakeToxiproxy(ToxiproxyClient):
         """See `ToxiproxyClient.delete`."""
         if self.is_lost:
             raise ToxiproxyTimeout("no answer")
+        self._find(name)
         self.forget(name)
         self.stuck.discard(name)
         self.calls.append(("delete", name))

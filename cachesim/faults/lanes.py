@@ -197,7 +197,7 @@ class Lane:
         """Disable or enable the proxy as desired."""
         refused = bool(self._refused_by)
         if refused != self._is_disabled:
-            with _ignored(404):  # deleted by hand: it refuses anyway
+            with ignored(404):  # deleted by hand: it refuses anyway
                 self.server.set_enabled(self.link.name, not refused)
             self._is_disabled = refused
 
@@ -243,12 +243,12 @@ class Lane:
         if neutral is None:
             self._remove(slot.name)
             return
-        with _ignored(404):  # removed by hand
+        with ignored(404):  # removed by hand
             self.server.update_toxic(self.link.name, slot.name, neutral)
             chain.idle.append(slot)
 
     def _remove(self, name: str) -> None:
-        with _ignored(404):
+        with ignored(404):
             self.server.remove_toxic(self.link.name, name)
 
     def _reuse(self, chain: Chain, slot: _Slot, toxic: Toxic) -> bool:
@@ -256,7 +256,7 @@ class Lane:
         chain.idle.remove(slot)
         chain.doubtful.append(slot)
         there = False
-        with _ignored(404):
+        with ignored(404):
             self.server.update_toxic(self.link.name, slot.name, toxic)
             slot.toxic = toxic
             there = True
@@ -268,7 +268,7 @@ class Lane:
         while True:
             slot = chain.new_slot(toxic, toxicity)
             chain.doubtful.append(slot)
-            with _ignored(409):
+            with ignored(409):
                 self.server.add_toxic(self.link.name, slot.name, toxic, chain.stream, toxicity)
                 chain.doubtful.remove(slot)
                 return slot
@@ -305,7 +305,7 @@ class Lane:
 
 
 @contextlib.contextmanager
-def _ignored(status: int) -> Iterator[None]:
+def ignored(status: int) -> Iterator[None]:
     """Treat an error status as success: the change is made already."""
     try:
         yield

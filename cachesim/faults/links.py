@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from cachesim.errors import CachesimError, FaultError, ToxiproxyTimeout
 from cachesim.events import EventLog
-from cachesim.faults.lanes import FLOW_OFF, FOR_EVER, Lane
+from cachesim.faults.lanes import FLOW_OFF, FOR_EVER, Lane, ignored
 from cachesim.topology import Link, Service, Topology
 from cachesim.toxiproxy.client import PORT, ToxiproxyClient
 from cachesim.toxiproxy.toxics import BOTH, Stream, Toxic
@@ -59,8 +59,8 @@ class Links(Mapping[str, Link]):
         # Links whose release failed, until it is repeated.
         self._owed: dict[Hashable, set[Link]] = {}
         self._lost: set[str] = set()  # zones whose Toxiproxy will never answer again
-        # The proxies that let connections to former addresses hang, by link and port.
-        self._gone: dict[tuple[Link, str], str] = {}
+        # The proxies that let connections to former addresses hang, with their servers.
+        self._gone: dict[str, ToxiproxyClient] = {}
         specs = dict[str, Mapping[str, Any]]()
         for zone in servers:
             specs |= self._proxies_at_start(zone)
@@ -118,7 +118,8 @@ class Links(Mapping[str, Link]):
 
         Args:
             listens: the new addresses, by the link's name.
-            hangs: whether connections to the old addresses hang from now on; else they are refused.
+            hangs: whether connections to the old addresses hang from now on, until they are freed;
+                else they are refused.
 
         Raises:
             FaultError: Toxiproxy did not do it.
@@ -132,18 +133,30 @@ class Links(Mapping[str, Link]):
     def _move(self, link: Link, address: str, hangs: bool) -> None:
         lane, server = self._lanes[link], self.server(link)
         before = str(lane.spec["listen"])
-        port = address.rpartition(":")[2]
-        if (gone := self._gone.pop((link, port), None)) is not None:
-            server.delete(gone)
         lane.listen_at(address)
         if hangs:
             name = f"{link.name}-gone-{before.rpartition(':')[2]}"
             # It leads to the Toxiproxy itself, as nothing ever comes that far.
             upstream = f"127.0.0.1:{PORT}"
+            self._gone[name] = server
             server.populate([{"name": name, "listen": before, "upstream": upstream}])
             for stream in BOTH:
                 server.add_toxic(name, str(stream), FOR_EVER, stream)
-            self._gone[link, before.rpartition(":")[2]] = name
+
+    def free_former(self) -> None:
+        """Let connections to the former addresses of all links hang no more.
+
+        Raises:
+            FaultError: Toxiproxy did not do it.
+        """
+        with self._lock:
+            if error := self._side_by_side(self._free_former, self._gone):
+                raise FaultError(f"a former address could not be freed: {error}") from error
+
+    def _free_former(self, gone: str) -> None:
+        with ignored(404):  # its Toxiproxy is a new one, or it was deleted by hand
+            self._gone[gone].delete(gone)
+        del self._gone[gone]
 
     # --- holding and releasing --------------------------------------------------------------
 

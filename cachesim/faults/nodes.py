@@ -203,6 +203,7 @@ class Nodes:
         """Give all nodes the addresses of their start; return whether any had another."""
         with self._lock:
             moved = tuple(self._moved)
+            self._links.free_former()
             for node in moved:
                 self.replace(node, "first")
         return bool(moved)

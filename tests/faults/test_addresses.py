@@ -38,12 +38,13 @@ def test_toxics_move_with_a_link(links: LinksRig) -> None:
 
 
 def test_former_address_hangs(links: LinksRig) -> None:
-    """Connections to the former address are stalled, until the link is back there."""
+    """Connections to the former address are stalled, until it is freed."""
     before = links.server.spec(links.link.name)["listen"]
     links.links.move({links.link.name: "127.0.0.1:9"}, hangs=True)
     (gone,) = [name for name in links.server.proxies() if "gone" in name]
     assert links.server.spec(gone)["listen"] == before
     assert [links.server.does(gone, stream) for stream in Stream] == [["stall"], ["stall"]]
+    links.links.free_former()
     links.links.move({links.link.name: before})
     assert not [name for name in links.server.proxies() if "gone" in name]
 
@@ -75,6 +76,19 @@ def test_reset_brings_addresses_back(rig: Rig) -> None:
     ]
     rig.restorer.reset()
     assert not [call for call in rig.did() if call[0] == "move_back"]
+
+
+def test_reset_frees_all_former_addresses(rig: Rig) -> None:
+    """After a reset none hangs: of a node that has moved twice, and of a Toxiproxy that is new."""
+    rig.nodes.replace("redis-b", "new")
+    rig.nodes.replace("redis-b", "new", hangs=True)
+    rig.nodes.replace("memcached-a", "new", hangs=True)
+    server = rig.servers["a"]
+    (gone,) = [name for name in server.proxies() if "gone" in name]
+    server.forget(gone)
+    rig.restorer.reset()
+    proxies = [name for server in rig.servers.values() for name in server.proxies()]
+    assert not [name for name in proxies if "gone" in name]
 
 
 def test_replace(rig: Rig) -> None:
