@@ -178,13 +178,13 @@ class Nodes:
             listens: Mapping[str, str] = {}
             if address != "same":
                 listens = self._backend.move_node(node, back=address == "first")
+                self._moved.add(node)  # before what may fail: a reset moves it back
             if self._backend.state(node) is not NodeState.STOPPED:
                 self._backend.kill(node)
             if listens:
                 self._links.move(listens, hangs=hangs)
-                self._moved.discard(node)
-                if address == "new":
-                    self._moved.add(node)
+                if address == "first":
+                    self._moved.discard(node)
                 present = str(self._backend.endpoint(node))
                 self._events.record("moved", node, f"has the address {present}", address=present)
             self._down[node].clear()

@@ -91,6 +91,17 @@ def test_reset_frees_all_former_addresses(rig: Rig) -> None:
     assert not [name for name in proxies if "gone" in name]
 
 
+def test_reset_brings_back_a_node_whose_move_failed(rig: Rig) -> None:
+    """A node whose links could not be moved has its first address again."""
+    rig.servers["b"].broken["client-to-redis-b"] = 500
+    with pytest.raises(FaultError, match="could not be moved"):
+        rig.nodes.replace("redis-b", "new")
+    rig.servers["b"].broken.clear()
+    rig.did()
+    rig.restorer.reset()
+    assert ("move_back", "redis-b") in rig.did()
+
+
 def test_replace(rig: Rig) -> None:
     """The fault replaces nodes one after the other; healing it changes nothing."""
     fault = rig.faults.replace("redis-*", new_address=True, old="hang")
