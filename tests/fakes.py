@@ -87,7 +87,7 @@ class FakeToxiproxy(ToxiproxyClient):
 
     def proxy(self, name: str) -> dict[str, Any]:
         """See `ToxiproxyClient.proxy`."""
-        return self.proxies()[name]
+        return copy.deepcopy(self._find(name))
 
     def populate(self, proxies: Sequence[Mapping[str, object]]) -> None:
         """See `ToxiproxyClient.populate`."""

@@ -103,6 +103,7 @@ class Scaling:
         try:
             backend.add_node(node)
             wait_for_memcached(node.name, self.admin, Deadline(_READY))
+            self.links.add([link for link in topology.links if link.target == node.name])
         except BaseException as error:
             topology.scale(topology.memcached[:-1])
             self.provision.coming.discard(node.name)
@@ -111,7 +112,6 @@ class Scaling:
                 raise FaultError(f"{node} was not added: {error}") from error
             raise
         self.nodes.add(node.name)
-        self.links.add([link for link in topology.links if link.target == node.name])
         self.memcached[node.name] = self.admin.new_memcached(node.name)
         self.readings.add(node)
         self.control_plane().add(node.name)

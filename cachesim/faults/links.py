@@ -91,11 +91,11 @@ class Links(Mapping[str, Link]):
     # --- more and fewer ---------------------------------------------------------------------
 
     def add(self, links: Iterable[Link]) -> None:
-        """Use links whose proxies have been created."""
+        """Use links whose proxies have been created: all of them, or after an error none."""
         with self._lock:
-            for link in links:
-                self._lanes[link] = self._lane(link, self.server(link).proxy(link.name))
-                self._links[link.name] = link
+            lanes = {link: self._lane(link, self.server(link).proxy(link.name)) for link in links}
+            self._lanes |= lanes
+            self._links |= {link.name: link for link in lanes}
 
     def remove(self, links: Iterable[Link]) -> None:
         """Let go of links whose proxies are to be deleted, and of all that is held of them."""

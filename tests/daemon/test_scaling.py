@@ -7,6 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from cachesim.daemon.scaling import Scaling
+from cachesim.errors import ToxiproxyTimeout
 from cachesim.topology import Topology, production
 
 
@@ -51,6 +52,21 @@ def test_a_node_that_is_removed_is_not_replaced() -> None:
     fields["control_plane"]().remove = lambda node: known.append(topology.node(node).name)
     Scaling(**fields).scale(3)
     assert known == ["memcached-a2"]
+
+
+def test_a_node_whose_links_can_not_be_used_is_not_added() -> None:
+    """A Toxiproxy that fails leaves nothing of the node, which a reset would remove in vain."""
+    topology = production()
+    fields: dict[str, Any] = {name: MagicMock() for name in Scaling.__dataclass_fields__}
+    provision = fields["provision"]
+    provision.topology, provision.coming = topology, set()
+    fields["links"].add.side_effect = ToxiproxyTimeout("no answer")
+    it = Scaling(**fields)
+    with pytest.raises(ToxiproxyTimeout):
+        it.scale(4)
+    assert (it.count, provision.coming) == (3, set())
+    provision.backend.remove_node.assert_called_once()
+    fields["nodes"].add.assert_not_called()
 
 
 def test_other_errors_are_told() -> None:

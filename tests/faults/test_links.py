@@ -24,6 +24,18 @@ def rig() -> Iterator[LinksRig]:
     rig.links.close()
 
 
+def test_added_together_or_not_at_all(rig: LinksRig) -> None:
+    """Of links one of which has no proxy, none is used."""
+    before = len(rig.links)
+    rig.topology.scale(rig.topology.scaled(4))
+    new = [link for link in rig.topology.links if link.target == "memcached-a2"]
+    for link in new[:-1]:
+        rig.servers[link.home].make({"name": link.name, "listen": "l", "upstream": "u"})
+    with pytest.raises(ToxiproxyError, match="not found"):
+        rig.links.add(new)
+    assert len(rig.links) == before
+
+
 def test_links_by_name(rig: LinksRig) -> None:
     """The links are a mapping by name, in the topology's order."""
     assert list(rig.links.values()) == list(rig.topology.links)
