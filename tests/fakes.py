@@ -494,6 +494,7 @@ class FakeShard:
         unpowered: zones without power.
         unstartable: nodes that can't be given a new process.
         unpromotable: nodes that can't be promoted.
+        hesitant: nodes that take over, but do not accept writes in time.
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
         asked: the offset from which a node asked to continue a history.
@@ -521,6 +522,7 @@ class FakeShard:
         self.unpowered: set[str] = set()
         self.unstartable: set[str] = set()
         self.unpromotable: set[str] = set()
+        self.hesitant: set[str] = set()
         self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
         self.asked: dict[tuple[str, str], int] = {}
@@ -593,13 +595,14 @@ class FakeShard:
         """See `ShardActions.promote`."""
         self.calls.append(("promote", node))
         promoted = self.nodes[node]
-        # Redis takes over with a replica only.
-        if node in self.unpromotable or not promoted.up or promoted.role is Role.PRIMARY:
+        if node in self.unpromotable or not promoted.up:
             raise FaultError(f"{node} did not become the primary")
         for name in self._peers[node]:
             if self.nodes[name].up and self.nodes[name].knows:
                 self.nodes[name].role = Role.REPLICA
         promoted.role = Role.PRIMARY
+        if node in self.hesitant:
+            raise FaultError(f"{node}: cluster_state is fail")
         self.branches[node] = Branch(self.history, promoted.offset, f"of {node}")
         return self.branches[node]
 

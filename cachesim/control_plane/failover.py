@@ -258,6 +258,7 @@ class ShardFailover:
                 self._call_off("stays the primary: no replica could succeed it")
             return
         candidate = failover.candidate or self._least_lag(failover.tried)
+        candidate = candidate or self._took_over(failover.tried)
         if candidate is None:
             failover.tried.clear()
             message = f"no replica of shard {self.id} can be promoted"
@@ -319,6 +320,11 @@ class ShardFailover:
             if probe.role is Role.REPLICA and not probe.is_loading
         }
         return max(replicas, key=lambda node: replicas[node].offset, default=None)
+
+    def _took_over(self, tried: Collection[str]) -> str | None:
+        """Return a node that took over, but did not accept writes in time."""
+        answers = ((node, self._answer(node)) for node in tried)
+        return next((it for it, probe in answers if probe and probe.role is Role.PRIMARY), None)
 
     def _rejoin_delay(self) -> float:
         low, high = REJOIN_DELAY

@@ -60,10 +60,7 @@ class Cluster:
         self.set_node_timeout(node_timeout_ms)
 
     def _take_over_from_placeholder(self, primary: str) -> Problem:
-        me, _ = cluster_nodes(self._admin.redis(primary))
-        # ROLE says `master` for the first moments of any node.
-        if "slave" in me["flags"]:
-            self.take_over(primary)
+        self.take_over(primary)
         return None
 
     def _prepare(self, node: str) -> Problem:
@@ -151,13 +148,16 @@ class Cluster:
         return max(self._nodes, key=followers)
 
     def take_over(self, node: str) -> None:
-        """Make a replica the primary, without an election.
+        """Make a replica the primary, without an election; one that is a primary already stays so.
 
         It takes over the slots of the node that it follows. If another node has the slots, it
         follows that node first.
         """
         client = self._admin.redis(node)
         me, others = cluster_nodes(client)
+        # Not by ROLE, which is `master` for the first moments of any node.
+        if "slave" not in me["flags"]:
+            return
         owner = next((other for other in others if self._serves(other)), None)
         if owner is not None and owner["node_id"] != me["master_id"]:
             client.execute_command("CLUSTER REPLICATE", owner["node_id"])

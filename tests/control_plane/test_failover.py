@@ -162,6 +162,18 @@ def test_failed_promotion_is_tried_again(play: Play) -> None:
     play.until_failover(limit=1)
 
 
+def test_takeover_that_takes_long(play: Play) -> None:
+    """A replica that took over, but accepts writes late, is the primary when it does."""
+    play.shard.unpowered.add("a")
+    play.shard.hesitant.add("redis-b")
+    play.down("redis-a", "redis-c")
+    play.run(60)
+    assert play.plane.shard().primary == "redis-a"
+    play.shard.hesitant.clear()
+    play.until_failover(5)
+    assert play.plane.shard().primary == "redis-b"
+
+
 def test_fenced_zombie_is_no_candidate(play: Play) -> None:
     """An old primary that still says that it is one is not promoted, however far it is."""
     play.shard.nodes["redis-a"].knows = False
