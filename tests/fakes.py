@@ -700,6 +700,10 @@ class FakeCluster:
         """See `Cluster.flush`."""
         self._calls.append(("flush", primary))
 
+    def resume_writes(self, node: str) -> None:
+        """See `Cluster.resume_writes`."""
+        self._calls.append(("resume_writes", node))
+
     def find_primary(self) -> str:
         """See `Cluster.find_primary`."""
         return "redis-b"

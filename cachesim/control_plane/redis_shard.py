@@ -50,8 +50,7 @@ class RedisShard:
 
     def resume_writes(self, node: str) -> None:
         """See `ShardActions.resume_writes`."""
-        with contextlib.suppress(*errors()):
-            self._admin.redis(node).client_unpause()
+        self._cluster.resume_writes(node)
 
     def branch(self, primary: str) -> Branch:
         """See `ShardActions.branch`."""

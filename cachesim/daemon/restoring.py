@@ -72,6 +72,8 @@ class Restorer:
         self.start_nodes()
         self._heal()
         primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
+        for id_, cluster in self._clusters.items():
+            cluster.resume_writes(primaries[id_])  # it may be about to be succeeded
         if not self._is_healthy(primaries):
             self._repair(primaries)
         return list(primaries.values())

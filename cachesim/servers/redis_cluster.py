@@ -272,6 +272,11 @@ class Cluster:
             client.close()
         return True
 
+    def resume_writes(self, node: str) -> None:
+        """End a pause of the writes of clients; a node that does not answer is left alone."""
+        with contextlib.suppress(*errors()):
+            self._admin.redis(node).client_unpause()
+
     def flush(self, primary: str, deadline: Deadline) -> None:
         """Delete all data and functions, on the replicas too.
 

@@ -199,9 +199,12 @@ def test_reset_that_fails(rig: Rig) -> None:
 
 
 def test_make_healthy(rig: Rig) -> None:
-    """Nodes that do not run are started, faults are healed; the data and the primary stay."""
+    """Nodes that do not run are started, faults are healed; the data and the primary stay.
+
+    The primary takes writes, also if it was about to be succeeded.
+    """
     rig.faults.kill("redis-a")
     rig.did()
     assert rig.restorer.make_healthy() == ["redis-b"]
-    assert rig.did() == [("start_node", "redis-a")]
+    assert rig.did() == [("start_node", "redis-a"), ("resume_writes", "redis-b")]
     assert rig.faults.active == []
