@@ -243,9 +243,9 @@ class ShardFailover:
 
     def _call_off(self, why: str) -> None:
         self._end_fence()
-        self._reporter.record("available", self.primary, why)
         self._failover = None
-        self._signal(Signal.PRIMARY_BACK)
+        self._signal(Signal.PRIMARY_BACK)  # before the event, at which waits look
+        self._reporter.record("available", self.primary, why)
 
     # --- promotion --------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cachesim.clock import Deadline
 from cachesim.control_plane.plane import ControlPlane
+from cachesim.control_plane.states import State
 from cachesim.daemon.readiness import wait_for_memcached
 from cachesim.errors import FaultError, NotReady
 from cachesim.events import EventLog
@@ -13,7 +14,7 @@ from cachesim.servers.admin import NodeClients
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.topology import Service, Topology
 
-_SUCCESSION_LIMIT = 15.0  # seconds until a replica has succeeded a primary
+_SUCCESSION_LIMIT = 30.0  # seconds: the control plane gives up a succession before
 _RECOVERY_LIMIT = 60.0  # seconds until a new node is in sync
 
 
@@ -39,11 +40,18 @@ class Replacing:
 
         Raises:
             NoPower: its zone has no power.
-            FaultError: no replica can succeed it, or it can't have a new address.
+            FaultError: no replica can succeed it, it can't have a new address, or the topology was
+                reset meanwhile.
         """
+        self._replace(node, self.events.mark(), new_address, hangs)
+
+    def _replace(self, node: str, begun: int, new_address: bool, hangs: bool) -> None:
         if self.topology.node(node).service is Service.REDIS:
             self._let_succeed(node)
-        self.nodes.replace(node, "new" if new_address else "same", hangs=hangs)
+        with self.nodes.suspended():  # a reset waits, or has ended
+            if self.events.of("reset", begun):
+                raise FaultError(f"{node} was not replaced: the topology was reset meanwhile")
+            self.nodes.replace(node, "new" if new_address else "same", hangs=hangs)
         self.control_plane().replaced(node)
         self.replaced(node)
 
@@ -53,19 +61,21 @@ class Replacing:
         Each has recovered before the next one is replaced.
 
         Raises:
-            FaultError: a node could not be replaced, or did not recover. Those after it stay.
+            FaultError: a node could not be replaced, or did not recover, or the topology was reset
+                meanwhile. Those after it stay.
         """
+        begun = self.events.mark()
         try:
             for shard in self.topology.shards:
                 names = [node.name for node in shard.nodes]
                 primary = self.control_plane().shards[shard.id].primary
                 for node in [*(name for name in names if name != primary), primary]:
-                    self.replace(node, new_address=new_addresses, hangs=hangs)
+                    self._replace(node, begun, new_addresses, hangs)
                     present = self.control_plane().shards[shard.id].primary
                     deadline = Deadline(_RECOVERY_LIMIT)
                     self.clusters[shard.id].health.wait_healthy(present, deadline)
             for cache in self.topology.memcached:
-                self.replace(cache.name, new_address=new_addresses, hangs=hangs)
+                self._replace(cache.name, begun, new_addresses, hangs)
                 wait_for_memcached(cache.name, self.admin, Deadline(_RECOVERY_LIMIT))
         except NotReady as error:
             raise FaultError(f"the replacement stopped: {error}") from error
@@ -76,8 +86,8 @@ class Replacing:
         if shard.primary != node:
             return
         self.control_plane().hand_over(shard.id)
-        succeeded = self.events.wait(lambda: shard.primary != node, _SUCCESSION_LIMIT)
-        if not succeeded:
+        self.events.wait(lambda: shard.state is not State.PROMOTING, _SUCCESSION_LIMIT)
+        if shard.primary == node:
             raise FaultError(
                 f"{node} can't be replaced: no replica has succeeded it as the primary. "
                 "`cachesim events` says why; heal what keeps the replicas away."
