@@ -226,19 +226,29 @@ class Faults:
                 with self._lock:
                     if fault.id in self._active:
                         self._release(fault)
-                        self._apply(fault, None if spec is None else self._on_present(spec))
+                        self._apply(fault, None if spec is None else self._on_present(spec, begun))
             except Exception as error:  # the next stage may do better
                 message = f"{fault.spec.kind} not changed: {error}"
                 self._events.record("error", fault.spec.target, message)
         if fault.heals_at is not None:
             self._heal_at(fault, fault.heals_at, ended)
 
-    def _on_present(self, spec: FaultSpec) -> FaultSpec | None:
-        """Return a fault without the nodes and links that were removed; None: nothing is left."""
+    def _on_present(self, spec: FaultSpec, begun: float) -> FaultSpec | None:
+        """Return a fault without the nodes and links that were removed; None: nothing is left.
+
+        Args:
+            begun: since when the fault is there. Later nodes of these names are others.
+        """
+
+        def was_there(node: str) -> bool:
+            return self._nodes.added_at(node) <= begun
+
         links, nodes = getattr(spec, "links", ()), getattr(spec, "nodes", ())
         present = {
-            "links": tuple(name for name in links if name in self._links),
-            "nodes": tuple(name for name in nodes if self._nodes.has(name)),
+            "links": tuple(
+                it for it in links if it in self._links and was_there(self._links[it].target)
+            ),
+            "nodes": tuple(it for it in nodes if self._nodes.has(it) and was_there(it)),
         }
         changes: dict[str, Any] = {name: it for name, it in present.items() if hasattr(spec, name)}
         return replace(spec, **changes) if all(changes.values()) else None

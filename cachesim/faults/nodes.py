@@ -41,6 +41,7 @@ class Nodes:
         self._moved: set[str] = set()
         self._started: dict[str, float] = {}
         self._lock = threading.RLock()
+        self._added: dict[str, float] = {}
 
     def kill(self, holder: Hashable, nodes: Collection[str]) -> None:
         """Kill nodes (SIGKILL). Their machines keep running, so their ports refuse."""
@@ -235,11 +236,19 @@ class Nodes:
         with self._lock:
             self._down[node], self._paused[node] = set(), set()
 
+            self._added[node] = time.monotonic()
     def has(self, node: str) -> bool:
         """Return whether it controls a node: one that is just being added is not there yet."""
         return node in self._down
 
     def remove(self, node: str) -> None:
+    def added_at(self, node: str) -> float:
+        """Return when a node was added, in monotonic seconds.
+
+        Minus infinity: it was there from the start, or is no node.
+        """
+        return self._added.get(node, float("-inf"))
+
         """Let go of a node that is to be removed."""
         with self._lock:
             for held in (self._down, self._paused):
@@ -247,6 +256,7 @@ class Nodes:
             self._moved.discard(node)
             self._started.pop(node, None)
 
+            self._added.pop(node, None)
     def suspended(self) -> AbstractContextManager[object]:
         """Return a context manager during which the calls of other threads wait."""
         return self._lock

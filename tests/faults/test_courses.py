@@ -169,6 +169,27 @@ def test_removed_meanwhile(rig: Rig) -> None:
     assert not rig.events.of("error")
 
 
+def test_removed_and_added_again_meanwhile(rig: Rig) -> None:
+    """A later node of the same name is another one: the fault does not come back on it."""
+    node, link = "memcached-c", rig.links["client-to-memcached-c"]
+    rig.faults.apply(Blackhole((LINK, link.name)), flap=(0.1, 0.1))
+    rig.faults.apply(Kill((node, "redis-a")), flap=(0.1, 0.1))
+    rig.nodes.remove(node)
+    rig.links.remove([link])
+    rig.servers["c"].forget(link.name)
+    rig.servers["c"].make({"name": link.name, "listen": "l", "upstream": "u"})
+    rig.nodes.add(node)
+    rig.links.add([link])
+    rig.backend.states[node] = NodeState.RUNNING
+    rig.calls.clear()
+    for _ in range(2):
+        until(lambda: rig.toxics().get((LINK, Stream.UPSTREAM)) == ["stall"])
+        until(lambda: rig.backend.states["redis-a"] is NodeState.STOPPED)
+        until(lambda: (LINK, Stream.UPSTREAM) not in rig.toxics())
+    assert not rig.events.of("error")
+    assert not [call for call in rig.calls if {node, link.name} & {*call}]
+
+
 def test_a_timed_heal_that_fails(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault that could not be healed in time is healed when it can be; its error is told once."""
     monkeypatch.setattr(injector, "_HEAL_AGAIN", 0.01)
