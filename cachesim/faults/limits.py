@@ -11,7 +11,7 @@ from cachesim.backends.base import Backend
 from cachesim.clock import Deadline
 from cachesim.embedded.answers import Rule
 from cachesim.errors import FaultError
-from cachesim.faults.nodes import Nodes
+from cachesim.faults.nodes import Nodes, for_each
 from cachesim.servers.admin import errors
 from cachesim.servers.hot_keys import HotKey
 from cachesim.topology import NodeState, Service
@@ -307,15 +307,18 @@ class Limits:
         """Release all that a holder holds. Repeating it is harmless.
 
         Raises:
-            FaultError: a node is paused, or did not do it; release it again.
+            FaultError: a node is paused, or did not do it; release it again. The others were.
         """
         with self._lock:
             for node in self._processes:
                 self._drop_ended(node)
-            for limit in self._all:
-                for node, held in limit.held.items():
-                    if holder in held:
-                        self._release(limit, holder, node)
+            held = [
+                (limit, node)
+                for limit in self._all
+                for node, holders in limit.held.items()
+                if holder in holders
+            ]
+            for_each(held, lambda it: self._release(it[0], holder, it[1]))
             if self._tokens.held and not any(self._tokens.held.values()):
                 self._servers.publish_token(is_new=False)
                 self._tokens.held.clear()
@@ -324,12 +327,11 @@ class Limits:
         """Release all holders.
 
         Raises:
-            FaultError: a node did not do it.
+            FaultError: a node did not do it. The others did.
         """
         with self._lock:
             held = [holders for limit in self._all for holders in limit.held.values()]
-            for holder in {holder for holders in held for holder in holders}:
-                self.release(holder)
+            for_each({holder for holders in held for holder in holders}, self.release)
 
     def _hold(self, limit: _Limit, holder: Hashable, nodes: Collection[str], value: Any) -> None:
         with self._lock:

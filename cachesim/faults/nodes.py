@@ -5,10 +5,10 @@ As with links, faults overlap: a node stays down or paused while at least one ho
 
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cachesim.backends.base import Backend
 from cachesim.errors import FaultError, NoPower
@@ -16,6 +16,7 @@ from cachesim.events import EventLog
 from cachesim.faults.links import Links
 from cachesim.topology import NodeState, Service, Topology
 
+_Item = TypeVar("_Item")
 Address = Literal["same", "new", "first"]
 """The address of a node's next process, beside that of its present one."""
 
@@ -40,8 +41,8 @@ class Nodes:
         self._synced: dict[str, int] = {}
         self._moved: set[str] = set()
         self._started: dict[str, float] = {}
-        self._lock = threading.RLock()
         self._added: dict[str, float] = {}
+        self._lock = threading.RLock()
 
     def kill(self, holder: Hashable, nodes: Collection[str]) -> None:
         """Kill nodes (SIGKILL). Their machines keep running, so their ports refuse."""
@@ -235,13 +236,12 @@ class Nodes:
         """Control a node that was added."""
         with self._lock:
             self._down[node], self._paused[node] = set(), set()
-
             self._added[node] = time.monotonic()
+
     def has(self, node: str) -> bool:
         """Return whether it controls a node: one that is just being added is not there yet."""
         return node in self._down
 
-    def remove(self, node: str) -> None:
     def added_at(self, node: str) -> float:
         """Return when a node was added, in monotonic seconds.
 
@@ -249,14 +249,15 @@ class Nodes:
         """
         return self._added.get(node, float("-inf"))
 
+    def remove(self, node: str) -> None:
         """Let go of a node that is to be removed."""
         with self._lock:
             for held in (self._down, self._paused):
                 held.pop(node)
             self._moved.discard(node)
             self._started.pop(node, None)
-
             self._added.pop(node, None)
+
     def suspended(self) -> AbstractContextManager[object]:
         """Return a context manager during which the calls of other threads wait."""
         return self._lock
@@ -274,14 +275,7 @@ class Nodes:
                 for holders in held.values()
                 for holder in holders
             }
-            errors: list[Exception] = []
-            for holder in holders:
-                try:
-                    self.release(holder)
-                except Exception as error:
-                    errors.append(error)
-            if errors:
-                raise errors[0]
+            for_each(holders, self.release)
 
     def holds(self, holder: Hashable) -> bool:
         """Return whether a holder holds any node down or paused."""
@@ -324,6 +318,18 @@ class Nodes:
         # disabled proxy is the nearest to a port that nobody listens on.
         links = [link for link in self._links.values() if link.target == node]
         self._links.hold_refused(("down", node), links)
+
+
+def for_each(items: Iterable[_Item], verb: Callable[[_Item], None]) -> None:
+    """Do the same to each item, also after an error; then raise the first one."""
+    errors: list[Exception] = []
+    for item in items:
+        try:
+            verb(item)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _side_by_side(verb: Callable[[str], None], nodes: Collection[str]) -> None:

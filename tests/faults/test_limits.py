@@ -133,6 +133,23 @@ def test_a_node_that_ends_during_the_heal(rig: Rig, monkeypatch: pytest.MonkeyPa
     assert rig.faults.active == []
 
 
+def test_others_during_the_heal_of_a_node_that_does_not_answer(rig: Rig) -> None:
+    """The limits of the others end, of one fault and of several."""
+    first = rig.faults.memory_fill("redis-a", "redis-b", to=2.0)
+    rig.limited.failing.add("redis-a")
+    with pytest.raises(FaultError, match="limits of redis-a could not be changed"):
+        first.heal()
+    assert rig.limited.limits == {("redis-a", "memory"): 2.0}
+    rig.faults.connection_limit("redis-b", most=1)
+    rig.faults.slow("memcached-a", cpu=10)
+    with pytest.raises(FaultError, match="limits of redis-a could not be changed"):
+        rig.faults.heal_all()
+    assert rig.limited.limits == {("redis-a", "memory"): 2.0}
+    rig.limited.failing.clear()
+    rig.faults.heal_all()
+    assert rig.is_whole()
+
+
 def test_a_node_that_does_not_answer_during_the_heal(rig: Rig) -> None:
     """It has its limit still, so that the fault stays; healing it again ends it."""
     fault = rig.faults.aof_error("redis-b")
