@@ -9,8 +9,8 @@ that it does not, with `fires: false`.
 
 Unknown: the alarm was in ALARM before the first fault; it never had data after it; in a minute that
 matters there were fewer than three readings of every node, as at a high speed; a hold was cut
-before it fired, or was to fire; the run ended before its periods were over; or the threshold lies
-inside the interval.
+before it fired, or was to fire; the run ended before its periods were over, which may have begun
+with the last fault; or the threshold lies inside the interval.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if reason := _why_unknown(history, facts, alarm, begin, end):
         return unknown(name, reason, details=details)
     if fired_at is None:
-        return _silent(history, expectation, alarm, begin, details)
+        return _silent(history, expectation, alarm, (begin, steps[-1].begin_call or begin), details)
     if not expectation.fires:
         result, told = _paged(alarm)
         return Verdict(name, result, reason=told, details=details)
@@ -113,18 +113,20 @@ def _silent(
     history: History,
     expectation: Expectation,
     alarm: dict[str, Any],
-    begin: float,
+    begins: tuple[float, float],
     details: dict[str, Any],
 ) -> Verdict:
-    lasted = (history.end_at - begin) * history.speed
-    needed = alarm["period"] * alarm["periods"] + MINUTE
-    if expectation.within is not None:
-        needed = min(needed, expectation.within + MINUTE)
-    if lasted < needed:
+    """Return the verdict on an alarm that did not fire.
+
+    Args:
+        begins: when the first and the last fault began.
+    """
+    lasted, last = ((history.end_at - at) * history.speed for at in begins)
+    looks_at, within = alarm["period"] * alarm["periods"], expectation.within
+    if last < looks_at + MINUTE and (within is None or lasted < within + MINUTE):
         return unknown(
             expectation.name,
-            f"the run ended {lasted:.0f} s after the first fault, and the alarm looks at "
-            f"{alarm['period'] * alarm['periods']} s",
+            f"the run ended {last:.0f} s after the last fault, and the alarm looks at {looks_at} s",
             details=details,
         )
     reason = "it did not fire"

@@ -34,12 +34,14 @@ def verdict_on(
     out_of_reach: str = "",
     end: float = 1000.0,
     speed: float = 1.0,
+    again: float | None = None,
     **facts: Any,
 ) -> Verdict:
     """Return the verdict on a run with a fault at 100 s.
 
     Args:
         empty: the minutes in which no node had data.
+        again: when another fault began.
     """
     alarm = {
         "name": "an-alarm", "period": 300, "periods": 1, "changes": some, "actions": ["PagerDuty"],
@@ -51,6 +53,8 @@ def verdict_on(
         for n in range(int(end / length) + 1)
     ]
     rows = [FAULT, *(operation(at) for at in times(0, end, 10))]
+    if again is not None:
+        rows.append(FAULT._replace(id="again", begin_call=again))
     meta = {"alarms": {"alarms": [alarm], "minutes": minutes}, "speed": speed, "end_at": end}
     with history_of(rows, **{**meta, **facts}) as history:
         return alarms.check(history, expectation)
@@ -140,6 +144,24 @@ def test_ended_before_it_could_fire(end: float, result: str) -> None:
     assert verdict_on(changes((60, OK)), expectation, end=end).result == result
     fired = changes((60, OK), (end - 1, ALARM))
     assert verdict_on(fired, expectation, end=end).result == "fail"
+
+
+@pytest.mark.parametrize(
+    ("end", "expectation", "result"),
+    [
+        (859.0, Expectation("an-alarm"), "unknown"),
+        (861.0, Expectation("an-alarm"), "fail"),
+        (859.0, Expectation("an-alarm", fires=False), "unknown"),
+        (861.0, Expectation("an-alarm", fires=False), "pass"),
+        # It is `within` a time from the first one.
+        (859.0, Expectation("an-alarm", within=400), "fail"),
+    ],
+)
+def test_ended_too_early_after_the_last_fault(
+    end: float, expectation: Expectation, result: str
+) -> None:
+    """A later fault may be the one that lets it fire: its periods count from there."""
+    assert verdict_on(changes((60, OK)), expectation, end=end, again=500).result == result
 
 
 def test_no_record() -> None:
