@@ -5,7 +5,8 @@ connections that one node accepted within a second, the most that were open on o
 many are open after recovery. The first two are scaled to the architecture, 50 pods with pools of
 10, if the run tells its pods and pool; the details have both. A leak is more than 1.1 times the
 baseline's open connections plus one a pod, on all nodes of the baseline together, at the end of a
-run that has recovered: it fails. Nodes that were added since need connections of their own.
+run that has recovered: it fails. Nodes that were added since need connections of their own, and
+those that were removed have none.
 
 Bound: what the scenario expects, `max`, in new connections a second on one node.
 
@@ -23,6 +24,7 @@ from typing import Any
 
 from cachesim.history.reader import History
 from cachesim.history.rows import SampleName
+from cachesim.scenarios.checkers.faults import removed
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.recovery import measure
 from cachesim.scenarios.checkers.time_scale import compressed
@@ -199,10 +201,13 @@ def _left_open(history: History, opened: dict[str, Series]) -> tuple[float, floa
     """Return the open connections of the baseline and of the end, and from how many it is a leak.
 
     At the end, the fewest of the last seconds count: a connection that is being closed is no leak.
-    Nodes without a reading in the baseline do not count.
+    Nodes without a reading in the baseline do not count, nor do those that were removed.
     """
     before = left = 0.0
+    gone = history.compute(removed)
     for node, most in _of_baseline(history, opened).items():
+        if node in gone:
+            continue
         before += most
         last = [value for at, value in opened[node] if at >= history.end_at - QUIET]
         left += min(last, default=opened[node][-1][1])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import Operation, Row, Sample
+from cachesim.history.rows import EventRow, Operation, Row, Sample
 from cachesim.scenarios.checkers import connection_storm
 from cachesim.scenarios.checkers.connection_storm import Expectation, peak_of
 from cachesim.scenarios.verdict import Verdict
@@ -31,7 +31,8 @@ def storm(new: int = 50, left: int = 20, **more: Any) -> list[Row]:
         more: of the generator's readings.
     """
     rows: list[Row] = [*load(0, 30), *load(30, 40, outcome="fail"), *load(40.2, 100)]
-    rows += [*beats(0, 30), *beats(40, 100), *readings(0, 100, **more)]
+    rows += [*beats(0, 30), *beats(40, 100)]
+    rows += [*readings(0, 100, **more), *readings(0, 100, "p1", **more)]
     for node, share in (("redis-a", 1.0), ("redis-b", 0.0)):
         steps = [(at, 100 + (new * share if at > 40.05 else 0)) for at in times(0, 100, 0.1)]
         rows += samples("connections_received", node, steps)
@@ -86,6 +87,16 @@ def test_connections_to_a_node_that_is_added_are_no_leak(since: float, result: s
     """A node that was not there in the baseline has none to compare with."""
     added = [(at, 20.0 if at > 50 else 0.0) for at in times(since, 100, 0.5)]
     assert verdict_on([*storm(), *samples("connections", "memcached-d", added)]).result == result
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_connections_to_a_node_that_is_removed_are_no_leak(is_removed: bool) -> None:
+    """What was open when it was last read is closed with it."""
+    opened = [(at, 5.0 if at < 40 else 50.0) for at in times(0, 60, 0.5)]
+    rows = [*storm(), *samples("connections", "memcached-d", opened)]
+    data = {"removed": ["memcached-d"]}
+    event = EventRow(1, 60.0, "scaled", "t", "", data if is_removed else {})
+    assert verdict_on([*rows, event]).result == ("pass" if is_removed else "fail")
 
 
 def test_without_recovery_a_leak_can_not_be_told() -> None:
