@@ -10,7 +10,7 @@ reads are listed, not judged.
 Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's,
 plus 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node. With
 `max: ttl`, for a cache with a TTL: a value must not be read later than 1 s after its TTL, counted
-from the write's end.
+from the end of the write, or of a touch that may have come after it.
 
 Unknown: the client does not report versions; fewer than 100 reads went to replicas; the offsets of
 a replica were not sampled; or, with a number, the threshold lies within eps of the age.
@@ -132,20 +132,22 @@ def _by_key(history: History, service: str) -> Iterator[tuple[str, list[_Row]]]:
 
 def _count(history: History, found: Found, rows: list[_Row]) -> None:
     """Count the reads of a key, and find the one that came latest after its value's TTL."""
-    values: dict[int, _Row] = {}
+    expiries: dict[int, float] = {}
     for it in rows:
-        if it.kind == "write" and it.written is not None and it.ttl is not None and _may_apply(it):
-            values[it.written] = it
+        if it.kind != "read" and it.ttl is not None and _may_apply(it):
+            expiry = (it.start if it.end is None else it.end) + it.ttl
+            if it.kind == "touch":
+                expiries = {version: max(at, expiry) for version, at in expiries.items()}
+            elif it.written is not None:
+                expiries[it.written] = expiry
         elif it.kind == "read" and it.outcome == "ok":
             found.reads[it.node] += 1
             found.replica_reads += it.node not in (None, primary_at(history, it.start))
             if it.read is None:
                 continue
             found.versions += 1
-            value = values.get(it.read)
-            if value is not None and value.ttl is not None:
-                written = value.start if value.end is None else value.end
-                over = it.start - written - value.ttl
+            if it.read in expiries:
+                over = it.start - expiries[it.read]
                 found.over_ttl = over if found.over_ttl is None else max(found.over_ttl, over)
 
 

@@ -235,3 +235,14 @@ def test_ttl(at: float, version: int | None, result: str) -> None:
     """A value is not read later than a second after its TTL, since it was last written."""
     rows = [write(10, 2, ttl=20.0), write(10, 1, ttl=20.0), write(25, 2, ttl=20.0)]
     assert verdict_on([*rows, read(at, version)], "ttl").result == result
+
+
+@pytest.mark.parametrize(
+    ("touched", "outcome", "result"),
+    [(25, "ok", "pass"), (25, "info", "pass"), (25, "fail", "fail"), (9, "ok", "fail")],
+)
+def test_ttl_after_a_touch(touched: float, outcome: Any, result: str) -> None:
+    """A touch that may have come after the write prolongs its TTL."""
+    touch = operation(touched, outcome, 0.01, kind="touch", ttl=20.0)
+    rows: list[Row] = [write(10, 1, ttl=20.0), touch, read(40, 1)]
+    assert verdict_on(rows, "ttl").result == result
