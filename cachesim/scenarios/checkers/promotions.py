@@ -38,8 +38,8 @@ def promotions(history: History) -> list[Promotion]:
     seconds = 0.0
     called: float | None = None
     requested = False
-    kinds = ("detecting", "promoting", "available", "failover-call", "failover", "role")
-    for event in history.events(*kinds):
+    begins = ("detecting", "promoting", "failover-call", "handing-over")
+    for event in history.events(*begins, "available", "failover", "role"):
         if event.kind == "detecting":
             primary, lost_at = event.source, float(event.data.get("lost_at", event.at))
             seconds = float(event.data.get("detection", 0)) + float(event.data.get("promotion", 0))
@@ -48,8 +48,8 @@ def promotions(history: History) -> list[Promotion]:
             called = event.at
         elif event.kind == "available":
             lost_at = called = None
-        elif event.kind == "failover-call":
-            lost_at, called, requested = None, event.at, True
+        elif event.kind in ("failover-call", "handing-over"):
+            lost_at, called, requested = None, event.at, event.kind == "failover-call"
         elif event.source != primary and event.data.get("source_type") != "replication-group":
             begin = event.at if called is None else called
             length = (event.at - begin if lost_at is None else seconds) * history.speed

@@ -52,6 +52,13 @@ def test_one_that_was_asked_for() -> None:
     assert it.requested
 
 
+def test_a_succession() -> None:
+    """A replica that succeeds a primary may have done so since the primary was to be replaced."""
+    begun = event(20, "handing-over", "redis-a")
+    [it] = found([begun, event(22, "failover", "redis-b", source_type="cache-cluster")])
+    assert (it.lost_at, it.called, it.confirmed, it.requested) == (None, 20, 22, False)
+
+
 def test_primary_at() -> None:
     """The primary of a moment is the one that was last seen to take writes."""
     back = failover(60, 70, old="redis-b", new="redis-c", number=2)
