@@ -113,6 +113,8 @@ def check(history: History) -> Verdict:
         return unknown(NAME, f"not all pods lived: {reason}", details=details)
     if not shares:
         return unknown(NAME, "it was not watched", details=details)
+    if (missing := (history.meta.get("pods") or 0) - len(shares)) > 0:
+        return unknown(NAME, f"{missing} of its pods were not watched", details=details)
     pod = max(shares, key=lambda name: shares[name])
     worst = max(share, shares[pod])
     result = Result.PASS if worst <= SPOILED_SHARE else Result.UNKNOWN

@@ -108,6 +108,13 @@ def test_not_watched() -> None:
         assert generator.check(history).result == "unknown"
 
 
+@pytest.mark.parametrize(("pods", "result"), [(1, "pass"), (2, "unknown")])
+def test_a_pod_that_was_not_watched(pods: int, result: str) -> None:
+    """Nor is one of its pods known that nobody looked at."""
+    with history_of([*load(0, 100), *readings(0, 100)], pods=pods) as history:
+        assert generator.check(history).result == result
+
+
 @pytest.mark.parametrize(
     ("span", "unfit"), [((4, 6), True), ((5.3, 9), True), ((1, 5), True), ((1, 4), False)]
 )
