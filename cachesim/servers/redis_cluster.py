@@ -278,7 +278,7 @@ class Cluster:
             self._admin.redis(node).client_unpause()
 
     def flush(self, primary: str, deadline: Deadline) -> None:
-        """Delete all data and functions, on the replicas too.
+        """Delete all data, functions and scripts, on the replicas too.
 
         Raises:
             NotReady: not all replicas had deleted theirs at the deadline.
@@ -290,8 +290,12 @@ class Cluster:
                 pipeline.client_unpause()  # it may be about to be succeeded
                 pipeline.flushall()
                 pipeline.execute_command("FUNCTION FLUSH")
+                pipeline.execute_command("SCRIPT FLUSH")
                 pipeline.wait(replicas, 1000)
                 *_, reached = pipeline.execute()
+            for node in self._nodes:
+                if node != primary:  # they are not told of it
+                    self._admin.redis(node).execute_command("SCRIPT FLUSH")
             return None if reached == replicas else f"reached {reached} of {replicas} replicas"
 
         self.health.wait(primary, delete, deadline)

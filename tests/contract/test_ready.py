@@ -3,14 +3,14 @@
 import os
 import ssl
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
 import pytest
 from pymemcache.client.hash import HashClient
 from redis import Redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from cachesim import Simulator
 from cachesim.runs.directory import LOG
@@ -158,6 +158,17 @@ def test_functions(sim: Simulator) -> None:
     sim.reset()
     assert client.function_list() == []
     client.close()
+
+
+def test_scripts(sim: Simulator) -> None:
+    """No node knows a script after a reset, as none does that has just been started."""
+    for node in sim.topology.redis:
+        with closing(node_client(sim, sim.nodes[node.name].endpoint)) as client:
+            sha = client.script_load("return 1")
+            assert client.evalsha(sha, 0) == 1
+            sim.reset()
+            with pytest.raises(NoScriptError):
+                client.evalsha(sha, 0)
 
 
 @pytest.mark.parametrize(
