@@ -39,7 +39,7 @@ class FaultsOfAddresses(Generic[FaultT]):
     def scale(self, memcached: int) -> FaultT:
         """Add or remove Memcached nodes, until the fault is healed.
 
-        `sim.control_plane.scale` also makes handles for new nodes.
+        `sim.control_plane.scale` also makes handles for new nodes; here, `Simulator.refresh` does.
 
         Args:
             memcached: 3 to 6.
