@@ -64,7 +64,7 @@ class Scaling:
         """
         topology, found = self.provision.topology, []
         for node in topology.nodes:
-            if self.nodes.has(node.name):
+            if node.name not in self.provision.coming:
                 try:
                     found.append(what(node.name))
                 except Exception:

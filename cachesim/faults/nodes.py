@@ -239,7 +239,7 @@ class Nodes:
             self._added[node] = time.monotonic()
 
     def has(self, node: str) -> bool:
-        """Return whether it controls a node: one that is just being added is not there yet."""
+        """Return whether it controls a node."""
         return node in self._down
 
     def added_at(self, node: str) -> float:
