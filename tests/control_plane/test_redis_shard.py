@@ -32,6 +32,7 @@ class Nodes:
     Attributes:
         calls: what was done.
         error: what every call to a node raises, if anything.
+        is_informed: whether a node knows which one has the slots.
         takes_writes: whether a node that took over accepts writes.
     """
 
@@ -39,6 +40,7 @@ class Nodes:
         self.calls: list[tuple[object, ...]] = []
         self.reported = dict(INFO)
         self.error: Exception | None = None
+        self.is_informed = True
         self.takes_writes = True
         self.health = self
         self.shard = RedisShard(
@@ -57,6 +59,11 @@ class Nodes:
         """See redis-py's `Redis`."""
         self._do("info")
         return self.reported
+
+    def knows_owner(self, node: str) -> bool:
+        """See `Cluster.knows_owner`."""
+        self._do("knows_owner", node)
+        return self.is_informed
 
     def take_over(self, node: str) -> None:
         """See `Cluster.take_over`."""
@@ -106,11 +113,20 @@ def test_promote(nodes: Nodes) -> None:
     """A replica takes over without a fence, and its branch is read when it accepts writes."""
     assert nodes.shard.promote("redis-b") == Branch("shared", 1000, "own")
     assert nodes.calls == [
+        ("knows_owner", "redis-b"),
         ("config_set", "min-replicas-to-write", 0),
         ("take_over", "redis-b"),
         ("wait_writable", "redis-b"),
         ("info",),
     ]
+
+
+def test_promote_without_slots(nodes: Nodes) -> None:
+    """A replica that has not heard of the node with the slots does not take over: it has none."""
+    nodes.is_informed = False
+    with pytest.raises(FaultError, match="redis-b: knows no node that has the slots"):
+        nodes.shard.promote("redis-b")
+    assert nodes.calls == [("knows_owner", "redis-b")]
 
 
 def test_promote_to_no_primary(nodes: Nodes) -> None:
