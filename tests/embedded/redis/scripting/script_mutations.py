@@ -130,8 +130,8 @@ async def _watch(witness: Caller, outcome: Outcome) -> None:
         await asyncio.sleep(0.002)
 
 
-async def _give(shard: Shard, client: Caller, words: tuple[bytes, ...], outcome: Outcome) -> None:
-    """Send an input, and kill it until there is an answer."""
+async def _give(shard: Shard, client: Caller, words: tuple[bytes, ...], outcome: Outcome) -> Caller:
+    """Send an input, and kill it until there is an answer. Return the client for the next one."""
     outcome.inputs += 1
     answer = asyncio.ensure_future(client(*words))
     deadline = time.monotonic() + _PATIENCE
@@ -155,8 +155,10 @@ async def _give(shard: Shard, client: Caller, words: tuple[bytes, ...], outcome:
         answer.result()
     except ReplyError:
         outcome.errors += 1
-    except RecursionError:  # an array in an array in an array...
-        client.buffer = b""
+    except RecursionError:  # an array in an array in an array..., of which more may come
+        client.transport.abort()
+        return await shard.call("a")
+    return client
 
 
 async def try_many(folder: Path, count: int, seed: int) -> Outcome:
@@ -176,7 +178,7 @@ async def try_many(folder: Path, count: int, seed: int) -> Outcome:
         for number in range(count):
             words = drawn(r, base)
             recent.append(words)
-            await _give(shard, client, words, outcome)
+            client = await _give(shard, client, words, outcome)
             if number % _BETWEEN_LOOKS == 0:
                 assert await client("EVAL", _LOOK, 0) == expected, recent
                 recent.clear()
