@@ -1,8 +1,8 @@
 """Metric math: the part of it that alarms need. Pure.
 
 Numbers, ids of metrics, `+ - * / ^`, brackets, and the functions MAX, MIN, SUM, AVG (of several
-values, or of `METRICS()`) and FILL. A missing operand makes the result missing, and so does a
-division by zero; the functions leave missing values out.
+values, or of a list: `METRICS()`, `[m1, m2]`) and FILL, of a list too. A missing operand makes the
+result missing, and so does a division by zero; the functions leave missing values out.
 """
 
 import ast
@@ -71,17 +71,15 @@ def _check(tree: ast.expr, text: str) -> None:
         case ast.Constant(value=int() | float()) | ast.Name():
             return
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            _check(operand, text)
+            _check_number(operand, text)
         case ast.BinOp(
             left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow(), right=right
         ):
             for side in (left, right):
-                _check(side, text)
-                if _is_list(side):
-                    raise ValueError(f"{text!r}: lists are for functions such as MAX(...)")
+                _check_number(side, text)
         case ast.List(elts=items):
             for it in items:
-                _check(it, text)
+                _check_number(it, text)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if (
             name.upper() in _FUNCTIONS
         ):
@@ -90,6 +88,8 @@ def _check(tree: ast.expr, text: str) -> None:
             wanted = {"METRICS": (0, 0), "FILL": (2, 2)}.get(name.upper(), (1, 100))
             if not wanted[0] <= len(arguments) <= wanted[1]:
                 raise ValueError(f"{text!r}: {name} takes another number of values")
+            if name.upper() == "FILL":
+                _check_number(arguments[1], text)
         case _:
             known = ", ".join(_FUNCTIONS)
             raise ValueError(
@@ -98,11 +98,19 @@ def _check(tree: ast.expr, text: str) -> None:
             )
 
 
+def _check_number(tree: ast.expr, text: str) -> None:
+    _check(tree, text)
+    if _is_list(tree):
+        raise ValueError(f"{text!r}: lists are for functions such as MAX(...)")
+
+
 def _name(call: ast.Call) -> str:
     return call.func.id.upper() if isinstance(call.func, ast.Name) else ""
 
 
 def _is_list(tree: ast.expr) -> bool:
+    if isinstance(tree, ast.Call) and _name(tree) == "FILL":
+        return _is_list(tree.args[0])
     return isinstance(tree, ast.List) or (isinstance(tree, ast.Call) and _name(tree) == "METRICS")
 
 
@@ -129,7 +137,8 @@ def _value(tree: ast.expr, values: Mapping[str, float | None]) -> _Found:
 
 def _number(tree: ast.expr, values: Mapping[str, float | None]) -> float | None:
     found = _value(tree, values)
-    return found[0] if isinstance(found, list) else found
+    assert not isinstance(found, list)  # noqa: S101 - `_check_number` allows none here
+    return found
 
 
 def _combined(operator: ast.operator, one: float | None, other: float | None) -> float | None:
@@ -153,8 +162,10 @@ def _called(call: ast.Call, values: Mapping[str, float | None]) -> _Found:
     if name == "METRICS":
         return list(values.values())
     if name == "FILL":
-        first = _number(call.args[0], values)
-        return _number(call.args[1], values) if first is None else first
+        filled, filler = _value(call.args[0], values), _number(call.args[1], values)
+        if isinstance(filled, list):
+            return [filler if it is None else it for it in filled]
+        return filler if filled is None else filled
     some: list[float | None] = []
     for argument in call.args:
         found = _value(argument, values)

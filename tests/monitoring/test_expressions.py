@@ -18,6 +18,8 @@ VALUES = {"m1": 6.0, "m2": 2.0, "gone": None}
         ("SUM([m1, gone])", 6),
         ("AVG(METRICS())", 4),
         ("FILL(gone, 0) + 1", 1),
+        ("MIN(FILL(METRICS(), 0))", 0),
+        ("SUM(FILL([], 1), m1)", 6),
         ("gone + 1", None),
         ("m1 / (m2 - 2)", None),
         ("MAX([gone])", None),
@@ -33,6 +35,7 @@ def test_value(text: str, value: float | None) -> None:
     "text",
     [
         "m1 +", "METRICS()", "[m1]", "m1 + METRICS()", "m1.real",
+        "-METRICS()", "FILL([], 0)", "FILL(m1, METRICS())", "MAX([METRICS()])",
         "__import__('os')", "m1 if m2 else 0",
         "ANOMALY_DETECTION_BAND(m1)", "FILL(m1)", "'m1'", "m1 % m2", "MAX(m1, key=m2)",
     ],
