@@ -17,6 +17,8 @@ from cachesim.simulator.spare import Spare
 
 pytest_plugins = ["pytester"]
 
+_LONGEST = 300  # seconds that a test may take; on a busy machine, the longest takes one minute
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what asks for the long runs."""
@@ -44,6 +46,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the pages of the documentation: at the end, one worker would be left with them."""
     items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test that hangs fail, so that the others run."""
+
+    def give_up(*_: object) -> NoReturn:
+        pytest.fail(f"{item.nodeid} hangs: it has run for {_LONGEST} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(_LONGEST)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(optionalhook=True)
