@@ -715,10 +715,15 @@ class FakeMemcached:
     def __init__(self, node: str, calls: list[Call]) -> None:
         self._node = node
         self._calls = calls
+        self.settings = b""
 
     def version(self) -> bytes:
         """Answer."""
         return b"1.6"
+
+    def raw_command(self, _command: str, end_tokens: str) -> bytes:  # noqa: ARG002  # all at once
+        """Tell its settings."""
+        return self.settings
 
     def flush_all(self) -> None:
         """Empty it."""

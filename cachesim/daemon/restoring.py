@@ -10,6 +10,7 @@ from cachesim.daemon.operations import Operations
 from cachesim.daemon.readiness import wait_for_memcached
 from cachesim.errors import FaultError, NoPower, NotReady
 from cachesim.servers.admin import errors
+from cachesim.servers.memcached_config import tuning_of
 from cachesim.topology import FEWEST_MEMCACHED, NodeState, Service
 
 _RESET_LIMIT = 30.0  # seconds
@@ -24,6 +25,11 @@ class Restorer:
         self._provision = operations.provision
         self._topology = operations.topology
         self._clusters = operations.clusters
+        self._tuning: dict[str, list[bytes]] = {}
+
+    def begin(self) -> None:
+        """Note how Memcached nodes are tuned before any client is there."""
+        self._tuning = {name: tuning_of(it) for name, it in self._operations.memcached.items()}
 
     def reset(
         self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
@@ -163,8 +169,14 @@ class Restorer:
     def _flush(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
         for id_, cluster in self._clusters.items():
             cluster.flush(primaries[id_], deadline)
-        for client in self._operations.memcached.values():
-            client.flush_all()
+        for name, client in self._operations.memcached.items():
+            if tuning_of(client) == self._tuning.get(name):
+                client.flush_all()
+                continue
+            self._replace(NotReady("a client has changed its settings", name))
+            client.close()
+            wait_for_memcached(name, self._operations.admin, deadline)
+            self._tuning[name] = tuning_of(client)
 
     @property
     def _node_timeout_ms(self) -> int:

@@ -74,6 +74,7 @@ class Answers(Handler):
         self._life = life
         self._since = time.time()
         self._restorer = Restorer(operations)
+        self._restorer.begin()
         self._waits = Waits(operations)
         self._leases = Leases(operations, self._restorer, self._files.save_holder)
         self._calls: Mapping[str, Callable[..., object]] = {

@@ -3,9 +3,16 @@
 The limit of connections and the largest item are Memcached's own defaults.
 """
 
+from typing import TYPE_CHECKING
+
 from cachesim.topology import Node
 
+if TYPE_CHECKING:
+    from pymemcache.client.base import Client
+
 MEMCACHED_PORT = 11211
+_FLUSHED = b"STAT oldest "
+"""The one setting that a server tells and that is none: when it was flushed."""
 
 
 def megabytes_for(node: Node) -> int:
@@ -25,3 +32,10 @@ def memcached_command(node: Node, directory: str, port: int = MEMCACHED_PORT) ->
     tls = f"ssl_chain_cert={directory}/cert.pem,ssl_key={directory}/key.pem"
     where = [] if port == MEMCACHED_PORT else ["-p", str(port)]
     return ["memcached", "-m", str(megabytes_for(node)), *where, "-Z", "-o", tls]
+
+
+def tuning_of(client: "Client") -> list[bytes]:
+    """Return what any client can change of a running server, as by `cache_memlimit` or `lru`."""
+    # pymemcache's own method takes twice as long to parse what is only compared.
+    told: bytes = client.raw_command("stats settings", end_tokens="END\r\n")
+    return [line for line in told.splitlines() if not line.startswith(_FLUSHED)]

@@ -17,7 +17,7 @@ from cachesim.runs.directory import LOG
 from cachesim.runs.registry import find_run
 from cachesim.servers.redis_config import AnnouncedPorts, redis_settings
 from cachesim.topology import Service
-from tests.contract.helpers import config_of, node_client, through_link, until
+from tests.contract.helpers import config_of, node_client, raw_tls, through_link, until
 from tests.hosted import Hosted
 
 pytestmark = pytest.mark.core
@@ -169,6 +169,33 @@ def test_scripts(sim: Simulator) -> None:
             sim.reset()
             with pytest.raises(NoScriptError):
                 client.evalsha(sha, 0)
+
+
+@pytest.mark.parametrize("command", ["cache_memlimit 8", "lru mode flat", "lru_crawler disable"])
+def test_settings_of_memcached(sim: Simulator, command: str) -> None:
+    """A reset undoes what a client has set, by a new process; other nodes keep theirs."""
+    node = sim.memcached["b"]
+    before = _memcached_settings(sim)
+    with closing(raw_tls(sim, node.endpoint)) as client:
+        client.sendall(command.encode() + b"\r\n")
+        assert client.recv(100) == b"OK\r\n"
+    assert _memcached_settings(sim) != before
+    known = len(sim.events)
+    sim.reset()
+    assert _memcached_settings(sim) == before
+    assert [it.source for it in list(sim.events)[known:] if it.kind == "replaced"] == [node.name]
+
+
+def _memcached_settings(sim: Simulator) -> list[dict[bytes, object]]:
+    settings = []
+    for node in sim.memcached.values():
+        with closing(raw_tls(sim, node.endpoint)) as client, client.makefile("rwb") as stream:
+            stream.write(b"stats settings\r\n")
+            stream.flush()
+            told = iter(stream.readline, b"END\r\n")
+            pairs = dict(line.split()[1:3] for line in told)
+        settings.append({name: pairs[name] for name in pairs if name != b"oldest"})
+    return settings
 
 
 @pytest.mark.parametrize(

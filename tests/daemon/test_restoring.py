@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from cachesim.errors import FaultError, NotReady
 from cachesim.faults import limits
 from cachesim.settings import Settings
 from cachesim.simulator.faults import Fault
+from tests.fakes import FakeMemcached
 from tests.faults.rig import Rig
 
 
@@ -161,6 +162,20 @@ def test_memcached_at_fault(rig: Rig) -> None:
     did = rig.did()
     assert did.count(("kill", "memcached-b")) == 2
     assert ("renew_redis",) not in did
+
+
+def test_memcached_with_other_settings(rig: Rig) -> None:
+    """A node whose settings a client has changed gets a new process; others are flushed."""
+    tuned = cast(FakeMemcached, rig.operations.memcached["memcached-b"])
+    tuned.settings = b"STAT maxbytes 8\r\n"
+    rig.restorer.reset()
+    assert rig.did() == [
+        ("flush", "redis-a"),
+        ("flush", "memcached-a"),
+        ("kill", "memcached-b"),
+        ("start_node", "memcached-b"),
+        ("flush", "memcached-c"),
+    ]
 
 
 def test_script_that_does_not_end(rig: Rig) -> None:

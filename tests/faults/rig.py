@@ -177,6 +177,7 @@ class Rig:
         self.operations = cast(Operations, operations)
         operations.adopt = partial(Operations.adopt, self.operations)
         self.restorer = Restorer(self.operations)
+        self.restorer.begin()
         self.life = FakeLife()
         self.answers = Answers(self.operations, self.life)
         self.connection = self.connect()
