@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cachesim.errors import FaultError, InvalidFault, UnknownName
@@ -185,6 +185,7 @@ def values(field: Field) -> st.SearchStrategy[Any]:
     raise AssertionError(field)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.data())
 def test_any_value_survives_json(data: st.DataObject) -> None:
     """Every fault that can be made comes back from JSON as it was."""
