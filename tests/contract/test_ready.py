@@ -186,8 +186,8 @@ def test_settings_of_memcached(sim: Simulator, command: str) -> None:
     assert [it.source for it in list(sim.events)[known:] if it.kind == "replaced"] == [node.name]
 
 
-def _memcached_settings(sim: Simulator) -> list[dict[bytes, object]]:
-    settings = []
+def _memcached_settings(sim: Simulator) -> list[dict[bytes, bytes]]:
+    settings: list[dict[bytes, bytes]] = []
     for node in sim.memcached.values():
         with closing(raw_tls(sim, node.endpoint)) as client, client.makefile("rwb") as stream:
             stream.write(b"stats settings\r\n")
