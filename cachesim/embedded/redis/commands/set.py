@@ -65,7 +65,8 @@ def sintercard(client: Client, arguments: list[bytes]) -> Answer:
             raise Error(_LIMIT)
     if not min(len(value_of(client, key, "set")) for key in arguments[2 : 2 + count]):
         return 0
-    return client.store.run("sintercard", arguments[1:], client.resp)
+    # Told several times, the last limit counts. The emulation's own command takes one.
+    return client.store.run("sintercard", [*arguments[1 : 2 + count], *options[-2:]], client.resp)
 
 
 def spop(client: Client, arguments: list[bytes]) -> Answer:

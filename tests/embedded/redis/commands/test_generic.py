@@ -1,4 +1,4 @@
-"""SORT, COPY, RESTORE, SCAN and their errors, compared with a real Redis."""
+"""SORT, COPY, RESTORE, SCAN and others, and their errors, compared with a real Redis."""
 
 from collections.abc import Callable
 
@@ -28,6 +28,7 @@ _DATA = (
         "SRANDMEMBER n{t} -9223372036854775808", "HRANDFIELD none{t} -9223372036854775808",
         "HRANDFIELD k{t} 1 FOO", "ZRANDMEMBER none{t} -5", "ZRANDMEMBER none{t} -5000000 x",
         "ZRANDMEMBER z{t} 9223372036854775807 WITHSCORES", "WAIT 0 x", "MOVE k{t} 1",
+        "SINTERCARD 1 s{t} LIMIT 1 LIMIT 2",
     ],
 )  # fmt: skip
 def test_replies(agree: Agree, request_: str) -> None:
