@@ -65,7 +65,8 @@ WHERE service = ? AND (kind = 'read') = ? AND due BETWEEN ? AND ? ORDER BY due
 """
 _SLOWEST_IN = """
 SELECT max(end - due) FROM operations
-WHERE service = ? AND (kind = 'read') = ? AND due >= ? AND outcome = 'ok' AND end <= ?
+WHERE service = :service AND (kind = 'read') = :read AND due BETWEEN :begin AND :end
+AND outcome = 'ok' AND end <= :end
 """
 _LONGEST = "SELECT max(end - start) FROM operations WHERE outcome = 'ok' AND service = ?"
 _FIRST_ANSWERS = """
@@ -172,7 +173,7 @@ def _discoveries(history: History) -> list[Window]:
 
 def stopped(history: History, name: OperationClass, window: Window) -> bool | None:
     """Return whether a window stopped a class of operations. None: it may have."""
-    found = _stopped(history, name, window)
+    found = history.compute(_stopped, name, window)
     used = history.compute(nodes_of_services)
     if not window.nodes or not used.get(name.service) or used[name.service] & window.nodes:
         return None if window.is_discovery else found
@@ -193,7 +194,7 @@ def _takes_workers(history: History, name: OperationClass, window: Window) -> bo
     waiting = sum(
         found.baseline_due * min(history.patience_of(it.service), window.production)
         for it, found in history.compute(survey).items()
-        if it.service != name.service and _stopped(history, it, window)
+        if it.service != name.service and history.compute(_stopped, it, window)
     )
     return bool(waiting / (baseline.end - baseline.begin) / pods >= pool)
 
@@ -202,7 +203,8 @@ def _stopped(history: History, name: OperationClass, window: Window) -> bool | N
     """Return whether a window stopped a class, from its own operations alone."""
     begin, is_read = window.begin, name.kind == "read"
     # What was due just before the end had no time to be answered.
-    [(slowest,)] = history.rows(_SLOWEST_IN, name.service, is_read, begin, window.end)
+    within = {"service": name.service, "read": is_read, "begin": begin, "end": window.end}
+    [(slowest,)] = history.rows(_SLOWEST_IN, **within)
     last = window.end - min((slowest or 0) + ROUND_TRIP, (window.end - begin) / 4)
     middle = (begin + last) / 2
     track, later = Track(begin), 0
