@@ -78,7 +78,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "SCRIPT KILL, FUNCTION KILL",
         "work at once, even in `pcall`, as they end the process; libraries lose their variables",
     ),
-    ("strings", "at most 64 MB, as the nodes share one process; Redis takes 512 MB"),
+    ("strings", "at most 64 MB, as the nodes share one process; Redis: `proto-max-bulk-len`"),
     (
         "SRANDMEMBER, HRANDFIELD, ZRANDMEMBER",
         "at most 1,000,000 elements with repetitions, as the nodes share one process",

@@ -92,7 +92,11 @@ _SETTINGS = (
     b"stop-writes-on-bgsave-error", b"bind",
 )  # fmt: skip
 _READABLE = [name for name in _SETTINGS if name not in (b"bind", b"dir")]
-_SETTABLE = [name for name in _SETTINGS if name not in (b"bind", b"notify-keyspace-events")]
+_SETTABLE = [
+    name
+    for name in _SETTINGS
+    if name not in (b"bind", b"notify-keyspace-events", b"proto-max-bulk-len")
+]
 _setting = one(
     b"yes", b"no", b"1", b"0", b"100", b"", b"x", b"allkeys-lru", b"NOEVICTION", b"always",
     b"everysec", b"1mb", b"60 10", b"900 1 300 10", b"normal 9mb 9mb 9", b"pubsub 32mb 8mb 60",
