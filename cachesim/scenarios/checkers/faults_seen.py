@@ -20,9 +20,10 @@ workload's clients. Where the history has one, it decides:
 
 What the runner saw itself, the step's `witness`, must agree, and stands alone for other faults, and
 for steps that change while they last. At least 20 operations were due to the touched nodes while it
-was applied, those included whose node is not known. A client that tries another node tells only the
-last one that it asked, so of each service those also count that would have gone to the touched
-nodes: the share that they answered in the 5 s before the step.
+was applied, or since then if it is one that happens once (`expire`, `flush`, `replace`), those
+included whose node is not known. A client that tries another node tells only the last one that it
+asked, so of each service those also count that would have gone to the touched nodes: the share that
+they answered in the 5 s before the step.
 
 Unknown: a step was not seen, was not gone after its heal, or was not met by the workload; it had no
 target or its event never came, unless the file says to skip it; or it could not be applied.
@@ -59,7 +60,7 @@ BEFORE = 5.0
 LATENCY_LEAST, LATENCY_MOST = 0.8, 1.2
 LAG_SHARE = 0.5
 SETTLED = 0.5
-"""Seconds, real, after a heal in which the effect may still be seen."""
+"""Seconds, real, after a heal in which the effect may still be seen, or is just being seen."""
 SILENCING = frozenset({"blackhole", "refuse", "reset", "isolate", "az-power"})
 REPLACED = frozenset({"kill", "stop", "pause"})
 """Faults of nodes that the control plane may end by a replacement."""
@@ -115,9 +116,9 @@ def problem_of(history: History, step: Step) -> str:
     end = history.end_at if step.end_call is None else step.end_call
     nodes = nodes_of(history, step.fault)
     span = Span(begin, end)
-    # What happens once may have happened before its call has returned.
+    # What happens once may have happened before its call has returned, and is seen when it has.
     called = step.begin_call if step.fault.get("fault") in ONCE else None
-    shown = span if called is None else Span(called, end)
+    shown = span if called is None else Span(called, max(begin, end) + SETTLED)
     seen, told = _own_witness(history, step.fault, nodes, shown), step.witness.get("seen")
     if False in (seen, told) or (seen is None and told is None):
         return "its effect was not seen" if False in (seen, told) else "nobody saw its effect"
@@ -127,7 +128,9 @@ def problem_of(history: History, step: Step) -> str:
             return "its effect was still there after its heal"
     if command.applies(history) and command.is_silent(history):
         return ""  # whether it met the fault is not known; its exit code is what is asked for
-    met = max(_met(history, nodes, span), _meant(history, nodes, span))
+    # And who asks its nodes after its heal meets it too.
+    felt = span if called is None else Span(begin, history.end_at)
+    met = max(_met(history, nodes, felt), _meant(history, nodes, felt))
     return "" if met >= MET else f"the workload met it with {met} operations, {MET} are needed"
 
 

@@ -9,6 +9,7 @@ from cachesim.errors import CachesimError
 from cachesim.events import Event
 from cachesim.faults.spec import FaultSpec
 from cachesim.history.rows import Step, StepOutcome
+from cachesim.scenarios.checkers.faults import ONCE
 from cachesim.scenarios.running.clock import ProductionClock
 from cachesim.scenarios.running.witnesses import Witness
 from cachesim.scenarios.steps import AfterStep, OnEvent, PlannedStep, Stage
@@ -311,7 +312,9 @@ class Firing:
                 left.append(fault)
         it.active = left
         it.heal_again = self._time.monotonic() + _HEAL_AGAIN
-        if it.looks and it.looks[-1].until == float("inf"):
+        # What happens once stays, and may still be seen.
+        stays = it.step.fault in ONCE
+        if it.looks and it.looks[-1].until == float("inf") and not stays:
             it.looks[-1].until = until
 
     def _never(self, it: _Progress, outcome: StepOutcome, why: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import Beat, EventRow, Row, Step
+from cachesim.history.rows import Beat, EventRow, Operation, Row, Step
 from cachesim.scenarios.checkers import faults_seen
 from cachesim.scenarios.checkers.faults import nodes_of
 from tests.scenarios.histories import NODES, beats, history_of, load, samples, step, times
@@ -294,6 +294,18 @@ def test_replace(values: list[tuple[float, float]], expected: str) -> None:
     found = problem(rows, it._replace(begin_confirmed=BEGIN + 1))
     assert bool(found) == bool(expected)
     assert expected in found
+
+
+@pytest.mark.parametrize("until", [BEGIN, 100])
+def test_what_happens_once_is_met_after_its_heal(until: float) -> None:
+    """A replacement is confirmed when it is done, and healed by then; clients feel it later."""
+    rows = [it for it in world() if not (isinstance(it, Operation) and it.due > until)]
+    rows += samples("commands", "redis-a", [(39.9, 4000), (42.2, 12)])
+    it = step({"fault": "replace", "nodes": ["redis-a"]}, BEGIN, BEGIN + 1, **UNSEEN)
+    found = problem(rows, it._replace(begin_confirmed=BEGIN + 2))
+    assert found == (
+        "" if until > BEGIN else "the workload met it with 0 operations, 20 are needed"
+    )
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,21 @@ def test_not_seen() -> None:
     assert rig.rows["kill"].witness == {"what": "a look", "seen": False, "gone": False}
 
 
+@pytest.mark.parametrize(("fault", "seen"), [("replace", True), ("kill", False)])
+def test_what_happens_once_is_seen_after_its_heal(fault: str, seen: bool) -> None:
+    """Its call may take longer than the step lasts, so that it is healed at once."""
+
+    class Late(Seen):
+        def seen(self, since: float, until: float) -> float | None:
+            return since + 5 if until == float("inf") and rig.time.monotonic() > since + 5 else None
+
+    rig = Rig(f"  - {{id: it, at: 30s, fault: {fault}, target: {{node: redis-b}}, for: 2s}}\n")
+    rig.witness = Late()
+    rig.until(300)
+    rig.firing.finish()
+    assert rig.rows["it"].witness["seen"] is seen
+
+
 def test_after_a_step() -> None:
     """A step may follow another one's begin or end."""
     rig = Rig(
