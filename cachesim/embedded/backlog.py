@@ -80,12 +80,13 @@ class _Queued(asyncio.Protocol):
 
     def begin(self) -> None:
         self._has_begun = True
+        # First, as the protocol may pause reading for reasons of its own.
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
         self._protocol.connection_made(self._transport)
         early, self._early = self._early, []
         for data in early:
             self._protocol.data_received(data)
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         if self._has_begun:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 
 class Gate:
@@ -53,11 +53,16 @@ class Gate:
 
 
 class _Held(asyncio.Protocol):
-    """One connection. Held events are kept as calls."""
+    """One connection. Held events are kept as calls.
+
+    Reading is paused for two reasons, the gate and the protocol, and goes on when there is neither.
+    If the gate alone decided, the end of a connection could overtake the requests before it.
+    """
 
     def __init__(self, gate: Gate, protocol: asyncio.Protocol) -> None:
         self._gate = gate
         self._protocol = protocol
+        self._is_paused = False  # by the protocol
         self._transport: asyncio.Transport | None = None
         self._kept: list[Callable[[], object]] = []
         self._is_new = False  # it was made while the gate was shut
@@ -69,12 +74,13 @@ class _Held(asyncio.Protocol):
             self._transport.abort()
             return
         self._gate._all.add(self)
+        given = cast(asyncio.Transport, _Given(self, self._transport))
         if self._gate.is_shut:
             self.hold()
             self._is_new = True
-            self._kept.append(lambda: self._protocol.connection_made(transport))
+            self._kept.append(lambda: self._protocol.connection_made(given))
         else:
-            self._protocol.connection_made(transport)
+            self._protocol.connection_made(given)
 
     def data_received(self, data: bytes) -> None:
         if self._gate.is_shut:
@@ -123,7 +129,19 @@ class _Held(asyncio.Protocol):
             act()
         if self._transport is None:
             self._gate._all.discard(self)
-        elif not self._transport.is_closing():
+        elif not (self._is_paused or self._transport.is_closing()):
+            self._transport.resume_reading()
+
+    def pause(self) -> None:
+        """Read nothing for the protocol."""
+        self._is_paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read for the protocol again, once the gate is open."""
+        self._is_paused = False
+        if self._transport is not None and not self._gate.is_shut:
             self._transport.resume_reading()
 
     @property
@@ -133,3 +151,16 @@ class _Held(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+class _Given:
+    """The transport as the protocol has it, which pauses reading for a reason of its own."""
+
+    def __init__(self, held: _Held, transport: asyncio.Transport) -> None:
+        self.pause_reading = held.pause
+        self.resume_reading = held.resume
+        self.write = transport.write  # without `__getattr__`, as it is called for each reply
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

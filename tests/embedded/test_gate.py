@@ -1,6 +1,7 @@
 """The gate that holds a node's connections."""
 
 import asyncio
+from typing import cast
 
 from cachesim.aio.pipe import pipe
 from cachesim.embedded.gate import Gate
@@ -13,8 +14,9 @@ class Noting(asyncio.Protocol):
         self.data = b""
         self.is_made = self.is_lost = False
 
-    def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the begin."""
+        self.transport = cast(asyncio.Transport, transport)
         self.is_made = True
 
     def data_received(self, data: bytes) -> None:
@@ -64,5 +66,32 @@ def test_connections_that_were_given_up_are_left_out() -> None:
         assert (wanted.data, wanted.is_lost) == (b"hello", False)
         assert not given_up.is_made
         assert given_up.data == b""
+
+    asyncio.run(main())
+
+
+def test_paused_reading_stays_paused() -> None:
+    """What a protocol does not read yet, it is not given when the gate opens."""
+
+    async def main() -> None:
+        gate, inside = Gate(), Noting()
+        transport, _ = pipe(asyncio.get_running_loop(), Noting(), gate.wrap(inside))
+        inside.transport.pause_reading()
+        gate.shut()
+        gate.open()
+        transport.write(b"late")
+        transport.write_eof()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (inside.data, inside.is_lost) == (b"", False)
+        gate.shut()
+        inside.transport.resume_reading()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (inside.data, inside.is_lost) == (b"", False)
+        gate.open()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (inside.data, inside.is_lost) == (b"late", True)
 
     asyncio.run(main())

@@ -47,3 +47,23 @@ def test_a_paused_node_answers_nothing(tmp_path: Path) -> None:
         assert await (await late)("GET", "k") == b"1"
 
     run(tmp_path, test)
+
+
+def test_a_pause_amid_a_pipeline_loses_nothing(tmp_path: Path) -> None:
+    """Requests that wait for their turn are run after the pause, before the connection's end."""
+    many = 5000
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        a.transport.write(b"INCR n\r\n" * many)
+        a.transport.write_eof()
+        await until(lambda: a.buffer)
+        shard["a"].pause()
+        so_far = a.buffer.count(b":")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        shard["a"].resume()
+        await until(lambda: a.is_lost)
+        assert 0 < so_far < a.buffer.count(b":") == many
+
+    run(tmp_path, test)
