@@ -183,7 +183,7 @@ class PipeTransport(asyncio.Transport):
             peer._resume_writing()
         if self._paused and not self._closing:
             return
-        if self._reset_in and not self._closing:
+        if self._reset_in and not inbox and not self._closing:
             self._lose(ConnectionResetError("the other end has reset the connection"))
         elif self._eof_in and not inbox and not self._closing:
             self._eof_in = False

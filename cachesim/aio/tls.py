@@ -145,10 +145,9 @@ class TlsProtocol(asyncio.Protocol):
         else:
             self._transport.resume_reading()
 
-    def eof_received(self) -> None:
-        """Note that the other side has closed. TLS has no half-closed connections."""
-        if self._is_open:
-            self._application.eof_received()
+    def eof_received(self) -> bool | None:
+        """Tell the application. The connection stays open if it has requests to run yet."""
+        return self._application.eof_received() if self._is_open else None
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the application, or during the handshake call `failed`."""
@@ -206,8 +205,7 @@ class TlsProtocol(asyncio.Protocol):
             failed(error)
 
     def _inner_eof(self) -> None:
-        self._application.eof_received()
-        if self._transport is not None:
+        if not self._application.eof_received() and self._transport is not None:
             self._transport.close()
 
     def _abort(self) -> None:

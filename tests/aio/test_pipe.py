@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import pytest
 
@@ -275,6 +276,25 @@ def test_paused_does_not_notice_a_reset() -> None:
         assert right.log == [ConnectionResetError]
 
     play(test)
+
+
+def test_data_comes_before_a_reset() -> None:
+    """An answer to an end that has closed loses nothing that the end had sent before."""
+
+    def answer_slowly(right: Recorder, _: bytes) -> None:
+        right.transport.write(b"answer")
+        until = monotonic() + 0.004  # longer than the deliveries of a round
+        while monotonic() < until:
+            pass
+
+    async def test(left: Recorder, right: Recorder) -> None:
+        for data in (b"a", b"b", b"c"):
+            left.send(data)
+        left.transport.close()
+        await rounds()
+        assert right.log == [b"a", b"b", b"c", ConnectionResetError]
+
+    play(test, right=Recorder(answer_slowly))
 
 
 def test_pausing_in_the_middle() -> None:

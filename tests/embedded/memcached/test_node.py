@@ -1,10 +1,30 @@
 """A node and its connections, without a network."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from cachesim.aio.pipe import pipe
+from cachesim.aio.scheduler import Scheduler
+from cachesim.aio.tls import TlsProtocol
+from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 from tests.embedded.memcached.rig import Client, Rig, put, rounds, run, stat, until
+
+
+class Noting(asyncio.Protocol):
+    """Notes that it is connected, and data."""
+
+    is_open = False
+    received = b""
+
+    def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+        """Note it."""
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        """Note it."""
+        self.received += data
 
 
 def test_kill_resets() -> None:
@@ -136,6 +156,27 @@ def test_much_at_once_and_the_end() -> None:
         assert client.received == b"NOT_FOUND\r\nSTORED\r\n" * 3000
 
     run(test)
+
+
+def test_requests_before_the_end_over_tls(tmp_path: Path) -> None:
+    """What a client has sent before it closes is run, also by a node without processor time."""
+    authority = CertificateAuthority()
+
+    async def test(rig: Rig) -> None:
+        rig.node.limit_cpu(0.01)
+        client, loop = Noting(), asyncio.get_running_loop()
+        context = client_context(authority.pem)
+        tls = TlsProtocol(context, client, Scheduler(loop), server_hostname="localhost")
+        pipe(loop, tls, rig.node.accept())
+        await until(lambda: client.is_open)
+        tls.write(b"mn\r\n")
+        await until(lambda: client.received)
+        tls.write(b"".join(put(f"k{n}", b"x") for n in range(20)))
+        tls.close()
+        await until(lambda: not rig.node.server.sessions)
+        assert rig.node.server.counters.total_items == 20
+
+    run(test, server_tls=server_context(authority.issue("memcached-a"), tmp_path))
 
 
 def test_client_that_does_not_read() -> None:

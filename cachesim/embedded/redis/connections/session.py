@@ -62,6 +62,7 @@ class Session(Client, asyncio.Protocol):
         self._stays_open = False  # although it is closing, as a reply was left out (CLIENT REPLY)
         self._is_stalled = False  # the client does not read its replies
         self._awaits_turn = False
+        self._has_ended = False  # the client sends no more
 
     def authenticate_as(self, user: "User | None") -> None:
         """See `Client.authenticate_as`."""
@@ -96,8 +97,23 @@ class Session(Client, asyncio.Protocol):
             self._is_stalled = False
             self._yield_turn()
 
-    def eof_received(self) -> None:
-        """Close the connection, as Redis does when a client ends its half."""
+    def eof_received(self) -> bool:
+        """Close the connection when all that has come before is run, as Redis does.
+
+        Redis would notice the end after that. It forgets what waits for a key or for CLIENT PAUSE.
+        """
+        self._has_ended = True
+        return self._goes_on
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether requests wait for the node alone."""
+        if self._awaits_turn or self._is_stalled or self.is_due is False:
+            return True
+        if self.is_postponed:
+            return not self.server.clients.paused_until
+        script = self.server.script_runner.running
+        return script is not None and script.caller is self
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client."""
@@ -192,7 +208,7 @@ class Session(Client, asyncio.Protocol):
         if self._has_rest:
             self._do_rest()
         self.flush()
-        if self.is_closing and not self._stays_open:
+        if (self.is_closing and not self._stays_open) or (self._has_ended and not self._goes_on):
             self.transport.close()
 
     def _do_rest(self) -> None:

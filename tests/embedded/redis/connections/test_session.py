@@ -65,6 +65,59 @@ def test_a_long_pipeline_is_served_in_turns(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_requests_before_the_end_are_run(tmp_path: Path, is_silent: bool) -> None:
+    """What a client has sent before it closes is run, also by a node without processor time."""
+
+    async def test(shard: Shard) -> None:
+        shard["a"].limit_cpu(0.01)
+        client, other = await shard.call("a"), await shard.call("a", admin=True)
+        if is_silent:
+            client.send("CLIENT", "REPLY", "OFF")
+        for _ in range(20):
+            client.send("INCR", "n")
+        client.transport.write_eof()
+        await until(lambda: client.is_lost)
+        assert client.buffer == (
+            b"" if is_silent else b"".join(b":%d\r\n" % n for n in range(1, 21))
+        )
+        assert await other("GET", "n") == b"20"
+
+    run(tmp_path, test)
+
+
+def test_requests_after_a_script_are_run_though_the_client_has_closed(tmp_path: Path) -> None:
+    """The end of a connection is not noticed while a script runs."""
+
+    async def test(shard: Shard) -> None:
+        client, other = await shard.call("a"), await shard.call("a")
+        client.send("EVAL", "return redis.call('INCR', KEYS[1])", 1, "n")
+        client.send("INCR", "n")
+        client.transport.write_eof()
+        other.send("INCR", "m")
+        other.transport.write_eof()
+        await until(lambda: client.is_lost and other.is_lost)
+        assert (client.buffer, other.buffer) == (b":1\r\n:2\r\n", b":1\r\n")
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("wait", [("BLPOP", "none", 0), ("SET", "n", 1)])
+def test_a_client_that_closes_while_it_waits(tmp_path: Path, wait: tuple[str, ...]) -> None:
+    """A request that waits for a key or for the end of CLIENT PAUSE is forgotten."""
+
+    async def test(shard: Shard) -> None:
+        client, admin = await shard.call("a"), await shard.call("a", admin=True)
+        await admin("CLIENT", "PAUSE", 100_000, "WRITE")
+        client.send(*wait)
+        client.transport.write_eof()
+        await until(lambda: client.is_lost)
+        await admin("CLIENT", "UNPAUSE")
+        assert await admin("EXISTS", "n") == 0
+
+    run(tmp_path, test)
+
+
 def test_a_large_value_passes(tmp_path: Path) -> None:
     """A value of many megabytes is stored, read, replicated, and written to the file."""
 
