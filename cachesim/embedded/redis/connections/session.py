@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _LIMITS = Limits()
 _PUSH_LIMIT = 32 << 20  # bytes that may wait to be sent to a subscriber
+_REPLIES = 256 << 20
+"""Bytes of replies that may wait before no more requests are read.
+
+Redis reads on whatever waits, and clients rely on it: many send a whole pipeline before they read.
+"""
 _MOST = 500  # requests that are parsed at once
 _CHUNK = 64 * 1024  # bytes of replies that are sent at once
 
@@ -74,6 +79,7 @@ class Session(Client, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to serve the client."""
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(_REPLIES)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.address, self.local_address = address_text(peer), address_text(own)
         self.server.clients.join(self)
@@ -86,7 +92,7 @@ class Session(Client, asyncio.Protocol):
             self.process_requests()
 
     def pause_writing(self) -> None:
-        """Stop reading requests, as the client does not read its replies."""
+        """Stop reading requests: the client does not read its replies, or they are encrypted."""
         if not self.is_replica:
             self._is_stalled = True
             self.transport.pause_reading()

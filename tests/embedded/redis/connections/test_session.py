@@ -65,6 +65,23 @@ def test_a_long_pipeline_is_served_in_turns(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_pipeline_is_read_whatever_its_replies_take(tmp_path: Path) -> None:
+    """A client may send a long pipeline before it reads any reply."""
+    megabyte, many = 1 << 20, 40
+
+    async def test(shard: Shard) -> None:
+        client = await shard.call("a")
+        client.transport.pause_reading()
+        for _ in range(many):
+            client.send("ECHO", b"x" * megabyte)
+        await until(lambda: client.transport.get_write_buffer_size() == 0)  # type: ignore[attr-defined]
+        client.transport.resume_reading()
+        whole = many * len(b"$%d\r\n%b\r\n" % (megabyte, b"x" * megabyte))
+        await until(lambda: len(client.buffer) == whole)
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("is_silent", [False, True])
 def test_requests_before_the_end_are_run(tmp_path: Path, is_silent: bool) -> None:
     """What a client has sent before it closes is run, also by a node without processor time."""
