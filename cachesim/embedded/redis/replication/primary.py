@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
 _OUTPUT_LIMIT = 256 << 20  # bytes that may wait to be sent to a replica
+_KEEPALIVE = 1.0
+"""Seconds between empty lines to replicas whose snapshot is taken, which count the time too."""
 GET_ACK = [b"REPLCONF", b"GETACK", b"*"]
 """The request in the stream that asks all replicas for an acknowledgement."""
 
@@ -43,7 +45,7 @@ class Replicas:
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._all: dict[Session, Replica] = {}
-        self._pinged_at = server.clock()
+        self._pinged_at = self._kept_alive_at = server.clock()
         self._snapshot: list[bytes] | None = None  # its pieces so far; None: none is being taken
 
     def __iter__(self) -> Iterator[Replica]:
@@ -161,6 +163,11 @@ class Replicas:
             self._pinged_at = now
             if len(self):
                 server.stream.append_requests([[b"PING"]])
+        if now - self._kept_alive_at >= _KEEPALIVE:
+            self._kept_alive_at = now
+            for replica in self:
+                if replica.state == "wait_bgsave":
+                    replica.session.send(b"\r\n")
         timeout = server.settings.number("repl-timeout")
         for replica in list(self):
             if replica.state == "online" and now - replica.acknowledged_at > timeout:

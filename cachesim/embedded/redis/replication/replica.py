@@ -51,6 +51,8 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
             return
         self._link.connection = self
+        # Else a link that was cut for longer than the timeout would have none left to answer.
+        self._link.last_heard = self._server.clock()
         server, config = self._server, self._server.config
         me = config.nodes[config.name]
         user = config.replication_user.encode()

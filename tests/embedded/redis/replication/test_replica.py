@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -291,3 +293,48 @@ def test_a_resync_whose_primary_dies(tmp_path: Path) -> None:
         assert data(shard, "b") == data(shard, "c")
 
     run(tmp_path, test)
+
+
+def test_a_replica_that_was_cut_off_for_long_comes_back_slowly(tmp_path: Path) -> None:
+    """The timeout counts from the new connection: the primary may take its time to answer."""
+
+    async def test(shard: Shard) -> None:
+        server = shard["b"].server
+        link = server.replica_link
+        assert link is not None
+        shard.sever(("redis-b", "redis-a", "redis"))
+        await until(lambda: server.clock() - link.last_heard > 1)
+        shard["a"].pause()
+        shard.cut.clear()
+        connection = await until(lambda: link.connection)
+        begun = server.clock()
+        await until(lambda: server.clock() - begun > 0.3)  # it looks every 0.1 s
+        assert link.connection is connection
+        shard["a"].resume()
+        await in_sync(shard)
+        assert "MASTER timeout" not in shard["b"].logs()
+
+    run(tmp_path, test, settings={"repl-timeout": "1"})
+
+
+def test_a_snapshot_that_takes_longer_than_the_timeout(tmp_path: Path) -> None:
+    """The primary sends a sign of life while it prepares the data."""
+
+    async def test(shard: Shard) -> None:
+        server, snapshots = shard["b"].server, shard["a"].server.snapshots
+        link = server.replica_link
+        assert link is not None
+        shard.sever(("redis-b", "redis-a", "redis"))
+        server.stream.id = "?"  # so that it gets all data
+        take = snapshots.take
+        held: list[Callable[[], None]] = []
+        snapshots.take = lambda *how: held.append(partial(take, *how))  # type: ignore[method-assign]
+        shard.cut.clear()
+        await until(lambda: held)
+        connection, begun = link.connection, server.clock()
+        await until(lambda: server.clock() - begun > 2.5)
+        assert link.connection is connection
+        held[0]()
+        await in_sync(shard)
+
+    run(tmp_path, test, settings={"repl-timeout": "2"})
