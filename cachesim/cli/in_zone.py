@@ -18,6 +18,7 @@ from cachesim.runs.rpc import call
 from cachesim.topology import Endpoint, production
 
 _CHUNK = 65536  # bytes
+_BACKLOG = 4096  # connections that may wait to be accepted, as those of the links
 
 
 def run(
@@ -82,7 +83,7 @@ async def _serve(program: Confined, to: Mapping[int, Endpoint]) -> int:
     ended = asyncio.Event()
     with _signals_to(program.pid):
         servers = [
-            await asyncio.start_server(_Handler(to[port]), sock=listener)
+            await asyncio.start_server(_Handler(to[port]), sock=listener, backlog=_BACKLOG)
             for port, listener in program.listeners.items()
         ]
         descriptor = os.pidfd_open(program.pid)

@@ -10,7 +10,12 @@ from collections.abc import Callable
 
 from cachesim.errors import ToxiproxyError
 
-_BACKLOG = 128
+_BACKLOG = 4096
+"""Connections that may wait to be accepted, as with Toxiproxy: Go takes the system's most.
+
+Beyond that, Linux lets a client ask again after 1 s.
+"""
+_AT_ONCE = 128  # connections that are accepted in one round of the loop
 _PAUSE = 0.2  # seconds to wait if no file descriptor is left for a new connection
 
 
@@ -153,7 +158,7 @@ class Listener:
 
     def _accept(self) -> None:
         self._retry = None
-        for _ in range(_BACKLOG + 1):
+        for _ in range(_AT_ONCE + 1):
             try:
                 connection, peer = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

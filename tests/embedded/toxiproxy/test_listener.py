@@ -1,6 +1,7 @@
 """Ports: where proxies listen, and which ports they keep."""
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 
@@ -9,9 +10,11 @@ import pytest
 from cachesim.embedded.toxiproxy.proxy import ProxySpec
 from tests.embedded.toxiproxy.net import (
     NOWHERE,
+    heal,
     linux_only,
     rig,
     run,
+    stall,
 )
 
 
@@ -98,5 +101,29 @@ def test_listens_on_this_machine_alone() -> None:
             for number, listen in enumerate(("", ":0", "localhost:0", "127.0.0.1:")):
                 proxy = r.proxies.create(ProxySpec(str(number), NOWHERE, listen))
                 assert proxy.listen.startswith("127.0.0.1:")
+
+    run(test)
+
+
+@linux_only
+@pytest.mark.parametrize("was_stalled", [False, True])
+def test_a_storm_of_connections(was_stalled: bool) -> None:
+    """Many connections at once are made before the proxy accepts any; none has to ask again."""
+
+    async def test() -> None:
+        async with rig() as r:
+            proxy = r.proxies.create(ProxySpec("q", r.upstream))
+            if was_stalled:
+                stall(r.proxies, "q")
+                heal(r.proxies, "q")
+            host, port = proxy.listen.split(":")
+            clients = [socket.socket() for _ in range(400)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex((host, int(port)))
+            made = select.select([], clients, [], 0)[1]
+            for client in clients:
+                client.close()
+            assert len(made) == len(clients)
 
     run(test)
