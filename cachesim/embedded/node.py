@@ -9,7 +9,6 @@ from typing import Generic, Protocol, TypeVar, cast
 from cachesim.aio.scheduler import Scheduler
 from cachesim.aio.tls import TlsProtocol
 from cachesim.embedded.answers import Answers, Rule
-from cachesim.embedded.backlog import Backlog
 from cachesim.embedded.gate import Gate
 from cachesim.errors import FaultError
 
@@ -140,12 +139,14 @@ class EmulatedNode(ABC, Generic[ProcessT]):
         """
         return self.accept() if self._server is not None else Refusal()
 
-    def _accept(
-        self, protocol: asyncio.Protocol, backlog: Backlog | None = None
-    ) -> asyncio.Protocol:
-        if self._server_tls is not None:
-            protocol = TlsProtocol(self._server_tls, protocol, self._scheduler)
-        return self._gate.wrap(protocol if backlog is None else backlog.wrap(protocol))
+    def _accept(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
+        return self._gate.wrap(self._secured(protocol))
+
+    def _secured(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
+        """Wrap a protocol in the TLS of its clients, if they use it."""
+        if self._server_tls is None:
+            return protocol
+        return TlsProtocol(self._server_tls, protocol, self._scheduler)
 
     # --- starting and ending ------------------------------------------------------------------
 

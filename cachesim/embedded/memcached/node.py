@@ -9,7 +9,7 @@ from cachesim.clock import Clock, SystemClock
 from cachesim.embedded.memcached.commands import COMMANDS, Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
-from cachesim.embedded.memcached.session import Session
+from cachesim.embedded.memcached.session import Entrance, Session
 from cachesim.embedded.node import EmulatedNode
 
 _LOG_LINES = 1000
@@ -48,13 +48,17 @@ class MemcachedNode(EmulatedNode[Server]):
         Raises:
             ConnectionRefusedError: the node is not running.
         """
-        return self._accept(Session(self.server), self.server.backlog)
+        server = self.server
+        return self._gate.wrap(server.backlog.wrap(self._enter(server, Session(server))))
 
     def accept_from_listener(self) -> asyncio.Protocol:
         """Accept a connection of cachesim itself, which the rules of faults leave alone."""
         if self._server is None:
             return super().accept_from_listener()
-        return self._accept(Session(self._server, is_own=True))
+        return self._gate.wrap(self._enter(self._server, Session(self._server, is_own=True)))
+
+    def _enter(self, server: Server, session: Session) -> asyncio.Protocol:
+        return Entrance(server, session, self._secured(session))
 
     def limit_connections(self, most: int | None) -> None:
         """Limit the connections of clients to its process; None: not at all."""

@@ -16,7 +16,7 @@ from cachesim.embedded.memcached.slabs import Slabs
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.session import Session
 
-_OWN_FILES = 25
+_OWN_FILES = 24
 """The number of configured connections that the process needs for its own files."""
 
 Execute = Callable[[list[bytes], bytes | None], bytes | None]

@@ -55,10 +55,6 @@ class Session(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = f"tcp:{peer[0]}:{peer[1]}" if peer else "unix:"
-        if not self._server.join(self):
-            self._is_closing = True
-            self.transport.write(b"ERROR Too many open connections\r\n")
-            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Process the requests in received data."""
@@ -90,10 +86,9 @@ class Session(asyncio.Protocol):
         return self._is_waiting or self._is_stalled or self._is_delayed
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Remove the client."""
+        """Execute no more."""
         self._is_closing = True
         self._backlog.clear()
-        self._server.leave(self)
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -201,3 +196,36 @@ class Session(asyncio.Protocol):
         """Close the connection when all replies are sent."""
         self._is_closing = True
         self.transport.close()
+
+
+class Entrance(asyncio.Protocol):
+    """Counts a connection before its TLS, as Memcached does, or refuses it in plain text.
+
+    Args:
+        protocol: the protocol that serves it: the session, or TLS around that.
+    """
+
+    def __init__(self, server: "Server", session: Session, protocol: asyncio.Protocol) -> None:
+        self._server = server
+        self._session = session
+        self._protocol = protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the client in unless there are too many."""
+        self._session.transport = cast(asyncio.Transport, transport)  # until TLS gives it another
+        if not self._server.join(self._session):
+            self._protocol = asyncio.Protocol()
+            self._session.transport.write(b"ERROR Too many open connections\r\n")
+            self._session.transport.close()
+            return
+        protocol = self._protocol
+        self.data_received = protocol.data_received  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+        protocol.connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Remove the client."""
+        self._server.leave(self._session)
+        self._protocol.connection_lost(error)

@@ -114,7 +114,7 @@ def test_pause_amid_much_work() -> None:
 
 
 def test_too_many_connections() -> None:
-    """A connection too many gets an error and is closed."""
+    """A connection too many gets an error and is closed. `-c 26` lets two in, as with 1.6.18."""
 
     async def test(rig: Rig) -> None:
         first, second = rig.client(), rig.client()
@@ -127,7 +127,29 @@ def test_too_many_connections() -> None:
         await rounds()
         assert await rig.client().ask(b"get a\r\n") == b"END\r\n"
 
-    run(test, max_connections=27)
+    run(test, max_connections=26)
+
+
+def test_too_many_connections_over_tls(tmp_path: Path) -> None:
+    """One too many is told so in plain text; those whose handshake has not begun count too."""
+
+    async def test(rig: Rig) -> None:
+        first, _second = rig.client(), rig.client()
+        third = rig.client()
+        await until(lambda: third.lost)
+        assert third.received == b"ERROR Too many open connections\r\n"
+        assert rig.node.server.counters.rejected_connections == 1
+        first.transport.close()
+        await until(lambda: len(rig.node.server.sessions) == 1)
+        await rounds()
+        fourth = rig.client()
+        await rounds()
+        assert not fourth.lost
+        rig.node.shut_down()
+        await until(lambda: fourth.lost)
+
+    tls = server_context(CertificateAuthority().issue("memcached-a"), tmp_path)
+    run(test, max_connections=26, server_tls=tls)
 
 
 @pytest.mark.parametrize(
