@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from cachesim.aio.scheduler import Scheduler, discard
+from cachesim.embedded.redis.admin.composed import limits_of_classes
 from cachesim.embedded.redis.admin.log import Log
 from cachesim.embedded.redis.admin.settings import Settings
 from cachesim.embedded.redis.admin.stats import AclLog, SlowLog, Stats
@@ -393,6 +394,8 @@ class Server:
         slower = self.settings.number("slowlog-log-slower-than")
         self.slow_after = slower * 1000 if slower >= 0 else 1 << 62
         self.slowlog.limit = self.settings.number("slowlog-max-len")
+        limits = self.settings["client-output-buffer-limit"]
+        self.clients.output_limits = limits_of_classes(limits)
         self.memory.limit = self.settings.number("maxmemory")
         self.memory.check()
         self.executor.notify(self.settings["notify-keyspace-events"])

@@ -59,6 +59,19 @@ def buffer_limits(value: str, present: str) -> str:
     return " ".join(word for kind, three in limits.items() for word in (kind, *three))
 
 
+def limits_of_classes(value: str) -> dict[str, tuple[int, int, int]]:
+    """Read the value of `client-output-buffer-limit`, as CONFIG GET shows it.
+
+    Returns:
+        For each class the bytes of the hard and of the soft limit, and the seconds of that.
+    """
+    words = value.split(" ")
+    return {
+        kind: (int(hard), int(soft), int(seconds))
+        for kind, hard, soft, seconds in zip(*(words[n::4] for n in range(4)), strict=True)
+    }
+
+
 def oom_scores(value: str) -> str:
     """Return the value of `oom-score-adj-values`, as CONFIG GET shows it.
 

@@ -16,6 +16,7 @@ class Clients:
         sessions: the connections by id.
         paused_until: when CLIENT PAUSE ends, by the node's clock; 0 if no pause is on.
         pauses_all: whether all requests are paused; otherwise only writes are.
+        output_limits: the bytes that may wait to be sent, by class; see `limits_of_classes`.
     """
 
     def __init__(self, server: "Server") -> None:
@@ -24,6 +25,8 @@ class Clients:
         self.sessions: dict[int, Session] = {}
         self.paused_until = 0.0
         self.pauses_all = False
+        self.output_limits = {"normal": (0, 0, 0), "pubsub": (0, 0, 0)}
+        self._large: dict[Session, float] = {}  # since when more waits than the soft limit
 
     def join(self, session: "Session") -> None:
         """Add a connection; refuse it if with the cluster bus there are already `maxclients`."""
@@ -46,11 +49,31 @@ class Clients:
         """Forget a closed connection and all its subscriptions, watches and the like."""
         server = self._server
         self.sessions.pop(session.id, None)
+        self._large.pop(session, None)
         server.monitors.remove(session.id)
         server.pubsub.leave(session)
         server.watched_keys.remove(session)
         server.replicas.leave(session)
         server.tracking.stop(session)
+
+    def check_output(self, session: "Session") -> None:
+        """Close the connection of a client that is too far behind with reading."""
+        kind = "pubsub" if session.is_subscribed else "normal"
+        hard, soft, seconds = self.output_limits[kind]
+        if not (hard or soft) or session.is_replica:
+            return
+        size = session.transport.get_write_buffer_size()
+        is_over = 0 < hard <= size
+        if 0 < soft <= size:
+            now = self._server.clock()
+            is_over |= now - self._large.setdefault(session, now) > seconds
+        else:
+            self._large.pop(session, None)
+        if is_over and not session.transport.is_closing():
+            self._server.log(
+                f"Client {session.describe()} closed for overcoming of output buffer limits.", "#"
+            )
+            session.abort()
 
     @property
     def postponed(self) -> int:
@@ -80,8 +103,10 @@ class Clients:
     def tick(self) -> None:
         """End the pause when its time is up, and all waits for keys when the cluster is down.
 
-        Called several times a second.
+        Close what has been over a soft limit for too long. Called several times a second.
         """
+        for session in list(self._large):
+            self.check_output(session)
         if not self._server.gossip.is_ok:
             self._server.blocked_clients.unblock_all(Error("CLUSTERDOWN The cluster is down"))
         if self.paused_until and self.paused_until <= self._server.clock():

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cachesim.embedded.redis.server import Server
 
 _LIMITS = Limits()
-_PUSH_LIMIT = 32 << 20  # bytes that may wait to be sent to a subscriber
 _REPLIES = 256 << 20
 """Bytes of replies that may wait before no more requests are read.
 
@@ -250,7 +249,7 @@ class Session(Client, asyncio.Protocol):
             self.mutes -= 1
 
     def flush(self) -> None:
-        """Send the replies so far."""
+        """Send the replies so far; close the connection if too much waits to be sent."""
         if self._out:
             out, self._out = self._out, []
             size = sum(map(len, out))
@@ -259,6 +258,7 @@ class Session(Client, asyncio.Protocol):
                 out = [b"".join(out)]
             for piece in out:
                 self.transport.write(piece)
+            self.server.clients.check_output(self)
 
     def send(self, data: bytes) -> None:
         """Send encoded data after the replies so far."""
@@ -267,15 +267,9 @@ class Session(Client, asyncio.Protocol):
             self.flush()
 
     def push(self, message: Push | Raw) -> None:
-        """See `Client.push`. The connection is closed if too much waits to be sent."""
-        if self.is_closing:
-            return
-        self.send(encode(message, self.resp))
-        if self.transport.get_write_buffer_size() > _PUSH_LIMIT:
-            self.server.log(
-                f"Client {self.describe()} closed for overcoming of output buffer limits.", "#"
-            )
-            self.abort()
+        """See `Client.push`."""
+        if not self.is_closing:
+            self.send(encode(message, self.resp))
 
     def push_later(self, message: Push) -> None:
         """Send a message after the answer to the request that is running, if it is its own."""
