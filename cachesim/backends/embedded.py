@@ -319,7 +319,7 @@ class EmbeddedBackend(EmbeddedChanges):
 
     def shut_down(self, node: str) -> None:
         """See `Backend.shut_down`."""
-        self._call_each("shut_down", [node])
+        self._thread.run(self._nodes[node].shut_down_in_sync)
 
     def pause(self, *nodes: str) -> None:
         """See `Backend.pause`."""

@@ -175,6 +175,10 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             self._gate.end()
             self._scheduler.resume()
 
+    async def shut_down_in_sync(self) -> None:
+        """Do as `shut_down` when others have what only this process has, or don't take it."""
+        self.shut_down()
+
     def pause(self) -> None:
         """Pause, as SIGSTOP does: connections stay open, new ones hang, nothing is answered."""
         if self._server is not None and not self._server.is_paused:

@@ -186,6 +186,19 @@ def test_no_zone_left(sim: Simulator, redis: RedisCluster) -> None:
     assert redis.get("k") == "v"
 
 
+def test_a_stopped_primary_waits_for_its_replicas(sim: Simulator, redis: RedisCluster) -> None:
+    """An orderly stop loses no answered write, though the replicas lag behind."""
+    first_write(redis)
+    with sim.faults.replication_lag(seconds=1):
+        redis.set("k", "v")
+        # At this speed it would be succeeded while it waits.
+        with sim.control_plane.suspended():
+            sim.redis.primary.stop()
+        sim.redis.wait_for_failover()
+        first_write(redis)
+        assert redis.get("k") == "v"
+
+
 def test_replicas_that_take_long_to_follow(sim: Simulator) -> None:
     """A new primary stays primary, however long its replicas take to follow it on slow links."""
     mark = sim.events.mark()

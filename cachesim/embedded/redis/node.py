@@ -25,6 +25,8 @@ from cachesim.embedded.redis.dispatch.command_table import commands
 from cachesim.embedded.redis.replication.aof import truncate
 from cachesim.embedded.redis.server import Server
 
+_SHUTDOWN = 5.0
+"""The most seconds that replicas get to catch up; a container would be killed then."""
 DialPeer = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[Any]]
 """Connects a protocol, made by the factory, to a peer's service: its name, and `redis` or `bus`.
 
@@ -161,6 +163,16 @@ class RedisNode(EmulatedNode[Server]):
     def use_users(self, users: Mapping[str, str]) -> None:
         """Use other users, as `RedisNodeConfig.users`, from the next start on."""
         self.config = replace(self.config, users=users)
+
+    async def shut_down_in_sync(self) -> None:
+        """See `EmulatedNode.shut_down_in_sync`. Until then writes wait, as with Redis."""
+        server = self._server
+        if server is not None and not server.is_paused:
+            seconds = min(server.settings.number("shutdown-timeout"), _SHUTDOWN)
+            server.clients.pause(seconds, everything=False)
+            await server.replicas.catch_up(seconds)
+        if self._server is server:  # nobody has ended it meanwhile
+            self.shut_down()
 
     # --- disk -------------------------------------------------------------------------------
 

@@ -67,3 +67,43 @@ def test_a_pause_amid_a_pipeline_loses_nothing(tmp_path: Path) -> None:
         assert 0 < so_far < a.buffer.count(b":") == many
 
     run(tmp_path, test)
+
+
+def test_shut_down_waits_for_replicas(tmp_path: Path) -> None:
+    """Writes wait until the replicas have caught up; what was answered before is not lost."""
+
+    async def test(shard: Shard) -> None:
+        a, writer = await shard.call("a"), await shard.call("a")
+        shard["b"].pause()
+        assert await a("SET", "k", "v") == "OK"
+        ending = asyncio.create_task(shard["a"].shut_down_in_sync())
+        await until(lambda: "Waiting for replicas" in shard["a"].logs())
+        writer.send("SET", "k", "late")
+        assert await a("GET", "k") == b"v"
+        assert not writer.buffer
+        shard["b"].resume()
+        await ending
+        assert not shard["a"].is_running
+        assert shard["b"].server.store.values[b"k"] == shard["c"].server.store.values[b"k"] == b"v"
+        assert "2 of 2 replicas are in sync when shutting down." in shard["a"].logs()
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("end", ["too late", "killed"])
+def test_shut_down_without_replicas_that_answer(tmp_path: Path, end: str) -> None:
+    """They are not waited for longer than `shutdown-timeout`, nor if the process ends before."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        shard["b"].pause()
+        await a("SET", "k", "v")
+        ending = asyncio.create_task(shard["a"].shut_down_in_sync())
+        await until(lambda: "Waiting for replicas" in shard["a"].logs())
+        if end == "killed":
+            shard["a"].kill()
+            shard["a"].start()
+        await ending
+        assert shard["a"].is_running is (end == "killed")
+
+    run(tmp_path, test, settings={"shutdown-timeout": "1"})

@@ -1,5 +1,7 @@
 """The primary's side of replication: the connected replicas."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +49,7 @@ class Replicas:
         self._all: dict[Session, Replica] = {}
         self._pinged_at = self._kept_alive_at = server.clock()
         self._snapshot: list[bytes] | None = None  # its pieces so far; None: none is being taken
+        self._news = asyncio.Event()  # a replica has acknowledged something, or has left
 
     def __iter__(self) -> Iterator[Replica]:
         return (replica for replica in self._all.values() if replica.state != "handshake")
@@ -130,6 +133,7 @@ class Replicas:
         replica = self.of(session)
         if replica.sink is None:
             return
+        self._news.set()
         replica.acknowledged = max(offset, replica.acknowledged)
         replica.acknowledged_at = self._server.clock()
         if replica.state == "send_bulk":
@@ -138,6 +142,26 @@ class Replicas:
                 f"Synchronization with replica {replica.host}:{replica.port} succeeded"
             )
         self._server.blocked_clients.replicas_acknowledged()
+
+    def are_behind(self, offset: int) -> bool:
+        """Whether any replica has not acknowledged an offset."""
+        return any(replica.acknowledged < offset for replica in self)
+
+    async def catch_up(self, seconds: float) -> None:
+        """Wait until all replicas have acknowledged all changes, at most so long."""
+        stream = self._server.stream
+        if not self.are_behind(stream.offset):
+            return
+        self._server.log("Waiting for replicas before shutting down.")
+        stream.append_requests([GET_ACK])  # else they would tell after a second
+        offset = stream.offset
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.are_behind(offset):
+                    self._news.clear()
+                    await self._news.wait()
+        in_sync = sum(replica.acknowledged >= offset for replica in self)
+        self._server.log(f"{in_sync} of {len(self)} replicas are in sync when shutting down.")
 
     def with_offset(self, offset: int) -> int:
         """Return how many replicas have acknowledged an offset."""
@@ -177,6 +201,7 @@ class Replicas:
     def leave(self, session: "Session") -> None:
         """Forget the replica of a closed connection, if it was a replica's."""
         replica = self._all.pop(session, None)
+        self._news.set()
         if replica is not None and replica.state != "handshake":
             if self._server.is_stopped:
                 return
