@@ -58,3 +58,6 @@ class Sink(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Return 0."""
         return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing."""
