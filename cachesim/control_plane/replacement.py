@@ -85,8 +85,9 @@ class Replacement:
             self._replace_node(node)
         except NoPower as error:
             self._reporter.record_once("waiting", node, str(error))
-        except CachesimError as error:
-            self._reporter.record_once("waiting", node, f"could not be replaced: {error}")
+        except Exception as error:  # or it would end the tick, and with it all that others need
+            text = error if isinstance(error, CachesimError) else repr(error)
+            self._reporter.record_once("waiting", node, f"could not be replaced: {text}")
         else:
             del self._planned[node]
             self._new_at[node] = self._clock.monotonic()

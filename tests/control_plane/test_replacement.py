@@ -27,6 +27,27 @@ def test_one_that_can_not_be_started(play: Play) -> None:
     assert play.shard.nodes["memcached-b"].up
 
 
+def test_error_in_a_replacement(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody expected is told once and keeps nothing else waiting; it is tried again."""
+    replace = play.shard.replace
+
+    def refuse(node: str) -> None:
+        if node == "redis-b":
+            raise OSError("no engine")
+        replace(node)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(play.plane.shard().replacement, "_replace_node", refuse)
+        play.down("redis-b", "memcached-c")
+        play.run(DETECTION[1] + REPLACEMENT[1] + 20)
+        assert play.shard.nodes["memcached-c"].up
+        (told,) = (e.message for e in play.events.of("waiting") if e.source == "redis-b")
+        assert "no engine" in told
+        play.fail_over()
+    play.tick()
+    assert play.shard.nodes["redis-b"].up
+
+
 def test_old_primary_recovers(play: Play) -> None:
     """The old primary comes back as a replica, with ElastiCache's events, and all is well."""
     play.fail_over()
