@@ -37,7 +37,12 @@ class Naming:
         self._lock = threading.Lock()
         self._version = 0
         self._draws = Random(f"{provision.seed} names")
-        self._zones_lead_to: str | None = provision.topology.shards[0].first_primary
+        first = provision.topology.shards[0].first_primary
+        # With its address, as a node may move.
+        self._zones_lead_to: tuple[str, Endpoint] | None = (
+            first,
+            provision.backend.endpoint(first),
+        )
         self._changing: threading.Thread | None = None
 
     def begin(self) -> None:
@@ -82,13 +87,14 @@ class Naming:
         They have no name server either, and lead to one node at a time.
         """
         answer = self._answers[Service.REDIS].answer
-        if self._zones_lead_to in answer or not answer:
+        present = self._zones_lead_to
+        if not answer or (present is not None and present in answer.items()):
             return
         if self._changing is None or not self._changing.is_alive():
-            self._zones_lead_to = next(iter(answer))
+            node, _ = self._zones_lead_to = next(iter(answer.items()))
             # In a thread of its own: a Toxiproxy may take seconds to answer.
             self._changing = threading.Thread(
-                target=self._lead_zones, args=[self._zones_lead_to], name="cachesim-names"
+                target=self._lead_zones, args=[node], name="cachesim-names"
             )
             self._changing.start()
 

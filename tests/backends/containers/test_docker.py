@@ -253,6 +253,21 @@ def test_ports_of_links_are_reserved(sim: Simulator, engine: Any) -> None:
     assert reserved >= {int(proxy["listen"].rpartition(":")[2]) for proxy in proxies}
 
 
+def test_endpoint_of_a_zone_after_a_move(sim: Simulator) -> None:
+    """In a zone, the Redis endpoint leads to the new address of a node that has moved, and back."""
+    sim.reset()
+    (name,) = (it for it in sim.toxiproxy("b").proxies() if it.endswith("-to-endpoint-redis"))
+
+    def leads_to_a_node() -> bool:
+        port = int(sim.toxiproxy("b").get_proxy(name).upstream.rpartition(":")[2])
+        return port in {node.endpoint.port for node in sim.redis}
+
+    assert leads_to_a_node()
+    for change in (partial(sim.control_plane.rolling_replacement, new_addresses=True), sim.reset):
+        change()
+        until(leads_to_a_node, 30)
+
+
 def test_settings_outlive_a_restart(sim: Simulator, admin: NodeClients) -> None:
     """A restarted node has the chosen `cluster-node-timeout`."""
 
