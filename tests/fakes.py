@@ -406,7 +406,13 @@ class FakeBackend:
     def tell_cluster(self, reply: bytes) -> None:
         """See `Backend.tell_cluster`."""
 
-    def move_node(self, node: str, *, back: bool = False) -> dict[str, str]:
+    def move_node(
+        self,
+        node: str,
+        *,
+        back: bool = False,
+        hangs: bool = False,  # noqa: ARG002
+    ) -> dict[str, str]:
         """See `Backend.move_node`."""
         self.calls.append(("move_back" if back else "move", node))
         return {f"client-to-{node}": f"127.0.0.1:{node}" if back else f"127.0.0.1:new-{node}"}

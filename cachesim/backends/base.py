@@ -119,11 +119,12 @@ class Backend(Protocol):
         """Make Memcached nodes answer `config get cluster` so, where they can be told."""
         ...
 
-    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+    def move_node(self, node: str, *, back: bool = False, hangs: bool = False) -> Mapping[str, str]:
         """Give a node another address, which its next process announces.
 
         Args:
             back: to that of its start; else to a new one.
+            hangs: whether connections to the present address shall hang from then on.
 
         Returns:
             Where its links have to listen from now on, by the link's name. Other links stay.

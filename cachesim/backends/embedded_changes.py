@@ -44,7 +44,13 @@ class EmbeddedChanges:
     async def _start_node(self, name: str) -> None:
         """Start a node that was created."""
 
-    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
+    def move_node(
+        self,
+        node: str,
+        *,
+        back: bool = False,
+        hangs: bool = False,  # noqa: ARG002
+    ) -> Mapping[str, str]:
         """See `Backend.move_node`."""
         return self._thread.call(self._move, self._topology.node(node), back)
 

@@ -179,7 +179,7 @@ class Nodes:
             # Before the kill: a new machine is there before the old one is gone.
             listens: Mapping[str, str] = {}
             if address != "same":
-                listens = self._backend.move_node(node, back=address == "first")
+                listens = self._backend.move_node(node, back=address == "first", hangs=hangs)
                 self._moved.add(node)  # before what may fail: a reset moves it back
             if self._backend.state(node) is not NodeState.STOPPED:
                 self._backend.kill(node)

@@ -1,9 +1,11 @@
 """The configuration endpoint, and nodes at new addresses, as clients see them."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -191,6 +193,29 @@ def test_former_address_hangs(sim: Simulator) -> None:
     raw_tls(sim, sim.memcached["b"].endpoint).close()
     sim.reset()
     raw_tls(sim, former).close()
+
+
+def test_former_addresses_of_several_moves(sim: Simulator) -> None:
+    """Each former address hangs or refuses as its own move says, whatever the others say."""
+    for node in (sim.memcached["b"], sim.redis["c"]):
+        former = []
+        for old in ("hang", "refuse", "hang", "refuse"):
+            former.append((node.endpoint, old))
+            node.replace(new_address=True, old=old)
+        until(partial(_is_reached, sim, node.endpoint))
+        for address, old in former:
+            with pytest.raises(TimeoutError if old == "hang" else (ConnectionError, ssl.SSLError)):
+                raw_tls(sim, address)
+    sim.reset()
+    until(lambda: _is_reached(sim, sim.memcached["b"].endpoint))
+
+
+def _is_reached(sim: Simulator, address: Endpoint) -> bool:
+    try:
+        raw_tls(sim, address).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_glide(sim: Simulator) -> None:

@@ -52,6 +52,8 @@ class ChangingContainers(ContainerNodes):
         # them those of added nodes.
         self._doors: dict[str, Container] = {}
         self._first_doors: dict[str, Container] = {}
+        # The doors of former addresses that hang, by the name of the node.
+        self._former_doors: dict[str, list[Container]] = {}
         # The published ports that lead to a zone's links, by zone and by the link's port. They
         # stay: a former address that hangs has to hang for them too.
         self._ways: dict[str, dict[int, int]] = {}
@@ -91,8 +93,8 @@ class ChangingContainers(ContainerNodes):
                 ways |= published
         return seen | {it: replace(seen[it], port=ways[seen[it].port]) for it in others}
 
-    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:
-        """See `Backend.move_node`."""
+    def move_node(self, node: str, *, back: bool = False, hangs: bool = False) -> Mapping[str, str]:
+        """See `Backend.move_node`. Without its door, a former address refuses and can't hang."""
         port = self._first.setdefault(node, self._plan.endpoint(node).port)
         spec, before = self._topology.node(node), self._doors.pop(node, None)
         if not back:
@@ -103,8 +105,12 @@ class ChangingContainers(ContainerNodes):
             path = f"{node}/redis.conf"
             conf = with_owners(self._topology, {path: self._redis_files()[path]})
             self._containers[node].put_archive(FILES, tar_archive(conf))
-        if before is not None:
+        if before is not None and hangs:
+            self._former_doors.setdefault(node, []).append(before)
+        elif before is not None:
             before.remove(force=True)
+        if back:
+            self._close_former_doors(node)
         return self._plan.listens(node)
 
     def add_node(self, node: Node) -> None:
@@ -139,6 +145,11 @@ class ChangingContainers(ContainerNodes):
             for containers in (self._containers, self._doors, self._first_doors):
                 if (container := containers.pop(node.name, None)) is not None:
                     container.remove(force=True)
+            self._close_former_doors(node.name)
+
+    def _close_former_doors(self, node: str) -> None:
+        for door in self._former_doors.pop(node, ()):
+            door.remove(force=True)
 
     def _open_door(
         self, zone: str, ports: Mapping[int, int], api: int | None = None

@@ -111,7 +111,13 @@ class ContainerNodes:
     def tell_cluster(self, reply: bytes) -> None:
         """Do nothing: a real server can't be told. The configuration endpoint answers."""
 
-    def move_node(self, node: str, *, back: bool = False) -> Mapping[str, str]:  # noqa: ARG002
+    def move_node(
+        self,
+        node: str,
+        *,
+        back: bool = False,  # noqa: ARG002
+        hangs: bool = False,  # noqa: ARG002
+    ) -> Mapping[str, str]:
         """Refuse: the ports of these containers were published when others created them."""
         raise FaultError(
             f"{node} can't have a new address: docker compose has published the ports. Use "
