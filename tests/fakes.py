@@ -296,12 +296,13 @@ class FakeScaler:
     def __init__(self, topology: Topology) -> None:
         self.count = 3
         self.most = 20
+        self.coming: set[str] = set()
         self._lock = threading.RLock()
         self._topology = topology
 
     def each(self, what: Callable[[str], Any]) -> list[Any]:
         """See `Scaling.each`."""
-        return [what(node.name) for node in self._topology.nodes]
+        return [what(node.name) for node in self._topology.nodes if node.name not in self.coming]
 
     def scale(self, count: int) -> None:
         """See `Scaler.scale`."""
@@ -375,12 +376,15 @@ class FakeBackend:
         """See `Backend.admin`."""
         return Endpoint(f"{node}-admin", 6379)
 
-    def seen_from(self, zone: str) -> dict[str, Endpoint]:
+    def seen_from(self, zone: str, nodes: Sequence[Node]) -> dict[str, Endpoint]:
         """See `Backend.seen_from`."""
-        nodes = self.states
+        if new := {node.name for node in nodes} - self.states.keys():
+            raise KeyError(min(new))
         return {
-            it: self.endpoint(it) if it.endswith(zone) else Endpoint(f"{it}-from-{zone}", 6379)
-            for it in nodes
+            node.name: self.endpoint(node.name)
+            if node.zone == zone
+            else Endpoint(f"{node.name}-from-{zone}", 6379)
+            for node in nodes
         }
 
     def link_bytes(self) -> dict[str, int]:

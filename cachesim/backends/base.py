@@ -77,8 +77,8 @@ class Backend(Protocol):
         """Return the node's admin address, which crosses no link."""
         ...
 
-    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
-        """Return where a program on this machine finds each node as from a zone, by name.
+    def seen_from(self, zone: str, nodes: Sequence[Node]) -> Mapping[str, Endpoint]:
+        """Return where a program on this machine finds each of these nodes as from a zone, by name.
 
         Those of other zones are reached over the zone's links. A zone reaches its own nodes as
         clients do.

@@ -266,14 +266,14 @@ class EmbeddedBackend(EmbeddedChanges):
         host, port = self._listeners[node].sockets[0].getsockname()
         return Endpoint(host, port)
 
-    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
+    def seen_from(self, zone: str, nodes: Sequence[Node]) -> Mapping[str, Endpoint]:
         """See `Backend.seen_from`."""
         proxies = self._servers[zone].proxies
         return {
             node.name: self.endpoint(node.name)
             if node.zone == zone
             else Endpoint.parse(proxies[Link(zone, node.name, node.service, node.zone).name].listen)
-            for node in self._topology.nodes
+            for node in nodes
         }
 
     def link_bytes(self) -> Mapping[str, int]:

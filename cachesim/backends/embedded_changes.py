@@ -104,9 +104,12 @@ class EmbeddedChanges:
                     server.proxies.delete(name)
                     server.proxies.give_up(listen)
                     self._first.pop(name, None)
-            self._listeners.pop(node.name).close()
-            self._accept.pop(upstream(node.name, Service.MEMCACHED))
-            self._nodes.pop(node.name).close()
+            # A node whose start failed lacks some of it.
+            if (listener := self._listeners.pop(node.name, None)) is not None:
+                listener.close()
+            self._accept.pop(upstream(node.name, Service.MEMCACHED), None)
+            if (removed := self._nodes.pop(node.name, None)) is not None:
+                removed.close()
 
         self._thread.call(remove)
 

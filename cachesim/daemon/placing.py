@@ -21,10 +21,8 @@ def seen_from(provision: "Provision", zone: str) -> dict[str, Seen]:
         FaultError: nothing here leads to its links.
     """
     zone = provision.topology.zone(zone).name
-    backend, configuration = provision.backend, provision.configuration
-    seen = {
-        node: (backend.endpoint(node), address) for node, address in backend.seen_from(zone).items()
-    }
+    configuration = provision.configuration
+    seen = _seen(provision, zone)
     placed = configuration.in_zone(zone, partial(_way, provision, zone))
     for service in (Service.REDIS, Service.MEMCACHED):
         name = endpoint_name(service)
@@ -37,7 +35,17 @@ def seen_from(provision: "Provision", zone: str) -> dict[str, Seen]:
 
 def _way(provision: "Provision", zone: str, announced: Endpoint) -> Endpoint:
     """Return the address to take from a zone in place of a node's announced one."""
-    for node, address in provision.backend.seen_from(zone).items():
-        if provision.backend.endpoint(node) == announced:
-            return address
-    return announced
+    return dict(_seen(provision, zone).values()).get(announced, announced)
+
+
+def _seen(provision: "Provision", zone: str) -> dict[str, tuple[Endpoint, Endpoint]]:
+    """Return each node's announced address, and the one to take from a zone, by name."""
+    backend = provision.backend
+    while True:
+        nodes = provision.nodes
+        try:
+            seen = backend.seen_from(zone, nodes)
+            return {node: (backend.endpoint(node), address) for node, address in seen.items()}
+        except Exception:
+            if nodes == provision.nodes:
+                raise  # else one was removed meanwhile

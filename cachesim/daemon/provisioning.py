@@ -63,6 +63,11 @@ class Provision:
         """The Memcached nodes that clients may be told of."""
         return [node for node in self.topology.memcached if node.name not in self.coming]
 
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes that clients may be told of."""
+        return [*self.topology.redis, *self.memcached]
+
     def endpoints(self, nodes: Iterable[Node]) -> list[Endpoint]:
         """Return the addresses of nodes for clients."""
         return [self.backend.endpoint(node.name) for node in nodes]

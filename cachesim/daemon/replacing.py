@@ -75,6 +75,8 @@ class Replacing:
                     deadline = Deadline(_RECOVERY_LIMIT)
                     self.clusters[shard.id].health.wait_healthy(present, deadline)
             for cache in self.topology.memcached:
+                if not self.nodes.has(cache.name):
+                    continue  # it is just being added, or was removed meanwhile
                 self._replace(cache.name, begun, new_addresses, hangs)
                 wait_for_memcached(cache.name, self.admin, Deadline(_RECOVERY_LIMIT))
         except NotReady as error:

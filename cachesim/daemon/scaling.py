@@ -1,5 +1,6 @@
 """Adds Memcached nodes to a running topology, and removes them."""
 
+import contextlib
 import threading
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
@@ -73,15 +74,25 @@ class Scaling:
         return found
 
     def scale(self, count: int) -> None:
-        """See `Scaler.scale`."""
+        """See `Scaler.scale`.
+
+        Raises:
+            NoPower: a node is to be added in a zone without power. None is added.
+            FaultError: there can't be so many, one could not be added, or the topology was reset
+                while the call waited for that.
+        """
         if not FEWEST_MEMCACHED <= count <= MOST_MEMCACHED:
             raise FaultError(
                 f"there can be {FEWEST_MEMCACHED} to {MOST_MEMCACHED} Memcached nodes, not {count}"
             )
-        topology = self.provision.topology
+        topology, begun = self.provision.topology, self.events.mark()
         with self._lock:
+            if self.events.of("reset", begun):
+                raise FaultError(f"not scaled to {count} Memcached nodes: the topology was reset")
             before = topology.memcached
             wanted = topology.scaled(count)
+            for node in wanted[len(before) :]:
+                self.nodes.check_power(node)
             for node in wanted[len(before) :]:
                 self._add(node)
             for node in reversed(before[count:]):
@@ -107,7 +118,8 @@ class Scaling:
         except BaseException as error:
             topology.scale(topology.memcached[:-1])
             self.provision.coming.discard(node.name)
-            backend.remove_node(node)
+            with contextlib.suppress(Exception):  # the first error says more
+                backend.remove_node(node)
             if isinstance(error, NotReady):
                 raise FaultError(f"{node} was not added: {error}") from error
             raise

@@ -86,7 +86,7 @@ class Answers(Handler):
             Call.EVENTS: self._events,
             Call.FOLLOW_EVENTS: self._follow_events,
             Call.FAULTS: lambda _caller: [_as_data(it) for it in operations.faults.active],
-            Call.LINKS: lambda _caller: [self._link_status(it) for it in operations.links.values()],
+            Call.LINKS: lambda _caller: operations.links.each(self._link_status),
             Call.LINK: self._link,
             Call.SEEN_FROM: lambda _caller, zone: seen_from(operations.provision, zone),
             Call.READINGS: lambda _caller: self._readings(),
@@ -287,11 +287,11 @@ class Answers(Handler):
         self, _caller: Caller, new_addresses: bool = False, hangs: bool = False
     ) -> list[NodeStatus]:
         self._operations.replacing.roll(new_addresses=new_addresses, hangs=hangs)
-        return [self._node_status(node.name) for node in self._operations.topology.nodes]
+        return self._operations.scaling.each(self._node_status)
 
     def _scale(self, _caller: Caller, memcached: int) -> list[NodeStatus]:
         self._operations.scaling.scale(memcached)
-        return [self._node_status(node.name) for node in self._operations.topology.memcached]
+        return [it for it in self._operations.scaling.each(self._node_status) if it["role"] is None]
 
     def _reset(
         self,
@@ -376,8 +376,7 @@ class Answers(Handler):
         }
 
     def _known(self, name: str) -> str:
-        topology = self._operations.topology
-        nodes = [node.name for node in (*topology.redis, *topology.memcached)]
+        nodes = [node.name for node in self._operations.provision.nodes]
         if name not in nodes:
             raise CachesimError(unknown("node", name, nodes))
         return name

@@ -136,12 +136,13 @@ class Faults:
             InvalidFault: a fault is wrong; none was applied.
             FaultError: a fault could not be applied. Those before it in the list are healed again.
         """
-        specs = self._catalogue.read_list(faults, self._topology)
-        if course is not None:
-            for spec in specs:
-                course.check(spec)
         applied: list[AppliedFault] = []
-        with self._lock:
+        # Nobody else adds or removes nodes meanwhile: what a pattern stands for has to be there.
+        with self._lock, self._scales.suspended():
+            specs = self._catalogue.read_list(faults, self._topology)
+            if course is not None:
+                for spec in specs:
+                    course.check(spec)
             try:
                 for spec in specs:
                     applied.append(self._begin(spec, course))  # noqa: PERF401  # what an error leaves counts

@@ -21,6 +21,7 @@ from cachesim.toxiproxy.client import PORT, ToxiproxyClient
 from cachesim.toxiproxy.toxics import BOTH, Stream, Toxic
 
 _Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 _START_AGAIN = "Take the topology down, and start it again."
 
 
@@ -87,6 +88,17 @@ class Links(Mapping[str, Link]):
     def server(self, link: Link) -> ToxiproxyClient:
         """Return the Toxiproxy that carries a link."""
         return self._servers[link.home]
+
+    def each(self, what: Callable[[Link], _Found]) -> list[_Found]:
+        """Return something of each link but those that are removed meanwhile."""
+        found = []
+        for name, link in tuple(self._links.items()):
+            try:
+                found.append(what(link))
+            except Exception:
+                if name in self._links:
+                    raise
+        return found
 
     # --- more and fewer ---------------------------------------------------------------------
 

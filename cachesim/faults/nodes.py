@@ -14,7 +14,7 @@ from cachesim.backends.base import Backend
 from cachesim.errors import FaultError, NoPower
 from cachesim.events import EventLog
 from cachesim.faults.links import Links
-from cachesim.topology import NodeState, Service, Topology
+from cachesim.topology import Node, NodeState, Service, Topology
 
 _Item = TypeVar("_Item")
 Address = Literal["same", "new", "first"]
@@ -171,11 +171,9 @@ class Nodes:
             FaultError: it can't have a new address.
         """
         with self._lock:
-            zone = self._topology.node(node).zone
-            if self._unpowered[zone]:
-                raise NoPower(
-                    f"{node} can't be started: az-{zone} has no power. Heal `az-power` first."
-                )
+            if not self.has(node):
+                raise FaultError(f"{node} can't be replaced: it is just being added or removed")
+            self.check_power(self._topology.node(node))
             # Before the kill: a new machine is there before the old one is gone.
             listens: Mapping[str, str] = {}
             if address != "same":
@@ -193,6 +191,17 @@ class Nodes:
             self._paused[node].clear()
             self._start([node])
             self._links.settle()
+
+    def check_power(self, node: Node) -> None:
+        """Do nothing if a node can be started, in a zone that has power.
+
+        Raises:
+            NoPower: its zone has none.
+        """
+        if self._unpowered[node.zone]:
+            raise NoPower(
+                f"{node} can't be started: az-{node.zone} has no power. Heal `az-power` first."
+            )
 
     def started_at(self, node: str) -> float:
         """Return when a node's present process was started here, in monotonic seconds.

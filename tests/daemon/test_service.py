@@ -214,6 +214,39 @@ def test_seen_from(rig: Rig) -> None:
         rig.connection.call(Call.SEEN_FROM, zone="d")
 
 
+def test_while_a_node_is_being_added(rig: Rig) -> None:
+    """Nobody is told of it yet, and nothing fails for its sake."""
+    before = {node.name for node in rig.topology.nodes}
+    rig.topology.scale(rig.topology.scaled(4))
+    rig.operations.provision.coming.add("memcached-a2")
+    seen = rig.connection.call(Call.SEEN_FROM, zone="b")
+    assert seen.keys() == before | {"endpoint-redis", "endpoint-memcached"}
+    way = rig.operations.provision.configuration.ways["b"]  # type: ignore[attr-defined]
+    assert way(Endpoint("redis-a", 6379)) == Endpoint("redis-a-from-b", 6379)
+    with pytest.raises(CachesimError, match="no node 'memcached-a2'"):
+        rig.connection.call(Call.NODE, node="memcached-a2")
+    assert {it["name"] for it in rig.connection.call(Call.ROLL)} == before
+    assert len(rig.connection.call(Call.SCALE, memcached=3)) == 3
+
+
+def test_links_while_one_is_removed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that stay are told, and an error of theirs too."""
+    (link, *others) = rig.links.values()
+    proxy = rig.servers[link.home].proxy
+
+    def removed(name: str) -> Any:
+        if name == link.name:
+            rig.links.remove([link])
+        return proxy(name)
+
+    monkeypatch.setattr(rig.servers[link.home], "proxy", removed)
+    rig.servers[link.home].broken[link.name] = 404
+    assert {it["name"] for it in rig.connection.call(Call.LINKS)} == {it.name for it in others}
+    rig.servers[others[0].home].broken[others[0].name] = 500
+    with pytest.raises(CachesimError):
+        rig.connection.call(Call.LINKS)
+
+
 def test_fault_that_fails(rig: Rig) -> None:
     """A fault that fails gets no id."""
     rig.backend.failing.add("kill")

@@ -155,6 +155,7 @@ class Rig:
             cast(RunFiles, self.files),
             cast(ConfigurationEndpoints, FakeConfiguration(topology)),
         )
+        self.scaler.coming = provision.coming
         operations = SimpleNamespace(
             provision=provision,
             settings=provision.settings,

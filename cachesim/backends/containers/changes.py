@@ -80,10 +80,10 @@ class ChangingContainers(ContainerNodes):
     def _translated(self, error: BaseException) -> BaseException:
         """Return a Docker error as a cachesim error."""
 
-    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
+    def seen_from(self, zone: str, nodes: Sequence[Node]) -> Mapping[str, Endpoint]:
         """See `Backend.seen_from`. One door publishes all links of a zone that none has yet."""
-        seen = {node.name: self.endpoint(node.name) for node in self._topology.nodes}
-        others = [node.name for node in self._topology.nodes if node.zone != zone]
+        seen = {node.name: self.endpoint(node.name) for node in nodes}
+        others = [node.name for node in nodes if node.zone != zone]
         with self._opening:
             ways = self._ways.setdefault(zone, {})
             if new := {seen[name].port for name in others} - ways.keys():
@@ -135,17 +135,22 @@ class ChangingContainers(ContainerNodes):
     def remove_node(self, node: Node) -> None:
         """See `Backend.remove_node`."""
         ending = f"-to-{node.name}"
-        for zone in self._topology.zones:
-            with contextlib.closing(self.toxiproxy_client(zone.name)) as toxiproxy:
-                for name in [it for it in toxiproxy.proxies() if it.endswith(ending)]:
-                    toxiproxy.delete(name)
         self._plan = self._plan.with_added(node.name, None)
         self._first.pop(node.name, None)
         with _as_fault_error(self, f"{node} could not be removed"):
-            for containers in (self._containers, self._doors, self._first_doors):
-                if (container := containers.pop(node.name, None)) is not None:
-                    container.remove(force=True)
-            self._close_former_doors(node.name)
+            try:
+                for zone in self._topology.zones:
+                    with contextlib.closing(self.toxiproxy_client(zone.name)) as toxiproxy:
+                        for name in [it for it in toxiproxy.proxies() if it.endswith(ending)]:
+                            toxiproxy.delete(name)
+            finally:  # or another node of this name could never be added
+                self._remove_containers(node.name)
+
+    def _remove_containers(self, node: str) -> None:
+        for containers in (self._containers, self._doors, self._first_doors):
+            if (container := containers.pop(node, None)) is not None:
+                container.remove(force=True)
+        self._close_former_doors(node)
 
     def _close_former_doors(self, node: str) -> None:
         for door in self._former_doors.pop(node, ()):

@@ -75,7 +75,7 @@ class ContainerNodes:
         """See `Backend.admin`. It is the published port of the server itself."""
         return self._plan.admin(node)
 
-    def seen_from(self, zone: str) -> Mapping[str, Endpoint]:
+    def seen_from(self, zone: str, nodes: Sequence[Node]) -> Mapping[str, Endpoint]:  # noqa: ARG002
         """Refuse: the ports of these containers were published when others created them."""
         raise FaultError(
             f"nothing on this machine leads to the links of zone {zone}: docker compose has "

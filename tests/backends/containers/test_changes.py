@@ -9,6 +9,8 @@ from cachesim.backends.address_plan import Plan, first_ports
 from cachesim.backends.containers.changes import ChangingContainers
 from cachesim.topology import Endpoint, production
 
+NODES = production().nodes
+
 
 class Containers(ChangingContainers):
     """Nodes in containers, whose doors are only noted."""
@@ -51,7 +53,7 @@ def containers() -> Containers:
 
 def test_one_door_for_a_zone(containers: Containers) -> None:
     """The first client of a zone opens it; it leads to the links to other zones, and stays."""
-    seen = containers.seen_from("b")
+    seen = containers.seen_from("b", NODES)
     ((zone, ports),) = containers.doors
     assert zone == "b"
     assert set(ports.values()) == {17000, 17001, 17020, 17021}
@@ -59,19 +61,19 @@ def test_one_door_for_a_zone(containers: Containers) -> None:
         assert ports[seen[node].port] == containers.endpoint(node).port
     assert seen["redis-b"] == containers.endpoint("redis-b")
     assert seen["memcached-b"] == containers.endpoint("memcached-b")
-    assert containers.seen_from("b") == seen
+    assert containers.seen_from("b", NODES) == seen
     assert len(containers.doors) == 1
 
 
 def test_door_to_a_new_address(containers: Containers) -> None:
     """A node that has moved gets another door; the others and the old one stay as they are."""
-    before = containers.seen_from("b")
+    before = containers.seen_from("b", NODES)
     containers.move("redis-a", 23000)
-    after = containers.seen_from("b")
+    after = containers.seen_from("b", NODES)
     assert containers.doors[1:] == [("b", {after["redis-a"].port: 23000})]
     assert {it for it in before if before[it] != after[it]} == {"redis-a"}
     containers.move("redis-a", 17000)
-    assert containers.seen_from("b") == before
+    assert containers.seen_from("b", NODES) == before
     containers.move("redis-b", 23001)
-    assert containers.seen_from("b")["redis-b"] == Endpoint("127.0.0.1", 23001)
+    assert containers.seen_from("b", NODES)["redis-b"] == Endpoint("127.0.0.1", 23001)
     assert len(containers.doors) == 2
