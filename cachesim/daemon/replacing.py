@@ -1,6 +1,7 @@
 """Replaces nodes as an upgrade of the engine or another node type does: one after the other."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cachesim.clock import Deadline
@@ -47,10 +48,8 @@ class Replacing:
 
     def _replace(self, node: str, begun: int, new_address: bool, hangs: bool) -> None:
         if self.topology.node(node).service is Service.REDIS:
-            self._let_succeed(node)
-        with self.nodes.suspended():  # a reset waits, or has ended
-            if self.events.of("reset", begun):
-                raise FaultError(f"{node} was not replaced: the topology was reset meanwhile")
+            self._let_succeed(node, begun)
+        with self._not_reset_since(node, begun):
             self.nodes.replace(node, "new" if new_address else "same", hangs=hangs)
         self.control_plane().replaced(node)
         self.replaced(node)
@@ -82,7 +81,19 @@ class Replacing:
         except NotReady as error:
             raise FaultError(f"the replacement stopped: {error}") from error
 
-    def _let_succeed(self, node: str) -> None:
+    @contextlib.contextmanager
+    def _not_reset_since(self, node: str, begun: int) -> Iterator[None]:
+        """Let a reset wait inside the context.
+
+        Raises:
+            FaultError: one has ended since.
+        """
+        with self.nodes.suspended():
+            if self.events.of("reset", begun):
+                raise FaultError(f"{node} was not replaced: the topology was reset meanwhile")
+            yield
+
+    def _let_succeed(self, node: str, begun: int) -> None:
         """Let a replica succeed a node, if that is the primary."""
         shard = self.control_plane().shards[self.topology.shard_of(node).id]
         if shard.primary != node:
@@ -90,7 +101,8 @@ class Replacing:
         self.control_plane().hand_over(shard.id)
         self.events.wait(lambda: shard.state is not State.PROMOTING, _SUCCESSION_LIMIT)
         if shard.primary == node:
-            raise FaultError(
-                f"{node} can't be replaced: no replica has succeeded it as the primary. "
-                "`cachesim events` says why; heal what keeps the replicas away."
-            )
+            with self._not_reset_since(node, begun):  # which ends a succession too
+                raise FaultError(
+                    f"{node} can't be replaced: no replica has succeeded it as the primary. "
+                    "`cachesim events` says why; heal what keeps the replicas away."
+                )

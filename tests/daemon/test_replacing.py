@@ -73,6 +73,13 @@ def test_succession_that_is_given_up(rig: Rig) -> None:
     assert started(rig) == []
 
 
+def test_reset_during_a_succession(rig: Rig) -> None:
+    """It is told, and not that no replica could succeed: the first primary is primary again."""
+    with pytest.raises(FaultError, match="redis-a was not replaced: the topology was reset"):
+        replacing(rig, rig.restorer.reset).replace("redis-a")
+    assert started(rig) == []
+
+
 def test_reset_ends_a_roll(rig: Rig) -> None:
     """What waits for a succession while the topology is reset replaces nothing in the new one."""
     rig.control_plane.restart("redis-b", "7")
