@@ -179,7 +179,7 @@ class Operations:
 
     def _replaced(self, node: str) -> None:
         """Tell clients of a new node."""
-        self.provision.save_env()
+        self.provision.renew_env(self.events)
         if self.topology.node(node).service is Service.MEMCACHED:
             self.naming.changed()
 

@@ -6,6 +6,7 @@ Each function registers on the stack `life` how the servers are taken down.
 import contextlib
 import importlib
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from cachesim.backends.base import Backend, Progress
 from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.backends.selection import choose, no_engine_configured
+from cachesim.errors import StartError
+from cachesim.events import EventLog
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
 from cachesim.servers.certificates import (
@@ -57,6 +60,7 @@ class Provision:
     folder: Path | None = None
     reason: str = ""
     coming: set[str] = field(default_factory=set)
+    _saving: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def memcached(self) -> list[Node]:
@@ -90,8 +94,20 @@ class Provision:
         )
 
     def save_env(self) -> None:
-        """Write the variables for `cachesim env`, without the secrets."""
-        self.files.save_env(self.env())
+        """Write the variables for `cachesim env`, without the secrets.
+
+        Raises:
+            StartError: they can't be written.
+        """
+        with self._saving:  # of two writers, the second one has the later addresses
+            self.files.save_env(self.env())
+
+    def renew_env(self, events: EventLog) -> None:
+        """Write them again after a change. If they can't be, the event log says so, and no more."""
+        try:
+            self.save_env()
+        except StartError as error:
+            events.record("error", self.name, f"`cachesim env` has old addresses: {error}")
 
 
 Provider = Callable[[Progress, contextlib.ExitStack], Provision]

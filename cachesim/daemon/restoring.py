@@ -48,7 +48,7 @@ class Restorer:
             self._heal()
             self._operations.scaling.scale(FEWEST_MEMCACHED)
             if self._operations.nodes.move_back():
-                self._provision.save_env()
+                self._provision.renew_env(self._operations.events)
                 self._operations.naming.changed()
             try:
                 if not self._is_healthy(primaries):

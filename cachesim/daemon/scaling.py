@@ -150,4 +150,4 @@ class Scaling:
 
     def _tell(self) -> None:
         self.naming.changed()
-        self.provision.save_env()
+        self.provision.renew_env(self.events)

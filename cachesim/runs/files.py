@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,8 @@ class RunFiles:
         self._replace(directory.TOKEN, token)
 
     def _replace(self, name: str, text: str) -> None:
-        unfinished = self.folder / f"{name}.new"
+        # Its own name: two may write at once.
+        unfinished = self.folder / f"{name}.{secrets.token_hex(4)}.new"
         try:
             write_private(unfinished, text.encode())
             unfinished.replace(self.folder / name)  # atomic: nobody reads half of it

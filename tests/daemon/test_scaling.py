@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -9,9 +10,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from cachesim.daemon.scaling import Scaling
-from cachesim.errors import FaultError, NoPower, ToxiproxyTimeout
+from cachesim.errors import FaultError, NoPower, StartError, ToxiproxyTimeout
 from cachesim.events import EventLog
 from cachesim.topology import Node, Topology, production
+from tests.faults.rig import Rig
 
 
 def scaling(topology: Topology, *coming: str) -> Scaling:
@@ -61,6 +63,24 @@ def test_a_node_that_is_removed_is_not_replaced() -> None:
     fields["control_plane"]().remove = lambda node: known.append(topology.node(node).name)
     Scaling(**fields).scale(3)
     assert known == ["memcached-a2"]
+
+
+def test_a_full_disk_does_not_stop_a_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node is wholly removed, and the event log says what `cachesim env` does not know."""
+    rig = Rig()
+    with closing(rig.links):
+        rig.topology.scale(rig.topology.scaled(4))
+        fields = mocked(rig.topology)
+        fields["provision"] = rig.operations.provision
+
+        def fail(_variables: object) -> None:
+            raise StartError("No space left")
+
+        monkeypatch.setattr(rig.files, "save_env", fail)
+        Scaling(**fields).scale(3)
+        assert ("remove_node", "memcached-a2") in rig.calls
+    (event,) = fields["events"].of("error")
+    assert event.message == "`cachesim env` has old addresses: No space left"
 
 
 def test_a_node_whose_links_can_not_be_used_is_not_added() -> None:

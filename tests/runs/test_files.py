@@ -11,6 +11,7 @@ import pytest
 
 from cachesim.errors import NameInUse, StartError
 from cachesim.runs import files
+from cachesim.runs.directory import write_private
 from cachesim.runs.files import RunFiles
 from cachesim.runs.registry import living_runs, remove_dead_runs
 from tests.processes import python
@@ -45,6 +46,21 @@ def test_another_token(up: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(up.folder.glob("*.new"))
 
 
+def test_two_writers_at_once(up: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is in the other's way: the one that ends last has written the file."""
+    write, once = write_private, iter([1])
+
+    def interrupted(path: Path, content: bytes) -> None:
+        write(path, content)
+        if next(once, None):
+            up.save_token("another")
+
+    monkeypatch.setattr(files, "write_private", interrupted)
+    up.save_token("last")
+    assert up.token.read_text() == "last"
+    assert not list(up.folder.glob("*.new"))
+
+
 def test_one_run_a_name(up: RunFiles) -> None:
     """A second run of the name is refused, and the first one's files are left alone."""
     before = sorted(up.folder.iterdir())
@@ -59,6 +75,7 @@ STARTER = """
 import sys, time
 from pathlib import Path
 from cachesim.errors import NameInUse
+from cachesim.runs.directory import write_private
 from cachesim.runs.files import RunFiles
 print("ready", flush=True)
 sys.stdin.readline()
