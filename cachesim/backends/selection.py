@@ -37,7 +37,7 @@ def no_engine_configured() -> str | None:
 
 
 def _reason_against_docker(settings: Settings) -> str | None:
-    from docker.errors import DockerException, ImageNotFound
+    from docker.errors import APIError, DockerException, ImageNotFound
 
     from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
@@ -53,6 +53,8 @@ def _reason_against_docker(settings: Settings) -> str | None:
             except ImageNotFound:
                 if settings.pull_images == "never":
                     return f"the image {image} is missing, and pull_images is never"
+            except APIError:  # such as a bad name of an image: the start says what is wrong
+                return None
             except (DockerException, OSError) as error:
                 return f"the Docker engine does not answer: {error}"
     return None

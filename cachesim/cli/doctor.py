@@ -171,7 +171,9 @@ def _engine(settings: "Settings") -> Iterator[Check]:
 
 
 def _images(client: "DockerClient", settings: "Settings") -> Iterator[Check]:
-    from docker.errors import ImageNotFound
+    from docker.errors import APIError, ImageNotFound
+
+    from cachesim.backends.containers.engine import explained
 
     for key in (f"{settings.engine}_image", "memcached_image", "toxiproxy_image"):
         image = getattr(settings, key)
@@ -180,6 +182,9 @@ def _images(client: "DockerClient", settings: "Settings") -> Iterator[Check]:
         except ImageNotFound:
             advice = f"the first start pulls it; `docker pull {image}` does it now"
             yield Check(key, Level.NOTE, f"{image} is missing", advice)
+        except APIError as error:
+            advice = f"name another one with the setting {key}"
+            yield Check(key, Level.WRONG, f"{image} can't be used: {explained(error)}", advice)
         else:
             yield Check(key, Level.OK, image)
 

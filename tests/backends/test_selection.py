@@ -29,6 +29,12 @@ def test_choice_with_an_engine() -> None:
     assert "cachesim.invalid/nothing:1 is missing" in reason
 
 
+@pytest.mark.usefixtures("require_docker")
+def test_choice_with_a_bad_name_of_an_image() -> None:
+    """The engine that refuses it answers: it is chosen, and the start says what is wrong."""
+    assert choose(Settings(redis_image=":::"))[0] == "docker"
+
+
 def test_what_was_chosen_is_taken() -> None:
     """A backend that the settings name is chosen without a check."""
     assert choose(Settings(backend="docker"))[0] == "docker"

@@ -156,6 +156,11 @@ def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (check.level, check.finding) == (Level.NOTE, "no-such-image:1 is missing")
     assert "`docker pull no-such-image:1` does it now" in check.advice
     assert found("redis_image") == []
+    monkeypatch.setenv("CACHESIM_VALKEY_IMAGE", ":::")
+    (check,) = found("valkey_image")
+    assert check.level is Level.WRONG
+    assert check.finding.startswith("::: can't be used: ")
+    assert check.advice == "name another one with the setting valkey_image"
 
 
 @pytest.mark.usefixtures("engine")

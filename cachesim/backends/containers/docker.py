@@ -38,7 +38,7 @@ from cachesim.backends.containers.cleanup import (
     start_reaper,
     with_reaper_labels,
 )
-from cachesim.backends.containers.engine import connect, tar_archive
+from cachesim.backends.containers.engine import connect, explained, tar_archive
 from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.clock import Deadline
 from cachesim.errors import (
@@ -156,10 +156,11 @@ class DockerBackend(ChangingContainers):
             super().stop()
 
     def _check_images(self) -> None:
-        from docker.errors import APIError, ImageNotFound
+        from docker.errors import APIError, DockerException, ImageNotFound
 
-        for setting in ("server_image", "memcached_image", "toxiproxy_image"):
-            image = getattr(self._settings, setting)
+        for key in (f"{self._settings.engine}_image", "memcached_image", "toxiproxy_image"):
+            image = getattr(self._settings, key)
+            instead = f"name another one with the setting {key}, or use the embedded backend."
             try:
                 self._client.client.images.get(image)
             except ImageNotFound as missing:
@@ -167,13 +168,15 @@ class DockerBackend(ChangingContainers):
                     if self._settings.pull_images == "never":
                         raise missing
                     self._client.client.images.pull(image)
-                except APIError as error:
-                    key = f"{self._settings.engine}_image" if setting == "server_image" else setting
+                except DockerException as error:
                     raise ImageMissing(
                         f"image {image} is not present and could not be pulled: "
-                        f"{error.explanation or error}. Run `docker pull {image}`, "
-                        f"name another one with the setting {key}, or use the embedded backend."
+                        f"{explained(error)}. Run `docker pull {image}`, {instead}"
                     ) from error
+            except APIError as error:
+                raise ImageMissing(
+                    f"image {image} can't be used: {explained(error)}. Instead, {instead}"
+                ) from error
 
     def _start_containers(self) -> None:
         self._plan = Plan(self._topology, self._ports(), self._host, self._endpoints)
@@ -354,7 +357,7 @@ class DockerBackend(ChangingContainers):
 
     def _translated(self, error: BaseException) -> BaseException:
         """Return a Docker error as a cachesim error, with a next step if known."""
-        text = str(getattr(error, "explanation", None) or error)
+        text = explained(error)
         if "port is already allocated" in text or "address already in use" in text:
             return PortTaken(f"{text}. Stop what uses the port, or start again for other ports.")
         if "is already in use" in text or "already exists" in text:

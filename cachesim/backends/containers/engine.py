@@ -44,6 +44,11 @@ def connect(timeout: float | None = None) -> "DockerClient":
         ) from error
 
 
+def explained(error: BaseException) -> str:
+    """Return what an engine says of an error, without the request that it was the answer to."""
+    return str(getattr(error, "explanation", None) or error)
+
+
 def _check_listening(host: str, timeout: float) -> None:
     """Connect once to the socket: if nobody listens, the Docker SDK would leak its own.
 

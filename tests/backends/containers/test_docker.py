@@ -444,6 +444,14 @@ def test_image_missing(engine: Any) -> None:
     assert left_of(engine, sim.name) == []
 
 
+def test_bad_name_of_an_image(engine: Any) -> None:
+    """What the engine says of it is told, with the setting to change."""
+    sim = Simulator(redis_image=":::")
+    with pytest.raises(ImageMissing, match=r"image ::: can't be used: .*the setting redis_image"):
+        sim.start()
+    assert left_of(engine, sim.name) == []
+
+
 def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without an engine, the error says where it was expected, and what to do."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
