@@ -81,7 +81,8 @@ class Scaling:
             FaultError: there can't be so many, one could not be added, or the topology was reset
                 while the call waited for that.
         """
-        if not FEWEST_MEMCACHED <= count <= MOST_MEMCACHED:
+        # It is what a client has sent, of any type.
+        if not isinstance(count, int) or not FEWEST_MEMCACHED <= count <= MOST_MEMCACHED:
             raise FaultError(
                 f"there can be {FEWEST_MEMCACHED} to {MOST_MEMCACHED} Memcached nodes, not {count}"
             )

@@ -108,6 +108,13 @@ def test_the_first_error_is_told() -> None:
     assert it.count == 3
 
 
+@pytest.mark.parametrize("count", [2, 7, 4.5, 4.0, "4"])
+def test_no_such_number(count: Any) -> None:
+    """What is no number of nodes that there can be is told with those that can."""
+    with pytest.raises(FaultError, match=f"there can be 3 to 6 Memcached nodes, not {count}"):
+        Scaling(**mocked(production())).scale(count)
+
+
 def test_a_zone_without_power() -> None:
     """No node is added if one is to be in a zone without power."""
     fields = mocked(production())

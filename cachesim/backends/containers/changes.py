@@ -10,7 +10,7 @@ import random
 import socket
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,8 @@ from cachesim.backends.address_plan import (
     pod_name,
     with_owners,
 )
-from cachesim.backends.containers.engine import tar_archive
+from cachesim.backends.containers.engine import as_fault_error, tar_archive
 from cachesim.backends.containers.nodes import ContainerNodes, ask_when_it_answers
-from cachesim.errors import FaultError, ToxiproxyError
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.memcached_config import MEMCACHED_PORT
 from cachesim.settings import Settings
@@ -76,10 +75,6 @@ class ChangingContainers(ContainerNodes):
     def _redis_files(self) -> dict[str, str]:
         """Return the Redis nodes' files without secrets."""
 
-    @abstractmethod
-    def _translated(self, error: BaseException) -> BaseException:
-        """Return a Docker error as a cachesim error."""
-
     def seen_from(self, zone: str, nodes: Sequence[Node]) -> Mapping[str, Endpoint]:
         """See `Backend.seen_from`. One door publishes all links of a zone that none has yet."""
         seen = {node.name: self.endpoint(node.name) for node in nodes}
@@ -93,6 +88,7 @@ class ChangingContainers(ContainerNodes):
                 ways |= published
         return seen | {it: replace(seen[it], port=ways[seen[it].port]) for it in others}
 
+    @as_fault_error()
     def move_node(self, node: str, *, back: bool = False, hangs: bool = False) -> Mapping[str, str]:
         """See `Backend.move_node`. Without its door, a former address refuses and can't hang."""
         port = self._first.setdefault(node, self._plan.endpoint(node).port)
@@ -119,7 +115,7 @@ class ChangingContainers(ContainerNodes):
         server = MEMCACHED_PORT + there.index(node)
         link, admin = _free_ports(2)
         self._plan = self._plan.with_added(node.name, AddedPorts(link, admin, server))
-        with _as_fault_error(self, f"{node} could not be added"):
+        with as_fault_error(f"{node} could not be added"):
             pod = self._containers[pod_name(node.zone)]
             container = self._containers[node.name] = self._create_node(node, pod, server)
             files = with_owners(self._topology, certificate_of(node, self._ca))
@@ -137,7 +133,7 @@ class ChangingContainers(ContainerNodes):
         ending = f"-to-{node.name}"
         self._plan = self._plan.with_added(node.name, None)
         self._first.pop(node.name, None)
-        with _as_fault_error(self, f"{node} could not be removed"):
+        with as_fault_error(f"{node} could not be removed"):
             try:
                 for zone in self._topology.zones:
                     with contextlib.closing(self.toxiproxy_client(zone.name)) as toxiproxy:
@@ -182,7 +178,7 @@ class ChangingContainers(ContainerNodes):
         published = {outside: outside for outside in ports}
         if api is not None:
             published[TOXIPROXY_PORT] = api
-        with _as_fault_error(self, "no new address could be published"):
+        with as_fault_error("no new address could be published"):
             door = self._create(
                 name,
                 self._settings.toxiproxy_image,
@@ -218,16 +214,3 @@ def _free_ports(count: int) -> list[int]:
                     return port
 
         return [free() for _ in range(count)]
-
-
-@contextlib.contextmanager
-def _as_fault_error(backend: ChangingContainers, what: str) -> Iterator[None]:
-    """Raise a FaultError where the engine or a Toxiproxy refuses."""
-    from docker.errors import APIError
-
-    try:
-        yield
-    except APIError as error:
-        raise FaultError(f"{what}: {backend._translated(error)}") from error
-    except ToxiproxyError as error:
-        raise FaultError(f"{what}: {error}") from error

@@ -1,15 +1,16 @@
 """The Docker engine: connecting to it, and helpers for its API."""
 
+import contextlib
 import io
 import socket
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cachesim.errors import BackendUnavailable
+from cachesim.errors import BackendUnavailable, FaultError, ToxiproxyError
 
 if TYPE_CHECKING:
     from testcontainers.core.docker_client import DockerClient
@@ -47,6 +48,27 @@ def connect(timeout: float | None = None) -> "DockerClient":
 def explained(error: BaseException) -> str:
     """Return what an engine says of an error, without the request that it was the answer to."""
     return str(getattr(error, "explanation", None) or error)
+
+
+@contextlib.contextmanager
+def as_fault_error(what: str = "") -> Iterator[None]:
+    """Raise a FaultError where the engine or a Toxiproxy refuses or does not answer.
+
+    Args:
+        what: what failed by that, for the beginning of the message.
+    """
+    from docker.errors import APIError, DockerException
+
+    begin = f"{what}: " if what else ""
+    try:
+        yield
+    except (DockerException, OSError) as error:
+        did = "refused" if isinstance(error, APIError) else "does not answer"
+        raise FaultError(
+            f"{begin}the Docker engine {did}: {explained(error)}. `cachesim doctor` checks it."
+        ) from error
+    except ToxiproxyError as error:
+        raise FaultError(f"{begin}{error}") from error
 
 
 def _check_listening(host: str, timeout: float) -> None:

@@ -10,10 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cachesim.backends.address_plan import FILES, REDIS_UID, Plan, pod_name, server_uid, with_owners
-from cachesim.backends.containers.engine import in_parallel, published_host, tar_archive
+from cachesim.backends.containers.engine import (
+    as_fault_error,
+    in_parallel,
+    published_host,
+    tar_archive,
+)
 from cachesim.backends.containers.process_limits import limit_files, limit_open_files
 from cachesim.clock import Deadline
-from cachesim.errors import CachesimError, FaultError, StartError, ToxiproxyError
+from cachesim.errors import FaultError, StartError, ToxiproxyError
 from cachesim.servers.redis_config import auth_conf, random_node_ids
 from cachesim.topology import Endpoint, Node, NodeState
 from cachesim.toxiproxy.client import ToxiproxyClient
@@ -36,6 +41,8 @@ _STOP_TIMEOUT = 5  # seconds from SIGTERM to SIGKILL
 
 class ContainerNodes:
     """The nodes of a topology in containers, of this process or of `docker compose`.
+
+    The verbs raise FaultError if the engine refuses or does not answer.
 
     Subclasses set `_plan` and `_client_host`, and fill `_containers`, which has nodes and pods by
     name.
@@ -132,6 +139,7 @@ class ContainerNodes:
                 with contextlib.closing(self.toxiproxy_client(zone.name)) as server:
                     server.populate([proxy])
 
+    @as_fault_error()
     def renew_toxiproxy(self, zone: str) -> None:
         """Restart a zone's Toxiproxy and its nodes, which would lose their network without it.
 
@@ -141,22 +149,14 @@ class ContainerNodes:
         Raises:
             CachesimError: the Docker engine refused.
         """
-        from docker.errors import APIError
-
         nodes = [node.name for node in self._plan.topology.nodes if node.zone == zone]
-        try:
-            before = {node: self.state(node) for node in nodes}
-            up = [node for node, state in before.items() if state is not NodeState.STOPPED]
-            self.kill(*up)
-            self._containers[pod_name(zone)].restart(timeout=0)
-            self._create_proxies(zone)
-            in_parallel(self.start_node, up)
-            self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
-        except APIError as error:
-            raise CachesimError(
-                f"the Docker engine refused: {error.explanation or error}. `cachesim doctor` "
-                "checks it."
-            ) from error
+        before = {node: self.state(node) for node in nodes}
+        up = [node for node, state in before.items() if state is not NodeState.STOPPED]
+        self.kill(*up)
+        self._containers[pod_name(zone)].restart(timeout=0)
+        self._create_proxies(zone)
+        in_parallel(self.start_node, up)
+        self.pause(*(node for node in up if before[node] is NodeState.PAUSED))
 
     def _create_proxies(self, zone: str) -> None:
         """Create the proxies of a zone's Toxiproxy as soon as it answers."""
@@ -171,6 +171,7 @@ class ContainerNodes:
 
     # --- node verbs -------------------------------------------------------------------------
 
+    @as_fault_error()
     def state(self, node: str) -> NodeState:
         """Return the state of the container, as the Docker engine reports it."""
         container = self._containers[node]
@@ -179,14 +180,17 @@ class ContainerNodes:
             return NodeState.PAUSED
         return NodeState.RUNNING if container.status == "running" else NodeState.STOPPED
 
+    @as_fault_error()
     def kill(self, *nodes: str) -> None:
         """Send SIGKILL to containers, all at once."""
         in_parallel(lambda n: _ignoring("not running", self._containers[n].kill), nodes)
 
+    @as_fault_error()
     def shut_down(self, node: str) -> None:
         """Send SIGTERM, and SIGKILL after 5 s."""
         self._containers[node].stop(timeout=_STOP_TIMEOUT)
 
+    @as_fault_error()
     def pause(self, *nodes: str) -> None:
         """Freeze containers, all at once."""
 
@@ -203,15 +207,18 @@ class ContainerNodes:
 
         in_parallel(pause, nodes)
 
+    @as_fault_error()
     def resume(self, node: str) -> None:
         """Unfreeze a container."""
         _ignoring("not paused", self._containers[node].unpause)
 
+    @as_fault_error()
     def start_node(self, node: str) -> None:
         """Start a stopped container, with the same volume."""
         self._started_again.add(node)
         self._containers[node].start()
 
+    @as_fault_error()
     def truncate_aof(self, node: str, size: int) -> None:
         """Cut the last part of the append-only file in the container's volume."""
         with self._read_aof(node) as archive:
@@ -234,6 +241,7 @@ class ContainerNodes:
         """
         return ".1.base." in part and node not in self._started_again
 
+    @as_fault_error()
     def renew_redis(self) -> None:
         """Empty the append-only files, and write each `nodes.conf` as for the first start."""
         topology = self._plan.topology
@@ -259,19 +267,23 @@ class ContainerNodes:
                 "that: `--backend embedded`"
             )
 
+    @as_fault_error()
     def limit_cpu(self, node: str, share: float) -> None:
         """Give the container a quota of processor time; see `Backend.limit_cpu`."""
         quota = -1 if share >= 1 else max(_LEAST_QUOTA, round(share * _CPU_PERIOD))
         self._containers[node].update(cpu_period=_CPU_PERIOD, cpu_quota=quota)
 
+    @as_fault_error()
     def fill_disk(self, node: str, *, is_full: bool, spare: int = 0) -> None:
         """Limit the size of the files that the server may write; see `Backend.fill_disk`."""
         limit_files(self._containers[node], spare if is_full else None)
 
+    @as_fault_error()
     def limit_connections(self, node: str, most: int | None, clients: int = 0) -> None:
         """Limit the open files of the server; see `Backend.limit_connections`."""
         limit_open_files(self._containers[node], None if most is None else most - clients)
 
+    @as_fault_error()
     def set_tokens(self, node: str, tokens: Sequence[str]) -> None:
         """Write the file with the users into the container; see `Backend.set_tokens`."""
         if self._issued is None:
@@ -281,6 +293,7 @@ class ContainerNodes:
             FILES, tar_archive({f"{node}/auth.conf": (REDIS_UID, text)})
         )
 
+    @as_fault_error()
     def set_certificate(self, node: str, problem: str | None) -> tuple[str, str] | None:
         """Write a certificate into the container; see `Backend.set_certificate`."""
         if self._issuer is None:
@@ -302,6 +315,7 @@ class ContainerNodes:
         self._containers[node].put_archive(FILES, tar_archive(files))
         return (f"{FILES}/{node}/{mark}cert.pem", f"{FILES}/{node}/{mark}key.pem")
 
+    @as_fault_error()
     def logs(self, node: str, lines: int = 50) -> str:
         """Return the tail of the container's output."""
         return self._containers[node].logs(tail=lines).decode(errors="replace")

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+import requests
+from docker.errors import APIError
 
 from cachesim.backends.address_plan import Plan, first_ports
 from cachesim.backends.containers.changes import ChangingContainers
+from cachesim.errors import FaultError
 from cachesim.topology import Endpoint, production
 
 NODES = production().nodes
@@ -34,7 +38,7 @@ class Containers(ChangingContainers):
     def _create(self, *_: object, **__: object) -> Any:
         raise NotImplementedError
 
-    _create_node = _redis_files = _translated = _create
+    _create_node = _redis_files = _create
 
 
 class FakeEngine:
@@ -77,3 +81,26 @@ def test_door_to_a_new_address(containers: Containers) -> None:
     containers.move("redis-b", 23001)
     assert containers.seen_from("b", NODES)["redis-b"] == Endpoint("127.0.0.1", 23001)
     assert len(containers.doors) == 2
+
+
+VERBS = ["state", "kill", "shut_down", "pause", "resume", "start_node", "logs"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (APIError("500 Server Error", explanation="no room"), "the Docker engine refused: no room"),
+        (requests.ConnectionError("gone"), "the Docker engine does not answer: gone"),
+    ],
+)
+def test_errors_of_the_engine(
+    containers: Containers, verb: str, error: Exception, told: str
+) -> None:
+    """A verb that the engine refuses, or does not answer, says so and what to do."""
+    container = MagicMock()
+    for name in ("reload", "kill", "stop", "pause", "unpause", "start", "logs"):
+        getattr(container, name).side_effect = error
+    containers._containers["redis-a"] = container
+    with pytest.raises(FaultError, match=f"^{told}.*`cachesim doctor`"):
+        getattr(containers, verb)("redis-a")
