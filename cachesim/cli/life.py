@@ -164,6 +164,7 @@ def gc(*, as_json: bool) -> None:
     from cachesim.daemon.leftovers import remove_orphans
 
     removed: list[str] = []
+    nothing = "Nothing was left behind."
     try:
         removed = remove_orphans()
     except CachesimError as error:
@@ -174,10 +175,11 @@ def gc(*, as_json: bool) -> None:
                 f"{error} Then run `cachesim gc` again."
             ) from error
         print(f"Containers could not be listed: {error}", file=sys.stderr)
+        nothing = "No files were left behind."
     names = sorted({*removed, *remove_dead_runs()})
     tell(
         {"removed": names},
-        f"Removed what was left of {', '.join(names)}." if names else "Nothing was left behind.",
+        f"Removed what was left of {', '.join(names)}." if names else nothing,
         as_json,
     )
 

@@ -161,10 +161,11 @@ class Channel:
             line = self._lines.readline()
             answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
         except TimeoutError as error:
+            force = "" if run.holder is None else " --force"  # it can't ask whose lease it is
             raise CachesimError(
                 f"the process of topology {run.name!r} (pid {run.owner.pid}) did not answer within "
-                f"{timeout:g} s. Its log is {run.folder / LOG}; `cachesim down --name {run.name}` "
-                "ends it."
+                f"{timeout:g} s. Its log is {run.folder / LOG}; "
+                f"`cachesim down --name {run.name}{force}` ends it."
             ) from error
         except OSError:
             answer = {}

@@ -191,6 +191,15 @@ def test_call_that_is_cut_short_by_a_timeout(client: Client, answers: Answers) -
     assert answers.callers == [first, second]
 
 
+def test_what_ends_a_process_that_does_not_answer(client: Client, files: RunFiles) -> None:
+    """If it is leased, only force does: nobody can be asked whose lease it is."""
+    with pytest.raises(CachesimError, match=r"`cachesim down --name one` ends it"):
+        client.call("wait", timeout=0.01)
+    files.save_holder("process 7")
+    with pytest.raises(CachesimError, match=r"`cachesim down --name one --force` ends it"):
+        client.call("wait", timeout=0.01)
+
+
 @posix
 def test_call_that_is_cut_short_by_an_exception(client: Client, answers: Answers) -> None:
     """It costs its connection alone, as with a timeout."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachesim.backends.containers.engine import in_parallel
+from cachesim.backends.containers.engine import answering, in_parallel
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError
 from cachesim.runs.owner import Owner
@@ -24,10 +24,12 @@ _REMOVAL_TIMEOUT = 30.0  # seconds
 _RETRY_INTERVAL = 0.05  # seconds between two tries to remove what is in use
 
 
+@answering()
 def remove_run(client: "DockerClient", run_id: str) -> None:
     """Remove all containers, networks and volumes of a run, also those created meanwhile.
 
     Raises:
+        BackendUnavailable: the engine does not answer any more.
         CachesimError: some of it is still in use.
     """
     from docker.errors import APIError
@@ -58,11 +60,16 @@ def remove_run(client: "DockerClient", run_id: str) -> None:
             time.sleep(_RETRY_INTERVAL)
 
 
+@answering()
 def remove_orphans(client: "DockerClient") -> list[str]:
     """Remove the runs whose owner has ended, and nothing else.
 
     Returns:
         The names of their topologies.
+
+    Raises:
+        BackendUnavailable: the engine does not answer any more.
+        CachesimError: some of it is still in use.
     """
     api, all_runs = client.client.api, {"label": [ID_LABEL, OWNER_LABEL]}
     found = [

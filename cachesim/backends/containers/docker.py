@@ -38,7 +38,13 @@ from cachesim.backends.containers.cleanup import (
     start_reaper,
     with_reaper_labels,
 )
-from cachesim.backends.containers.engine import connect, explained, tar_archive
+from cachesim.backends.containers.engine import (
+    answering,
+    connect,
+    explained,
+    lost,
+    tar_archive,
+)
 from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.clock import Deadline
 from cachesim.errors import (
@@ -111,6 +117,7 @@ class DockerBackend(ChangingContainers):
 
     # --- life -------------------------------------------------------------------------------
 
+    @answering()
     def start(self, progress: Progress) -> None:
         """Start nine containers and form the cluster. See `Backend.start`."""
         if self._host != "127.0.0.1":
@@ -357,7 +364,11 @@ class DockerBackend(ChangingContainers):
 
     def _translated(self, error: BaseException) -> BaseException:
         """Return a Docker error as a cachesim error, with a next step if known."""
+        from requests import RequestException
+
         text = explained(error)
+        if isinstance(error, RequestException):
+            return lost(error)
         if "port is already allocated" in text or "address already in use" in text:
             return PortTaken(f"{text}. Stop what uses the port, or start again for other ports.")
         if "is already in use" in text or "already exists" in text:

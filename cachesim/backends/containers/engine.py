@@ -51,6 +51,25 @@ def explained(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Raise a BackendUnavailable where an engine that had answered does not answer any more."""
+    from requests import RequestException
+
+    try:
+        yield
+    except RequestException as error:
+        raise lost(error) from error
+
+
+def lost(error: Exception) -> BackendUnavailable:
+    """Return the error for an engine that had answered, and does not any more."""
+    return BackendUnavailable(
+        f"the Docker engine does not answer any more: {error}. Start Docker again; then "
+        "`cachesim gc` removes what may be left."
+    )
+
+
+@contextlib.contextmanager
 def as_fault_error(what: str = "") -> Iterator[None]:
     """Raise a FaultError where the engine or a Toxiproxy refuses or does not answer.
 

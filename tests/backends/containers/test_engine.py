@@ -1,0 +1,91 @@
+"""An engine that was there and is no more, without one."""
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import requests
+from click.testing import CliRunner
+
+from cachesim.backends.containers import engine
+from cachesim.backends.containers.docker import DockerBackend
+from cachesim.cli.app import main
+from cachesim.daemon import leftovers
+from cachesim.errors import BackendUnavailable
+from cachesim.servers.certificates import CertificateAuthority
+from cachesim.servers.credentials import Credentials
+from cachesim.settings import Settings
+from cachesim.topology import production
+
+GONE = requests.ConnectionError("connection refused")
+
+
+class Engine:
+    """A Docker engine that answers until it is lost.
+
+    Attributes:
+        client: the SDK's client.
+    """
+
+    def __init__(self) -> None:
+        self.client = MagicMock()
+        self.client.api.networks.return_value = []
+        self.client.api.containers.return_value = []
+        self.client.api.volumes.return_value = {"Volumes": []}
+
+    def host(self) -> str:
+        """Return its host."""
+        return "127.0.0.1"
+
+    def lose(self) -> None:
+        """Answer no more."""
+        for verb in ("networks", "containers", "volumes"):
+            getattr(self.client.api, verb).side_effect = GONE
+        self.client.images.get.side_effect = GONE
+        for part in (self.client.networks, self.client.volumes):
+            part.create.side_effect = GONE
+
+    def create(self, *_arguments: object, **_options: object) -> Any:
+        """Create a container."""
+        raise GONE
+
+
+@pytest.mark.parametrize("step", ["checking images", "starting nine containers in three zones"])
+def test_lost_during_a_start(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The error says so, and what to do about what may be left."""
+    monkeypatch.setenv("TESTCONTAINERS_RYUK_DISABLED", "true")
+    lost = Engine()
+
+    def progress(line: str) -> None:
+        if line == step:
+            lost.lose()
+
+    client: Any = lost
+    backend = DockerBackend(
+        "t", production(), Settings(), Credentials(), CertificateAuthority(), client
+    )
+    with pytest.raises(BackendUnavailable, match=r"not answer any more.*refused.*`cachesim gc`"):
+        backend.start(progress)
+
+
+def test_lost_but_for_the_removal() -> None:
+    """One that is back when it is to remove what there is was lost nevertheless."""
+    back: Any = Engine()
+    back.client.images.get.side_effect = GONE
+    backend = DockerBackend(
+        "t", production(), Settings(), Credentials(), CertificateAuthority(), back
+    )
+    with pytest.raises(BackendUnavailable, match="does not answer any more"):
+        backend.start(lambda _line: None)
+
+
+@pytest.mark.usefixtures("alone")
+def test_gc_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that it does not know of containers, and that there are no files; it is no error."""
+    lost = Engine()
+    lost.lose()
+    monkeypatch.setattr(leftovers, "no_engine_configured", lambda: None)
+    monkeypatch.setattr(engine, "connect", lambda: lost)
+    result = CliRunner().invoke(main, ["gc"])
+    assert (result.exit_code, result.stdout) == (0, "No files were left behind.\n")
+    assert result.stderr.startswith("Containers could not be listed: the Docker engine does not ")
