@@ -1,6 +1,5 @@
 """The functions that apply the faults, one for each, and `APPLY`, the table of them."""
 
-import itertools
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -146,12 +145,12 @@ class Controls:
         """Return links by their names."""
         return [self.links[name] for name in names]
 
-    def around(self, zone: str) -> dict[Link, tuple[Stream, ...]]:
-        """Return the links between a zone and the others or clients, each with both streams."""
+    def cut_around(self, holder: Hashable, zone: str) -> None:
+        """Stall both streams of all links between a zone and the others or clients."""
         places = [CLIENT, *(it.name for it in self.topology.zones if it.name != zone)]
-        pairs = itertools.product([zone], places)
-        cut = [k for one, other in pairs for k in self.links.values() if k.joins(one, other)]
-        return dict.fromkeys(cut, BOTH)
+        self.links.hold_stall_where(
+            holder, lambda link: BOTH if any(link.joins(zone, it) for it in places) else ()
+        )
 
 
 Holder = Hashable
@@ -197,16 +196,17 @@ def _replication_lag(on: Controls, holder: Holder, fault: catalogue.ReplicationL
 
 
 def _partition(on: Controls, holder: Holder, fault: catalogue.Partition) -> None:
-    streams: dict[Link, tuple[Stream, ...]] = {}
-    for link in on.links.values():
-        if link.joins(fault.a, fault.b):
-            forward = Stream.UPSTREAM if link.source == fault.a else Stream.DOWNSTREAM
-            streams[link] = (forward,) if fault.one_way else BOTH
-    on.links.hold_stall(holder, streams)
+    def cut(link: Link) -> tuple[Stream, ...]:
+        if not link.joins(fault.a, fault.b):
+            return ()
+        forward = Stream.UPSTREAM if link.source == fault.a else Stream.DOWNSTREAM
+        return (forward,) if fault.one_way else BOTH
+
+    on.links.hold_stall_where(holder, cut)
 
 
 def _isolate(on: Controls, holder: Holder, fault: catalogue.Isolate) -> None:
-    on.links.hold_stall(holder, on.around(fault.zone))
+    on.cut_around(holder, fault.zone)
 
 
 def _az_power(on: Controls, holder: Holder, fault: catalogue.AzPower) -> None:
@@ -217,7 +217,7 @@ def _az_power(on: Controls, holder: Holder, fault: catalogue.AzPower) -> None:
         return on.aof_sizes.aof_size(node, on.draws.uniform(0, EVERYSEC))
 
     # First, as a link to a frozen process can't be changed.
-    on.links.hold_stall(holder, on.around(fault.zone))
+    on.cut_around(holder, fault.zone)
     on.nodes.cut_power(holder, fault.zone, synced)
 
 

@@ -59,6 +59,8 @@ class Links(Mapping[str, Link]):
         self._postponed: set[Link] = set()
         # Links whose release failed, until it is repeated.
         self._owed: dict[Hashable, set[Link]] = {}
+        # Which streams of links a holder stalls, also of those that are yet to be added.
+        self._rules: dict[Hashable, Callable[[Link], Sequence[Stream]]] = {}
         self._lost: set[str] = set()  # zones whose Toxiproxy will never answer again
         # The proxies that let connections to former addresses hang, with their servers.
         self._gone: dict[str, ToxiproxyClient] = {}
@@ -108,6 +110,14 @@ class Links(Mapping[str, Link]):
             lanes = {link: self._lane(link, self.server(link).proxy(link.name)) for link in links}
             self._lanes |= lanes
             self._links |= {link.name: link for link in lanes}
+            try:
+                for holder, rule in self._rules.items():
+                    for link, lane in lanes.items():
+                        lane.hold_stall(holder, rule(link))
+                self._reconcile(lanes)
+            except FaultError:
+                self.remove(lanes)
+                raise
 
     def remove(self, links: Iterable[Link]) -> None:
         """Let go of links whose proxies are to be deleted, and of all that is held of them."""
@@ -206,6 +216,20 @@ class Links(Mapping[str, Link]):
                 self._lanes[link].hold_stall(holder, which)
             self._apply(holder, streams)
 
+    def hold_stall_where(self, holder: Hashable, rule: Callable[[Link], Sequence[Stream]]) -> None:
+        """Do the same on all links that there are, and on those that are added before the release.
+
+        Args:
+            rule: returns the streams of a link that it is on.
+
+        Raises:
+            FaultError: it could not be done; nothing of it remains.
+        """
+        with self._lock:
+            self._rules[holder] = rule
+            streams = {link: rule(link) for link in self._links.values()}
+            self.hold_stall(holder, {link: which for link, which in streams.items() if which})
+
     def hold_refused(self, holder: Hashable, links: Collection[Link]) -> None:
         """Close the connections of links and refuse new ones.
 
@@ -245,6 +269,7 @@ class Links(Mapping[str, Link]):
         with self._lock:
             for lane in self._lanes.values():
                 lane.release_all()
+            self._rules.clear()
             self._owed.clear()
             self._reconcile(self._lanes)
             error = self._side_by_side(self._undo_by_hand, self._servers)
@@ -269,6 +294,7 @@ class Links(Mapping[str, Link]):
 
     def _let_go(self, holder: Hashable) -> set[Link]:
         """Drop what only a holder desires; return the links on which it desired anything."""
+        self._rules.pop(holder, None)
         return {link for link, lane in self._lanes.items() if lane.release(holder)}
 
     def _apply(self, holder: Hashable, links: Collection[Link]) -> None:

@@ -17,7 +17,7 @@ from pymemcache.exceptions import MemcacheError, MemcacheUnknownCommandError
 
 from cachesim import Simulator
 from cachesim.clock import Deadline
-from cachesim.errors import FaultError
+from cachesim.errors import FaultError, NoPower
 from cachesim.servers.certificates import client_context
 from cachesim.topology import Endpoint
 from tests.contract.helpers import raw_tls, until
@@ -138,6 +138,25 @@ def test_limits(sim: Simulator) -> None:
     assert [it.zone for it in sim.memcached.values()] == list("abcabc")
     sim.reset()
     assert len(discovered(sim)[1]) == len(sim.memcached) == 3
+
+
+def test_faults_of_a_zone_reach_a_node_that_is_added(sim: Simulator) -> None:
+    """A new node in a zone that is isolated is as cut off as the others, until that is healed."""
+    with sim.faults.isolate("a"):
+        sim.control_plane.scale(memcached=4)
+        new = sim.memcached["a2"]
+        with pytest.raises(TimeoutError):
+            raw_tls(sim, new.endpoint)
+    raw_tls(sim, new.endpoint).close()
+
+
+def test_no_node_is_added_without_power(sim: Simulator) -> None:
+    """In a zone that has none it is refused, and works again afterwards."""
+    with sim.faults.az_power("a"), pytest.raises(NoPower, match="az-a has no power"):
+        sim.control_plane.scale(memcached=4)
+    assert len(sim.memcached) == 3
+    sim.control_plane.scale(memcached=4)
+    raw_tls(sim, sim.memcached["a2"].endpoint).close()
 
 
 @pytest.mark.filterwarnings(

@@ -36,6 +36,61 @@ def test_added_together_or_not_at_all(rig: LinksRig) -> None:
     assert len(rig.links) == before
 
 
+def add_fourth(rig: LinksRig) -> list[str]:
+    """Add the links of a fourth Memcached node, which is in zone a; return their names."""
+    rig.topology.scale(rig.topology.scaled(4))
+    new = [link for link in rig.topology.links if link.target == "memcached-a2"]
+    for link in new:
+        rig.servers[link.home].make({"name": link.name, "listen": "l", "upstream": "u"})
+    rig.links.add(new)
+    return [link.name for link in new]
+
+
+def test_a_rule_reaches_links_that_are_added(rig: LinksRig) -> None:
+    """It is on those that it chooses, until its holder is released, and not on later ones."""
+    rig.links.hold_stall_where("f", lambda link: [UP] if link.joins("a", "b") else ())
+    rig.links.hold_stall_where("released", lambda _link: [DOWN])
+    rig.links.release("released")
+    new = [rig.links[name] for name in add_fourth(rig)]
+    stalled = [it.name for it in new if rig.does(it, UP) or rig.does(it, DOWN)]
+    assert stalled == ["b-to-memcached-a2"]
+    assert rig.does(rig.links["b-to-memcached-a2"], UP) == ["stall"]
+    rig.links.release("f")
+    assert rig.is_whole()
+
+
+def test_a_rule_that_fails_on_links_that_are_added(
+    rig: LinksRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then none of them is used; the rule stays on the others."""
+    rig.links.hold_stall_where("f", lambda link: [UP] if link.joins("a", "b") else ())
+    before = len(rig.links)
+
+    def fail(*_arguments: object) -> None:
+        raise ToxiproxyError("told to fail", 500)
+
+    monkeypatch.setattr(rig.servers["b"], "add_toxic", fail)
+    with pytest.raises(FaultError, match="could not be changed"):
+        add_fourth(rig)
+    assert len(rig.links) == before
+    assert rig.does(rig.links["b-to-memcached-a"], UP) == ["stall"]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_rule_ends_with_a_reset_and_with_an_error(rig: LinksRig, failing: bool) -> None:
+    """What is added later is not stalled."""
+    if failing:
+        rig.servers["b"].broken["b-to-memcached-a"] = 500
+        with pytest.raises(FaultError):
+            rig.links.hold_stall_where("f", lambda _link: [UP])
+        rig.servers["b"].broken.clear()
+    else:
+        rig.links.hold_stall_where("f", lambda _link: [UP])
+    rig.links.reset()
+    add_fourth(rig)
+    assert rig.is_whole()
+
+
 def test_links_by_name(rig: LinksRig) -> None:
     """The links are a mapping by name, in the topology's order."""
     assert list(rig.links.values()) == list(rig.topology.links)
