@@ -32,7 +32,8 @@ class Command:
         pod: the pod of its operations.
         environment: its variables.
         record: takes the operations.
-        ended: called with the exit code when it has ended.
+        report: tells the `group` of its processes at once, as they outlive a pod that is killed,
+            and the exit code as `command` when it has ended.
         is_over: is set when nobody waits for the first operation any more.
 
     Raises:
@@ -51,7 +52,7 @@ class Command:
         pod: str,
         environment: Mapping[str, str],
         record: Callable[[Operation], None],
-        ended: Callable[[int], None],
+        report: Callable[..., None],
         is_over: threading.Event,
     ) -> None:
         # Python keeps what it prints to a pipe in a buffer, and its times would be wrong.
@@ -66,10 +67,11 @@ class Command:
             )
         except OSError as error:
             raise WorkloadError(f"{arguments[0]} can't be started: {error}") from error
+        report(group=self._process.pid)
         self.eps = 0.0
         self._pod = pod
         self._record = record
-        self._ended = ended
+        self._report = report
         self._utc_offset = time.time() - time.monotonic()
         self._first, self._over = threading.Event(), threading.Event()
         if self._process.stdout is None:
@@ -96,7 +98,7 @@ class Command:
         code = self._process.wait()
         reading.join(_LAST)  # a child of it may keep the pipe open
         self._first.set()
-        self._ended(code)
+        self._report(command=code)
         self._over.set()
 
     def _read(self, stdout: IO[bytes]) -> None:

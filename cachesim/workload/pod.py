@@ -218,7 +218,7 @@ def _prepare(order: Order, recorder: Recorder, report: Reports, is_over: threadi
             order.name,
             {**order.environment, **order.env},
             recorder.add,
-            lambda code: report(command=code),
+            report,
             is_over,
         )
     if order.plan.python is not None:

@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from cachesim.workload.profile import longest, profiles_of
 _MAIN = Path(cachesim.__file__).with_name("workload") / "__main__.py"
 _LAST = 5.0
 """Seconds for a pod to write its last rows and end."""
+_LOOK = 0.02
+"""Seconds between two looks at a command that has outlived its pod."""
 _OWN_CODE = 10.0
 """Seconds for a user's function to return, if it declares no patience."""
 
@@ -184,6 +187,8 @@ class Pods:
             self._receive(limit)
         self._host.end()
         self._all_have_ended()
+        for pod in states:
+            pod.end_command(limit)
 
     def _receive(self, limit: Deadline | None = None) -> None:
         """Take note of what the pods have said.
@@ -196,6 +201,8 @@ class Pods:
                 self._pods[message["pod"]].take(message)
             if self._host.is_silent:  # it was killed, which ends its pods
                 self._all_have_ended()
+            for pod in self._pods.values():
+                pod.end_command()
 
     def _all_have_ended(self) -> None:
         for pod in self._pods.values():
@@ -232,6 +239,7 @@ class _Pod:
         code: its exit code; None: it has not ended.
         error: what it said went wrong.
         command: the exit code of its command.
+        group: the process group of its command.
         eps: see `Pods.eps`.
     """
 
@@ -239,16 +247,39 @@ class _Pod:
     code: int | None = None
     error: Exception | None = None
     command: int | None = None
+    group: int | None = None
     eps: float = 0.0
+    _is_told: bool = False
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Take note of what was said of it."""
         self.is_ready = message.get("ready", self.is_ready)
         self.code = message.get("code", self.code)
         self.command = message.get("command", self.command)
+        self.group = message.get("group", self.group)
         self.eps = message.get("eps", self.eps)
         if "error" in message:
             self.error = revived(message["error"])
+
+    def end_command(self, limit: Deadline | None = None) -> None:
+        """End a command, and all that it has started, that has outlived its pod.
+
+        Args:
+            limit: until when to wait for that; then it is killed. None: it is not waited for.
+        """
+        if self.code is None or self.command is not None or self.group is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # all of it has ended
+            if not self._is_told:
+                self._is_told = True
+                os.killpg(self.group, signal.SIGTERM)
+            if limit is None:
+                return
+            while not limit.expired:
+                os.killpg(self.group, 0)
+                time.sleep(_LOOK)
+            os.killpg(self.group, signal.SIGKILL)
+        self.group = None
 
 
 class _Host:

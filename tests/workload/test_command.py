@@ -185,6 +185,35 @@ def test_ends_with_all_that_it_started(tmp_path: Path) -> None:
     assert psutil.wait_procs(running, timeout=LIMIT)[1] == []
 
 
+GENTLE = """
+import json, pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path("ENDED").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print(json.dumps({"op": "get", "ok": True}), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("script", [GENTLE, STUBBORN], ids=["gentle", "stubborn"])
+def test_ends_with_a_pod_that_is_killed(tmp_path: Path, script: str) -> None:
+    """It gets SIGTERM at once, and is killed if it has not ended at the end of the run."""
+    ended = tmp_path / "ended"
+    with command(tmp_path, script.replace("ENDED", str(ended))) as pods:
+        pods.open()
+        running = _commands()
+        (pod,) = {it for command in running if (it := command.parent()) and it not in running}
+        pod.kill()
+        limit = time.monotonic() + LIMIT
+        while not pods.dead or (script is GENTLE and not ended.exists()):
+            assert time.monotonic() < limit, "it was not told"
+            time.sleep(0.02)
+        assert pods.end(patience=0.1) == {"command": -signal.SIGKILL}
+        assert pods.command_code is None
+    assert psutil.wait_procs(running, timeout=LIMIT)[1] == []
+
+
 def test_ends_with_whoever_has_it(tmp_path: Path) -> None:
     """Closed during its open, it leaves nothing either."""
     with command(tmp_path, "import time; time.sleep(60)") as pods:
