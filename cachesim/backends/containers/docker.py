@@ -364,11 +364,9 @@ class DockerBackend(ChangingContainers):
 
     def _translated(self, error: BaseException) -> BaseException:
         """Return a Docker error as a cachesim error, with a next step if known."""
-        from requests import RequestException
-
+        if (it := lost(error)) is not None:
+            return it
         text = explained(error)
-        if isinstance(error, RequestException):
-            return lost(error)
         if "port is already allocated" in text or "address already in use" in text:
             return PortTaken(f"{text}. Stop what uses the port, or start again for other ports.")
         if "is already in use" in text or "already exists" in text:

@@ -53,16 +53,21 @@ def explained(error: BaseException) -> str:
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
     """Raise a BackendUnavailable where an engine that had answered does not answer any more."""
-    from requests import RequestException
-
     try:
         yield
-    except RequestException as error:
-        raise lost(error) from error
+    except OSError as error:
+        if (it := lost(error)) is not None:
+            raise it from error
+        raise
 
 
-def lost(error: Exception) -> BackendUnavailable:
-    """Return the error for an engine that had answered, and does not any more."""
+def lost(error: BaseException) -> BackendUnavailable | None:
+    """Return the error for an engine that had answered and does not any more, if that it is."""
+    from docker.errors import APIError
+    from requests import RequestException
+
+    if not isinstance(error, RequestException) or isinstance(error, APIError):  # an answer is one
+        return None
     return BackendUnavailable(
         f"the Docker engine does not answer any more: {error}. Start Docker again; then "
         "`cachesim gc` removes what may be left."

@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 import requests
 from click.testing import CliRunner
+from docker.errors import APIError
 
 from cachesim.backends.containers import engine
 from cachesim.backends.containers.docker import DockerBackend
@@ -77,6 +78,14 @@ def test_lost_but_for_the_removal() -> None:
     )
     with pytest.raises(BackendUnavailable, match="does not answer any more"):
         backend.start(lambda _line: None)
+
+
+def test_an_engine_that_refuses_is_not_lost() -> None:
+    """It answers."""
+    refused = APIError("500 Server Error", explanation="no room")
+    assert isinstance(refused, requests.RequestException)
+    with pytest.raises(APIError), engine.answering():
+        raise refused
 
 
 @pytest.mark.usefixtures("alone")
