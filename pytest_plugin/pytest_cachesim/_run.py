@@ -299,9 +299,20 @@ class Run:
         if self._beside is None:
             if scenario_of(item) is not None:
                 fail("a scenario runs on the fixture `cachesim`: make it an argument of the test")
+            self._refuse_unused_settings(item)
             return (yield)
         with self._beside.running():
             return (yield)
+
+    def _refuse_unused_settings(self, item: pytest.Item) -> None:
+        """Let a test fail whose marker has settings that only `cachesim` gives its topology."""
+        if self.user is item or "cachesim_session" not in getattr(item, "fixturenames", ()):
+            return
+        if unused := sorted(_changes(item).keys() & set(CHANGEABLE)):
+            fail(
+                f"{' and '.join(unused)} of the marker are set by the fixture `cachesim`: make it, "
+                "or one that uses it, an argument of the test"
+            )
 
     def pytest_sessionfinish(self) -> None:
         """Send the lines of the summary to xdist's controller."""

@@ -72,6 +72,29 @@ def test_closest_wins(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPyte
     assert fake.resets == [(1, 20), (1, 10), (9, 20)]
 
 
+def test_needs_the_fixture(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """What only `cachesim` sets is refused for a test that uses the topology without it."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.cachesim(speed=60, seed=7)
+
+        def test_a(cachesim_session): print("the body")
+        def test_b(cachesim_env): print("the body")
+        def test_c(cachesim, cachesim_session): pass
+        def test_d(): pass
+        """
+    )
+    found = run_pytest("--cachesim")
+    found.assert_outcomes(failed=2, passed=2)
+    assert "the body" not in found.outlines
+    found.stdout.fnmatch_lines(
+        ["cachesim: seed and speed of the marker are set by the fixture `cachesim`: *"] * 2
+    )
+    assert fake.resets == [(60, 7)]
+
+
 OWN = """
     import pytest
 
