@@ -19,8 +19,8 @@ All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of 
 - `heal_at`: when the last heal was called; `end_at`: when the workload ended.
 - `alarms`: of the topology, if they were watched: `{"alarms": [AlarmStatus], "minutes": [{"begin":
   at, "end": at, "nodes": [those that had data]}]}`, see `cachesim.runs.calls`.
-- `exit_codes`: of the pods, by name; `command_code`: of the user's command, if it ended by itself;
-  `dead`: what became of pods that ended before their time, by name.
+- `exit_codes`: of the pods, by name; `command_code`: of the user's command, if it ended by itself,
+  and `command_ended_at`: when; `dead`: what became of pods that ended before their time, by name.
 - `interrupted`: why the run was cut short; left out, or null, if it was not.
 """
 

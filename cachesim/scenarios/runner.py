@@ -373,6 +373,7 @@ class _Run:
         self._recorder.set("dead", dict(workload.dead))
         if (code := workload.command_code) is not None:
             self._recorder.set("command_code", code)
+            self._recorder.set("command_ended_at", workload.command_ended_at)
         try:
             self._recorder.set("exit_codes", dict(workload.end(patience)))
         except WorkloadError as error:

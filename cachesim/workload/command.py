@@ -33,7 +33,7 @@ class Command:
         environment: its variables.
         record: takes the operations.
         report: tells the `group` of its processes at once, as they outlive a pod that is killed,
-            and the exit code as `command` when it has ended.
+            and the exit code as `command` when it has ended, at `ended_at` in monotonic seconds.
         is_over: is set when nobody waits for the first operation any more.
 
     Raises:
@@ -95,10 +95,10 @@ class Command:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _wait(self, reading: threading.Thread) -> None:
-        code = self._process.wait()
+        code, at = self._process.wait(), time.monotonic()
         reading.join(_LAST)  # a child of it may keep the pipe open
         self._first.set()
-        self._report(command=code)
+        self._report(command=code, ended_at=at)
         self._over.set()
 
     def _read(self, stdout: IO[bytes]) -> None:

@@ -94,6 +94,12 @@ class Pods:
         return next((it.command for it in self._pods.values() if it.command is not None), None)
 
     @property
+    def command_ended_at(self) -> float | None:
+        """When the user's command ended, in monotonic seconds; None: as `command_code`."""
+        self._receive()
+        return next((it.ended_at for it in self._pods.values() if it.ended_at is not None), None)
+
+    @property
     def eps(self) -> float:
         """By how much the times of operations may be wrong, in seconds. Known after the end."""
         return max(pod.eps for pod in self._pods.values())
@@ -238,7 +244,7 @@ class _Pod:
     Attributes:
         code: its exit code; None: it has not ended.
         error: what it said went wrong.
-        command: the exit code of its command.
+        command, ended_at: the exit code of its command, and when that ended.
         group: the process group of its command.
         eps: see `Pods.eps`.
     """
@@ -248,6 +254,7 @@ class _Pod:
     error: Exception | None = None
     command: int | None = None
     group: int | None = None
+    ended_at: float | None = None
     eps: float = 0.0
     _is_told: bool = False
 
@@ -257,6 +264,7 @@ class _Pod:
         self.code = message.get("code", self.code)
         self.command = message.get("command", self.command)
         self.group = message.get("group", self.group)
+        self.ended_at = message.get("ended_at", self.ended_at)
         self.eps = message.get("eps", self.eps)
         if "error" in message:
             self.error = revived(message["error"])

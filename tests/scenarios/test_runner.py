@@ -65,6 +65,7 @@ class Still:
     alive = ("p0",)
     dead: dict[str, str] = {}  # noqa: RUF012
     command_code: int | None = None
+    command_ended_at: float | None = None
     eps = 0.5
 
     def __init__(self) -> None:
@@ -272,6 +273,7 @@ class Failing(Still):
     """A workload that fails at its end, with a command that has ended and a pod that was killed."""
 
     command_code = 3
+    command_ended_at = 7.0
     dead = {"p0": "killed by SIGKILL"}  # noqa: RUF012
 
     def end(self, patience: float | None = None) -> dict[str, int]:
@@ -294,6 +296,7 @@ def test_a_workload_that_fails(sim: Simulator, tmp_path: Path) -> None:
     with History(path) as history:
         assert history.interrupted == "the workload failed: it broke"
         assert history.meta["command_code"] == 3
+        assert history.meta["command_ended_at"] == 7.0
         assert history.meta["dead"] == {"p0": "killed by SIGKILL"}
 
 

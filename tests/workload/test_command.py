@@ -72,6 +72,7 @@ def test_reports(tmp_path: Path) -> None:
         ended = time.monotonic()
         assert pods.end() == {"command": 0}
         assert pods.command_code == 3
+        assert began < (pods.command_ended_at or 0) <= ended
     found = rows(tmp_path)
     assert len(found) == 60
     writes = [it for it in found if it.service == "basket"]

@@ -23,7 +23,8 @@ for steps that change while they last. At least 20 operations were due to the to
 was applied, or since then if it is one that happens once (`expire`, `flush`, `replace`), those
 included whose node is not known. A client that tries another node tells only the last one that it
 asked, so of each service those also count that would have gone to the touched nodes: the share that
-they answered in the 5 s before the step.
+they answered in the 5 s before the step. A command that reports no operations may have met it if it
+had not ended by then.
 
 Unknown: a step was not seen, was not gone after its heal, or was not met by the workload; it had no
 target or its event never came, unless the file says to skip it; or it could not be applied.
@@ -127,7 +128,10 @@ def problem_of(history: History, step: Step) -> str:
         if False in (gone, step.witness.get("gone")):
             return "its effect was still there after its heal"
     if command.applies(history) and command.is_silent(history):
-        return ""  # whether it met the fault is not known; its exit code is what is asked for
+        # Whether it met the fault is not known; its exit code is what is asked for.
+        ended = history.meta.get("command_ended_at")
+        is_late = ended is not None and ended <= begin
+        return "the command had ended before it began" if is_late else ""
     # And who asks its nodes after its heal meets it too.
     felt = span if called is None else Span(begin, history.end_at)
     met = max(_met(history, nodes, felt), _meant(history, nodes, felt))

@@ -36,6 +36,11 @@ class Workload(Protocol):
         ...
 
     @property
+    def command_ended_at(self) -> float | None:
+        """When the command ended, in monotonic seconds; None: as `command_code`."""
+        ...
+
+    @property
     def eps(self) -> float:
         """By how much the times of operations may be wrong, in seconds. Known after the end."""
         ...

@@ -38,6 +38,18 @@ def test_a_silent_command_and_a_fault() -> None:
         assert "0 operations" in problem_of(history, it)
 
 
+@pytest.mark.parametrize(("ended_at", "problem"), [(5, "the command had ended"), (25, "")])
+def test_a_silent_command_that_ends_early(ended_at: float, problem: str) -> None:
+    """A fault that began after the end of the command has not tried it."""
+    at: dict[str, Any] = {"begin_confirmed": 20.1, "end_confirmed": 30.1}
+    it = step({"fault": "kill", "nodes": ["redis-a"]}, 20, 30, **at)
+    rows = [*beats(0, 20), *beats(20, 30, ok=False), *beats(30, 100), it]
+    with history_of(rows, command_code=0, command_ended_at=ended_at) as history:
+        found = problem_of(history, it)
+        assert found.startswith(problem)
+        assert bool(found) == bool(problem)
+
+
 @pytest.mark.parametrize(("code", "result"), [(1, "fail"), (0, "unknown"), (None, "unknown")])
 def test_of_a_run(code: int | None, result: str) -> None:
     """A command that fails fails the run, although no operation tells of a baseline."""
