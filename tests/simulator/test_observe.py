@@ -218,6 +218,43 @@ def test_a_function(observe: Observe) -> None:
     assert str(seen).startswith("seconds  visit  topology")
 
 
+def test_a_function_that_raises_what_is_no_exception(observe: Observe) -> None:
+    """One call of it has failed, and the next ones are made all the same."""
+    calls: list[int] = []
+
+    def visit() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            pytest.fail("not served")
+
+    with observe(visit) as seen:
+        more(10, seen)
+    assert seen.errors == {"Failed": 1}
+    assert seen.outage < PATIENT
+
+
+def test_a_call_that_is_cancelled(observe: Observe) -> None:
+    """What it awaited was cancelled: that is its error, and the next ones are made all the same."""
+    calls: list[int] = []
+
+    async def visit() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            asking = asyncio.create_task(asyncio.sleep(60))
+            asking.cancel()
+            await asking
+
+    async def main() -> Any:
+        async with asyncio.timeout(60), observe(visit) as seen:
+            while len(seen.operations) < 10:
+                await asyncio.sleep(EVERY)
+        return seen
+
+    seen = asyncio.run(main())
+    assert seen.errors == {"CancelledError": 1}
+    assert seen.outage < PATIENT
+
+
 def test_a_function_that_hangs(observe: Observe) -> None:
     """What was due meanwhile counts, although nothing could be called."""
     released = threading.Event()

@@ -1,7 +1,7 @@
 """The operations of one kind that an observation makes: when they are due, and how they ended."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -111,12 +111,21 @@ class Stream:
         return True
 
     @contextmanager
-    def under_way(self, turn: Turn) -> Iterator[None]:
-        """Record how a turn ends: with the context, and with its error, which is not raised."""
+    def under_way(
+        self, turn: Turn, is_raised: Callable[[BaseException], bool] = lambda _error: False
+    ) -> Iterator[None]:
+        """Record how a turn ends: with the context, and with its error, which is not raised.
+
+        Args:
+            is_raised: whether an error is raised all the same, as it is not the operation's: the
+                turn does not end then.
+        """
         error: str | None = None
         try:
             yield
-        except Exception as raised:
+        except BaseException as raised:  # pytest.fail() raises what is no Exception
+            if is_raised(raised):
+                raise
             error = type(raised).__name__
         with self._lock:
             # The client may have sent it before, so that an error does not say: not applied.

@@ -141,5 +141,16 @@ class Tasks(_Workers):
             while (wait := min(turn.due, stream.end) - time.monotonic()) > 0:
                 await asyncio.sleep(min(wait, _NAP))
             if stream.begins(turn):
-                with stream.under_way(turn):
+                with stream.under_way(turn, _is_of_the_task):
                     turn.read = await self._operate(turn)
+
+
+def _is_of_the_task(error: BaseException) -> bool:
+    """Return whether an error is to end the running task, and is not that of a call in it."""
+    import asyncio
+
+    if isinstance(error, asyncio.CancelledError):
+        # It may be what the call awaits that was cancelled, and not this task.
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
