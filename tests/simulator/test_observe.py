@@ -4,7 +4,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -293,6 +293,21 @@ def test_a_function_that_forgets_to_be_asynchronous(observe: Observe) -> None:
     with observe(lambda: visit(), settle=0) as seen:
         more(5, seen)
     assert set(seen.errors) == {"TypeError"}
+
+
+def test_a_generator(observe: Observe) -> None:
+    """Nothing of it has run, so it is an error, not an answer."""
+
+    def visit() -> Iterator[None]:
+        yield
+
+    async def visit_later() -> AsyncIterator[None]:
+        yield
+
+    for function in (visit, visit_later):
+        with observe(function, settle=0) as seen:
+            more(5, seen)
+        assert set(seen.errors) == {"TypeError"}
 
 
 def test_connections_are_opened_before(observe: Observe, redis: FakeRedis) -> None:

@@ -123,6 +123,8 @@ class CallProbe:
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError("the function returned a coroutine: observe an `async def` function")
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            raise TypeError("the function returned a generator, of which nothing has run")
         return None
 
     def write(self, key: str, version: int) -> Any:
