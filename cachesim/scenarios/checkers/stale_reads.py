@@ -2,10 +2,11 @@
 
 Rule: a read that began at s is stale if it returned an older version than the newest one
 acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
-deleted the key or may have. What Memcached has may go at any time: a miss there is never stale.
-The age is s less the end of the first acknowledged version newer than the one returned. A key that
-is never right again was lost, and so were versions that a promotion lost (see `lost_writes`): such
-reads are listed, not judged.
+deleted the key or may have. What Memcached has may go at any
+time: a miss there is never stale. The age is s less the end of the first acknowledged version newer
+than the one returned. A key that is never right again was lost, and so were versions that a
+promotion lost (see `lost_writes`): such reads are listed, not judged. That a key is gone later, as
+it was deleted or its TTL has ended, does not tell.
 
 Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's,
 plus 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node. With
@@ -41,7 +42,7 @@ _ROWS = """
 SELECT key, kind, outcome, written, read, start, end, node, ttl FROM operations
 WHERE service = ? ORDER BY key, start
 """
-_FINAL = "SELECT key, max(version) FROM final_reads WHERE role = 'primary' GROUP BY key"
+_FINAL = "SELECT key, max(version), max(at) FROM final_reads WHERE role = 'primary' GROUP BY key"
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ class Found:
 def stale_reads(history: History, service: str) -> Found:
     """Return the stale reads of a service."""
     found = Found()
-    finals = dict(history.rows(_FINAL))
+    finals = {key: final for key, *final in history.rows(_FINAL)}
     for key, rows in _by_key(history, service):
         _count(history, found, rows)
-        _judge_key(history, found, rows, finals.get(key))
+        _judge_key(history, found, rows, *finals.get(key, (None, None)))
     return found
 
 
@@ -155,11 +156,14 @@ def _may_apply(row: _Row) -> bool:
     return row.outcome in ("ok", "info", "unacked")
 
 
-def _judge_key(history: History, found: Found, rows: list[_Row], final: int | None) -> None:
+def _judge_key(
+    history: History, found: Found, rows: list[_Row], final: int | None, final_at: float | None
+) -> None:
     """Find the stale reads of a key.
 
     Args:
-        final: the version that the primary had in the end.
+        final: the version that the primary had in the end; None: none.
+        final_at: when that was read; None: it was not.
     """
     # A key has one writer, which waits for each answer: versions and their ends grow together.
     writes = [
@@ -168,24 +172,29 @@ def _judge_key(history: History, found: Found, rows: list[_Row], final: int | No
     ends = [float("inf") if it.end is None else it.end for it in writes]
     versions = [it.written or 0 for it in writes]
     changes = [it for it in rows if it.kind != "read" and _may_apply(it)]
-    # The newest version that was read later; in the end, that of the final read.
-    later, is_read_later = -1 if final is None else final, final is not None
+    # The newest version that was read later; -1: there was none. None: nothing tells.
+    later = final
+    if writes and final_at is not None and final is None:
+        last = writes[-1]._replace(kind="read", start=final_at, end=final_at)
+        later = None if _is_gone(last, writes[-1], changes) else -1
     for it in reversed(rows if writes else []):
         if it.kind != "read" or it.outcome != "ok":
             continue
         number = bisect_left(ends, it.start - history.eps)
         due = writes[number - 1] if number else None
         seen = -1 if it.read is None else it.read
-        if due is not None and seen < (due.written or 0) and not _is_gone(it, due, changes):
+        if due is not None and seen < (due.written or 0):
+            if _is_gone(it, due, changes):
+                continue
             first = ends[bisect_right(versions, seen)]
             read = StaleRead(
                 it.key, it.node, it.start - first, it.start, it.read, versions[number - 1], first
             )
-            if (is_read_later and later < versions[number - 1]) or _is_lost(history, due, it):
+            if (later is not None and later < versions[number - 1]) or _is_lost(history, due, it):
                 found.lost += 1
             else:
                 found.stale.append(read)
-        later, is_read_later = max(later, seen), True
+        later = seen if later is None else max(later, seen)
 
 
 def _is_gone(read: _Row, due: _Row, changes: list[_Row]) -> bool:

@@ -109,6 +109,10 @@ def test_what_expired_is_not_stale(ttl: float | None, touch: float | None, stale
         ([FinalRead("k", "redis-a", "primary", 99, "p0", 1)], 1),
         ([FinalRead("k", "redis-a", "primary", 99, "p0", 2)], 0),
         ([FinalRead("k", "redis-a", "replica", 99, "p0", 1)], 0),
+        ([FinalRead("k", "redis-a", "primary", 99, None, None)], 1),
+        ([operation(95, kind="delete"), FinalRead("k", "redis-a", "primary", 99, None, None)], 0),
+        ([operation(95, kind="delete"), read(98, None)], 0),
+        ([write(20, 2, ttl=50), read(98, None)], 0),  # it has expired
         ([], 0),  # nothing tells
     ],
 )
