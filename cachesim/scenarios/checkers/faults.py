@@ -13,6 +13,9 @@ DEADLY = frozenset({"kill", "stop", "az-power"})
 ONCE = frozenset({"expire", "flush", "replace"})
 """Faults that happen once, at their begin: nothing is there that could be gone after the heal."""
 
+EMPTYING = frozenset({"expire", "flush"})
+"""The faults that delete keys."""
+
 
 def all_nodes(history: History) -> frozenset[str]:
     """Return the names of all nodes that the history knows."""
@@ -85,6 +88,20 @@ def applied(history: History) -> list[Step]:
         for step in history.steps()
         if step.outcome == "applied" and step.begin_call is not None
     ]
+
+
+def emptied(history: History) -> list[Span]:
+    """Return when steps deleted keys of Redis, from the call of each until it was seen."""
+    redis = {sample.node for sample in history.samples("role")}
+    found = []
+    for step in history.compute(applied):
+        if step.fault.get("fault") in EMPTYING and redis & nodes_of(history, step.fault):
+            assert step.begin_call is not None  # noqa: S101 - for the type checker
+            end = step.begin_confirmed
+            if step.fault.get("stages"):  # again and again
+                end = history.end_at if step.end_call is None else step.end_call
+            found.append(Span(step.begin_call, step.begin_call if end is None else end))
+    return found
 
 
 def death_before(history: History, node: str, at: float) -> Span | None:

@@ -2,8 +2,9 @@
 
 Rule: a write is lost if it is the last acknowledged one of its key, nothing deleted the key after
 it or may have, and the final read of the primary is older or finds nothing. It is not lost if its
-TTL had ended by then, since whatever may have set it last. Later writes without
-an answer that are there are `unacked but applied`: shown, not judged. Keys that are written once
+TTL had ended by then, since whatever may have set it last; nor is a key that is not there any more
+since a step, `flush` or `expire`, deleted keys. Later writes without an answer that are there are
+`unacked but applied`: shown, not judged. Keys that are written once
 (the ledger) are counted; an overwritten loss can't be seen.
 
 Bound, from this run's own acknowledgements: what the failed primary acknowledged
@@ -31,6 +32,7 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from cachesim.history.reader import History
+from cachesim.scenarios.checkers.faults import emptied
 from cachesim.scenarios.checkers.loss_windows import LossWindow, loss_windows
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
@@ -108,7 +110,7 @@ def losses_of(history: History, service: str) -> Losses:
         while at is not None and at[0] < key:
             at = next(final, None)
         read = at if at is not None and at[0] == key else None
-        _judge_key(found, list(group), read)
+        _judge_key(history, found, list(group), read)
     return found
 
 
@@ -121,7 +123,10 @@ def _final_reads(history: History) -> Iterator[tuple[str, int | None, float]]:
 
 
 def _judge_key(
-    found: Losses, changes: list[Change], read: tuple[str, int | None, float] | None
+    history: History,
+    found: Losses,
+    changes: list[Change],
+    read: tuple[str, int | None, float] | None,
 ) -> None:
     acknowledged = [
         it for it in changes if it.kind == "write" and it.outcome == "ok" and it.version is not None
@@ -131,6 +136,9 @@ def _judge_key(
     last = max(acknowledged, key=lambda it: it.version or 0)
     later = [it for it in changes if it.start > last.start]
     if any(it.kind == "delete" and _may_apply(it) for it in later):
+        return
+    is_absent = read is not None and read[1] is None
+    if is_absent and any(last.start <= span.end for span in history.compute(emptied)):
         return
     found.acknowledged += 1
     if read is None:

@@ -2,7 +2,7 @@
 
 Rule: a read that began at s is stale if it returned an older version than the newest one
 acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
-deleted the key or may have. What Memcached has may go at any
+deleted the key or may have, a step that deletes keys included. What Memcached has may go at any
 time: a miss there is never stale. The age is s less the end of the first acknowledged version newer
 than the one returned. A key that is never right again was lost, and so were versions that a
 promotion lost (see `lost_writes`): such reads are listed, not judged. That a key is gone later, as
@@ -26,6 +26,7 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from cachesim.history.reader import History
+from cachesim.scenarios.checkers.faults import emptied
 from cachesim.scenarios.checkers.loss_windows import loss_windows
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.time_scale import CACHES
@@ -176,7 +177,7 @@ def _judge_key(
     later = final
     if writes and final_at is not None and final is None:
         last = writes[-1]._replace(kind="read", start=final_at, end=final_at)
-        later = None if _is_gone(last, writes[-1], changes) else -1
+        later = None if _is_gone(history, last, writes[-1], changes) else -1
     for it in reversed(rows if writes else []):
         if it.kind != "read" or it.outcome != "ok":
             continue
@@ -184,7 +185,7 @@ def _judge_key(
         due = writes[number - 1] if number else None
         seen = -1 if it.read is None else it.read
         if due is not None and seen < (due.written or 0):
-            if _is_gone(it, due, changes):
+            if _is_gone(history, it, due, changes):
                 continue
             first = ends[bisect_right(versions, seen)]
             read = StaleRead(
@@ -197,7 +198,7 @@ def _judge_key(
         later = seen if later is None else max(later, seen)
 
 
-def _is_gone(read: _Row, due: _Row, changes: list[_Row]) -> bool:
+def _is_gone(history: History, read: _Row, due: _Row, changes: list[_Row]) -> bool:
     """Return whether a key that was not found may have been deleted or evicted, or have expired."""
     if read.read is not None:
         return False
@@ -205,6 +206,8 @@ def _is_gone(read: _Row, due: _Row, changes: list[_Row]) -> bool:
     if any(node and node.startswith(CACHES) for node in (read.node, due.node)):
         return True
     end = read.start if read.end is None else read.end
+    if any(due.start <= span.end and span.begin <= end for span in history.compute(emptied)):
+        return True
     since = [it for it in changes if due.start <= it.start <= end]
     if any(it.kind == "delete" for it in since):
         return True

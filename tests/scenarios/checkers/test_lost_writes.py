@@ -310,6 +310,26 @@ def test_evicted(more: list[Row], result: str) -> None:
     assert verdict_on([*crash((45.0, 45.01)), *more]).result == result
 
 
+@pytest.mark.parametrize("fault", ["flush", "expire"])
+@pytest.mark.parametrize(
+    ("node", "at", "version", "result"),
+    [
+        ("redis-a", 30, None, "pass"),
+        ("redis-a", 30, 1, "fail"),  # it has come back, older
+        ("redis-a", 10, None, "fail"),  # it was written later
+        ("memcached-a", 30, None, "fail"),
+    ],
+)
+def test_what_a_step_has_deleted_is_not_lost(
+    fault: str, node: str, at: float, version: int | None, result: str
+) -> None:
+    """A key that is gone since a step deleted keys was not lost."""
+    rows: list[Row] = [*samples("role", "redis-a", [(0, 1)]), write("other", 1, 40)]
+    rows += [final("other", 1), write("k", 2, 20), final("k", version)]
+    emptying = step({"fault": fault, "nodes": [node]}, at, 60, begin_confirmed=at + 0.5)
+    assert verdict_on([*rows, emptying], 0).result == result
+
+
 def test_offsets_are_needed() -> None:
     """Without offsets, the window is known by its failover alone, and has no bound."""
     rows = [it for it in crash() if not (type(it) is Sample and it.name == "offset")]

@@ -14,6 +14,7 @@ from tests.scenarios.histories import (
     kill,
     operation,
     samples,
+    step,
     times,
 )
 
@@ -124,6 +125,15 @@ def test_never_right_again_is_lost(later: list[Row], lost: int) -> None:
         found = stale_reads.stale_reads(history, "sessions")
         assert found.lost == lost
         assert len(found.stale) == (0 if lost else 1)
+
+
+@pytest.mark.parametrize(("flushed", "stale"), [(15, 1), (25, 0), (35, 1)])
+def test_what_a_step_has_deleted_is_not_stale(flushed: float, stale: int) -> None:
+    """A key that a flush has deleted is not there, until it is written again."""
+    flush = step({"fault": "flush", "nodes": ["redis-a"]}, flushed, 60, begin_confirmed=flushed + 1)
+    rows: list[Row] = [*samples("role", "redis-a", [(0, 1)]), *TWO, read(30, None), flush]
+    with history_of([*rows, write(80, 3), read(90, 3)]) as history:
+        assert len(stale_reads.stale_reads(history, "sessions").stale) == stale
 
 
 @pytest.mark.parametrize(("acknowledged", "lost"), [(49.95, 1), (30.0, 0)])
