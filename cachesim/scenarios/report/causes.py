@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cachesim.history.reader import History
-from cachesim.scenarios.checkers.faults import able_since
+from cachesim.scenarios.checkers.faults import able_since, nodes_of_services
 from cachesim.scenarios.checkers.promotions import promotions
 from cachesim.scenarios.checkers.survey import begin_of, survey
 from cachesim.scenarios.checkers.time_scale import INFINITE
@@ -195,8 +195,9 @@ def _busy_workers(history: History) -> Iterator[Cause]:
 def _dead_nodes(history: History) -> Iterator[Cause]:
     """Yield Memcached nodes that clients left out for long after they were able again."""
     waits = {}
+    asked = history.compute(nodes_of_services).get("api_cache", frozenset())
     for node, _ in _memcached_touched(history):
-        if history.heal_at is None:
+        if history.heal_at is None or node not in asked:
             continue
         able = able_since(history, node, history.heal_at)
         if able is None:

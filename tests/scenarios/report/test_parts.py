@@ -178,6 +178,9 @@ def test_dead_timeout(back: float, told: bool) -> None:
     with history_of(every, heal_at=40) as history:
         found = [it.constant for it in causes(history)]
     assert ("dead_timeout 60 s" in found) is told
+    others = [it for it in every if getattr(it, "service", "") != "api_cache"]
+    with history_of(others, heal_at=40) as history:
+        assert causes(history) == []  # no client of it
 
 
 def test_untested() -> None:
