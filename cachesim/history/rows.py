@@ -12,7 +12,7 @@ All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of 
   left out. `clients`: the profile of each service's own client, by service, where they differ; the
   longest are those of `client`. One that asks for the nodes from time to time has `discovery`:
   seconds, real, from one time to the next. `pods` and `pool`: how many pods, and connections of
-  each.
+  each, null if nobody knows.
 - `utc_offset`: seconds to add to a monotonic time for the seconds since 1970.
 - `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong.
 - `baseline`: `{"begin": at, "end": at}`, the time before the first fault.

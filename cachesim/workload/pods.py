@@ -45,7 +45,8 @@ class Pods:
         log: the file for what they print, by default `workload.log` beside the history.
 
     Attributes:
-        pool: how many connections each has to a node, and workers.
+        pool: how many connections each has to a node, and workers. None: a user's own code has
+            them, and nobody knows.
         profiles: `patience` and `comeback` of the client of each service that is built in, in
             seconds.
         profile: the longest of them; empty for a user's own function.
@@ -61,7 +62,7 @@ class Pods:
         seed: int,
         log: Path | None = None,
     ) -> None:
-        self.pool = POOL
+        self.pool = None if plan.command or plan.python else POOL
         self.profiles = profiles_of(plan)
         self.profile = longest(self.profiles)
         self._plan = plan

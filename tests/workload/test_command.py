@@ -68,6 +68,7 @@ def test_reports(tmp_path: Path) -> None:
         pods.open()
         pods.begin(began)
         assert pods.alive == ("command",)
+        assert pods.pool is None  # its connections are its own
         assert code_of(pods) == 3
         ended = time.monotonic()
         assert pods.end() == {"command": 0}

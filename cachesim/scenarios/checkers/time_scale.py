@@ -32,7 +32,8 @@ be served.
 A window may also have stopped a class of a service that does not use its nodes: an outage of it at
 that moment need not be the window's; and without one, in production the workers of its pods may all
 wait for the service that the window stops. They do if its rate, times the shorter of its client's
-patience and the window, is as many as a pod has.
+patience and the window, is as many as a pod has; of a user's own code, whose workers nobody knows,
+if it is one or more.
 """
 
 from collections.abc import Iterable
@@ -188,8 +189,9 @@ def _takes_workers(history: History, name: OperationClass, window: Window) -> bo
     Args:
         name: the class that they are missing for.
     """
-    baseline, pods, pool = history.baseline, history.meta.get("pods"), history.meta.get("pool")
-    if not baseline or not pods or not pool:
+    baseline, pods = history.baseline, history.meta.get("pods")
+    pool = history.meta.get("pool") or 1  # of a user's own code nobody knows it
+    if not baseline or not pods:
         return False
     waiting = sum(
         found.baseline_due * min(history.patience_of(it.service), window.production)

@@ -46,8 +46,8 @@ class Workload(Protocol):
         ...
 
     @property
-    def pool(self) -> int:
-        """Connections of each pod to a node."""
+    def pool(self) -> int | None:
+        """Connections of each pod to a node, and its workers. None: nobody knows."""
         ...
 
     @property

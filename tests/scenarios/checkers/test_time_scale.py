@@ -268,6 +268,19 @@ def test_a_window_of_other_nodes(
         assert stopped(history, OperationClass("api_cache", "write"), window) is expected
 
 
+@pytest.mark.parametrize(("patience", "expected"), [(0.3, None), (0.01, False)])
+def test_a_window_of_other_nodes_and_unknown_workers(
+    patience: float, expected: bool | None
+) -> None:
+    """A user's own code may have a single worker, which waits if there is always one call."""
+    rows = compressed_failover(node="redis-a")  # 50 a second
+    rows += load(0, 100, 0.02, service="api_cache", node="memcached-a")
+    own = {"sessions": {"patience": patience}}
+    with history_of(rows, speed=SPEED, pods=1, clients=own) as history:
+        [window] = compressed(history)
+        assert stopped(history, OperationClass("api_cache", "write"), window) is expected
+
+
 def test_slow_answers_are_answers() -> None:
     """A hold that delays answers stops nobody, though the last come after its end."""
     hold = step({"fault": "latency", "links": ["client-to-*"], "ms": 300}, LOST, 24.0)
