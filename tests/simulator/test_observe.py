@@ -495,13 +495,15 @@ def test_what_memcached_did_not_take(observe: Observe) -> None:
 def test_clients_of_memcached(observe: Observe, is_pooled: bool) -> None:
     """Several threads use the client, so it has a pool."""
     from pymemcache.client.hash import HashClient
+    from pymemcache.client.retrying import RetryingClient
 
     client = HashClient([("127.0.0.1", 1)], use_pooling=is_pooled)
-    if is_pooled:
-        observe(client)
-        return
-    with pytest.raises(ValueError, match="use_pooling=True"):
-        observe(client)
+    for it in (client, RetryingClient(client)):
+        if is_pooled:
+            observe(it)
+            continue
+        with pytest.raises(ValueError, match="use_pooling=True"):
+            observe(it)
 
 
 # --- a topology -------------------------------------------------------------------------------

@@ -149,8 +149,11 @@ def probe_of(target: object) -> Probe:
     """
     modules = {f"{kind.__module__}." for kind in type(target).__mro__}
     if any(module.startswith("pymemcache.") for module in modules):
-        if "pymemcache.client.base.Client" in _names(target) or not getattr(
-            target, "use_pooling", True
+        shared: Any = target
+        while "pymemcache.client.retrying.RetryingClient" in _names(shared):
+            shared = shared._client  # it has every attribute that one asks for, as a function
+        if "pymemcache.client.base.Client" in _names(shared) or not getattr(
+            shared, "use_pooling", True
         ):
             raise ValueError("this client has no pool: make it with use_pooling=True")
         return MemcachedProbe(target)
