@@ -85,7 +85,7 @@ def run(order: Order) -> int:
                     results.append(
                         _run_once(order, sim, scenario, seed + number, folder, interrupts)
                     )
-            if order.as_json:
+            if order.as_json and folders:
                 _print_records(folders, order)
             if interrupts.requested:
                 return INTERRUPTED
@@ -201,6 +201,8 @@ class _WithCommand(click.Command):
         """See click."""
         place = args.index("--") if "--" in args else len(args)
         ctx.meta["command"] = tuple(args[place + 1 :])
+        if place == len(args) - 1:  # a shell's variable is empty, say
+            raise click.UsageError("after -- comes the command that makes the operations", ctx)
         return super().parse_args(ctx, args[:place])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:

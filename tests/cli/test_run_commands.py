@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,30 @@ def test_command(orders: list[Order]) -> None:
     assert invoke("x", "--speed", "2", "--", "load", "--speed", "3", "--", "y").exit_code == 0
     assert orders[0].command == ("load", "--speed", "3", "--", "y")
     assert orders[0].settings["speed"] == 2
+
+
+def test_no_command_after_two_dashes(orders: list[Order]) -> None:
+    """The traffic of the architecture does not stand in for a command that is missing."""
+    result = invoke("x", "--")
+    assert result.exit_code == 2
+    assert "after -- comes the command" in result.output
+    assert orders == []
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_interrupted_before_the_first_run(
+    file: str, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    """There is no record to print."""
+
+    @contextmanager
+    def topology(_order: Order, _interrupts: object) -> Iterator[None]:
+        signal.raise_signal(signal.SIGINT)
+        yield
+
+    monkeypatch.setattr(run_commands, "_topology", topology)
+    result = invoke(file, *option)
+    assert (result.exit_code, result.stdout) == (130, "")
 
 
 def test_a_second_word_is_a_mistake(orders: list[Order]) -> None:
