@@ -12,8 +12,10 @@ An outage in which a hold was cut may have lasted as much longer. At a speed abo
 windows that stopped the class are not those measured, but what the time scale says of production
 (see `time_scale`).
 
-Unknown: the threshold lies inside the interval; sampled too thinly (see `resolution`); the
-generator decides (see `generator`); the profile is wrong; or no operation of the class was due.
+Unknown: the threshold lies inside the interval; sampled too thinly (see `resolution`); nothing of
+the class, or of one of its pods, was due for longer than the threshold, as a client that waits for
+each answer reports nothing while it hangs; the generator decides (see `generator`); the profile is
+wrong; or no operation of the class was due.
 """
 
 from collections.abc import Callable, Iterable
@@ -183,6 +185,8 @@ def _judge(
     # Of a service's reads and writes, the more frequent tell of the others.
     gap = min(every[it].all.gap(history.end_at) for it in names)
     reason = why_too_thin(threshold, gap, scale)
+    if verdict.result is not Result.FAIL:
+        reason = reason or _why_silent(history, names, threshold)
     if history.speed != 1:
         reason = reason or next(filter(None, (why_wrong(history, it) for it in names)), None)
     for it in figures if verdict.result is not Result.PASS else ():
@@ -192,6 +196,20 @@ def _judge(
     return unknown(
         title, reason, low=low, high=high, unit="s", threshold=threshold, details=details
     )
+
+
+def _why_silent(history: History, names: list[OperationClass], threshold: float) -> str | None:
+    """Return which class or pod may have hung for longer than a threshold, or None if none may."""
+    for name in names:
+        found = history.compute(survey)[name]
+        tracks = {
+            str(name): found.all,
+            **{f"{name} of {pod}": it for pod, it in found.pods.items()},
+        }
+        for what, track in tracks.items():
+            if (gap := track.gap(history.end_at)) > threshold:
+                return f"no operation of {what} was due for {gap:.3g} s: it may have hung"
+    return None
 
 
 def _settle(history: History, name: OperationClass) -> str:

@@ -1,6 +1,7 @@
 """Unavailability and the error budget: good is answered within the deadline of the due time."""
 
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -246,6 +247,18 @@ def test_faults_at_the_same_time_are_the_same_seconds() -> None:
         assert low == pytest.approx(79 / (10 + 90 * 20))
         [cost] = costs(history)
         assert cost.seconds.low == pytest.approx(79)
+
+
+@pytest.mark.parametrize(("longest", "result"), [(50, "unknown"), (70, "pass")])
+@pytest.mark.parametrize("silent", [{"kind": "read"}, {"pod": "p1"}])
+def test_one_that_reports_nothing_may_hang(
+    longest: float, result: str, silent: dict[str, Any]
+) -> None:
+    """A client that waits for each answer reports nothing while it hangs, whatever others do."""
+    rows: list[Row] = [*load(0, 100), *load(0, 40, **silent), *readings(0, 100)]
+    with history_of([*rows, *readings(0, 100, pod="p1")]) as history:
+        expectation = unavailability.Expectation("sessions", longest=longest)
+        assert unavailability.check(history, expectation).result == result
 
 
 def test_nothing_was_due() -> None:
