@@ -82,6 +82,7 @@ def findings(data: object, catalogue: Catalogue = CATALOGUE) -> Iterator[Finding
             yield from _step(step, ("timeline", i), catalogue)
     yield from _order(data, steps)
     yield from _services(data)
+    yield from _idle(data)
 
 
 # --- one step ---------------------------------------------------------------------------------
@@ -345,3 +346,30 @@ def _services(data: dict[str, Any]) -> Iterator[Finding]:
         for key in found if isinstance(found, dict) else ():
             if key not in known:
                 yield (*path, key), unknown(what, key, known), True
+
+
+def _idle(data: dict[str, Any]) -> Iterator[Finding]:
+    """Check that what is expected can fail, and that a healthy run is not cut short."""
+    expect, stops = data.get("expect"), data.get("stop_if")
+    expect = expect if isinstance(expect, dict) else {}
+    classes = expect.get("unavailability")
+    for key, limits in classes.items() if isinstance(classes, dict) else ():
+        if limits == {}:
+            path: Path = ("expect", "unavailability", key)
+            yield path, "expects nothing: give it longest, total or both", False
+    if expect.get("herd") == {}:
+        yield ("expect", "herd"), "expects nothing: give it same_key, loads or refused", False
+    for key, stop in stops.items() if isinstance(stops, dict) else ():
+        if isinstance(stop, dict) and _is_none(stop.get("share")):
+            yield (
+                ("stop_if", key, "share"),
+                "should be above 0%, which every run has",
+                False,
+            )
+
+
+def _is_none(share: object) -> bool:
+    try:
+        return units.share(share) == 0
+    except ValueError:
+        return False

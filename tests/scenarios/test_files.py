@@ -226,6 +226,15 @@ TOPS = {
         "expect.unavailability.sessions.wrte",
         "Did you mean sessions.write?",
     ),
+    "expect: {unavailability: {sessions: {}}}": (
+        "expect.unavailability.sessions",
+        "expects nothing: give it longest",
+    ),
+    "expect: {herd: {}}": ("expect.herd", "expects nothing: give it same_key"),
+    "stop_if: {sessions.errors: {share: 0%, for: 1m}}": (
+        "stop_if.sessions.errors.share",
+        "should be above 0%",
+    ),
     "expect: {recvery: {within: 5s}}": ("expect.recvery", "Did you mean recovery?"),
     "5: x": ("", "a key should be text"),
 }
