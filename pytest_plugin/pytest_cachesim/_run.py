@@ -310,8 +310,8 @@ class Run:
             return
         if unused := sorted(_changes(item).keys() & set(CHANGEABLE)):
             fail(
-                f"{' and '.join(unused)} of the marker are set by the fixture `cachesim`: make it, "
-                "or one that uses it, an argument of the test"
+                f"the fixture `cachesim` sets the marker's {' and '.join(unused)}: make it, or one "
+                "that uses it, an argument of the test"
             )
 
     def pytest_sessionfinish(self) -> None:

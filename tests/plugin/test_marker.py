@@ -90,7 +90,7 @@ def test_needs_the_fixture(pytester: pytest.Pytester, fake: Fake, run_pytest: Ru
     found.assert_outcomes(failed=2, passed=2)
     assert "the body" not in found.outlines
     found.stdout.fnmatch_lines(
-        ["cachesim: seed and speed of the marker are set by the fixture `cachesim`: *"] * 2
+        ["cachesim: the fixture `cachesim` sets the marker's seed and speed: make it, *"] * 2
     )
     assert fake.resets == [(60, 7)]
 
