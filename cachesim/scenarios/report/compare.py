@@ -152,6 +152,12 @@ def _cautions(a: list[Record], b: list[Record], rows: list[Row]) -> Iterable[str
         if values[0] != values[1]:
             both = " and ".join(", ".join(sorted(side)) for side in values)
             yield f"The sides differ in {what}: {both}."
+    for side, records in (("A", a), ("B", b)):
+        if cut := sum(it.interrupted is not None for it in records):
+            yield (
+                f"{side}: {cut} of {len(records)} runs cut short, with the figures of a part: the "
+                "rest would have made them larger, if anything."
+            )
     if min(len(a), len(b)) < ENOUGH:
         if any(row.change in ("better", "worse") for row in rows):
             yield (

@@ -60,6 +60,15 @@ def test_what_else_differs(record: Record) -> None:
     assert compare([record], [record]).caution == []
 
 
+def test_a_run_that_was_cut_short(record: Record) -> None:
+    """Its figures may be small because it ended before what would have made them larger."""
+    cut = with_figure(record, 0, 0).model_copy(update={"interrupted": "it was interrupted"})
+    whole = with_figure(record, 20, 22)
+    caution = compare([whole, cut], [whole, whole]).caution
+    assert any(it.startswith("A: 1 of 2 runs cut short") for it in caution)
+    assert not any(it.startswith("B:") for it in caution)
+
+
 def recorded(folder: Path, **changed: Any) -> Path:
     """A folder with the history of a run."""
     rows, facts = az_outage(when=Times(**changed))
