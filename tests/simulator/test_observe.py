@@ -13,6 +13,7 @@ from cachesim import Simulator
 from cachesim.errors import CachesimError, NotRunning
 from cachesim.events import EventLog
 from cachesim.faults.catalogue import Kill
+from cachesim.simulator import observe as observing
 from cachesim.simulator.faults import Fault
 from cachesim.simulator.observe import Means, Observer
 
@@ -263,6 +264,25 @@ def test_a_function_that_hangs(observe: Observe) -> None:
         assert seen.errors["shed"] >= 39
         released.set()
     assert seen.outage > 39 * EVERY
+
+
+def test_the_end_before_a_deadline(observe: Observe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a client that hangs at the end nobody knows for how long, if its deadline is longer."""
+    monkeypatch.setattr(observing, "_LAST_CALLS", 0.1)
+    hangs, hung, released = (threading.Event() for _ in range(3))
+
+    def visit() -> None:
+        if hangs.is_set():
+            hung.set()
+            released.wait()
+
+    with observe(visit, settle=0) as seen:
+        more(5, seen)
+        hangs.set()
+        assert hung.wait(30)
+    assert not seen.outage < PATIENT
+    assert not seen.outage > 0
+    released.set()
 
 
 def test_the_last_call(observe: Observe) -> None:

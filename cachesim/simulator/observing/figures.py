@@ -13,6 +13,9 @@ SAMPLES = 4
 """A length is told only if it is so many times as long as the gap between two operations."""
 
 
+INFINITE = float("inf")
+
+
 class Seconds:
     """A length of time as it was measured: at least `low`, at most `high`, in seconds.
 
@@ -121,6 +124,7 @@ class Figures:
         until: all is known of those that were due before.
         every: seconds from one to the next.
         deadline: seconds within which an answer is good.
+        is_open: whether others were due then or later, of which nothing will be known any more.
     """
 
     title: str
@@ -129,6 +133,7 @@ class Figures:
     until: float
     every: float
     deadline: float
+    is_open: bool = False
 
     @property
     def outages(self) -> list[Outage]:
@@ -183,16 +188,16 @@ class Figures:
         found = [it for it in self.outages if it.end > at and it.begin < until]
         if found:
             last = found[-1]
-            return max(0.0, last.last_bad - at), last.end - at
+            return max(0.0, last.last_bad - at), INFINITE if self.is_open else last.end - at
         good = (it.due - at for it in self.operations if it.due >= at and self.is_good(it))
-        return 0.0, next(good, float("inf"))
+        return 0.0, INFINITE if self.is_open else next(good, INFINITE)
 
     def _known(
         self, low: float, highs: Iterable[float], combined: "Callable[[list[float]], float]"
     ) -> tuple[float, float]:
         every = list(highs)
-        if not self.operations:
-            return 0.0, float("inf")
+        if not self.operations or self.is_open:
+            return low, INFINITE
         return low, combined(every) if every else 0.0
 
 

@@ -103,7 +103,15 @@ class Tape:
         for kind, stream in self._streams.items():
             operations, until = stream.known()
             title = f"{stream.service} {kind}s" if len(self._streams) > 1 else stream.service
-            found[kind] = Figures(title, operations, self._begin, until, self.every, self._deadline)
+            found[kind] = Figures(
+                title,
+                operations,
+                self._begin,
+                until,
+                self.every,
+                self._deadline,
+                is_open=until <= stream.end < float("inf"),
+            )
         return found
 
     def _notes(self) -> list[str]:
