@@ -43,7 +43,8 @@ Outcome = Literal["ok", "fail", "info", "shed", "unacked"]
 """
 
 StepOutcome = Literal["applied", "skipped", "missing", "failed"]
-"""What became of a step. `skipped`: it had no target, and its file says to skip it then.
+"""What became of a step. `skipped`: it had no target, and its file says to skip it then; or it is a
+repetition up to the scenario's end, which came before.
 `missing`: it had no target, or the event that it waited for never came. `failed`: the fault could
 not be applied or healed."""
 

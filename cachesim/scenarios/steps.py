@@ -117,6 +117,8 @@ class PlannedStep:
         flap: how it comes and goes.
         if_none: what to do if it has no target when it fires.
         draw: the seed of its draws.
+        is_open_ended: whether it is a repetition that the scenario's end leaves out if it comes
+            before.
         catalogue: has the fault.
     """
 
@@ -131,6 +133,7 @@ class PlannedStep:
     flap: Flap | None
     if_none: Literal["fail", "skip", "wait"]
     draw: str
+    is_open_ended: bool = False
     catalogue: Catalogue = field(default=CATALOGUE, repr=False, compare=False)
 
     def stages(self, topology: Topology, roles: Roles, speed: float = 1.0) -> list[Stage]:

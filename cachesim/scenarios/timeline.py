@@ -96,7 +96,7 @@ def plan(scenario: Scenario, seed: int, catalogue: Catalogue = CATALOGUE) -> Tim
                 PlannedStep(
                     one, at, None if at is not None else after, delay, step.hold,
                     action.fault or "", _fields(action, catalogue), action.target, action.flap,
-                    action.if_none, draw, catalogue,
+                    action.if_none, draw, n > 0 and step.times is None, catalogue,
                 )
             )  # fmt: skip
             last[name] = one

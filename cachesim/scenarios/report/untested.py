@@ -26,7 +26,8 @@ def untested(history: History, expect: Mapping[str, Any]) -> Iterator[str]:
         )
     for step in history.steps():
         if step.outcome == "skipped":
-            yield f"Step {step.id}: it had no target, and was left out."
+            why = step.witness.get("why", "it had no target")
+            yield f"Step {step.id}: {why}, and was left out."
     known = (*expectations.OF_THE_RUN, *expectations.OF_A_SERVICE, *expectations.OF_CLASSES)
     missing = [name.replace("_", " ") for name in known if not expect.get(name)]
     if missing:

@@ -208,7 +208,7 @@ class Firing:
         duration = self._timeline.scenario.duration
         if it.began is None:
             begin = self._begin_of(it.step)
-            if begin is None or (duration is not None and begin > duration):
+            if begin is None or (duration is not None and begin >= duration):
                 return None
             return max(begin, it.retry_at)
         end = self._end_of(it, it.began)
@@ -245,7 +245,8 @@ class Firing:
             duration = self._timeline.scenario.duration
             limit = self._timeline.latest_end if duration is None else duration
             if not it.is_over and now > limit:
-                self._never(it, "missing", "it did not begin before the end")
+                outcome: StepOutcome = "skipped" if it.step.is_open_ended else "missing"
+                self._never(it, outcome, "it did not begin before the end")
 
     # --- doing ----------------------------------------------------------------------------------
 

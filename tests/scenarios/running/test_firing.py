@@ -359,6 +359,18 @@ def test_stop() -> None:
     assert rig.firing.is_over
 
 
+@pytest.mark.parametrize(("times", "outcome"), [("", "skipped"), ("times: 3, ", "missing")])
+def test_repetitions_up_to_the_end(times: str, outcome: str) -> None:
+    """What is repeated up to the end after an event lacks nothing, however late the event comes."""
+    after = "after: {event: failover-completed}"
+    text = f"  - {{{after}, every: 20s, {times}fault: pause, target: {{node: redis-b}}, for: 5s}}\n"
+    rig = Rig(text + "duration: 1m\n").until(30)
+    rig.happen("failover", source_type="replication-group")
+    rig.until(70)
+    assert rig.outcomes() == {"pause": "applied", "pause-2": "applied", "pause-3": outcome}
+    assert rig.firing.is_over
+
+
 def test_a_skip_moves_everything() -> None:
     """A hold that is cut short does not change what is applied."""
     rig = Rig(KILL, speed=1).until(40)
