@@ -10,7 +10,9 @@ At a speed above 1, the share of production: the windows that stopped the class 
 time scale says (see `time_scale`), the bad operations outside them between as often as they were
 and that times the speed, and the run's length is production's.
 
-Unknown: the threshold lies inside the interval; the generator was unfit as a whole (see
+Unknown: the threshold lies inside the interval; a class that is not rare had nothing due for longer
+than the deadline, and what was due in such a time in the baseline would be too much, as a client
+that waits for each answer reports nothing while it hangs; the generator was unfit as a whole (see
 `generator`), or what was due in spans that it spoiled decides; the profile is wrong; or no
 operation of the class was due.
 """
@@ -83,6 +85,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
         reason = reason or "operations that the generator began late decide"
     if history.meta.get("cuts") and verdict.result is Result.FAIL:
         reason = reason or "holds were cut, so that the share in the whole run is less"
+    if verdict.result is Result.PASS:
+        reason = reason or _why_silent(history, expectation)
     if history.speed != 1:
         reason = reason or next(filter(None, (why_wrong(history, name) for name in names)), None)
     if reason is None:
@@ -130,6 +134,22 @@ def _is_above(history: History, name: OperationClass, threshold: float) -> bool:
     spoiled = sum(bad_and_due(history, name, it)[0] for it in history.compute(generator.spoiled))
     due = history.compute(survey)[name].all.due
     return share_of(history, name)[0] - spoiled / max(due, 1) > threshold
+
+
+def _why_silent(history: History, expectation: Expectation) -> str | None:
+    """Return which class may have hung for longer than its budget, or None if none may."""
+    baseline, every = history.baseline, history.compute(survey)
+    if baseline is None:
+        return None
+    for name in classes_of(history, expectation.service, None):
+        found = every[name]
+        gap = found.all.gap(history.end_at)
+        rate = found.baseline_due / max(baseline.end - baseline.begin, 1e-9)
+        missing = rate * max(0.0, gap - history.deadline)
+        bad, due = found.all.bad + missing, found.all.due + missing
+        if expectation.kind in (None, name.kind) and bad > expectation.max * due:
+            return f"no operation of {name} was due for {gap:.3g} s: it may have hung"
+    return None
 
 
 def bad_and_due(history: History, name: OperationClass, span: Span) -> tuple[int, int]:

@@ -261,6 +261,16 @@ def test_one_that_reports_nothing_may_hang(
         assert unavailability.check(history, expectation).result == result
 
 
+@pytest.mark.parametrize(("most", "result"), [(0.4, "unknown"), (0.7, "pass")])
+def test_a_budget_of_one_that_reports_nothing(most: float, result: str) -> None:
+    """What a client would have asked for while it hung counts both ways."""
+    rows: list[Row] = [*load(0, 100, kind="read"), *load(0, 40), *readings(0, 100)]
+    with history_of(rows) as history:
+        assert error_budget.check(history, error_budget.Expectation("sessions", most)).result == (
+            result
+        )
+
+
 def test_nothing_was_due() -> None:
     """Without operations there is nothing to say."""
     with history_of(load(0, 100, kind="read")) as history:
