@@ -59,10 +59,13 @@ class Rig:
         plane = SimpleNamespace(shards=self.told, timing=Timing((0, 0), (0, 0), (0, 0), 15))
         plane.shard = lambda id_=None: ControlPlane.shard(cast(ControlPlane, plane), id_)
         operations = SimpleNamespace(
-            provision=SimpleNamespace(name="t", files=SimpleNamespace(save_holder=None)),
+            provision=SimpleNamespace(
+                name="t", files=SimpleNamespace(save_holder=None), nodes=topology.nodes
+            ),
             topology=topology,
             backend=backend,
             clusters={},
+            memcached={},
             events=self.events,
             nodes=self.nodes,
             links=links,
