@@ -58,6 +58,11 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "keyspace notifications",
         "in RESP3, to their own client: before its reply; Redis sends some after it",
     ),
+    (
+        "keyspace notifications",
+        "of a request with wrong options: no misses of keys, which Redis looks up first",
+    ),
+    ("CLIENT PAUSE", "a write that full memory refuses is refused meanwhile; in Redis it waits"),
     ("MONITOR", "of its own EXEC: lines come after the reply, in Redis between its parts"),
     ("LATENCY LATEST, HISTORY, GRAPH", "empty: there are no samples of a process's latency"),
     ("MEMORY STATS, MEMORY MALLOC-STATS, MEMORY DOCTOR", "without an allocator's figures"),
@@ -95,7 +100,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("SCRIPT DEBUG YES, SCRIPT DEBUG SYNC", "not supported: they stop the server for a debugger"),
     ("PFDEBUG, PFSELFTEST", "not supported: they test Redis's own HyperLogLogs"),
 )
-"""Commands and how they differ: all that the fuzzer leaves out or treats as equal."""
+"""Commands and how they differ: what the fuzzer leaves out, takes for equal, or seldom finds."""
 
 _DEFAULTS = (
     b"maxmemory-policy noeviction", b"slowlog-max-len 128", b"tcp-keepalive 300", b"save",

@@ -141,8 +141,8 @@ class Episode:
         if len(real_replies) != len(our_replies) or sent[1] != ours[1]:
             return sent, ours
         for replies in (real_replies, our_replies):
+            replies.sort(key=_is_event)  # first, as a reply may be among them
             _sort_names(replies)
-            replies.sort(key=_is_event)
         for one, other in zip(real_replies, our_replies, strict=True):
             if not self._alike(state, one, other):
                 return plain(one), plain(other), one, other
