@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -27,7 +27,22 @@ if TYPE_CHECKING:
     from pymemcache.client.base import Client
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 _READY = 30.0  # seconds until a new node answers
+
+
+def of_each(
+    items: Iterable[Item], what: Callable[[Item], T], is_there: Callable[[Item], bool]
+) -> list[T]:
+    """Return something of each item but those that are removed meanwhile."""
+    found = []
+    for item in tuple(items):  # at once, as they may change
+        try:
+            found.append(what(item))
+        except Exception:
+            if is_there(item):
+                raise
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,15 +78,12 @@ class Scaling:
         Args:
             what: returns it, given a node's name.
         """
-        topology, found = self.provision.topology, []
-        for node in topology.nodes:
-            if node.name not in self.provision.coming:
-                try:
-                    found.append(what(node.name))
-                except Exception:
-                    if node in topology.nodes:
-                        raise
-        return found
+        topology, coming = self.provision.topology, self.provision.coming
+        return of_each(
+            [node for node in topology.nodes if node.name not in coming],
+            lambda node: what(node.name),
+            lambda node: node in topology.nodes,
+        )
 
     def scale(self, count: int) -> None:
         """See `Scaler.scale`.

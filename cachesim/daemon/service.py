@@ -13,6 +13,7 @@ from cachesim.daemon.monitoring_calls import monitoring_calls
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.placing import seen_from
 from cachesim.daemon.restoring import Restorer
+from cachesim.daemon.scaling import of_each
 from cachesim.daemon.server import Caller, Handler, Hangup
 from cachesim.daemon.waiting import Waits
 from cachesim.errors import CachesimError
@@ -86,7 +87,11 @@ class Answers(Handler):
             Call.EVENTS: self._events,
             Call.FOLLOW_EVENTS: self._follow_events,
             Call.FAULTS: lambda _caller: [_as_data(it) for it in operations.faults.active],
-            Call.LINKS: lambda _caller: operations.links.each(self._link_status),
+            Call.LINKS: lambda _caller: of_each(
+                operations.links,
+                lambda name: self._link_status(operations.links[name]),
+                lambda name: name in operations.links,
+            ),
             Call.LINK: self._link,
             Call.SEEN_FROM: lambda _caller, zone: seen_from(operations.provision, zone),
             Call.READINGS: lambda _caller: self._readings(),

@@ -21,7 +21,6 @@ from cachesim.toxiproxy.client import PORT, ToxiproxyClient
 from cachesim.toxiproxy.toxics import BOTH, Stream, Toxic
 
 _Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
 _START_AGAIN = "Take the topology down, and start it again."
 
 
@@ -90,17 +89,6 @@ class Links(Mapping[str, Link]):
     def server(self, link: Link) -> ToxiproxyClient:
         """Return the Toxiproxy that carries a link."""
         return self._servers[link.home]
-
-    def each(self, what: Callable[[Link], _Found]) -> list[_Found]:
-        """Return something of each link but those that are removed meanwhile."""
-        found = []
-        for name, link in tuple(self._links.items()):
-            try:
-                found.append(what(link))
-            except Exception:
-                if name in self._links:
-                    raise
-        return found
 
     # --- more and fewer ---------------------------------------------------------------------
 
@@ -227,8 +215,8 @@ class Links(Mapping[str, Link]):
         """
         with self._lock:
             self._rules[holder] = rule
-            streams = {link: rule(link) for link in self._links.values()}
-            self.hold_stall(holder, {link: which for link, which in streams.items() if which})
+            streams = {link: which for link in self._links.values() if (which := rule(link))}
+            self.hold_stall(holder, streams)
 
     def hold_refused(self, holder: Hashable, links: Collection[Link]) -> None:
         """Close the connections of links and refuse new ones.

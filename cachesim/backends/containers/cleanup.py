@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachesim.backends.containers.engine import answering, in_parallel
+from cachesim.backends.containers.engine import answering, explained, in_parallel
 from cachesim.clock import Deadline
 from cachesim.errors import CachesimError
 from cachesim.runs.owner import Owner
@@ -54,7 +54,7 @@ def remove_run(client: "DockerClient", run_id: str) -> None:
             # Another process may be removing the same run.
             if deadline.expired:
                 raise CachesimError(
-                    f"not everything could be removed: {error.explanation or error}. Remove what "
+                    f"not everything could be removed: {explained(error)}. Remove what "
                     "uses it, then run `cachesim gc`."
                 ) from error
             time.sleep(_RETRY_INTERVAL)
