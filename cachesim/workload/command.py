@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from cachesim.errors import WorkloadError
+from cachesim.errors import WorkloadError, as_json
 from cachesim.history.rows import Operation
 from cachesim.workload.reported import parse, wait_for_first
 
 _BUFFER = 4096
 """Bytes that come at once from a program which keeps its output for a while."""
+_SHOWN = 200
+"""Characters of a line that an error shows."""
 _LAST = 2.0
 """Seconds for what was written before the end of the command to be read."""
 
@@ -33,7 +35,8 @@ class Command:
         environment: its variables.
         record: takes the operations.
         report: tells the `group` of its processes at once, as they outlive a pod that is killed,
-            and the exit code as `command` when it has ended, at `ended_at` in monotonic seconds.
+            the exit code as `command` when it has ended, at `ended_at` in monotonic seconds, and a
+            line that reports an operation with a mistake as an `error`.
         is_over: is set when nobody waits for the first operation any more.
 
     Raises:
@@ -115,7 +118,12 @@ class Command:
 
     def _take(self, line: str, now: float) -> bool:
         """Record what a line reports. Return whether it does not tell its time."""
-        found = parse(line, self._pod, now, self._utc_offset)
+        try:
+            found = parse(line, self._pod, now, self._utc_offset)
+        except ValueError as error:  # left out it would be missing in the verdict
+            mistake = f"its line {line[:_SHOWN]!r} is no operation: {error}"
+            self._report(error=as_json(WorkloadError(mistake)))
+            found = None
         if found is None:
             print(line, flush=True, file=sys.stdout)
             return False

@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from collections.abc import Callable
 from typing import Any, get_args
 
 from cachesim.clock import Deadline
@@ -23,7 +24,7 @@ def operation(
     duration: float = 0.0,
     service: str | None = None,
     kind: Kind | None = None,
-    key: str = "",
+    key: str | None = None,
     error: str | None = None,
     written: int | None = None,
     read: int | None = None,
@@ -36,7 +37,11 @@ def operation(
         op: its name: `service`, or `service.kind`.
         start: when it was due and began, in monotonic seconds.
         duration: seconds.
+
+    Raises:
+        ValueError: a field is not what it has to be.
     """
+    _check(service=service, kind=kind, key=key, error=error, written=written, read=read)
     name, _, last = op.rpartition(".")
     if name and last in KINDS:
         service, kind = service or name, kind or last
@@ -45,7 +50,7 @@ def operation(
         worker=0,
         service=_storable(service or op),
         kind=kind or "read",
-        key=_storable(key),
+        key=_storable(key or ""),
         due=start,
         start=start,
         end=start + duration,
@@ -55,6 +60,40 @@ def operation(
         read=read,
         error=None if ok else _storable(error or "not ok"),
     )
+
+
+def _is_number(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_integer(value: object) -> bool:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and -(2**63) <= value < 2**63  # type: ignore[operator]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "service": (_is_text, "a text"),
+    "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
+    "key": (_is_text, "a text"),
+    "at": (_is_number, "a number of seconds"),
+    "duration": (_is_number, "a number of seconds"),
+    "error": (_is_text, "a text"),
+    "written": (_is_integer, "an integer"),  # SQLite's are of 64 bits
+    "read": (_is_integer, "an integer"),
+}
+"""What each field has to be, if it is told."""
+
+
+def _check(**fields: object) -> None:
+    for name, value in fields.items():
+        is_right, what = _FIELDS[name]
+        if value is not None and not is_right(value):
+            raise ValueError(f"{name} has to be {what}, not {value!r}")
 
 
 def _storable(text: str) -> str:
@@ -74,6 +113,9 @@ def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation
 
     Returns:
         None for a line that reports no operation.
+
+    Raises:
+        ValueError: a field is not what it has to be.
     """
     if not line.startswith("{"):
         return None
@@ -84,22 +126,22 @@ def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation
     op, ok = fields.get("op"), fields.get("ok")
     if not isinstance(op, str) or not isinstance(ok, bool):
         return None
-    duration = max(0.0, _number(fields.get("duration")) or 0.0)
-    at = _number(fields.get("at"))
+    at, duration = fields.get("at"), fields.get("duration")
+    _check(at=at, duration=duration)
+    duration = max(0.0, duration or 0.0)
     start = now - duration if at is None else at - utc_offset
-    kind = fields.get("kind")
     found = operation(
         pod,
         op,
         ok,
         start=start,
         duration=duration,
-        service=_text(fields.get("service")),
-        kind=kind if kind in KINDS else None,
-        key=_text(fields.get("key")) or "",
-        error=_text(fields.get("error")),
-        written=_integer(fields.get("written")),
-        read=_integer(fields.get("read")),
+        service=fields.get("service"),
+        kind=fields.get("kind"),
+        key=fields.get("key"),
+        error=fields.get("error"),
+        written=fields.get("written"),
+        read=fields.get("read"),
     )
     return found, at is not None
 
@@ -114,18 +156,3 @@ def wait_for_first(first: threading.Event, is_over: threading.Event) -> None:
     limit = Deadline(_FIRST_OPERATION)
     while not (first.wait(_LOOK) or is_over.is_set() or limit.expired):
         pass
-
-
-def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
-
-
-def _integer(value: object) -> int | None:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    # SQLite's are of 64 bits.
-    return value if is_integer and -(2**63) <= value < 2**63 else None  # type: ignore[operator,return-value]
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -55,6 +55,9 @@ class Load:
             error: the error's name.
             written: the version that it wrote, a number that grows with each write of the key.
             read: the version that it read.
+
+        Raises:
+            ValueError: one of them is not what it has to be.
         """
         start = time.monotonic() - duration if at is None else at
         self._record(
