@@ -1,11 +1,14 @@
 """Recovery: how long after the last heal the clients were as before.
 
 Rule: from the last heal until the topology is able, C, and from then to the begin of the first 5 s
-in which each pod has its rate, 99 % of its operations good, and a 99th percentile of the latency
-below three times the baseline's plus 10 ms, L. A node is able since the first of five answers in a
-row to the prober, which does not retry. C is in production time up to the control plane's last
-event before able; what is left of it are the servers' own timeouts, in real time. L is the clients'
-part, in real time too. What is real is never multiplied by the speed.
+in which each pod has its rate, 99 % of its operations good, a 99th percentile of the latency below
+three times the baseline's plus 10 ms, and none of its classes dead, L. A class, the reads or the
+writes of a service, is dead if none of three or more operations is good, or if none is due where
+ten are expected: it may be too small a part of a pod to change the pod's own figures. A node is
+able since the first of five answers in a row to the prober, which does not retry. C is in
+production time up to the control plane's last event before able; what is left of it are the
+servers' own timeouts, in real time. L is the clients' part, in real time too. What is real is never
+multiplied by the speed.
 
 Bound: what the scenario expects, `within`, in seconds of production, on C + L. At a speed above 1,
 L is taken as anything from nothing to the `comeback` that the client declares: the longest of those
@@ -18,8 +21,11 @@ healed; no baseline, no beats; the threshold lies inside the interval; sampled t
 generator decides; or the profile is wrong: a pod came back later than the comeback.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from operator import sub
+from typing import Any, NamedTuple
 
 from cachesim.history.reader import History, Span
 from cachesim.history.rows import ORIGIN
@@ -42,19 +48,22 @@ STEP = 0.1
 GOOD_SHARE = 0.99
 RATE_SHARE = 0.95
 """The share of its rate in the baseline that a pod must have."""
+FEWEST_DUE, FEWEST_EXPECTED = 3, 10
+"""Operations of a class in the steady span that are too many for none to be good, or none due."""
 LATENCY_FACTOR, LATENCY_MORE = 3.0, 0.01
 PLANE = ("detecting", "promoting", "available", "failover", "recovering", "recovered", "replaced")
 """The events of a control plane at work."""
 QUIET_FACTOR, QUIET_LEAST = 2.0, 20.0
 
 _RATES = """
-SELECT pod, count(*) FROM operations WHERE due >= ? AND due < ? AND service != ? GROUP BY pod
+SELECT pod, service, kind = 'read', count(*) FROM operations
+WHERE due >= ? AND due < ? AND service != ? GROUP BY 1, 2, 3
 """
 _AFTER = """
-SELECT pod, CAST((due - ?) / ? AS INTEGER), count(*),
+SELECT pod, service, kind = 'read', CAST((due - ?) / ? AS INTEGER), count(*),
     sum((outcome = 'ok' AND end <= due + ?) IS TRUE),
     sum((end - due < ?) IS NOT TRUE)
-FROM operations WHERE due >= ? AND due <= ? AND service != ? GROUP BY 1, 2
+FROM operations WHERE due >= ? AND due <= ? AND service != ? GROUP BY 1, 2, 3, 4
 """
 
 
@@ -119,29 +128,65 @@ def _steady(history: History, baseline: Span, able: Span) -> Span | None:
     """Return between which times the first steady span begins."""
     begin, length = able.end, baseline.end - baseline.begin
     limit = LATENCY_FACTOR * history.compute(baseline_p99) + LATENCY_MORE
-    rates = {pod: due / length for pod, due in history.rows(_RATES, *baseline, ORIGIN)}
+    expected = {
+        tuple(key): STEADY * due / length for *key, due in history.rows(_RATES, *baseline, ORIGIN)
+    }
     last = int((history.end_at - begin) / STEP)
-    pods = {pod: [(0, 0, 0)] * last for pod in rates}
-    for pod, number, *counts in history.rows(
+    steps = {key: [_Counts()] * last for key in expected}
+    for pod, service, is_read, number, *counts in history.rows(
         _AFTER, begin, STEP, history.deadline, limit, begin, history.end_at, ORIGIN
     ):
-        if pod in pods and number < last:
-            pods[pod][number] = (counts[0], counts[1], counts[2])
-    width = round(STEADY / STEP)
-    for first in range(last - width + 1):
-        if all(_is_steady(steps[first : first + width], rates[pod]) for pod, steps in pods.items()):
+        key = (pod, service, is_read)
+        if key in steps and number < last:
+            steps[key][number] = _Counts(*counts)
+    classes = [(expected[key], _sliding(counted)) for key, counted in steps.items()]
+    pods = list[tuple[float, list[_Counts]]]()
+    for pod in {pod for pod, *_ in expected}:
+        of_pod = [key for key in expected if key[0] == pod]
+        counted = map(_total, zip(*(steps[key] for key in of_pod), strict=True))
+        pods.append((sum(expected[key] for key in of_pod), _sliding(list(counted))))
+    for first in range(last - round(STEADY / STEP) + 1):
+        if any(_is_dead(due, spans[first]) for due, spans in classes):
+            continue
+        if all(_is_steady(due, spans[first]) for due, spans in pods):
             at = begin + first * STEP
             return Span(at if first == 0 else at - STEP, at)
     return None
 
 
-def _is_steady(steps: list[tuple[int, int, int]], rate: float) -> bool:
-    due, good, slow = (sum(counts) for counts in zip(*steps, strict=True))
+class _Counts(NamedTuple):
+    """How many operations were due, and how many of them were good, and slow."""
+
+    due: int = 0
+    good: int = 0
+    slow: int = 0
+
+
+def _total(counts: Iterable[_Counts]) -> _Counts:
+    return _Counts(*map(sum, zip(*counts, strict=True)))
+
+
+def _sliding(steps: list[_Counts]) -> list[_Counts]:
+    """Return the counts of each span of steps that is as long as the steady one."""
+    totals = list(accumulate(steps, lambda *both: _total(both), initial=_Counts()))
+    return [
+        _Counts(*map(sub, after, before))
+        for before, after in zip(totals, totals[round(STEADY / STEP) :], strict=False)
+    ]
+
+
+def _is_dead(expected: float, it: _Counts) -> bool:
+    """Return whether a class is not served, however small a part of its pod it is."""
+    return (expected >= FEWEST_EXPECTED and not it.due) or (it.due >= FEWEST_DUE and not it.good)
+
+
+def _is_steady(expected: float, it: _Counts) -> bool:
+    """Return whether a pod is as before."""
     return bool(
-        due > 0
-        and due >= RATE_SHARE * rate * STEADY - 1
-        and good >= GOOD_SHARE * due
-        and slow <= (1 - GOOD_SHARE) * due
+        it.due > 0
+        and it.due >= RATE_SHARE * expected - 1
+        and it.good >= GOOD_SHARE * it.due
+        and it.slow <= (1 - GOOD_SHARE) * it.due
     )
 
 

@@ -108,6 +108,25 @@ def test_latency_of_the_baseline(took: float) -> None:
         assert (measure(history).steady is not None) == (took < 0.016)
 
 
+@pytest.mark.parametrize(
+    ("after", "steady"),
+    [
+        ({"every": 1.0}, True),
+        ({"every": 1.0, "outcome": "fail"}, False),
+        ({"every": 1.0, "took": 0.05}, True),  # one in 250 of the pod
+        (None, False),  # ten were expected
+    ],
+)
+def test_a_small_class_that_stays_dead(after: dict[str, Any] | None, steady: bool) -> None:
+    """Less than 1 % of a pod is a class too: without any good operation it has not recovered."""
+    small: dict[str, Any] = {"pod": "p0", "service": "audit", "kind": "write"}
+    rows = [*heal(pods=("p0",), every=0.01), *load(0, 30, 0.4, **small)]
+    if after is not None:
+        rows += load(50, 100, **{**small, **after})
+    with history_of(rows, heal_at=HEALED) as history:
+        assert (measure(history).steady is not None) == steady
+
+
 @pytest.mark.parametrize(("every", "steady"), [(120, True), (40, False)])
 def test_one_in_a_hundred_may_be_bad(every: int, steady: bool) -> None:
     """99 % of a pod's operations are good in the span, not all of them."""
