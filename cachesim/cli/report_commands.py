@@ -46,14 +46,15 @@ def report(ctx: click.Context, record: Path, as_json: bool) -> None:
                 raise ValueError("it has no timeline")
             judgement = judgement_of(history)
             made = reports.write(path.parent, history, judgement, history.meta["scenario"])
-            if as_json:
-                click.echo((path.parent / "record.json").read_text(encoding="utf-8"), nl=False)
-            else:
-                show_report(path.parent, made)
+        written = (path.parent / "record.json").read_text(encoding="utf-8")
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise Unusable(f"{path} is no history of a run: {error}") from error
     except OSError as error:
         raise Unusable(str(error)) from error
+    if as_json:
+        click.echo(written, nl=False)
+    else:
+        show_report(path.parent, made)
     ctx.exit(EXIT_CODES[judgement.run.result])
 
 

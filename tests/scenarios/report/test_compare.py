@@ -1,11 +1,13 @@
 """Two runs side by side: only disjoint intervals differ."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from cachesim.cli import report_commands
 from cachesim.cli.app import main
 from cachesim.history.recorder import Recorder
 from cachesim.scenarios.report.compare import compare
@@ -112,3 +114,14 @@ def test_unusable(tmp_path: Path) -> None:
         assert done.exit_code == 2, done.output
         assert done.output.startswith("Error: ")
         assert "Traceback" not in done.output
+
+
+def test_a_reader_that_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`report | head` ends without a word: the record is not to blame."""
+
+    def leave(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(report_commands, "show_report", leave)
+    done = CliRunner().invoke(main, ["report", str(recorded(tmp_path / "it"))])
+    assert (done.exit_code, done.output) == (1, "")
