@@ -9,7 +9,9 @@ Bound: what the scenario expects, `max`, a share of 1. The interval is the share
 deviations of a sample of so many keys less and more.
 
 Unknown: fewer than 300 keys are left to judge; the nodes asked are not known; the service spreads
-one key's reads over several nodes even in the baseline; or the threshold lies inside the interval.
+one key's reads over several nodes even in the baseline; the threshold lies inside the interval; or
+too many keys moved while the generator was unfit (see `generator`): on a machine that has no time
+for them, clients give up nodes that no fault touched.
 """
 
 from collections import defaultdict
@@ -19,7 +21,8 @@ from typing import Any
 
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.faults import touched
-from cachesim.scenarios.verdict import Verdict, against, unknown
+from cachesim.scenarios.checkers.generator import why_unfit
+from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "remap"
 KEYS = 300
@@ -76,7 +79,12 @@ def check(history: History, expectation: Expectation) -> Verdict:
         reason = f"{len(kept)} keys of nodes without a fault were asked for, {KEYS} are needed"
         return unknown(name, reason, details=details)
     low, high = around(sum(kept), len(kept))
-    return against(name, low, high, "share", expectation.max, details=details)
+    verdict = against(name, low, high, "share", expectation.max, details=details)
+    why = why_unfit(history, baseline.end, history.end_at)
+    if why is None or verdict.result is Result.PASS:
+        return verdict
+    shape: dict[str, Any] = {"low": low, "high": high, "unit": "share"}
+    return unknown(name, why, threshold=expectation.max, details=details, **shape)
 
 
 def around(count: int, total: int) -> tuple[float, float]:

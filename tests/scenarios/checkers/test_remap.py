@@ -9,7 +9,7 @@ from cachesim.history.rows import Operation
 from cachesim.scenarios.checkers import remap
 from cachesim.scenarios.checkers.remap import Expectation, around
 from cachesim.scenarios.verdict import Verdict
-from tests.scenarios.histories import beats, history_of, operation, step
+from tests.scenarios.histories import beats, history_of, operation, readings, step
 
 NODES = ("memcached-a", "memcached-b", "memcached-c")
 KEYS = 600
@@ -45,13 +45,30 @@ def remainder(number: int) -> str:
 
 
 def verdict_on(
-    later: Callable[[int], str | None], most: float = 0.05, keys: int = KEYS, **facts: Any
+    later: Callable[[int], str | None],
+    most: float = 0.05,
+    keys: int = KEYS,
+    lag: float = 0.0,
+    **facts: Any,
 ) -> Verdict:
-    """Return the verdict on a run in which memcached-c was killed."""
+    """Return the verdict on a run in which memcached-c was killed.
+
+    Args:
+        lag: how late the generator's thread wakes after the baseline, in seconds.
+    """
     kill = step({"fault": "kill", "nodes": ["memcached-c"]}, 20, 60)
     rows = [*beats(0, 100, nodes=NODES), kill, *reads(1, home, keys), *reads(30, later, keys)]
+    rows += [*readings(0, 20), *readings(20, 100, lag=lag)]
     with history_of(rows, **facts) as history:
         return remap.check(history, Expectation("api_cache", most))
+
+
+@pytest.mark.parametrize(("later", "result"), [(remainder, "unknown"), (consistent, "pass")])
+def test_a_machine_that_is_too_busy(later: Callable[[int], str | None], result: str) -> None:
+    """There clients give up nodes that have no fault, which is not their hashing."""
+    verdict = verdict_on(later, lag=0.6)
+    assert verdict.result == result
+    assert ("generator" in verdict.reason) == (result == "unknown")
 
 
 def test_consistent_hashing() -> None:
@@ -79,7 +96,7 @@ def test_remainder(most: float, result: str) -> None:
 def test_a_key_that_moved_and_came_back() -> None:
     """A key that was asked of another node once has moved."""
     kill = step({"fault": "kill", "nodes": ["memcached-c"]}, 20, 60)
-    rows = [*reads(1, home), *reads(30, remainder), *reads(60, home)]
+    rows = [*reads(1, home), *reads(30, remainder), *reads(60, home), *readings(0, 100)]
     with history_of([*beats(0, 100, nodes=NODES), kill, *rows]) as history:
         assert remap.check(history, Expectation("api_cache", 0.05)).result == "fail"
 
