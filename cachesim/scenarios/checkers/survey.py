@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from cachesim.history.outages import PARTIAL_SHARE, Track
 from cachesim.history.outcomes import error_of, is_good
+from cachesim.history.percentiles import percentile
 from cachesim.history.reader import History
 from cachesim.history.rows import ORIGIN
 
@@ -131,4 +132,4 @@ def classes_of(history: History, service: str, kind: str | None) -> list[Operati
 def baseline_p99(history: History) -> float:
     """Return the 99th percentile of all latencies in the baseline, in seconds; 0 without any."""
     every = sorted(it for found in history.compute(survey).values() for it in found.latencies)
-    return every[int(len(every) * 0.99)] if every else 0.0
+    return percentile(every, 0.99) if every else 0.0

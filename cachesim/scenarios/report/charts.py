@@ -4,13 +4,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from cachesim.history.percentiles import percentile
 from cachesim.history.reader import History
 from cachesim.history.rows import ORIGIN, SampleName
 from cachesim.scenarios.checkers.stale_reads import NAME as STALE_READS
 from cachesim.scenarios.checkers.stale_reads import offset_lags, stale_reads
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.report.services import main_classes, services
-from cachesim.scenarios.report.slices import Slice, Sliced, Slicing, Values, at_share, worst_pod
+from cachesim.scenarios.report.slices import Slice, Sliced, Slicing, Values, worst_pod
 
 _ALWAYS = 0.99
 """The hit rate from which it is not shown: sessions are always found."""
@@ -176,7 +177,7 @@ class _Traffic:
                 for n in self._numbers
             ]
             for label, share, style in (("p99", 0.99, "line"), ("p50", 0.5, "thin")):
-                told: Values = [at_share(it, share) * 1000 if it else None for it in values]
+                told: Values = [percentile(it, share) * 1000 if it else None for it in values]
                 if any(values):
                     yield Line(f"{name}, {label}", told, self._colors[name], style)
 

@@ -5,10 +5,11 @@ in it, or the highest reading in it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from cachesim.history.percentiles import percentile
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, survey
 
@@ -170,9 +171,4 @@ def sliced(history: History, slicing: Slicing) -> dict[OperationClass, Sliced]:
 
 def _latency(slices: Mapping[int, Slice]) -> Latency | None:
     every = sorted(chain.from_iterable(it.latencies for it in slices.values()))
-    return Latency(at_share(every, 0.5), at_share(every, 0.99), every[-1]) if every else None
-
-
-def at_share(values: Sequence[float], share: float) -> float:
-    """Return the value below which a share of sorted values is."""
-    return values[int((len(values) - 1) * share)]
+    return Latency(percentile(every, 0.5), percentile(every, 0.99), every[-1]) if every else None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cachesim.history.outages import Outage, Track
 from cachesim.history.outcomes import error_of, is_good
+from cachesim.history.percentiles import percentile
 from cachesim.history.rows import Operation
 
 SAMPLES = 4
@@ -227,4 +228,4 @@ def latency_of(latencies: list[float]) -> Latency:
     every = sorted(latencies)
     if not every:
         return Latency(float("inf"), float("inf"), float("inf"))
-    return Latency(every[len(every) // 2], every[int(len(every) * 0.99)], every[-1])
+    return Latency(percentile(every, 0.5), percentile(every, 0.99), every[-1])

@@ -103,9 +103,7 @@ def test_errors() -> None:
 def test_latency() -> None:
     """Of answers, also of late ones, from when they were due."""
     assert figures("..l").latencies == pytest.approx([0, 0, 1.5])
-    assert latency_of([0.1 * number for number in range(1, 101)]) == pytest.approx(
-        (5.1, 10.0, 10.0)
-    )
+    assert latency_of([0.1 * number for number in range(1, 101)]) == pytest.approx((5.0, 9.9, 10.0))
     assert latency_of([]) == Latency(INFINITE, INFINITE, INFINITE)
 
 
