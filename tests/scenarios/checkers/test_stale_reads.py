@@ -195,6 +195,31 @@ def test_a_number(most: float, result: str) -> None:
     assert verdict_on([*cluster(), *TWO, read(30, 1), AGAIN], most).result == result
 
 
+@pytest.mark.parametrize(
+    ("fault", "most", "speed", "result"),
+    [
+        ({"fault": "partition", "a": "a", "b": "b"}, 60.0, 30, "unknown"),  # up to 5 min
+        ({"fault": "partition", "a": "a", "b": "b"}, 400.0, 30, "pass"),
+        ({"fault": "partition", "a": "a", "b": "b"}, 60.0, 1, "pass"),
+        ({"fault": "partition", "a": "a", "b": "b"}, 9.0, 30, "fail"),
+        ({"fault": "partition", "a": "a", "b": "b"}, 9.0, 0.5, "unknown"),  # from 5 s
+        ({"fault": "replication-lag", "replicas": ["redis-b"], "seconds": 10}, 60.0, 30, "pass"),
+        ({"fault": "kill", "nodes": ["memcached-a"]}, 60.0, 30, "pass"),
+    ],
+)
+def test_a_number_at_a_speed(fault: Any, most: float, speed: float, result: str) -> None:
+    """What is cut off gets older for as long as its fault lasts, which is longer in production."""
+    rows = [*cluster(), *TWO, read(30, 1), AGAIN, step(fault, 19, 40)]
+    assert verdict_on(rows, most, speed=speed).result == result
+
+
+@pytest.mark.parametrize(("at", "result"), [(25.0, "unknown"), (50.0, "pass")])
+def test_a_number_across_a_cut(at: float, result: str) -> None:
+    """A hold that was cut would have made the value older."""
+    rows = [*cluster(), *TWO, read(30, 1), AGAIN]
+    assert verdict_on(rows, 60.0, cuts=[{"at": at, "seconds": 600.0}]).result == result
+
+
 @pytest.mark.parametrize("node", ["memcached-a", None])
 @pytest.mark.parametrize(("version", "result"), [(None, "pass"), (1, "fail")])
 def test_a_miss_of_a_cache_is_not_stale(node: str | None, version: int | None, result: str) -> None:
