@@ -3,10 +3,10 @@
 Rule: a read that began at s is stale if it returned an older version than the newest one
 acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
 deleted the key or may have, a step that deletes keys included. What Memcached has may go at any
-time: a miss there is never stale. The age is s less the end of the first acknowledged version newer
-than the one returned. A key that is never right again was lost, and so were versions that a
-promotion lost (see `lost_writes`): such reads are listed, not judged. That a key is gone later, as
-it was deleted or its TTL has ended, does not tell.
+time: a miss there is never stale, nor is a read of a user's own code that tells no version. The age
+is s less the end of the first acknowledged version newer than the one returned. A key that is never
+right again was lost, and so were versions that a promotion lost (see `lost_writes`): such reads are
+listed, not judged. That a key is gone later, as it was deleted or its TTL has ended, does not tell.
 
 Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's,
 plus 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node: while
@@ -207,6 +207,8 @@ def _is_gone(history: History, read: _Row, due: _Row, changes: list[_Row]) -> bo
     """Return whether a key that was not found may have been deleted or evicted, or have expired."""
     if read.read is not None:
         return False
+    if read.node is None and due.node is None:
+        return True  # a user's own code, which tells neither a TTL nor a miss from no version
     # A client that takes a node for dead asks none: then the node of the write tells.
     if any(node and node.startswith(CACHES) for node in (read.node, due.node)):
         return True

@@ -230,6 +230,21 @@ def test_a_miss_of_a_cache_is_not_stale(node: str | None, version: int | None, r
 
 
 @pytest.mark.parametrize(
+    ("reads", "result"),
+    [
+        ([(30, None)], "unknown"),
+        ([(30, None), (90, 2)], "pass"),
+        ([(30, None), (90, 1), (95, 2)], "fail"),
+    ],
+)
+def test_a_users_own_code_may_tell_no_version(reads: list[Any], result: str) -> None:
+    """Such a read may be a miss, of what had expired or was deleted, or tell nothing."""
+    writes = [it._replace(node=None) for it in TWO]
+    rows: list[Row] = [*writes, *(read(at, version, None) for at, version in reads)]
+    assert verdict_on(rows, 5.0).result == result
+
+
+@pytest.mark.parametrize(
     ("rows", "why"),
     [
         (cluster(reads=99), "99 reads went to replicas"),
