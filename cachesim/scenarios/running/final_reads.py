@@ -21,7 +21,8 @@ _POLL = 0.1
 _TRIES = 10
 
 _KEYS = """
-SELECT DISTINCT key FROM operations WHERE service = ? AND kind = 'write' AND written NOT NULL
+SELECT DISTINCT key FROM operations
+WHERE service = ? AND kind = 'write' AND written NOT NULL AND ttl NOT NULL
 """
 
 
@@ -43,7 +44,8 @@ def final_reads(
     """Yield what each Redis node has under each key that the workload wrote.
 
     A node that does not answer is left out, and so is a value that has no version: what a user's
-    own code writes can't be told from what it wrote before.
+    own code writes can't be told from what it wrote before. That code tells no TTL either, so that
+    a key which is not there may have expired.
 
     Args:
         nodes: the Redis nodes.

@@ -10,6 +10,7 @@ from cachesim.workload import values
 from tests.scenarios.histories import history_of, operation
 
 REDIS = ("redis-a", "redis-b")
+TTL = values.SESSION_TTL
 
 
 class Servers:
@@ -55,15 +56,17 @@ def test_version_of_a_prefix() -> None:
 def test_every_written_key() -> None:
     """Each key that was written is read from each Redis node; others are not.
 
-    Of a value without a version nothing is known, not even that it is missing.
+    Of a value without a version nothing is known, not even that it is missing. What a user's own
+    code wrote tells no TTL: it may have expired, or have another key in Redis.
     """
     rows = [
-        operation(1, key="session:1", written=5),
-        operation(2, key="session:1", written=6, outcome="info"),
-        operation(3, key="session:2", written=1),
+        operation(1, key="session:1", written=5, ttl=TTL),
+        operation(2, key="session:1", written=6, ttl=TTL, outcome="info"),
+        operation(3, key="session:2", written=1, ttl=TTL),
         operation(4, key="session:3", kind="read"),
-        operation(4, key="session:4", written=1),
-        operation(5, key="api:1", service="api_cache", written=1),
+        operation(4, key="session:4", written=1, ttl=TTL),
+        operation(5, key="basket:5", written=1),
+        operation(5, key="api:1", service="api_cache", written=1, ttl=60),
     ]
     with history_of(rows) as history:
         found = sorted(it._replace(at=0.0) for it in final_reads(history, Servers(), REDIS))
@@ -77,7 +80,7 @@ def test_every_written_key() -> None:
 
 def test_a_node_that_does_not_answer() -> None:
     """A node that is gone is left out; what it has can't be told."""
-    with history_of([operation(1, key="session:1", written=5)]) as history:
+    with history_of([operation(1, key="session:1", written=5, ttl=TTL)]) as history:
         nodes = (*REDIS, "redis-c")
         found = {it.node for it in final_reads(history, Servers(), nodes, patience=0.5)}
     assert found == set(REDIS)
