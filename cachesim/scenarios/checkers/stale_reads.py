@@ -4,16 +4,17 @@ Rule: a read that began at s is stale if it returned an older version than the n
 acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
 deleted the key or may have, a step that deletes keys included. What Memcached has may go at any
 time: a miss there is never stale, nor is a read of a user's own code that tells no version. The age
-is s less the end of the first acknowledged version newer than the one returned. A key that is never
-right again was lost, and so were versions that a promotion lost (see `lost_writes`): such reads are
-listed, not judged. That a key is gone later, as it was deleted or its TTL has ended, does not tell.
+is s less the end of the first acknowledged version newer than the one returned. Of what several
+pods store at once any version may stay. A key that is never right again was lost, and so were
+versions that a promotion lost (see `lost_writes`): such reads are listed, not judged. That a key is
+gone later, as it was deleted or its TTL has ended, does not tell.
 
-Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's,
-plus 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node: while
-a fault lasts that cuts a node off, the age may grow, so that its part in such a fault is up to
-times the speed, and a hold that was cut counts whole. With
-`max: ttl`, for a cache with a TTL: a value must not be read later than 1 s after its TTL, counted
-from the end of the write, or of a touch that may have come after it.
+Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's, plus
+100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node: while a
+fault lasts that cuts a node off, the age may grow, so that its part in such a fault is up to times
+the speed, and a hold that was cut counts whole. With `max: ttl`, for a cache with a TTL: a value
+must not be read later than 1 s after its TTL, counted from the end of the write, or of a touch that
+may have come after it.
 
 Unknown: the client does not report versions; fewer than 100 reads went to replicas; the offsets of
 a replica were not sampled; or, with a number, the threshold lies inside the interval of the age.
@@ -23,7 +24,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
@@ -171,12 +172,12 @@ def _judge_key(
         final: the version that the primary had in the end; None: none.
         final_at: when that was read; None: it was not.
     """
-    # A key has one writer, which waits for each answer: versions and their ends grow together.
     writes = [
         it for it in rows if it.kind == "write" and it.outcome == "ok" and it.written is not None
     ]
-    ends = [float("inf") if it.end is None else it.end for it in writes]
-    versions = [it.written or 0 for it in writes]
+    writes.sort(key=_end)
+    ends = [_end(it) for it in writes]
+    newest = list(accumulate((it.written or 0 for it in writes), max))
     changes = [it for it in rows if it.kind != "read" and _may_apply(it)]
     # The newest version that was read later; -1: there was none. None: nothing tells.
     later = final
@@ -187,20 +188,48 @@ def _judge_key(
         if it.kind != "read" or it.outcome != "ok":
             continue
         number = bisect_left(ends, it.start - history.eps)
-        due = writes[number - 1] if number else None
         seen = -1 if it.read is None else it.read
-        if due is not None and seen < (due.written or 0):
+        if number and seen < newest[number - 1]:
+            due = _due(it, writes[:number], changes)
+            version = due.written or 0
             if _is_gone(history, it, due, changes):
                 continue
-            first = ends[bisect_right(versions, seen)]
-            read = StaleRead(
-                it.key, it.node, it.start - first, it.start, it.read, versions[number - 1], first
-            )
-            if (later is not None and later < versions[number - 1]) or _is_lost(history, due, it):
-                found.lost += 1
-            else:
-                found.stale.append(read)
+            if seen < version:
+                first = _superseded_at(seen, writes)
+                age = it.start - first
+                read = StaleRead(it.key, it.node, age, it.start, it.read, version, first)
+                if (later is not None and later < version) or _is_lost(history, due, it):
+                    found.lost += 1
+                else:
+                    found.stale.append(read)
         later = seen if later is None else max(later, seen)
+
+
+def _end(row: _Row) -> float:
+    return float("inf") if row.end is None else row.end
+
+
+def _due(read: _Row, acknowledged: list[_Row], changes: list[_Row]) -> _Row:
+    """Return the write with the oldest version that a read may return.
+
+    A session has one writer, which waits for each answer: it is the last write. What several pods
+    store at the same time may come in any order.
+    """
+    last = max(it.start for it in acknowledged)
+    found = [
+        it
+        for it in changes
+        if it.kind == "write" and it.written is not None
+        if it.start <= _end(read) and _end(it) > last
+    ]
+    return min(found, key=lambda it: it.written or 0)
+
+
+def _superseded_at(version: int, writes: list[_Row]) -> float:
+    """Return when the first newer version was acknowledged that was written after this one."""
+    written = min((_end(it) for it in writes if it.written == version), default=float("-inf"))
+    newer = [it for it in writes if (it.written or 0) > version]
+    return min(_end(it) for it in ([it for it in newer if it.start >= written] or newer))
 
 
 def _is_gone(history: History, read: _Row, due: _Row, changes: list[_Row]) -> bool:

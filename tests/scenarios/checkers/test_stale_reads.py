@@ -90,6 +90,34 @@ def test_stale(rows: list[Row], age: float | None, again: Row) -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "took", "age"),
+    [
+        (3, 0.5, None),
+        (2, 0.5, None),  # both were under way at once: either may have come last
+        (2, 0.1, 9.0),  # it was there before the newer one began
+        (1, 0.5, 9.0),
+    ],
+)
+@pytest.mark.parametrize("has_newer", [False, True])
+def test_several_writers(version: int, took: float, age: float | None, has_newer: bool) -> None:
+    """What several pods store at once is there in any order; the next store ends that."""
+    fields: Any = {"service": "api_cache", "node": "memcached-a"}
+    rows: list[Row] = [
+        operation(10, took=0.1, written=1, **fields),
+        operation(20, took=took, written=2, **fields),
+        operation(20.2, took=0.2, written=3, **fields),
+        operation(29.4, kind="read", read=version, **fields),
+    ]
+    if has_newer:
+        rows.append(operation(20.9, took=0.1, written=4, **fields))
+        age = 8.4 if (version, took) in ((2, 0.5), (3, 0.5)) else age
+    rows.append(operation(95, kind="read", read=4, **fields))
+    with history_of(rows) as history:
+        ages = [it.age for it in stale_reads.stale_reads(history, "api_cache").stale]
+        assert ages == ([] if age is None else [pytest.approx(age)])
+
+
+@pytest.mark.parametrize(
     ("ttl", "touch", "stale"),
     [(10.5, None, False), (11.5, None, True), (10.5, 25.0, True), (None, None, True)],
 )
