@@ -8,7 +8,8 @@ that loads what many ask for at once as often as they ask is a hot herd: three o
 Bound: what the scenario expects of each.
 
 Unknown: no load was recorded; loads take no time, so that none can be under way at once; windows
-were compressed by the speed; the generator was unfit (see `generator`).
+were compressed by the speed; a hold was cut, in which more would have expired, unless it fails; the
+generator was unfit (see `generator`).
 """
 
 import heapq
@@ -144,7 +145,10 @@ def check(history: History, expectation: Expectation) -> Verdict:
         return Verdict(NAME, Result.PASS, reason="nothing is expected", **shape)
     order = (Result.FAIL, Result.UNKNOWN, Result.PASS)
     worst = min(verdicts, key=lambda verdict: order.index(verdict.result))
-    if why := _why_unknown(history, expectation, found):
+    why = _why_unknown(history, expectation, found)
+    if history.meta.get("cuts") and worst.result is not Result.FAIL:
+        why = why or "holds were cut, and TTLs with them; a run without cuts settles it"
+    if why:
         shape = {"low": worst.low, "high": worst.high, "unit": worst.unit}
         return unknown(NAME, why, threshold=worst.threshold, details=details, **shape)
     return worst

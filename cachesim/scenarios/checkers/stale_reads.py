@@ -17,7 +17,8 @@ must not be read later than 1 s after its TTL, counted from the end of the write
 may have come after it.
 
 Unknown: the client does not report versions; fewer than 100 reads went to replicas; the offsets of
-a replica were not sampled; or, with a number, the threshold lies inside the interval of the age.
+a replica were not sampled; with a number, the threshold lies inside the interval of the age; or,
+with `ttl`, a hold was cut, in which TTLs would have ended.
 """
 
 from bisect import bisect_left, bisect_right
@@ -419,4 +420,9 @@ def _against_ttl(history: History, service: str, name: str) -> Verdict:
     if found.over_ttl is None:
         return unknown(name, "the client does not report versions, or sets no TTL", unit="s")
     low, high = found.over_ttl - history.eps, found.over_ttl + history.eps
-    return against(name, max(low, 0.0), max(high, 0.0), "s", TTL_MARGIN)
+    details = {"over_ttl": found.over_ttl}
+    verdict = against(name, max(low, 0.0), max(high, 0.0), "s", TTL_MARGIN, details=details)
+    if history.meta.get("cuts") and verdict.result is Result.PASS:
+        reason = "holds were cut, and TTLs with them; a run without cuts settles it"
+        return replace(verdict, result=Result.UNKNOWN, reason=reason)
+    return verdict

@@ -104,6 +104,14 @@ def test_at_a_speed() -> None:
         assert "--speed 1 settles it" in verdict.reason
 
 
+@pytest.mark.parametrize(("most", "result"), [(100, "unknown"), (1, "fail")])
+def test_across_a_cut(most: int, result: str) -> None:
+    """In a hold that was cut more answers would have expired, and all be loaded after it."""
+    cuts = [{"at": 40.0, "seconds": 600.0}]
+    verdict = verdict_on(HERD, Expectation(same_key=most), cuts=cuts)
+    assert (verdict.result, verdict.low) == (result, 4)
+
+
 def test_an_unfit_generator() -> None:
     """Of a generator that nobody watched nothing is said."""
     with history_of([*load(0, 100), *HERD]) as history:

@@ -328,3 +328,10 @@ def test_ttl_after_a_touch(touched: float, outcome: Any, result: str) -> None:
     touch = operation(touched, outcome, 0.01, kind="touch", ttl=20.0)
     rows: list[Row] = [write(10, 1, ttl=20.0), touch, read(40, 1)]
     assert verdict_on(rows, "ttl").result == result
+
+
+@pytest.mark.parametrize(("at", "result"), [(31.0, "unknown"), (31.1, "fail")])
+def test_ttl_across_a_cut(at: float, result: str) -> None:
+    """In a hold that was cut TTLs would have ended."""
+    rows: list[Row] = [write(10, 1, ttl=20.0), read(at, 1)]
+    assert verdict_on(rows, "ttl", cuts=[{"at": 50.0, "seconds": 600.0}]).result == result
