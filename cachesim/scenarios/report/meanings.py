@@ -107,8 +107,13 @@ def _split_brain(_history: History, verdict: Verdict, _of: str) -> str:
 
 
 def _stale_reads(_history: History, verdict: Verdict, of: str) -> str:
+    if "over_ttl" in verdict.details:
+        if verdict.high == 0:
+            return f"No value of {of} was read after its TTL."
+        return f"A value of {of} was read {_figure(verdict)} after its TTL."
     if verdict.high == 0:
-        return f"No read of {of} returned less than what was acknowledged before it."
+        lost = ", but for what was lost" if verdict.details.get("lost") else ""
+        return f"No read of {of} returned less than what was acknowledged before it{lost}."
     return f"The oldest value that {of} read had been replaced {_figure(verdict)} before."
 
 

@@ -67,6 +67,21 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
                 "before the first fault), and 0 loads were refused. Allowed: 2 loads at once."
             ),
         ),
+        (
+            against("stale_reads: sessions", 0, 0, "s", 5, details={"lost": 3}),
+            (
+                "No read of sessions returned less than what was acknowledged before it, but for "
+                "what was lost. That is within the 5 s allowed."
+            ),
+        ),
+        (
+            against("stale_reads: api_cache", 0, 0, "s", 1, details={"over_ttl": -3.0}),
+            "No value of api_cache was read after its TTL. That is within the 1 s allowed.",
+        ),
+        (
+            against("stale_reads: api_cache", 3, 3, "s", 1, details={"over_ttl": 3.0}),
+            "A value of api_cache was read 3 s after its TTL. Allowed: 1 s.",
+        ),
         (unknown("remap", "nobody told the nodes"), "Not decided: nobody told the nodes."),
         (unknown("my own", "it has no data"), "Not decided: it has no data."),
     ],
