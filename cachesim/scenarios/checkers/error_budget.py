@@ -35,6 +35,8 @@ from cachesim.scenarios.checkers.time_scale import (
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "error_budget"
+CALM, CALM_UNDECLARED = 10.0, 60.0
+"""Seconds before a cut that tell of what was cut: at least, and if no comeback is declared."""
 
 _BAD_AND_DUE = """
 SELECT coalesce(sum((outcome = 'ok' AND end <= due + :deadline) IS NOT TRUE), 0), count(*)
@@ -85,6 +87,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
         reason = reason or "operations that the generator began late decide"
     if history.meta.get("cuts") and verdict.result is Result.FAIL:
         reason = reason or "holds were cut, so that the share in the whole run is less"
+    if history.interrupted and verdict.result is Result.FAIL:
+        reason = reason or "the run was cut short, so that the share in all of it may be less"
     if verdict.result is Result.PASS:
         reason = reason or _why_silent(history, expectation)
     if history.speed != 1:
@@ -108,7 +112,9 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     due = found.all.due + found.undecided
     windows = [(it, stopped(history, name, it)) for it in history.compute(compressed)]
     if not windows:
-        return found.all.bad / due, (found.all.bad + found.undecided) / due
+        bad = found.all.bad
+        with_cuts = _with_cuts(history, name, bad + found.undecided, due)
+        return min(bad / due, with_cuts), max((bad + found.undecided) / due, with_cuts)
     begin = begin_of(history)
     ready = history.baseline.end if history.baseline else begin
     per_second = found.all.due / max(history.end_at - begin, 1e-9)
@@ -127,6 +133,21 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     low += fewest
     high = sum(worst for _, worst, _ in outages) + most
     return min(low / production, 1.0), min(high / production, 1.0)
+
+
+def _with_cuts(history: History, name: OperationClass, bad: float, due: float) -> float:
+    """Return the share if what was cut was like the time just before each cut.
+
+    Args:
+        bad, due: of the run.
+    """
+    comeback = history.comeback_of(name.service)
+    length = CALM_UNDECLARED if comeback == float("inf") else max(CALM, comeback)
+    for cut in history.meta.get("cuts") or ():
+        at, factor = float(cut["at"]), float(cut["seconds"]) / length
+        more_bad, more_due = bad_and_due(history, name, Span(at - length, at))
+        bad, due = bad + more_bad * factor, due + more_due * factor
+    return bad / due
 
 
 def _is_above(history: History, name: OperationClass, threshold: float) -> bool:

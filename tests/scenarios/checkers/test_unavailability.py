@@ -385,5 +385,28 @@ def test_budget_of_a_run_with_cuts(most: float, cut: str, whole: str) -> None:
     budget = error_budget.Expectation("sessions", most)
     with history_of(rows) as history:
         assert error_budget.check(history, budget).result == whole
-    with history_of(rows, cuts=[{"at": 50, "seconds": 600}]) as history:
+    with history_of(rows, cuts=[{"at": 90, "seconds": 600}]) as history:
         assert error_budget.check(history, budget).result == cut
+
+
+@pytest.mark.parametrize(
+    ("most", "at", "result"),
+    [(0.02, None, "pass"), (0.02, 50, "unknown"), (0.02, 90, "pass"), (0.06, 50, "pass")],
+)
+def test_budget_of_what_was_cut(most: float, at: float | None, result: str) -> None:
+    """What was a bit worse before a cut would have stayed so for all that was cut."""
+    rows: list[Row] = [*load(0, 100), *readings(0, 100)]
+    rows += [operation(30 + number, "fail") for number in range(20)]  # 5 % for 20 s, 1 % in all
+    cuts = [] if at is None else [{"at": at, "seconds": 600}]
+    with history_of(rows, cuts=cuts, client={"comeback": 2.3}) as history:
+        budget = error_budget.Expectation("sessions", most)
+        assert error_budget.check(history, budget).result == result
+
+
+@pytest.mark.parametrize(("most", "result"), [(0.05, "unknown"), (0.5, "pass")])
+def test_budget_of_a_run_that_was_cut_short(most: float, result: str) -> None:
+    """What would have followed may have been good, so that the share is less."""
+    rows = [*load(0, 80), *load(80, 100, outcome="fail"), *readings(0, 100)]
+    with history_of(rows, interrupted="it was interrupted") as history:
+        budget = error_budget.Expectation("sessions", most)
+        assert error_budget.check(history, budget).result == result
