@@ -117,7 +117,7 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
         return min(bad / due, with_cuts), max((bad + found.undecided) / due, with_cuts)
     begin = begin_of(history)
     ready = history.baseline.end if history.baseline else begin
-    per_second = found.all.due / max(history.end_at - begin, 1e-9)
+    per_second = due / max(history.end_at - begin, 1e-9)
     production = (ready - begin) + (history.end_at - ready) * history.speed
     outages = [
         (best if effect else 0.0, worst, window)
@@ -129,7 +129,7 @@ def share_of(history: History, name: OperationClass) -> tuple[float, float]:
     others = found.all.bad - sum(bad_and_due(history, name, span)[0] for span in covered)
     seconds = others / per_second
     low = least_together(history, ((best, it.begin, it.end) for best, _, it in outages))
-    fewest, most = grown(history, seconds, seconds)
+    fewest, most = grown(history, seconds, seconds + found.undecided / per_second)
     low += fewest
     high = sum(worst for _, worst, _ in outages) + most
     return min(low / production, 1.0), min(high / production, 1.0)

@@ -344,6 +344,17 @@ def test_share_of_production_outside_of_windows() -> None:
         assert high == pytest.approx(2 / (10 + 90 * 0.5))
 
 
+def test_share_of_the_undecided_at_a_speed() -> None:
+    """What was under way when the run ended counts both ways there too."""
+    rows: list[Row] = [*load(0, 80, 0.1), *load(80, 100, 0.1, "info", took=None)]
+    hold = step({"fault": "kill", "nodes": ["redis-a"]}, 20, 30)
+    facts = {"speed": 20, "deadline": 60, "client": {"patience": 1, "comeback": 2}}
+    with history_of([*rows, hold], **facts) as history:
+        low, high = error_budget.share_of(history, WRITES)
+        assert low == 0
+        assert high == pytest.approx(20 * 20 / (10 + 90 * 20))
+
+
 @pytest.mark.parametrize("lag", [0.0, 5.0])
 def test_a_budget_of_an_unfit_generator(lag: float) -> None:
     """What an unfit generator did is not the clients' budget."""
