@@ -176,3 +176,23 @@ def test_a_checker_that_crashes_is_unknown() -> None:
         judgement = judge(history, ASKED, others=[crash, careful])
         assert [it.result for it in judgement.verdicts[2:]] == ["unknown", "pass"]
         assert "RuntimeError: speed 1" in judgement.run.reason
+
+
+@pytest.mark.parametrize(
+    ("returned", "result"),
+    [
+        (Verdict("mine", "fail"), "fail"),  # type: ignore[arg-type]
+        (Verdict("mine", "pass"), "pass"),  # type: ignore[arg-type]
+        (Verdict("mine", "passed"), "unknown"),  # type: ignore[arg-type]
+        (Verdict("mine", Result.PASS, low=float("nan")), "unknown"),
+        (Verdict("mine", Result.PASS, details={"keys": {1, 2}}), "unknown"),
+        (True, "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_what_a_users_checker_returns(returned: Any, result: str) -> None:
+    """A result may be a plain text; what is no verdict is unknown, and no crash of the others."""
+    with history_of(good_run(), heal_at=50.0) as history:
+        judgement = judge(history, ASKED, others=[lambda _: returned])
+        assert judgement.run.result == result
+        assert judgement.verdicts[-1].result is Result(result)

@@ -4,8 +4,9 @@ A checker gets a history, never a live topology. `judge` runs the gates and the 
 and combines them.
 """
 
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from cachesim.history.reader import History
 from cachesim.scenarios.checkers import baseline, command, faults_seen, generator
 from cachesim.scenarios.checkers.baseline import Steady
 from cachesim.scenarios.checkers.expectations import Expectation, check
-from cachesim.scenarios.verdict import Verdict, combine, unknown
+from cachesim.scenarios.verdict import Result, Verdict, combine, unknown
 
 Checker = Callable[[History], Verdict]
 """A checker with what is expected."""
@@ -68,6 +69,18 @@ def judge(
 
 def _run(name: str, checker: Checker, history: History) -> Verdict:
     try:
-        return checker(history)
+        return _verdict(checker(history))
     except Exception as error:
         return unknown(name, f"the checker crashed: {type(error).__name__}: {error}")
+
+
+def _verdict(found: object) -> Verdict:
+    """Return what a checker returned, which may be a user's own, if it is a verdict.
+
+    Raises:
+        TypeError, ValueError: it is none, has another result, or what JSON does not have.
+    """
+    if not isinstance(found, Verdict):
+        raise TypeError(f"it returned {found!r}, and not a Verdict")
+    json.dumps(found.as_dict(), allow_nan=False)
+    return replace(found, result=Result(found.result))  # "fail" is one too
