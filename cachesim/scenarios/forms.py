@@ -180,8 +180,9 @@ class Action(Form):
     )
     if_none: Literal["fail", "skip", "wait"] = Field(
         default="fail",
-        description="If there is no target when it fires: the verdict is unknown (`fail`), the "
-        "step is left out (`skip`), or it fires as soon as there is one (`wait`).",
+        description="If there is no target when it fires, or its event does not come: the verdict "
+        "is unknown (`fail`), or the step is left out (`skip`). With `wait` it fires as soon as "
+        "there is a target.",
     )
 
 

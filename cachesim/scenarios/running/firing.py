@@ -60,6 +60,7 @@ class _Progress:
         began, ended: production seconds; None: it has not.
         stages: what is left of it.
         active: what is applied now. After the end: what could not be healed.
+        is_lapsed: whether what it waited for never came, so that it never began.
         heal_again: when that is tried again, in monotonic seconds.
     """
 
@@ -77,6 +78,7 @@ class _Progress:
     end_confirmed: float | None = None
     looks: list[_Look] = field(default_factory=list)
     why: str = ""
+    is_lapsed: bool = False
     retry_at: float = 0.0
     heal_again: float = 0.0
 
@@ -222,6 +224,8 @@ class Firing:
     def _begin_of(self, step: PlannedStep) -> float | None:
         match step.after:
             case AfterStep(other, edge):
+                if self._has_lapsed(step.after):
+                    return None
                 found = self._steps[other]
                 at = found.began if edge == "began" else found.ended
                 return None if at is None else at + step.delay
@@ -241,12 +245,31 @@ class Firing:
             if isinstance(after, OnEvent) and self._begin_of(it.step) is None:
                 since = self._steps[after.since].began if after.since else 0.0
                 if since is not None and now > since + after.within:
-                    self._never(it, "missing", f"there was no {after}")
+                    self._lapse(it, f"there was no {after}")
+            elif self._has_lapsed(after):
+                self._lapse(it, f"there was no {after}")
             duration = self._timeline.scenario.duration
             limit = self._timeline.latest_end if duration is None else duration
-            if not it.is_over and now > limit:
+            if it.is_over or now <= limit:
+                continue
+            if isinstance(after, OnEvent) and self._begin_of(it.step) is None:
+                self._lapse(it, f"there was no {after}")
+            else:
                 outcome: StepOutcome = "skipped" if it.step.is_open_ended else "missing"
                 self._never(it, outcome, "it did not begin before the end")
+
+    def _has_lapsed(self, after: AfterStep | OnEvent | None) -> bool:
+        """Return whether it is the begin of a step that never begins any more."""
+        match after:
+            case AfterStep(other, "began"):
+                return self._steps[other].is_lapsed
+        return False
+
+    def _lapse(self, it: _Progress, why: str) -> None:
+        """End a step that waits for what does not come any more."""
+        it.is_lapsed = True
+        may_be_left_out = it.step.is_open_ended or it.step.if_none == "skip"
+        self._never(it, "skipped" if may_be_left_out else "missing", why)
 
     # --- doing ----------------------------------------------------------------------------------
 

@@ -232,6 +232,29 @@ def test_an_event_that_never_comes() -> None:
     assert rig.firing.is_over
 
 
+@pytest.mark.parametrize(
+    ("more", "end", "outcome"),
+    [
+        ("", "", "missing"),
+        ("if_none: skip, ", "", "skipped"),
+        ("if_none: skip, ", "duration: 1m\n", "skipped"),
+        ("if_none: wait, ", "", "missing"),
+    ],
+)
+def test_a_step_may_do_without_its_event(more: str, end: str, outcome: str) -> None:
+    """A step is skipped without its event if its file says so, and so are its repetitions.
+
+    Whatever it says, they do not happen: what they follow did not.
+    """
+    after = "after: {event: failover-completed, within: 2m}"
+    text = f"  - {{{after}, every: 20s, times: 3, {more}fault: kill, target: {{node: redis-b}}, "
+    rig = Rig(f"{text}for: 5s}}\n{end}").until(300)
+    assert rig.did == []
+    assert set(rig.outcomes().values()) == {outcome}
+    assert len(rig.outcomes()) == 3
+    assert rig.firing.is_over
+
+
 @pytest.mark.parametrize(("if_none", "outcome"), [("fail", "missing"), ("skip", "skipped")])
 def test_no_target(if_none: str, outcome: str) -> None:
     """Without a target a step did not happen, or is skipped if its file says so."""
