@@ -147,7 +147,7 @@ def failover(
 
 def step(
     fault: dict[str, Any],
-    begin: float,
+    begin: float | None,
     end: float | None,
     *,
     id: str = "step",

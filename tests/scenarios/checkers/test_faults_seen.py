@@ -358,9 +358,23 @@ def test_the_runners_witness(
 )
 def test_what_became_of_it(outcome: str, expected: str) -> None:
     """A step that did not happen is unknown, unless its file says to skip it."""
-    found = problem(world(), step(REFUSE, BEGIN, END, outcome=outcome))
+    there = step(REFUSE, BEGIN, END, id="there")
+    found = problem([*world(SILENT), there], step(REFUSE, None, None, outcome=outcome))
     assert bool(found) == bool(expected)
     assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [([], "all steps were skipped"), ([step(REFUSE, BEGIN, END, id="there")], "1 steps took")],
+)
+def test_all_steps_were_skipped(others: list[Step], told: str) -> None:
+    """Without any fault there is nothing to pass; those that were skipped took no effect."""
+    rows = [*world(SILENT), *others, step(REFUSE, None, None, outcome="skipped")]
+    with history_of(rows) as history:
+        verdict = faults_seen.check(history)
+        assert told in verdict.reason
+        assert verdict.result == ("pass" if others else "unknown")
 
 
 def test_a_step_that_never_began() -> None:
