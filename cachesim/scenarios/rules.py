@@ -24,6 +24,9 @@ Finding = tuple[Path, str, bool]
 
 SERVICES = ("sessions", "api_cache")
 """The services of the built-in workload."""
+KINDS = ("read", "write")
+_OF_SERVICES = ("stale_reads", "remap", "hit_rate")
+"""What is expected of a service as a whole."""
 
 _MOST = 1000
 """Repetitions of one step."""
@@ -326,11 +329,11 @@ def _services(data: dict[str, Any]) -> Iterator[Finding]:
     if "python" in workload:
         for name in given:
             yield ("workload", name), "python is given too: it replaces the built-in workload", True
-        return
-    if "client" in data and not workload:
+    if "python" in workload or ("client" in data and not workload):
+        yield from _services_of_others(data)
         return
     services = given or list(SERVICES)
-    classes = [*services, *(f"{name}.{kind}" for name in services for kind in ("read", "write"))]
+    classes = [*services, *(f"{name}.{kind}" for name in services for kind in KINDS)]
     for path, known, what in (
         (("baseline", "steady"), services, "service"),
         (("expect", "stale_reads"), services, "service"),
@@ -340,12 +343,33 @@ def _services(data: dict[str, Any]) -> Iterator[Finding]:
         (("expect", "error_budget"), classes, "class of operations"),
         (("stop_if",), [f"{name}.errors" for name in services], "condition"),
     ):
-        found: Any = data
-        for part in path:
-            found = found.get(part) if isinstance(found, dict) else None
-        for key in found if isinstance(found, dict) else ():
+        for key in _keys_at(data, path):
             if key not in known:
                 yield (*path, key), unknown(what, key, known), True
+
+
+def _services_of_others(data: dict[str, Any]) -> Iterator[Finding]:
+    """Check the form of names of services that only the user's own code knows."""
+    for name in ("unavailability", "error_budget"):
+        for key in _keys_at(data, ("expect", name)):
+            if "." in key and key.rpartition(".")[2] not in KINDS:
+                why = "should be a service, service.read or service.write"
+                yield ("expect", name, key), why, True
+    for path in (("baseline", "steady"), *(("expect", it) for it in _OF_SERVICES)):
+        for key in _keys_at(data, path):
+            if key.rpartition(".")[2] in KINDS:
+                yield (*path, key), "should be a service, without .read or .write", True
+    for key in _keys_at(data, ("stop_if",)):
+        service, _, errors = key.rpartition(".")
+        if errors != "errors" or service.rpartition(".")[2] in KINDS:
+            yield ("stop_if", key), "should be service.errors", True
+
+
+def _keys_at(data: dict[str, Any], path: Path) -> list[str]:
+    found: Any = data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    return list(found) if isinstance(found, dict) else []
 
 
 def _idle(data: dict[str, Any]) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from cachesim.errors import InvalidScenario, Problem
 from cachesim.scenarios import units
+from cachesim.scenarios.checkers import expectations
+from cachesim.scenarios.checkers.unavailability import Expectation as Unavailability
 from cachesim.scenarios.files import library, read, read_file
 from cachesim.scenarios.timeline import plan
 
@@ -248,6 +250,39 @@ def test_mistake_elsewhere(line: str) -> None:
     assert problem.key == key
     assert problem.line == (4 if key.startswith("timeline") else 5)
     assert message in problem.message
+
+
+OWN_SERVICES = {
+    "expect: {unavailability: {basket.wirte: {longest: 5s}}}": "expect.unavailability.basket.wirte",
+    "expect: {error_budget: {shop.basket: {max: 1%}}}": "expect.error_budget.shop.basket",
+    "expect: {stale_reads: {basket.read: {max: 5s}}}": "expect.stale_reads.basket.read",
+    "expect: {remap: {basket.read: {max: 5%}}}": "expect.remap.basket.read",
+    "expect: {hit_rate: {basket.read: {min: 5%}}}": "expect.hit_rate.basket.read",
+    "baseline: {steady: {basket.write: {good: 5%}}}": "baseline.steady.basket.write",
+    "stop_if: {basket: {share: 90%, for: 1m}}": "stop_if.basket",
+    "stop_if: {basket.write.errors: {share: 90%, for: 1m}}": "stop_if.basket.write.errors",
+}
+
+
+@pytest.mark.parametrize("line", OWN_SERVICES)
+@pytest.mark.parametrize("own", ["client: {patience: 1s}", "workload: {python: 'a:b'}"])
+def test_mistake_in_a_service_of_the_users(line: str, own: str) -> None:
+    """Its name is the user's own, and its form is not: it would be found when the run is over."""
+    (problem,) = problems(f"{SHORT}{own}\n{line}\n")
+    assert problem.key == OWN_SERVICES[line]
+    assert "should be" in problem.message
+
+
+def test_services_of_the_users() -> None:
+    """What operations may be called, verdicts may be asked of."""
+    names = "basket: {longest: 5s}, basket.read: {longest: 5s}, shop.basket.write: {longest: 5s}"
+    text = f"{SHORT}client: {{patience: 1s}}\nexpect: {{unavailability: {{{names}}}}}\n"
+    expect = plan(read(text, "x.yaml"), 1).expect
+    assert list(expectations.read(expect)) == [
+        Unavailability("basket", None, 5),
+        Unavailability("basket", "read", 5),
+        Unavailability("shop.basket", "write", 5),
+    ]
 
 
 def test_all_mistakes_at_once_and_where_they_are() -> None:

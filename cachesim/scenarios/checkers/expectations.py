@@ -98,8 +98,10 @@ def read(expect: Mapping[str, Any]) -> Iterator[Expectation]:
                 yield OF_AN_ALARM[name](alarm=alarm, **fields)
         elif name in OF_CLASSES:
             for key, fields in values.items():
-                service, _, kind = key.partition(".")
-                if kind not in ("", "read", "write"):
+                service, dot, kind = key.rpartition(".")
+                if not dot:
+                    service, kind = key, ""
+                elif kind not in ("read", "write"):
                     raise ValueError(f"{name}: {key}: a service has .read and .write")
                 yield OF_CLASSES[name](service=service, kind=kind or None, **fields)
         else:

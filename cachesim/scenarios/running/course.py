@@ -140,15 +140,15 @@ class Course:
         self, firing: Firing, rules: Mapping[str, StopIf], since: float, speed: float
     ) -> None:
         end = time.monotonic() - SETTLED
-        for name, rule in rules.items():
+        for key, rule in rules.items():
+            name = key.removesuffix(".errors")
             length = max(rule.length / speed, LOOK)
             if end - length < since or (rule.not_before and not firing.began(rule.not_before)):
                 continue
-            found = self._traffic.within(name.partition(".")[0], end - length, end)
+            found = self._traffic.within(name, end - length, end)
             if found.due and found.share >= rule.share:
                 raise Interrupted(
-                    f"stop_if: {found.share:.0%} of {name.partition('.')[0]} were bad for "
-                    f"{rule.length:g} s"
+                    f"stop_if: {found.share:.0%} of {name} were bad for {rule.length:g} s"
                 )
 
     def wait_recovered(self, firing: Firing, path: Path, comeback: float | None) -> None:

@@ -71,7 +71,7 @@ class Traffic:
         """
         found = Count()
         for it, buckets in self._counts.items():
-            if name in (it, it.partition(".")[0]):
+            if name in (it, it.rpartition(".")[0]):
                 for number in range(int(begin / BUCKET), int(end / BUCKET) + 1):
                     if number in buckets:
                         found.due += buckets[number].due

@@ -42,6 +42,15 @@ def test_counts_as_it_grows(recorder: Recorder, traffic: Traffic) -> None:
     assert traffic.within("sessions.read", 5, 14.5).due == 0
 
 
+def test_a_service_with_a_dot(recorder: Recorder, traffic: Traffic) -> None:
+    """A service of a user's may have a dot in its name; what is before it is another one."""
+    recorder.add(*load(0, 10, service="shop.basket"), *load(0, 10, service="shop"))
+    recorder.flush()
+    traffic.update()
+    for name in ("shop.basket", "shop", "shop.basket.write"):
+        assert traffic.within(name, 0, 9.5).due == 200
+
+
 def test_late_answers_are_bad(recorder: Recorder, traffic: Traffic) -> None:
     """Good is what was answered within the deadline of its due time."""
     recorder.add(*load(0, 5, took=0.6), *load(5, 10, took=0.6, late=0.5))
