@@ -383,6 +383,11 @@ def _idle(data: dict[str, Any]) -> Iterator[Finding]:
             yield path, "expects nothing: give it longest, total or both", False
     if expect.get("herd") == {}:
         yield ("expect", "herd"), "expects nothing: give it same_key, loads or refused", False
+    alarms = expect.get("alarms")
+    for key, alarm in alarms.items() if isinstance(alarms, dict) else ():
+        if isinstance(alarm, dict) and alarm.get("fires") is False and "within" in alarm:
+            where: Path = ("expect", "alarms", key, "within")
+            yield where, "needs fires: true: one that does not fire has no time", True
     for key, stop in stops.items() if isinstance(stops, dict) else ():
         if isinstance(stop, dict) and _is_none(stop.get("share")):
             yield (

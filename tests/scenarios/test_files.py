@@ -232,6 +232,10 @@ TOPS = {
         "expect.unavailability.sessions",
         "expects nothing: give it longest",
     ),
+    "expect: {alarms: {an-alarm: {fires: false, within: 5m}}}": (
+        "expect.alarms.an-alarm.within",
+        "needs fires: true",
+    ),
     "expect: {herd: {}}": ("expect.herd", "expects nothing: give it same_key"),
     "stop_if: {sessions.errors: {share: 0%, for: 1m}}": (
         "stop_if.sessions.errors.share",
