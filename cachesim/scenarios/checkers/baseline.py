@@ -2,10 +2,10 @@
 
 Rule: the baseline is at least 5 s long, real; at least 200 operations of each class were due in it,
 but for classes that nothing is expected of and that are less than 5 % of their service; each
-service has the share of good operations and of hits that the scenario asks for, by default 99 %
-good; and what is expected of unavailability and of the error budget holds in it. Else the run as a
-whole is unknown, also if a checker fails. Of a command that reports no operations the exit code
-alone is judged.
+service, and each that the scenario asks of, has the share of good operations and of hits that it
+asks for, by default 99 % good; and what is expected of unavailability and of the error budget holds
+in it. Else the run as a whole is unknown, also if a checker fails. Of a command that reports no
+operations the exit code alone is judged.
 """
 
 from collections.abc import Collection, Mapping
@@ -59,8 +59,10 @@ def check(
     if length < SECONDS:
         return unknown(NAME, f"it was {length:.3g} s long, and {SECONDS:g} s are needed")
     problems = _rare(history, expected)
-    for service in sorted({name.service for name in history.compute(survey)}):
-        problems += _problems(history, service, steady or Steady())
+    steady = steady or Steady()
+    services = {name.service for name in history.compute(survey)}
+    for service in sorted({*services, *steady.good, *steady.hit_rate}):
+        problems += _problems(history, service, steady)
     if not history.compute(survey):
         if command.applies(history):
             reason = "the command reported no operations: its exit code alone tells"
@@ -91,6 +93,8 @@ def _problems(history: History, service: str, steady: Steady) -> list[str]:
     """Return what a service lacks of what is asked of it."""
     found = {it: its for it, its in history.compute(survey).items() if it.service == service}
     due = sum(it.baseline_due for it in found.values())
+    if not found:
+        return [f"no operation of {service} was due"]
     good = 1 - sum(it.baseline_bad for it in found.values()) / max(due, 1)
     problems = []
     if good < (wanted := steady.good.get(service, GOOD_SHARE)):

@@ -67,6 +67,14 @@ def test_share_of_good(steady: Steady, result: str) -> None:
     assert verdict_on(some_bad(20), steady).result == result
 
 
+@pytest.mark.parametrize("steady", [Steady(good={"basket": 0.5}), Steady(hit_rate={"basket": 0.1})])
+def test_a_service_without_operations(steady: Steady) -> None:
+    """What is asked of a service that nobody used does not hold."""
+    verdict = verdict_on([*load(0, 10)], steady)
+    assert verdict.result == "unknown"
+    assert "no operation of basket was due" in verdict.reason
+
+
 def test_by_service() -> None:
     """The plain values of a file are by service."""
     plain = {"sessions": {"good": 0.9}, "api_cache": {"hit_rate": 0.8, "good": 0.7}}
