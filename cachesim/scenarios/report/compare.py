@@ -119,7 +119,8 @@ def _side(records: Iterable[Record], name: str) -> Side:
     counts = {result: sum(it.result == result for it in found) for result in _RESULTS}
     told = [f"{n} {result}" for result, n in counts.items() if n]
     results = found[0].result if len(found) == 1 else ", ".join(told)
-    if not found or any(it.low is None for it in found):
+    # A checker of several figures has that of the worst, which is another one in another run.
+    if not found or any(it.low is None for it in found) or len({it.unit for it in found}) > 1:
         return Side(results or "not judged", None, None, "")
     return Side(results, min(it.low or 0.0 for it in found), max(map(_high, found)), found[0].unit)
 
@@ -147,6 +148,7 @@ def _cautions(a: list[Record], b: list[Record], rows: list[Row]) -> Iterable[str
     for what, values in (
         ("scenario", [{it.scenario.name for it in side} for side in (a, b)]),
         ("speed", [{f"{it.environment.speed:g}" for it in side} for side in (a, b)]),
+        ("deadline", [{f"{it.environment.deadline:g} s" for it in side} for side in (a, b)]),
         ("backend", [{str(it.environment.backend) for it in side} for side in (a, b)]),
     ):  # fmt: skip
         if values[0] != values[1]:

@@ -53,12 +53,22 @@ def test_many_runs(record: Record) -> None:
     assert compare(a, [*b, a[0]]).rows[0].change == "no difference"
 
 
-def test_what_else_differs(record: Record) -> None:
-    """Another speed or scenario is told: the figures are not of the same thing."""
+def test_figures_of_several_units(record: Record) -> None:
+    """Loads at once in one run and loads a second in another are no range of anything."""
+    a = [with_figure(record, 5, 5, unit="loads at once"), with_figure(record, 90, 90)]
+    [row] = compare(a, [with_figure(record, 200, 200, unit="loads at once")]).rows
+    assert (row.a.low, row.a.figure, row.change) == (None, "", "not comparable")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"speed": 30.0}, "speed: 1 and 30"), ({"deadline": 60}, "1 s and 60 s")]
+)
+def test_what_else_differs(record: Record, changed: dict[str, Any], told: str) -> None:
+    """Another speed, scenario or deadline is told: the figures are not of the same thing."""
     other = record.model_copy(
-        update={"environment": record.environment.model_copy(update={"speed": 30.0})}
+        update={"environment": record.environment.model_copy(update=changed)}
     )
-    assert any("speed: 1 and 30" in it for it in compare([record], [other]).caution)
+    assert any(told in it for it in compare([record], [other]).caution)
     assert compare([record], [record]).caution == []
 
 
