@@ -1,5 +1,6 @@
 """The verdicts as JUnit XML, as CI systems show them: a test case each."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ from cachesim.scenarios.report.record import Finding, Record
 
 if TYPE_CHECKING:
     from junitparser import TestCase
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(path: Path, record: Record) -> None:
@@ -18,7 +21,7 @@ def write_junit(path: Path, record: Record) -> None:
         suite.timestamp = record.begun.partition("+")[0]
     suite.add_property("seed", str(record.scenario.seed))
     suite.add_property("speed", f"{record.environment.speed:g}")
-    suite.add_property("again", record.again)
+    suite.add_property("again", _plain(record.again))
     for it in (*record.gates, *record.verdicts, record.run):
         suite.add_testcase(_case(record, it))
     suite.update_statistics()  # type: ignore[no-untyped-call]
@@ -28,11 +31,16 @@ def write_junit(path: Path, record: Record) -> None:
     xml.write(str(path), pretty=True)
 
 
+def _plain(text: str) -> str:
+    """Return a text with what XML does not have escaped, such as the colours of an error."""
+    return _NOT_IN_XML.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _case(record: Record, it: Finding) -> "TestCase":
     from junitparser import Error, Failure, TestCase
 
-    case = TestCase(it.name, f"cachesim.{record.scenario.name}")
-    text = it.meaning or it.reason
+    case = TestCase(_plain(it.name), f"cachesim.{record.scenario.name}")
+    text = _plain(it.meaning or it.reason)
     if it.result == "fail":
         case.result = [Failure(text, "fail")]
     elif it.result == "unknown":

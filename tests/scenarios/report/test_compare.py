@@ -65,9 +65,7 @@ def test_figures_of_several_units(record: Record) -> None:
 )
 def test_what_else_differs(record: Record, changed: dict[str, Any], told: str) -> None:
     """Another speed, scenario or deadline is told: the figures are not of the same thing."""
-    other = record.model_copy(
-        update={"environment": record.environment.model_copy(update=changed)}
-    )
+    other = record.model_copy(update={"environment": record.environment.model_copy(update=changed)})
     assert any(told in it for it in compare([record], [other]).caution)
     assert compare([record], [record]).caution == []
 

@@ -76,6 +76,16 @@ def test_junit(reports: Path) -> None:
     assert (suite.get("failures"), suite.get("errors")) == ("2", "1")
 
 
+def test_colours_of_an_error(tmp_path: Path) -> None:
+    """What XML does not have is escaped: an error of a user's own code may have any character."""
+    facts = {"scenario": SCENARIO, "dead": {"p0": "\x1b[31mlost\x1b[0m \x00"}, "again": "run \x07"}
+    write_reports(tmp_path, [*load(0, 30)], facts)
+    assert sorted(it.name for it in tmp_path.iterdir()) == FILES
+    text = (tmp_path / "junit.xml").read_text()
+    assert r"\x1b[31mlost\x1b[0m \x00" in text
+    ElementTree.fromstring(text)  # noqa: S314 - our own
+
+
 def test_html_needs_nothing_from_elsewhere(reports: Path) -> None:
     """The page loads nothing: all is in it, and its policy forbids the rest."""
     text = (reports / "report.html").read_text()
