@@ -42,7 +42,8 @@ def main(order: Mapping[str, Any]) -> NoReturn:
             os.close(theirs)
             for writer in writers:
                 writer.close()  # or the others' pipes would not end with this process's parent
-            _end(run(_order(order, plan, index, turns), Reports(name, reports)))
+            it = _order(order, plan, index, turns)
+            _end(run(it, Reports(name, reports, it.token)))
         os.close(mine)
         pods[pid] = name
         writers.append(os.fdopen(theirs, "wb", buffering=0))

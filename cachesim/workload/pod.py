@@ -22,6 +22,8 @@ from typing import IO, Any, Protocol, TypeVar
 
 from cachesim.errors import CachesimError, WorkloadError, as_json
 from cachesim.history.recorder import Recorder
+from cachesim.history.rows import Operation
+from cachesim.runs.env import REDIS_PASSWORD
 from cachesim.workload.calls import Asked, Call
 from cachesim.workload.generator import Generator
 from cachesim.workload.plan import POOL, Plan
@@ -106,6 +108,11 @@ class Order:
         """The pod's name."""
         return self.plan.names[self.pod]
 
+    @property
+    def token(self) -> str:
+        """The AUTH token, which no record, log or report has."""
+        return self.env.get(REDIS_PASSWORD, "")
+
     def draws(self, what: str) -> random.Random:
         """Return what the seed draws for this pod."""
         return random.Random(f"{self.seed}/{self.name}/{what}")
@@ -121,16 +128,18 @@ class Reports:
     Args:
         pod: its name.
         stream: all pods' own.
+        token: what is never told.
     """
 
-    def __init__(self, pod: str, stream: IO[str]) -> None:
+    def __init__(self, pod: str, stream: IO[str], token: str = "") -> None:
         self._pod = pod
         self._stream = stream
+        self._token = token
 
     def __call__(self, **message: object) -> None:
         """Tell something."""
         # One write for a line, or those of several pods would be mixed.
-        line = json.dumps({"pod": self._pod, **message}) + "\n"
+        line = _without(self._token, json.dumps({"pod": self._pod, **message})) + "\n"
         with contextlib.suppress(OSError):  # nobody is there any more
             self._stream.write(line)
             self._stream.flush()
@@ -143,12 +152,11 @@ def run(order: Order, report: Reports) -> int:
         try:
             work = _prepare(order, recorder, report, inbox.is_over)
         except CachesimError as error:
-            report(error=_told(error))
+            report(error=_told(order, error))
             return 1
         except Exception as error:
-            report(
-                error=_told(f"{order.name} could not get ready: {type(error).__name__}: {error}")
-            )
+            what = f"{order.name} could not get ready: {type(error).__name__}: {error}"
+            report(error=_told(order, what))
             return 1
         gc.freeze()  # what is there stays: no collection need look at it
         report(ready=True)
@@ -166,7 +174,7 @@ def run(order: Order, report: Reports) -> int:
         try:
             work.stop(patience)
         except WorkloadError as error:
-            report(error=_told(error))
+            report(error=_told(order, error))
             return 1
         finally:
             if readings is not None:
@@ -175,13 +183,29 @@ def run(order: Order, report: Reports) -> int:
     return 0
 
 
-def _told(reason: object) -> dict[str, Any]:
+def _told(order: Order, reason: object) -> dict[str, Any]:
     """Return an error for the process that ordered the pod."""
-    text = str(reason)
+    text = _without(order.token, str(reason))
     if len(text) > _LONGEST:
         print(text, file=sys.stderr)  # the log has all of it
         text = f"{text[:_LONGEST]}..."
     return as_json(WorkloadError(text))
+
+
+def _without(token: str, text: str) -> str:
+    """Return a text of a user's own code without the AUTH token, which a URL in it may have."""
+    return text.replace(token, "***") if token else text
+
+
+def _record_theirs(order: Order, recorder: Recorder, row: Operation) -> None:
+    """Record what a user's own code reports."""
+    recorder.add(
+        row._replace(
+            service=_without(order.token, row.service),
+            key=_without(order.token, row.key),
+            error=row.error and _without(order.token, row.error),
+        )
+    )
 
 
 class Inbox:
@@ -210,6 +234,7 @@ class Inbox:
 
 
 def _prepare(order: Order, recorder: Recorder, report: Reports, is_over: threading.Event) -> Work:
+    record = partial(_record_theirs, order, recorder)
     if order.plan.command:
         from cachesim.workload.command import Command
 
@@ -217,14 +242,14 @@ def _prepare(order: Order, recorder: Recorder, report: Reports, is_over: threadi
             order.plan.command,
             order.name,
             {**order.environment, **order.env},
-            recorder.add,
+            record,
             report,
             is_over,
         )
     if order.plan.python is not None:
         from cachesim.workload.user_code import Function
 
-        return Function(order.plan.python, order.name, order.env, order.seed, recorder.add, is_over)
+        return Function(order.plan.python, order.name, order.env, order.seed, record, is_over)
     threading.excepthook = _end_at_once
     asked = Asked()
     load = partial(_record_loaded, order.name, recorder, is_over)

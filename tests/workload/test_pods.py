@@ -44,6 +44,12 @@ def deaf(load):
 def failing(load):
     raise ValueError("no good")
 
+def telling(load):
+    url = f"rediss://:{load.env['CACHESIM_REDIS_PASSWORD']}@redis"
+    load.record("basket", False, key=url, error=f"no answer from {url}")
+    load.stop.wait()
+    raise ValueError(f"no answer from {url} " * 50)
+
 def failing_at_length(load):
     raise ValueError("no good" * 50_000)
 
@@ -198,6 +204,20 @@ def test_a_function_that_raises(folder: Path) -> None:
         pods.begin(0)
         with pytest.raises(WorkloadError, match="failing_later failed: ValueError: no good"):
             pods.end()
+
+
+def test_errors_do_not_tell_the_token(folder: Path) -> None:
+    """A user's own code may have its URL in an error: no record and no log has it."""
+    with pods_of(folder, "telling", 1) as pods:
+        pods.open()
+        pods.begin(0)
+        with pytest.raises(WorkloadError, match=r"no answer from rediss://:\*\*\*@redis") as raised:
+            pods.end()
+    assert SECRET not in str(raised.value)
+    assert operations(folder) == 1
+    for path in (folder / "history.sqlite", folder / "workload.log"):
+        assert SECRET.encode() not in path.read_bytes()
+    assert b"rediss://:***@redis" in (folder / "workload.log").read_bytes()
 
 
 def test_long_errors_of_several_pods(folder: Path) -> None:
