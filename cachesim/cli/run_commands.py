@@ -164,11 +164,15 @@ def _print_records(folders: Sequence[Path], order: Order) -> None:
 
 
 def again(order: Order, sim: "Simulator", seed: int) -> str:
-    """Return the command that does a run again."""
+    """Return the command that does a run again, without the AUTH token."""
+    from cachesim.runs.env import REDIS_PASSWORD
+
     words = ["cachesim", "run", order.scenario, "--backend", _backend(sim.backend)]
     words += ["--engine", str(sim.settings.engine), "--speed", f"{sim.settings.speed:g}"]
     words += ["--seed", str(seed), *(["--quiet-cut"] if order.quiet_cut else [])]
-    return shlex.join([*words, *(["--", *order.command] if order.command else [])])
+    text = shlex.join([*words, *(["--", *order.command] if order.command else [])])
+    # A command may have been given the token, of a topology that was up.
+    return text.replace(sim.env()[REDIS_PASSWORD], f"${REDIS_PASSWORD}")
 
 
 def _backend(name: str) -> str:

@@ -15,6 +15,7 @@ from cachesim import Simulator
 from cachesim.cli import run_commands
 from cachesim.cli.app import main
 from cachesim.cli.run_commands import Order, again
+from cachesim.runs.env import REDIS_PASSWORD
 from cachesim.scenarios import runner
 from cachesim.scenarios.timeline import Timeline
 from tests.scenarios.histories import history_of, load, readings
@@ -142,6 +143,12 @@ def test_again(sim: Simulator) -> None:
         "cachesim run 'a b.yaml' --backend embedded --engine redis --speed 30 --seed 9 "
         "--quiet-cut -- load 'x y'"
     )
+
+
+def test_again_has_no_token(sim: Simulator) -> None:
+    """Who gives the token to the command finds the name of its variable in the record."""
+    order = Order("x.yaml", {}, command=("redis-benchmark", "-a", sim.env()[REDIS_PASSWORD]))
+    assert again(order, sim, 9).endswith(" -- redis-benchmark -a $CACHESIM_REDIS_PASSWORD")
 
 
 def test_the_quiet_cut_needs_production_speed(file: str, tmp_path: Path) -> None:
