@@ -133,7 +133,7 @@ class Course:
             due = firing.next_due
             left = TICK if due is None else clock.until(due)
             if cutter is not None and due is not None:
-                cutter.cut(clock, due, events)
+                cutter.cut(clock, due, events, firing.changed_at)
             time.sleep(min(max(left, 0.0), TICK))
 
     def _stop_if(

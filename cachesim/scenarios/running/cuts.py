@@ -9,6 +9,8 @@ from cachesim.scenarios.running.clock import ProductionClock
 
 LEAST = 10.0
 """Seconds for which all has to be as in the baseline, at least."""
+DECIDED = 2.0
+"""Seconds until it is told what became of operations that were due when a fault began or ended."""
 WORTH = 1.0
 """Seconds below which a hold is not worth a cut."""
 _LOOK = 1.0
@@ -43,12 +45,15 @@ class Cutter:
         self._cut = cut
         self._looked_at = float("-inf")
 
-    def cut(self, clock: ProductionClock, due: float, events: list[Event]) -> None:
-        """Cut what is left of a hold, if nothing goes on.
+    def cut(
+        self, clock: ProductionClock, due: float, events: list[Event], changed_at: float
+    ) -> None:
+        """Cut what is left of a hold, if nothing goes on, and has not since faults changed.
 
         Args:
             due: when the next thing is due, in production seconds.
             events: what has happened in the topology.
+            changed_at: when a fault was applied or healed last, in monotonic seconds.
         """
         now = self._time.monotonic()
         if now - self._looked_at < _LOOK:
@@ -58,6 +63,8 @@ class Cutter:
         if left < WORTH:
             return
         needed = max(self._comeback(), LEAST)
+        if now - changed_at < needed + DECIDED:
+            return  # what was calm was so before
         if any(it.kind in PLANE and now - it.at < needed for it in events[-50:]):
             return
         if self._is_calm(needed) and self._is_idle():

@@ -100,6 +100,7 @@ class Firing:
 
     Attributes:
         heal_at: when the last heal was called, in monotonic seconds; None: there was none.
+        changed_at: when a fault was applied or healed last, in monotonic seconds; -inf: none was.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Firing:
         self._steps = {step.id: _Progress(step) for step in timeline.steps}
         self._events: list[tuple[float, Event]] = []
         self.heal_at: float | None = None
+        self.changed_at = float("-inf")
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -312,6 +314,7 @@ class Firing:
                 it.target = ", ".join(dict.fromkeys(fault.target for fault in stage.faults))
                 self._say(f"{it.step.id}: {stage.faults[0].kind} on {it.target}")
             it.faults = stage.faults
+            self.changed_at = self._time.monotonic()
             if (witness := self._witness(stage.faults)) is not None:
                 it.looks.append(_Look(witness, began, self._time.monotonic()))
         self._record(_row(it))
@@ -334,6 +337,8 @@ class Firing:
             except CachesimError as error:
                 it.outcome, it.why = "failed", f"not healed: {error}"
                 left.append(fault)
+        if it.active:
+            self.changed_at = self._time.monotonic()
         it.active = left
         it.heal_again = self._time.monotonic() + _HEAL_AGAIN
         # What happens once stays, and may still be seen.

@@ -13,6 +13,7 @@ from cachesim.history.recorder import Recorder
 from cachesim.scenarios.forms import StopIf
 from cachesim.scenarios.running.clock import ProductionClock
 from cachesim.scenarios.running.course import SETTLED, Course, Interrupted
+from cachesim.scenarios.running.cuts import Cutter
 from cachesim.scenarios.running.firing import Firing
 from cachesim.scenarios.running.traffic import Traffic
 from tests.scenarios.histories import load
@@ -28,6 +29,7 @@ class Steps:
     looks: int = 3
     begun: bool = True
     next_due: float | None = None
+    changed_at: float = 7.0
 
     @property
     def is_over(self) -> bool:
@@ -65,7 +67,7 @@ class Rig:
         self.recorder.add(*load(now - ago, now - until, outcome=outcome))
         self.recorder.flush()
 
-    def fire(self, steps: Steps, since: float = 60.0) -> None:
+    def fire(self, steps: Steps, since: float = 60.0, cutter: Cutter | None = None) -> None:
         """Fire the timeline, which began some time ago."""
         begin = time.monotonic() - since
         self.course.fire(
@@ -74,6 +76,7 @@ class Rig:
             begin,
             stop_if={"sessions.errors": RULE},
             speed=SPEED,
+            cutter=cutter,
         )
 
 
@@ -87,6 +90,18 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
             it = Rig(recorder, traffic)
             it.add("ok", 20, 10)
             yield it
+
+
+def test_a_cut_knows_when_faults_changed(rig: Rig) -> None:
+    """What is cut depends on it, and on what is due."""
+    asked: list[tuple[float, float]] = []
+
+    class Asked:
+        def cut(self, _clock: Any, due: float, _events: Any, changed_at: float) -> None:
+            asked.append((due, changed_at))
+
+    rig.fire(Steps(next_due=1000.0), cutter=cast(Cutter, Asked()))
+    assert set(asked) == {(1000.0, 7.0)}
 
 
 def test_goes_on(rig: Rig) -> None:

@@ -31,10 +31,10 @@ class Rig:
         self.asked.append(seconds)
         return self.is_calm
 
-    def look(self, *events: Event, due: float = 600.0) -> None:
+    def look(self, *events: Event, due: float = 600.0, changed_at: float = 0.0) -> None:
         """Go on by a second, and look."""
         self.time.advance(1)
-        self.cutter.cut(self.clock, due, list(events))
+        self.cutter.cut(self.clock, due, list(events), changed_at)
 
 
 def event(kind: str, at: float) -> Event:
@@ -79,6 +79,16 @@ def test_events_of_the_control_plane(kind: str, at: float, is_cut: bool) -> None
     rig = Rig()
     rig.look(event(kind, at))
     assert bool(rig.cuts) == is_cut
+
+
+@pytest.mark.parametrize(("comeback", "seconds"), [(1, 12), (120, 122)])
+def test_a_fault_that_has_just_begun_or_ended(comeback: float, seconds: float) -> None:
+    """What was calm before a fault tells nothing of it: the calm has to come after it."""
+    rig = Rig(comeback)
+    rig.look(changed_at=1001 - seconds + 0.1)
+    assert rig.cuts == []
+    rig.look(changed_at=1002 - seconds)
+    assert len(rig.cuts) == 1
 
 
 def test_what_is_short_is_not_cut() -> None:

@@ -149,6 +149,18 @@ def test_in_production_time(speed: float) -> None:
     assert row.fault == {"fault": "kill", "nodes": ["redis-a"]}
 
 
+def test_when_faults_changed() -> None:
+    """Each time that a fault is applied or healed is a change, that of a flap too."""
+    rig = Rig(KILL, takes=0.3)
+    assert rig.firing.changed_at == float("-inf")
+    assert rig.until(60).firing.changed_at == pytest.approx(START + 1.3)
+    assert rig.until(100).firing.changed_at == pytest.approx(START + 3)
+    flap = "flap: {on: 2s, off: 3s}, for: 9s"
+    rig = Rig(f"  - {{at: 10s, fault: kill, target: {{node: redis-b}}, {flap}}}\n", speed=1)
+    for now, changed_at in ((11, 10), (13, 12), (16, 15), (18, 17), (30, 17)):
+        assert rig.until(now).firing.changed_at == pytest.approx(START + changed_at)
+
+
 def test_effect_is_confirmed_when_the_call_has_returned() -> None:
     """What was sent just before the effect has no answer either: the effect may come after it."""
     row = Rig(KILL, takes=0.3).until(100).rows["kill"]
