@@ -265,5 +265,5 @@ def command(
         raise click.UsageError(str(error)) from error
     except CachesimError as error:
         raise Unusable(str(error)) from error
-    except (PermissionError, FileExistsError, NotADirectoryError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error) as error:  # a disk that is full, or can't be written
         raise Unusable(f"the run can't be recorded: {error}") from error

@@ -1,5 +1,6 @@
 """`cachesim run`: its options, its output and its exit codes."""
 
+import errno
 import json
 import shutil
 import signal
@@ -176,6 +177,20 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(runner, "run", run)
     return every
+
+
+def test_what_can_not_be_written(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, or can't be written, is no verdict."""
+
+    def run(*_: object, **_more: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner, "run", run)
+    result = invoke(file, "--backend", "embedded", "--speed", "60", "--record", str(tmp_path / "r"))
+    assert result.exit_code == 2, result.output
+    assert "No space left on device" in result.output
 
 
 @pytest.mark.parametrize(("repeat", "seeds"), [("1", [4]), ("2", [4, 5])])
