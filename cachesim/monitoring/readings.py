@@ -131,10 +131,10 @@ class _RedisReader:
         return redis_values(text, int(replicas))
 
     def close(self) -> None:
-        """Close the connection. The next reading opens another."""
+        """Close the connection. The next reading opens it again."""
+        # redis-py makes no more than 100 of a client, and a node may be dead for longer.
         if self._connection is not None:
             self._connection.disconnect()
-            self._connection = None
 
 
 class _MemcachedReader:

@@ -1,14 +1,19 @@
 """What the servers say of themselves, read from a real emulated topology."""
 
+import ssl
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from cachesim import Simulator
 from cachesim.errors import CachesimError
-from cachesim.monitoring.readings import memcached_values, redis_values
+from cachesim.monitoring.readings import Readings, memcached_values, redis_values
+from cachesim.servers.admin import NodeClients
 from cachesim.servers.redis_config import FENCED
+from cachesim.topology import Endpoint, production
 
 INFO = """# Clients
 connected_clients:12
@@ -34,6 +39,18 @@ def sim() -> Iterator[Simulator]:
     """A topology."""
     with Simulator(backend="embedded", speed=30, seed=7) as it:
         yield it
+
+
+def test_a_node_that_is_dead_for_long() -> None:
+    """However often it did not answer, it is asked again: it may be back."""
+    port_of_nobody = Endpoint("127.0.0.1", 1)
+    admin = NodeClients(lambda _: port_of_nobody, "user", "token", ssl.create_default_context())
+    with closing(Readings(production(), admin)) as readings:
+        reader = readings._readers["redis-b"]
+        for _ in range(150):
+            with pytest.raises(ConnectionError, match="refused"):
+                reader.read()
+            reader.close()
 
 
 @pytest.mark.parametrize(("role", "offset"), [("master", 100), ("slave", 90)])
