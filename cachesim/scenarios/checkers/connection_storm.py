@@ -10,7 +10,8 @@ those that were removed have none.
 
 Bound: what the scenario expects, `max`, in new connections a second on one node.
 
-Unknown: the run has not recovered, so that a leak can't be told; counters were not sampled; the
+Unknown: the run has not recovered, or a node told nothing in its last 2 s, so that a leak can't be
+told; counters were not sampled; the
 generator's processors were busy in that second, so that the peak is a lower bound; or, for `max`,
 windows were compressed by the speed, or the generator was unfit then (see `generator`).
 """
@@ -121,6 +122,10 @@ def check(history: History, expectation: Expectation) -> Verdict:
             return unknown(NAME, unfit, **shape)
         if verdict.result is not Result.PASS:
             return verdict
+    unread = [it for it in _to_compare(history, opened) if not _last(history, opened[it])]
+    if unread:
+        reason = f"a leak can't be told: {' and '.join(sorted(unread))} did not answer in the end"
+        return unknown(NAME, reason, **shape)
     if not has_recovered:
         return unknown(NAME, "a leak can't be told: the run has not recovered", **shape)
     return Verdict(NAME, Result.PASS, reason="no connection is left open", **shape)
@@ -204,12 +209,20 @@ def _left_open(history: History, opened: dict[str, Series]) -> tuple[float, floa
     Nodes without a reading in the baseline do not count, nor do those that were removed.
     """
     before = left = 0.0
-    gone = history.compute(removed)
-    for node, most in _of_baseline(history, opened).items():
-        if node in gone:
-            continue
+    for node, most in _to_compare(history, opened).items():
         before += most
-        last = [value for at, value in opened[node] if at >= history.end_at - QUIET]
-        left += min(last, default=opened[node][-1][1])
+        left += min(_last(history, opened[node]), default=0.0)
     pods = history.meta.get("pods") or 0
     return before, left, LEAK_FACTOR * before + pods
+
+
+def _to_compare(history: History, opened: dict[str, Series]) -> dict[str, float]:
+    """Return the most open connections in the baseline of each node that was not removed since."""
+    gone = history.compute(removed)
+    return {node: it for node, it in _of_baseline(history, opened).items() if node not in gone}
+
+
+def _last(history: History, series: Series) -> list[float]:
+    """Return the readings just before the end. After it, the workload closes all that it has."""
+    end = history.end_at
+    return [value for at, value in series if end - QUIET <= at <= end]

@@ -65,7 +65,9 @@ def test_not_scaled_without_pods() -> None:
 @pytest.mark.parametrize(("left", "result"), [(24, "pass"), (25, "fail")])
 def test_leak(left: int, result: str) -> None:
     """More than 1.1 times the baseline's, and one a pod, is a leak."""
-    verdict = verdict_on(storm(left=left))
+    # When the run is over, the workload closes all.
+    closed = samples("connections", "redis-a", [(100.05, 2), (100.1, 0)])
+    verdict = verdict_on([*storm(left=left), *closed])
     assert verdict.result == result
     assert (verdict.details["open_in_baseline"], verdict.details["left_open"]) == (20, left)
 
@@ -76,6 +78,7 @@ def test_a_connection_that_is_being_closed_is_no_leak() -> None:
         it
         for it in storm()
         if not (isinstance(it, Sample) and it.name == "connections" and it.at > 97)
+        or it.node == "redis-b"
     ]
     for value, at in ((40, 99.0), (20, 99.5), (40, 99.9)):
         rows += samples("connections", "redis-a", [(at, value)])
@@ -91,12 +94,14 @@ def test_connections_to_a_node_that_is_added_are_no_leak(since: float, result: s
 
 @pytest.mark.parametrize("is_removed", [True, False])
 def test_connections_to_a_node_that_is_removed_are_no_leak(is_removed: bool) -> None:
-    """What was open when it was last read is closed with it."""
+    """What was open when it was last read is closed with it; of one that is there nothing tells."""
     opened = [(at, 5.0 if at < 40 else 50.0) for at in times(0, 60, 0.5)]
     rows = [*storm(), *samples("connections", "memcached-d", opened)]
     data = {"removed": ["memcached-d"]}
     event = EventRow(1, 60.0, "scaled", "t", "", data if is_removed else {})
-    assert verdict_on([*rows, event]).result == ("pass" if is_removed else "fail")
+    verdict = verdict_on([*rows, event])
+    assert verdict.result == ("pass" if is_removed else "unknown")
+    assert is_removed or "memcached-d did not answer in the end" in verdict.reason
 
 
 def test_without_recovery_a_leak_can_not_be_told() -> None:
