@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import Row
-from cachesim.scenarios.checkers import baseline, error_budget, unavailability
+from cachesim.history.rows import ORIGIN, Row
+from cachesim.scenarios.checkers import baseline, error_budget, herd, hit_rate, unavailability
 from cachesim.scenarios.checkers.baseline import Steady
 from cachesim.scenarios.verdict import Verdict
-from tests.scenarios.histories import history_of, load
+from tests.scenarios.histories import history_of, load, operation
 
 
 def verdict_on(
@@ -95,6 +95,8 @@ def test_hit_rate(hit_rate: float, result: str) -> None:
     [
         (unavailability.Expectation("sessions", None, 0.4), "pass"),
         (unavailability.Expectation("sessions", None, 0.3), "unknown"),
+        (unavailability.Expectation("sessions", None, None, 0.4), "pass"),
+        (unavailability.Expectation("sessions", None, None, 0.3), "unknown"),
         (unavailability.Expectation("other", "read", 0.1), "pass"),
         (error_budget.Expectation("sessions", 0.01), "pass"),
         (error_budget.Expectation("sessions", 0.009), "unknown"),
@@ -106,6 +108,26 @@ def test_what_is_expected_holds(expected: object, result: str) -> None:
     bad = load(4, 4.48, 0.12, "fail")  # 4 of 400, from the first to the last 0.36 s
     rows: list[Row] = [*load(0, 4, 0.02), *bad, *load(4.5, 8.4, 0.02), *load(8.4, 10, 1.6)]
     rows += [*load(3, 3.5, kind="read"), *load(10, 100)]
+    assert verdict_on(rows, None, [expected]).result == result
+
+
+@pytest.mark.parametrize(
+    ("expected", "result"),
+    [
+        (hit_rate.Expectation("sessions", 0.7), "pass"),
+        (hit_rate.Expectation("sessions", 0.78), "pass"),  # within the sample's spread
+        (hit_rate.Expectation("sessions", 0.9), "unknown"),
+        (herd.Expectation(same_key=2, loads=2, refused=0), "pass"),
+        (herd.Expectation(same_key=1), "unknown"),
+        (herd.Expectation(loads=1.5), "unknown"),
+    ],
+)
+def test_what_is_expected_of_a_cache_holds(expected: object, result: str) -> None:
+    """What misses, or loads too often, does so without a fault."""
+    hits: dict[str, Any] = {"kind": "read", "read": 1}
+    misses: dict[str, Any] = {"kind": "read"}
+    rows: list[Row] = [*load(0, 7.5, 0.02, **hits), *load(7.5, 10, 0.02, **misses)]
+    rows += [operation(at, took=0.5, kind="read", service=ORIGIN, key="k") for at in (3.0, 3.1)]
     assert verdict_on(rows, None, [expected]).result == result
 
 
