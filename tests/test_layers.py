@@ -37,7 +37,7 @@ FOR_CLIENTS = frozenset(
     {
         *("faults.catalogue", "control_plane.states", "control_plane.timing"),
         *("servers.clients", "servers.certificates", "toxiproxy.toxics"),
-        *("history.rows", "history.outages", "history.outcomes"),
+        *("history.rows", "history.outages", "history.outcomes", "history.percentiles"),
         *("monitoring.datapoints", "monitoring.messages"),
     }
 )

@@ -11,9 +11,9 @@ those that were removed have none.
 Bound: what the scenario expects, `max`, in new connections a second on one node.
 
 Unknown: the run has not recovered, or a node told nothing in its last 2 s, so that a leak can't be
-told; counters were not sampled; the
-generator's processors were busy in that second, so that the peak is a lower bound; or, for `max`,
-windows were compressed by the speed, or the generator was unfit then (see `generator`).
+told; counters were not sampled; the generator's processors were busy in that second, so that the
+peak is a lower bound; or, for `max`, windows were compressed by the speed, or the generator was
+unfit then (see `generator`).
 """
 
 from bisect import bisect_left, bisect_right
