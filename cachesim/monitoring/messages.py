@@ -9,7 +9,7 @@ class Message:
     """One message in the inbox.
 
     Attributes:
-        number: from 1.
+        number: from 1. A reset forgets the messages; their numbers go on.
         at: in monotonic seconds, as the events' times.
         about: the alarm, or ElastiCache's name of the event.
         to: the service: `PagerDuty`, `Slack`, or the name of an SNS topic.

@@ -87,7 +87,8 @@ class Monitor:
         self._changed = threading.Condition()
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._number = 0
+        # The last minute's and the last message's. Who follows them goes on after a reset.
+        self._number = self._sent = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -211,7 +212,7 @@ class Monitor:
             if change is not None:
                 self._record(watch.alarm, change)
                 for to in watch.alarm.actions.get(change.new, ()):
-                    self._post(of_alarm(self._next, watch.alarm, change, to, self._name))
+                    self._post(of_alarm(self._sent + 1, watch.alarm, change, to, self._name))
         self._changed.notify_all()
 
     def _record(self, alarm: Alarm, change: Change) -> None:
@@ -235,14 +236,10 @@ class Monitor:
         for event in events:
             if event.kind in EVENT_NAMES:
                 for to in self._events_to:
-                    self._post(of_event(self._next, event, to, self._name))
-
-    @property
-    def _next(self) -> int:
-        """The number of the next message."""
-        return self._messages[-1].number + 1 if self._messages else 1
+                    self._post(of_event(self._sent + 1, event, to, self._name))
 
     def _post(self, message: Message) -> None:
+        self._sent = message.number
         self._messages.append(message)
         self._unsent.append(message)
         self._changed.notify_all()

@@ -131,6 +131,18 @@ def test_reset() -> None:
     assert play.monitor.since == play.clock.now
 
 
+def test_numbers_go_on_after_a_reset() -> None:
+    """Who follows the messages by number, as the dashboard does, misses none of the next ones."""
+    play = Play([alarm("redis-memory-high")])
+    play.values["redis-a"] = MEMORY
+    play.run(61)
+    (before,) = play.monitor.messages()
+    play.monitor.reset()
+    play.run(61)
+    (after,) = play.monitor.messages(before.number)
+    assert after.number == before.number + 1
+
+
 def test_events_of_elasticache() -> None:
     """Its events go to the inbox where that is wanted, under its own names."""
     for to, names in (((), []), (("Slack",), ["ElastiCache:FailoverComplete"])):
