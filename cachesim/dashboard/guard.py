@@ -5,10 +5,10 @@ cookie, which only the URL with the token gives, and a Host and an Origin that a
 """
 
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -74,18 +74,12 @@ class Guard:
             answer = RedirectResponse("/", 303)
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return answer
-        if not self._is_token(self._cookie_of(headers)):
+        # Other programs have set cookies of 127.0.0.1 too, with which http.cookies may give up.
+        if not self._is_token(HTTPConnection(scope).cookies.get(self._cookie, "")):
             return _refused(
                 "Open the address that `cachesim dashboard` has printed: it has a token."
             )
         return None
-
-    def _cookie_of(self, headers: Headers) -> str:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return ""
-        return "" if found is None else found.value
 
     def _is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode(), self._token.encode())

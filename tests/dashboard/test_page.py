@@ -87,6 +87,12 @@ def test_the_users_browser_is_let_in(page: Page) -> None:
     assert page.ask("GET", "/", Origin=f"http://{page.host}")[0] == 200
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "name=two words", "=", "x"])
+def test_cookies_of_others(page: Page, other: str) -> None:
+    """A browser sends all cookies of 127.0.0.1, whichever port has set them."""
+    assert page.ask("GET", "/", Cookie=f"{other}; {page.cookie}")[0] == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [
