@@ -106,7 +106,7 @@ class _Reader:
         if len(set(found)) == 1 and found[0] is not None:
             nodes = (found[0],)
         period = self._period(metrics)
-        periods = whole(self._it.get("EvaluationPeriods"), self._place, "EvaluationPeriods")
+        periods = whole(self._given("EvaluationPeriods"), self._place, "EvaluationPeriods")
         alarm = Alarm(
             self._name,
             service,
@@ -118,7 +118,7 @@ class _Reader:
             period=period,
             periods=periods,
             needed=whole(
-                self._it.get("DatapointsToAlarm", periods), self._place, "DatapointsToAlarm"
+                self._given("DatapointsToAlarm", periods), self._place, "DatapointsToAlarm"
             ),
             missing=self._choice("TreatMissingData", "missing", get_args(MissingData)),
             actions=self._actions(),
@@ -176,8 +176,8 @@ class _Reader:
     def _check_namespace(self, metric: Mapping[str, Any]) -> None:
         namespace = metric.get("Namespace", "nothing")
         if namespace != _NAMESPACE:
-            raise _Elsewhere(namespace)
-        if not isinstance(metric.get("MetricName"), str):
+            raise _Elsewhere(text_of(namespace))
+        if not isinstance(self._given("MetricName", of=metric), str):
             raise self._mistake("MetricName", "should be text")
 
     def _node(self, given: Any, service: Service, nodes: tuple[str, ...]) -> str | None:
@@ -213,32 +213,39 @@ class _Reader:
 
     def _statistic(self, metric: Mapping[str, Any]) -> Statistic:
         found: Statistic = choice(
-            metric.get("Statistic"), get_args(Statistic), self._place, "Statistic"
+            self._given("Statistic", of=metric), get_args(Statistic), self._place, "Statistic"
         )
         return found
 
     def _period(self, metrics: Mapping[str, Mapping[str, Any]]) -> int:
         values = {
-            text_of(it.get("Period") or self._it.get("Period", "")) for it in metrics.values()
+            str(self._given("Period", of=it) or self._given("Period", ""))
+            for it in metrics.values()
         }
         if len(values) != 1:
             raise self._mistake("Period", "should be the same for all metrics")
         return whole(values.pop(), self._place, "Period")
 
     def _number(self, key: str) -> float:
-        value = self._it.get(key)
+        value = self._given(key)
         try:
             if isinstance(value, bool):
                 raise ValueError
             return float(str(value))
         except ValueError:
-            raise self._mistake(key, f"should be a number, got {text_of(value)!r}") from None
+            raise self._mistake(key, f"should be a number, got {value!r}") from None
 
     def _choice(self, key: str, default: str | None, choices: tuple[str, ...]) -> Any:
-        value = self._it.get(key, default)
-        if value not in choices:
+        return choice(self._given(key, default), choices, self._place, key)
+
+    def _given(self, key: str, default: Any = None, of: Mapping[str, Any] | None = None) -> Any:
+        """Return what a key of the alarm, or of one of its metrics, has here."""
+        value = (self._it if of is None else of).get(key, default)
+        if isinstance(value, Mapping):
             raise self._mistake(
-                key, f"should be one of {', '.join(choices)}, got {text_of(value)!r}"
+                key,
+                f"only CloudFormation can tell what {text_of(value)} is: write the value, or !Ref "
+                "a parameter that has a Default",
             )
         return value
 

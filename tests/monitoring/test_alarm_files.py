@@ -171,6 +171,28 @@ def test_without_dimensions(found: Read) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Threshold: !Ref Most", "Threshold: !Ref Limit"),
+        ("Period: 60", "Period: !Ref Limit"),
+        ("EvaluationPeriods: 3", "EvaluationPeriods: !If [IsProd, 3, Limit]"),
+        ("DatapointsToAlarm: 2", "DatapointsToAlarm: !Ref Limit"),
+        ("Statistic: Maximum", "Statistic: !Ref Limit"),
+        ("TreatMissingData: breaching", "TreatMissingData: !Ref Limit"),
+        ("MetricName: DatabaseMemoryUsagePercentage", "MetricName: !Ref Limit"),
+    ],
+)
+def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> None:
+    """What has no value here is a mistake that says what helps."""
+    contents = found(TEMPLATE.partition("  MemcachedHits")[0].replace(old, new, 1))
+    (mistake,) = contents.mistakes
+    key = old.partition(":")[0]
+    assert f"Properties.{key}: " in mistake
+    assert "Limit" in mistake
+    assert "Default" in mistake
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"Threshold": "much"}, r":2: Alarms\[0\]\.Threshold: should be a number"),
