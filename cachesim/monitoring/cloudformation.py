@@ -76,6 +76,14 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def _end_of(value: Any) -> str:
+    """Return how the text ends that a value is, or that CloudFormation makes of it."""
+    match value:
+        case {"Fn::Sub": [text, *_]} | {"Fn::Sub": text} | {"Fn::Join": [_, [*_, text]]}:
+            return _end_of(text)
+    return "" if isinstance(value, Mapping) else str(value)
+
+
 class _Reader:
     """Reads one alarm."""
 
@@ -202,12 +210,12 @@ class _Reader:
         if "CacheClusterId" not in found:
             raise self._mistake("Dimensions", "CacheClusterId is missing")
         key = "CacheClusterId" if service is Service.REDIS else "CacheNodeId"
-        match = re.search(r"(\d{3,4})$", str(found.get(key, "")))
+        match = re.search(r"(\d{3,4})$", _end_of(found.get(key, "")))
         if match is None:
             return None
         if not 1 <= int(match[1]) <= len(nodes):
             raise self._mistake(
-                "Dimensions", f"{found[key]}: there are {len(nodes)} {service} nodes here"
+                "Dimensions", f"{text_of(found[key])}: there are {len(nodes)} {service} nodes here"
             )
         return nodes[int(match[1]) - 1]
 

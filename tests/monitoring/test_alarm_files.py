@@ -171,6 +171,25 @@ def test_without_dimensions(found: Read) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "node"),
+    [
+        ('!Sub "${Sessions}-0001-002"', "redis-b"),
+        ('!Sub ["${Group}-003", {Group: !Ref Sessions}]', "redis-c"),
+        ('!Join ["-", [!Ref Sessions, "002"]]', "redis-b"),
+        ('{"Fn::Sub": "${Sessions}-001"}', "redis-a"),
+        ("!Ref Sessions002", None),
+        ('!Sub "${Sessions002}"', None),
+        ('!Join ["-", ["x-002", !Ref Suffix]]', None),
+    ],
+)
+def test_node_of_an_intrinsic_function(found: Read, value: str, node: str | None) -> None:
+    """The end of what a function makes tells the node, if it is written there."""
+    text = TEMPLATE.partition("  MemcachedHits")[0].replace("sessions-0001-002", value)
+    (memory,) = found(text).alarms
+    assert memory.queries["m1"].node == node
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("Threshold: !Ref Most", "Threshold: !Ref Limit"),
