@@ -32,8 +32,9 @@ from cachesim.monitoring.drafts import (
     whole,
 )
 from cachesim.monitoring.findings import Finding, findings
+from cachesim.monitoring.metrics import Unit, find
 from cachesim.monitoring.states import MissingData, State
-from cachesim.topology import Topology
+from cachesim.topology import Service, Topology
 
 _KEYS = (
     *("Name", "Metric", "Threshold", "Period", "Action", "Service", "Node", "Statistic"),
@@ -46,7 +47,13 @@ _SIGNS: Mapping[str, Comparison] = {
     "<": "LessThanThreshold",
     "<=": "LessThanOrEqualToThreshold",
 }
-_THRESHOLD = re.compile(r"([<>]=?)?\s*(\d+(?:\.\d+)?)\s*([KM]?)\s*(%|/min|s)?", re.IGNORECASE)
+# A small m would be a million here, and minutes to who writes it.
+_THRESHOLD = re.compile(r"([<>]=?)?\s*(\d+(?:\.\d+)?)\s*([KkM]?)\s*((?i:%|/min|s))?")
+_UNITS: Mapping[str, tuple[Unit, ...]] = {
+    "%": ("Percent",),
+    "/min": ("Count", "Bytes"),
+    "s": ("Seconds",),
+}
 _PERIOD = re.compile(r"(\d+)\s*(s|seconds?|m|min|minutes?|h|hours?|)", re.IGNORECASE)
 _DEFAULT_PERIOD = 300
 
@@ -148,7 +155,7 @@ def _draft(item: Mapping[str, Any], place: Place, topology: Topology) -> Draft:
         if node not in nodes:
             raise Mistake(place.problem("Node", f"no {service} node {node!r}: {', '.join(nodes)}"))
         nodes = (str(node),)
-    comparison, threshold = _threshold(item["Threshold"], metric, place)
+    comparison, threshold = _threshold(item["Threshold"], metric, service, place)
     statistic = choice(item.get("Statistic", "Average"), get_args(Statistic), place, "Statistic")
     periods = whole(item.get("EvaluationPeriods", 1), place, "EvaluationPeriods")
     actions = _actions(item.get("Action"), place)
@@ -177,13 +184,17 @@ def _draft(item: Mapping[str, Any], place: Place, topology: Topology) -> Draft:
     return Draft(alarm, place, "Name")
 
 
-def _threshold(value: Any, metric: str, place: Place) -> tuple[Comparison, float]:
+def _threshold(value: Any, metric: str, service: Service, place: Place) -> tuple[Comparison, float]:
     match = _THRESHOLD.fullmatch(str(value).strip())
     if match is None or isinstance(value, bool):
         rule = "should be a number such as 85%, 1000/min, 50K, >1s or <80%"
         raise Mistake(place.problem("Threshold", f"{rule}, got {value!r}"))
-    sign, number, scale, _unit = match.groups()
-    threshold = float(number) * {"": 1, "k": 1e3, "m": 1e6}[scale.lower()]
+    sign, number, scale, unit = match.groups()
+    known = find(service, metric)
+    if unit is not None and known is not None and known.unit not in _UNITS[unit.lower()]:
+        rule = f"{unit} is not the unit of {metric}, which is {known.unit}"
+        raise Mistake(place.problem("Threshold", f"{rule}, got {value!r}"))
+    threshold = float(number) * {"": 1, "K": 1e3, "M": 1e6}[scale.upper()]
     return _SIGNS[sign or ("<" if is_lower(metric) else ">")], threshold
 
 

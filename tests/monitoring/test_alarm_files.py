@@ -215,6 +215,10 @@ def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> 
     ("changes", "message"),
     [
         ({"Threshold": "much"}, r":2: Alarms\[0\]\.Threshold: should be a number"),
+        ({"Threshold": "85%", "Metric": "BytesUsedForCache"}, r"Threshold: % is not .* is Bytes"),
+        ({"Threshold": "5s", "Metric": "Evictions"}, r"Threshold: s is not .* is Count"),
+        ({"Threshold": "5/min", "Metric": "ReplicationLag"}, r"Threshold: /min is not .* Seconds"),
+        ({"Threshold": "5m", "Metric": "ReplicationLag"}, r"Threshold: should be a number"),
         ({"Period": "soon"}, r"Period: should be such as 5 minutes"),
         ({"Period": "90s"}, r"Period: should be 10, 20, 30 or a multiple of 60"),
         ({"Period": "25 hours"}, r"more than 7 days|are kept here"),
@@ -277,7 +281,8 @@ def test_signs(found: Read) -> None:
     """Low hit rates are bad by default; a sign says otherwise."""
     assert found.one().alarms[0].comparison == "LessThanThreshold"
     assert found.one(Threshold='">=80%"').alarms[0].comparison == "GreaterThanOrEqualToThreshold"
-    assert found.one(Metric="CurrConnections", Threshold="50K").alarms[0].threshold == 50_000
+    for text, value in (("50K", 5e4), ("50k", 5e4), ("2M", 2e6), ("2M/min", 2e6), ("7", 7)):
+        assert found.one(Metric="NetworkBytesIn", Threshold=text).alarms[0].threshold == value
 
 
 def test_second_of_a_name(found: Read) -> None:
