@@ -121,7 +121,8 @@ def examine(path: Path, topology: Topology) -> Contents:
             continue
         alarms.append(alarm)
         missing = list(finding_of_metrics(alarm))
-        found += [*it.findings, *missing, *([] if missing else findings(alarm))]
+        is_dead = any(one.is_fatal for one in missing)
+        found += [*it.findings, *missing, *([] if is_dead else findings(alarm))]
     if not alarms and not mistakes:
         raise SettingsError(f"{path}: it has no alarms on AWS/ElastiCache")
     return Contents(alarms, mistakes, found)

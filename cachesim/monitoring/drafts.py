@@ -10,7 +10,7 @@ from cachesim.monitoring.alarms import Alarm
 from cachesim.monitoring.architecture import HIT_RATE_OF_MEMCACHED, MEMORY_OF_MEMCACHED
 from cachesim.monitoring.expressions import Expression
 from cachesim.monitoring.findings import Finding
-from cachesim.monitoring.metrics import METRICS, find
+from cachesim.monitoring.metrics import METRICS, NOT_EMULATED, find
 from cachesim.monitoring.monitor import HISTORY
 from cachesim.topology import Service
 
@@ -77,10 +77,16 @@ def checked(draft: Draft) -> Alarm:
 
 
 def finding_of_metrics(alarm: Alarm) -> Iterator[Finding]:
-    """Return the metrics of an alarm that its engine does not have."""
+    """Return the metrics of an alarm that its engine does not have, or not here."""
     for name in alarm.metrics:
         known = find(alarm.service, name)
         if known is not None and known.is_published:
+            continue
+        if name in NOT_EMULATED[alarm.service]:
+            yield Finding(
+                alarm.name, f"{name} is not emulated, so the alarm has no data here",
+                "Production has it: keep the alarm there.", is_fatal=False,
+            )  # fmt: skip
             continue
         other = Service.MEMCACHED if alarm.service is Service.REDIS else Service.REDIS
         published = [it.name for it in METRICS[alarm.service] if it.is_published]
@@ -90,7 +96,8 @@ def finding_of_metrics(alarm: Alarm) -> Iterator[Finding]:
         if alarm.service is Service.MEMCACHED and name in _INSTEAD:
             remedy = f"Use metric math: {_INSTEAD[name]}."
         there = find(other, name)
-        where = f"; {other} has it" if there is not None and there.is_published else ""
+        is_there = (there is not None and there.is_published) or name in NOT_EMULATED[other]
+        where = f"; {other} has it" if is_there else ""
         yield Finding(
             alarm.name, f"ElastiCache has no metric {name} for {alarm.service}{where}", remedy
         )
@@ -129,7 +136,12 @@ def service_of(
         }
         if sum(engines.values()) == 1:
             return next(service for service, is_it in engines.items() if is_it)
-    owners = {service for service in METRICS for it in metrics if find(service, it)}
+    owners = {
+        service
+        for service in METRICS
+        for it in metrics
+        if find(service, it) or it in NOT_EMULATED[service]
+    }
     if len(owners) == 1:
         return owners.pop()
     raise Mistake(

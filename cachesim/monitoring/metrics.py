@@ -184,6 +184,43 @@ METRICS: Mapping[Service, tuple[Metric, ...]] = {
     Service.MEMCACHED: MEMCACHED,
 }
 
+_OF_HOSTS = (
+    *("FreeableMemory", "SwapUsage", "CPUCreditBalance", "CPUCreditUsage"),
+    *("NetworkPacketsIn", "NetworkPacketsOut", "NetworkMaxBytesIn", "NetworkMaxBytesOut"),
+    *("NetworkMaxPacketsIn", "NetworkMaxPacketsOut", "NetworkBandwidthInAllowanceExceeded"),
+    *("NetworkBandwidthOutAllowanceExceeded", "NetworkConntrackAllowanceExceeded"),
+    *("NetworkPacketsPerSecondAllowanceExceeded", "NetworkLinkLocalAllowanceExceeded"),
+)
+_OF_COMMANDS = (
+    *("GetTypeCmds", "SetTypeCmds", "NonKeyTypeCmds", "ClusterBasedCmds", "EvalBasedCmds"),
+    *("GeoSpatialBasedCmds", "HashBasedCmds", "HyperLogLogBasedCmds", "JsonBasedCmds"),
+    *("KeyBasedCmds", "ListBasedCmds", "PubSubBasedCmds", "SearchBasedCmds", "SetBasedCmds"),
+    *("SortedSetBasedCmds", "StreamBasedCmds", "StringBasedCmds"),
+)
+NOT_EMULATED: Mapping[Service, frozenset[str]] = {
+    Service.REDIS: frozenset(
+        (
+            *_OF_HOSTS,
+            *_OF_COMMANDS,
+            *(f"{name}Latency" for name in _OF_COMMANDS),
+            *("SuccessfulReadRequestLatency", "SuccessfulWriteRequestLatency", "ErrorCount"),
+            *("ActiveDefragHits", "CurrVolatileItems", "DB0AverageTTL", "IsMaster", "KeysTracked"),
+            *("BytesReadFromDisk", "BytesWrittenToDisk", "NumItemsReadFromDisk"),
+            *("NumItemsWrittenToDisk", "DatabaseCapacityUsagePercentage"),
+            *("DatabaseCapacityUsageCountedForEvictPercentage", "TrafficManagementActive"),
+            *("DatabaseMemoryUsageCountedForEvictPercentage", "DatabaseAuthorizationFailures"),
+            *("IamAuthenticationExpirations", "IamAuthenticationThrottling"),
+            *(
+                "GlobalDatastoreReplicationLag",
+                "DurabilityLag",
+                "DurabilityBufferExceededErrorCount",
+            ),
+        )
+    ),
+    Service.MEMCACHED: frozenset((*_OF_HOSTS, "CmdConfigGet", "CmdConfigSet", "CurrConfig")),
+}
+"""The further metrics of an engine in CloudWatch, which are not taken here."""
+
 
 def find(service: Service, name: str) -> Metric | None:
     """Return a metric of an engine by its name."""

@@ -270,6 +270,25 @@ def test_can_not_fire(found: Read, changes: dict[str, str], words: str) -> None:
     assert words in finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("redis-x", "FreeableMemory"),
+        ("x", "StringBasedCmdsLatency"),
+        ("memcached-x", "SwapUsage"),
+        ("memcached-x", "CmdConfigGet"),
+    ],
+)
+def test_not_emulated(found: Read, name: str, metric: str) -> None:
+    """An alarm on a metric that CloudWatch has, and cachesim has not, may fire in production."""
+    contents = found.one(Name=name, Metric=metric, Threshold="5", Action="SNS -> Slack")
+    (finding,) = contents.findings
+    assert (contents.mistakes, finding.is_fatal) == ([], False)
+    assert f"{metric} is not emulated" in finding.problem
+    other = found.one(Name="memcached-x", Metric="StringBasedCmds", Threshold="5").findings[0]
+    assert (other.is_fatal, "redis has it" in other.problem) == (True, True)
+
+
 def test_can_fire(found: Read) -> None:
     """Of an alarm in reach nothing is told."""
     assert not found.one(Action="SNS -> Slack").findings
