@@ -98,8 +98,12 @@ def out_of_reach(alarm: Alarm, *, is_emulated: bool) -> str:
     for finding in findings(alarm):
         if finding.is_fatal:
             return f"{finding.problem}. {finding.remedy}"
+    if alarm.missing == "breaching":  # it fires without data
+        return ""
     for metric in alarm.metrics:
         known = find(alarm.service, metric)
-        if is_emulated and known is not None and known.is_of_process:
+        if known is None:
+            return f"there is no {metric} here: `cachesim alarms check` tells more"
+        if is_emulated and known.is_of_process:
             return f"emulated nodes have no {metric}: they share one process"
     return ""

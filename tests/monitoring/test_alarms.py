@@ -6,6 +6,7 @@ import pytest
 
 from cachesim.monitoring import architecture
 from cachesim.monitoring.alarms import Alarm, Query, Watch, value_of
+from cachesim.monitoring.findings import out_of_reach
 from cachesim.monitoring.metrics import find
 from cachesim.monitoring.states import State
 from cachesim.topology import Service
@@ -165,6 +166,26 @@ def _levels(row: str, values: dict[str, float]) -> int:
     for watch in watches:
         watch.look([minute(1, **{node: values})], DATE)
     return sum(watch.state is State.ALARM for watch in watches)
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_emulated", "words"),
+    [
+        ("CurrConnections", True, ""),
+        ("EngineCPUUtilization", False, ""),
+        ("EngineCPUUtilization", True, "emulated nodes have no EngineCPUUtilization"),
+        ("FreeableMemory", False, "there is no FreeableMemory here"),
+        ("CurConnections", True, "there is no CurConnections here"),
+    ],
+)
+def test_out_of_reach(metric: str, is_emulated: bool, words: str) -> None:
+    """A running topology tells which alarms have no data; if that is a breach, they do fire."""
+    alarm = dataclasses.replace(ALARM, queries={"m1": Query(metric)}, threshold=50)
+    found = out_of_reach(alarm, is_emulated=is_emulated)
+    assert found.startswith(words)
+    assert bool(found) == bool(words)
+    breaching = dataclasses.replace(alarm, missing="breaching")
+    assert not out_of_reach(breaching, is_emulated=is_emulated)
 
 
 def test_metrics_exist() -> None:
