@@ -247,26 +247,26 @@ _WORDS: Mapping[Comparison, str] = {
     "LessThanThreshold": "less than",
     "LessThanOrEqualToThreshold": "less than or equal to",
 }
+_TREATED = {"breaching": "Breaching", "notBreaching": "NonBreaching"}
 
 
 def _reason(
     alarm: Alarm, old: State, new: State, seen: Sequence[Value | None], date: datetime
 ) -> str:
     real = [it for it in seen if it is not None][-alarm.periods :]
-    if not real:
-        text = f"no datapoints were received for {alarm.periods} {_s('period', alarm.periods)}"
-        if new is State.INSUFFICIENT_DATA:
-            return f"Insufficient Data: {text}."
-        treated = {"breaching": "Breaching", "notBreaching": "NonBreaching"}[alarm.missing]
-        return (
-            f"Threshold Crossed: {text} and {alarm.periods} missing "
-            f"{_s('datapoint', alarm.periods)} treated as [{treated}]."
-        )
+    absent = alarm.periods - len(real)
     if new is State.INSUFFICIENT_DATA:
-        unknown = alarm.periods - len(real)
-        return f"Insufficient Data: {unknown} {_s('datapoint', unknown)} unknown."
+        if real:
+            return f"Insufficient Data: {absent} {_s('datapoint', absent)} unknown."
+        return f"Insufficient Data: {_received(0, alarm.periods)}."
+    filled = ""
+    if absent and alarm.missing in _TREATED:
+        word = _TREATED[alarm.missing]
+        filled = f" and {absent} missing {_s('datapoint', absent)} treated as [{word}]"
     beyond = [it for it in real if alarm.breaches(it.value)]
     shown = beyond if new is State.ALARM else [it for it in real if it not in beyond]
+    if not shown:  # what is missing has decided
+        return f"Threshold Crossed: {_received(len(real), alarm.periods)}{filled}."
     values = ", ".join(f"{it.value:.10g}" for it in reversed(shown))
     no = "" if new is State.ALARM else "not "
     needed = alarm.needed if new is State.ALARM else alarm.periods - alarm.needed + 1
@@ -274,8 +274,14 @@ def _reason(
         f"Threshold Crossed: {len(shown)} out of the last {len(real)} "
         f"datapoints [{values} ({date:%d/%m/%y %H:%M:%S})] "
         f"{'was' if len(shown) == 1 else 'were'} {no}{_WORDS[alarm.comparison]} the threshold "
-        f"({float(alarm.threshold)}) (minimum {needed} {_s('datapoint', needed, verb=False)} for "
-        f"{old} -> {new} transition)."
+        f"({float(alarm.threshold)}){filled} (minimum {needed} "
+        f"{_s('datapoint', needed, verb=False)} for {old} -> {new} transition)."
+    )
+
+
+def _received(count: int, periods: int) -> str:
+    return (
+        f"{count or 'no'} {_s('datapoint', count)} received for {periods} {_s('period', periods)}"
     )
 
 

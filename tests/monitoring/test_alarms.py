@@ -100,6 +100,31 @@ def test_missing_data_breaches() -> None:
     assert "missing datapoint was treated as [Breaching]" in change.reason
 
 
+def test_reason_with_missing_data() -> None:
+    """The reason tells what missing datapoints were taken for, beside those that were there."""
+    alarm = dataclasses.replace(ALARM, missing="breaching", periods=3, needed=2)
+    (fine,) = looks(alarm, "Evictions", [5])
+    assert fine is not None
+    assert fine.reason == (
+        "Threshold Crossed: 1 datapoint was received for 3 periods and 2 missing datapoints were "
+        "treated as [Breaching]."
+    )
+    (beyond,) = looks(alarm, "Evictions", [1500])
+    assert beyond is not None
+    assert "greater than the threshold (1000.0) and 2 missing datapoints were treated as [Brea" in (
+        beyond.reason
+    )
+    (quiet,) = looks(dataclasses.replace(alarm, missing="notBreaching"), "Evictions", [1500])
+    assert quiet is not None
+    assert quiet.reason == (
+        "Threshold Crossed: 1 datapoint was received for 3 periods and 2 missing datapoints were "
+        "treated as [NonBreaching]."
+    )
+    (plain,) = looks(dataclasses.replace(alarm, missing="missing"), "Evictions", [5])
+    assert plain is not None
+    assert "missing" not in plain.reason
+
+
 def test_alarms_of_the_architecture() -> None:
     """They are the three of its file, over five minutes, and page whom it says."""
     told = {
