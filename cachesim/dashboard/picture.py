@@ -14,6 +14,7 @@ from cachesim.faults.fields import Name, Names, Part
 from cachesim.faults.spec import FaultSpec
 from cachesim.runs.calls import FaultData, Status
 from cachesim.topology import CLIENT, ENDPOINTS, Endpoint, Link, NodeState, Topology
+from cachesim.toxiproxy.toxics import BOTH, Bandwidth, ResetPeer, Stream, Timeout, Toxic
 
 State = Literal["open", "slow", "partly", "cut"]
 """What gets through: all, all but late, over some links only, nothing."""
@@ -221,9 +222,24 @@ def _touch(topology: Topology, spec: FaultSpec) -> _Touch:
             sources = {topology.node(name).zone for name in replicas or ()}
             late = [k for k in topology.links if k.is_replication and k.source in sources]
             return _Touch({link.name: ("open", "slow") for link in late}, nodes, zones)
+        case catalogue.Toxic(on, toxic, streams, toxicity):
+            return _Touch(dict.fromkeys(on, _ways(toxic, streams, toxicity)))
     state: State = "cut" if isinstance(spec, _CUTTING) else "slow"
     links = dict.fromkeys(_named(spec, Part.LINK), (state, state))
     return _Touch(links, nodes, zones, _named(spec, Part.ENDPOINT))
+
+
+def _ways(toxic: Toxic, streams: Sequence[Stream], toxicity: float) -> tuple[State, State]:
+    """Return what a toxic lets through, from a link's source and back."""
+    match toxic:
+        case Timeout() | Bandwidth(rate=0) if toxicity == 1:
+            state: State = "cut"
+        case ResetPeer() if toxicity == 1:  # the connection has both directions
+            return "cut", "cut"
+        case _:
+            state = "slow"
+    there, back = (state if it in streams else "open" for it in BOTH)
+    return there, back
 
 
 def _named(spec: FaultSpec, *parts: Part) -> list[str]:

@@ -112,6 +112,27 @@ def test_the_worst_of_several_faults() -> None:
         assert (link["there"], link["faults"]) == ("cut", ["1", "2"])
 
 
+@pytest.mark.parametrize(
+    ("given", "values", "ways"),
+    [
+        (("latency", "latency", 5), {}, ("open", "slow")),
+        (("timeout", "timeout", 0), {}, ("open", "cut")),
+        (("timeout", "timeout", 0), {"streams": ["upstream"]}, ("cut", "open")),
+        (("timeout", "timeout", 0), {"toxicity": 0.5}, ("open", "slow")),
+        (("bandwidth", "rate", 0), {}, ("open", "cut")),
+        (("bandwidth", "rate", 9), {}, ("open", "slow")),
+        (("reset_peer", "timeout", 0), {}, ("cut", "cut")),
+    ],
+)
+def test_toxics(given: tuple[str, str, int], values: dict[str, Any], ways: tuple[str, str]) -> None:
+    """Any toxic is on the streams that it works on; one that stops all data cuts them."""
+    kind, attribute, value = given
+    toxic = {"type": kind, "attributes": {attribute: value}}
+    it = seen({"fault": "toxic", "links": ["client-to-redis-a"], "toxic": toxic, **values})
+    (link,) = (one for one in it["links"] if one["faults"])
+    assert (link["there"], link["back"]) == ways
+
+
 def test_every_fault_is_on_something() -> None:
     """No fault of the catalogue is invisible, but those of the whole topology."""
     whole = {form["name"] for form in forms(CATALOGUE, TOPOLOGY) if form["on"] == "topology"}
