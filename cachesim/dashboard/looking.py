@@ -9,7 +9,6 @@ from cachesim.dashboard.figures import Figures, figures
 from cachesim.dashboard.picture import Picture, picture
 
 if TYPE_CHECKING:
-    from cachesim.monitoring.datapoints import Points
     from cachesim.monitoring.messages import Message
     from cachesim.runs.calls import AlarmStatus, Readings
     from cachesim.simulator.simulator import Simulator
@@ -36,7 +35,6 @@ class Look:
     def __init__(self, sim: "Simulator") -> None:
         self._sim = sim
         self._before: Readings | None = None
-        self._points: Points = {}
         self.picture: Picture | None = None
 
     def see(self) -> Picture:
@@ -54,9 +52,10 @@ class Look:
         now, minute = self._sim.servers.readings(), self._sim.metrics.running()
         primary = (self.picture or self.see())["primary"]
         # A minute that has just begun has too few readings: the one before tells until then.
-        points = {**self._points, **minute.nodes}
+        ended = self._sim.metrics.minutes(after=minute.number - 2)[-1:]
+        points = {name: it for one in (*ended, minute) for name, it in one.nodes.items()}
         found = figures(now, self._before, primary, points)
-        self._before, self._points = now, minute.nodes
+        self._before = now
         return {"at": round(time.time(), 2), "nodes": found}
 
     def alarms(self) -> "list[AlarmStatus]":

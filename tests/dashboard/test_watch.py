@@ -9,8 +9,8 @@ from cachesim.dashboard.looking import Look
 from cachesim.dashboard.watch import Message, Watch
 from cachesim.errors import NotRunning
 from cachesim.events import EventLog
-from cachesim.monitoring.datapoints import Minute
-from cachesim.runs.calls import Readings, Status
+from cachesim.monitoring.datapoints import Datapoint, Minute
+from cachesim.runs.calls import Reading, Readings, Status
 from cachesim.simulator.simulator import Simulator
 from cachesim.topology import Endpoint
 from tests.dashboard.statuses import TOPOLOGY, status
@@ -29,6 +29,8 @@ class FakeSim:
         self.refreshed = 0
         self.now = status()
         self.calls = 0
+        self.readable: dict[str, Reading] = {}
+        self.minute, self.ended = Minute(1, 0.0, 1.0, {}), list[Minute]()
 
     def status(self) -> Status:
         """See `Servers.status`."""
@@ -42,11 +44,15 @@ class FakeSim:
     def readings(self) -> Readings:
         """See `Servers.readings`."""
         self.calls += 1
-        return {"nodes": {}, "heard": {}}
+        return {"nodes": self.readable, "heard": {}}
 
     def running(self) -> Minute:
         """See `Metrics.running`."""
-        return Minute(1, 0.0, 1.0, {})
+        return self.minute
+
+    def minutes(self, after: int) -> list[Minute]:
+        """See `Metrics.minutes`."""
+        return [it for it in self.ended if it.number > after]
 
     def statuses(self) -> list[Any]:
         """See `Alarms.statuses`."""
@@ -192,6 +198,33 @@ def test_times_are_of_the_wall_clock() -> None:
             return float(event["at"])
 
     assert abs(asyncio.run(look()) - datetime.now(UTC).timestamp()) < LIMIT
+
+
+def test_a_minute_that_has_just_begun() -> None:
+    """The minute before tells until there are enough readings; nothing tells after a reset."""
+    sim = FakeSim()
+    values = {"used_memory": 1, "max_memory": 2, "connections": 1, "keys": 0, "evicted_keys": 0}
+    sim.readable["redis-a"] = {"at": 0.0, "took": 0.0, "own_connections": 1, "values": {**values}}
+    look = Look(cast(Simulator, sim))
+
+    def hit_rate(running: float | None, *ended: float) -> float | None:
+        """What is told, once two seconds of a minute have passed."""
+        *sim.ended, sim.minute = (
+            Minute(n, 0.0, 1.0, {} if it is None else {"redis-a": {"CacheHitRate": _point(it)}})
+            for n, it in enumerate([*ended, running], 1)
+        )
+        look.measure()
+        return look.measure()["nodes"]["redis-a"]["hit_rate"]
+
+    assert hit_rate(None) is None
+    assert hit_rate(70.0) == 70
+    assert hit_rate(None, 60.0, 70.0) == 70
+    assert hit_rate(80.0, 60.0, 70.0) == 80
+    assert hit_rate(None) is None
+
+
+def _point(value: float) -> Datapoint:
+    return Datapoint(value, value, value, 3)
 
 
 def test_nodes_that_others_add() -> None:
