@@ -176,7 +176,7 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
                 it["name"],
                 it["state"],
                 "-" if it["value"] is None else f"{it['value']:.4g}",
-                f"{'>' if it['comparison'].startswith('Greater') else '<'} {it['threshold']:g}",
+                f"{_sign(it['comparison'])} {it['threshold']:g}",
                 it["node"] if it["value"] is not None else "",
             )
             for it in found
@@ -185,6 +185,11 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
     for it in found:
         if it["out_of_reach"] and it["level"] is None:
             print(f"{it['name']} can't fire: {it['out_of_reach']}")
+
+
+def _sign(comparison: str) -> str:
+    sign = ">" if comparison.startswith("Greater") else "<"
+    return f"{sign}=" if "OrEqual" in comparison else sign
 
 
 @alarms.command(epilog="Example: cachesim alarms check alarms.yaml")

@@ -54,6 +54,26 @@ def test_check_as_json(tmp_path: Path) -> None:
     assert "EngineCPUUtilization" in finding["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("comparison", "shown"),
+    [
+        ("GreaterThanThreshold", "> 85"),
+        ("GreaterThanOrEqualToThreshold", ">= 85"),
+        ("LessThanThreshold", "< 85"),
+        ("LessThanOrEqualToThreshold", "<= 85"),
+    ],
+)
+def test_thresholds(monkeypatch: pytest.MonkeyPatch, comparison: str, shown: str) -> None:
+    """The table has the sign of each comparison."""
+    alarm = {
+        "name": "x", "state": "OK", "value": 85.0, "node": "redis-a", "threshold": 85.0,
+        "comparison": comparison, "out_of_reach": "", "level": None,
+    }  # fmt: skip
+    monkeypatch.setattr(registry, "find_run", lambda _name: None)
+    monkeypatch.setattr(rpc, "call", lambda _run, _call: [alarm])
+    assert f" {shown} " in CliRunner().invoke(main, "alarms").output
+
+
 def test_options_before_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are those of the command after them."""
     asked: list[str | None] = []
