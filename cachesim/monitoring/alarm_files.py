@@ -188,7 +188,7 @@ def _draft(item: Mapping[str, Any], place: Place, topology: Topology) -> Draft:
 def _threshold(value: Any, metric: str, service: Service, place: Place) -> tuple[Comparison, float]:
     match = _THRESHOLD.fullmatch(str(value).strip())
     if match is None or isinstance(value, bool):
-        rule = "should be a number such as 85%, 1000/min, 50K, >1s or <80%"
+        rule = "should be a number such as 85%, 1000/min, 50K, <80% or, in quotes, '>1s'"
         raise Mistake(place.problem("Threshold", f"{rule}, got {value!r}"))
     sign, number, scale, unit = match.groups()
     known = find(service, metric)

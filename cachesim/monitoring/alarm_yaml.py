@@ -60,6 +60,8 @@ def load(path: Path) -> Any:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
         what = str(error.problem or error.context or "is not YAML").partition("\n")[0]
+        if "block scalar" in str(error.context):
+            what += ": put a value that begins with > or | in quotes"
         raise SettingsError(f"{path}:{line}: {what}") from None
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(f"{path}: not YAML: {str(error).partition(chr(10))[0]}") from None

@@ -168,6 +168,6 @@ def choice(value: Any, choices: tuple[str, ...], place: Place, key: str) -> Any:
 def whole(value: Any, place: Place, key: str) -> int:
     """Return a whole number above 0."""
     text = str(value)
-    if isinstance(value, bool) or not text.isdigit() or not int(text):
+    if isinstance(value, bool) or not text.isdecimal() or not int(text):
         raise Mistake(place.problem(key, f"should be a whole number above 0, got {value!r}"))
     return int(text)

@@ -227,6 +227,7 @@ def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> 
         ({"Statistic": "p99"}, r"Statistic: should be one of"),
         ({"DatapointsToAlarm": "2"}, r"2 of 1 periods"),
         ({"EvaluationPeriods": "0"}, r"EvaluationPeriods: should be a whole number above 0"),
+        ({"EvaluationPeriods": "²"}, r"EvaluationPeriods: should be a whole number above 0"),
         ({"Node": "redis-z"}, r"no redis node 'redis-z'"),
         ({"Name": "x", "Metric": "Evictions"}, r"engine can't be told"),
         ({"Service": "bus"}, r"should be redis or memcached"),
@@ -302,6 +303,13 @@ def test_signs(found: Read) -> None:
     assert found.one(Threshold='">=80%"').alarms[0].comparison == "GreaterThanOrEqualToThreshold"
     for text, value in (("50K", 5e4), ("50k", 5e4), ("2M", 2e6), ("2M/min", 2e6), ("7", 7)):
         assert found.one(Metric="NetworkBytesIn", Threshold=text).alarms[0].threshold == value
+
+
+@pytest.mark.parametrize("threshold", [">1s", "> 80%", ">=80"])
+def test_signs_without_quotes(found: Read, threshold: str) -> None:
+    """YAML takes the sign for another thing: the error has the line, and what helps."""
+    with pytest.raises(SettingsError, match=r"alarms\.yaml:4: .* in quotes$"):
+        found.one(Threshold=threshold)
 
 
 def test_second_of_a_name(found: Read) -> None:
