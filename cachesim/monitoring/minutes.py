@@ -16,6 +16,10 @@ MINUTE = 60.0
 """Seconds of production."""
 
 
+_ADOPTED = "master_repl_offset"
+"""The counter that does not begin at 0: a replica takes it over from its primary."""
+
+
 class _Sample(NamedTuple):
     at: float
     values: Values
@@ -113,7 +117,10 @@ def _growth(chain: list[_Sample], names: tuple[str, ...]) -> float | None:
                 continue
             if last is not None:
                 begun_anew = _is_new(values, sample.values) or now < last
-                grown += now if begun_anew else now - last
+                if name != _ADOPTED:
+                    grown += now if begun_anew else now - last
+                elif last and not begun_anew:
+                    grown += now - last
             last, values = now, sample.values
         if last is None:
             return None

@@ -5,6 +5,7 @@ import pytest
 from cachesim.monitoring.datapoints import Datapoint, Minute
 from cachesim.monitoring.metrics import METRICS, Count, Gauge, Metric, Share, Values, fields
 from cachesim.monitoring.minutes import FEWEST, Collector
+from cachesim.topology import Service
 
 NODE = "redis-a"
 GAUGE = Metric(
@@ -65,6 +66,16 @@ def test_count_of_a_new_process(uptime: Values) -> None:
     after = {"evicted": 60, **uptime} if uptime else {"evicted": 7}
     found = collected(before, before, after)
     assert found["Evictions"].value == after["evicted"]
+
+
+@pytest.mark.parametrize("after", [(7000, 7010, 7020), (0, 7010, 7020)])
+def test_offset_of_a_new_process(after: tuple[int, ...]) -> None:
+    """A replica takes the offset over from its primary: it was not sent all of that now."""
+    collector = Collector({NODE: METRICS[Service.REDIS]})
+    for at, (offset, uptime) in enumerate([(6000, 90), *zip(after, range(3), strict=True)]):
+        collector.add(NODE, at, {"master_repl_offset": offset, "uptime": uptime})
+    grown = {7000: 20, 0: 10}[after[0]]
+    assert collector.close(60.0)[NODE]["ReplicationBytes"].value == grown
 
 
 def test_count_after_a_gap() -> None:
