@@ -16,6 +16,13 @@ _TIMEOUT = 5.0  # seconds for an answer
 _MOST = 100  # messages that wait
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves redirects to the caller, as errors: urllib would follow them without the message."""
+
+    def redirect_request(self, *_arguments: object) -> None:
+        """Follow none."""
+
+
 class Forwarder:
     """Posts messages, one after the other, from a thread of its own that the first one starts.
 
@@ -30,6 +37,7 @@ class Forwarder:
 
     def __init__(self, file: Path, events: EventLog) -> None:
         self._url = _url_in(file)
+        self._opener = urllib.request.build_opener(_NoRedirects)
         self._file = file
         self._events = events
         self._waiting: queue.Queue[Message | None] = queue.Queue(_MOST)
@@ -84,7 +92,7 @@ class Forwarder:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self._url, json.dumps(message.received).encode(), headers, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
+        with self._opener.open(request, timeout=_TIMEOUT):
             pass
 
     def _failed(self, message: Message, why: str) -> None:

@@ -39,6 +39,12 @@ class Webhook:
                 headers = {key.lower(): value for key, value in self.headers.items()}
                 hook.posted.put(Posted(self.path, headers, json.loads(self.rfile.read(size))))
                 self.send_response(hook.status)
+                if hook.status == 301:
+                    self.send_header("Location", "/secret/elsewhere")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, format: str, *arguments: object) -> None:
@@ -84,9 +90,10 @@ def test_posted(hook: Webhook, file: Path) -> None:
         forwarder.close()
 
 
-def test_failure_is_told_without_the_url(hook: Webhook, file: Path) -> None:
-    """A server that refuses is told in the event log, which does not have the URL."""
-    hook.status = 403
+@pytest.mark.parametrize("status", [403, 301])
+def test_failure_is_told_without_the_url(hook: Webhook, file: Path, status: int) -> None:
+    """A server that refuses, or redirects, is told in the event log, which has no URL."""
+    hook.status = status
     events = EventLog()
     forwarder = Forwarder(file, events)
     try:
@@ -95,7 +102,7 @@ def test_failure_is_told_without_the_url(hook: Webhook, file: Path) -> None:
     finally:
         forwarder.close()
     (event,) = events.of("error")
-    assert "403" in event.message
+    assert str(status) in event.message
     assert "secret" not in event.message
     assert str(file) in event.message
 
