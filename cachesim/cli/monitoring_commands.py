@@ -64,16 +64,16 @@ def metrics(
             last = minute["number"]
 
 
-def _metrics(run: "Run", after: int = 0, *, running: bool = False) -> Any:
+def _metrics(run: "Run", after: int = 0, *, running: bool = False, last: bool = False) -> Any:
     from cachesim.runs.calls import Call
     from cachesim.runs.rpc import call
 
-    return call(run, Call.METRICS, after=after, running=running)
+    return call(run, Call.METRICS, after=after, running=running, last=last)
 
 
 def _print_last(run: "Run", nodes: tuple[str, ...], *, as_json: bool, whole: bool) -> int:
     """Print the last minute, or what there is of the first one; return its number, 0 if none."""
-    data = _metrics(run, running=True)
+    data = _metrics(run, running=True, last=True)
     minute = data["minutes"][-1] if data["minutes"] else None
     if minute is not None:
         _print_minute(minute, data["metrics"], nodes, as_json=as_json)
@@ -137,7 +137,7 @@ def _serve(run: "Run", port: int) -> None:
     from cachesim.topology import production
 
     def read() -> Any:
-        return _metrics(run), call(run, Call.ALARMS)
+        return _metrics(run, last=True), call(run, Call.ALARMS)
 
     read()  # so that the first scrape finds something, and a topology that is gone is told
     with serving(Exposition(run.name, production(), read), port) as chosen:

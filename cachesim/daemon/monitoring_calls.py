@@ -12,7 +12,7 @@ from cachesim.monitoring.findings import out_of_reach
 from cachesim.monitoring.minutes import MINUTE
 from cachesim.monitoring.monitor import Monitor
 from cachesim.monitoring.states import State
-from cachesim.runs.calls import AlarmStatus, Call, MetricsData
+from cachesim.runs.calls import MINUTES, AlarmStatus, Call, MetricsData
 from cachesim.runs.registry import not_running
 
 _LATE = 10.0  # seconds that an alarm may take longer
@@ -41,15 +41,18 @@ class _Answers:
         monitor.start()
         return monitor
 
-    def metrics(self, _caller: Caller, after: int = 0, running: bool = False) -> MetricsData:
+    def metrics(
+        self, _caller: Caller, after: int = 0, running: bool = False, last: bool = False
+    ) -> MetricsData:
         monitor = self._monitor
+        minutes = monitor.minutes(after)
         return {
             "since": monitor.since,
             "metrics": {
                 node: {metric.name: metric.unit for metric in some}
                 for node, some in monitor.metrics.items()
             },
-            "minutes": [minute.as_dict() for minute in monitor.minutes(after)],
+            "minutes": [it.as_dict() for it in (minutes[-1:] if last else minutes[:MINUTES])],
             "running": monitor.running().as_dict() if running else None,
         }
 

@@ -51,8 +51,9 @@ class Call(StrEnum):
     all. Raises WaitTimeout."""
 
     METRICS = "metrics"
-    """(after=0, running=False) -> MetricsData: the minutes after a number. This call and the next
-    three begin the monitoring, if it has not begun."""
+    """(after=0, running=False, last=False) -> MetricsData: the first minutes after a number, at
+    most `MINUTES`; last: the last of them alone. This call and the next three begin the monitoring,
+    if it has not begun."""
     ALARMS = "alarms"
     """() -> list[AlarmStatus]"""
     WAIT_FOR_ALARM = "wait-for-alarm"
@@ -225,6 +226,10 @@ class Readings(TypedDict):
     """By name. Those that did not answer at once are left out."""
     heard: dict[str, dict[str, float]]
     """When each Redis node last heard each other one over the cluster bus, in monotonic seconds."""
+
+
+MINUTES = 10
+"""The minutes in an answer at most. While it is written, emulated nodes answer nobody."""
 
 
 class MetricsData(TypedDict):

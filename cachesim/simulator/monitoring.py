@@ -10,7 +10,7 @@ from cachesim.errors import UnknownName
 from cachesim.faults.named import unknown
 from cachesim.monitoring.datapoints import CROSS_ZONE_BYTES, Datapoint, Minute
 from cachesim.monitoring.messages import Message
-from cachesim.runs.calls import AlarmStatus, Call, ChangeData, MetricsData
+from cachesim.runs.calls import MINUTES, AlarmStatus, Call, ChangeData, MetricsData
 from cachesim.simulator.connection import Connection
 from cachesim.topology import production
 
@@ -36,8 +36,8 @@ class Series:
     @property
     def latest(self) -> Datapoint | None:
         """The datapoint of the last minute; None: it has none, or no minute has ended."""
-        minutes = self._metrics.minutes()
-        return self._of(minutes[-1]) if minutes else None
+        minute = self._metrics.last()
+        return None if minute is None else self._of(minute)
 
     def at(self, moment: float) -> Datapoint | None:
         """Return the datapoint of the minute in which a moment was; None: missing.
@@ -96,7 +96,18 @@ class Metrics(Mapping[str, Mapping[str, Series]]):
         Args:
             after: the number of the last one that is left out.
         """
-        return [Minute.from_dict(it) for it in self._read(after=after)["minutes"]]
+        found: list[Minute] = []
+        while True:
+            some = [Minute.from_dict(it) for it in self._read(after=after)["minutes"]]
+            found += some
+            if len(some) < MINUTES:
+                return found
+            after = some[-1].number
+
+    def last(self) -> Minute | None:
+        """Return the last minute that has ended; None: there is none."""
+        minutes = self._read(last=True)["minutes"]
+        return Minute.from_dict(minutes[0]) if minutes else None
 
     def running(self) -> Minute:
         """Return the minute that has not ended, as far as it has come."""
@@ -105,8 +116,8 @@ class Metrics(Mapping[str, Mapping[str, Series]]):
 
     def latest(self) -> Mapping[str, Mapping[str, Datapoint]]:
         """Return the datapoints of the last minute, by node, then by metric."""
-        minutes = self._read(after=0)["minutes"][-1:]
-        return Minute.from_dict(minutes[0]).nodes if minutes else {}
+        minute = self.last()
+        return {} if minute is None else minute.nodes
 
     def cross_zone_bytes(self, link: str) -> Series:
         """Return the bytes that a link between zones has handed on, in both directions.
