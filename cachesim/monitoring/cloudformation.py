@@ -148,6 +148,8 @@ class _Reader:
             if not isinstance(item, Mapping) or "Id" not in item:
                 raise self._mistake("Metrics", "each should have an Id")
             id_ = str(item["Id"])
+            if id_ in found or id_ in expressions:
+                raise self._mistake("Metrics", f"a second Id {id_}")
             if item.get("ReturnData", True) not in (False, "false"):
                 returned.append(id_)
             if "Expression" in item:

@@ -211,6 +211,13 @@ def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> 
     assert "Default" in mistake
 
 
+@pytest.mark.parametrize("old", ["Id: misses", "Id: share", "Id: rate"])
+def test_second_of_an_id(found: Read, old: str) -> None:
+    """Two metrics of one Id are a mistake: nobody can tell which of them is meant."""
+    (mistake,) = found(TEMPLATE.replace(old, "Id: hits")).mistakes
+    assert "Properties.Metrics: a second Id hits" in mistake
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
