@@ -57,7 +57,8 @@ def expression(text: str) -> Expression:
 
 def _parsed(text: str) -> ast.expr:
     try:
-        tree = ast.parse(text.replace("^", "**").strip(), mode="eval").body
+        # On one line: to Python, a line may be the end.
+        tree = ast.parse(" ".join(text.replace("^", "**").split()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError):
         raise ValueError(f"{text!r} is no metric math: try 100*m1/(m1+m2)") from None
     _check(tree, text)
