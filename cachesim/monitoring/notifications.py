@@ -141,7 +141,10 @@ def _trigger(alarm: Alarm, topology: str) -> dict[str, Any]:
         "TreatMissingData": alarm.missing,
         "EvaluateLowSampleCountPercentile": "",
     }
-    nodes = alarm.nodes
+    # Metrics that all name their nodes are there once.
+    nodes = (
+        alarm.nodes if any(it.node is None for it in alarm.queries.values()) else alarm.nodes[:1]
+    )
     if len(alarm.queries) == 1 and len(nodes) == 1 and alarm.math in alarm.queries:
         (query,) = alarm.queries.values()
         return {**_stat(query, query.node or nodes[0], alarm, topology), **common}

@@ -8,7 +8,7 @@ import pytest
 
 from cachesim.events import EventLog
 from cachesim.monitoring import architecture
-from cachesim.monitoring.alarms import Alarm, Change
+from cachesim.monitoring.alarms import Alarm, Change, Query
 from cachesim.monitoring.expressions import Expression
 from cachesim.monitoring.messages import Message
 from cachesim.monitoring.notifications import node_ids, of_alarm, of_event
@@ -83,6 +83,20 @@ def test_metric_math_of_an_expression() -> None:
     first, *others = body(message(alarm))["Trigger"]["Metrics"]
     assert first["Expression"].startswith("MIN([100 * GetHits_1 / (GetHits_1 + GetMisses_1), ")
     assert set(Expression(first["Expression"]).names) == {it["Id"] for it in others}
+
+
+def test_metric_math_of_named_nodes() -> None:
+    """Metrics that name their nodes are in the trigger as in the definition, once each."""
+    queries = {
+        "m1": Query("Evictions", "Sum", "redis-a"),
+        "m2": Query("Evictions", "Sum", "redis-c"),
+    }
+    alarm = dataclasses.replace(ALARM, queries=queries, math="MAX([m1, m2])")
+    first, *others = body(message(alarm))["Trigger"]["Metrics"]
+    assert first["Expression"] == "MAX([m1, m2])"
+    assert [it["Id"] for it in others] == ["m1", "m2"]
+    clusters = [it["MetricStat"]["Metric"]["Dimensions"][1]["value"] for it in others]
+    assert clusters == ["t-0001-001", "t-0001-003"]
 
 
 @pytest.mark.parametrize("state", State)
