@@ -63,7 +63,7 @@ def _reach(alarm: Alarm) -> Iterator[Finding]:
                 f"Watch EngineCPUUtilization, or CPUUtilization above {90 / VCPUS:g} % (90 divided "
                 "by the number of vCPUs).",
             )
-    elif known is not None and known.unit == "Percent" and is_upper and least >= 100:
+    elif known is not None and known.unit == "Percent" and is_upper and not alarm.breaches(100):
         yield Finding(alarm.name, f"{metric} is never above 100 %", "Lower the threshold.")
     if metric == "CurrConnections" and is_upper and least >= MAX_CONNECTIONS:
         yield Finding(

@@ -302,6 +302,8 @@ def test_can_fire(found: Read) -> None:
     assert not found.one(Action="SNS -> Slack").findings
     low = found.one(Metric="CPUUtilization", Threshold="45%", Action="SNS -> Slack")
     assert not low.findings
+    full = found.one(Metric="EngineCPUUtilization", Threshold='">=100%"', Action="SNS -> Slack")
+    assert not full.findings
 
 
 def test_signs(found: Read) -> None:
