@@ -155,7 +155,10 @@ def service_of(
 
 def is_lower(metric: str) -> bool:
     """Return whether low values of a metric are bad."""
-    return metric in ("CacheHitRate", "CacheHits", "GetHits", "MasterLinkHealthStatus")
+    return metric in (
+        *("CacheHitRate", "CacheHits", "GetHits", "MasterLinkHealthStatus"),
+        *("UnusedMemory", "FreeableMemory", "CPUCreditBalance"),
+    )
 
 
 def choice(value: Any, choices: tuple[str, ...], place: Place, key: str) -> Any:

@@ -307,7 +307,9 @@ def test_can_fire(found: Read) -> None:
 
 
 def test_signs(found: Read) -> None:
-    """Low hit rates are bad by default; a sign says otherwise."""
+    """Low hit rates and free memory are bad by default; a sign says otherwise."""
+    (free,) = found.one(Name="memcached-x", Metric="UnusedMemory", Threshold="9M").alarms
+    assert free.comparison == "LessThanThreshold"
     assert found.one().alarms[0].comparison == "LessThanThreshold"
     assert found.one(Threshold='">=80%"').alarms[0].comparison == "GreaterThanOrEqualToThreshold"
     for text, value in (("50K", 5e4), ("50k", 5e4), ("2M", 2e6), ("2M/min", 2e6), ("7", 7)):
