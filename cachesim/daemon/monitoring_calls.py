@@ -104,6 +104,7 @@ def _status(watch: Watch, is_emulated: bool) -> AlarmStatus:
         "threshold": alarm.threshold,
         "period": alarm.period,
         "periods": alarm.periods,
+        "missing": alarm.missing,
         "level": alarm.level,
         "value": None if value is None else value.value,
         "node": "" if value is None else value.node,

@@ -275,6 +275,8 @@ class AlarmStatus(TypedDict):
     """Seconds of production."""
     periods: int
     """How many periods it looks at to decide."""
+    missing: str
+    """What it makes of missing data, as `TreatMissingData` has it."""
     level: str | None
     """`warning` or `critical`, of the thresholds of the architecture's table."""
     value: float | None

@@ -132,7 +132,7 @@ _STATUS = {
 }
 _PAUSE = {"fault": "pause", "nodes": ["memcached-a"]}
 _ALARM = {
-    **dict.fromkeys(("name", "state", "reason", "metric", "comparison", "node"), str),
+    **dict.fromkeys(("name", "state", "reason", "metric", "comparison", "missing", "node"), str),
     **dict.fromkeys(("threshold", "period"), (int, float)),
     **dict.fromkeys(("since", "value"), (int, float, None)),
     "periods": int,

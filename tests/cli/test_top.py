@@ -25,8 +25,8 @@ EVENTS = [
 ALARM: AlarmStatus = {
     "name": "redis-memory-high", "state": "ALARM", "since": 1.0, "reason": "", "value": 91.25,
     "metric": "DatabaseMemoryUsagePercentage", "comparison": "GreaterThanThreshold",
-    "threshold": 85.0, "period": 300, "periods": 1, "level": None, "node": "redis-a",
-    "actions": ["PagerDuty"], "out_of_reach": "", "changes": [],
+    "threshold": 85.0, "period": 300, "periods": 1, "missing": "missing", "level": None,
+    "node": "redis-a", "actions": ["PagerDuty"], "out_of_reach": "", "changes": [],
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachesim.history.reader import History
+from cachesim.monitoring.states import evaluation_range
 from cachesim.scenarios.checkers.faults import applied
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
@@ -122,7 +123,10 @@ def _silent(
         begins: when the first and the last fault began.
     """
     lasted, last = ((history.end_at - at) * history.speed for at in begins)
-    looks_at, within = alarm["period"] * alarm["periods"], expectation.within
+    periods, within = alarm["periods"], expectation.within
+    if alarm.get("missing") == "breaching" and alarm["value"] is None:
+        periods = evaluation_range(periods)  # it fires once all of that is missing
+    looks_at = alarm["period"] * periods
     if last < looks_at + MINUTE and (within is None or lasted < within + MINUTE):
         return unknown(
             expectation.name,

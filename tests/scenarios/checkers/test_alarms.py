@@ -35,6 +35,8 @@ def verdict_on(
     end: float = 1000.0,
     speed: float = 1.0,
     again: float | None = None,
+    missing: str = "missing",
+    value: float | None = 5.0,
     **facts: Any,
 ) -> Verdict:
     """Return the verdict on a run with a fault at 100 s.
@@ -42,10 +44,12 @@ def verdict_on(
     Args:
         empty: the minutes in which no node had data.
         again: when another fault began.
+        missing: what the alarm makes of missing data.
+        value: what it saw last; None: no data.
     """
     alarm = {
         "name": "an-alarm", "period": 300, "periods": 1, "changes": some, "actions": ["PagerDuty"],
-        "out_of_reach": out_of_reach,
+        "out_of_reach": out_of_reach, "missing": missing, "value": value,
     }  # fmt: skip
     length = 60 / speed
     minutes = [
@@ -162,6 +166,25 @@ def test_ended_too_early_after_the_last_fault(
 ) -> None:
     """A later fault may be the one that lets it fire: its periods count from there."""
     assert verdict_on(changes((60, OK)), expectation, end=end, again=500).result == result
+
+
+@pytest.mark.parametrize(
+    ("missing", "value", "end", "result"),
+    [
+        # Three periods of 300 s without data, and up to a minute.
+        ("breaching", None, 1059.0, "unknown"),
+        ("breaching", None, 1061.0, "fail"),
+        ("breaching", 5.0, 461.0, "fail"),
+        ("notBreaching", None, 461.0, "fail"),
+    ],
+)
+def test_missing_data_that_would_breach(
+    missing: str, value: float | None, end: float, result: str
+) -> None:
+    """An alarm that takes missing data for a breach fires later, once all that it looks at is."""
+    some, expectation = changes((60, OK)), Expectation("an-alarm")
+    verdict = verdict_on(some, expectation, end=end, missing=missing, value=value)
+    assert verdict.result == result
 
 
 def test_no_record() -> None:
