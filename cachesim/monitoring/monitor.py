@@ -143,8 +143,14 @@ class Monitor:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        told = ""
         while not self._is_over.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except Exception as error:  # the next look may do better, but the log is read
+                if (message := f"metrics were not taken: {error!r}") != told:
+                    self._events.record("error", self._name, message)
+                told = message
             self._is_over.wait(min(LOOK, self._interval))
 
     @property

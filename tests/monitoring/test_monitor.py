@@ -9,8 +9,10 @@ import pytest
 from cachesim.monitoring import architecture
 from cachesim.monitoring.alarms import Alarm
 from cachesim.monitoring.monitor import HISTORY
+from cachesim.runs.calls import Reading
 from tests.monitoring.play import TOPOLOGY, Play
 
+LIMIT = 20.0  # seconds
 MEMORY = {"used_memory": 95.0, "maxmemory": 100.0}
 
 
@@ -159,6 +161,28 @@ def test_costs_nothing_before() -> None:
     assert not play.monitor.is_running
     assert play.reads == 0
     play.monitor.close()
+
+
+def test_an_error_is_told_and_it_goes_on() -> None:
+    """What fails once, as without room for a thread, neither ends the metrics nor is silent."""
+    play, again = Play(), threading.Event()
+    failures = [RuntimeError("can't start new thread")] * 2
+
+    def read() -> dict[str, Reading]:
+        play.clock.advance(1)
+        if failures:
+            raise failures.pop()
+        again.set()
+        return {}
+
+    play.monitor._read = read
+    play.monitor.start()
+    try:
+        assert again.wait(LIMIT)
+    finally:
+        play.monitor.close()
+    (event,) = play.events.of("error")
+    assert "can't start new thread" in event.message
 
 
 def test_thread_ends() -> None:
