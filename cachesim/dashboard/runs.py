@@ -53,7 +53,6 @@ class Runs:
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._state: dict[str, Any] = {}
         self._folder = Path()
-        self._judging = threading.Event()
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -98,8 +97,9 @@ class Runs:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE, text=True, env=python.environment(),
             )  # fmt: skip
-            self._judging.clear()
-            for target in (partial(self._read, self._process), self._judge):
+            has_ended = threading.Event()
+            read = partial(self._read, self._process, has_ended)
+            for target in (read, partial(self._judge, self._folder, has_ended)):
                 threading.Thread(target=target, name="cachesim-run", daemon=True).start()
 
     @property
@@ -115,39 +115,41 @@ class Runs:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
 
-    def _read(self, process: "subprocess.Popen[str]") -> None:
+    def _read(self, process: "subprocess.Popen[str]", has_ended: threading.Event) -> None:
         lines: IO[str] = process.stderr  # type: ignore[assignment]
         with lines:
             for line in lines:
                 with self._lock:
                     self._lines.append(line.rstrip())
         process.wait()
-        self._judging.set()
+        has_ended.set()
 
-    def _judge(self) -> None:
-        while not self._judging.wait(_EVERY):
-            self._note(**self._so_far())
-        record = self._folder / "record.json"
+    def _judge(self, folder: Path, has_ended: threading.Event) -> None:
+        while not has_ended.wait(_EVERY):
+            self._note(folder, **self._so_far(folder))
+        record = folder / "record.json"
         if record.exists():
             found = json.loads(record.read_text(encoding="utf-8"))
             run, verdicts = found["run"], found["verdicts"]
-            self._note(is_over=True, result=run["result"], reason=run["reason"], verdicts=verdicts)
+            result, reason = run["result"], run["reason"]
+            self._note(folder, is_over=True, result=result, reason=reason, verdicts=verdicts)
         else:
-            self._note(is_over=True, result=None)
+            self._note(folder, is_over=True, result=None)
 
-    def _so_far(self) -> dict[str, Any]:
+    def _so_far(self, folder: Path) -> dict[str, Any]:
         """Return what can be said of the history as it is now."""
         from cachesim.history.reader import History
         from cachesim.scenarios.judging import judgement_of
         from cachesim.scenarios.runner import HISTORY
 
         try:
-            with History(self._folder / HISTORY) as history:
+            with History(folder / HISTORY) as history:
                 found = judgement_of(history)
         except (sqlite3.Error, LookupError, ValueError, ArithmeticError):
             return {}  # too early
         return {"verdicts": [it.as_dict() for it in found.verdicts]}
 
-    def _note(self, **values: Any) -> None:
+    def _note(self, folder: Path, **values: Any) -> None:
         with self._lock:
-            self._state |= values
+            if folder == self._folder:  # else the next run has begun meanwhile
+                self._state |= values
