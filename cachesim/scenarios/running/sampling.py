@@ -32,26 +32,28 @@ class Received:
     """
 
     def __init__(self) -> None:
-        self._raw = self._own = 0.0
+        self._raw = self._opened = self._own = 0.0
         self._unseen = 0.0
         self._others = 0.0
 
-    def others(self, raw: float, own: float) -> float:
+    def others(self, raw: float, opened: float, own: float = 0.0) -> float:
         """Return how many were not cachesim's own.
 
         Args:
             raw: the server's counter.
-            own: how many cachesim has opened in all; to earlier processes of the server too.
+            opened: how many cachesim has opened in all; to earlier processes of the server too.
+            own: how many more of cachesim are open now.
         """
         if raw < self._raw:
-            self._raw = self._unseen = self._others = 0.0
-        accepted, opened = raw - self._raw, own - self._own
-        ours = opened + self._unseen
+            self._raw = self._unseen = self._others = self._own = 0.0
+        accepted = raw - self._raw
+        new = opened - self._opened + max(0.0, own - self._own)
+        ours = new + self._unseen
         self._others += max(0.0, accepted - ours)
         # The server may count one of ours with the next reading. It never counts those that Docker
         # accepts for a link that refuses: they must not hide as many others later.
-        self._unseen = min(max(0.0, ours - accepted), opened)
-        self._raw, self._own = raw, own
+        self._unseen = min(max(0.0, ours - accepted), new)
+        self._raw, self._opened, self._own = raw, opened, own
         return self._others
 
 
@@ -106,7 +108,7 @@ class Sampler:
             own, opened = it["own_connections"], self._beats.opened[node]
             received = self._received.setdefault(node, Received())
             values["connections_received"] = received.others(
-                values["connections_received"], own + opened
+                values["connections_received"], opened, own
             )
             values["connections"] = max(0.0, values["connections"] - own - self._beats.open(node))
             for name, value in values.items():

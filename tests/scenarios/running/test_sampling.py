@@ -28,6 +28,16 @@ def test_received() -> None:
     assert it.others(9, 8) == 7
 
 
+def test_received_while_others_of_ours_come_and_go() -> None:
+    """Of those that stay open it is known how many there are: only what is more was opened."""
+    it = Received()
+    assert it.others(10, 2, 4) == 4
+    assert it.others(10, 2, 3) == 4  # one was closed
+    assert it.others(12, 2, 4) == 5  # opened again, and one of others
+    assert it.others(1, 2, 1) == 0  # a new process, with one of ours so far
+    assert it.others(8, 3, 4) == 3
+
+
 def test_received_after_a_link_refused() -> None:
     """What of ours never reached the server does not hide as many of others."""
     it = Received()
