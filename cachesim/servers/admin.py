@@ -1,7 +1,9 @@
 """Clients for single nodes, mostly at their admin addresses."""
 
+import select
 import socket
 import ssl
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -47,9 +49,10 @@ class NodeClients:
     def connected(self, node: str) -> int:
         """Return how many connections to a node are open that were made here."""
         with self._lock:
-            sockets = [it for it in self._sockets.get(node, ()) if it.fileno() >= 0]
-            clients = [it for it in self._memcached.get(node, ()) if it.sock is not None]
-        return len(sockets) + len(clients)
+            sockets = list(self._sockets.get(node, ()))
+            clients = self._memcached.get(node, ())
+            sockets += [sock for it in clients if (sock := it.sock) is not None]
+        return sum(map(_is_open, sockets))
 
     def redis(self, node: str) -> "Redis":
         """Return the client of a Redis node. All callers share it."""
@@ -127,6 +130,16 @@ class NodeClients:
         for client in self._redis.values():
             client.close()
         self._redis.clear()
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Return whether neither side has closed a connection. A server does when its process ends."""
+    number = connection.fileno()
+    if number < 0 or sys.platform != "linux":
+        return number >= 0
+    waiting = select.poll()
+    waiting.register(number, select.POLLRDHUP)
+    return not waiting.poll(0)
 
 
 def stored(client: "Redis", keys: Sequence[str], length: int) -> list[str | None]:
