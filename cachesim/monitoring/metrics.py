@@ -42,7 +42,8 @@ class Gauge:
         below = total(values, self.per) if self.per else 1.0
         if top is None or less is None or not below:
             return None
-        return self.factor * (top - less) / below
+        # What is subtracted was counted a moment later.
+        return self.factor * (max(0.0, top - less) if self.minus else top) / below
 
 
 @dataclass(frozen=True)

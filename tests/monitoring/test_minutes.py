@@ -41,6 +41,12 @@ def test_gauge() -> None:
     assert found["Share of memory"] == Datapoint(30, 10, 60, 3)
 
 
+def test_less_than_nothing() -> None:
+    """What is subtracted was counted later, and may be more: then nothing is left."""
+    found = collected(*({"used": it, "own": 10, "max": 1000} for it in (9, 10, 40)))
+    assert found["Share of memory"] == Datapoint(1, 0, 3, 3)
+
+
 def test_without_a_limit() -> None:
     """What is divided by zero is missing."""
     assert "Share of memory" not in collected(*[{"used": 1, "own": 0, "max": 0}] * 3)
