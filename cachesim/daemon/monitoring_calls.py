@@ -84,12 +84,16 @@ class _Answers:
         # A reset makes another `Watch`.
         in_time = until(caller, wait, lambda: monitor.watches()[alarm].state == state, seconds)
         watch = monitor.watches()[alarm]
+        status = _status(watch, self._operations.backend.name == "embedded")
         if not in_time:
-            raise AlarmTimeout(
+            message = (
                 f"the alarm {alarm} was not in {state} within {seconds:g} s: it is in "
                 f"{watch.state}. {watch.reason}"
             )
-        return _status(watch, self._operations.backend.name == "embedded")
+            if why := status["out_of_reach"]:
+                message += f" It can't fire: {why}"
+            raise AlarmTimeout(message)
+        return status
 
 
 def _status(watch: Watch, is_emulated: bool) -> AlarmStatus:

@@ -1,4 +1,4 @@
-"""`sim.metrics`, and the topology's process that answers it."""
+"""`sim.metrics` and `sim.alarms`, and the topology's process that answers it."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -6,11 +6,14 @@ from typing import Any, cast
 import pytest
 
 from cachesim.daemon.monitoring_calls import monitoring_calls
+from cachesim.errors import AlarmTimeout
+from cachesim.monitoring import architecture
+from cachesim.monitoring.alarms import Watch
 from cachesim.monitoring.monitor import HISTORY
-from cachesim.runs.calls import MINUTES
+from cachesim.runs.calls import MINUTES, Call
 from cachesim.simulator.connection import Connection
 from cachesim.simulator.monitoring import Metrics
-from tests.monitoring.play import minute
+from tests.monitoring.play import TOPOLOGY, minute
 
 
 class FakeMonitor(SimpleNamespace):
@@ -59,3 +62,25 @@ def test_last_minute(count: int) -> None:
     found = metrics.latest().get("redis-a", {})
     assert [it.value for it in found.values()] == ([count] if count else [])
     assert connection.lengths == [min(1, count)]
+
+
+@pytest.mark.parametrize(
+    ("alarm", "words"),
+    [
+        ("redis-cpu-high", "It can't fire: CPUUtilization is of the whole host"),
+        ("redis-cpu-warning", "It can't fire: emulated nodes have no EngineCPUUtilization"),
+        ("redis-memory-high", "Unchecked: Initial alarm creation"),
+    ],
+)
+def test_an_alarm_that_does_not_come(alarm: str, words: str) -> None:
+    """The error tells what keeps it from firing."""
+    every = (*architecture.alarms(TOPOLOGY), *architecture.thresholds(TOPOLOGY))
+    watches = {it.name: Watch(it) for it in every}
+    monitor = FakeMonitor(watches=lambda: watches, wait=lambda *_: False, is_over=False)
+    backend = SimpleNamespace(name="embedded")
+    calls = monitoring_calls(cast(Any, SimpleNamespace(monitor=monitor, backend=backend)))
+    caller = cast(Any, SimpleNamespace(has_hung_up=False))
+    with pytest.raises(AlarmTimeout) as caught:
+        calls[Call.WAIT_FOR_ALARM](caller, alarm, "ALARM", 0.0)
+    assert words in str(caught.value)
+    assert ("can't fire" in str(caught.value)) == (alarm != "redis-memory-high")
