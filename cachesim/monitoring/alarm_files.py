@@ -150,9 +150,10 @@ def _draft(item: Mapping[str, Any], place: Place, topology: Topology) -> Draft:
         if item.get(key) in (None, ""):
             raise Mistake(place.problem(key, "is missing"))
     name, metric = str(item["Name"]), str(item["Metric"])
-    service = service_of(item.get("Service"), name, (metric,), place, "Service")
+    node = item.get("Node")
+    service = service_of(item.get("Service"), name, (metric,), place, "Service", [str(node)])
     nodes = nodes_of(topology, service)
-    if (node := item.get("Node")) is not None:
+    if node is not None:
         if node not in nodes:
             raise Mistake(place.problem("Node", f"no {service} node {node!r}: {', '.join(nodes)}"))
         nodes = (str(node),)

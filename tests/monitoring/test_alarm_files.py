@@ -323,6 +323,12 @@ def test_signs_without_quotes(found: Read, threshold: str) -> None:
         found.one(Threshold=threshold)
 
 
+def test_engine_of_the_node(found: Read) -> None:
+    """The node tells the engine, if the name does not."""
+    (alarm,) = found.one(Name="x", Metric="Evictions", Threshold="5", Node="memcached-b").alarms
+    assert (alarm.service, alarm.nodes) == ("memcached", ("memcached-b",))
+
+
 def test_second_of_a_name(found: Read) -> None:
     """Two alarms of one name are a mistake."""
     contents = found(ARCHITECTURE + ARCHITECTURE.replace("Alarms:\n", ""))
