@@ -176,7 +176,8 @@ class Run:
         except (BackendUnavailable, ImageMissing) as error:
             if self._demand is None:
                 pytest.skip(f"cachesim: {_settings.told(error)}")
-            pytest.fail(f"{self._demand}, but {_settings.told(error)}", pytrace=False)
+            message = f"{self._demand}, but {_settings.told(error)}"
+            raise pytest.fail.Exception(message, pytrace=False) from None
         except CachesimError as error:
             fail(f"the topology did not start: {_settings.told(error)}")
         self._told.append(

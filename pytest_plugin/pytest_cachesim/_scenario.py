@@ -130,8 +130,8 @@ def scenario_of(item: pytest.Item) -> str | None:
 
 
 def fail(message: str) -> NoReturn:
-    """Let the test fail with a message and no traceback."""
-    pytest.fail(f"cachesim: {message}", pytrace=False)
+    """Let the test fail with a message alone: no traceback, and no error that it is made from."""
+    raise pytest.fail.Exception(f"cachesim: {message}", pytrace=False) from None
 
 
 def _text(shown: "RenderableType") -> str:

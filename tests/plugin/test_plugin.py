@@ -374,10 +374,12 @@ def test_start_that_fails(pytester: pytest.Pytester, fake: Fake, run_pytest: Run
 def test_hints(
     pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest, hint: str, shown: str
 ) -> None:
-    """Hints name pytest's options, and leave the shell's commands as they are."""
+    """Hints name pytest's options, and leave the shell's commands as they are. They come once."""
     fake.errors["start"] = CachesimError(hint)
     pytester.makepyfile("def test_it(cachesim): pass")
-    assert f"cachesim: the topology did not start: {shown}" in run_pytest("--cachesim").outlines
+    result = run_pytest("--cachesim")
+    assert f"cachesim: the topology did not start: {shown}" in result.outlines
+    result.stdout.no_fnmatch_line("*During handling of the above exception*")
 
 
 # --- the process ----------------------------------------------------------------------------
@@ -773,6 +775,7 @@ def test_no_engine_answers(
     result = run_pytest("--cachesim", "--cachesim-backend=docker", subprocess=True)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["the backend is docker, but no Docker engine answers at tcp://*"])
+    result.stdout.no_fnmatch_line("*During handling of the above exception*")
 
 
 @pytest.mark.usefixtures("on_backend")
