@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,6 +108,12 @@ class Beside:
             return running.result()
         except CachesimError as error:
             fail(f"the scenario {self._timeline.scenario.name} could not be run: {error}")
+        except (PermissionError, FileExistsError, NotADirectoryError, sqlite3.Error) as error:
+            fail(
+                f"the scenario {self._timeline.scenario.name} could not be recorded: {error}. Make "
+                f"{self._folder.parent} a folder that can be written to, or give pytest another "
+                "root folder with --rootdir."
+            )
 
     def _judge(self, path: Path) -> None:
         from cachesim.history.reader import History

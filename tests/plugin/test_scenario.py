@@ -37,7 +37,7 @@ class FakeRunner:
     timelines: list[Timeline] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=dict)
     was_cut_short: bool = False
-    error: CachesimError | None = None
+    error: Exception | None = None
     result: Result = Result.PASS
 
     def run(self, _sim: object, timeline: Timeline, folder: Path, **options: Any) -> Path:
@@ -166,6 +166,18 @@ def test_scenario_that_can_not_be_run(
     found.assert_outcomes(failed=1)
     assert "the body" not in found.outlines
     found.stdout.fnmatch_lines(["cachesim: the scenario az-outage could not be run: no pods"])
+
+
+def test_folder_that_can_not_be_written_to(
+    pytester: pytest.Pytester, scenarios: FakeRunner, run_pytest: RunPytest
+) -> None:
+    """The test fails with what to do, and without a traceback."""
+    scenarios.error = PermissionError(13, "Permission denied", "cachesim-runs")
+    pytester.makepyfile(TEST.format(scenario="az-outage", speed=30))
+    found = run_pytest("--cachesim")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["cachesim: *could not be recorded: *Permission denied*--rootdir."])
+    found.stdout.no_fnmatch_line("*Error: *Permission denied*")
 
 
 def test_file_beside_the_test(
