@@ -131,9 +131,10 @@ class Beside:
 
 
 def scenario_of(item: pytest.Item) -> str | None:
-    """Return the scenario that a test's closest marker names."""
+    """Return the scenario of a test: that of its closest marker that has one. None: none runs."""
     marks = (mark.kwargs for mark in item.iter_markers("cachesim"))
-    return next((str(it[SCENARIO]) for it in marks if it.get(SCENARIO)), None)
+    found = next((it[SCENARIO] for it in marks if SCENARIO in it), None)
+    return None if found is None else str(found)
 
 
 def fail(message: str) -> NoReturn:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from cachesim.runs.env import REQUIRE_DOCKER
 from cachesim.settings import CHANGEABLE, variable
 from pytest_cachesim import SETTINGS, chosen, is_yes
+from pytest_cachesim._scenario import SCENARIO
 
 if TYPE_CHECKING:
     from cachesim.settings import LoadedSettings, Settings
@@ -56,10 +58,13 @@ def marked(config: pytest.Config, base: "Settings", changes: Mapping[str, Any]) 
         SettingsError: a setting is wrong.
     """
     from cachesim.errors import SettingsError
-    from cachesim.settings import load_settings
+    from cachesim.settings import Settings, load_settings
 
     if "name" in changes:
         raise SettingsError(f"name ({_MARKER}): it is random for each topology. Leave it out.")
+    for key in changes.keys() - Settings.model_fields.keys():
+        if get_close_matches(key, [SCENARIO]):  # the marker has it besides the settings
+            raise SettingsError(f"{key} ({_MARKER}): unknown key; did you mean {SCENARIO}?")
     try:
         loaded = load_settings({**base.model_dump(), **changes}, directory=config.rootpath)
     except SettingsError as error:

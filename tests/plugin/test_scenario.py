@@ -197,6 +197,8 @@ def test_file_beside_the_test(
     ("marker", "argument", "message"),
     [
         ("scenario='az-outrage'", "cachesim", "*no such file; *Did you mean az-outage?"),
+        ("scenario=''", "cachesim", "cachesim: test_wrong_marker.py::test_it: *can't be read*"),
+        ("scenaro='az-outage'", "cachesim", "*scenaro (marker cachesim)*did you mean scenario?"),
         ("scenario='az-outage'", "", "cachesim: a scenario runs on the fixture `cachesim`: *"),
     ],
 )
@@ -218,6 +220,24 @@ def test_wrong_marker(
         """
     )
     found = run_pytest("--cachesim")
-    assert found.ret == 1
+    assert found.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
     found.stdout.fnmatch_lines([message])
+    assert scenarios.timelines == []
+
+
+def test_closest_marker(
+    pytester: pytest.Pytester, scenarios: FakeRunner, run_pytest: RunPytest
+) -> None:
+    """One test of a module runs without the module's scenario."""
+    pytester.makepyfile(
+        """
+        import pathlib, pytest
+
+        pytestmark = pytest.mark.cachesim(scenario="az-outage")
+
+        @pytest.mark.cachesim(scenario=None)
+        def test_it(cachesim): pathlib.Path("done").touch()
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=1)
     assert scenarios.timelines == []
