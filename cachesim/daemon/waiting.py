@@ -110,9 +110,15 @@ class Waits:
         if not self.until(caller, completed, seconds):
             raise FailoverTimeout(
                 f"no failover was completed within {seconds:g} s: the shard is {shard.state}, "
-                f"its primary {shard.primary}. What happened:\n{self._operations.events}"
+                f"its primary {shard.primary}. What happened:\n{self._since_reset()}"
             )
         shard.reported = shard.failovers
+
+    def _since_reset(self) -> str:
+        """Return the events since the last reset, as those before are of other tests."""
+        events = list(self._operations.events)
+        resets = [place for place, it in enumerate(events) if it.kind == "reset"]
+        return "\n".join(map(str, events[resets[-1] if resets else 0 :]))
 
     def _wait_for_states(
         self, caller: Caller, shard: ShardFailover, seconds: float, *states: State

@@ -32,6 +32,17 @@ def test_failover_is_returned_once(rig: Rig) -> None:
         wait(rig, "failover", 0.01)
 
 
+def test_failover_in_vain(rig: Rig) -> None:
+    """The error tells what has happened since the last reset, and nothing of earlier tests."""
+    rig.faults.isolate("b")
+    rig.connection.call(Call.RESET)
+    rig.faults.isolate("c")
+    with pytest.raises(FailoverTimeout, match=r"(?s)What happened:\n\S+ +reset .*isolate") as told:
+        wait(rig, "failover", 0.01)
+    assert "az-c" in str(told.value)
+    assert "az-b" not in str(told.value)
+
+
 def test_available(rig: Rig) -> None:
     """The wait ends when the shard is available again."""
     rig.play.down("redis-a")
