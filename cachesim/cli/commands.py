@@ -15,6 +15,7 @@ from cachesim.runs.calls import Call
 from cachesim.runs.failing_over import fail_over
 from cachesim.runs.registry import Run, find_run
 from cachesim.runs.rpc import Channel, call
+from cachesim.topology import NodeState
 
 if TYPE_CHECKING:
     from cachesim.faults.catalogue import Catalogue
@@ -179,15 +180,19 @@ _DONE = {
 def node(name: str | None, verb: str, node: str, *, as_json: bool) -> None:
     """Kill, stop, pause, resume or restart a node."""
     run = find_run(name)
+    done = _DONE[verb]
     match verb:
         case "resume":
+            state = call(run, Call.NODE, node=node)["state"]
+            if state != NodeState.PAUSED:
+                done = f"not paused: it is {state}"
             call(run, Call.RESUME, node=node)
         case "restart":
             call(run, Call.RESTART, node=node)
         case _:
             call(run, Call.APPLY, faults=[{"fault": verb, "nodes": [node]}])
     it = call(run, Call.NODE, node=node)
-    tell(it, f"{it['name']} was {_DONE[verb]}.", as_json)
+    tell(it, f"{it['name']} was {done}.", as_json)
 
 
 def replace(name: str | None, node: str, *, new_address: bool, old: str, as_json: bool) -> None:

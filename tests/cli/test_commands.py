@@ -526,6 +526,7 @@ def test_node_paused(up: Detached) -> None:
     assert up.ok("resume", "redis-b") == "redis-b was resumed.\n"
     until(lambda: up.answers("redis-b"))
     assert up.ok("fault", "list") == "There are no faults.\n"
+    assert up.ok("resume", "redis-b") == "redis-b was not paused: it is running.\n"
 
 
 def test_failover(up: Detached) -> None:
