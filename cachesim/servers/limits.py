@@ -165,14 +165,24 @@ class Servers:
 
         Returns:
             How many expired.
+
+        Raises:
+            FaultError: the node is a replica.
         """
+        from redis.exceptions import MovedError  # slow to import
+
         if self._topology.node(node).service is Service.MEMCACHED:
             with closing(self._admin.new_memcached(node)) as memcached:
                 return expire(memcached, pattern, keep)
         client, count = self._admin.redis(node), 0
-        for key in client.scan_iter(match=pattern, count=_BATCH):
-            if not keep():
-                count += int(client.pexpire(key, 1))
+        try:
+            for key in client.scan_iter(match=pattern, count=_BATCH):
+                if not keep():
+                    count += int(client.pexpire(key, 1))
+        except MovedError as error:  # whose text is a slot and an address alone
+            raise FaultError(
+                f"can't expire keys of {node}: it is a replica. Name the primary"
+            ) from error
         return count
 
     def flush(self, node: str) -> None:
