@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -312,7 +312,7 @@ def load_settings(
         for key, origin in given.items()
         if key not in Settings.model_fields
     ]
-    mistakes += _misspelt(environ, variables)
+    mistakes += misspelt(environ, variables)
     known = {key: given[key].value for key in Settings.model_fields if key in given}
     try:
         settings = Settings.model_validate(known)
@@ -335,10 +335,11 @@ def _hint(key: str) -> str:
     return f"the keys are {', '.join(Settings.model_fields)}"
 
 
-def _misspelt(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
+def misspelt(environ: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """Return a line for each variable whose name is nearly that of a known one."""
     mistakes = []
-    endings = [name.removeprefix(_PREFIX) for name in variables]
-    for name in sorted(environ.keys() - variables.keys()):
+    endings = [name.removeprefix(_PREFIX) for name in known]
+    for name in sorted(environ.keys() - known):
         if not name.startswith(_PREFIX) or _OTHER_VARIABLES.fullmatch(name):
             continue
         # Compared without the prefix: with it, all short names look alike (CACHESIM_HOME and

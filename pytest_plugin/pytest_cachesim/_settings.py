@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cachesim.runs.env import REQUIRE_DOCKER
+from cachesim.runs.env import REQUIRE_DOCKER, SWITCHES
 from cachesim.settings import CHANGEABLE, variable
 from pytest_cachesim import SETTINGS, chosen, is_yes
 from pytest_cachesim._scenario import SCENARIO
@@ -25,11 +25,13 @@ def load(config: pytest.Config) -> "LoadedSettings":
     """Load the settings: option > environment > ini option > file > the plugin's default.
 
     Raises:
-        pytest.UsageError: a setting is wrong.
+        pytest.UsageError: a setting is wrong, or a variable that only pytest reads is misspelt.
     """
     from cachesim.errors import SettingsError
-    from cachesim.settings import load_settings
+    from cachesim.settings import load_settings, misspelt
 
+    if mistakes := misspelt(os.environ, SWITCHES.keys() - {"CACHESIM"}):
+        raise pytest.UsageError("\n".join(mistakes))
     given: dict[str, object] = {}
     origins = {}
     for key in SETTINGS:

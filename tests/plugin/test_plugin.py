@@ -16,6 +16,7 @@ from cachesim.errors import (
     NotReady,
     StartError,
 )
+from cachesim.runs import env
 from cachesim.simulator import launching
 from tests.plugin import fake_simulator
 from tests.plugin.fake_simulator import FakeProcess, FakeSimulator
@@ -140,6 +141,34 @@ def test_wrong_switch(
     result = run_pytest()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: environment {variable} = 'perhaps': should be 1 or 0"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("CACHESIM_REQUIRE_DOCKR", "CACHESIM_REQUIRE_DOCKER"),
+        ("CACHESIM_ARTIFACT", "CACHESIM_ARTIFACTS"),
+        ("CACHESIM_KEEPS", "CACHESIM_KEEP"),
+    ],
+)
+def test_misspelt_switch(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, variable: str, near: str
+) -> None:
+    """Nobody tests against emulated servers because of a letter."""
+    monkeypatch.setenv(variable, "1")
+    result = run_pytest("--cachesim")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    expected = f"ERROR: environment {variable}: unknown; did you mean {near}?"
+    assert expected in result.errlines
+
+
+def test_other_variables(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `cachesim env` prints is no mistake, nor is what others own."""
+    for variable in (env.SERVICE.keys() | {env.REDIS_ADDRESS_MAP}) - env.settings().keys():
+        monkeypatch.setenv(variable, "x")
+    for variable in ("CACHESIM_REQUIRE_CLIENTS", "CACHESIM_CI_KEEP", "CACHESIM_HOME"):
+        monkeypatch.setenv(variable, "1")
+    assert run_pytest("--cachesim").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.mark.parametrize(
