@@ -129,9 +129,12 @@ def switch(config: pytest.Config, name: str) -> bool:
     """Return whether an option without a value is on.
 
     Raises:
-        pytest.UsageError: its variable means neither yes nor no.
+        pytest.UsageError: its variable or its ini option means neither yes nor no.
     """
-    value = chosen(config, name)
+    try:
+        value = chosen(config, name)
+    except (ValueError, pytest.UsageError) as error:  # pytest may not name the option
+        raise pytest.UsageError(f"ini option {name}: {error}; should be true or false") from error
     if isinstance(value, bool):
         return value
     answer = is_yes(str(value))

@@ -143,6 +143,17 @@ def test_wrong_switch(
     result.stderr.fnmatch_lines([f"ERROR: environment {variable} = 'perhaps': should be 1 or 0"])
 
 
+@pytest.mark.parametrize("option", ["cachesim", "cachesim_keep"])
+def test_wrong_ini_switch(pytester: pytest.Pytester, run_pytest: RunPytest, option: str) -> None:
+    """An ini option that says neither yes nor no is a usage error, which names it."""
+    pytester.makeini(f"[pytest]\n{option} = perhaps")
+    result = run_pytest(*(["--cachesim"] if option == "cachesim_keep" else []))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [f"ERROR: ini option {option}: *'perhaps'; should be true or false"]
+    )
+
+
 @pytest.mark.parametrize(
     ("variable", "near"),
     [
