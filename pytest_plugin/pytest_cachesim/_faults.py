@@ -22,7 +22,8 @@ class BodyFaults:
         found = yield
         for item in found if isinstance(found, list) else ():
             if isinstance(item, pytest.Function):
-                _faults_of(item)
+                parameters = getattr(getattr(item, "callspec", None), "params", {})
+                _faults_of(item, parameters.get(FAULT))
         return found
 
     @pytest.hookimpl(wrapper=True)
@@ -30,10 +31,11 @@ class BodyFaults:
         """Apply the faults of a test when its fixtures are there, and heal them after its body."""
         from cachesim.errors import CachesimError
 
-        faults = _faults_of(item)
+        values = getattr(item, "funcargs", {})
+        faults = _faults_of(item, values.get(FAULT))
         with ExitStack() as applied:
             if faults:
-                sim = getattr(item, "funcargs", {})["cachesim"]
+                sim = values["cachesim"]
                 try:
                     for fault in sim.faults.apply(faults):
                         applied.enter_context(fault)
@@ -42,12 +44,14 @@ class BodyFaults:
             return (yield)
 
 
-def _faults_of(item: pytest.Item) -> "list[FaultSpec]":
-    """Return the faults of a test: those of its markers, the outermost first, then its parameter.
+def _faults_of(item: pytest.Item, own: object) -> "list[FaultSpec]":
+    """Return the faults of a test: those of its markers, the outermost first, then its own.
 
     The test, or its collection, fails if one is wrong.
+
+    Args:
+        own: the value of the fixture `cachesim_fault`, which may be the user's; None: none.
     """
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
     given: list[object] = []
     for mark in reversed(list(item.iter_markers(FAULT))):
         if len(mark.args) != 1 or "fault" in mark.kwargs:
@@ -56,8 +60,8 @@ def _faults_of(item: pytest.Item) -> "list[FaultSpec]":
                 'such as ("latency", links="client-to-*", ms=200)'
             )
         given.append({"fault": mark.args[0], **mark.kwargs})
-    if (parameter := parameters.get(FAULT)) is not None:
-        given.append(parameter)
+    if own is not None:
+        given.append(own)
     if not given:
         return []
 

@@ -66,6 +66,25 @@ def test_parametrized(
     result.stdout.fnmatch_lines(["*::test_it[[]None] *", "*::test_it[[]kill] *", "*[[]isolate] *"])
 
 
+def test_own_fixture(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
+    """The fault of a fixture that overrides `cachesim_fault` is applied too, and is checked."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def cachesim_fault(name): return {"fault": name, "nodes": "redis-a"}
+
+        @pytest.mark.parametrize("name", ["kill", "kil"])
+        def test_it(cachesim, name): pass
+        """
+    )
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(passed=1, failed=1)
+    assert "apply kill on redis-a" in fake.calls
+    result.stdout.fnmatch_lines(["cachesim: *test_it[[]kil]: cachesim_fault: no fault 'kil': *"])
+
+
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
