@@ -267,7 +267,8 @@ class Observer:
         for number, stream in enumerate(streams.values()):
             stream.begin = begin + self._every * number / 2  # reads and writes take turns
         means = self._means
-        tape = Tape(streams, means.events, means.speed, begin, self._every, self._deadline)
+        pace = self._every, self._deadline, self._count
+        tape = Tape(streams, means.events, means.speed, begin, *pace)
         return Observation(tape, self._probe, means)
 
     def _until_settled(self, seen: Observation) -> Iterator[None]:

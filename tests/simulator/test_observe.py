@@ -1,6 +1,7 @@
 """Observations, of clients without servers and of functions; and one of a real topology."""
 
 import asyncio
+import itertools
 import re
 import threading
 import time
@@ -474,6 +475,29 @@ def test_notes(observe: Observe, redis: FakeRedis) -> None:
     with observe(redis, speed=30.0) as seen:
         more(5, seen)
     assert "The control plane is 30 times as fast as in production" in str(seen)
+
+
+def test_calls_that_take_longer_than_the_schedule_has(observe: Observe) -> None:
+    """They queue although nothing is away: the timeline says so, and what to do."""
+    with observe(lambda: time.sleep(3 * EVERY), deadline=EVERY, settle=0) as seen:
+        wait_for(lambda: seen.errors["late"] + seen.errors["shed"] > 20)
+    assert "Most calls of <lambda> took" in str(seen)
+    assert f"every {EVERY:g} s, with workers=1: they queue" in str(seen)
+    assert re.search(r"Observe with every=0\.\d+, or with workers=\d+\.", str(seen))
+
+
+def test_a_few_calls_that_hang(observe: Observe) -> None:
+    """Others are late by that, but the schedule is not to blame."""
+    calls = itertools.count(1)
+
+    def visit() -> None:
+        if next(calls) == 20:
+            time.sleep(20 * EVERY)
+
+    with observe(visit, deadline=EVERY) as seen:
+        more(60, seen)
+    assert seen.errors["late"] + seen.errors["shed"]
+    assert "they queue" not in str(seen)
 
 
 @pytest.mark.parametrize("option", ["every", "deadline", "workers"])

@@ -1,8 +1,10 @@
 """What an observation has recorded: its operations, and the events of the topology meanwhile."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
+from statistics import median
 
 from cachesim.errors import CachesimError
 from cachesim.events import Event, Events
@@ -38,6 +40,7 @@ class Tape:
         begin: when the observation began, in monotonic seconds.
         every: seconds from one operation of a kind to the next.
         deadline: seconds within which an answer is good.
+        workers: how many operations of a kind may be under way.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class Tape:
         begin: float,
         every: float,
         deadline: float,
+        workers: int,
     ) -> None:
         self._streams = streams
+        self._workers = workers
         self._events = events
         self._speed = speed
         self._mark = events.mark()
@@ -96,7 +101,7 @@ class Tape:
         return changes[-1], next(later, float("inf"))
 
     def _record(self, figures: Mapping[Kind, Figures]) -> Record:
-        return Record(figures, self._events.since(self._mark), self._notes())
+        return Record(figures, self._events.since(self._mark), self._notes(figures.values()))
 
     def _figures(self) -> dict[Kind, Figures]:
         found: dict[Kind, Figures] = {}
@@ -114,8 +119,8 @@ class Tape:
             )
         return found
 
-    def _notes(self) -> list[str]:
-        notes = []
+    def _notes(self, figures: Iterable[Figures]) -> list[str]:
+        notes = [note for it in figures if (note := self._pace(it))]
         stall = max(stream.stall for stream in self._streams.values())
         if stall > self._deadline / 4:
             notes.append(f"Operations began up to {stall:.2f} s late, as this process was busy.")
@@ -126,3 +131,16 @@ class Tape:
                     "not. With speed=1 the figures are those of production."
                 )
         return notes
+
+    def _pace(self, it: Figures) -> str:
+        """Return that calls take too long for the schedule, if most do and some had to wait."""
+        took = [op.end - op.start for op in it.operations if op.outcome == "ok" and op.end]
+        typical = median(took or [0.0])
+        if typical <= self.every * self._workers or not it.errors.keys() & {"late", "shed"}:
+            return ""
+        return (
+            f"Most calls of {it.title} took {typical:.3g} s or more, and one is due every "
+            f"{self.every:g} s, with workers={self._workers}: they queue, and become late or shed "
+            "even if nothing fails. Observe with every="
+            f"{2 * typical / self._workers:.2g}, or with workers={ceil(2 * typical / self.every)}."
+        )
