@@ -96,7 +96,8 @@ class Scaling:
         # It is what a client has sent, of any type.
         if not isinstance(count, int) or not FEWEST_MEMCACHED <= count <= MOST_MEMCACHED:
             raise FaultError(
-                f"there can be {FEWEST_MEMCACHED} to {MOST_MEMCACHED} Memcached nodes, not {count}"
+                f"there can be {FEWEST_MEMCACHED} to {MOST_MEMCACHED} Memcached nodes, "
+                f"not {count!r}"
             )
         topology, begun = self.provision.topology, self.events.mark()
         with self._lock:

@@ -111,7 +111,7 @@ def test_the_first_error_is_told() -> None:
 @pytest.mark.parametrize("count", [2, 7, 4.5, 4.0, "4"])
 def test_no_such_number(count: Any) -> None:
     """What is no number of nodes that there can be is told with those that can."""
-    with pytest.raises(FaultError, match=f"there can be 3 to 6 Memcached nodes, not {count}"):
+    with pytest.raises(FaultError, match=f"there can be 3 to 6 Memcached nodes, not {count!r}"):
         Scaling(**mocked(production())).scale(count)
 
 
