@@ -217,7 +217,8 @@ class Run:
         if _settings.own(wanted, self._settings) != self._own:
             fail(
                 "the marker of this test needs another topology. Make the fixture an argument of "
-                "the test function, and put the marker on the function, its class or its module."
+                "the test function, and put the marker on the function, its class or its module. A "
+                "unittest.TestCase can't have another topology: use a class without it."
             )
         if self._own is None and self._is_attached:
             for key in _changes(item).keys() - set(CHANGEABLE):
