@@ -99,9 +99,15 @@ def logs(sim: "Simulator", began: datetime, *, undated: bool) -> Iterator[tuple[
     Args:
         undated: whether to yield lines without a date, too, such as Memcached's.
     """
-    # Emulated nodes have this machine's time zone, containers have none.
-    zone = None if sim.backend == "embedded" else UTC
-    for node in sim.nodes.values():
+    from cachesim.errors import NotRunning
+
+    try:
+        # Emulated nodes have this machine's time zone, containers have none.
+        zone = None if sim.backend == "embedded" else UTC
+        nodes = list(sim.nodes.values())
+    except NotRunning:  # the test has stopped it
+        return
+    for node in nodes:
         try:
             text = "\n".join(_since(began, node.logs(_READ), zone, undated=undated))
         except Exception as error:  # a report without a log is better than none

@@ -422,6 +422,26 @@ def test_hints(
     result.stdout.no_fnmatch_line("*During handling of the above exception*")
 
 
+@pytest.mark.usefixtures("fake")
+def test_topology_that_a_test_has_stopped(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """Its own failure is reported, and the run goes on."""
+    pytester.makepyfile(
+        """
+        from cachesim.errors import NotRunning
+
+        def over(_): raise NotRunning("it was stopped")
+
+        def test_it(cachesim):
+            type(cachesim).backend = property(over)
+            assert 1 == 2
+        def test_other(): pass
+        """
+    )
+    result = run_pytest("--cachesim", "--cachesim-artifacts=artifacts")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E*assert 1 == 2"])
+
+
 # --- the process ----------------------------------------------------------------------------
 
 USERS = {
