@@ -4,14 +4,14 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cachesim.errors import CachesimError, NotRunning, StartError
+from cachesim.errors import CachesimError, NotRunning, SettingsError, StartError
 from cachesim.runs.calls import Call
 from cachesim.runs.registry import Run, find_run
 from cachesim.simulator.event_mirror import EventMirror
@@ -38,6 +38,27 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 """Called with a short line when a step of the start begins."""
+
+
+def _given(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the names of the settings that are given; None means not given."""
+    return [key for key, value in arguments.items() if value is not None]
+
+
+def _check_whole(settings: object, arguments: Mapping[str, Any]) -> None:
+    """Raise SettingsError unless these are all settings at once, and there are no others."""
+    from cachesim.settings import Settings  # imported already, if it is as it should be
+
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            f"settings = {settings!r}: should be a cachesim.settings.Settings. Give single ones by "
+            'name, such as name="demo", speed=30.'
+        )
+    if given := _given(arguments):
+        raise SettingsError(
+            f"{', '.join(given)}: `settings` has all settings at once. Leave them out, or use "
+            "settings.model_copy(update=...)."
+        )
 
 
 class Simulator(ForClients):
@@ -97,7 +118,9 @@ class Simulator(ForClients):
         process: DaemonProcess | None = None,
     ) -> None:
         self._folder = folder
-        if settings is None and not is_json(arguments):
+        if settings is not None:
+            _check_whole(settings, arguments)
+        elif not is_json(arguments):
             settings = load(arguments)
         order: dict[str, Any] = {"arguments": arguments}
         if settings is not None:
@@ -155,12 +178,18 @@ class Simulator(ForClients):
             CachesimError: no topology is up and free, or several are.
             SettingsError: a setting is wrong.
         """
+        asked = _given(arguments)
+        if asked and not lease:
+            raise SettingsError(
+                f"{', '.join(asked)}: settings are changed for the time of a lease. Leave them "
+                "out, or leave out lease=False."
+            )
         run = find_run(name)
         settings = load({**arguments, "name": run.name})
         sim = cls(settings)
         given = settings.model_dump(mode="json")
         sim._run, sim._leases = run, lease
-        sim._asked = {key: given[key] for key, value in arguments.items() if value is not None}
+        sim._asked = {key: given[key] for key in asked}
         return sim
 
     @classmethod

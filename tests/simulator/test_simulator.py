@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from cachesim import Simulator
-from cachesim.errors import CachesimError
+from cachesim.errors import CachesimError, SettingsError
+from cachesim.settings import Settings
 from cachesim.simulator.handles import RedisShardHandle
 
 
@@ -32,6 +34,21 @@ def test_repr_before_the_start() -> None:
 def test_stop_before_the_start() -> None:
     """Nothing is stopped that was not started."""
     Simulator(name="n").stop()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Simulator(Settings(), speed=30), "speed: `settings` has all settings at once"),
+        (lambda: Simulator(cast("Settings", "demo")), "settings = 'demo': .* name=\"demo\""),
+        (lambda: Simulator.attach(lease=False, speed=30), "speed: .* leave out lease=False"),
+    ],
+)
+def test_no_setting_is_left_out(make: Callable[[], Simulator], message: str) -> None:
+    """What would have no effect is an error."""
+    with pytest.raises(SettingsError, match=message):
+        make()
+    assert Simulator(Settings(name="n"), speed=None).name == "n"
 
 
 STARTED = """
