@@ -37,7 +37,7 @@ class Order:
         scenario: a file, or the name of a shipped one.
         settings: of the topology, by name; None: not given.
         name: a topology that is up, to be attached to.
-        seed: of the first run; None: a random one.
+        seed: of the first run; None: that of the settings, or else a random one.
         record: the run's folder.
         repeat: how many runs.
         command: a command of the user, which makes the operations.
@@ -71,7 +71,7 @@ def run(order: Order) -> int:
     scenario = read_file(order.scenario)
     if order.record is not None and any(order.record.glob(f"**/{HISTORY}")):
         raise SettingsError(f"{order.record} has the record of a run already: name another folder")
-    seed = random.SystemRandom().randrange(_SEEDS) if order.seed is None else order.seed
+    seed = _seed(order)
     results: list[str] = []
     folders: list[Path] = []
     try:
@@ -97,6 +97,14 @@ def run(order: Order) -> int:
         if passed == len(results):
             print(f"Of all such runs, up to {min(1.0, 3 / passed):.0%} may still not pass.")
     return EXIT_CODES[next((it for it in ("fail", "unknown") if it in results), "pass")]
+
+
+def _seed(order: Order) -> int:
+    """Return the seed of the first run: the option's, else the settings', else a random one."""
+    from cachesim.settings import load_settings
+
+    given = load_settings({"seed": order.seed}).settings.seed
+    return random.SystemRandom().randrange(_SEEDS) if given is None else given
 
 
 @contextlib.contextmanager

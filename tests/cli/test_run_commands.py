@@ -210,6 +210,15 @@ def test_as_json(
         assert names >= {"history.sqlite", "record.json", "report.html", "junit.xml", "summary.md"}
 
 
+def test_seed_of_the_settings(
+    file: str, tmp_path: Path, recorded: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the option, the seed is that of a variable or of cachesim.toml."""
+    monkeypatch.setenv("CACHESIM_SEED", "4")
+    invoke(file, "--backend", "embedded", "--speed", "60", "--record", str(tmp_path / "r"))
+    assert [it["seed"] for it in recorded] == [4]
+
+
 def test_for_people(file: str, tmp_path: Path, recorded: list[dict[str, Any]]) -> None:
     """A person is told the verdict, where the report is, and how many runs pass."""
     arguments = ["--backend", "embedded", "--speed", "60", "--seed", "4", "--repeat", "2"]
