@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import shlex
 import sqlite3
@@ -118,7 +119,9 @@ def _topology(order: Order, interrupts: Interrupts) -> "Iterator[Simulator]":
     else:
         from cachesim.cli.starting import started
 
-        sim, _ = started({**order.settings, "seed": order.seed}, interrupts)
+        # Not the name of CACHESIM_NAME: after `cachesim env`, that is one that is up.
+        own = {"seed": order.seed, "name": f"run-{os.urandom(3).hex()}"}
+        sim, _ = started({**order.settings, **own}, interrupts)
         sim.lease()
     try:
         yield sim

@@ -219,6 +219,20 @@ def test_seed_of_the_settings(
     assert [it["seed"] for it in recorded] == [4]
 
 
+def test_beside_the_topology_of_the_shell(
+    file: str,
+    tmp_path: Path,
+    recorded: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    sim: Simulator,
+) -> None:
+    """After `cachesim env`, whose variables name a topology that is up, a run has its own."""
+    monkeypatch.setenv("CACHESIM_NAME", sim.name)
+    result = invoke(file, "--backend", "embedded", "--record", str(tmp_path / "r"))
+    assert result.exit_code == 0, result.output
+    assert len(recorded) == 1
+
+
 def test_for_people(file: str, tmp_path: Path, recorded: list[dict[str, Any]]) -> None:
     """A person is told the verdict, where the report is, and how many runs pass."""
     arguments = ["--backend", "embedded", "--speed", "60", "--seed", "4", "--repeat", "2"]
