@@ -46,11 +46,13 @@ class AppliedFault:
         id: tells it from the others of its topology.
         spec: the fault as a value, with full names.
         heals_at: when it is healed, in monotonic seconds. None: it is healed by hand.
+        flaps: whether it comes and goes until it is healed.
     """
 
     id: str
     spec: FaultSpec = field(compare=False)
     heals_at: float | None = field(default=None, compare=False)
+    flaps: bool = field(default=False, compare=False)
 
     @property
     def remaining(self) -> float | None:
@@ -109,14 +111,16 @@ class Faults:
     def active(self) -> list[AppliedFault]:
         """The faults that were applied and are not healed.
 
-        A fault on a node ends when the node is resumed or gets a new process.
+        A fault on a node ends when the node is resumed or gets a new process, unless it flaps.
         """
         with self._lock:
             on_nodes = (catalogue.Kill, catalogue.Stop, catalogue.Pause)
             return [
                 fault
                 for fault in self._active.values()
-                if not isinstance(fault.spec, on_nodes) or self._nodes.holds(fault)
+                if not isinstance(fault.spec, on_nodes)
+                or fault.flaps  # it may be away now, and comes back
+                or self._nodes.holds(fault)
             ]
 
     def reseed(self, seed: str) -> None:
@@ -190,7 +194,8 @@ class Faults:
             course = course or Course()
             begun = time.monotonic()
             heals_at = None if course.seconds is None else begun + course.seconds
-            fault = AppliedFault(str(next(self._numbers)), spec, heals_at)
+            flaps = course.flap is not None
+            fault = AppliedFault(str(next(self._numbers)), spec, heals_at, flaps)
             stages = course.stages(spec)
             _, first = next(stages)
             try:

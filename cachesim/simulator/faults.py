@@ -111,7 +111,7 @@ class Faults(FaultsOfServers[Fault], FaultsOfAddresses[Fault]):
     def active(self) -> list[Fault]:
         """The faults that were applied and are not healed, by whatever client.
 
-        A fault on a node ends when the node is resumed or gets a new process.
+        A fault on a node ends when the node is resumed or gets a new process, unless it flaps.
         """
         return [self._fault(data) for data in self._calls.call(Call.FAULTS)]
 

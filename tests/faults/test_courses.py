@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from cachesim.clock import Deadline
-from cachesim.errors import FaultError, InvalidFault
+from cachesim.errors import CachesimError, FaultError, InvalidFault
 from cachesim.faults import injector
 from cachesim.faults.appliers import APPLY, Controls
 from cachesim.faults.catalogue import Bandwidth, Blackhole, Kill, Latency, Loss, MemoryFill
 from cachesim.faults.courses import LEVELS, Course
+from cachesim.runs.calls import Call
 from cachesim.topology import NodeState
 from cachesim.toxiproxy.toxics import Stream
 from tests.faults.rig import Rig
@@ -146,6 +147,18 @@ def test_a_fault_that_flaps(rig: Rig) -> None:
     assert rig.is_whole()
     until(lambda: not any("cachesim-fault" in it.name for it in threading.enumerate()))
     assert rig.is_whole()
+
+
+def test_a_fault_that_is_away(rig: Rig) -> None:
+    """It is active all the same: it is listed, nobody gets a lease, and it can be healed."""
+    fault = rig.faults.apply(Kill(("redis-a",)), flap=(0.02, 60))
+    until(lambda: rig.backend.states["redis-a"] is NodeState.STOPPED)
+    until(lambda: rig.backend.states["redis-a"] is NodeState.RUNNING)
+    assert rig.faults.active == [fault]
+    with pytest.raises(CachesimError, match="has faults"):
+        rig.connection.call(Call.LEASE, settings={})
+    assert [it["id"] for it in rig.connection.call(Call.HEAL, fault=fault.id)] == [fault.id]
+    assert rig.faults.active == []
 
 
 def test_healed_with_all(rig: Rig) -> None:
