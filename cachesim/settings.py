@@ -247,6 +247,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return value
 
 
+_PATHS = {"alarms", "webhook_file"}
+"""The settings that are paths: in a file they are relative to its folder."""
+
+
 @dataclass(frozen=True)
 class LoadedSettings:
     """The settings, and where each value came from.
@@ -386,6 +390,9 @@ def _from_toml(path: Path, *names: str) -> dict[str, _Given] | None:
     if not isinstance(table, dict):
         raise SettingsError(f"{path}: should be a table, {header}, with one key a line")
     lines = _key_lines(text, header if names else None)
+    for key in _PATHS & table.keys():
+        if isinstance(table[key], str):  # else it is a mistake, told later
+            table[key] = str(path.parent / table[key])
     return {key: _Given(value, str(path), lines.get(key)) for key, value in table.items()}
 
 

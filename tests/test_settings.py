@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from cachesim.errors import SettingsError
-from cachesim.settings import LoadedSettings, Settings, load_settings
+from cachesim.settings import _PATHS, LoadedSettings, Settings, load_settings
 
 
 @pytest.fixture
@@ -153,6 +153,18 @@ def test_directory_is_the_current_one(folder: Path, monkeypatch: pytest.MonkeyPa
     write(folder / "cachesim.toml", "seed = 5")
     monkeypatch.chdir(folder)
     assert load_settings(environ={}).settings.seed == 5
+
+
+def test_paths_in_a_file(folder: Path) -> None:
+    """They are relative to the file's folder, from wherever it is found; others stay."""
+    write(folder / "cachesim.toml", 'alarms = "alarms.yaml"\nwebhook_file = "/url"')
+    (folder / "deeper").mkdir()
+    settings = load(folder / "deeper").settings
+    assert settings.alarms == folder / "alarms.yaml"
+    assert settings.webhook_file == Path("/url")
+    assert load(folder, {"CACHESIM_ALARMS": "mine.yaml"}).settings.alarms == Path("mine.yaml")
+    paths = {key for key, it in Settings.model_fields.items() if "Path" in str(it.annotation)}
+    assert paths == _PATHS
 
 
 def test_relative_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
