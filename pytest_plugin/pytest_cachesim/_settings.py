@@ -87,9 +87,16 @@ def own(settings: "Settings", base: "Settings") -> "Settings | None":
 
 
 def demand(loaded: "LoadedSettings") -> str | None:
-    """Return why tests fail without a Docker engine; None if they are skipped."""
-    if os.environ.get(REQUIRE_DOCKER, "") not in ("", "0"):
-        return f"{REQUIRE_DOCKER} is set"
+    """Return why tests fail without a Docker engine; None if they are skipped.
+
+    Raises:
+        pytest.UsageError: the variable means neither yes nor no.
+    """
+    if word := os.environ.get(REQUIRE_DOCKER, "").strip():
+        if (answer := is_yes(word)) is None:
+            raise pytest.UsageError(f"environment {REQUIRE_DOCKER} = {word!r}: should be 1 or 0")
+        if answer:
+            return f"{REQUIRE_DOCKER} is set"
     is_asked = loaded.settings.backend == "docker" and loaded.sources["backend"] != "default"
     return "the backend is docker" if is_asked else None
 

@@ -131,7 +131,7 @@ def test_switch(
     )
 
 
-@pytest.mark.parametrize("variable", ["CACHESIM", "CACHESIM_KEEP"])
+@pytest.mark.parametrize("variable", ["CACHESIM", "CACHESIM_KEEP", "CACHESIM_REQUIRE_DOCKER"])
 def test_wrong_switch(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -374,7 +374,10 @@ def test_skips_without_an_engine(
     assert fake.calls == ["start", "stop"]
 
 
-@pytest.mark.parametrize(("value", "outcome"), [("1", "errors"), ("0", "skipped"), ("", "skipped")])
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [("1", "errors"), ("true", "errors"), ("0", "skipped"), ("false", "skipped"), ("", "skipped")],
+)
 def test_required_engine(
     pytester: pytest.Pytester,
     fake: Fake,
