@@ -31,7 +31,8 @@ class Observed:
     def sections(self) -> Iterator[tuple[str, str]]:
         """Yield the sections of a report, each with its title."""
         for text in dict.fromkeys(timeline() for timeline in self._timelines):
-            yield _TITLE, text
+            if text:  # else the observation never began
+                yield _TITLE, text
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:

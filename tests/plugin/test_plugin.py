@@ -781,6 +781,23 @@ def test_others_have_no_sections(pytester: pytest.Pytester, run_pytest: RunPytes
 
 
 @pytest.mark.usefixtures("fake")
+def test_observation_that_never_began(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    """It has no section, which would be empty."""
+    pytester.makepyfile(
+        """
+        async def visit(): pass
+
+        def test_it(observe):
+            with observe(visit): pass
+        """
+    )
+    result = run_pytest("--cachesim")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*observe it with `async with`"])
+    assert "cachesim observed" not in sections(result)
+
+
+@pytest.mark.usefixtures("fake")
 def test_log_that_cannot_be_read(
     pytester: pytest.Pytester,
     run_pytest: RunPytest,
