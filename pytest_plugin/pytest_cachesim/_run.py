@@ -214,12 +214,7 @@ class Run:
 
         self.user = item
         wanted = self._wanted(item)
-        if _settings.own(wanted, self._settings) != self._own:
-            fail(
-                "the marker of this test needs another topology. Make the fixture an argument of "
-                "the test function, and put the marker on the function, its class or its module. A "
-                "unittest.TestCase can't have another topology: use a class without it."
-            )
+        self._check_topology(wanted)
         if self._own is None and self._is_attached:
             for key in _changes(item).keys() - set(CHANGEABLE):
                 mine, theirs = getattr(wanted, key), getattr(sim.settings, key)
@@ -243,6 +238,15 @@ class Run:
             sim.heal()
         except Exception as error:
             fail(f"the topology could not be healed after the test: {error}")
+
+    def _check_topology(self, wanted: "Settings") -> None:
+        """Let a test fail whose settings the present topology does not have, and can't adopt."""
+        if _settings.own(wanted, self._settings) != self._own:
+            fail(
+                "the marker of this test needs another topology. Make the fixture an argument of "
+                "the test function, and put the marker on the function, its class or its module. A "
+                "unittest.TestCase can't have another topology: use a class without it."
+            )
 
     def _wanted(self, item: pytest.Item) -> "Settings":
         """Return the settings of a test: the run's, with those of its markers."""
@@ -301,15 +305,16 @@ class Run:
         if self._beside is None:
             if scenario_of(item) is not None:
                 fail("a scenario runs on the fixture `cachesim`: make it an argument of the test")
-            self._refuse_unused_settings(item)
+            self._refuse_settings(item)
             return (yield)
         with self._beside.running():
             return (yield)
 
-    def _refuse_unused_settings(self, item: pytest.Item) -> None:
-        """Let a test fail whose marker has settings that only `cachesim` gives its topology."""
+    def _refuse_settings(self, item: pytest.Item) -> None:
+        """Let a test without `cachesim` fail whose topology has not the settings of its marker."""
         if self.user is item or "cachesim_session" not in getattr(item, "fixturenames", ()):
             return
+        self._check_topology(self._wanted(item))
         if unused := sorted(_changes(item).keys() & set(CHANGEABLE)):
             fail(
                 f"the fixture `cachesim` sets the marker's {' and '.join(unused)}: make it, or one "

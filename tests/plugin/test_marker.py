@@ -226,8 +226,23 @@ def test_wrong_marker(
             @pytest.mark.usefixtures("cachesim")
             def test_it(self): pass
         """,
+        """
+        @pytest.mark.parametrize("n", [pytest.param(0, marks=valkey)])
+        def test_it(cachesim_env, n): pass
+        """,
+        """
+        import unittest
+
+        class TestIt(unittest.TestCase):
+            @valkey
+            @pytest.mark.usefixtures("cachesim_session")
+            def test_it(self): pass
+        """,
     ],
-    ids=["at run time", "of one parameter", "unittest"],
+    ids=[
+        *("at run time", "of one parameter", "unittest"),
+        *("of one parameter, as it is", "unittest, as it is"),
+    ],
 )
 @pytest.mark.usefixtures("fake")
 def test_topology_cannot_be_had(
