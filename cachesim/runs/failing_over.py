@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from cachesim.errors import FaultError
 from cachesim.runs.calls import Call, Condition, ShardStatus
 
 
@@ -24,7 +25,7 @@ def fail_over(
 
     Raises:
         ValueError: the primary is in that zone, or there is no such zone or shard.
-        FaultError: the replica does not answer.
+        FaultError: the replica does not answer; or it could not be promoted, and another one was.
         FailoverTimeout: it was not completed in time.
     """
     before: ShardStatus = call(Call.SHARD, shard=shard)
@@ -34,6 +35,11 @@ def fail_over(
     done: ShardStatus = call(
         Call.WAIT, what=Condition.FAILOVER, shard=shard, after=before["failovers"]
     )
+    if not _is_in(call, done["primary"], to):
+        raise FaultError(
+            f"{done['primary']} is the primary: the replica in zone {to} could not be promoted. "
+            "The event log says why."
+        )
     return done
 
 

@@ -82,7 +82,7 @@ class ControlPlaneHandle(Handle):
         Raises:
             ValueError: the primary is in that zone, or there is no such zone or shard.
             FaultError: a failover is in progress already, without `wait`; or the replica does not
-                answer.
+                answer; or, with `wait`, it could not be promoted, and another one was.
             FailoverTimeout: it was not completed in time.
             NotRunning: the topology does not run, or belongs to another process.
         """

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cachesim.errors import FaultError
 from cachesim.runs.calls import Call, Condition
 from cachesim.runs.failing_over import fail_over
 
@@ -13,7 +14,10 @@ class Topology:
 
     Attributes:
         begun: the zones that a failover was begun to.
+        promotes: the zone whose replica is promoted, whichever was asked for. None: that one.
     """
+
+    promotes: str | None = None
 
     def __init__(self, *, in_progress: str | None = None) -> None:
         self._primary, self._failovers = "redis-a", 3
@@ -26,7 +30,7 @@ class Topology:
             case Call.FAILOVER:
                 before = self._status()
                 self.begun.append(arguments["to"])
-                self._coming = f"redis-{arguments['to'] or 'b'}"
+                self._coming = f"redis-{self.promotes or arguments['to'] or 'b'}"
                 return before
             case Call.WAIT:
                 if self._coming not in (None, "redis-a"):
@@ -64,3 +68,11 @@ def test_fail_over(
     topology = Topology(in_progress=in_progress)
     assert fail_over(topology.call, to)["primary"] == primary
     assert topology.begun == begun
+
+
+def test_another_replica_is_promoted() -> None:
+    """It is no failover to the zone that was asked for, whose replica was paused, say."""
+    topology = Topology()
+    topology.promotes = "c"
+    with pytest.raises(FaultError, match="redis-c is the primary: the replica in zone b could"):
+        fail_over(topology.call, "b")
