@@ -1,6 +1,8 @@
 """The commands of `cachesim scenario`: writing, looking at and checking scenario files."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,14 +56,21 @@ def new(file: Path, source: str | None) -> None:
     shipped = library()
     if source is not None and source not in shipped:
         raise click.BadParameter(unknown("scenario", source, shipped), param_hint="--from")
-    name = "-".join("".join(c if c.isalnum() else " " for c in file.stem.lower()).split())
-    text = _NEW.format(name=name) if source is None else shipped[source]
+    text = _NEW.format(name=_name(file)) if source is None else shipped[source]
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except OSError as error:
         raise click.BadParameter(str(error), param_hint="FILE") from error
-    click.echo(f"{file} is written. `cachesim scenario check {file}` checks it.")
+    click.echo(f"{file} is written. `cachesim scenario check {shlex.quote(str(file))}` checks it.")
+
+
+def _name(file: Path) -> str:
+    """Return a name for the scenario of a file: one that YAML takes for text."""
+    words = re.findall("[a-z0-9]+", file.stem.lower())
+    name = "-".join(words)
+    is_text = name[:1].isalpha() and name not in ("true", "false", "null")
+    return name if is_text else "-".join(["scenario", *words])
 
 
 @scenario.command("list", epilog="Example: cachesim scenario list")

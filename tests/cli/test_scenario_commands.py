@@ -1,6 +1,7 @@
 """The commands of `cachesim scenario`."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,23 @@ def test_new(source: str, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "exists" in result.stderr
     assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("2026-01-01.yaml", "scenario-2026-01-01"),
+        ("1e3.yaml", "scenario-1e3"),
+        ("true.yaml", "scenario-true"),
+        ("___.yaml", "scenario"),
+        ("Über 2.yaml", "ber-2"),
+    ],
+)
+def test_name_of_a_new_one(file: str, name: str, tmp_path: Path) -> None:
+    """Whatever the file is called, what is written is valid."""
+    path = tmp_path / file
+    assert f"check {shlex.quote(str(path))}`" in run("new", str(path)).output
+    assert read_file(path).name == name
 
 
 def test_new_from_what_is_not_there(tmp_path: Path) -> None:
