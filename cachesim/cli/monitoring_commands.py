@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cachesim.cli import options
+from cachesim.cli.report_commands import Unusable
 
 if TYPE_CHECKING:
     from cachesim.runs.registry import Run
@@ -210,8 +211,7 @@ def check(ctx: click.Context, file: Path, as_json: bool) -> None:
     try:
         found = examine(file, production())
     except SettingsError as error:
-        click.echo(error, err=True)
-        ctx.exit(2)
+        raise Unusable(str(error)) from error
     if as_json:
         print_json(
             {

@@ -17,7 +17,7 @@ EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 3}
 
 
 class Unusable(click.ClickException):
-    """What keeps a run or its record from a verdict. That is no unknown one, which CI may pass."""
+    """What keeps a file or a run from a verdict. That is no unknown one, which CI may pass."""
 
     exit_code = 2
 

@@ -74,6 +74,15 @@ def test_thresholds(monkeypatch: pytest.MonkeyPatch, comparison: str, shown: str
     assert f" {shown} " in CliRunner().invoke(main, "alarms").output
 
 
+def test_what_is_no_alarm_file_as_json(tmp_path: Path) -> None:
+    """It is an error as JSON, too."""
+    done = check(tmp_path, "a: 1", "--json")
+    assert done.exit_code == 2
+    told = json.loads(done.stdout)["error"]
+    assert told["kind"] == "SettingsError"
+    assert "should have `Alarms`" in told["message"]
+
+
 def test_options_before_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are those of the command after them."""
     asked: list[str | None] = []
