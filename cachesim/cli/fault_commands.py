@@ -56,6 +56,8 @@ class _ToxicType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
             name, _, number = pair.partition("=")
             if not number.isdecimal():
                 self.fail(f"{pair!r} should be a name and a number, such as delay=10", param, ctx)
+            if name in attributes:
+                self.fail(f"{name} is there twice", param, ctx)
             attributes[name] = int(number)
         return {"type": kind, "attributes": attributes}
 

@@ -143,6 +143,7 @@ def test_faults_over_time(calls: Calls) -> None:
         ("partition a az-a", 2, "a partition is between two zones, not az-a and itself"),
         ("toxic x --toxic slicer,average_size=-5", 2, "'average_size=-5' should be a name and a "),
         ("toxic x --toxic slicer,size=5", 2, "toxic: toxic: slicer: no field 'size': there are "),
+        ("toxic x --toxic slicer,delay=5,average_size=9,delay=6", 2, "delay is there twice"),
         ("toxic x --toxic limit_data,bytes=0 --stream up", 2, "'up' is not one of 'upstream', 'd"),
         ("pause redis-a --flap 2s", 2, "Option '--flap' requires 2 arguments"),
         ("az-power c --for 0s", 2, "'0s' should be above 0"),
