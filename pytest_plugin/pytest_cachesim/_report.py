@@ -110,6 +110,9 @@ def logs(sim: "Simulator", began: datetime, *, undated: bool) -> Iterator[tuple[
     for node in nodes:
         try:
             text = "\n".join(_since(began, node.logs(_READ), zone, undated=undated))
+        except NotRunning as error:  # the same would be said of all others
+            yield node.name, f"could not be read: {error}"
+            return
         except Exception as error:  # a report without a log is better than none
             text = f"could not be read: {error!r}"
         if text:

@@ -14,6 +14,7 @@ from cachesim.errors import (
     FaultError,
     ImageMissing,
     NotReady,
+    NotRunning,
     StartError,
 )
 from cachesim.runs import env
@@ -812,6 +813,21 @@ def test_log_that_cannot_be_read(
     pytester.makepyfile("def test_it(cachesim): assert 0")
     found = sections(run_pytest("--cachesim"))
     assert found["cachesim redis-a: log"] == ["could not be read: OSError('the engine is gone')"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_logs_of_a_topology_that_has_died(
+    pytester: pytest.Pytester, run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is told once, and not of each node."""
+
+    def logs(_node: object, _lines: int) -> str:
+        raise NotRunning("its process has ended")
+
+    monkeypatch.setattr(fake_simulator.FakeNode, "logs", logs)
+    pytester.makepyfile("def test_it(cachesim): assert 0")
+    result = run_pytest("--cachesim")
+    assert result.outlines.count("could not be read: its process has ended") == 1
 
 
 # --- several processes, and a real engine ---------------------------------------------------
