@@ -371,7 +371,10 @@ class Run:
 
 
 def _changes(item: pytest.Item) -> dict[str, Any]:
-    """Return the settings of a test's markers by name; the closest marker wins."""
+    """Return the settings of a test's markers by name; the closest marker wins.
+
+    Those that are None are left out: they are as for the run.
+    """
     marks = list(item.iter_markers("cachesim"))
     if any(mark.args for mark in marks):
         fail(f"{item.nodeid}: the marker cachesim takes settings by name, such as speed=60")
@@ -379,7 +382,7 @@ def _changes(item: pytest.Item) -> dict[str, Any]:
     for mark in reversed(marks):
         changes |= mark.kwargs
     changes.pop(SCENARIO, None)
-    return changes
+    return {key: value for key, value in changes.items() if value is not None}
 
 
 def _pid(node: Any) -> int | None:

@@ -72,6 +72,26 @@ def test_closest_wins(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPyte
     assert fake.resets == [(1, 20), (1, 10), (9, 20)]
 
 
+def test_none_is_that_of_the_run(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest
+) -> None:
+    """One test of a module goes back to the run's settings, and not to the defaults."""
+    (pytester.path / "cachesim.toml").write_text("ports = 17000")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.cachesim(speed=2, ports=18000)
+
+        @pytest.mark.cachesim(speed=None, ports=None)
+        def test_it(cachesim): pass
+        """
+    )
+    run_pytest("--cachesim").assert_outcomes(passed=1)
+    assert fake.resets == [(30, 3)]
+    assert [it.ports for it in fake.made] == [None]
+
+
 def test_needs_the_fixture(pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest) -> None:
     """What only `cachesim` sets is refused for a test that uses the topology without it."""
     pytester.makepyfile(
