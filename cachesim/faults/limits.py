@@ -344,7 +344,20 @@ class Limits:
                 if limit.outlives:
                     self._reconcile(limit, node)
                 else:
-                    limit.reconcile(node)
+                    self._begin(limit, node)
+
+    def _begin(self, limit: _Limit, node: str) -> None:
+        """Apply a limit to a process that may have been started just now, and not serve yet."""
+        deadline = Deadline(self._nodes.started_at(node) + _STARTING - time.monotonic())
+        while True:
+            try:
+                limit.reconcile(node)
+            except FaultError:
+                if deadline.expired or self._nodes.state(node) is not NodeState.RUNNING:
+                    raise
+                time.sleep(_POLL)
+            else:
+                return
 
     def _drop_ended(self, node: str) -> None:
         """Drop what ended with a node's former process, so that the present one never has it."""

@@ -1,6 +1,7 @@
 """What is given to servers and backends for faults of servers, and what is taken back."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,25 @@ def test_a_node_that_is_just_starting(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     with rig.faults.bad_certificate("memcached-b", problem="expired"):
         assert rig.limited.limits == {("memcached-b", "certificate"): "expired"}
     assert rig.is_whole()
+
+
+def test_a_limit_of_a_node_that_is_just_starting(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its limit as soon as it answers, but nobody waits for one that runs and fails."""
+    set_, failures = rig.limited._set, [ConnectionResetError("starting")]
+
+    def set_later(*what: Any) -> None:
+        if failures:
+            raise failures.pop()
+        set_(*what)
+
+    monkeypatch.setattr(rig.limited, "_set", set_later)
+    rig.nodes.replace("memcached-b")
+    with rig.faults.memory_fill("memcached-b", to=0.5):
+        assert rig.limited.limits == {("memcached-b", "memory"): 0.5}
+    assert rig.is_whole()
+    failures.append(ConnectionResetError("broken"))
+    with pytest.raises(FaultError, match="broken"):
+        rig.faults.memory_fill("memcached-a", to=0.5)
 
 
 def test_limits_end_with_the_process(rig: Rig) -> None:
