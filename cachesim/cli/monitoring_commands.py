@@ -162,6 +162,7 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
         return
     from cachesim.cli import output
     from cachesim.cli.printing import print_json
+    from cachesim.monitoring.alarms import SIGNS
     from cachesim.runs.calls import Call
     from cachesim.runs.registry import find_run
     from cachesim.runs.rpc import call
@@ -177,7 +178,7 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
                 it["name"],
                 it["state"],
                 "-" if it["value"] is None else f"{it['value']:.4g}",
-                f"{_sign(it['comparison'])} {it['threshold']:g}",
+                f"{SIGNS[it['comparison']]} {it['threshold']:g}",
                 it["node"] if it["value"] is not None else "",
             )
             for it in found
@@ -186,11 +187,6 @@ def alarms(ctx: click.Context, name: str | None, as_json: bool) -> None:
     for it in found:
         if it["out_of_reach"] and it["level"] is None:
             print(f"{it['name']} can't fire: {it['out_of_reach']}")
-
-
-def _sign(comparison: str) -> str:
-    sign = ">" if comparison.startswith("Greater") else "<"
-    return f"{sign}=" if "OrEqual" in comparison else sign
 
 
 @alarms.command(epilog="Example: cachesim alarms check alarms.yaml")

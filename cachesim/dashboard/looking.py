@@ -52,8 +52,7 @@ class Look:
         now, minute = self._sim.servers.readings(), self._sim.metrics.running()
         primary = (self.picture or self.see())["primary"]
         # A minute that has just begun has too few readings: the one before tells until then.
-        ended = self._sim.metrics.minutes(after=minute.number - 2)[-1:]
-        points = {name: it for one in (*ended, minute) for name, it in one.nodes.items()}
+        points = {**self._sim.metrics.latest(), **minute.nodes}
         found = figures(now, self._before, primary, points)
         self._before = now
         return {"at": round(time.time(), 2), "nodes": found}

@@ -341,23 +341,7 @@ class Limits:
             for node in nodes:
                 self._drop_ended(node)
                 limit.held.setdefault(node, {})[holder] = value
-                if limit.outlives:
-                    self._reconcile(limit, node)
-                else:
-                    self._begin(limit, node)
-
-    def _begin(self, limit: _Limit, node: str) -> None:
-        """Apply a limit to a process that may have been started just now, and not serve yet."""
-        deadline = Deadline(self._nodes.started_at(node) + _STARTING - time.monotonic())
-        while True:
-            try:
-                limit.reconcile(node)
-            except FaultError:
-                if deadline.expired or self._nodes.state(node) is not NodeState.RUNNING:
-                    raise
-                time.sleep(_POLL)
-            else:
-                return
+                self._reconcile(limit, node, is_of_process=not limit.outlives)
 
     def _drop_ended(self, node: str) -> None:
         """Drop what ended with a node's former process, so that the present one never has it."""
@@ -381,17 +365,24 @@ class Limits:
             limit.held[node][holder] = value
             raise
 
-    def _reconcile(self, limit: _Limit, node: str) -> None:
-        """Reconcile a limit of a node that may end meanwhile, and may then be started again."""
-        deadline = Deadline(_STARTING)
+    def _reconcile(self, limit: _Limit, node: str, *, is_of_process: bool = False) -> None:
+        """Reconcile a limit of a node that may end meanwhile, and may then be started again.
+
+        Args:
+            is_of_process: whether its present process has to have it, which may not serve yet.
+        """
+        now = time.monotonic()
+        since = self._nodes.started_at(node) if is_of_process else now
+        deadline = Deadline(since + _STARTING - now)
         while True:
             try:
                 limit.reconcile(node)
             except FaultError:
                 state = self._nodes.state(node)
-                if state is NodeState.STOPPED and not limit.outlives:
+                if state is NodeState.STOPPED and not (limit.outlives or is_of_process):
                     return  # its next process has what is configured
-                if deadline.expired or state is NodeState.PAUSED:
+                has_ended = is_of_process and state is NodeState.STOPPED
+                if deadline.expired or has_ended or state is NodeState.PAUSED:
                     raise
                 time.sleep(_POLL)
             else:

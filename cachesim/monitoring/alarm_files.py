@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, get_args
 from cachesim.errors import SettingsError
 from cachesim.monitoring import cloudformation
 from cachesim.monitoring.alarm_yaml import Place, load
-from cachesim.monitoring.alarms import Alarm, Comparison, Query, Statistic
+from cachesim.monitoring.alarms import SIGNS, Alarm, Comparison, Query, Statistic
 from cachesim.monitoring.architecture import nodes_of
 from cachesim.monitoring.drafts import (
     Draft,
@@ -41,12 +41,7 @@ _KEYS = (
     *("EvaluationPeriods", "DatapointsToAlarm", "TreatMissingData", "Description"),
 )
 _REQUIRED = ("Name", "Metric", "Threshold")
-_SIGNS: Mapping[str, Comparison] = {
-    ">": "GreaterThanThreshold",
-    ">=": "GreaterThanOrEqualToThreshold",
-    "<": "LessThanThreshold",
-    "<=": "LessThanOrEqualToThreshold",
-}
+_COMPARISONS: Mapping[str, Comparison] = {sign: comparison for comparison, sign in SIGNS.items()}
 # A small m would be a million here, and minutes to who writes it.
 _THRESHOLD = re.compile(r"([<>]=?)?\s*(\d+(?:\.\d+)?)\s*([KkM]?)\s*((?i:%|/min|s))?")
 _UNITS: Mapping[str, tuple[Unit, ...]] = {
@@ -197,7 +192,7 @@ def _threshold(value: Any, metric: str, service: Service, place: Place) -> tuple
         rule = f"{unit} is not the unit of {metric}, which is {known.unit}"
         raise Mistake(place.problem("Threshold", f"{rule}, got {value!r}"))
     threshold = float(number) * {"": 1, "K": 1e3, "M": 1e6}[scale.upper()]
-    return _SIGNS[sign or ("<" if is_lower(metric) else ">")], threshold
+    return _COMPARISONS[sign or ("<" if is_lower(metric) else ">")], threshold
 
 
 def _period(value: Any, place: Place) -> int:

@@ -241,6 +241,13 @@ def _statistic(statistic: Statistic, points: Sequence[Datapoint]) -> float | Non
     return float(len(points))
 
 
+SIGNS: Mapping[Comparison, str] = {
+    "GreaterThanThreshold": ">",
+    "GreaterThanOrEqualToThreshold": ">=",
+    "LessThanThreshold": "<",
+    "LessThanOrEqualToThreshold": "<=",
+}
+"""The comparisons as people write them."""
 _WORDS: Mapping[Comparison, str] = {
     "GreaterThanThreshold": "greater than",
     "GreaterThanOrEqualToThreshold": "greater than or equal to",

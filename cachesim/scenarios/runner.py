@@ -18,11 +18,12 @@ from cachesim.errors import CachesimError, SettingsError, WorkloadError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
+from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.running.addresses import access_of, follow, ways_of
 from cachesim.scenarios.running.alarms import AlarmWatch
 from cachesim.scenarios.running.beats import Beats
 from cachesim.scenarios.running.clock import ProductionClock
-from cachesim.scenarios.running.course import UNDECLARED, Course, Interrupted, is_calm
+from cachesim.scenarios.running.course import Course, Interrupted, is_calm
 from cachesim.scenarios.running.cuts import Cutter
 from cachesim.scenarios.running.final_reads import final_reads
 from cachesim.scenarios.running.firing import Firing
@@ -297,7 +298,7 @@ class _Run:
         assert self._workload is not None  # noqa: S101 - for the type checker
         topology, profiles = self._sim.topology, self._workload.profiles
         if not profiles or self._firing is None:
-            return self._client.get("comeback", UNDECLARED)
+            return self._client.get("comeback", recovery.UNDECLARED)
         reached = touched(topology, [it.as_dict() for it in self._firing.faults])
         used = {"sessions": topology.redis, "api_cache": topology.memcached}
         return max(

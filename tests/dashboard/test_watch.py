@@ -50,9 +50,9 @@ class FakeSim:
         """See `Metrics.running`."""
         return self.minute
 
-    def minutes(self, after: int) -> list[Minute]:
-        """See `Metrics.minutes`."""
-        return [it for it in self.ended if it.number > after]
+    def latest(self) -> Any:
+        """See `Metrics.latest`."""
+        return self.ended[-1].nodes if self.ended else {}
 
     def statuses(self) -> list[Any]:
         """See `Alarms.statuses`."""

@@ -227,6 +227,20 @@ def test_wrong_marker(
     assert fake.made == []
 
 
+OF_ONE_PARAMETER = """
+@pytest.mark.parametrize("n", [pytest.param(0, marks=valkey)])
+def test_it({fixture}, n): pass
+"""
+UNITTEST = """
+import unittest
+
+class TestIt(unittest.TestCase):
+    @valkey
+    @pytest.mark.usefixtures("{fixture}")
+    def test_it(self): pass
+"""
+
+
 @pytest.mark.parametrize(
     "test",
     [
@@ -234,30 +248,15 @@ def test_wrong_marker(
         @valkey
         def test_it(request): request.getfixturevalue("cachesim")
         """,
-        """
-        @pytest.mark.parametrize("n", [pytest.param(0, marks=valkey)])
-        def test_it(cachesim, n): pass
-        """,
-        """
-        import unittest
-
-        class TestIt(unittest.TestCase):
-            @valkey
-            @pytest.mark.usefixtures("cachesim")
-            def test_it(self): pass
-        """,
-        """
-        @pytest.mark.parametrize("n", [pytest.param(0, marks=valkey)])
-        def test_it(cachesim_env, n): pass
-        """,
-        """
-        import unittest
-
-        class TestIt(unittest.TestCase):
-            @valkey
-            @pytest.mark.usefixtures("cachesim_session")
-            def test_it(self): pass
-        """,
+        *(
+            text.format(fixture=it)
+            for text, it in (
+                (OF_ONE_PARAMETER, "cachesim"),
+                (UNITTEST, "cachesim"),
+                (OF_ONE_PARAMETER, "cachesim_env"),
+                (UNITTEST, "cachesim_session"),
+            )
+        ),
     ],
     ids=[
         *("at run time", "of one parameter", "unittest"),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cachesim.history.reader import History, Span
-from cachesim.scenarios.checkers import generator
+from cachesim.scenarios.checkers import generator, recovery
 from cachesim.scenarios.checkers.faults import applied
 from cachesim.scenarios.checkers.generator import union
 from cachesim.scenarios.checkers.survey import OperationClass, begin_of, classes_of, survey
@@ -35,8 +35,6 @@ from cachesim.scenarios.checkers.time_scale import (
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
 NAME = "error_budget"
-CALM, CALM_UNDECLARED = 10.0, 60.0
-"""Seconds before a cut that tell of what was cut: at least, and if no comeback is declared."""
 
 _BAD_AND_DUE = """
 SELECT coalesce(sum((outcome = 'ok' AND end <= due + :deadline) IS NOT TRUE), 0), count(*)
@@ -142,7 +140,7 @@ def _with_cuts(history: History, name: OperationClass, bad: float, due: float) -
         bad, due: of the run.
     """
     comeback = history.comeback_of(name.service)
-    length = CALM_UNDECLARED if comeback == float("inf") else max(CALM, comeback)
+    length = max(recovery.CALM, recovery.UNDECLARED if comeback == float("inf") else comeback)
     for cut in history.meta.get("cuts") or ():
         at, factor = float(cut["at"]), float(cut["seconds"]) / length
         more_bad, more_due = bad_and_due(history, name, Span(at - length, at))

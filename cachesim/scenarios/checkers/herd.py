@@ -20,6 +20,7 @@ from typing import Any
 from cachesim.history.reader import History
 from cachesim.history.rows import ORIGIN
 from cachesim.scenarios.checkers import generator
+from cachesim.scenarios.checkers.resolution import why_ttls_were_cut
 from cachesim.scenarios.checkers.survey import begin_of
 from cachesim.scenarios.checkers.time_scale import compressed
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
@@ -146,8 +147,8 @@ def check(history: History, expectation: Expectation) -> Verdict:
     order = (Result.FAIL, Result.UNKNOWN, Result.PASS)
     worst = min(verdicts, key=lambda verdict: order.index(verdict.result))
     why = _why_unknown(history, expectation, found)
-    if history.meta.get("cuts") and worst.result is not Result.FAIL:
-        why = why or "holds were cut, and TTLs with them; a run without cuts settles it"
+    if worst.result is not Result.FAIL:
+        why = why or why_ttls_were_cut(history)
     if why:
         shape = {"low": worst.low, "high": worst.high, "unit": worst.unit}
         return unknown(NAME, why, threshold=worst.threshold, details=details, **shape)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from cachesim.history.reader import History
 from cachesim.scenarios.checkers.generator import why_unfit
 from cachesim.scenarios.checkers.remap import around
+from cachesim.scenarios.checkers.resolution import why_ttls_were_cut
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.checkers.time_scale import compressed
 from cachesim.scenarios.verdict import Verdict, against, unknown
@@ -87,8 +88,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
         reason = f"sampled too thinly: {found.fewest} reads in {WINDOW:g} s, {READS} are needed"
     elif history.compute(compressed):
         reason = "windows were compressed; --speed 1 settles it"
-    elif history.meta.get("cuts"):
-        reason = "holds were cut, and TTLs with them; a run without cuts settles it"
+    reason = reason or why_ttls_were_cut(history)
     if reason := reason or why_unfit(history, found.begin, found.end):
         shape: dict[str, Any] = {"low": low, "high": high, "unit": "share"}
         return unknown(name, reason, threshold=threshold, details=details, **shape)

@@ -54,6 +54,10 @@ LATENCY_FACTOR, LATENCY_MORE = 3.0, 0.01
 PLANE = ("detecting", "promoting", "available", "failover", "recovering", "recovered", "replaced")
 """The events of a control plane at work."""
 QUIET_FACTOR, QUIET_LEAST = 2.0, 20.0
+CALM = 10.0
+"""Seconds for which all has to be as in the baseline before a hold is cut, at least."""
+UNDECLARED = 60.0
+"""Seconds of quiet at most for a client whose comeback is not declared: never can't be said."""
 
 _RATES = """
 SELECT pod, service, kind = 'read', count(*) FROM operations

@@ -15,7 +15,7 @@ for them, clients give up nodes that no fault touched.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -83,8 +83,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
     why = why_unfit(history, baseline.end, history.end_at)
     if why is None or verdict.result is Result.PASS:
         return verdict
-    shape: dict[str, Any] = {"low": low, "high": high, "unit": "share"}
-    return unknown(name, why, threshold=expectation.max, details=details, **shape)
+    return replace(verdict, result=Result.UNKNOWN, reason=why)
 
 
 def around(count: int, total: int) -> tuple[float, float]:

@@ -34,6 +34,7 @@ from cachesim.scenarios.checkers.faults import ONCE, applied, emptied, nodes_of
 from cachesim.scenarios.checkers.generator import union
 from cachesim.scenarios.checkers.loss_windows import loss_windows
 from cachesim.scenarios.checkers.promotions import primary_at
+from cachesim.scenarios.checkers.resolution import why_ttls_were_cut
 from cachesim.scenarios.checkers.time_scale import CACHES
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 
@@ -422,7 +423,7 @@ def _against_ttl(history: History, service: str, name: str) -> Verdict:
     low, high = found.over_ttl - history.eps, found.over_ttl + history.eps
     details = {"over_ttl": found.over_ttl}
     verdict = against(name, max(low, 0.0), max(high, 0.0), "s", TTL_MARGIN, details=details)
-    if history.meta.get("cuts") and verdict.result is Result.PASS:
-        reason = "holds were cut, and TTLs with them; a run without cuts settles it"
-        return replace(verdict, result=Result.UNKNOWN, reason=reason)
-    return verdict
+    why = why_ttls_were_cut(history)
+    if why is None or verdict.result is not Result.PASS:
+        return verdict
+    return replace(verdict, result=Result.UNKNOWN, reason=why)

@@ -20,8 +20,6 @@ LOOK = 0.5
 """Seconds between two looks at what became of the operations."""
 SETTLED = 1.5
 """Seconds, real, until an operation that was due is taken to be decided."""
-UNDECLARED = 60.0
-"""Seconds of quiet at most for a client whose comeback is not declared: never can't be said."""
 
 
 class Interrupted(Exception):  # not an error: the run ends in order
@@ -161,7 +159,7 @@ class Course:
         Raises:
             Interrupted: the run is to end.
         """
-        quiet = UNDECLARED
+        quiet = recovery.UNDECLARED
         if comeback is not None:
             quiet = max(recovery.QUIET_FACTOR * comeback, recovery.QUIET_LEAST)
         pause = 1.0

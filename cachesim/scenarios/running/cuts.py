@@ -7,8 +7,6 @@ from cachesim.events import Event
 from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.running.clock import ProductionClock
 
-LEAST = 10.0
-"""Seconds for which all has to be as in the baseline, at least."""
 DECIDED = 2.0
 """Seconds until it is told what became of operations that were due when a fault began or ended."""
 WORTH = 1.0
@@ -62,7 +60,7 @@ class Cutter:
         left = due - clock.now
         if left < WORTH:
             return
-        needed = max(self._comeback(), LEAST)
+        needed = max(self._comeback(), recovery.CALM)
         if now - changed_at < needed + DECIDED:
             return  # what was calm was so before
         if any(it.kind in PLANE and now - it.at < needed for it in events[-50:]):
