@@ -5,10 +5,40 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cachesim.clock import Clock, SystemClock
-from cachesim.errors import NotRunning
+from cachesim.errors import InvalidArgument, NotRunning
+
+EventKind = Literal[
+    "started",
+    "leased",
+    "returned",
+    "reset",
+    "scaled",
+    "fault",
+    "heal",
+    "power-cut",
+    "restart",
+    "moved",
+    "postponed",
+    "replaced",
+    "detecting",
+    "promoting",
+    "available",
+    "failover",
+    "lost",
+    "role",
+    "handing-over",
+    "failover-call",
+    "waiting",
+    "recovering",
+    "recovered",
+    "alarm",
+    "standstill",
+    "error",
+]
+"""The kinds of events. `docs/explanation/failover.md` says what each tells."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +48,7 @@ class Event:
     Attributes:
         at: when it happened, in monotonic seconds.
         date: the same moment as wall-clock time, in UTC.
-        kind: `fault`, `heal`, `node`, `detecting`, `failover`, `recovering`, ...
+        kind: one of `EventKind`.
         source: the node, zone, link or topology that it is about.
         message: ElastiCache's own text, if it has one for such an event.
         data: values for programs, by name.
@@ -91,7 +121,14 @@ class Events(ABC):
         return len(self)
 
     def of(self, kind: str, since: int = 0) -> list[Event]:
-        """Return the events of a kind, optionally only those after a mark."""
+        """Return the events of a kind, optionally only those after a mark.
+
+        Raises:
+            InvalidArgument: there is no such kind, so there would never be such an event.
+        """
+        if kind not in get_args(EventKind):
+            kinds = ", ".join(get_args(EventKind))
+            raise InvalidArgument(f"there are no events of the kind {kind!r}. The kinds: {kinds}")
         return [event for event in self.since(since) if event.kind == kind]
 
     def next(self, mark: int, timeout: float) -> list[Event]:
@@ -125,7 +162,7 @@ class EventLog(Events):
         self._changed = threading.Condition()
         self._end = ""
 
-    def record(self, kind: str, source: object, message: str, **data: Any) -> Event:
+    def record(self, kind: EventKind, source: object, message: str, **data: Any) -> Event:
         """Append an event that happens now, and return it.
 
         Args:

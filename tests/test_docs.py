@@ -21,13 +21,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import click
 import pytest
 
 from cachesim import Fault, Settings, Simulator
 from cachesim.cli.app import main
+from cachesim.events import EventKind
 from cachesim.faults.catalogue import CATALOGUE
 from cachesim.runs.env import SERVICE
 from cachesim.simulator.faults import Faults
@@ -371,6 +372,12 @@ def test_differences_table(head: str, known: Sequence[tuple[str, str]]) -> None:
     """What the fuzzers know to differ is what the documentation says."""
     rows = table("docs/explanation/embedded.md", head)
     assert [tuple(row) for row in rows] == [(a.strip("`"), b.strip("`")) for a, b in known]
+
+
+def test_events_table() -> None:
+    """Every kind of event is explained, in the order of its definition."""
+    rows = table("docs/explanation/failover.md", "| event |")
+    assert tuple(row[0] for row in rows) == get_args(EventKind)
 
 
 def test_failover_table() -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cachesim.clock import ManualClock
-from cachesim.errors import NotRunning
+from cachesim.errors import InvalidArgument, NotRunning
 from cachesim.events import Event, EventLog
 
 
@@ -39,13 +39,13 @@ def test_record(log: EventLog) -> None:
 
 def test_source_as_text(log: EventLog) -> None:
     """The source of an event is recorded as text."""
-    assert log.record("kind", 7, "message").source == "7"
+    assert log.record("fault", 7, "message").source == "7"
 
 
 def test_order(log: EventLog, clock: ManualClock) -> None:
     """Events are in the order in which they were recorded."""
     for number in range(3):
-        log.record("kind", "source", str(number))
+        log.record("fault", "source", str(number))
         clock.advance(1)
     assert [(event.at, event.message) for event in log] == [(100, "0"), (101, "1"), (102, "2")]
     assert len(log) == 3
@@ -53,10 +53,10 @@ def test_order(log: EventLog, clock: ManualClock) -> None:
 
 def test_since_a_mark(log: EventLog) -> None:
     """A mark separates the events before it from those after it."""
-    log.record("kind", "source", "before")
+    log.record("fault", "source", "before")
     mark = log.mark()
     assert log.since(mark) == []
-    log.record("kind", "source", "after")
+    log.record("fault", "source", "after")
     assert [event.message for event in log.since(mark)] == ["after"]
 
 
@@ -70,11 +70,17 @@ def test_of_a_kind(log: EventLog) -> None:
     assert [event.message for event in log.of("fault", mark)] == ["3"]
 
 
+def test_of_no_kind(log: EventLog) -> None:
+    """A kind that does not exist is an error: a test for its absence would always pass."""
+    with pytest.raises(InvalidArgument, match=r"kind 'failed-over'\. .*failover, lost"):
+        log.of("failed-over")
+
+
 def test_iterating_while_recording(log: EventLog) -> None:
     """Who iterates sees the log as it was at the beginning."""
-    log.record("kind", "source", "message")
+    log.record("fault", "source", "message")
     for _ in log:
-        log.record("kind", "source", "message")
+        log.record("fault", "source", "message")
     assert len(log) == 2
 
 
@@ -123,7 +129,7 @@ def test_end_of_the_topology(log: EventLog) -> None:
         assert str(error) == "it was stopped"
     with pytest.raises(NotRunning, match="it was stopped"):
         log.next(log.mark(), 60)
-    log.record("kind", "source", "all the same")
+    log.record("fault", "source", "all the same")
     assert log.wait(lambda: len(log) == 1, 60)
 
 
@@ -132,7 +138,7 @@ def test_recorded_by_many(log: EventLog) -> None:
 
     def record(name: str) -> None:
         for number in range(200):
-            log.record("kind", name, str(number))
+            log.record("fault", name, str(number))
 
     threads = [threading.Thread(target=record, args=(name,)) for name in "abcd"]
     for thread in threads:

@@ -1,6 +1,6 @@
 """Records the control plane's events, each lasting condition once."""
 
-from cachesim.events import EventLog
+from cachesim.events import EventKind, EventLog
 
 
 class Reporter:
@@ -15,12 +15,12 @@ class Reporter:
         self._events = events
         self._reported: set[tuple[str, str]] = set()
 
-    def record(self, kind: str, source: str, message: str, **data: object) -> None:
+    def record(self, kind: EventKind, source: str, message: str, **data: object) -> None:
         """Record an event. Conditions that were reported before may be reported again."""
         self.reset()
         self._events.record(kind, source, message, **data)
 
-    def record_once(self, kind: str, source: str, message: str) -> None:
+    def record_once(self, kind: EventKind, source: str, message: str) -> None:
         """Record a condition that lasts: once, until something else happens."""
         if (source, message) not in self._reported:
             self._reported.add((source, message))

@@ -548,9 +548,9 @@ def test_followed_events_at_one_moment(rig: Rig, monkeypatch: pytest.MonkeyPatch
     following = rig.events.next
 
     def next_and_one_more(mark: int, timeout: float) -> list[Event]:
-        rig.events.record("one", "t", "")
+        rig.events.record("fault", "t", "")
         events = following(mark, timeout)
-        rig.events.record("more", "t", "")
+        rig.events.record("heal", "t", "")
         return events
 
     monkeypatch.setattr(rig.events, "next", next_and_one_more)

@@ -31,7 +31,7 @@ def mirror(rig: Rig) -> EventMirror:
 def record(rig: Rig, *sources: str) -> None:
     """Let something happen."""
     for source in sources:
-        rig.events.record("kind", source, "message", number=1)
+        rig.events.record("fault", source, "message", number=1)
 
 
 def sources(mirror: EventMirror, mark: int = 0) -> list[str]:
@@ -47,8 +47,8 @@ def test_is_up_to_date(rig: Rig, mirror: EventMirror) -> None:
     mark = mirror.mark()
     record(rig, "c")
     assert sources(mirror, mark) == ["c"]
-    assert [event.source for event in mirror.of("kind", 1)] == ["b", "c"]
-    assert mirror.of("other") == []
+    assert [event.source for event in mirror.of("fault", 1)] == ["b", "c"]
+    assert mirror.of("heal") == []
     assert str(mirror) == str(rig.events)
 
 
