@@ -6,7 +6,8 @@ apart are one (see `outages`). It lasted at least from its first to its last bad
 most from the good one before to the good one after. The class as a whole and each of its pods are
 judged, and the worst decides. A Memcached miss is not bad; a `set` that returns False is.
 
-Bound: what the scenario expects, `longest` and `total`, in seconds of production.
+Bound: what the scenario expects, `longest` and `total`, in seconds of production. If it expects
+both, the verdict is on the one that fails, or else is unknown; `details` has which one.
 
 An outage in which a hold was cut may have lasted as much longer. At a speed above 1, the outages of
 windows that stopped the class are not those measured, but what the time scale says of production
@@ -19,7 +20,7 @@ wrong; or no operation of the class was due.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from cachesim.history.outages import Outage
@@ -83,13 +84,14 @@ def check(history: History, expectation: Expectation) -> Verdict:
     names = classes_of(history, expectation.service, expectation.kind)
     if not names:
         return unknown(expectation.name, "no operation of it was due")
+    limits = [("longest", expectation.longest, _longest), ("total", expectation.total, _total)]
     verdicts = []
-    for threshold, combined in ((expectation.longest, _longest), (expectation.total, _total)):
-        if threshold is not None or combined is _longest:
-            found = [_worst(history, name, combined) for name in names]
-            worst = max(found, key=lambda it: it.high)
-            worst = worst._replace(low=max(it.low for it in found))
-            verdicts.append(_judge(history, expectation.name, worst, names, threshold))
+    for limit, threshold, combined in [it for it in limits if it[1] is not None] or limits[:1]:
+        found = [_worst(history, name, combined) for name in names]
+        worst = max(found, key=lambda it: it.high)
+        worst = worst._replace(low=max(it.low for it in found))
+        verdict = _judge(history, expectation.name, worst, names, threshold)
+        verdicts.append(replace(verdict, details={"limit": limit, **verdict.details}))
     order = (Result.FAIL, Result.UNKNOWN, Result.PASS)
     return min(verdicts, key=lambda verdict: order.index(verdict.result))
 

@@ -63,9 +63,10 @@ def _unavailability(history: History, verdict: Verdict, of: str) -> str:
     if verdict.high == 0:
         return f"Every operation of {of} was answered in time, or failed alone."
     scale = "" if history.speed == 1 else " in production"
+    times = " altogether" if verdict.details.get("limit") == "total" else ""
     return (
-        f"Operations of {of} were not served for {_figure(verdict)}{scale}: they failed, or had "
-        f"no answer {figures.seconds(history.deadline)} after they were due."
+        f"Operations of {of} were not served for {_figure(verdict)}{times}{scale}: they "
+        f"failed, or had no answer {figures.seconds(history.deadline)} after they were due."
     )
 
 

@@ -212,8 +212,19 @@ def test_total() -> None:
             expected = unavailability.Expectation("sessions", "write", 4, total)
             verdict = unavailability.check(history, expected)
             assert verdict.result == result
+        assert verdict.details["limit"] == "total"
         assert verdict.low == pytest.approx(1.9 + 2.9)
         assert verdict.high == pytest.approx(2.1 + 3.1)
+
+
+def test_total_alone() -> None:
+    """Without a threshold for the longest outage, the verdict is on all of them."""
+    rows = [*load(0, 20, 0.1), *load(20, 22, 0.1, "fail"), *load(22, 100, 0.1)]
+    with history_of([*rows, *readings(0, 100)]) as history:
+        expected = unavailability.Expectation("sessions", "write", total=5)
+        verdict = unavailability.check(history, expected)
+        assert (verdict.result, verdict.threshold) == ("pass", 5)
+        assert verdict.details["limit"] == "total"
 
 
 @pytest.mark.parametrize(("at", "result"), [(25, "unknown"), (50, "pass")])

@@ -30,6 +30,13 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
             ),
         ),
         (
+            against("unavailability: sessions", 30, 31, "s", 60, details={"limit": "total"}),
+            (
+                "Operations of sessions were not served for 30 to 31 s altogether: they failed, or "
+                "had no answer 1 s after they were due. That is within the 1 min allowed."
+            ),
+        ),
+        (
             against("unavailability: sessions", 0, 0, "s", 20),
             (
                 "Every operation of sessions was answered in time, or failed alone. That is within "
