@@ -43,7 +43,7 @@ def main(order: Mapping[str, Any]) -> NoReturn:
             for writer in writers:
                 writer.close()  # or the others' pipes would not end with this process's parent
             it = _order(order, plan, index, turns)
-            _end(run(it, Reports(name, reports, it.token)))
+            _end(run(it, Reports(name, reports, it.tokens)))
         os.close(mine)
         pods[pid] = name
         writers.append(os.fdopen(theirs, "wb", buffering=0))

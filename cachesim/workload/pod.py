@@ -23,7 +23,7 @@ from typing import IO, Any, Protocol, TypeVar
 from cachesim.errors import CachesimError, WorkloadError, as_json
 from cachesim.history.recorder import Recorder
 from cachesim.history.rows import Operation
-from cachesim.runs.env import REDIS_PASSWORD
+from cachesim.runs.env import REDIS_PASSWORD, REDIS_PASSWORD_FILE
 from cachesim.workload.calls import Asked, Call
 from cachesim.workload.generator import Generator
 from cachesim.workload.plan import POOL, Plan
@@ -108,10 +108,13 @@ class Order:
         """The pod's name."""
         return self.plan.names[self.pod]
 
-    @property
-    def token(self) -> str:
-        """The AUTH token, which no record, log or report has."""
-        return self.env.get(REDIS_PASSWORD, "")
+    def tokens(self) -> list[str]:
+        """Return the AUTH tokens: the first one, and the one that a rotation may have made."""
+        tokens = [self.env.get(REDIS_PASSWORD, "")]
+        if file := self.env.get(REDIS_PASSWORD_FILE):
+            with contextlib.suppress(OSError):  # the topology has ended
+                tokens.append(Path(file).read_text(encoding="utf-8").strip())
+        return [it for it in tokens if it]
 
     def draws(self, what: str) -> random.Random:
         """Return what the seed draws for this pod."""
@@ -128,18 +131,18 @@ class Reports:
     Args:
         pod: its name.
         stream: all pods' own.
-        token: what is never told.
+        tokens: returns what is never told.
     """
 
-    def __init__(self, pod: str, stream: IO[str], token: str = "") -> None:
+    def __init__(self, pod: str, stream: IO[str], tokens: Callable[[], list[str]] = list) -> None:
         self._pod = pod
         self._stream = stream
-        self._token = token
+        self._tokens = tokens
 
     def __call__(self, **message: object) -> None:
         """Tell something."""
         # One write for a line, or those of several pods would be mixed.
-        line = _without(self._token, json.dumps({"pod": self._pod, **message})) + "\n"
+        line = _without(self._tokens(), json.dumps({"pod": self._pod, **message})) + "\n"
         with contextlib.suppress(OSError):  # nobody is there any more
             self._stream.write(line)
             self._stream.flush()
@@ -185,25 +188,28 @@ def run(order: Order, report: Reports) -> int:
 
 def _told(order: Order, reason: object) -> dict[str, Any]:
     """Return an error for the process that ordered the pod."""
-    text = _without(order.token, str(reason))
+    text = _without(order.tokens(), str(reason))
     if len(text) > _LONGEST:
         print(text, file=sys.stderr)  # the log has all of it
         text = f"{text[:_LONGEST]}..."
     return as_json(WorkloadError(text))
 
 
-def _without(token: str, text: str) -> str:
-    """Return a text of a user's own code without the AUTH token, which a URL in it may have."""
-    return text.replace(token, "***") if token else text
+def _without(tokens: Iterable[str], text: str) -> str:
+    """Return a text of a user's own code without AUTH tokens, which a URL in it may have."""
+    for token in tokens:
+        text = text.replace(token, "***")
+    return text
 
 
 def _record_theirs(order: Order, recorder: Recorder, row: Operation) -> None:
     """Record what a user's own code reports."""
+    tokens = order.tokens()
     recorder.add(
         row._replace(
-            service=_without(order.token, row.service),
-            key=_without(order.token, row.key),
-            error=row.error and _without(order.token, row.error),
+            service=_without(tokens, row.service),
+            key=_without(tokens, row.key),
+            error=row.error and _without(tokens, row.error),
         )
     )
 

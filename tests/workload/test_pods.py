@@ -50,6 +50,13 @@ def telling(load):
     load.stop.wait()
     raise ValueError(f"no answer from {url} " * 50)
 
+def telling_the_new_one(load):
+    from pathlib import Path
+    token = Path(load.env["CACHESIM_REDIS_PASSWORD_FILE"]).read_text()
+    load.record("basket", False, error=f"no answer from rediss://:{token}@redis")
+    load.stop.wait()
+    raise ValueError(f"no answer from rediss://:{token}@redis")
+
 def failing_at_length(load):
     raise ValueError("no good" * 50_000)
 
@@ -218,6 +225,21 @@ def test_errors_do_not_tell_the_token(folder: Path) -> None:
     for path in (folder / "history.sqlite", folder / "workload.log"):
         assert SECRET.encode() not in path.read_bytes()
     assert b"rediss://:***@redis" in (folder / "workload.log").read_bytes()
+
+
+def test_errors_do_not_tell_the_token_of_a_rotation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor have they the token that is in the token file meanwhile."""
+    (folder / "token").write_text("not-for-others-either")
+    monkeypatch.setitem(ENV, "CACHESIM_REDIS_PASSWORD_FILE", str(folder / "token"))
+    with pods_of(folder, "telling_the_new_one", 1) as pods:
+        pods.open()
+        pods.begin(0)
+        with pytest.raises(WorkloadError, match=r"no answer from rediss://:\*\*\*@redis"):
+            pods.end()
+    for path in (folder / "history.sqlite", folder / "workload.log"):
+        assert b"not-for-others" not in path.read_bytes()
 
 
 def test_long_errors_of_several_pods(folder: Path) -> None:
