@@ -24,7 +24,7 @@ from cachesim.scenarios.running.alarms import AlarmWatch
 from cachesim.scenarios.running.beats import Beats
 from cachesim.scenarios.running.clock import ProductionClock
 from cachesim.scenarios.running.course import Course, Interrupted, is_calm
-from cachesim.scenarios.running.cuts import Cutter
+from cachesim.scenarios.running.cuts import Cutter, settling_of_names
 from cachesim.scenarios.running.final_reads import final_reads
 from cachesim.scenarios.running.firing import Firing
 from cachesim.scenarios.running.operations import Workload, WorkloadOf
@@ -226,7 +226,7 @@ class _Run:
         begin = time.monotonic() + _SOON
         self._workload.begin(begin)
         traffic = self._life.enter_context(
-            contextlib.closing(Traffic(self._path, scenario.deadline))
+            contextlib.closing(Traffic(self._path, scenario.deadline, begin))
         )
         course = Course(
             self._workload, traffic, lambda: self._log.events, say, self._is_interrupted
@@ -287,11 +287,17 @@ class _Run:
             self._say(f"{seconds:.0f} s without anything new are cut")
 
         return Cutter(
-            self._comeback,
+            self._settling,
             is_calm=lambda seconds: is_calm(traffic, baseline, seconds),
             is_idle=self._is_idle,
             cut=cut,
         )
+
+    def _settling(self) -> float:
+        """Return for how long what faults changed may go on in a hold, in seconds."""
+        faults = () if self._firing is None else self._firing.faults
+        names = settling_of_names(faults, self._sim.control_plane.timing.dns_ttl[1])
+        return max(self._comeback(), names)
 
     def _comeback(self) -> float:
         """Return the longest comeback of the clients whose nodes a fault touched, in seconds."""

@@ -1,9 +1,10 @@
 """The quiet cut: production speed, with holds cut short in which nothing goes on any more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cachesim.clock import Clock, SystemClock
 from cachesim.events import Event
+from cachesim.faults.spec import FaultSpec
 from cachesim.scenarios.checkers import recovery
 from cachesim.scenarios.running.clock import ProductionClock
 
@@ -17,11 +18,24 @@ PLANE = frozenset({*recovery.PLANE, "failover-call", "role"})
 """The events of a control plane at work, and of who orders a failover."""
 
 
+def settling_of_names(faults: Iterable[FaultSpec], ttl: float) -> float:
+    """Return for how long endpoints may lead to where nodes were, and calm after it, in seconds.
+
+    Before that, a witness can't tell a fault that keeps them from a name server that does.
+
+    Args:
+        faults: what was applied until now.
+        ttl: seconds for which a name server may keep what it tells.
+    """
+    leads_astray = any(it.name == "stale" or it.as_dict().get("new_address") for it in faults)
+    return ttl + recovery.CALM if leads_astray else 0.0
+
+
 class Cutter:
     """Cuts holds.
 
     Args:
-        comeback: returns the longest of the clients whose nodes a fault touched, in seconds.
+        settling: returns for how long what faults changed may go on, in seconds.
         is_calm: returns whether all classes have been as in the baseline for some seconds.
         is_idle: returns whether the control plane has nothing under way.
         cut: is told the production seconds of each cut, and where it is, in monotonic seconds.
@@ -29,7 +43,7 @@ class Cutter:
 
     def __init__(
         self,
-        comeback: Callable[[], float],
+        settling: Callable[[], float],
         *,
         is_calm: Callable[[float], bool],
         is_idle: Callable[[], bool],
@@ -37,7 +51,7 @@ class Cutter:
         time_source: Clock | None = None,
     ) -> None:
         self._time = time_source or SystemClock()
-        self._comeback = comeback
+        self._settling = settling
         self._is_calm = is_calm
         self._is_idle = is_idle
         self._cut = cut
@@ -60,7 +74,7 @@ class Cutter:
         left = due - clock.now
         if left < WORTH:
             return
-        needed = max(self._comeback(), recovery.CALM)
+        needed = max(self._settling(), recovery.CALM)
         if now - changed_at < needed + DECIDED:
             return  # what was calm was so before
         if any(it.kind in PLANE and now - it.at < needed for it in events[-50:]):

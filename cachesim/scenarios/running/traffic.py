@@ -17,7 +17,7 @@ _RATE_SHARE = 0.8
 
 _NEW = """
 SELECT id, service, kind = 'read', due, (outcome = 'ok' AND end <= due + ?) IS TRUE
-FROM operations WHERE id > ? ORDER BY id
+FROM operations WHERE id > ? AND due >= ? ORDER BY id
 """
 
 
@@ -40,11 +40,13 @@ class Traffic:
     Args:
         path: the history.
         deadline: seconds from its due time within which an answer is good.
+        since: when the baseline begins, in monotonic seconds. What pods load before is no traffic.
     """
 
-    def __init__(self, path: Path, deadline: float) -> None:
+    def __init__(self, path: Path, deadline: float, since: float) -> None:
         self._history = History(path)
         self._deadline = deadline
+        self._since = since
         self._last = 0
         # By class, such as `sessions.write`, and number of the bucket.
         self._counts: dict[str, dict[int, Count]] = defaultdict(lambda: defaultdict(Count))
@@ -52,7 +54,7 @@ class Traffic:
     def update(self) -> None:
         """Take what was recorded since the last time."""
         for number, service, is_read, due, good in self._history.rows(
-            _NEW, self._deadline, self._last
+            _NEW, self._deadline, self._last, self._since
         ):
             self._last = number
             count = self._counts[f"{service}.{'read' if is_read else 'write'}"][int(due / BUCKET)]
@@ -91,13 +93,17 @@ class Traffic:
 
         That is, hardly more bad ones over all of it, and in each `STRETCH` nearly all that was due
         then, and no outage. A client that tries a dead node again each minute has a few bad ones
-        then; they are its steady state.
+        then; they are its steady state. Among the writes of a cache, few as they are without a
+        fault, they would be many: what was rare in its service does not tell.
         """
         length = baseline.end - baseline.begin
         stretches = max(1, int((end - begin) / STRETCH))
         width = (end - begin) / stretches
         for name in list(self._counts):
             before = self.within(name, baseline.begin, baseline.end)
+            service = self.within(name.rpartition(".")[0], baseline.begin, baseline.end)
+            if before.due < PARTIAL_SHARE * service.due:
+                continue
             if _is_worse(self.within(name, begin, end), before, _BASELINE_MORE):
                 return False
             for number in range(stretches):

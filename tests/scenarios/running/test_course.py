@@ -86,7 +86,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     path = tmp_path / "history.sqlite"
     with Recorder(path, interval=3600) as recorder:
         recorder.flush()
-        with closing(Traffic(path, deadline=1)) as traffic:
+        with closing(Traffic(path, deadline=1, since=0)) as traffic:
             it = Rig(recorder, traffic)
             it.add("ok", 20, 10)
             yield it

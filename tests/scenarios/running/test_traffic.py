@@ -25,7 +25,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 def traffic(recorder: Recorder, tmp_path: Path) -> Iterator[Traffic]:
     """What follows it."""
     recorder.flush()
-    with closing(Traffic(tmp_path / "history.sqlite", deadline=1)) as it:
+    with closing(Traffic(tmp_path / "history.sqlite", deadline=1, since=0)) as it:
         yield it
 
 
@@ -78,6 +78,24 @@ def test_as_before(recorder: Recorder, traffic: Traffic, end: float, calm: bool)
     traffic.update()
     assert traffic.is_as_before(BASELINE, 23, 38) == calm
     assert not traffic.is_as_before(BASELINE, 15, 28)
+
+
+def test_what_pods_load_before(recorder: Recorder, traffic: Traffic) -> None:
+    """It is no traffic of the baseline, though it may come right before: later there is less."""
+    recorder.add(*load(-0.2, 0, 0.001), *load(0, 80))
+    recorder.flush()
+    traffic.update()
+    assert traffic.is_as_before(BASELINE, 15, 75)
+
+
+@pytest.mark.parametrize(("gap", "calm"), [(0.5, True), (0.1, False)])
+def test_what_is_rare(recorder: Recorder, traffic: Traffic, gap: float, calm: bool) -> None:
+    """The few writes of a cache may be those that meet a dead node, while its reads are served."""
+    recorder.add(*load(0, 80, 0.02, kind="read"), *load(0, 30, gap))
+    recorder.add(*load(30, 35, gap, "fail"), *load(35, 80, gap))
+    recorder.flush()
+    traffic.update()
+    assert traffic.is_as_before(BASELINE, 15, 75) == calm
 
 
 @pytest.mark.parametrize(
