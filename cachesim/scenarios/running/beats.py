@@ -24,6 +24,7 @@ INTERVAL = 0.02
 """Seconds between two beats of a connection."""
 TIMEOUT = 0.5
 """Seconds for an answer, and for connecting: the clients' own."""
+_AGAIN = 0.2  # seconds until a node that has let a connection in, but not its login, is tried again
 KEY = "cachesim:beat"
 _KEPT = 1500  # beats of each node that are kept in memory: half a minute
 
@@ -51,8 +52,9 @@ def redis_lines(kind: Literal["read", "write"], token: str) -> Lines:
     return Lines((login + readonly, 2), _command("EXISTS", KEY), b":")
 
 
-MEMCACHED_LINES = Lines((b"", 0), f"get {KEY}\r\n".encode(), b"END")
-"""The protocol of beats to a Memcached node. Nobody sets the key."""
+def _memcached_lines() -> Lines:
+    """Return the protocol of beats to a Memcached node. Nobody sets the key."""
+    return Lines((b"", 0), f"get {KEY}\r\n".encode(), b"END")
 
 
 def _command(*words: str) -> bytes:
@@ -60,33 +62,43 @@ def _command(*words: str) -> bytes:
     return f"*{len(words)}\r\n{parts}".encode()
 
 
+class _NotLetIn(OSError):
+    """A greeting was refused, or the connection ended before it was answered."""
+
+
 class _Connection(asyncio.Protocol):
-    """One connection of a stream."""
+    """One connection of a stream.
+
+    Attributes:
+        error: why it has ended; empty if it has not.
+    """
 
     def __init__(self, stream: "_Stream") -> None:
+        self.error = ""
         self._stream = stream
         self._buffer = b""
-        self._greetings = stream.lines.greeting[1]
+        self._lines = stream.lines()
+        self._greetings = self._lines.greeting[1]
         self.sent: deque[tuple[float, float]] = deque()  # due and start of beats without an answer
         self.transport: asyncio.Transport | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether the greeting was answered."""
-        return self.transport is not None and not self._greetings
+        """Whether the greeting was answered, and it has not ended."""
+        return self.transport is not None and not self._greetings and not self.error
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self.transport = transport
-        if self._stream.lines.greeting[0]:
-            transport.write(self._stream.lines.greeting[0])
+        if self._lines.greeting[0]:
+            transport.write(self._lines.greeting[0])
 
     def beat(self, due: float, now: float) -> None:
         """Send a beat."""
         assert self.transport is not None  # noqa: S101 - for the type checker
         self.sent.append((due, now))
-        self.transport.write(self._stream.lines.beat)
+        self.transport.write(self._lines.beat)
 
     def data_received(self, data: bytes) -> None:
         """Take answers."""
@@ -96,14 +108,19 @@ class _Connection(asyncio.Protocol):
             if self._greetings:
                 self._greetings -= 1
                 if not line.startswith(b"+"):
-                    self._stream.lost(self, _error_in(line))
+                    self._end(_error_in(line))
             elif self.sent:
                 due, start = self.sent.popleft()
-                self._stream.answered(due, start, now, line)
+                error = None if line.startswith(self._lines.good) else _error_in(line)
+                self._stream.answered(due, start, now, line, error)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note that it ended."""
-        self._stream.lost(self, type(error).__name__ if error else "ConnectionClosed")
+        self._end(type(error).__name__ if error else "ConnectionClosed")
+
+    def _end(self, error: str) -> None:
+        self.error = self.error or error
+        self._stream.lost(self, error)
 
     def close(self) -> None:
         """End it at once."""
@@ -115,7 +132,11 @@ class _Stream:
     """The beats of one kind to one node."""
 
     def __init__(
-        self, beats: "Beats", node: str, kind: Literal["read", "write"], lines: Lines
+        self,
+        beats: "Beats",
+        node: str,
+        kind: Literal["read", "write"],
+        lines: Callable[[], Lines],
     ) -> None:
         self._beats = beats
         self.node = node
@@ -141,6 +162,9 @@ class _Stream:
     async def _connect(self) -> None:
         try:
             await asyncio.wait_for(self._connected(), TIMEOUT)
+        except _NotLetIn as error:
+            self._error = str(error)
+            await asyncio.sleep(_AGAIN)
         except (OSError, TimeoutError) as error:
             self._error = type(error).__name__
         finally:
@@ -166,6 +190,8 @@ class _Stream:
                 server_hostname=endpoint.host,
             )
             while not made.is_ready:
+                if made.error:
+                    raise _NotLetIn(made.error)
                 await asyncio.sleep(INTERVAL / 4)
             self._connection = made
         except BaseException:
@@ -176,11 +202,11 @@ class _Stream:
                 made.close()
             raise
 
-    def answered(self, due: float, start: float, end: float, line: bytes) -> None:
+    def answered(
+        self, due: float, start: float, end: float, line: bytes, error: str | None
+    ) -> None:
         """Note an answer."""
-        good = line.startswith(self.lines.good)
-        error = None if good else _error_in(line)
-        self._beats.note(Beat(self.node, self.kind, due, start, end, int(good), error))
+        self._beats.note(Beat(self.node, self.kind, due, start, end, int(error is None), error))
         if error == "MOVED":
             self._beats.moved(line)
 
@@ -226,7 +252,7 @@ class Beats:
     Args:
         endpoints: each node's address for clients at first, by name; those of Redis first.
         redis: the names of the Redis nodes.
-        token: the AUTH token.
+        token: returns the present AUTH token.
         tls: the context of its connections.
         primary: the Redis primary.
         record: gets the rows.
@@ -243,7 +269,7 @@ class Beats:
         endpoints: Mapping[str, Endpoint],
         redis: frozenset[str],
         *,
-        token: str,
+        token: Callable[[], str],
         tls: ssl.SSLContext,
         primary: str,
         record: Callable[..., None],
@@ -258,11 +284,14 @@ class Beats:
         self._recent: dict[str, deque[Beat]] = {node: deque(maxlen=_KEPT) for node in endpoints}
         self._streams = [
             _Stream(
-                self, node, "read", redis_lines("read", token) if node in redis else MEMCACHED_LINES
+                self,
+                node,
+                "read",
+                (lambda: redis_lines("read", token())) if node in redis else _memcached_lines,
             )
             for node in endpoints
         ]
-        self._write = _Stream(self, primary, "write", redis_lines("write", token))
+        self._write = _Stream(self, primary, "write", lambda: redis_lines("write", token()))
         self._streams.append(self._write)
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="cachesim-beats", daemon=True)
@@ -295,7 +324,7 @@ class Beats:
             return
         self.endpoints[node] = endpoint
         self._recent[node] = deque(maxlen=_KEPT)
-        self._streams.append(_Stream(self, node, "read", MEMCACHED_LINES))
+        self._streams.append(_Stream(self, node, "read", _memcached_lines))
 
     def forget(self, node: str) -> None:
         """Send no more beats to a node, which was removed."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def beating(sim: Simulator, record: Callable[..., None]) -> Iterator[Beats]:
     it = Beats(
         {node.name: node.endpoint for node in sim.nodes.values()},
         frozenset(node.name for node in sim.topology.redis),
-        token=env[names.REDIS_PASSWORD],
+        token=partial(Path(env[names.REDIS_PASSWORD_FILE]).read_text, encoding="utf-8"),
         tls=client_context(Path(env[names.CA_FILE]).read_bytes()),
         primary="redis-a",
         record=record,

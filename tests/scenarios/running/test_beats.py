@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 
 import pytest
@@ -76,6 +77,35 @@ def test_refused(sim: Simulator, beats: Beats) -> None:
         assert max(gaps) < TIMEOUT
     healed = time.monotonic()
     until(lambda: answered(beats, "redis-c", healed))
+
+
+def test_a_token_that_is_not_valid_any_more(sim: Simulator, beats: Beats) -> None:
+    """A connection that is made anew has the present one."""
+    with sim.faults.auth_rotate("redis-b", strategy="set"):
+        with sim.faults.refuse("client-to-redis-b"):
+            since = time.monotonic()
+            until(lambda: len(beats.recent("redis-b", since)) > 10)
+        healed = time.monotonic()
+        until(lambda: answered(beats, "redis-b", healed))
+
+
+def test_a_node_that_lets_nobody_in(
+    sim: Simulator, beats: Beats, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its refusal is the error of each beat, and nothing is sent on a connection that has ended."""
+    it = Beats(
+        {"redis-b": sim.redis["b"].endpoint},
+        frozenset({"redis-b"}),
+        token=lambda: "wrong",
+        tls=beats.tls,
+        primary="redis-b",
+        record=lambda *_: None,
+    )
+    it.start()
+    with closing(it):
+        until(lambda: len(it.recent("redis-b", 0)) > 60)
+    assert {beat.error for beat in it.recent("redis-b", 0)[30:]} == {"WRONGPASS"}
+    assert caplog.records == []
 
 
 def test_latency(sim: Simulator, beats: Beats) -> None:
