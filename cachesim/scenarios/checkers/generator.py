@@ -6,6 +6,8 @@ than a quarter of the deadline for more than 1 % of the time. So is what was due
 itself stood still, by the control plane's own witness: nothing answered it, not even Toxiproxy.
 That all workers of a pod are busy inside calls is the client's behaviour, and counts.
 
+A hold that was cut is time in which it kept its schedule, as right before it.
+
 Unknown: unavailability, error budget, recovery and connection storm, where what decides them lies
 in a span that the generator spoiled; and the whole run, if more than 1 % of it is.
 """
@@ -88,9 +90,16 @@ def union(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
+def _length(history: History) -> float:
+    """Return how long the run would have been without cuts, in seconds."""
+    cuts = history.meta.get("cuts") or ()
+    ran = max(history.end_at - begin_of(history), 1e-9)
+    return ran + sum(float(it["seconds"]) for it in cuts)
+
+
 def lag_shares(history: History) -> dict[str, float]:
     """Return the share of the time for which each pod's thread was too late."""
-    length = max(history.end_at - begin_of(history), 1e-9)
+    length = _length(history)
     late: dict[str, float] = {}
     for reading in history.generator():
         is_late = reading.at >= begin_of(history) and reading.lag > history.deadline / 4
@@ -102,8 +111,7 @@ def check(history: History) -> Verdict:
     """Return whether the generator was fit for the run as a whole."""
     shares = history.compute(lag_shares)
     spans = history.compute(spoiled)
-    length = max(history.end_at - begin_of(history), 1e-9)
-    share = sum(span.end - span.begin for span in spans) / length
+    share = sum(span.end - span.begin for span in spans) / _length(history)
     details = {"lag_shares": shares, "spoiled": [list(span) for span in spans[:100]]}
     codes = history.meta.get("exit_codes") or {}
     dead = {pod: f"{pod} ended with exit code {code}" for pod, code in codes.items() if code}

@@ -60,6 +60,18 @@ def test_lag(lags: list[float], deadline: float, result: str) -> None:
         assert generator.check(history).result == result
 
 
+@pytest.mark.parametrize(("cut", "result"), [(0, "unknown"), (99, "unknown"), (101, "pass")])
+def test_shares_are_of_a_run_without_cuts(cut: float, result: str) -> None:
+    """What was late in a run whose calm was cut was late in one that has it too: 2 s of 200."""
+    looks = [GeneratorReading(10.05 + n, "p0", 1.0, 0.1, 0) for n in range(2)]
+    facts = {"cuts": [{"at": 50, "seconds": cut}]}
+    with history_of([*looks, *readings(0, 100)], **facts) as history:
+        assert generator.check(history).result == result
+    late = [operation(5 + n, late=0.5) for n in range(4)]
+    with history_of([*late, *readings(0, 100, idle=1)], **facts) as history:
+        assert generator.check(history).result == result
+
+
 def test_lag_before_the_baseline_does_not_count() -> None:
     """Pools are opened first, and nobody is judged by it."""
     look = GeneratorReading(-5.0, "p0", 4.0, 0.9, 0)
