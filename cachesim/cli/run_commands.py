@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,11 +68,13 @@ def run(order: Order) -> int:
     """
     from cachesim.scenarios.files import read_file
     from cachesim.scenarios.runner import HISTORY
+    from cachesim.scenarios.timeline import plan
 
     scenario = read_file(order.scenario)
     if order.record is not None and any(order.record.glob(f"**/{HISTORY}")):
         raise SettingsError(f"{order.record} has the record of a run already: name another folder")
     seed = _seed(order)
+    order = _with_backend(order, plan(scenario, seed).of_emulated)
     results: list[str] = []
     folders: list[Path] = []
     try:
@@ -106,6 +108,18 @@ def _seed(order: Order) -> int:
 
     given = load_settings({"seed": order.seed}).settings.seed
     return random.SystemRandom().randrange(_SEEDS) if given is None else given
+
+
+def _with_backend(order: Order, of_emulated: Sequence[str]) -> Order:
+    """Return the order with emulated nodes, if a step needs them and nobody asks for others."""
+    from cachesim.settings import load_settings
+
+    if not of_emulated or order.name is not None:
+        return order
+    if load_settings({"backend": order.settings.get("backend")}).settings.backend != "auto":
+        return order
+    print(f"The nodes are emulated, as {', '.join(of_emulated)} needs it.", file=sys.stderr)
+    return replace(order, settings={**order.settings, "backend": "embedded"})
 
 
 @contextlib.contextmanager

@@ -60,6 +60,7 @@ class Answer(FaultSpec):
     """Answer some commands with an error."""
 
     name = "answer"
+    is_of_emulated = True
     effect = "a share of the commands fails as it does for moments in production"
 
     nodes: NodeNames
@@ -113,6 +114,7 @@ class Delay(FaultSpec):
     """Answer some commands late."""
 
     name = "delay"
+    is_of_emulated = True
     strength = "ms"
     effect = "a share of the commands is slow; others on the same connection wait behind them"
 

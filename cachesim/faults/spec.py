@@ -27,11 +27,13 @@ class FaultSpec:
         name: the fault's name in JSON and on the command line.
         effect: what a client sees of the fault.
         strength: the field that says how strong it is, which may grow. None: it is there or not.
+        is_of_emulated: whether only emulated nodes can have it.
     """
 
     name: ClassVar[str]
     effect: ClassVar[str]
     strength: ClassVar[str | None] = None
+    is_of_emulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, field in self.fields().items():

@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,18 @@ def run(
         facts: further facts of the run for the history, by key.
 
     Raises:
-        SettingsError: holds are to be cut, but the topology does not run at speed 1.
+        SettingsError: holds are to be cut, but the topology does not run at speed 1; or a fault
+            needs emulated nodes, and these are real.
         CachesimError: the folder has a history, the topology can't be reset, or the workload does
             not start.
     """
     if quiet_cut and sim.control_plane.timing.speed != 1:
         raise SettingsError("the quiet cut is for runs at speed 1: leave one of both out")
+    if sim.backend != "embedded" and (steps := timeline.of_emulated):
+        what = "has a fault" if len(steps) == 1 else "have faults"
+        raise SettingsError(
+            f"{', '.join(steps)} {what} that only emulated nodes can have: use the backend embedded"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / HISTORY
     if path.exists():
@@ -171,7 +178,7 @@ class _Run:
         return Beats(
             {node.name: node.endpoint for node in sim.nodes.values()},
             frozenset(node.name for node in sim.topology.redis),
-            token=env[names.REDIS_PASSWORD],
+            token=partial(Path(env[names.REDIS_PASSWORD_FILE]).read_text, encoding="utf-8"),
             tls=client_context(Path(env[names.CA_FILE]).read_bytes()),
             primary=sim.redis.primary.name,
             record=self._recorder.add,

@@ -57,6 +57,15 @@ class Timeline:
         return max(begins[step.id] + step.hold for step in self.steps) + self.recovery_within
 
     @property
+    def of_emulated(self) -> list[str]:
+        """The steps whose faults only emulated nodes can have, by id."""
+        return [
+            step.id
+            for step in self.steps
+            if any(fault.name == step.fault and fault.is_of_emulated for fault in step.catalogue)
+        ]
+
+    @property
     def expect(self) -> dict[str, Any]:
         """What is expected, as plain values by checker: seconds, and shares from 0 to 1."""
         given = self.scenario.expect.model_dump(exclude_none=True)

@@ -16,6 +16,7 @@ from cachesim import Simulator
 from cachesim.cli import run_commands
 from cachesim.cli.app import main
 from cachesim.cli.run_commands import Order, again
+from cachesim.daemon.signals import Interrupted
 from cachesim.runs.env import REDIS_PASSWORD
 from cachesim.scenarios import runner
 from cachesim.scenarios.timeline import Timeline
@@ -121,6 +122,33 @@ def test_a_folder_with_a_record(file: str, tmp_path: Path) -> None:
     result = invoke(file, "--record", str(tmp_path))
     assert result.exit_code == 2
     assert "has the record of a run already" in result.output
+
+
+@pytest.mark.parametrize(
+    ("scenario", "backend", "wanted"),
+    [
+        ("loading-replica", None, "embedded"),
+        ("loading-replica", "auto", "embedded"),
+        ("loading-replica", "docker", "docker"),  # which the run refuses
+        ("az-outage", None, None),
+    ],
+)
+def test_faults_of_emulated_nodes(
+    monkeypatch: pytest.MonkeyPatch, scenario: str, backend: str | None, wanted: str | None
+) -> None:
+    """Where nobody says which backend, it is the one that has them."""
+    asked: list[Order] = []
+
+    @contextmanager
+    def topology(order: Order, _interrupts: object) -> Iterator[None]:
+        asked.append(order)
+        raise Interrupted
+        yield
+
+    monkeypatch.setattr(run_commands, "_topology", topology)
+    monkeypatch.delenv("CACHESIM_BACKEND", raising=False)
+    assert invoke(scenario, *(("--backend", backend) if backend else ())).exit_code == 130
+    assert [it.settings["backend"] for it in asked] == [wanted]
 
 
 def test_no_such_topology(file: str) -> None:

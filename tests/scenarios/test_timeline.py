@@ -384,3 +384,9 @@ def test_expectations_have_checkers() -> None:
     assert set(every) == set(Expect.model_fields)
     for expect in (every, *(plan(read_file(name), 1).expect for name in library())):
         assert list(expectations.read(expect))
+
+
+@pytest.mark.parametrize(("name", "steps"), [("loading-replica", ["loading"]), ("az-outage", [])])
+def test_of_emulated(name: str, steps: list[str]) -> None:
+    """Faults that only emulated nodes can have are known beforehand."""
+    assert plan(read_file(name), 7).of_emulated == steps
