@@ -114,7 +114,7 @@ class Order:
         if file := self.env.get(REDIS_PASSWORD_FILE):
             with contextlib.suppress(OSError):  # the topology has ended
                 tokens.append(Path(file).read_text(encoding="utf-8").strip())
-        return [it for it in tokens if it]
+        return sorted(filter(None, tokens), key=len, reverse=True)  # one may be part of the other
 
     def draws(self, what: str) -> random.Random:
         """Return what the seed draws for this pod."""
