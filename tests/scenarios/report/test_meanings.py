@@ -33,7 +33,7 @@ def meaning(verdict: Verdict, **facts: Any) -> str:
             against("unavailability: sessions", 30, 31, "s", 60, details={"limit": "total"}),
             (
                 "Operations of sessions were not served for 30 to 31 s altogether: they failed, or "
-                "had no answer 1 s after they were due. That is within the 1 min allowed."
+                "had no answer 1 s after they were due. That is within the 60 s allowed."
             ),
         ),
         (
