@@ -501,6 +501,7 @@ class FakeShard:
     Attributes:
         calls: what the control plane did.
         silent: since when a listener does not hear a speaker.
+        hung: since when nodes owe the answer to a probe that they never answer.
         unpowered: zones without power.
         unstartable: nodes that can't be given a new process.
         unpromotable: nodes that can't be promoted.
@@ -529,6 +530,7 @@ class FakeShard:
             self.nodes[shard.first_primary].role = Role.PRIMARY
         self.calls: list[Call] = []
         self.silent: dict[tuple[str, str], float] = {}
+        self.hung: dict[str, float] = {}
         self.unpowered: set[str] = set()
         self.unstartable: set[str] = set()
         self.unpromotable: set[str] = set()
@@ -564,7 +566,11 @@ class FakeShard:
 
     def probe(self, node: str) -> Probe | None:
         """See `Evidence.probe`."""
-        return self._probes.get(node)
+        probe, asked = self._probes.get(node), self.hung.get(node)
+        now = self._clock.monotonic()
+        if probe is None or asked is None or now - asked <= self.timeout:
+            return probe
+        return replace(probe, answered=False, at=asked, since=asked, until=now)
 
     def postpone(self, node: str, seconds: float) -> None:
         """Make a node's silence begin later, as if so much time did not count."""
@@ -640,6 +646,7 @@ class FakeShard:
         if node in self.unstartable:
             raise StartError(f"{node} can't be started")
         self.nodes[node].up = True
+        self.hung.pop(node, None)
         others = [self.nodes[name] for name in self._peers.get(node, ()) if name != node]
         if any(other.up and other.role is Role.PRIMARY for other in others):
             self.nodes[node].role = Role.REPLICA

@@ -100,6 +100,14 @@ def redis_answer(evidence: Evidence, node: str) -> RedisProbe | None:
     return probe if isinstance(probe, RedisProbe) and probe.answered else None
 
 
+def is_outdated(probe: Probe, moment: float, evidence: Evidence) -> bool:
+    """Return whether a probe shows nothing of the time after a moment.
+
+    One that began before, and has stayed unanswered, does: a silent node is not asked again.
+    """
+    return probe.at <= moment and probe.until - moment <= evidence.timeout
+
+
 class Answers:
     """The answer times of the nodes in the last 5 s."""
 

@@ -183,6 +183,17 @@ def test_nothing_is_replaced_for_what_was_before_a_restart(play: Play) -> None:
     assert not play.shard.calls
 
 
+def test_node_that_hangs_while_it_is_probed(play: Play) -> None:
+    """It is replaced, though its probe began before a reset: it is asked no more."""
+    play.shard.hung["memcached-c"] = play.clock.now
+    play.clock.advance(MOMENT)
+    play.plane.restart("redis-a", "8")
+    play.run(DETECTION[0] + REPLACEMENT[0] - 1)
+    assert not play.shard.calls
+    play.run(DETECTION[1] + REPLACEMENT[1])
+    assert play.shard.calls == [("replace", "memcached-c")]
+
+
 def test_replacement_draws_are_independent() -> None:
     """When a node is replaced does not depend on which others are dead too."""
 
