@@ -508,6 +508,7 @@ class FakeShard:
         hesitant: nodes that take over, but do not accept writes in time.
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
+        unanswered: primaries that did not answer when they were asked whether a replica lags.
         asked: the offset from which a node asked to continue a history.
         history: the history that promoted nodes leave.
         branches: the points at which they left it.
@@ -537,6 +538,7 @@ class FakeShard:
         self.hesitant: set[str] = set()
         self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
+        self.unanswered: set[str] = set()
         self.asked: dict[tuple[str, str], int] = {}
         self.history = "shared"
         self.branches: dict[str, Branch] = {}
@@ -635,6 +637,8 @@ class FakeShard:
     def in_sync(self, node: str, primary: str) -> bool:
         """See `ShardActions.in_sync`."""
         follower, followed = self.nodes[node], self.nodes[primary]
+        if not followed.up:
+            self.unanswered.add(primary)
         roles = follower.role, followed.role
         return roles == (Role.REPLICA, Role.PRIMARY) and node not in self.unsynced
 

@@ -73,6 +73,17 @@ def test_not_available_before_the_old_primary_is_in_sync(play: Play) -> None:
     assert play.state() is State.AVAILABLE
 
 
+def test_recovery_while_the_new_primary_does_not_answer(play: Play) -> None:
+    """It is not asked whether the old one lags: all waits for its answer, its failover too."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].role = Role.REPLICA
+    play.shard.unsynced.add("redis-a")
+    play.up("redis-a")
+    play.down("redis-b")
+    play.until_failover()
+    assert not play.shard.unanswered
+
+
 def test_old_primary_that_comes_back_by_itself(play: Play) -> None:
     """An old primary that answers as a replica recovers without a new process."""
     play.fail_over()
