@@ -501,12 +501,14 @@ class FakeShard:
     Attributes:
         calls: what the control plane did.
         silent: since when a listener does not hear a speaker.
+        hung: since when nodes owe the answer to a probe that they never answer.
         unpowered: zones without power.
         unstartable: nodes that can't be given a new process.
         unpromotable: nodes that can't be promoted.
         hesitant: nodes that take over, but do not accept writes in time.
         unfenceable: nodes that do not answer when they are to be fenced.
         unsynced: replicas that lag behind.
+        unanswered: primaries that did not answer when they were asked whether a replica lags.
         asked: the offset from which a node asked to continue a history.
         history: the history that promoted nodes leave.
         branches: the points at which they left it.
@@ -529,12 +531,14 @@ class FakeShard:
             self.nodes[shard.first_primary].role = Role.PRIMARY
         self.calls: list[Call] = []
         self.silent: dict[tuple[str, str], float] = {}
+        self.hung: dict[str, float] = {}
         self.unpowered: set[str] = set()
         self.unstartable: set[str] = set()
         self.unpromotable: set[str] = set()
         self.hesitant: set[str] = set()
         self.unfenceable: set[str] = set()
         self.unsynced: set[str] = set()
+        self.unanswered: set[str] = set()
         self.asked: dict[tuple[str, str], int] = {}
         self.history = "shared"
         self.branches: dict[str, Branch] = {}
@@ -564,7 +568,11 @@ class FakeShard:
 
     def probe(self, node: str) -> Probe | None:
         """See `Evidence.probe`."""
-        return self._probes.get(node)
+        probe, asked = self._probes.get(node), self.hung.get(node)
+        now = self._clock.monotonic()
+        if probe is None or asked is None or now - asked <= self.timeout:
+            return probe
+        return replace(probe, answered=False, at=asked, since=asked, until=now)
 
     def postpone(self, node: str, seconds: float) -> None:
         """Make a node's silence begin later, as if so much time did not count."""
@@ -629,6 +637,8 @@ class FakeShard:
     def in_sync(self, node: str, primary: str) -> bool:
         """See `ShardActions.in_sync`."""
         follower, followed = self.nodes[node], self.nodes[primary]
+        if not followed.up:
+            self.unanswered.add(primary)
         roles = follower.role, followed.role
         return roles == (Role.REPLICA, Role.PRIMARY) and node not in self.unsynced
 
@@ -640,6 +650,7 @@ class FakeShard:
         if node in self.unstartable:
             raise StartError(f"{node} can't be started")
         self.nodes[node].up = True
+        self.hung.pop(node, None)
         others = [self.nodes[name] for name in self._peers.get(node, ()) if name != node]
         if any(other.up and other.role is Role.PRIMARY for other in others):
             self.nodes[node].role = Role.REPLICA

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cachesim.control_plane.evidence import MISSED, Evidence, RedisProbe, Silence, redis_answer
+from cachesim.control_plane.evidence import (
+    MISSED,
+    Evidence,
+    RedisProbe,
+    Silence,
+    is_outdated,
+    redis_answer,
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,10 @@ def find_loss(
     if probe is None:
         return None
     if not probe.answered:
-        loss = Loss(probe.since, max(probe.at, probe.until), "does not answer")
-        return loss if probe.at > settled_at else None
+        if is_outdated(probe, settled_at, evidence):
+            return None
+        since = max(probe.since, settled_at)
+        return Loss(since, max(probe.at, probe.until), "does not answer")
     if isinstance(probe, RedisProbe) and probe.is_loading:
         return None  # no replica can follow it yet
     # A majority of the shard's nodes, so both replicas of three nodes: otherwise a partition

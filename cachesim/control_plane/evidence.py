@@ -100,6 +100,14 @@ def redis_answer(evidence: Evidence, node: str) -> RedisProbe | None:
     return probe if isinstance(probe, RedisProbe) and probe.answered else None
 
 
+def is_outdated(probe: Probe, moment: float, evidence: Evidence) -> bool:
+    """Return whether a probe shows nothing of the time after a moment.
+
+    One that began before, and has stayed unanswered, does: a silent node is not asked again.
+    """
+    return probe.at <= moment and probe.until - moment <= evidence.timeout
+
+
 class Answers:
     """The answer times of the nodes in the last 5 s."""
 
@@ -142,7 +150,10 @@ class Observations:
         self._probes: dict[str, Probe] = {}
         self._asked: dict[str, float] = {}  # since when each node has owed an answer
         self._heard: dict[tuple[str, str], float] = {}
-        self._published: dict[str, float] = {}
+        # From when to when each Redis node has heard itself, and has accepted heartbeats, without
+        # being away in between.
+        self._hearing: dict[str, tuple[float, float]] = {}
+        self._publishing: dict[str, tuple[float, float]] = {}
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -162,18 +173,18 @@ class Observations:
     def silence(self, listener: str, speaker: str) -> Silence | None:
         """See `Evidence.silence`.
 
-        Time counts only while the listener hears itself and the speaker accepts heartbeats, so a
-        busy machine causes no silence.
+        Time counts only while the listener hears itself and the speaker accepts heartbeats, so
+        neither a busy machine nor the absence of one of them is a silence.
         """
-        since = self._heard.get((listener, speaker))
-        own = self._heard.get((listener, listener))
-        published = self._published.get(speaker)
-        if since is None or own is None or published is None:
+        heard = self._heard.get((listener, speaker))
+        own = self._hearing.get(listener)
+        published = self._publishing.get(speaker)
+        if heard is None or own is None or published is None:
             return None
-        until = min(own, published)
+        since, until = max(heard, own[0], published[0]), min(own[1], published[1])
         quiet = until - since - sum(self._standstills(since, until))
-        limit = max(MISSED * self.interval, self._limit(self._clock.monotonic()))
-        return Silence(until - quiet, until) if quiet > limit else None
+        is_silence = quiet > self._longest_pause(self._clock.monotonic())
+        return Silence(until - quiet, until) if is_silence else None
 
     def heard_at(self, listener: str, speaker: str) -> float | None:
         """Return when a Redis node last heard another over the cluster bus, in monotonic seconds.
@@ -232,15 +243,34 @@ class Observations:
 
     def published(self, node: str, at: float) -> None:
         """Note that a node accepted a heartbeat."""
-        self._published[node] = at
+        self._publishing[node] = self._continued(self._publishing.get(node), at)
 
     def listens(self, listener: str, speaker: str) -> None:
         """Note that a node can hear another from now on, unless it could before."""
         self._heard.setdefault((listener, speaker), self._clock.monotonic())
+        # What it did not hear while nobody could ask it is no silence of others.
+        self._hearing.pop(listener, None)
 
     def heard(self, listener: str, speaker: str) -> None:
         """Note that a node heard a heartbeat of another."""
-        self._heard[listener, speaker] = self._clock.monotonic()
+        now = self._heard[listener, speaker] = self._clock.monotonic()
+        if listener == speaker:
+            self._hearing[listener] = self._continued(self._hearing.get(listener), now)
+
+    def _continued(self, before: tuple[float, float] | None, at: float) -> tuple[float, float]:
+        """Return from when to when a node did something that it does again at a moment.
+
+        After a pause that is too long for a slow answer, it begins anew.
+        """
+        if before is None:
+            return at, at
+        begun, last = before
+        pause = at - last - sum(self._standstills(last, at))
+        return (at if pause > self._longest_pause(at) else begun), at
+
+    def _longest_pause(self, now: float) -> float:
+        """Return for how many seconds heartbeats may be missing that are only late."""
+        return max(MISSED * self.interval, self._limit(now))
 
     def _silent(self, asked: float) -> tuple[float, float]:
         """Return the present time, and the seconds that count since a moment."""

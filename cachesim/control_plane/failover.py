@@ -357,6 +357,7 @@ class ShardFailover:
                 return False
         elif (
             self._answer(node) is None
+            or self._answer(self.primary) is None  # waiting for it would delay its failover
             or not self._actions.in_sync(node, self.primary)
             or not self._unfence(node)
         ):

@@ -182,11 +182,13 @@ class Prober:
 
     def _refused(self, node: str, *, is_loading: bool = False) -> None:
         """Note an answer that is an error: a dead node would not answer."""
+        self.evidence.asked(node)  # anew, if it has answered all but the heartbeat
         before = self.evidence.probe(node)
         probe = before if isinstance(before, RedisProbe) else RedisProbe(True, 0.0, 0.0)
         self.evidence.answered(node, replace(probe, answered=True, is_loading=is_loading))
 
     def _failed(self, node: str, error: Exception) -> None:
+        self.evidence.asked(node)  # anew, if it has answered all but the heartbeat
         if _is_ours(error):
             self.evidence.unknown(node)
         else:
@@ -196,7 +198,8 @@ class Prober:
         """Probe a Redis node.
 
         Raises:
-            TimeoutError: redis-py's; the node took too long, or the prober stops.
+            TimeoutError: redis-py's; the node took too long, or the prober stops. It may have
+                answered all but the heartbeat, which is noted.
         """
         from redis.exceptions import TimeoutError
 
@@ -215,8 +218,6 @@ class Prober:
             if self._stopping.is_set() or self._clock.monotonic() - begun > _PATIENCE:
                 raise TimeoutError(f"{node} has not answered")
         info, cluster = _fields(connection.read_response()), _fields(connection.read_response())
-        connection.read_response()
-        self.evidence.published(node, begun)
         waits = ("aof_buffer_length", "aof_pending_bio_fsync")
         self._note_size(
             node,
@@ -233,6 +234,11 @@ class Prober:
             state_ok=cluster["cluster_state"] == "ok",
         )
         self.evidence.answered(node, probe, begun)
+        # While its writes are paused, as by CLIENT PAUSE, a PUBLISH waits too. The node lives.
+        if not connection.can_read(timeout=_GLANCE):
+            raise TimeoutError(f"{node} takes no heartbeat")
+        connection.read_response()
+        self.evidence.published(node, begun)
 
     def _watch_memcached(self, node: str) -> None:
         from pymemcache.exceptions import MemcacheError

@@ -13,6 +13,7 @@ from cachesim.servers.redis_config import FENCED
 
 _PROMOTION_LIMIT = 8.0  # seconds: a node that was cut off refuses writes for up to 5 s
 _LOG_LINES = 500  # since it came back
+_LOOK = 1.0  # seconds for what is asked again and again, while nothing else is decided
 
 
 class RedisShard:
@@ -81,7 +82,7 @@ class RedisShard:
     def in_sync(self, node: str, primary: str) -> bool:
         """See `ShardActions.in_sync`."""
         with contextlib.suppress(*errors()):
-            return self._cluster.follows(node, primary)
+            return self._cluster.follows(node, primary, _LOOK)
         return False
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from cachesim import elasticache
 from cachesim.clock import Clock
-from cachesim.control_plane.evidence import Evidence, answers
+from cachesim.control_plane.evidence import Evidence, answers, is_outdated
 from cachesim.control_plane.reporter import Reporter
 from cachesim.control_plane.timing import Timing
 from cachesim.errors import CachesimError, NoPower
@@ -64,9 +64,12 @@ class Replacement:
         for node in self._nodes:
             probe = self._evidence.probe(node)
             new_at = self._new_at[node]
-            if probe is not None and not probe.answered and probe.at <= new_at:
-                continue  # the probe was of the previous process
-            if probe is None or probe.answered or is_spared(node):
+            if probe is None or probe.answered:
+                self._planned.pop(node, None)
+                continue
+            if is_outdated(probe, new_at, self._evidence):
+                continue  # it was of the previous process
+            if is_spared(node):
                 self._planned.pop(node, None)
                 continue
             if node not in self._planned:

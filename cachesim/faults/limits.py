@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -341,7 +341,14 @@ class Limits:
             for node in nodes:
                 self._drop_ended(node)
                 limit.held.setdefault(node, {})[holder] = value
-                self._reconcile(limit, node, is_of_process=not limit.outlives)
+                try:
+                    self._reconcile(limit, node, is_of_process=not limit.outlives)
+                except BaseException:
+                    # A fault that was not applied is never released, if this node is paused.
+                    limit.held[node].pop(holder, None)
+                    with suppress(Exception):  # the first error says more
+                        self._reconcile(limit, node)
+                    raise
 
     def _drop_ended(self, node: str) -> None:
         """Drop what ended with a node's former process, so that the present one never has it."""

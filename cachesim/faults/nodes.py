@@ -77,7 +77,7 @@ class Nodes:
         """
         with self._lock:
             for node in nodes:
-                if not self.is_up(node):
+                if self.state(node) is NodeState.STOPPED:
                     raise FaultError(f"{node} can't be paused: it is not running. Start it first.")
             for node in nodes:
                 self._paused[node].add(holder)
@@ -99,7 +99,8 @@ class Nodes:
         """
         with self._lock:
             nodes = self.in_zone(zone)
-            up = [node for node in nodes if self.is_up(node)]
+            # A process may also have ended by itself, as with a full disk.
+            up = [node for node in nodes if self.state(node) is not NodeState.STOPPED]
             self._unpowered[zone].add(holder)
             self._backend.pause(*up)
             for node in up:

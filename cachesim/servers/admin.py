@@ -40,7 +40,7 @@ class NodeClients:
         self._username = username
         self._password = password
         self._tls = tls
-        self._redis: dict[str, Redis] = {}
+        self._redis: dict[tuple[str, float], Redis] = {}
         self._lock = threading.Lock()
         # Of each node: the sockets to Redis, and the clients of Memcached.
         self._sockets: dict[str, weakref.WeakSet[socket.socket]] = {}
@@ -54,10 +54,14 @@ class NodeClients:
             sockets += [sock for it in clients if (sock := it.sock) is not None]
         return sum(map(_is_open, sockets))
 
-    def redis(self, node: str) -> "Redis":
-        """Return the client of a Redis node. All callers share it."""
-        if (client := self._redis.get(node)) is None:
-            client = self._redis.setdefault(node, self.new_redis(node))
+    def redis(self, node: str, timeout: float = TIMEOUT) -> "Redis":
+        """Return the client of a Redis node. All callers share it.
+
+        Args:
+            timeout: as for `new_redis`; there is a client for each.
+        """
+        if (client := self._redis.get((node, timeout))) is None:
+            client = self._redis.setdefault((node, timeout), self.new_redis(node, timeout))
         return client
 
     def new_redis(self, node: str, timeout: float = TIMEOUT) -> "Redis":

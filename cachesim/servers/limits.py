@@ -70,7 +70,8 @@ class Servers:
             memory = client.info("memory")
             # What waits for replicas and for the disk does not count against the limit.
             used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
-            client.config_set("maxmemory", max(1, math.floor(used / share)))
+            most = self._topology.node(node).max_memory  # what it holds may be more of that already
+            client.config_set("maxmemory", max(1, min(most, math.floor(used / share))))
             return
         with closing(self._admin.new_memcached(node)) as client:
             fillers = _fill(client, megabytes_for(self._topology.node(node)), share)

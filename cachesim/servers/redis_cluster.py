@@ -127,10 +127,14 @@ class Cluster:
 
     # --- looking and promoting --------------------------------------------------------------
 
-    def follows(self, node: str, primary: str) -> bool:
-        """Return whether a node is a replica that has caught up with the primary."""
-        offset = self._admin.redis(primary).info("replication")["master_repl_offset"]
-        info = self._admin.redis(node).info("replication")
+    def follows(self, node: str, primary: str, timeout: float) -> bool:
+        """Return whether a node is a replica that has caught up with the primary.
+
+        Args:
+            timeout: seconds for the answer of each.
+        """
+        offset = self._admin.redis(primary, timeout).info("replication")["master_repl_offset"]
+        info = self._admin.redis(node, timeout).info("replication")
         if info["role"] != "slave" or info["master_link_status"] != "up":
             return False
         return bool(info["slave_repl_offset"] >= offset)

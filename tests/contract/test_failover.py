@@ -163,6 +163,34 @@ def test_one_cut_does_not_fail_over(sim: Simulator, redis: RedisCluster) -> None
     assert sim.control_plane.failovers == 0
 
 
+@pytest.mark.parametrize("away", ["kill", "pause"])
+def test_replicas_that_were_away_do_not_fail_over(
+    sim: Simulator, redis: RedisCluster, away: str
+) -> None:
+    """A primary that both replicas did not hear while they were away themselves is not lost."""
+
+    def write() -> None:
+        end = time.monotonic() + sim.control_plane.timing.longest_failover
+        while time.monotonic() < end:
+            redis.set("k", 1)
+
+    mark = sim.events.mark()
+    with (sim.faults.kill if away == "kill" else sim.faults.pause)(*sim.redis.replicas):
+        write()
+    write()
+    assert not sim.events.of("detecting", mark)
+    assert sim.redis.primary.name == "redis-a"
+
+
+def test_paused_writes_do_not_fail_over(sim: Simulator) -> None:
+    """A primary that lets writes wait, as by CLIENT PAUSE, answers all else: it is not lost."""
+    mark, longest = sim.events.mark(), sim.control_plane.timing.longest_failover
+    client = through_link(sim, "redis-a", socket_timeout=10)
+    client.client_pause(int(1500 * longest), all=False)
+    assert client.set("k", 1)
+    assert not sim.events.of("detecting", mark)
+
+
 def test_slow_replication_does_not_fail_over(sim: Simulator, redis: RedisCluster) -> None:
     """Replicas that lag by more than a failover takes are no reason for one."""
     with sim.faults.replication_lag(2 * sim.control_plane.timing.longest_failover):

@@ -3,6 +3,7 @@
 import pytest
 
 from cachesim.control_plane.states import State
+from cachesim.control_plane.timing import PROBE_TIMEOUT
 from tests.control_plane.play import DETECTION, MOMENT, PROMOTION, Play
 
 
@@ -126,6 +127,20 @@ def test_evidence_from_before_a_restart(play: Play) -> None:
     play.plane.restart("redis-a", "7")
     play.tick(look=False)
     assert play.state() is State.AVAILABLE
+
+
+def test_probe_from_before_a_restart_that_is_never_answered(play: Play) -> None:
+    """A primary that hangs while it is probed is asked no more, and is lost since the restart."""
+    play.shard.hung["redis-a"] = play.clock.now
+    play.clock.advance(MOMENT)
+    restarted_at = play.clock.now
+    play.plane.restart("redis-a", "7")
+    play.tick(PROBE_TIMEOUT - MOMENT / 2)
+    assert not play.events
+    play.tick(MOMENT)
+    assert play.detecting().data["lost_at"] == restarted_at
+    play.until_failover()
+    assert play.clock.now - restarted_at >= DETECTION[0] + PROMOTION[0]
 
 
 def test_silence_from_before_a_restart(play: Play) -> None:

@@ -262,12 +262,19 @@ def hear(prober: Prober, *pairs: tuple[str, str]) -> None:
         prober.evidence.heard(listener, speaker)
 
 
+def hear_for(prober: Prober, seconds: float, *pairs: tuple[str, str]) -> None:
+    """Let some time pass with heartbeats as always."""
+    end = prober.clock.now + seconds
+    while prober.clock.now < end:
+        prober.clock.advance(INTERVAL)
+        hear(prober, *pairs)
+
+
 def test_deaf(prober: Prober) -> None:
     """A node that hears itself but not another is deaf to it since it last heard it."""
     hear(prober, ("b", "a"))
     heard_at = prober.clock.now
-    prober.clock.advance(PROBE_TIMEOUT + MOMENT)
-    hear(prober)
+    hear_for(prober, PROBE_TIMEOUT + MOMENT)
     silence = prober.evidence.silence("b", "a")
     assert silence is not None
     assert silence.since == pytest.approx(heard_at)
@@ -297,3 +304,51 @@ def test_deaf_while_nothing_ran(prober: Prober) -> None:
     prober.stand_still(10.0)
     hear(prober)
     assert prober.evidence.silence("b", "a") is None
+
+
+def test_deaf_after_an_absence(prober: Prober) -> None:
+    """A replica that was away has not missed its primary: its silence begins with its return."""
+    hear(prober, ("b", "a"))
+    for _ in range(100):
+        prober.clock.advance(INTERVAL)
+        prober.evidence.published("a", prober.clock.now)
+    hear(prober)
+    back_at = prober.clock.now
+    assert prober.evidence.silence("b", "a") is None
+    hear_for(prober, PROBE_TIMEOUT + MOMENT)
+    silence = prober.evidence.silence("b", "a")
+    assert silence is not None
+    assert silence.since == pytest.approx(back_at)
+
+
+def test_deaf_to_one_that_was_away(prober: Prober) -> None:
+    """A primary that was away and is back was not mute meanwhile: it is told by its probes."""
+    hear(prober, ("b", "a"))
+    for _ in range(100):
+        prober.clock.advance(INTERVAL)
+        prober.evidence.heard("b", "b")
+    hear(prober)
+    assert prober.evidence.silence("b", "a") is None
+    hear_for(prober, PROBE_TIMEOUT + MOMENT)
+    assert prober.evidence.silence("b", "a") is not None
+
+
+def test_deaf_after_a_quick_restart(prober: Prober) -> None:
+    """So it is if it was away for less than a silence takes: somebody listens anew."""
+    hear(prober, ("b", "a"))
+    hear_for(prober, 4 * INTERVAL)
+    prober.evidence.listens("b", "a")
+    hear_for(prober, 2 * INTERVAL)
+    assert prober.evidence.silence("b", "a") is None
+
+
+def test_deaf_on_a_slow_machine(prober: Prober) -> None:
+    """Heartbeats that are as late as answers are do not make a silence begin anew."""
+    hear(prober, ("b", "a"))
+    heard_at = prober.clock.now
+    for _ in range(4):
+        prober.answer("a", "b", "c", seconds=0.5)
+        hear(prober)
+    silence = prober.evidence.silence("b", "a")
+    assert silence is not None
+    assert silence.since == pytest.approx(heard_at)

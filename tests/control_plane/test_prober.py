@@ -82,6 +82,82 @@ def no_files() -> Exception:
     return error
 
 
+class Halting:
+    """A client, its pool and its connection at once: a node that does not answer a PUBLISH.
+
+    Attributes:
+        begun: released with each probe.
+    """
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+        self._answers: list[str] = []
+        self.begun = threading.Semaphore(0)
+        self.connection_pool = self
+
+    def new_redis(self, _node: str, _timeout: float) -> "Halting":
+        """See `NodeClients.new_redis`."""
+        return self
+
+    def make_connection(self) -> "Halting":
+        """See redis-py's `ConnectionPool`."""
+        return self
+
+    def connect(self) -> None:
+        """Do nothing."""
+
+    def pack_commands(self, commands: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """Return the commands as they are."""
+        return commands
+
+    def send_packed_command(self, _commands: list[tuple[str, ...]]) -> None:
+        """Take them."""
+        self._answers = ["cluster_state:ok", "role:master\nmaster_repl_offset:7"]
+        self.begun.release()
+
+    def can_read(self, timeout: float) -> bool:  # noqa: ARG002
+        """Return whether there is one more answer."""
+        if not self._answers and self._error is not None:
+            raise self._error
+        return bool(self._answers)
+
+    def read_response(self) -> str:
+        """Return the next answer."""
+        if not self._answers:
+            raise self._error or redis.exceptions.TimeoutError("no answer")
+        return self._answers.pop()
+
+    def disconnect(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("error", "lives"),
+    [
+        pytest.param(None, True, id="writes-are-paused"),
+        pytest.param(redis.exceptions.ConnectionError("closed"), False, id="it-dies"),
+        pytest.param(redis.exceptions.ResponseError("an error"), True, id="it-refuses"),
+    ],
+)
+def test_heartbeat_that_is_not_answered(error: Exception | None, lives: bool) -> None:
+    """A node whose writes are paused lives; it does not answer a PUBLISH, and all else."""
+    halting = Halting(error)
+    prober = Prober(production(), cast(Any, halting), (), EventLog(), "test", ManualClock(4))
+    watch: Callable[[str], None] = prober._watch_redis
+    thread = threading.Thread(target=watch, args=("redis-a",))
+    thread.start()
+    for _ in range(3):  # the first two are done with then
+        assert halting.begun.acquire(timeout=10)
+    probe: Probe | None = prober.evidence.probe("redis-a")
+    prober._stopping.set()
+    thread.join()
+    assert isinstance(probe, RedisProbe)
+    assert (probe.answered, probe.offset) == (lives, 7)
+
+
 @pytest.mark.parametrize(
     ("error", "lives"),
     [

@@ -75,9 +75,9 @@ class Nodes:
         if not self.takes_writes:
             raise NotReady(f"{node}: has no slots", node)
 
-    def follows(self, node: str, primary: str) -> bool:
+    def follows(self, node: str, primary: str, timeout: float) -> bool:
         """See `Cluster.follows`."""
-        self._do("follows", node, primary)
+        self._do("follows", node, primary, timeout)
         return True
 
     def _do(self, *call: object) -> None:
@@ -143,9 +143,9 @@ def test_psync_offset(nodes: Nodes, history: str, offset: int | None) -> None:
 
 
 def test_in_sync(nodes: Nodes) -> None:
-    """Whether a replica is in sync is asked of the cluster."""
+    """Whether a replica is in sync is asked of the cluster, which does not take long to answer."""
     assert nodes.shard.in_sync("redis-b", "redis-a")
-    assert nodes.calls == [("follows", "redis-b", "redis-a")]
+    assert nodes.calls == [("follows", "redis-b", "redis-a", 1.0)]
 
 
 @pytest.mark.parametrize("error", UNREACHABLE, ids=str)

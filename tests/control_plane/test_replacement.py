@@ -73,6 +73,17 @@ def test_not_available_before_the_old_primary_is_in_sync(play: Play) -> None:
     assert play.state() is State.AVAILABLE
 
 
+def test_recovery_while_the_new_primary_does_not_answer(play: Play) -> None:
+    """It is not asked whether the old one lags: all waits for its answer, its failover too."""
+    play.fail_over()
+    play.shard.nodes["redis-a"].role = Role.REPLICA
+    play.shard.unsynced.add("redis-a")
+    play.up("redis-a")
+    play.down("redis-b")
+    play.until_failover()
+    assert not play.shard.unanswered
+
+
 def test_old_primary_that_comes_back_by_itself(play: Play) -> None:
     """An old primary that answers as a replica recovers without a new process."""
     play.fail_over()
@@ -181,6 +192,17 @@ def test_nothing_is_replaced_for_what_was_before_a_restart(play: Play) -> None:
     play.clock.advance(REPLACEMENT[1] + DETECTION[1])
     play.plane.tick()
     assert not play.shard.calls
+
+
+def test_node_that_hangs_while_it_is_probed(play: Play) -> None:
+    """It is replaced, though its probe began before a reset: it is asked no more."""
+    play.shard.hung["memcached-c"] = play.clock.now
+    play.clock.advance(MOMENT)
+    play.plane.restart("redis-a", "8")
+    play.run(DETECTION[0] + REPLACEMENT[0] - 1)
+    assert not play.shard.calls
+    play.run(DETECTION[1] + REPLACEMENT[1])
+    assert play.shard.calls == [("replace", "memcached-c")]
 
 
 def test_replacement_draws_are_independent() -> None:

@@ -70,6 +70,20 @@ def test_tokens_of_a_node_that_is_down(rig: Rig) -> None:
     assert rig.is_whole()
 
 
+def test_nothing_remains_of_what_a_paused_node_did_not_take(rig: Rig) -> None:
+    """A later fault on that node is alone, and its heal brings the old token and certificate."""
+    with rig.faults.pause("redis-b"):
+        for begin in (rig.faults.auth_rotate, rig.faults.bad_certificate):
+            with pytest.raises(FaultError, match="redis-b can't be changed: it is paused"):
+                begin("redis-a", "redis-b")
+    with rig.faults.auth_rotate("redis-b", strategy="rotate"):
+        assert rig.limited.limits["redis-b", "token"] == "rotate"
+        assert rig.limited.limits["all", "token file"] == "new"
+    with rig.faults.bad_certificate("redis-b"):
+        assert rig.limited.limits == {("redis-b", "certificate"): "expired"}
+    assert rig.is_whole()
+
+
 def test_a_node_that_is_started_during_the_heal(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is started when its certificate is written: its process would load the bad one before."""
     rig.nodes.kill("test", ["memcached-b"])

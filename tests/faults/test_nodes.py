@@ -221,6 +221,24 @@ def test_pause_of_a_dead_node(rig: Rig) -> None:
     assert not rig.nodes.is_frozen("redis-a")
 
 
+def test_pause_of_a_node_that_has_ended_by_itself(rig: Rig) -> None:
+    """It does not run either, though no fault holds it down."""
+    rig.backend.kill("redis-a")
+    with pytest.raises(FaultError, match="redis-a can't be paused: it is not running"):
+        rig.nodes.pause("pause", ["redis-a"])
+    assert not rig.nodes.is_frozen("redis-a")
+
+
+def test_power_cut_of_a_node_that_has_ended_by_itself(rig: Rig) -> None:
+    """The others of its zone are frozen, and all are started with the power."""
+    rig.backend.kill("redis-a")
+    rig.did()
+    rig.nodes.cut_power("f", "a", unknown)
+    assert rig.did() == [("pause", "memcached-a")]
+    rig.nodes.release("f")
+    assert rig.nodes.state("redis-a") is rig.nodes.state("memcached-a") is RUNNING
+
+
 def test_release_of_a_pause_settles_the_links(rig: Rig) -> None:
     """Changes of links that a paused node postponed are made when it is resumed."""
     link = rig.links["client-to-redis-a"]
