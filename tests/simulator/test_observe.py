@@ -352,6 +352,23 @@ def test_threads_end(observe: Observe, redis: FakeRedis) -> None:
     assert redis.made == made
 
 
+def test_time_that_stands_still(
+    observe: Observe, redis: FakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a library freezes time for tests, nothing would be due, and the end would not come."""
+    threads = threading.active_count()
+    with monkeypatch.context() as frozen:
+        frozen.setattr(time, "monotonic", lambda: 5.0)
+        with pytest.raises(CachesimError, match="freezegun"):
+            observe(redis).__enter__()
+    assert threading.active_count() == threads
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real())  # no built-in one
+    with observe(redis) as seen:  # which leaves cachesim alone
+        more(1, seen)
+    assert not seen.outage
+
+
 def test_an_error_in_the_context(observe: Observe, redis: FakeRedis) -> None:
     """It is the one that is raised; nothing waits for the end of an outage."""
     redis.is_broken = True
