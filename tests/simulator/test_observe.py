@@ -478,6 +478,21 @@ def test_recovery(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
     assert seen.recovered_after(fault).explain().startswith("the recovery of redis after <kill on")
 
 
+def test_recovery_before_another_fault(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
+    """What another one does before it is in the log, as a kill of containers, is its doing."""
+    with observe(redis) as seen:
+        more(10, seen)
+        log.record("fault", "redis-a", "kill", fault="1")
+        log.record("heal", "redis-a", "kill", fault="1")
+        more(10, seen)
+        begun = time.monotonic()
+        redis.is_broken = True
+        more(40, seen)
+        log.record("fault", "redis-a", "kill", fault="2", begun=begun)
+        redis.is_broken = False
+    assert seen.recovered_after(fault_of(log, "1")) < seen.outage
+
+
 def test_healed_at_the_very_end(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
     """The end waits for operations that were due after it, as earlier ones tell nothing of it."""
     fault = fault_of(log, "1")
