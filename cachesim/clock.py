@@ -1,6 +1,7 @@
 """Clocks that are passed in, so that tests need not sleep."""
 
 import time
+from types import BuiltinFunctionType
 from typing import Protocol
 
 
@@ -39,6 +40,15 @@ class ManualClock:
         if seconds < 0:
             raise ValueError(f"a monotonic clock does not go back: {seconds}")
         self.now += seconds
+
+
+def stands_still() -> bool:
+    """Return whether `time.monotonic` does, as a library that freezes time for tests lets it."""
+    if isinstance(time.monotonic, BuiltinFunctionType):
+        return False
+    began = time.monotonic()
+    time.sleep(0.001)
+    return time.monotonic() == began
 
 
 class Deadline:

@@ -22,7 +22,7 @@ class Unusable(click.ClickException):
     exit_code = 2
 
 
-@click.command(epilog="Example: cachesim report cachesim-runs/latest")
+@click.command(epilog="Example: cachesim report cachesim-runs/az-outage-7-20260102-030405")
 @click.argument("record", type=click.Path(exists=True, path_type=Path))
 @options.as_json
 @click.pass_context

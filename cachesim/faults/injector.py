@@ -205,7 +205,8 @@ class Faults:
                     self._release(fault)
                 raise
             self._active[fault.id] = fault
-            self._events.record("fault", spec.target, spec.kind, fault=fault.id)
+            # It may have had its effect for some time, as a kill of containers.
+            self._events.record("fault", spec.target, spec.kind, fault=fault.id, begun=begun)
             if course != Course():
                 ended = self._courses[fault.id] = threading.Event()
                 name = f"cachesim-fault-{fault.id}"

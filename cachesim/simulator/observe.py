@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cachesim.clock import Deadline
+from cachesim.clock import Deadline, stands_still
 from cachesim.errors import CachesimError
 from cachesim.events import Events
 from cachesim.history.rows import Kind, Operation
@@ -256,6 +256,11 @@ class Observer:
         await asyncio.to_thread(seen.finish)
 
     def _make_streams(self) -> dict[Kind, Stream]:
+        if stands_still():  # the schedule would too, and the end not come
+            raise CachesimError(
+                "time stands still, so nothing can be observed: time.monotonic was replaced. For "
+                'freezegun call freezegun.configure(extend_ignore_list=["cachesim"]) before'
+            )
         keys = f"cachesim:{{{secrets.token_hex(4)}}}:"
         return {
             kind: Stream(kind, self._probe.service, keys, self._every, self._deadline)

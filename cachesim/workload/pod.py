@@ -153,7 +153,7 @@ def run(order: Order, report: Reports) -> int:
     inbox = Inbox()
     with Recorder(order.path, _INTERVAL) as recorder:
         try:
-            work = _prepare(order, recorder, report, inbox.is_over)
+            work = _prepare(order, recorder, report, inbox)
         except CachesimError as error:
             report(error=_told(order, error))
             return 1
@@ -231,6 +231,10 @@ class Inbox:
         while (message := self._messages.get()) is not None:
             yield message
 
+    def end(self) -> None:
+        """Let the end be the next message."""
+        self._messages.put({"end": 0.0})
+
     def _read(self) -> None:
         with os.fdopen(0, "rb", closefd=False) as stdin:
             for line in stdin:
@@ -239,7 +243,7 @@ class Inbox:
         self._messages.put(None)
 
 
-def _prepare(order: Order, recorder: Recorder, report: Reports, is_over: threading.Event) -> Work:
+def _prepare(order: Order, recorder: Recorder, report: Reports, inbox: Inbox) -> Work:
     record = partial(_record_theirs, order, recorder)
     if order.plan.command:
         from cachesim.workload.command import Command
@@ -250,15 +254,23 @@ def _prepare(order: Order, recorder: Recorder, report: Reports, is_over: threadi
             {**order.environment, **order.env},
             record,
             report,
-            is_over,
+            inbox.is_over,
         )
     if order.plan.python is not None:
         from cachesim.workload.user_code import Function
 
-        return Function(order.plan.python, order.name, order.env, order.seed, record, is_over)
+        return Function(
+            order.plan.python,
+            order.name,
+            order.env,
+            order.seed,
+            record,
+            inbox.is_over,
+            inbox.end,
+        )
     threading.excepthook = _end_at_once
     asked = Asked()
-    load = partial(_record_loaded, order.name, recorder, is_over)
+    load = partial(_record_loaded, order.name, recorder, inbox.is_over)
     streams = [
         *_session_streams(order, asked, load),
         *_api_cache_streams(order, asked, load),

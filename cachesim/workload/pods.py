@@ -89,6 +89,13 @@ class Pods:
         return {name: _what(pod.code) for name, pod in self._pods.items() if pod.code}
 
     @property
+    def failure(self) -> str | None:
+        """Why a pod has ended by itself: a user's function has failed, say. None: none has."""
+        self._receive()
+        pods = self._pods.values()
+        return next((str(it.error) for it in pods if it.code is not None and it.error), None)
+
+    @property
     def command_code(self) -> int | None:
         """The exit code of the user's command; None: there is none, or it has not ended."""
         self._receive()

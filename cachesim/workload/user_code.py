@@ -110,6 +110,7 @@ class Function:
         env: the variables of `cachesim env`.
         record: takes the operations.
         is_over: is set when nobody waits for the first operation any more.
+        failed: is called when it has failed, so that it is stopped.
 
     Raises:
         WorkloadError: it can't be imported, or has failed at once.
@@ -125,12 +126,14 @@ class Function:
         seed: int,
         record: Callable[[Operation], None],
         is_over: threading.Event,
+        failed: Callable[[], None],
     ) -> None:
         os.environ.update(env)
         self._name = name
         self._call = load_function(name)
         self._first = threading.Event()
         self._error: BaseException | None = None
+        self._failed = failed
 
         def note(row: Operation) -> None:
             record(row)
@@ -169,6 +172,7 @@ class Function:
                 raise RuntimeError("it returned before the end of the run")
         except BaseException as error:  # an exit too: the pod would seem to be idle
             self._error = error
+            self._failed()
         finally:
             self._first.set()
 

@@ -44,8 +44,9 @@ class Reports:
         return self._artifacts.told if self._artifacts else []
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Remember when the test begins, and where in the event log."""
+        _forget_events(item)  # of a run before, if it is run again
         self._began = datetime.now(UTC)
         self.mark = self._run.sim.events.mark() if self._run.sim else 0
 
@@ -64,8 +65,8 @@ class Reports:
                 nodes = logs(sim, self._began, undated=True) if self._run.is_up else ()
                 observed = self._run.observed.sections()
                 self._artifacts.keep(report, events, nodes, (text for _, text in observed))
-            others = [it for it in item.user_properties if it[0] != _PROPERTY]
-            item.user_properties[:] = [*others, *((_PROPERTY, str(it)) for it in events)]
+            _forget_events(item)
+            item.user_properties += [(_PROPERTY, str(it)) for it in events]
             report.user_properties = list(item.user_properties)
         return report
 
@@ -75,6 +76,10 @@ class Reports:
         if self._run.is_up:
             for node, text in logs(sim, self._began, undated=self._lines is None):
                 yield f"cachesim {node}{_LOG}", text
+
+
+def _forget_events(item: pytest.Item) -> None:
+    item.user_properties[:] = [it for it in item.user_properties if it[0] != _PROPERTY]
 
 
 def lines_of(config: pytest.Config) -> int | None:

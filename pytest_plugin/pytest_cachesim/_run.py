@@ -321,10 +321,15 @@ class Run:
                 "that uses it, an argument of the test"
             )
 
-    def pytest_sessionfinish(self) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
         """Send the lines of the summary to xdist's controller."""
-        if (output := getattr(self._config, "workeroutput", None)) is not None:
-            output[_TOLD] = [*self._told, *self._reports.told]
+        try:
+            # After pytest.exit(), what is up is taken down here.
+            return (yield)
+        finally:
+            if (output := getattr(self._config, "workeroutput", None)) is not None:
+                output[_TOLD] = [*self._told, *self._reports.told]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print what the tests ran on, how to repeat the run, and what is still up."""

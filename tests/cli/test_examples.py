@@ -27,7 +27,7 @@ def test_example(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.Mon
     example = shown.rpartition("Example: ")[2].strip()
     assert " ".join(["cachesim", *words]) in example
     monkeypatch.chdir(tmp_path)
-    Path("cachesim-runs/latest").mkdir(parents=True)
+    Path("cachesim-runs/az-outage-7-20260102-030405").mkdir(parents=True)
     for name in ("faults.json", "before", "after", "mine.yaml"):
         Path(name).touch()
     line = example.removeprefix('eval "$(').removesuffix(')"').partition(" > ")[0]

@@ -1,5 +1,6 @@
 """Faults: which links and nodes they are on, that they begin whole or not at all, and end."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -535,6 +536,14 @@ def test_fault_and_heal_are_told(rig: Rig) -> None:
         ("heal", "redis-a, redis-b", "kill"),
         ("heal", "az-a>az-b", "partition"),
     ]
+
+
+def test_when_a_fault_began_is_told(rig: Rig) -> None:
+    """It has its effect before its entry in the log."""
+    before = time.monotonic()
+    rig.faults.kill("redis-a")
+    (event,) = rig.events
+    assert before <= event.data["begun"] <= time.monotonic()
 
 
 def test_many_links_are_told_shortly(rig: Rig) -> None:

@@ -113,3 +113,32 @@ def test_junit(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     assert found["test_passes"] == []
     assert found["test_fails[a-b]"] == ["reset", "fault"]
     assert found["test_fails_twice"] == ["reset", "fault", "heal"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_junit_of_a_test_that_is_run_again(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    """If it passes then, as with pytest-rerunfailures, it has no events of the time it failed."""
+    pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            runtestprotocol(item, nextitem=nextitem, log=False)
+            for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    pytester.makepyfile(
+        """
+        tries = []
+
+        def test_it(cachesim):
+            tries.append(1)
+            assert len(tries) == 2
+        """
+    )
+    run_pytest("--cachesim", "--junit-xml=junit.xml").assert_outcomes(passed=1)
+    assert "cachesim event" not in (pytester.path / "junit.xml").read_text()

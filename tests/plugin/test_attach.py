@@ -225,6 +225,29 @@ def test_keep(
     ) in "\n".join(result.outlines)
 
 
+def test_keep_in_a_worker_that_ends_early(
+    pytester: pytest.Pytester, fake: Fake, run_pytest: RunPytest
+) -> None:
+    """It is detached when the session finishes then, and xdist's controller is told too."""
+    pytester.makeconftest(
+        """
+        import pathlib, pytest
+
+        def pytest_configure(config):
+            config.workeroutput = {}  # as in a worker
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_sessionfinish(session):
+            yield  # then a worker sends it
+            pathlib.Path("sent").write_text(str(session.config.workeroutput))
+        """
+    )
+    pytester.makepyfile("import pytest\ndef test_it(cachesim): pytest.exit('enough')")
+    run_pytest("--cachesim", "--cachesim-keep")
+    assert fake.calls[-1] == "detach"
+    assert f"cachesim down --name {fake.made[0].name}" in (pytester.path / "sent").read_text()
+
+
 def test_header_of_keep(run_pytest: RunPytest) -> None:
     """The header tells."""
     lines = run_pytest("--cachesim", "--cachesim-keep", "--cachesim-seed=5").outlines

@@ -64,6 +64,7 @@ class Still:
     pool = 1
     alive = ("p0",)
     dead: dict[str, str] = {}  # noqa: RUF012
+    failure: str | None = None
     command_code: int | None = None
     command_ended_at: float | None = None
     eps = 0.5

@@ -352,6 +352,23 @@ def test_threads_end(observe: Observe, redis: FakeRedis) -> None:
     assert redis.made == made
 
 
+def test_time_that_stands_still(
+    observe: Observe, redis: FakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a library freezes time for tests, nothing would be due, and the end would not come."""
+    threads = threading.active_count()
+    with monkeypatch.context() as frozen:
+        frozen.setattr(time, "monotonic", lambda: 5.0)
+        with pytest.raises(CachesimError, match="freezegun"):
+            observe(redis).__enter__()
+    assert threading.active_count() == threads
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real())  # no built-in one
+    with observe(redis) as seen:  # which leaves cachesim alone
+        more(1, seen)
+    assert not seen.outage
+
+
 def test_an_error_in_the_context(observe: Observe, redis: FakeRedis) -> None:
     """It is the one that is raised; nothing waits for the end of an outage."""
     redis.is_broken = True
@@ -459,6 +476,21 @@ def test_recovery(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
     assert seen.recovered_after(fault) < seen.outage
     assert "fault: redis-a kill" in str(seen)
     assert seen.recovered_after(fault).explain().startswith("the recovery of redis after <kill on")
+
+
+def test_recovery_before_another_fault(observe: Observe, redis: FakeRedis, log: EventLog) -> None:
+    """What another one does before it is in the log, as a kill of containers, is its doing."""
+    with observe(redis) as seen:
+        more(10, seen)
+        log.record("fault", "redis-a", "kill", fault="1")
+        log.record("heal", "redis-a", "kill", fault="1")
+        more(10, seen)
+        begun = time.monotonic()
+        redis.is_broken = True
+        more(40, seen)
+        log.record("fault", "redis-a", "kill", fault="2", begun=begun)
+        redis.is_broken = False
+    assert seen.recovered_after(fault_of(log, "1")) < seen.outage
 
 
 def test_healed_at_the_very_end(observe: Observe, redis: FakeRedis, log: EventLog) -> None:

@@ -64,6 +64,12 @@ def failing_later(load):
     load.record("begun", True)
     load.stop.wait()
     raise ValueError("no good")
+
+def failing_meanwhile(load):
+    load.record("begun", True)
+    while not os.path.exists("fail"):
+        time.sleep(0.01)
+    raise ValueError("no good")
 """
 
 
@@ -210,6 +216,19 @@ def test_a_function_that_raises(folder: Path) -> None:
         pods.open()
         pods.begin(0)
         with pytest.raises(WorkloadError, match="failing_later failed: ValueError: no good"):
+            pods.end()
+
+
+def test_a_function_that_raises_meanwhile(folder: Path) -> None:
+    """Its pod ends at once, and that is told: the run need not go on without it."""
+    with pods_of(folder, "failing_meanwhile", 1) as pods:
+        pods.open()
+        pods.begin(time.monotonic())
+        assert (pods.dead, pods.failure) == ({}, None)
+        (folder / "fail").touch()
+        until(lambda: bool(pods.dead), LIMIT)
+        assert "failing_meanwhile failed: ValueError: no good" in str(pods.failure)
+        with pytest.raises(WorkloadError, match="failing_meanwhile failed: ValueError: no good"):
             pods.end()
 
 

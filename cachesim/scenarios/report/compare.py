@@ -160,6 +160,13 @@ def _cautions(a: list[Record], b: list[Record], rows: list[Row]) -> Iterable[str
                 f"{side}: {cut} of {len(records)} runs cut short, with the figures of a part: the "
                 "rest would have made them larger, if anything."
             )
+        if unfit := [it for it in records if any(gate.result != "pass" for gate in it.gates)]:
+            gates = (gate for it in unfit for gate in it.gates if gate.result != "pass")
+            what = ", ".join(dict.fromkeys(gate.title.lower() for gate in gates))
+            yield (
+                f"{side}: {len(unfit)} of {len(records)} runs unknown whatever their figures are "
+                f"({what}): something else than the faults may have made them."
+            )
     if min(len(a), len(b)) < ENOUGH:
         if any(row.change in ("better", "worse") for row in rows):
             yield (

@@ -43,12 +43,13 @@ class Lane:
 
 def lanes(history: History) -> list[Lane]:
     """Return the lanes of all nodes, by zone."""
-    roles, away = _roles(history), _away(history)
+    roles, away, there = _roles(history), _away(history), _there(history)
     found = []
-    for node in sorted(history.compute(all_nodes), key=lambda it: (it.rpartition("-")[2], it)):
-        kind, _, zone = node.rpartition("-")
+    for node in sorted(history.compute(all_nodes)):
+        kind, _, place = node.rpartition("-")
+        zone = place.rstrip("0123456789")  # memcached-a2 is in zone a
         whole = Stretch("up", begin_of(history), history.end_at)
-        known = roles.get(node) or ([whole] if kind != "redis" else [])
+        known = roles.get(node) or there.get(node) or ([whole] if kind != "redis" else [])
         found.append(Lane(node, zone, [*known, *away.get(node, ())]))
     return sorted(found, key=lambda lane: (lane.zone, not lane.node.startswith("redis")))
 
@@ -72,6 +73,21 @@ def _roles(history: History) -> dict[str, list[Stretch]]:
             if last is None or last.state != now or at - last.end > UNSEEN:
                 stretches.append(Stretch(now, at, at))
     return {node: [it for it in every if it.end > it.begin] for node, every in found.items()}
+
+
+def _there(history: History) -> dict[str, list[Stretch]]:
+    """Return when nodes were there that were added or removed."""
+    found: dict[str, list[Stretch]] = {}
+    since: dict[str, float] = {}
+    begin = begin_of(history)
+    for event in history.events("scaled"):
+        since |= dict.fromkeys(event.data.get("added", ()), event.at)
+        for node in event.data.get("removed", ()):
+            stretch = Stretch("up", since.pop(node, begin), event.at)
+            found.setdefault(node, []).append(stretch)
+    for node, at in since.items():
+        found.setdefault(node, []).append(Stretch("up", at, history.end_at))
+    return found
 
 
 def _away(history: History) -> dict[str, list[Stretch]]:

@@ -34,6 +34,11 @@ class Pods(Protocol):
         """What became of processes that have ended before their time, by name."""
         ...
 
+    @property
+    def failure(self) -> str | None:
+        """Why one has ended by itself, so that the run is to end; None: none has."""
+        ...
+
 
 class Course:
     """What a run waits for.
@@ -89,6 +94,8 @@ class Course:
             if pod not in self._lost:
                 self._lost[pod] = what
                 self._say(f"{pod} of the workload has ended: {what}")
+        if (failure := self._pods.failure) is not None:
+            raise Interrupted(f"the workload failed: {failure}")
         self._traffic.update()
         bad = self._traffic.unavailable(now - SETTLED - LOOK, now - SETTLED)
         for name in bad:

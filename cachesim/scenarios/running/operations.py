@@ -55,6 +55,11 @@ class Workload(Protocol):
         """What became of processes that have ended before their time, by name."""
         ...
 
+    @property
+    def failure(self) -> str | None:
+        """Why one has ended by itself, so that the run is to end; None: none has."""
+        ...
+
     def open(self) -> None:
         """Get ready, with all pools open."""
         ...

@@ -184,9 +184,10 @@ class Figures:
         """Return how long after a time the last outage ended.
 
         Args:
-            until: outages that begin later do not count.
+            until: when another fault began; the outages that begin then do not count.
         """
-        found = [it for it in self.outages if it.end > at and it.begin < until]
+        # What was under way when it began may be its doing.
+        found = [it for it in self.outages if it.end > at and it.begin < until - self.every]
         if found:
             last = found[-1]
             return max(0.0, last.last_bad - at), INFINITE if self.is_open else last.end - at

@@ -88,7 +88,7 @@ class Tape:
         return "\n".join([timeline(list(it.figures.values()), it.events), *it.notes])
 
     def span_after(self, fault: Fault) -> tuple[float, float]:
-        """Return when a fault was healed, or else when it was applied; and when the next one was.
+        """Return when a fault was healed, or else when it was applied; and when the next began.
 
         Raises:
             ValueError: it was neither applied nor healed during the observation.
@@ -97,7 +97,8 @@ class Tape:
         changes = [it.at for it in events if it.data.get("fault") == fault.id]
         if not changes:
             raise ValueError(f"{fault!r} was neither applied nor healed during the observation")
-        later = (it.at for it in events if it.kind == "fault" and it.at > changes[-1])
+        others = (it for it in events if it.kind == "fault" and it.at > changes[-1])
+        later = (it.data.get("begun", it.at) for it in others)
         return changes[-1], next(later, float("inf"))
 
     def _record(self, figures: Mapping[Kind, Figures]) -> Record:

@@ -79,6 +79,19 @@ def test_a_run_that_was_cut_short(record: Record) -> None:
     assert not any(it.startswith("B:") for it in caution)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_run_that_its_gates_did_not_let_pass(record: Record, number: int) -> None:
+    """A busy machine makes long outages: such a figure is not that of what is compared."""
+    gates = list(record.gates)
+    gates[number] = gates[number].model_copy(update={"result": "unknown"})
+    unfit = with_figure(record, 50, 51).model_copy(update={"gates": gates})
+    whole = with_figure(record, 20, 22)
+    caution = compare([whole, whole], [whole, unfit]).caution
+    [told] = [it for it in caution if it.startswith(("A:", "B:"))]
+    assert told.startswith("B: 1 of 2 runs unknown whatever their figures are (")
+    assert gates[number].title.lower() in told
+
+
 def recorded(folder: Path, **changed: Any) -> Path:
     """A folder with the history of a run."""
     rows, facts = az_outage(when=Times(**changed))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cachesim.history.reader import History
-from cachesim.history.rows import Beat, Operation
+from cachesim.history.rows import Beat, EventRow, Operation
 from cachesim.scenarios.report.causes import causes
 from cachesim.scenarios.report.charts import charts
 from cachesim.scenarios.report.costs import costs
@@ -217,6 +217,28 @@ def test_lanes() -> None:
         ("away", 30, 49),
     ]
     assert [it.state for it in second.stretches] == ["up"]
+
+
+def test_lanes_of_nodes_that_were_added() -> None:
+    """They are in the zone of their names, and there only as long as they were."""
+    rows: list[Any] = beats(0, 100, nodes=["memcached-a", "memcached-b"])
+    rows += beats(30, 50, nodes=["memcached-a2", "memcached-b2"])
+    added = {"added": dict.fromkeys(("memcached-a2", "memcached-b2"), "127.0.0.1:1")}
+    rows += [
+        EventRow(1, 30.0, "scaled", "t", "", added),
+        EventRow(2, 50.0, "scaled", "t", "", {"removed": ["memcached-b2"]}),
+    ]
+    with history_of(rows) as history:
+        found = [
+            (lane.zone, lane.node, [(it.begin, it.end) for it in lane.stretches])
+            for lane in lanes(history)
+        ]
+    assert found == [
+        ("a", "memcached-a", [(0, 100)]),
+        ("a", "memcached-a2", [(30, 100)]),
+        ("b", "memcached-b", [(0, 100)]),
+        ("b", "memcached-b2", [(30, 50)]),
+    ]
 
 
 def chart(history: History, title: str, line: str) -> dict[float, float | None]:

@@ -54,6 +54,7 @@ class Rig:
     traffic: Traffic
     said: list[str] = field(default_factory=list)
     dead: dict[str, str] = field(default_factory=dict)
+    failure: str | None = None
     is_interrupted: bool = False
 
     def __post_init__(self) -> None:
@@ -126,6 +127,13 @@ def test_stop_if(rig: Rig, steps: Steps, since: float, ends: bool) -> None:
         return
     with pytest.raises(Interrupted, match="stop_if: 100% of sessions were bad for 60 s"):
         rig.fire(steps, since)
+
+
+def test_a_workload_that_failed(rig: Rig) -> None:
+    """Nothing more is due, and that says nothing of the clients: the run ends."""
+    rig.failure = "the workload load:run failed: ValueError: no good"
+    with pytest.raises(Interrupted, match="load:run failed: ValueError: no good"):
+        rig.course.sleep_until(time.monotonic() + 60)
 
 
 def test_interrupted(rig: Rig) -> None:

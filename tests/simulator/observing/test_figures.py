@@ -84,6 +84,7 @@ def test_nothing_is_known() -> None:
         ("..xx......", 0.65, INFINITE, (0.0, 0.05)),  # it had ended before
         ("..xx..........xx....", 0.25, INFINITE, (1.25, 1.35)),  # the last one
         ("..xx..........xx....", 0.25, 1.0, (0.05, 0.15)),  # the last one before the next fault
+        ("..xx..........xx....", 0.25, 1.45, (0.05, 0.15)),  # it was under way at the next fault
         ("..xxxx", 0.35, INFINITE, (0.15, INFINITE)),  # it goes on
         ("......", 0.65, INFINITE, (0.0, INFINITE)),  # nothing was seen after it
     ],
