@@ -85,9 +85,16 @@ class Restorer:
         return list(primaries.values())
 
     def start_nodes(self) -> None:
-        """Give a new process to every node that is not running, but in zones without power."""
+        """Give a new process to every node that is not running, but in zones without power.
+
+        A paused Memcached node is resumed, as a new process would be empty. A Redis node has its
+        data on its disk, and might go on as the primary that it was.
+        """
+        state = self._operations.backend.state
         for node in self._topology.nodes:
-            if self._operations.backend.state(node.name) is not NodeState.RUNNING:
+            if node.service is Service.MEMCACHED and state(node.name) is NodeState.PAUSED:
+                self._operations.nodes.resume(node.name)
+            if state(node.name) is not NodeState.RUNNING:
                 with contextlib.suppress(NoPower):  # healing its fault starts it
                     self._operations.nodes.replace(node.name)
 
