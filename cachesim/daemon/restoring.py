@@ -119,8 +119,9 @@ class Restorer:
             primaries: the wanted primary's name of each shard, by the shard's id.
         """
         try:
-            for client in self._operations.memcached.values():
-                client.version()
+            with self._operations.asking_memcached:
+                for client in self._operations.memcached.values():
+                    client.version()
             return not any(cluster.is_hurried for cluster in self._clusters.values()) and not any(
                 self._clusters[shard.id].health.problem(node.name, primaries[shard.id])
                 for shard in self._topology.shards
@@ -168,7 +169,8 @@ class Restorer:
 
     def _converge(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
         for node in self._topology.memcached:
-            self._operations.memcached[node.name].close()
+            with self._operations.asking_memcached:
+                self._operations.memcached[node.name].close()
             wait_for_memcached(node.name, self._operations.admin, deadline)
         for id_, cluster in self._clusters.items():
             cluster.converge(primaries[id_], self._node_timeout_ms, deadline)
@@ -176,14 +178,15 @@ class Restorer:
     def _flush(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
         for id_, cluster in self._clusters.items():
             cluster.flush(primaries[id_], deadline)
-        for name, client in self._operations.memcached.items():
-            if tuning_of(client) == self._tuning.get(name):
-                client.flush_all()
-                continue
-            self._replace(NotReady("a client has changed its settings", name))
-            client.close()
-            wait_for_memcached(name, self._operations.admin, deadline)
-            self._tuning[name] = tuning_of(client)
+        with self._operations.asking_memcached:
+            for name, client in self._operations.memcached.items():
+                if tuning_of(client) == self._tuning.get(name):
+                    client.flush_all()
+                    continue
+                self._replace(NotReady("a client has changed its settings", name))
+                client.close()
+                wait_for_memcached(name, self._operations.admin, deadline)
+                self._tuning[name] = tuning_of(client)
 
     @property
     def _node_timeout_ms(self) -> int:
