@@ -8,6 +8,7 @@ leads to a different Toxiproxy: all links to a node have the same address.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from cachesim.errors import SettingsError
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.credentials import Credentials
 from cachesim.servers.memcached_config import MEMCACHED_PORT, memcached_command
@@ -31,6 +32,8 @@ SERVER_PORTS: Mapping[Service, int] = {
 }
 """The ports that servers listen on, inside their pod."""
 TOXIPROXY_PORT = PORT
+_OF_SERVERS = (*SERVER_PORTS.values(), MEMCACHED_PORT + 1, TOXIPROXY_PORT)
+"""The ports in every pod that links can't have. A zone may get a second Memcached node."""
 TOXIPROXY_COMMAND = ("-host=0.0.0.0",)
 FILES = "/cachesim"
 """The folder in every container that has the topology's files, in a subfolder for each node."""
@@ -97,6 +100,30 @@ def first_endpoints(first: int) -> dict[str, int]:
     """
     names = (endpoint_name(Service.REDIS), endpoint_name(Service.MEMCACHED))
     return {name: first + len(_PLACES) + place for place, name in enumerate(names)}
+
+
+def check_for_pods(ports: Mapping[str, int]) -> None:
+    """Do nothing if pods can have these ports besides those of their servers.
+
+    Args:
+        ports: by name.
+
+    Raises:
+        SettingsError: a link would listen on the port of a server.
+    """
+    # The others are published, but nothing in a pod listens there.
+    elsewhere = (" admin", "toxiproxy-", endpoint_name(Service.MEMCACHED))
+    taken = [
+        f"{port} ({name})"
+        for name, port in ports.items()
+        if port in _OF_SERVERS and not any(it in name for it in elsewhere)
+    ]
+    if taken:
+        raise SettingsError(
+            f"ports: {', '.join(taken)}: the servers in containers have the ports "
+            f"{', '.join(map(str, sorted(_OF_SERVERS)))} themselves, beside the links to all "
+            "nodes. Choose others. Emulated nodes (`--backend embedded`) can have them."
+        )
 
 
 def port_name(kind: str, zone: str) -> str:

@@ -134,6 +134,12 @@ class ControlPlane:
         with self._lock:
             self._suspending.discard(holder)
 
+    @property
+    def suspended_by(self) -> tuple[Hashable, ...]:
+        """Who has suspended it, and not resumed it yet."""
+        with self._lock:
+            return tuple(self._suspending)
+
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Decide nothing inside the context."""

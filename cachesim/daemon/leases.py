@@ -4,12 +4,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from cachesim.control_plane.states import State
 from cachesim.daemon.operations import Operations
 from cachesim.daemon.restoring import Restorer
-from cachesim.daemon.server import Caller
+from cachesim.daemon.server import Caller, Hangup
 from cachesim.errors import CachesimError, FaultError, Leased, SettingsError
 from cachesim.settings import CHANGEABLE, Settings
 
@@ -84,8 +84,9 @@ class Leases:
 
         Raises:
             Leased: another client has it.
-            FaultError: a fault, a failover or another client's verb is active.
+            FaultError: a fault, a failover, or a verb or a suspension of another client is active.
             SettingsError: a setting can't be changed while the topology runs.
+            Hangup: the caller has hung up meanwhile.
         """
         with self._lock:
             if self._caller is not None:
@@ -99,6 +100,9 @@ class Leases:
             try:
                 self._verb_ended.wait_for(lambda: not self._verbs, _VERB)
                 self._check_idle()
+                self._check_not_suspended(caller)
+                if caller.has_hung_up:  # the end of its lease would empty the topology
+                    raise Hangup
             except BaseException:
                 self._caller = None
                 raise
@@ -174,6 +178,16 @@ class Leases:
                 raise FaultError(
                     f"the topology {self._name!r} is {shard.state}: wait until `cachesim status` "
                     f"says {State.AVAILABLE}, or `cachesim reset --name {self._name}`."
+                )
+
+    def _check_not_suspended(self, caller: Caller) -> None:
+        """Raise FaultError if another client has suspended the control plane."""
+        for holder in self._operations.control_plane.suspended_by:
+            other = cast(Caller, holder)  # all others are verbs, and none is in progress
+            if other.client != caller.client:
+                raise FaultError(
+                    f"process {other.pid} has suspended the control plane of the topology "
+                    f"{self._name!r}: wait until that ends, or end it."
                 )
 
     def _told(self) -> str:

@@ -1,6 +1,7 @@
 """The parts that watch and break a running topology, set up and closed together."""
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class Operations:
         admin: clients at the admin addresses.
         clusters: the nodes of each Redis shard as a cluster, by the shard's id.
         memcached: a client for each Memcached node at its admin address, by the node's name.
+        asking_memcached: the lock of whoever uses one of these clients, which are not thread-safe.
         readings: reads all servers at once.
         prober: keeps the evidence on the nodes.
         faults: applies and heals faults.
@@ -83,6 +85,7 @@ class Operations:
             self.memcached: dict[str, Client] = {
                 node.name: self.admin.new_memcached(node.name) for node in topology.memcached
             }
+            self.asking_memcached = threading.RLock()
             life.callback(self._close_memcached)
             self.readings = Readings(topology, self.admin)
             life.callback(self.readings.close)

@@ -25,6 +25,7 @@ from cachesim.runs.owner import Owner
 from cachesim.runs.registry import not_running
 
 if TYPE_CHECKING:
+    from cachesim.daemon.operations import Operations
     from cachesim.daemon.provisioning import Provider, Provision
     from cachesim.daemon.server import Server
     from cachesim.daemon.service import Answers
@@ -246,6 +247,8 @@ def _operated(
     wait_through_links(it, Deadline(it.settings.start_timeout_seconds))
     operations = Operations(it, events)
     stack.callback(operations.close)
+    if it.folder is not None:
+        stack.callback(_end_faults, operations)
     answers = Answers(operations, life)
     server = Server(it.files.folder, answers)
     stack.callback(server.close)
@@ -268,6 +271,13 @@ def _take_down(topology: contextlib.ExitStack, name: str) -> CachesimError | Non
         problem.__cause__ = error
         return problem
     return None
+
+
+def _end_faults(operations: "Operations") -> None:
+    """Undo what only those who applied a fault know of, such as limits; nobody applies another."""
+    operations.control_plane.stop()  # before, as it may wait for the nodes
+    with contextlib.suppress(Exception):  # docker compose may have taken them down before
+        operations.faults.close()
 
 
 def _leave_healthy(it: "Provision", events: "EventLog") -> None:

@@ -85,9 +85,16 @@ class Restorer:
         return list(primaries.values())
 
     def start_nodes(self) -> None:
-        """Give a new process to every node that is not running, but in zones without power."""
+        """Give a new process to every node that is not running, but in zones without power.
+
+        A paused Memcached node is resumed, as a new process would be empty. A Redis node has its
+        data on its disk, and might go on as the primary that it was.
+        """
+        state = self._operations.backend.state
         for node in self._topology.nodes:
-            if self._operations.backend.state(node.name) is not NodeState.RUNNING:
+            if node.service is Service.MEMCACHED and state(node.name) is NodeState.PAUSED:
+                self._operations.nodes.resume(node.name)
+            if state(node.name) is not NodeState.RUNNING:
                 with contextlib.suppress(NoPower):  # healing its fault starts it
                     self._operations.nodes.replace(node.name)
 
@@ -112,8 +119,9 @@ class Restorer:
             primaries: the wanted primary's name of each shard, by the shard's id.
         """
         try:
-            for client in self._operations.memcached.values():
-                client.version()
+            with self._operations.asking_memcached:
+                for client in self._operations.memcached.values():
+                    client.version()
             return not any(cluster.is_hurried for cluster in self._clusters.values()) and not any(
                 self._clusters[shard.id].health.problem(node.name, primaries[shard.id])
                 for shard in self._topology.shards
@@ -161,7 +169,8 @@ class Restorer:
 
     def _converge(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
         for node in self._topology.memcached:
-            self._operations.memcached[node.name].close()
+            with self._operations.asking_memcached:
+                self._operations.memcached[node.name].close()
             wait_for_memcached(node.name, self._operations.admin, deadline)
         for id_, cluster in self._clusters.items():
             cluster.converge(primaries[id_], self._node_timeout_ms, deadline)
@@ -169,14 +178,15 @@ class Restorer:
     def _flush(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
         for id_, cluster in self._clusters.items():
             cluster.flush(primaries[id_], deadline)
-        for name, client in self._operations.memcached.items():
-            if tuning_of(client) == self._tuning.get(name):
-                client.flush_all()
-                continue
-            self._replace(NotReady("a client has changed its settings", name))
-            client.close()
-            wait_for_memcached(name, self._operations.admin, deadline)
-            self._tuning[name] = tuning_of(client)
+        with self._operations.asking_memcached:
+            for name, client in self._operations.memcached.items():
+                if tuning_of(client) == self._tuning.get(name):
+                    client.flush_all()
+                    continue
+                self._replace(NotReady("a client has changed its settings", name))
+                client.close()
+                wait_for_memcached(name, self._operations.admin, deadline)
+                self._tuning[name] = tuning_of(client)
 
     @property
     def _node_timeout_ms(self) -> int:

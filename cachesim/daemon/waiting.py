@@ -173,10 +173,11 @@ class Waits:
             return f"it does not answer: {error}"
 
     def _unanswered(self, node: str) -> str | None:
-        client = self._operations.memcached[node]
-        try:
-            client.version()
-        except errors() as error:
-            client.close()
-            return f"{node} does not answer: {error}"
+        with self._operations.asking_memcached:
+            client = self._operations.memcached[node]
+            try:
+                client.version()
+            except errors() as error:
+                client.close()
+                return f"{node} does not answer: {error}"
         return None

@@ -105,6 +105,7 @@ class Faults:
         self._active: dict[str, AppliedFault] = {}
         self._courses: dict[str, threading.Event] = {}  # set once the fault has ended
         self._numbers = itertools.count(1)
+        self._ending = contextlib.ExitStack()
         self.reseed(seed)
 
     @property
@@ -188,6 +189,20 @@ class Faults:
             self._scales.release_all()
             for fault in tuple(self._active.values()):
                 self._ended(fault)
+
+    def close(self) -> None:
+        """Undo what faults have changed in servers that run, and resume paused Memcached nodes.
+
+        Faults and node verbs of other threads wait from now on, for good. All else stays as it is:
+        whoever takes the servers over can see it, and heals it.
+
+        Raises:
+            FaultError: a limit could not be undone. The others were.
+        """
+        self._ending.enter_context(self.suspended())  # never left: one that flaps would come back
+        for node in self._topology.memcached:
+            self._nodes.resume(node.name)
+        self._limits.release_all()
 
     def _begin(self, spec: FaultSpec, course: Course | None) -> AppliedFault:
         with self._lock:

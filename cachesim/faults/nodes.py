@@ -316,8 +316,9 @@ class Nodes:
 
     def _start(self, nodes: Collection[str]) -> None:
         for node in nodes:
-            if node in self._synced:
-                self._backend.truncate_aof(node, self._synced.pop(node))
+            if (size := self._synced.get(node)) is not None:
+                self._backend.truncate_aof(node, size)
+                del self._synced[node]  # not before: if it fails, it is tried again
         _side_by_side(self._backend.start_node, nodes)
         self._started |= dict.fromkeys(nodes, time.monotonic())
         for node in nodes:

@@ -71,6 +71,10 @@ class Session:
             return  # another process owns it, and the end of the session returns the lease
         self.connection.call(Call.DETACH)
         self.is_detached = True
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Return the lease, if `lease` has taken it: the topology is healed."""
         if self._lease is not None:
             self._lease.call(Call.RETURN)
 
@@ -124,10 +128,16 @@ def shared(run: Run) -> Iterator[Session]:
     """Use a topology that is up beside its other clients; its event log is there from the start.
 
     Raises:
-        CachesimError: it can't be reached.
+        CachesimError: it can't be reached; or it was leased, and could not be healed at the end.
     """
     with contextlib.closing(Connection(run)) as connection:
-        yield Session(connection, connection.call(Call.DESCRIBE))
+        session = Session(connection, connection.call(Call.DESCRIBE))
+        try:
+            yield session
+        finally:
+            if not connection.is_forked:
+                with contextlib.suppress(TakenDown):
+                    session.give_back()  # else the end of the connection would lose it
 
 
 def _end(process: DaemonProcess, session: Session) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from cachesim import Simulator
 from cachesim.backends import ports
+from cachesim.backends.address_plan import check_for_pods
 from cachesim.backends.ports import check_free, fixed_ports
-from cachesim.errors import PortTaken
+from cachesim.errors import PortTaken, SettingsError
 from cachesim.runs.owner import Owner
 from cachesim.runs.registry import Run
 from cachesim.topology import production
@@ -61,6 +62,27 @@ def test_ports_by_name() -> None:
         "toxiproxy-b": 7001,
     }
     assert fixed_ports(None, production()) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("redis-b=6379", r"6379 \(redis-b\)"),
+        ("memcached-a=11212,redis-a=7000", r"11212 \(memcached-a\)"),
+        ("endpoint-redis=6379", r"6379 \(endpoint-redis\)"),
+        ("16374", r"16379 \(bus-a\)"),
+    ],
+)
+def test_ports_of_servers(setting: str, told: str) -> None:
+    """In a pod, a link can't have the port of a server."""
+    with pytest.raises(SettingsError, match=rf"^ports: {told}: the servers in containers have the"):
+        check_for_pods(fixed_ports(setting, production()))
+
+
+@pytest.mark.parametrize("setting", ["toxiproxy-a=8474,endpoint-memcached=11211", "6376", None])
+def test_ports_beside_those_of_servers(setting: str | None) -> None:
+    """What listens in no pod can have them: APIs, admin addresses, and Memcached's endpoint."""
+    check_for_pods(fixed_ports(setting, production()))
 
 
 def test_taken_by_a_process(listener: int) -> None:

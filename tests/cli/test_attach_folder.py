@@ -234,6 +234,44 @@ def test_down(folder: Folder, name: str, how: str) -> None:
     assert run("status", "--name", name).exit_code == 3
 
 
+CHANGES = (
+    "memory-fill redis-b",
+    "connection-limit redis-c --most 1",
+    "auth-rotate redis-a",
+    "slow memcached-b --cpu 5",
+    "pause memcached-c --flap 20ms 20ms",
+)
+
+
+@pytest.mark.usefixtures("name")
+def test_down_undoes_changes_of_servers(folder: Folder) -> None:
+    """What faults have changed in servers is undone too, and none comes back meanwhile."""
+    attach(folder)
+    admin = [folder.admin.redis(node.name) for node in folder.plan.topology.redis]
+    before = [client.config_get("max*") for client in admin]
+    with closing(folder.through_links.new_memcached("memcached-c")) as client:
+        client.set("kept", "v")
+    for command in CHANGES:
+        ok("fault", *command.split())
+    detach(folder)
+    assert is_well(folder)
+    assert [client.config_get("max*") for client in admin] == before
+    with closing(folder.redis()) as redis:  # with the token of the folder
+        redis.set("written", "afterwards")
+    with closing(folder.through_links.new_memcached("memcached-c")) as client:
+        assert client.get("kept") == b"v"
+    assert quota(folder, "memcached-b") <= 0
+
+
+def quota(folder: Folder, node: str) -> int:
+    """The microseconds of a processor that a node's container has in a period; 0, -1: no limit."""
+    from cachesim.backends.containers.engine import connect
+
+    (container,) = folder.compose("ps", "-q", node).split()
+    with closing(connect().client) as engine:
+        return int(engine.containers.get(container).attrs["HostConfig"]["CpuQuota"])
+
+
 def test_down_json(folder: Folder, name: str) -> None:
     """For programs too it says that the topology was not taken down."""
     attach(folder)

@@ -227,6 +227,27 @@ def test_returned_in_a_failover() -> None:
         client.set("k", "v")
 
 
+def test_leased_beside_others(name: str) -> None:
+    """A lease that was taken later is returned too: faults are healed, and the data stays."""
+    pages = {f"page:{number}": b"v" for number in range(30)}
+    with Simulator.attach(name, lease=False) as sim:
+        with closing(sim.redis_cluster()) as client:
+            client.set("k", "v")
+        with closing(sim.memcached_client()) as cache:
+            assert cache.set_many(pages, noreply=False) == []
+        sim.lease()
+        sim.memcached["c"].pause()
+        sim.nodes["redis-b"].pause()
+    assert status(name)["leased_by"] is None
+    assert states(name) == {"running"}
+    told = [it["message"] for it in ask(find_run(name), Call.EVENTS)]
+    assert told[-1] == "by its holder"
+    with Simulator.attach() as sim, closing(sim.redis_cluster()) as client:
+        assert client.get("k") == "v"
+        with closing(sim.memcached_client()) as cache:
+            assert cache.get_many(pages) == pages
+
+
 @posix
 def test_holder_is_killed(name: str, owner: tuple[str, Path]) -> None:
     """After the death of the holder all is as new."""

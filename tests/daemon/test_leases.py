@@ -219,6 +219,28 @@ def test_failover_under_way(rig: Rig) -> None:
     lease(rig.connection)
 
 
+def test_suspended_by_another(rig: Rig, other: InProcess) -> None:
+    """Nor is one whose control plane another client has suspended: nothing would fail over."""
+    other.call(Call.SUSPEND)
+    with pytest.raises(FaultError, match=r"process 8 has suspended the control plane of .* 't'"):
+        lease(rig.connection)
+    assert rig.connection.call(Call.STATUS)["leased_by"] is None
+    other.hang_up()
+    rig.connect().call(Call.SUSPEND)  # its own is no obstacle
+    lease(rig.connection)
+
+
+def test_caller_that_has_left(rig: Rig) -> None:
+    """A client that has gone while it waited for the lease has none, and the data stays."""
+    rig.connection.caller.has_hung_up = True
+    with pytest.raises(CachesimError):
+        lease(rig.connection)
+    rig.connection.hang_up()
+    assert told(rig) == []
+    assert rig.did() == []
+    assert rig.connect("another").call(Call.STATUS)["leased_by"] is None
+
+
 # --- its end ------------------------------------------------------------------------------------
 
 

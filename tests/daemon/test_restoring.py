@@ -213,6 +213,20 @@ def test_reset_that_fails(rig: Rig) -> None:
     assert rig.events.of("reset") == []
 
 
+def test_paused_nodes_keep_their_data(rig: Rig) -> None:
+    """A Memcached node is resumed; a Redis node starts again, from what is on its disk."""
+    rig.faults.pause("memcached-b", "redis-c")
+    rig.did()
+    rig.restorer.make_healthy()
+    assert rig.did()[:3] == [
+        ("resume", "memcached-b"),
+        ("kill", "redis-c"),
+        ("start_node", "redis-c"),
+    ]
+    assert rig.is_whole()
+    assert rig.faults.active == []
+
+
 def test_make_healthy(rig: Rig) -> None:
     """Nodes that do not run are started, faults are healed; the data and the primary stay.
 

@@ -1,5 +1,6 @@
 """Waiting for what is true of a topology."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -94,6 +95,24 @@ def test_unanswered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WaitTimeout, match=r"memcached-c is not healthy .*: .* no answer"):
         wait(rig, "healthy", 0.01, node="memcached-c")
     wait(rig, "healthy", 0.01, node="memcached-b")
+
+
+def test_clients_are_not_shared(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits and resets at the same time would read each other's answers."""
+    busy, pause = threading.Lock(), threading.Event()
+
+    def version() -> bytes:
+        assert busy.acquire(blocking=False)
+        pause.wait(0.005)
+        busy.release()
+        return b"1.6"
+
+    monkeypatch.setattr(rig.operations.memcached["memcached-a"], "version", version)
+    with ThreadPoolExecutor() as pool:
+        waits = [pool.submit(wait, rig, "healthy", node="memcached-a") for _ in range(3)]
+        resets = [pool.submit(rig.connection.call, Call.RESET) for _ in range(2)]
+        for done in (*waits, *resets):
+            done.result(10)
 
 
 @pytest.mark.parametrize("what", ["", "decide", 5])

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import threading
 from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
@@ -167,6 +168,7 @@ class Rig:
             admin=SimpleNamespace(new_memcached=memcached.__getitem__),
             clusters={"0001": self.cluster},
             memcached=memcached,
+            asking_memcached=threading.RLock(),
             faults=self.injector,
             naming=self.names,
             replacing=self.replacer,

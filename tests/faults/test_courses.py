@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,7 @@ from cachesim.clock import Deadline
 from cachesim.errors import CachesimError, FaultError, InvalidFault
 from cachesim.faults import injector
 from cachesim.faults.appliers import APPLY, Controls
-from cachesim.faults.catalogue import Bandwidth, Blackhole, Kill, Latency, Loss, MemoryFill
+from cachesim.faults.catalogue import Bandwidth, Blackhole, Kill, Latency, Loss, MemoryFill, Pause
 from cachesim.faults.courses import LEVELS, Course
 from cachesim.runs.calls import Call
 from cachesim.topology import NodeState
@@ -168,6 +169,21 @@ def test_healed_with_all(rig: Rig) -> None:
     until(lambda: not any("cachesim-fault" in it.name for it in threading.enumerate()))
     assert rig.is_whole()
     assert rig.faults.active == []
+
+
+def test_closed(rig: Rig) -> None:
+    """Servers are as before, and nothing comes back: neither what flaps nor a late fault."""
+    rig.faults.apply(Pause(("memcached-a",)), flap=(0.01, 0.01))
+    rig.faults.memory_fill("redis-b")
+    with ThreadPoolExecutor() as pool:
+        rig.injector.close()
+        late = pool.submit(rig.faults.kill, "redis-c")
+        with pytest.raises(TimeoutError):
+            late.result(0.1)
+        assert rig.is_whole()
+        rig.injector._ending.close()
+        late.result(10)
+    assert not rig.is_whole()
 
 
 def test_removed_meanwhile(rig: Rig) -> None:

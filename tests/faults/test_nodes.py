@@ -390,6 +390,22 @@ def test_power_cut_tells_the_last_fsync(rig: Rig) -> None:
     assert (event.source, event.data) == ("redis-a", {"fsynced_at": SYNCED_AT})
 
 
+def test_tail_that_can_not_be_cut_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the engine refuses it, the power comes back when it does not: no write is kept by that."""
+
+    def refuse(_node: str, _size: int) -> None:
+        raise FaultError("no room")
+
+    rig.nodes.cut_power("f", "a", reached(1234))
+    with monkeypatch.context() as refusing:
+        refusing.setattr(rig.backend, "truncate_aof", refuse)
+        with pytest.raises(FaultError, match="no room"):
+            rig.nodes.release("f")
+    rig.did()
+    rig.nodes.release("f")
+    assert ("truncate_aof", "redis-a", "1234") in rig.did()
+
+
 def test_tail_is_lost_once(rig: Rig) -> None:
     """A later start of the same node cuts nothing more."""
     rig.nodes.cut_power("power", "a", reached(1234))

@@ -20,10 +20,12 @@ from cachesim.backends.address_plan import (
     Plan,
     auth_files,
     certificate_files,
+    check_for_pods,
     first_endpoints,
     first_ports,
 )
 from cachesim.backends.compose.render import COMPOSE_FILE, render
+from cachesim.backends.ports import fixed_ports
 from cachesim.errors import CachesimError, SettingsError, StartError
 from cachesim.servers.certificates import CertificateAuthority, hosts_in
 from cachesim.servers.credentials import Credentials
@@ -174,7 +176,7 @@ def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -
         The files, the secrets among them.
 
     Raises:
-        SettingsError: `base_port` is out of range.
+        SettingsError: `base_port` is out of range, or a link would have the port of a server.
         CachesimError: the folder has other files or can't be written, or its secrets don't fit
             the settings.
     """
@@ -185,6 +187,7 @@ def write_folder(folder: Path, settings: Settings, base_port: int = BASE_PORT) -
             f"base_port = {base_port}: it is the first of {count} ports, "
             f"so choose one from 1024 to {65536 - count}, such as {BASE_PORT}"
         )
+    check_for_pods(fixed_ports(str(base_port), topology))
     folder = folder.resolve()
     plan = fixed_plan(topology, base_port)
     kept = settings.model_dump(include=_KEPT_SETTINGS)

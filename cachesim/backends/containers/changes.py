@@ -92,8 +92,10 @@ class ChangingContainers(ContainerNodes):
     def move_node(self, node: str, *, back: bool = False, hangs: bool = False) -> Mapping[str, str]:
         """See `Backend.move_node`. Without its door, a former address refuses and can't hang."""
         port = self._first.setdefault(node, self._plan.endpoint(node).port)
-        spec, before = self._topology.node(node), self._doors.pop(node, None)
-        if not back:
+        spec, before = self._topology.node(node), self._doors.get(node)
+        if back:
+            self._doors.pop(node, None)
+        else:
             (port,) = ports = _free_ports(1)
             self._doors[node] = self._open_door(spec.zone, dict.fromkeys(ports, port))
         self._plan = self._plan.moved(node, port)

@@ -22,6 +22,7 @@ from cachesim.backends.address_plan import (
     ZonePorts,
     auth_files,
     certificate_files,
+    check_for_pods,
     pod_name,
     port_name,
     server_command,
@@ -127,8 +128,9 @@ class DockerBackend(ChangingContainers):
                 stacklevel=2,
             )
         try:
+            ports = fixed_ports(self._settings.ports, self._topology)
+            check_for_pods(ports)
             if self._host == "127.0.0.1":
-                ports = fixed_ports(self._settings.ports, self._topology)
                 check_free({k: port for k, port in ports.items() if k not in self._endpoints})
             progress("checking images")
             self._check_images()

@@ -38,7 +38,7 @@ def connect(timeout: float | None = None) -> "DockerClient":
         client = DockerClient(timeout=timeout)
         client.client.ping()
         return client
-    except (DockerException, OSError) as error:
+    except (DockerException, OSError, ValueError) as error:  # ValueError: it is no address
         raise BackendUnavailable(
             f"no Docker engine answers at {host}: {error}. Start Docker, or point DOCKER_HOST or "
             "`docker context use` to a running engine."

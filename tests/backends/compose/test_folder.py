@@ -114,6 +114,13 @@ def test_no_such_ports(tmp_path: Path, base_port: int) -> None:
     assert not (tmp_path / "it").exists()
 
 
+def test_ports_of_servers(tmp_path: Path) -> None:
+    """So is one with which a link would have the port of a server in its pod."""
+    with pytest.raises(SettingsError, match=r"^ports: 11212 \(redis-b\): the servers in contain"):
+        write_folder(tmp_path / "it", Settings(), 11202)
+    assert not (tmp_path / "it").exists()
+
+
 def test_last_ports(tmp_path: Path) -> None:
     """The highest base port leaves just enough room."""
     write_folder(tmp_path / "it", Settings(), 65506)

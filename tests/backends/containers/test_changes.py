@@ -83,6 +83,21 @@ def test_door_to_a_new_address(containers: Containers) -> None:
     assert len(containers.doors) == 2
 
 
+def test_address_that_can_not_be_published(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node stays at its present address, and the door to that is removed with the next move."""
+    doors: list[Any] = [MagicMock(), FaultError("no room"), MagicMock()]
+    monkeypatch.setattr(containers, "_open_door", MagicMock(side_effect=doors))
+    first = containers.move_node("memcached-a")
+    with pytest.raises(FaultError, match="no room"):
+        containers.move_node("memcached-a")
+    assert str(containers.endpoint("memcached-a").port) in first["client-to-memcached-a"]
+    doors[0].remove.assert_not_called()
+    containers.move_node("memcached-a")
+    doors[0].remove.assert_called_once_with(force=True)
+
+
 VERBS = ["state", "kill", "shut_down", "pause", "resume", "start_node", "logs"]
 
 

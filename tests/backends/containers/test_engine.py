@@ -1,5 +1,6 @@
 """An engine that was there and is no more, without one."""
 
+import re
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -10,9 +11,10 @@ from docker.errors import APIError
 
 from cachesim.backends.containers import engine
 from cachesim.backends.containers.docker import DockerBackend
+from cachesim.backends.selection import choose
 from cachesim.cli.app import main
 from cachesim.daemon import leftovers
-from cachesim.errors import BackendUnavailable
+from cachesim.errors import BackendUnavailable, SettingsError
 from cachesim.servers.certificates import CertificateAuthority
 from cachesim.servers.credentials import Credentials
 from cachesim.settings import Settings
@@ -67,6 +69,26 @@ def test_lost_during_a_start(monkeypatch: pytest.MonkeyPatch, step: str) -> None
     )
     with pytest.raises(BackendUnavailable, match=r"not answer any more.*refused.*`cachesim gc`"):
         backend.start(progress)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:port", "tcp://127.0.0.1:99999", "tcp://["])
+def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """A DOCKER_HOST that is no address is told as such, and `auto` goes without an engine."""
+    monkeypatch.setenv("DOCKER_HOST", address)
+    with pytest.raises(BackendUnavailable, match=re.escape(f"answers at {address}: ")):
+        engine.connect()
+    assert choose(Settings())[0] == "embedded"
+
+
+def test_ports_of_servers() -> None:
+    """A link can't have the port of a server in its pod: the start fails at once, and says so."""
+    client: Any = Engine()
+    settings: Any = {"ports": {"redis-b": 6379}}
+    backend = DockerBackend(
+        "t", production(), Settings(**settings), Credentials(), CertificateAuthority(), client
+    )
+    with pytest.raises(SettingsError, match=r"^ports: 6379 \(redis-b\): the servers in containers"):
+        backend.start(lambda _line: None)
 
 
 def test_lost_but_for_the_removal() -> None:
