@@ -162,7 +162,7 @@ def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> 
     takes_memory = bits & Flag.DENYOOM or (
         client.transaction is not None and entry.name not in _NOT_QUEUED - {"multi", "watch"}
     )
-    if takes_memory and server.memory.is_full:
+    if takes_memory and server.memory.is_full and not server.is_replica:
         raise Error(OUT_OF_MEMORY)
     if bits & Flag.WRITE:
         check_write(server)

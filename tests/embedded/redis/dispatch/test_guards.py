@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.embedded.redis.shard import ReplyError, Shard, run
+from tests.embedded.redis.shard import ReplyError, Shard, in_sync, run
 
 
 def test_min_replicas_to_write(tmp_path: Path) -> None:
@@ -40,3 +40,22 @@ def test_a_full_node(tmp_path: Path) -> None:
         assert await a("SET", "k", 1) == "OK"
 
     run(tmp_path, test, settings={"maxmemory": "5000000"})
+
+
+def test_a_full_replica(tmp_path: Path) -> None:
+    """A replica ignores its maxmemory, as Redis's does by default: it refuses no reads in MULTI."""
+
+    async def test(shard: Shard) -> None:
+        await (await shard.call("a"))("SET", "k", "v")
+        await in_sync(shard)
+        admin, b = await shard.call("b", admin=True), await shard.call("b")
+        await admin("CONFIG", "SET", "maxmemory", 1)
+        await b("READONLY")
+        await b("MULTI")
+        assert await b("GET", "k") == "QUEUED"
+        assert await b("EXEC") == [b"v"]
+        await admin("CLUSTER", "FAILOVER", "TAKEOVER")
+        with pytest.raises(ReplyError, match="OOM command not allowed when used memory"):
+            await b("SET", "k", "w")
+
+    run(tmp_path, test)
