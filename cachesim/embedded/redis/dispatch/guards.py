@@ -133,7 +133,6 @@ def _injects(server: "Server", client: Client, entry: "Entry", arguments: list[b
             return True
     elif not client.is_due:
         return client.postpone()
-    client.is_due = None
     rule = answers.rule_for(entry.name, has_keys=has_keys)
     if rule is None:
         return False
