@@ -94,10 +94,14 @@ class Gossip:
         """Send the pings that are due and suspect the silent nodes. Called ten times a second."""
         now, timeout = self._clock(), self._timeout()
         for member in self.nodes.others:
-            if member.linked and not member.ping_sent:
-                due = self._next_ping <= now or now - member.pong_received > timeout / 2
-                if due:
+            if not member.ping_sent:
+                is_late = now - member.pong_received > timeout / 2
+                if member.linked and (is_late or self._next_ping <= now):
                     self.ping(member)
+                elif is_late:
+                    # The link hangs while it is opened. Redis counts that as a ping, too; otherwise
+                    # a node that was started on the far side of a cut would never suspect anyone.
+                    member.ping_sent = now
             self._suspect(member, now, timeout)
         if self._next_ping <= now:
             self._next_ping = now + _PING_INTERVAL

@@ -154,6 +154,23 @@ def test_one_way_is_not_enough() -> None:
     assert net["c"].is_ok
 
 
+def test_a_link_that_hangs_from_the_start() -> None:
+    """A node that has never reached the primary suspects it, too."""
+    net = Net()
+    net.isolate("a")
+    primary = net["b"].nodes.members["a"]
+    primary.linked, primary.pong_received, primary.heard = False, 0.0, 0.0
+    net.wait(TIMEOUT)
+    assert net["b"].is_ok
+    net.wait(0.5)
+    assert primary.suspected
+    assert not net["b"].is_ok
+    net.heal()
+    net.wait(0.2)
+    assert primary.is_reachable
+    assert net["b"].is_ok
+
+
 def test_failed_replica_is_back() -> None:
     """A failed replica that answers again is reachable."""
     net = Net()
