@@ -57,6 +57,8 @@ class Gossip:
     Attributes:
         nodes: the cluster's nodes.
         is_ok: whether the cluster can be used: `cluster_state`.
+        is_loading: whether this node loads the data on its disk. As in Redis, its state stays fail
+            until then.
         sent: the number of sent messages by type.
         received: the number of received messages by type.
     """
@@ -81,7 +83,7 @@ class Gossip:
         self._started = clock()
         self._minority_at = 0.0
         self._next_ping = 0.0
-        self.is_ok = False
+        self.is_ok = self.is_loading = False
         if is_formed:
             self._started -= _WRITABLE_DELAY
             for member in nodes.others:
@@ -169,8 +171,17 @@ class Gossip:
         member.failed_at = None
         self._actions.changed()
 
+    def loaded(self) -> None:
+        """Note that this node has loaded the data on its disk. Only now a primary's wait begins."""
+        self.is_loading = False
+        if not self.is_ok:
+            self._started = self._clock()
+            self.update_state()
+
     def update_state(self) -> None:
         """Decide whether the cluster can be used: `is_ok`."""
+        if self.is_loading:
+            return
         now, me, primaries = self._clock(), self.nodes.me, self.nodes.primaries
         if me.is_primary and not self.is_ok and now - self._started < _WRITABLE_DELAY:
             return

@@ -171,6 +171,19 @@ def test_a_link_that_hangs_from_the_start() -> None:
     assert net["b"].is_ok
 
 
+def test_a_primary_waits_after_it_has_loaded() -> None:
+    """Only from then on the delay counts in which the others may tell it that it is none."""
+    net = Net()
+    net["a"].is_ok, net["a"].is_loading = False, True
+    net.wait(5.0)
+    assert not net["a"].is_ok
+    net["a"].loaded()
+    net.wait(1.9)
+    assert not net["a"].is_ok
+    net.wait(0.2)
+    assert net["a"].is_ok
+
+
 def test_failed_replica_is_back() -> None:
     """A failed replica that answers again is reachable."""
     net = Net()
