@@ -174,6 +174,8 @@ class Gossip:
     def loaded(self) -> None:
         """Note that this node has loaded the data on its disk. Only now a primary's wait begins."""
         self.is_loading = False
+        if not self.nodes.me.is_synced:
+            self.broadcast(self._heartbeat("pong"))
         if not self.is_ok:
             self._started = self._clock()
             self.update_state()
@@ -226,6 +228,8 @@ class Gossip:
             "primary": me.primary,
             "slots": f"{served.slots:x}",
             "offset": self._actions.offset(),
+            # While it loads, Redis is silent on the bus: the others believe what was before.
+            "synced": me.is_synced or self.is_loading,
             "gossip": [
                 [m.id, "fail" if m.failed_at is not None else "fail?" if m.suspected else ""]
                 for m in self.nodes.others
@@ -265,6 +269,7 @@ class Gossip:
         now = self._clock()
         sender.heard = now
         sender.offset = message["offset"]
+        sender.is_synced = message["synced"]
         if message["port"] != sender.port:
             sender.port = message["port"]
             self._actions.changed()
@@ -371,6 +376,12 @@ class Gossip:
             self._actions.changed()
 
     # --- role changes -------------------------------------------------------------------------
+
+    def note_synced(self, *, is_synced: bool) -> None:
+        """Note whether this node has its primary's data, and tell the others at once."""
+        if self.nodes.me.is_synced is not is_synced:
+            self.nodes.me.is_synced = is_synced
+            self.broadcast(self._heartbeat("pong"))
 
     def replicate(self, primary: Member) -> None:
         """Make this node a replica of another node."""
