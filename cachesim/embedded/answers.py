@@ -62,6 +62,15 @@ class Answers:
         """Whether any request may be concerned."""
         return bool(self.rules or self.cost)
 
+    @property
+    def are_late(self) -> bool:
+        """Whether any request may have to wait."""
+        return self.cost > 0 or any(rule.seconds for rule in self.rules)
+
+    def take(self, cost: float) -> None:
+        """Let each request take so many seconds of a processor for which none waits yet."""
+        self.cost, self._free_at = cost, 0.0
+
     def wait(self, name: str, *, has_keys: bool, now: float) -> float:
         """Return how many seconds a request that has come now has to wait.
 

@@ -98,7 +98,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
 
     def limit_cpu(self, share: float) -> None:
         """Leave it a share of its processor."""
-        self.answers.cost = _PER_REQUEST / share if share < 1 else 0.0
+        self.answers.take(_PER_REQUEST / share if share < 1 else 0.0)
         self._answers_changed()
 
     def _answers_changed(self) -> None:
@@ -156,6 +156,7 @@ class EmulatedNode(ABC, Generic[ProcessT]):
             return
         self._gate = Gate()
         self._scheduler = Scheduler(self._loop)
+        self.answers.take(self.answers.cost)
         self._server = self._new_server()
         self._begin(self._server)
 

@@ -69,6 +69,11 @@ class MemcachedNode(EmulatedNode[Server]):
         """See `EmulatedNode.has_command`."""
         return name in COMMANDS
 
+    def _answers_changed(self) -> None:
+        if self._server is not None and not self.answers.are_late:
+            for session in self._server.sessions.values():
+                session.end_delay()
+
     def _new_server(self) -> Server:
         server = Server(
             self.config,

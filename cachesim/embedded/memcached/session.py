@@ -46,7 +46,8 @@ class Session(asyncio.Protocol):
         self._is_closing = self._is_stalled = self._is_processing = self._is_waiting = False
         self._has_ended = False
         self._is_own = is_own
-        self._is_delayed = self._is_due = False
+        self._is_due = False
+        self._delay: asyncio.TimerHandle | None = None  # of a fault
 
     # --- asyncio's side -----------------------------------------------------------------------
 
@@ -92,6 +93,10 @@ class Session(asyncio.Protocol):
 
     # --- requests -----------------------------------------------------------------------------
 
+    @property
+    def _is_delayed(self) -> bool:
+        return self._delay is not None
+
     def _continue_later(self) -> None:
         """Queue the backlog for another time slice."""
         if not self._is_waiting:
@@ -121,6 +126,8 @@ class Session(asyncio.Protocol):
         if until is None:
             until = now() + SLICE
         has_rules = server.answers.is_active and not self._is_own
+        if not has_rules:
+            self._is_due = False  # what has delayed a request has ended meanwhile
         execute = self._execute_by_rules if has_rules else server.execute
         backlog = self._backlog
         out: list[bytes] = []
@@ -162,9 +169,8 @@ class Session(asyncio.Protocol):
         if not self._is_due:
             seconds = answers.wait(name, has_keys=has_keys, now=loop.time())
             if seconds:
-                self._is_delayed = True
                 self._backlog.appendleft((words, value))
-                loop.call_later(seconds, self._end_delay)
+                self._delay = loop.call_later(seconds, self._end_delay)
                 return b""
         self._is_due = False
         rule = answers.rule_for(name, has_keys=has_keys)
@@ -180,8 +186,14 @@ class Session(asyncio.Protocol):
             self._server.last_reply = reply
         return reply
 
+    def end_delay(self) -> None:
+        """Let a request that a fault delays go on, as the fault has ended."""
+        if self._delay is not None:
+            self._delay.cancel()
+            self._end_delay()
+
     def _end_delay(self) -> None:
-        self._is_delayed, self._is_due = False, True
+        self._delay, self._is_due = None, True
         if not self._is_closing:
             self._continue_later()  # not before the node is resumed, if it is paused
 

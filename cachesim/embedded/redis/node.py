@@ -155,6 +155,9 @@ class RedisNode(EmulatedNode[Server]):
     def _answers_changed(self) -> None:
         if self._server is not None:
             self._server.update_guards()
+            if not self.answers.are_late:
+                for session in self._server.clients.sessions.values():
+                    session.end_delay()
 
     def _begin(self, server: Server) -> None:
         """Start the process, which loads the data on its disk."""

@@ -141,8 +141,10 @@ class Server:
         self.log(f"Running mode=cluster, port={self.config.nodes[self.config.name].port}.")
         self.cluster.save()
         begun = self.clock()
+        self.gossip.is_loading = True
 
         def loaded() -> None:
+            self.gossip.loaded()
             if self.aof.size:
                 took = self.clock() - begun
                 self.log(f"DB loaded from append only file: {took:.3f} seconds")

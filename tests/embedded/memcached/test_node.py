@@ -8,6 +8,7 @@ import pytest
 from cachesim.aio.pipe import pipe
 from cachesim.aio.scheduler import Scheduler
 from cachesim.aio.tls import TlsProtocol
+from cachesim.embedded.answers import Rule
 from cachesim.servers.certificates import CertificateAuthority, client_context, server_context
 from tests.embedded.memcached.rig import Client, Rig, put, rounds, run, stat, until
 
@@ -223,5 +224,37 @@ def test_client_that_does_not_read() -> None:
             return sum(sizes) == whole
 
         await until(drained)
+
+    run(test)
+
+
+def test_a_delay_that_ends_while_a_request_waits() -> None:
+    """The next delay works on the connection's next request, too."""
+
+    async def test(rig: Rig) -> None:
+        client, node = rig.client(), rig.node
+        delay = Rule(frozenset(), draw=lambda: 0.0, seconds=0.02)
+        node.answer_with([delay])
+        client.send(b"get a\r\n")
+        await until(lambda: node.answers.injected)
+        node.answer_with([])
+        await until(lambda: client.received)
+        node.answer_with([delay])
+        assert await client.ask(b"get a\r\n") == b"END\r\n"
+        assert node.answers.injected == 2
+
+    run(test)
+
+
+def test_the_end_of_a_delay() -> None:
+    """What has waited is answered at once."""
+
+    async def test(rig: Rig) -> None:
+        client, node = rig.client(), rig.node
+        node.answer_with([Rule(frozenset(), draw=lambda: 0.0, seconds=1000)])
+        client.send(b"get a\r\n")
+        await until(lambda: node.answers.injected)
+        node.answer_with([Rule(frozenset(), draw=lambda: 0.0, answer="SERVER_ERROR no")])
+        await until(lambda: client.received == b"SERVER_ERROR no\r\n")
 
     run(test)

@@ -63,6 +63,14 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "of a request with wrong options: no misses of keys, which Redis looks up first",
     ),
     ("CLIENT PAUSE", "a write that full memory refuses is refused meanwhile; in Redis it waits"),
+    (
+        "CLUSTER FAILOVER",
+        "hands over with TAKEOVER alone; without an option it answers OK and does nothing",
+    ),
+    (
+        "CLIENT LIST, `connected_clients`",
+        "a replica's connection to its primary is no client of it, as it is in Redis",
+    ),
     ("MONITOR", "of its own EXEC: lines come after the reply, in Redis between its parts"),
     ("LATENCY LATEST, HISTORY, GRAPH", "empty: there are no samples of a process's latency"),
     ("MEMORY STATS, MEMORY MALLOC-STATS, MEMORY DOCTOR", "without an allocator's figures"),

@@ -35,6 +35,22 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("bodies", "at most 24 KB, some hundred proxies"),
     ("half-closed connections", "the other direction goes on; a real Toxiproxy closes it"),
     ("`reset_peer`", "also resets connections that were opened before it"),
+    (
+        "`latency`, `bandwidth` of 0",
+        "hold a connection's end, too; a real Toxiproxy lets it through when no data is before it",
+    ),
+    (
+        "a change of a toxic",
+        "data that waits waits on; a real Toxiproxy sends the first piece at once",
+    ),
+    (
+        "`toxicity`",
+        "drawn once for a connection; a real Toxiproxy draws again when a toxic is changed",
+    ),
+    (
+        "`timeout` with a `toxicity`",
+        "its removal closes the connections that it works on; a real Toxiproxy closes all",
+    ),
     ("`HEAD`", "405 as in a real Toxiproxy, with `Content-Length: 0`"),
     (
         "`-config`, `-host`, `-port`, `-seed`, `LOG_LEVEL`",

@@ -208,7 +208,8 @@ def _replication(server: "Server") -> Fields:
         longest = server.settings.number("min-replicas-max-lag")
         fields["min_slaves_good_slaves"] = server.replicas.healthy(longest)
     for number, replica in enumerate(replicas):
-        lag = int(server.clock() - replica.acknowledged_at)
+        is_online = replica.state == "online"
+        lag = int(server.clock() - replica.acknowledged_at) if is_online else 0
         fields[f"slave{number}"] = (
             f"ip={replica.host},port={replica.port},state={replica.state},"
             f"offset={replica.acknowledged},lag={lag}"

@@ -57,6 +57,8 @@ class Gossip:
     Attributes:
         nodes: the cluster's nodes.
         is_ok: whether the cluster can be used: `cluster_state`.
+        is_loading: whether this node loads the data on its disk. As in Redis, its state stays fail
+            until then.
         sent: the number of sent messages by type.
         received: the number of received messages by type.
     """
@@ -81,7 +83,7 @@ class Gossip:
         self._started = clock()
         self._minority_at = 0.0
         self._next_ping = 0.0
-        self.is_ok = False
+        self.is_ok = self.is_loading = False
         if is_formed:
             self._started -= _WRITABLE_DELAY
             for member in nodes.others:
@@ -94,10 +96,14 @@ class Gossip:
         """Send the pings that are due and suspect the silent nodes. Called ten times a second."""
         now, timeout = self._clock(), self._timeout()
         for member in self.nodes.others:
-            if member.linked and not member.ping_sent:
-                due = self._next_ping <= now or now - member.pong_received > timeout / 2
-                if due:
+            if not member.ping_sent:
+                is_late = now - member.pong_received > timeout / 2
+                if member.linked and (is_late or self._next_ping <= now):
                     self.ping(member)
+                elif is_late:
+                    # The link hangs while it is opened. Redis counts that as a ping, too; otherwise
+                    # a node that was started on the far side of a cut would never suspect anyone.
+                    member.ping_sent = now
             self._suspect(member, now, timeout)
         if self._next_ping <= now:
             self._next_ping = now + _PING_INTERVAL
@@ -165,8 +171,19 @@ class Gossip:
         member.failed_at = None
         self._actions.changed()
 
+    def loaded(self) -> None:
+        """Note that this node has loaded the data on its disk. Only now a primary's wait begins."""
+        self.is_loading = False
+        if not self.nodes.me.is_synced:
+            self.broadcast(self._heartbeat("pong"))
+        if not self.is_ok:
+            self._started = self._clock()
+            self.update_state()
+
     def update_state(self) -> None:
         """Decide whether the cluster can be used: `is_ok`."""
+        if self.is_loading:
+            return
         now, me, primaries = self._clock(), self.nodes.me, self.nodes.primaries
         if me.is_primary and not self.is_ok and now - self._started < _WRITABLE_DELAY:
             return
@@ -211,6 +228,8 @@ class Gossip:
             "primary": me.primary,
             "slots": f"{served.slots:x}",
             "offset": self._actions.offset(),
+            # While it loads, Redis is silent on the bus: the others believe what was before.
+            "synced": me.is_synced or self.is_loading,
             "gossip": [
                 [m.id, "fail" if m.failed_at is not None else "fail?" if m.suspected else ""]
                 for m in self.nodes.others
@@ -250,6 +269,7 @@ class Gossip:
         now = self._clock()
         sender.heard = now
         sender.offset = message["offset"]
+        sender.is_synced = message["synced"]
         if message["port"] != sender.port:
             sender.port = message["port"]
             self._actions.changed()
@@ -356,6 +376,12 @@ class Gossip:
             self._actions.changed()
 
     # --- role changes -------------------------------------------------------------------------
+
+    def note_synced(self, *, is_synced: bool) -> None:
+        """Note whether this node has its primary's data, and tell the others at once."""
+        if self.nodes.me.is_synced is not is_synced:
+            self.nodes.me.is_synced = is_synced
+            self.broadcast(self._heartbeat("pong"))
 
     def replicate(self, primary: Member) -> None:
         """Make this node a replica of another node."""

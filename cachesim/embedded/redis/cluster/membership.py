@@ -40,6 +40,7 @@ class Membership:
         else:
             epoch = restore(members.values(), self._path.read_text())
         me = members.pop(config.name)
+        me.is_synced = self.is_first_start or me.is_primary
         self.nodes = NodeTable(me, members.values())
         self._is_ready = False
         self.gossip = Gossip(

@@ -15,6 +15,8 @@ class Member:
         slots: the slots that it serves, as a bit mask.
         epoch: its configuration epoch. If two nodes claim a slot, the higher epoch wins.
         offset: its offset in the replication stream, as of its last message.
+        is_synced: whether it has its primary's data. A replica that was restarted, or gets a full
+            resync, has not.
         ping_sent: when the oldest unanswered ping was sent; 0 if there is none.
         pong_received: when it last answered a ping.
         heard: when its last message arrived.
@@ -34,6 +36,7 @@ class Member:
     slots: int = 0
     epoch: int = 0
     offset: int = 0
+    is_synced: bool = True
     ping_sent: float = 0.0
     pong_received: float = 0.0
     heard: float = 0.0
@@ -51,6 +54,11 @@ class Member:
     def is_reachable(self) -> bool:
         """Whether the node is neither suspected nor failed."""
         return not self.suspected and self.failed_at is None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether clients are told of it as a replica."""
+        return self.failed_at is None and self.is_synced
 
 
 class NodeTable:

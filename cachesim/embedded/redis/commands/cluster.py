@@ -82,7 +82,7 @@ def slots(client: Client, arguments: list[bytes]) -> Answer:
     nodes = server.nodes
     rows: list[Reply] = []
     for owner in nodes.primaries:
-        told = [owner, *(m for m in nodes.replicas_of(owner) if m.failed_at is None)]
+        told = [owner, *(m for m in nodes.replicas_of(owner) if m.is_available)]
         entries: list[Reply] = [
             [
                 server.redirects.endpoint(member).encode(),
@@ -118,7 +118,8 @@ def shards(client: Client, arguments: list[bytes]) -> Answer:
                 fields += [b"hostname", member.hostname.encode()]
             fields += [b"role", b"master" if member.is_primary else b"replica"]
             fields += [b"replication-offset", _offset(server, member)]
-            fields += [b"health", b"fail" if member.failed_at is not None else b"online"]
+            health = b"online" if member.is_primary or member.is_synced else b"loading"
+            fields += [b"health", b"fail" if member.failed_at is not None else health]
             told.append(Pairs(fields))
         flat: list[Reply] = [slot for pair in slot_ranges(owner.slots) for slot in pair]
         rows.append(Pairs([b"slots", flat, b"nodes", told]))

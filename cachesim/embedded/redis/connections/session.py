@@ -67,6 +67,7 @@ class Session(Client, asyncio.Protocol):
         self._is_stalled = False  # the client does not read its replies
         self._awaits_turn = False
         self._has_ended = False  # the client sends no more
+        self._delay: asyncio.TimerHandle | None = None  # of a fault
 
     def authenticate_as(self, user: "User | None") -> None:
         """See `Client.authenticate_as`."""
@@ -169,6 +170,7 @@ class Session(Client, asyncio.Protocol):
                     if self.is_postponed:
                         self._backlog = requests[number:]
                         break
+                    self.is_due = None  # not only by the rule, which may have ended meanwhile
                     if answer is not NO_REPLY:
                         if self.mutes:
                             self._mute()
@@ -306,10 +308,17 @@ class Session(Client, asyncio.Protocol):
         """See `Client.postpone`."""
         self.is_postponed = True
         if seconds is not None:
-            self.server.loop.call_later(seconds, self._end_delay)
+            self._delay = self.server.loop.call_later(seconds, self._end_delay)
         return True
 
+    def end_delay(self) -> None:
+        """Let a request that a fault delays go on, as the fault has ended."""
+        if self._delay is not None:
+            self._delay.cancel()
+            self._end_delay()
+
     def _end_delay(self) -> None:
+        self._delay = None
         self.is_due, self.is_postponed = True, False
         if not self.transport.is_closing():
             self._yield_turn()  # not before the node is resumed, if it is paused

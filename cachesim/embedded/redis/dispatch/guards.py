@@ -133,7 +133,6 @@ def _injects(server: "Server", client: Client, entry: "Entry", arguments: list[b
             return True
     elif not client.is_due:
         return client.postpone()
-    client.is_due = None
     rule = answers.rule_for(entry.name, has_keys=has_keys)
     if rule is None:
         return False
@@ -162,7 +161,7 @@ def check_state(server: "Server", client: Client, entry: "Entry", bits: int) -> 
     takes_memory = bits & Flag.DENYOOM or (
         client.transaction is not None and entry.name not in _NOT_QUEUED - {"multi", "watch"}
     )
-    if takes_memory and server.memory.is_full:
+    if takes_memory and server.memory.is_full and not server.is_replica:
         raise Error(OUT_OF_MEMORY)
     if bits & Flag.WRITE:
         check_write(server)

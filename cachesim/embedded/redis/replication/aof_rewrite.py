@@ -58,6 +58,10 @@ class AofRewrite:
         began = monotonic()
 
         def done() -> None:
+            if self._aof.is_full:  # for the new file, too
+                self._log("Background AOF rewrite terminated with error", "#")
+                self.cancel()
+                return
             self._aof.replace(draft)
             self._draft = None
             self.finished += 1

@@ -133,6 +133,7 @@ class _Connection(asyncio.Protocol):
             server.log(f"Full resync from master: {line[12:].decode()}")
             self._resume_at = full[1].decode(), int(full[2])
             self.state = "sync"
+            server.gossip.note_synced(is_synced=False)
         elif same := re.fullmatch(rb"\+CONTINUE ?([0-9a-f]{40})?", line):
             server.log("Successful partial resynchronization with master.")
             if same[1]:
@@ -204,6 +205,7 @@ class _Connection(asyncio.Protocol):
     def _connected(self) -> None:
         self.state = "connected"
         self._link.down_since = None
+        self._server.gossip.note_synced(is_synced=True)
         self.acknowledge()
 
     # --- the stream -------------------------------------------------------------------------

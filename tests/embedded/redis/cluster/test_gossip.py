@@ -154,6 +154,36 @@ def test_one_way_is_not_enough() -> None:
     assert net["c"].is_ok
 
 
+def test_a_link_that_hangs_from_the_start() -> None:
+    """A node that has never reached the primary suspects it, too."""
+    net = Net()
+    net.isolate("a")
+    primary = net["b"].nodes.members["a"]
+    primary.linked, primary.pong_received, primary.heard = False, 0.0, 0.0
+    net.wait(TIMEOUT)
+    assert net["b"].is_ok
+    net.wait(0.5)
+    assert primary.suspected
+    assert not net["b"].is_ok
+    net.heal()
+    net.wait(0.2)
+    assert primary.is_reachable
+    assert net["b"].is_ok
+
+
+def test_a_primary_waits_after_it_has_loaded() -> None:
+    """Only from then on the delay counts in which the others may tell it that it is none."""
+    net = Net()
+    net["a"].is_ok, net["a"].is_loading = False, True
+    net.wait(5.0)
+    assert not net["a"].is_ok
+    net["a"].loaded()
+    net.wait(1.9)
+    assert not net["a"].is_ok
+    net.wait(0.2)
+    assert net["a"].is_ok
+
+
 def test_failed_replica_is_back() -> None:
     """A failed replica that answers again is reachable."""
     net = Net()

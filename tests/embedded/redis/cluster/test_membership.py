@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.embedded.redis.shard import ReplyError, Shard, in_sync, run, until
+from tests.embedded.redis.shard import Caller, ReplyError, Shard, in_sync, run, until
 
 
 def test_takeover(tmp_path: Path) -> None:
@@ -71,5 +71,35 @@ def test_a_demoted_primary_logs_its_offset(tmp_path: Path) -> None:
         await in_sync(shard, "redis-b")
         assert f"request {history}:{offset + 1})" in shard["a"].logs()
         assert shard["b"].server.stream.former_id == history
+
+    run(tmp_path, test)
+
+
+def test_a_replica_without_data(tmp_path: Path) -> None:
+    """Until a restarted replica has its primary's data, CLUSTER SLOTS leaves it out."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("SET", "k", "v")
+        await in_sync(shard)
+        shard.cut.add(("redis-b", "redis-a", "redis"))
+        shard["b"].kill()
+        shard["b"].start()
+        b, id_ = await shard.call("b"), shard.addresses["redis-b"].id
+
+        async def listed(client: Caller) -> set[int]:
+            return {node[1] for node in (await client("CLUSTER", "SLOTS"))[0][2:]}
+
+        tables = [shard[zone].server.nodes for zone in "ac"]
+        await until(lambda: not any(it.members[id_].is_synced for it in tables))
+        for client in (a, b, await shard.call("c")):
+            assert await listed(client) == {7000, 7002}
+        assert b"loading" in (await a("CLUSTER", "SHARDS"))[0][3][1]
+        shard.cut.clear()
+        await in_sync(shard)
+        await until(lambda: shard["a"].server.nodes.members[id_].is_synced)
+        for client in (a, b):
+            assert await listed(client) == {7000, 7001, 7002}
+        assert b"loading" not in (await a("CLUSTER", "SHARDS"))[0][3][1]
 
     run(tmp_path, test)

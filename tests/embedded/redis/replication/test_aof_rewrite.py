@@ -106,3 +106,28 @@ def test_file_that_loads_slowly_is_rewritten(tmp_path: Path) -> None:
         await until(lambda: aof.base_size > 1 << 20 and aof.size < 3 << 20)
 
     run(tmp_path, test)
+
+
+def test_a_disk_that_is_full_ends_a_rewrite(tmp_path: Path) -> None:
+    """What the disk did not take is in the file once, when it takes all again."""
+
+    async def test(shard: Shard) -> None:
+        a, admin, node = await shard.call("a"), await shard.call("a", admin=True), shard["a"]
+        await fill(a)
+        rewrite, aof = node.server.aof_rewrite, node.server.aof
+        await admin("BGREWRITEAOF")
+        node.fill_disk(is_full=True)
+        assert await a("INCR", "n") == 1
+        while not aof.has_failed:
+            await asyncio.sleep(0)
+        assert rewrite.is_running
+        await until(lambda: not rewrite.is_running)
+        assert not rewrite.finished
+        assert not list((tmp_path / "redis-a").glob("*.draft*"))
+        node.fill_disk(is_full=False)
+        node.kill()
+        node.start()
+        await loaded(shard)
+        assert node.server.store.values[b"n"] == b"1"
+
+    run(tmp_path, test)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.embedded.redis.shard import MANY, ReplyError, Shard, fill, loaded, run
+from tests.embedded.redis.shard import MANY, ReplyError, Shard, fill, in_sync, loaded, run, until
 
 
 def test_a_node_that_loads(tmp_path: Path) -> None:
@@ -39,5 +39,26 @@ def test_a_node_killed_while_it_loads_loses_nothing(tmp_path: Path) -> None:
         shard["a"].start()
         await loaded(shard)
         assert len(shard["a"].server.store) == MANY
+
+    run(tmp_path, test)
+
+
+def test_keys_of_a_node_that_loads(tmp_path: Path) -> None:
+    """From its start until it has loaded its file the cluster is down for it, as with Redis."""
+
+    async def test(shard: Shard) -> None:
+        await fill(await shard.call("a"))
+        await in_sync(shard)
+        shard["b"].kill()
+        shard["b"].start()
+        b, loader = await shard.call("b"), shard["b"].server.loader
+        await b("READONLY")
+        with pytest.raises(ReplyError, match="CLUSTERDOWN The cluster is down"):
+            await b("GET", "k:0")
+        assert loader.is_loading
+        await until(lambda: not loader.is_loading)
+        assert shard["b"].server.gossip.is_ok
+        await in_sync(shard)
+        assert await b("GET", "k:0") == b"v" * 100
 
     run(tmp_path, test)

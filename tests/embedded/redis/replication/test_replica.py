@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -338,3 +339,21 @@ def test_a_snapshot_that_takes_longer_than_the_timeout(tmp_path: Path) -> None:
         await in_sync(shard)
 
     run(tmp_path, test, settings={"repl-timeout": "2"})
+
+
+def test_no_lag_of_a_replica_that_is_not_online(tmp_path: Path) -> None:
+    """INFO gives it as 0, as Redis does."""
+
+    async def test(shard: Shard) -> None:
+        admin = await shard.call("a", admin=True)
+        one, other = shard["a"].server.replicas
+        one.acknowledged_at -= 5
+        other.acknowledged_at -= 5
+        other.state = "wait_bgsave"
+        told = (await admin("INFO", "replication")).decode()
+        assert re.findall(r"state=(\w+),offset=-?\d+,lag=(\d+)", told) == [
+            ("online", "5"),
+            ("wait_bgsave", "0"),
+        ]
+
+    run(tmp_path, test)
