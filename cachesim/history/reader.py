@@ -113,6 +113,11 @@ class History:
         found = self.meta.get("baseline")
         return Span(found["begin"], found["end"]) if found else None
 
+    def cut_within(self, begin: float = float("-inf"), end: float = float("inf")) -> float:
+        """Return how long the holds were that were cut in a time, in seconds of production."""
+        cuts = self.meta.get("cuts") or ()
+        return sum(float(it["seconds"]) for it in cuts if begin <= it["at"] <= end)
+
     @property
     def heal_at(self) -> float | None:
         """When the last heal was called, if it was."""

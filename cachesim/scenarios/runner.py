@@ -303,7 +303,7 @@ class _Run:
     def _settling(self) -> float:
         """Return for how long what faults changed may go on in a hold, in seconds."""
         faults = () if self._firing is None else self._firing.faults
-        names = settling_of_names(faults, self._sim.control_plane.timing.dns_ttl[1])
+        names = settling_of_names(faults, self._timing.dns_ttl[1])
         return max(self._comeback(), names)
 
     def _comeback(self) -> float:

@@ -4,7 +4,7 @@ import errno
 import ssl
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 import redis.exceptions
@@ -47,32 +47,39 @@ def unstarted() -> Prober:
     return Prober(production(), admin, (), EventLog(), "test", ManualClock(4))
 
 
-class Failing:
-    """A client, its pool and its connection at once; connecting fails."""
+class Client:
+    """A client, its pool and its connection at once."""
 
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-        self.tries = threading.Semaphore(0)
+    def __init__(self) -> None:
         self.connection_pool = self
 
-    def new_redis(self, _node: str, _timeout: float) -> "Failing":
+    def new_redis(self, _node: str, _timeout: float) -> Self:
         """See `NodeClients.new_redis`."""
         return self
 
-    def make_connection(self) -> "Failing":
+    def make_connection(self) -> Self:
         """See redis-py's `ConnectionPool`."""
         return self
-
-    def connect(self) -> None:
-        """Fail."""
-        self.tries.release()
-        raise self._error
 
     def disconnect(self) -> None:
         """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class Failing(Client):
+    """One of which connecting fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+        self.tries = threading.Semaphore(0)
+
+    def connect(self) -> None:
+        """Fail."""
+        self.tries.release()
+        raise self._error
 
 
 def no_files() -> Exception:
@@ -82,26 +89,18 @@ def no_files() -> Exception:
     return error
 
 
-class Halting:
-    """A client, its pool and its connection at once: a node that does not answer a PUBLISH.
+class Halting(Client):
+    """One to a node that does not answer a PUBLISH.
 
     Attributes:
         begun: released with each probe.
     """
 
     def __init__(self, error: Exception | None) -> None:
+        super().__init__()
         self._error = error
         self._answers: list[str] = []
         self.begun = threading.Semaphore(0)
-        self.connection_pool = self
-
-    def new_redis(self, _node: str, _timeout: float) -> "Halting":
-        """See `NodeClients.new_redis`."""
-        return self
-
-    def make_connection(self) -> "Halting":
-        """See redis-py's `ConnectionPool`."""
-        return self
 
     def connect(self) -> None:
         """Do nothing."""
@@ -126,12 +125,6 @@ class Halting:
         if not self._answers:
             raise self._error or redis.exceptions.TimeoutError("no answer")
         return self._answers.pop()
-
-    def disconnect(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,7 @@ def union(spans: Iterable[Span]) -> list[Span]:
 
 def _length(history: History) -> float:
     """Return how long the run would have been without cuts, in seconds."""
-    cuts = history.meta.get("cuts") or ()
-    ran = max(history.end_at - begin_of(history), 1e-9)
-    return ran + sum(float(it["seconds"]) for it in cuts)
+    return max(history.end_at - begin_of(history), 1e-9) + history.cut_within()
 
 
 def lag_shares(history: History) -> dict[str, float]:

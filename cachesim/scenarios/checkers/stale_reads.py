@@ -360,8 +360,7 @@ def _held(history: History, read: StaleRead) -> float:
 
 def _cut_in(history: History, read: StaleRead) -> float:
     """Return how long the holds were that were cut while the value got older, in seconds."""
-    cuts = history.meta.get("cuts") or ()
-    return sum(float(it["seconds"]) for it in cuts if read.acknowledged <= it["at"] <= read.start)
+    return history.cut_within(read.acknowledged, read.start)
 
 
 def _settle(history: History, read: StaleRead) -> str:

@@ -153,8 +153,7 @@ def _cut_in(history: History, outage: Outage) -> float:
 
     A cut needs calm, which one of many pods does not disturb.
     """
-    cuts = history.meta.get("cuts") or ()
-    return sum(float(it["seconds"]) for it in cuts if outage.begin <= it["at"] <= outage.end)
+    return history.cut_within(outage.begin, outage.end)
 
 
 def _covers(history: History, name: OperationClass, window: Window, outage: Outage) -> bool:
