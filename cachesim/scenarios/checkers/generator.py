@@ -143,3 +143,15 @@ def why_unfit(history: History, begin: float, end: float) -> str | None:
         if span.begin <= end and span.end >= begin:
             return "the generator began operations late although workers were idle"
     return None
+
+
+def longest_fit(history: History, begin: float, end: float) -> float:
+    """Return the longest part of a span in which the generator decides nothing, in seconds."""
+    if history.compute(check).result is not Result.PASS:
+        return 0.0
+    longest = 0.0
+    for span in history.compute(spoiled):
+        if begin <= span.end and span.begin <= end:
+            longest = max(longest, span.begin - begin)
+            begin = span.end
+    return max(longest, end - begin)

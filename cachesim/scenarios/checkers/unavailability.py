@@ -15,7 +15,8 @@ windows that stopped the class are not those measured, but what the time scale s
 
 Unknown: the threshold lies inside the interval; sampled too thinly (see `resolution`); nothing of
 the class, or of one of its pods, was due for longer than the threshold, as a client that waits for
-each answer reports nothing while it hangs; the generator decides (see `generator`); the profile is
+each answer reports nothing while it hangs; the generator decides (see `generator`), but for an
+outage at speed 1 that is too long even between what the generator spoiled of it; the profile is
 wrong; or no operation of the class was due.
 """
 
@@ -25,7 +26,7 @@ from typing import Literal, NamedTuple
 
 from cachesim.history.outages import Outage
 from cachesim.history.reader import History
-from cachesim.scenarios.checkers.generator import why_unfit
+from cachesim.scenarios.checkers.generator import longest_fit, why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import OperationClass, classes_of, survey
 from cachesim.scenarios.checkers.time_scale import (
@@ -72,6 +73,9 @@ class Figure(NamedTuple):
     what: str
 
 
+_Combined = Callable[[History, list[Figure]], tuple[float, float]]
+
+
 class _Worst(NamedTuple):
     low: float
     high: float
@@ -90,7 +94,7 @@ def check(history: History, expectation: Expectation) -> Verdict:
         found = [_worst(history, name, combined) for name in names]
         worst = max(found, key=lambda it: it.high)
         worst = worst._replace(low=max(it.low for it in found))
-        verdict = _judge(history, expectation.name, worst, names, threshold)
+        verdict = _judge(history, expectation.name, worst, names, threshold, combined)
         verdicts.append(replace(verdict, details={"limit": limit, **verdict.details}))
     order = (Result.FAIL, Result.UNKNOWN, Result.PASS)
     return min(verdicts, key=lambda verdict: order.index(verdict.result))
@@ -107,7 +111,7 @@ def _total(history: History, figures: list[Figure]) -> tuple[float, float]:
 def _worst(
     history: History,
     name: OperationClass,
-    combined: Callable[[History, list[Figure]], tuple[float, float]],
+    combined: _Combined,
 ) -> _Worst:
     low = high = 0.0
     worst: list[Figure] = []
@@ -168,6 +172,7 @@ def _judge(
     worst: _Worst,
     names: list[OperationClass],
     threshold: float | None,
+    combined: _Combined,
 ) -> Verdict:
     low, high, figures, name = worst
     details = {
@@ -190,13 +195,21 @@ def _judge(
         reason = reason or _why_silent(history, names, threshold)
     if history.speed != 1:
         reason = reason or next(filter(None, (why_wrong(history, it) for it in names)), None)
-    for it in figures if verdict.result is not Result.PASS else ():
+    is_sure = verdict.result is Result.PASS or (
+        history.speed == 1 and combined(history, _without_spoiled(history, figures))[0] > threshold
+    )
+    for it in figures if not is_sure else ():
         reason = reason or why_unfit(history, it.begin, it.end)
     if reason is None:
         return verdict
     return unknown(
         title, reason, low=low, high=high, unit="s", threshold=threshold, details=details
     )
+
+
+def _without_spoiled(history: History, figures: list[Figure]) -> list[Figure]:
+    """Return the outages, each at least as long as its longest part that is not the generator's."""
+    return [it._replace(low=longest_fit(history, it.begin, it.begin + it.low)) for it in figures]
 
 
 def _why_silent(history: History, names: list[OperationClass], threshold: float) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 from cachesim.history.reader import Span
 from cachesim.history.rows import EventRow, GeneratorReading, Row
 from cachesim.scenarios.checkers import generator
-from cachesim.scenarios.checkers.generator import spoiled, union, why_unfit
+from cachesim.scenarios.checkers.generator import longest_fit, spoiled, union, why_unfit
 from tests.scenarios.histories import history_of, load, operation, readings
 
 
@@ -137,10 +137,22 @@ def test_where_it_decides(span: tuple[float, float], unfit: bool) -> None:
         assert bool(why_unfit(history, *span)) == unfit
 
 
+@pytest.mark.parametrize(
+    ("span", "longest"),
+    [((0, 4), 4), ((2, 15), 6.7), ((2, 11), 5.7), ((5.1, 15), 6.7), ((2, 20.1), 8), ((5, 5.2), 0)],
+)
+def test_what_it_does_not_decide(span: tuple[float, float], longest: float) -> None:
+    """The longest part of a span in which nothing is spoiled: here 5 to 5.3 and 12 to 12.1 are."""
+    rows: list[Row] = [operation(5, late=0.3), operation(12, late=0.1), *readings(0, 100, idle=1)]
+    with history_of(rows) as history:
+        assert longest_fit(history, *span) == pytest.approx(longest)
+
+
 def test_a_whole_run_that_it_decides() -> None:
     """If the generator was unfit as a whole, it decides everything."""
     with history_of(load(0, 100)) as history:
         assert "not watched" in (why_unfit(history, 0, 1) or "")
+        assert longest_fit(history, 0, 1) == 0
 
 
 def test_union() -> None:

@@ -302,6 +302,20 @@ def test_what_the_generator_did_is_unknown() -> None:
             assert verdict.result == result
 
 
+@pytest.mark.parametrize(("threshold", "result"), [(5, "fail"), (7, "unknown"), (12, "pass")])
+@pytest.mark.parametrize("limit", ["longest", "total"])
+def test_too_long_beside_what_the_generator_did(limit: str, threshold: float, result: str) -> None:
+    """One late operation of an outage of 10 s is no excuse for its other 6 s."""
+    rows = [
+        *outage(20, 30),
+        operation(24, "info", late=0.1, kind="write"),
+        *readings(0, 100, idle=1),
+    ]
+    expected = unavailability.Expectation("sessions", None, **{limit: threshold})
+    with history_of(rows) as history:
+        assert unavailability.check(history, expected).result == result
+
+
 # --- the error budget -------------------------------------------------------------------------
 
 
