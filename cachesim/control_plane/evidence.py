@@ -29,7 +29,7 @@ class Probe:
         at: when the probe began, in monotonic seconds.
         since: since when the node has answered, or has not, in monotonic seconds. For a silent node
             it is later by the time that did not count.
-        until: when the probe was over, in monotonic seconds, if the node did not answer.
+        until: up to when the probe shows that the node did not answer, in monotonic seconds.
     """
 
     answered: bool
@@ -223,14 +223,20 @@ class Observations:
         since = before.since if before is not None and before.answered and not is_late else asked
         self._probes[node] = replace(probe, at=asked, since=since)
 
-    def failed(self, node: str) -> None:
-        """Note that a node refuses, resets or closes connections."""
-        asked = self._asked.pop(node)
+    def failed(self, node: str, since: float) -> None:
+        """Note that a node refuses, resets or closes connections.
+
+        Args:
+            since: when the probe began, if the node owes no answer any more. The connection may
+                have been closed right after, however late that is noticed.
+        """
+        asked = self._asked.pop(node, since)
         now, silent = self._silent(asked)
+        until = now if silent > self._limit(now) else asked
         # Its last answer is still needed when it is dead.
         before = self._probes.get(node) or Probe(False, asked, now - silent)
         since = now - silent if before.answered else before.since
-        self._probes[node] = replace(before, answered=False, at=asked, since=since, until=now)
+        self._probes[node] = replace(before, answered=False, at=asked, since=since, until=until)
 
     def forget(self, node: str) -> None:
         """Forget a node that is not there any more."""
@@ -239,7 +245,7 @@ class Observations:
 
     def unknown(self, node: str) -> None:
         """Note that a probe showed nothing about the node."""
-        self._asked.pop(node)
+        self._asked.pop(node, None)
 
     def published(self, node: str, at: float) -> None:
         """Note that a node accepted a heartbeat."""

@@ -176,7 +176,7 @@ class Prober:
                 if "max number of clients" in str(error):
                     self._refused(node)
                 else:
-                    self._failed(node, error)
+                    self._failed(node, error, asked)
         connection.disconnect()
         client.close()
 
@@ -187,12 +187,11 @@ class Prober:
         probe = before if isinstance(before, RedisProbe) else RedisProbe(True, 0.0, 0.0)
         self.evidence.answered(node, replace(probe, answered=True, is_loading=is_loading))
 
-    def _failed(self, node: str, error: Exception) -> None:
-        self.evidence.asked(node)  # anew, if it has answered all but the heartbeat
+    def _failed(self, node: str, error: Exception, asked: float) -> None:
         if _is_ours(error):
             self.evidence.unknown(node)
         else:
-            self.evidence.failed(node)
+            self.evidence.failed(node, asked)
 
     def _ask_redis(self, connection: "ConnectionInterface", node: str, asked: float) -> None:
         """Probe a Redis node.
@@ -253,7 +252,7 @@ class Prober:
                 client.close()
             except (MemcacheError, OSError) as error:
                 client.close()
-                self._failed(node, error)
+                self._failed(node, error, asked)
             else:
                 self.evidence.answered(node, Probe(True, asked, asked))
         client.close()

@@ -97,9 +97,29 @@ def test_certain(prober: Prober) -> None:
     """A node that refuses is missed at once, since it was asked."""
     asked = prober.evidence.asked("a")
     prober.clock.advance(QUICK)
-    prober.evidence.failed("a")
+    prober.evidence.failed("a", asked)
     probe = prober.missed("a")
     assert probe.since == pytest.approx(asked)
+
+
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_closed_long_before_it_is_noticed(prober: Prober, has_answered: bool) -> None:
+    """It shows nothing of the time after the probe began, when another process may have come."""
+    asked = prober.evidence.asked("a")
+    if has_answered:  # all but the heartbeat
+        prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    prober.clock.advance(PROBE_TIMEOUT - MOMENT)
+    prober.evidence.failed("a", asked)
+    probe = prober.missed("a")
+    assert (probe.at, probe.until) == (asked, asked)
+
+
+def test_closed_after_silence(prober: Prober) -> None:
+    """A node that was silent, and closes connections then, was not there all the time."""
+    asked = prober.evidence.asked("a")
+    prober.clock.advance(2 * PROBE_TIMEOUT)
+    prober.evidence.failed("a", asked)
+    assert prober.missed("a").until == prober.clock.now
 
 
 def test_never_there() -> None:
@@ -109,7 +129,7 @@ def test_never_there() -> None:
         prober.evidence.asked(node)
     begun = prober.clock.now
     prober.clock.advance(MOMENT)
-    prober.evidence.failed("a")
+    prober.evidence.failed("a", begun)
     prober.clock.advance(PROBE_TIMEOUT)
     for node in ("a", "b"):
         probe = prober.missed(node)
@@ -138,7 +158,7 @@ def test_standstill_after_silence(prober: Prober) -> None:
 def test_refused_and_then_silent(prober: Prober) -> None:
     """A node that was dead and is silent then is unreachable since it was dead."""
     asked = prober.evidence.asked("a")
-    prober.evidence.failed("a")
+    prober.evidence.failed("a", asked)
     prober.clock.advance(1.0)
     prober.evidence.asked("a")
     prober.clock.advance(1.0)
