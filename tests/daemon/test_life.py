@@ -92,7 +92,10 @@ ENDS = {
     "exec": ("os.execv(sys.executable, [sys.executable, '-c', 'input()'])", None),
     "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", -9),
     "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)", -15),
-    "SIGHUP": ("os.kill(os.getpid(), signal.SIGHUP)", -1),
+    "SIGHUP": (  # which is ignored where the tests run under nohup
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nos.kill(os.getpid(), signal.SIGHUP)",
+        -1,
+    ),
     "SIGABRT": ("os.abort()", -6),
 }
 CHILDREN = {

@@ -116,11 +116,10 @@ def test_a_disk_that_is_full_ends_a_rewrite(tmp_path: Path) -> None:
         await fill(a)
         rewrite, aof = node.server.aof_rewrite, node.server.aof
         await admin("BGREWRITEAOF")
+        assert rewrite.is_running
         node.fill_disk(is_full=True)
         assert await a("INCR", "n") == 1
-        while not aof.has_failed:
-            await asyncio.sleep(0)
-        assert rewrite.is_running
+        await until(lambda: aof.has_failed)
         await until(lambda: not rewrite.is_running)
         assert not rewrite.finished
         assert not list((tmp_path / "redis-a").glob("*.draft*"))
