@@ -25,6 +25,7 @@ from cachesim.errors import CachesimError, InvalidScenario, SettingsError
 
 if TYPE_CHECKING:
     from cachesim.scenarios.forms import Scenario
+    from cachesim.scenarios.timeline import Timeline
     from cachesim.simulator.simulator import Simulator
 
 _SEEDS = 1_000_000
@@ -74,7 +75,8 @@ def run(order: Order) -> int:
     if order.record is not None and any(order.record.glob(f"**/{HISTORY}")):
         raise SettingsError(f"{order.record} has the record of a run already: name another folder")
     seed = _seed(order)
-    order = _with_backend(order, plan(scenario, seed).of_emulated)
+    if order.name is None:
+        order = _checked(order, plan(scenario, seed))
     results: list[str] = []
     folders: list[Path] = []
     try:
@@ -110,15 +112,21 @@ def _seed(order: Order) -> int:
     return random.SystemRandom().randrange(_SEEDS) if given is None else given
 
 
-def _with_backend(order: Order, of_emulated: Sequence[str]) -> Order:
-    """Return the order with emulated nodes, if a step needs them and nobody asks for others."""
+def _checked(order: Order, timeline: "Timeline") -> Order:
+    """Return the order with emulated nodes, if a step needs them and nobody asks for others.
+
+    Raises:
+        SettingsError: the timeline can't run with the settings. Nothing is started yet.
+    """
     from cachesim.settings import load_settings
 
-    if not of_emulated or order.name is not None:
+    settings = load_settings(order.settings).settings
+    backend = "embedded" if settings.backend == "auto" else settings.backend
+    timeline.check(backend, settings.speed, quiet_cut=order.quiet_cut)
+    if settings.backend != "auto" or not timeline.of_emulated:
         return order
-    if load_settings({"backend": order.settings.get("backend")}).settings.backend != "auto":
-        return order
-    print(f"The nodes are emulated, as {', '.join(of_emulated)} needs it.", file=sys.stderr)
+    steps = ", ".join(timeline.of_emulated)
+    print(f"The nodes are emulated, as {steps} needs it.", file=sys.stderr)
     return replace(order, settings={**order.settings, "backend": "embedded"})
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachesim.control_plane.states import State
-from cachesim.errors import CachesimError, SettingsError, WorkloadError
+from cachesim.errors import CachesimError, WorkloadError
 from cachesim.events import Event
 from cachesim.history.reader import History, Span
 from cachesim.history.recorder import Recorder
@@ -82,18 +82,11 @@ def run(
         facts: further facts of the run for the history, by key.
 
     Raises:
-        SettingsError: holds are to be cut, but the topology does not run at speed 1; or a fault
-            needs emulated nodes, and these are real.
+        SettingsError: the timeline can't run so: see `Timeline.check`.
         CachesimError: the folder has a history, the topology can't be reset, or the workload does
             not start.
     """
-    if quiet_cut and sim.control_plane.timing.speed != 1:
-        raise SettingsError("the quiet cut is for runs at speed 1: leave one of both out")
-    if sim.backend != "embedded" and (steps := timeline.of_emulated):
-        what = "has a fault" if len(steps) == 1 else "have faults"
-        raise SettingsError(
-            f"{', '.join(steps)} {what} that only emulated nodes can have: use the backend embedded"
-        )
+    timeline.check(sim.backend, sim.control_plane.timing.speed, quiet_cut=quiet_cut)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / HISTORY
     if path.exists():

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cachesim.errors import SettingsError
 from cachesim.faults.catalogue import CATALOGUE, Catalogue
 from cachesim.scenarios import units
 from cachesim.scenarios.forms import Action, AfterEvent, Scenario, Step
@@ -64,6 +65,22 @@ class Timeline:
             for step in self.steps
             if any(fault.name == step.fault and fault.is_of_emulated for fault in step.catalogue)
         ]
+
+    def check(self, backend: str, speed: float, *, quiet_cut: bool) -> None:
+        """Do nothing if it can run on a backend, at a speed.
+
+        Raises:
+            SettingsError: holds are to be cut, but not at speed 1; or a fault needs emulated nodes,
+                and these are real.
+        """
+        if quiet_cut and speed != 1:
+            raise SettingsError("the quiet cut is for runs at speed 1: leave one of both out")
+        if backend != "embedded" and (steps := self.of_emulated):
+            what = "has a fault" if len(steps) == 1 else "have faults"
+            raise SettingsError(
+                f"{', '.join(steps)} {what} that only emulated nodes can have: use the backend "
+                "embedded"
+            )
 
     @property
     def expect(self) -> dict[str, Any]:

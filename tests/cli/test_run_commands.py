@@ -129,7 +129,6 @@ def test_a_folder_with_a_record(file: str, tmp_path: Path) -> None:
     [
         ("loading-replica", None, "embedded"),
         ("loading-replica", "auto", "embedded"),
-        ("loading-replica", "docker", "docker"),  # which the run refuses
         ("az-outage", None, None),
     ],
 )
@@ -149,6 +148,22 @@ def test_faults_of_emulated_nodes(
     monkeypatch.delenv("CACHESIM_BACKEND", raising=False)
     assert invoke(scenario, *(("--backend", backend) if backend else ())).exit_code == 130
     assert [it.settings["backend"] for it in asked] == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("loading-replica", "--backend", "docker"), "use the backend embedded"),
+        (("az-outage", "--speed", "30", "--quiet-cut"), "for runs at speed 1"),
+    ],
+)
+def test_nothing_is_started_for_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], why: str
+) -> None:
+    """What can't run is told before a topology is there."""
+    monkeypatch.setattr(run_commands, "_topology", lambda *_: pytest.fail("it is started"))
+    result = invoke(*arguments)
+    assert (result.exit_code, why in result.output) == (2, True)
 
 
 def test_no_such_topology(file: str) -> None:
@@ -178,14 +193,6 @@ def test_again_has_no_token(sim: Simulator) -> None:
     """Who gives the token to the command finds the name of its variable in the record."""
     order = Order("x.yaml", {}, command=("redis-benchmark", "-a", sim.env()[REDIS_PASSWORD]))
     assert again(order, sim, 9).endswith(" -- redis-benchmark -a $CACHESIM_REDIS_PASSWORD")
-
-
-def test_the_quiet_cut_needs_production_speed(file: str, tmp_path: Path) -> None:
-    """Both at once are a mistake."""
-    arguments = ["--backend", "embedded", "--speed", "30", "--quiet-cut"]
-    result = invoke(file, *arguments, "--record", str(tmp_path / "r"))
-    assert result.exit_code == 2
-    assert "speed 1" in result.output
 
 
 @pytest.fixture
