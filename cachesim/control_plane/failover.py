@@ -7,6 +7,7 @@ know the faults, so whatever kills or cuts off a primary causes a failover.
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from cachesim import elasticache
 from cachesim.clock import Clock
@@ -39,6 +40,7 @@ class _Failover:
         planned: whether it waits until the replica has all writes.
         candidate: the node to promote, if one was asked for.
         tried: the nodes whose promotion failed.
+        undrawn: the draws as they were before it.
     """
 
     promised_at: float
@@ -47,6 +49,7 @@ class _Failover:
     planned: bool = False
     candidate: str | None = None
     tried: set[str] = field(default_factory=set)
+    undrawn: tuple[Any, ...] | None = None
 
 
 class ShardFailover:
@@ -182,11 +185,11 @@ class ShardFailover:
         if loss is None:
             self._end_fence()
             return
-        timing = self._timing()
+        timing, undrawn = self._timing(), self._draws.getstate()
         detection = timing.draw(self._draws, timing.detection)
         promotion = timing.draw(self._draws, timing.promotion)
         promised_at = loss.since + detection + promotion
-        self._failover = _Failover(promised_at, detection)
+        self._failover = _Failover(promised_at, detection, undrawn=undrawn)
         self._reporter.record(
             "detecting",
             self.primary,
@@ -243,6 +246,8 @@ class ShardFailover:
 
     def _call_off(self, why: str) -> None:
         self._end_fence()
+        if (undrawn := self._in_progress().undrawn) is not None:
+            self._draws.setstate(undrawn)  # or the next one would last as long as another does
         self._failover = None
         self._signal(Signal.PRIMARY_BACK)  # before the event, at which waits look
         self._reporter.record("available", self.primary, why)

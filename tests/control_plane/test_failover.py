@@ -31,6 +31,21 @@ def test_primary_back_while_promoting(play: Play) -> None:
     assert not play.shard.calls
 
 
+@pytest.mark.parametrize("called_off_while", [State.DETECTING, State.PROMOTING])
+def test_what_was_called_off_draws_nothing(play: Play, called_off_while: State) -> None:
+    """The next failover lasts as long as the first one of the seed, and the one after it not."""
+    play.down("redis-a")
+    play.until_state(called_off_while)
+    play.up("redis-a")
+    play.until_state(State.AVAILABLE)
+    for _ in range(2):
+        play.fail_over()
+    first, second, third = (
+        (it.data["detection"], it.data["promotion"]) for it in play.events.of("detecting")
+    )
+    assert first == second != third
+
+
 def test_loading_replica_is_not_promoted(play: Play) -> None:
     """A replica that loads its data can't take over, whatever offset it says."""
     play.shard.nodes["redis-b"].offset += 1000
