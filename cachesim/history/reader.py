@@ -41,9 +41,13 @@ class History:
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         self._computed: dict[tuple[Any, ...], Any] = {}
-        self.meta: dict[str, Any] = {
-            key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")
-        }
+        try:
+            self.meta: dict[str, Any] = {
+                key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")
+            }
+        except BaseException:
+            self._database.close()
+            raise
 
     def rows(self, query: str, *parameters: Any, **named: Any) -> Iterator[tuple[Any, ...]]:
         """Return the rows that a query in SQL finds, one by one.

@@ -37,9 +37,14 @@ class Recorder:
         self._writing = threading.Lock()  # held to use the connection
         self._failure: Exception | None = None
         self._database = sqlite3.connect(path, timeout=_BUSY_LIMIT, check_same_thread=False)
-        self._write_ahead()
-        self._database.execute("PRAGMA synchronous = OFF")  # a kill loses nothing, a power cut may
-        self._database.executescript(SCHEMA)
+        try:
+            self._write_ahead()
+            # A kill loses nothing, a power cut may.
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.executescript(SCHEMA)
+        except BaseException:
+            self._database.close()
+            raise
         self._interval = interval
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cachesim-recorder", daemon=True)

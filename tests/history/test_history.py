@@ -188,6 +188,26 @@ def test_no_history(path: Path) -> None:
     assert not path.parent.exists()
 
 
+@pytest.mark.parametrize("opened", [History, Recorder])
+def test_what_is_no_history_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[[Path], object]
+) -> None:
+    """Nothing stays open of a file that is something else."""
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    (file := tmp_path / "other").write_text("no history\n" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        opened(file)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+
+
 def test_a_history_is_not_written_to(reopen: Reopen, recorder: Recorder) -> None:
     """Who reads a history can't change it."""
     recorder.flush()
