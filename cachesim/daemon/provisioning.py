@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Backend, Progress
+from cachesim.backends.discovery import Discovery
 from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.backends.selection import choose, no_engine_configured
 from cachesim.errors import StartError
@@ -22,12 +23,11 @@ from cachesim.runs.files import RunFiles
 from cachesim.servers.certificates import (
     CertificateAuthority,
     admin_context,
-    client_context,
     server_context,
 )
 from cachesim.servers.credentials import DEFAULT_USER, Credentials
 from cachesim.settings import Settings
-from cachesim.topology import Endpoint, Node, Service, Topology, endpoint_name, production
+from cachesim.topology import Endpoint, Node, Service, Topology, production
 
 if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
@@ -151,13 +151,16 @@ def start(
         )
         files = RunFiles(name, ca.pem, credentials.token)
         configuration = _endpoints(name, topology, settings, seed, None, files, life)
+
+        def server_tls(node: str, problem: str | None) -> ssl.SSLContext:
+            tls = server_context(ca.issue(node, problem), files.folder)
+            # As from memcached: with them comes the ACK that a client's first request waits for.
+            tls.num_tickets = 2
+            return tls
+
+        configuration.end_tls(Discovery(server_tls, admin_context(ca.pem)))
         ports = configuration.ports
         backend = DockerBackend(name, topology, settings, credentials, ca, client, ports)
-
-        def endpoint_tls() -> ssl.SSLContext:
-            return server_context(ca.issue(endpoint_name(Service.MEMCACHED)), files.folder)
-
-        configuration.end_tls(endpoint_tls, client_context(ca.pem))
     else:
         from cachesim.backends.embedded import EmbeddedBackend
 
