@@ -21,6 +21,7 @@ from cachesim.topology import ENDPOINTS, Endpoint, Service, Topology, endpoint_n
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
+    from cachesim.backends.node_listeners import NodeListeners
     from cachesim.embedded.toxiproxy.proxy import Connected, Factory
     from cachesim.embedded.toxiproxy.server import ProxyServer
 
@@ -69,6 +70,7 @@ class ConfigurationEndpoints:
         self._choose: dict[str, Choose] = {}
         self._ways: dict[str, Way] = {}
         self._discovery: Discovery | None = None
+        self._nodes: NodeListeners | None = None
         self.thread = LoopThread(f"cachesim-{name}")
         try:
             self._loop = self.thread.start()
@@ -102,12 +104,23 @@ class ConfigurationEndpoints:
         """Lead new connections of a service to what a function returns."""
         self._choose[endpoint_name(service)] = choose
 
-    def end_tls(self, discovery: Discovery) -> None:
+    def end_tls(self, discovery: Discovery, *, at_nodes: bool = False) -> "NodeListeners | None":
         """Let the Memcached endpoint answer `config get cluster` itself, and pass all else.
 
         It is for real servers, which do not know the command.
+
+        Args:
+            at_nodes: whether it is done before each node; the endpoint then leads there as it is.
+
+        Returns:
+            The listeners before the nodes, which end with these.
         """
         self._discovery = discovery
+        if at_nodes:
+            from cachesim.backends.node_listeners import NodeListeners
+
+            self._nodes = NodeListeners(self.thread, discovery, self._host)
+        return self._nodes
 
     def tell_cluster(self, reply: bytes) -> None:
         """Answer `config get cluster` so from now on, where that is answered here."""
@@ -146,7 +159,8 @@ class ConfigurationEndpoints:
             raise ConnectionRefusedError(f"{name} leads nowhere")
         if zone:
             to = await asyncio.to_thread(self._ways[zone], to)
-        if self._discovery is not None and name == endpoint_name(Service.MEMCACHED):
+        is_memcached = name == endpoint_name(Service.MEMCACHED)
+        if self._discovery is not None and is_memcached and self._nodes is None:
             return self._discovery.accept(self._loop, factory, to)
         return await dial_network(self._loop, factory, str(to))
 
@@ -170,4 +184,6 @@ class ConfigurationEndpoints:
         """Close all connections, give up the ports, and end the loop. Repeating it is harmless."""
         with contextlib.suppress(CachesimError):  # the loop does not run
             self.thread.call(self._server.close)
+            if self._nodes is not None:
+                self._nodes.stop()
         self.thread.stop()

@@ -16,7 +16,7 @@ from cachesim.backends.base import Backend, Progress
 from cachesim.backends.discovery import Discovery
 from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.backends.selection import choose, no_engine_configured
-from cachesim.errors import StartError
+from cachesim.errors import SettingsError, StartError
 from cachesim.events import EventLog
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
@@ -158,9 +158,10 @@ def start(
             tls.num_tickets = 2
             return tls
 
-        configuration.end_tls(Discovery(server_tls, admin_context(ca.pem)))
-        ports = configuration.ports
-        backend = DockerBackend(name, topology, settings, credentials, ca, client, ports)
+        discovery = Discovery(server_tls, admin_context(ca.pem))
+        listeners = configuration.end_tls(discovery, at_nodes=settings.discovery == "nodes")
+        endpoints = configuration.ports, listeners
+        backend = DockerBackend(name, topology, settings, credentials, ca, client, *endpoints)
     else:
         from cachesim.backends.embedded import EmbeddedBackend
 
@@ -187,8 +188,14 @@ def take_over_composed(
     """Take over containers that docker compose has started, and keeps.
 
     Raises:
+        SettingsError: their nodes shall answer `config get cluster`.
         StartError: they are not up, or not ready in time.
     """
+    if settings.discovery == "nodes":
+        raise SettingsError(
+            "discovery = 'nodes': nothing can be put before nodes that docker compose runs. Use "
+            "`--backend docker` or `--backend embedded`, or attach with CACHESIM_DISCOVERY=endpoint"
+        )
     it, topology = backend.composed, production(settings.memory_scale)
     files = RunFiles(name, it.ca, it.credentials.token)
     ports = backend.endpoint_ports
