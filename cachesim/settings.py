@@ -194,6 +194,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "17010, ...), or ports by name: `redis-a=7000,toxiproxy-a=8474` as text, a table in TOML. "
         "By default all ports are free ones. pytest takes it from its marker alone.",
     )
+    discovery: Literal["endpoint", "nodes"] = Field(
+        default="endpoint",
+        description="Whether in containers Memcached's configuration `endpoint` alone answers "
+        "`config get cluster`, or all `nodes` do, over forwarders. Emulated ones always do.",
+    )
     metrics: Literal["asked", "always"] = Field(
         default="asked",
         description="When metrics and alarms begin: when they are first `asked` for, or with the "

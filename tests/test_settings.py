@@ -58,6 +58,7 @@ def test_defaults(folder: Path) -> None:
         "replacement_seconds": (30.0, 60.0),
         "node_timeout_seconds": 15.0,
         "advertise_host": None,
+        "discovery": "endpoint",
         "ports": None,
         "metrics": "asked",
         "alarms": None,

@@ -146,6 +146,8 @@ class Plan:
         endpoints: the ports of the configuration endpoints, by name. That of Redis is the same in
             every pod, where it leads to one node at a time.
         added: the ports of nodes that were added after the start, by name.
+        behind: the published ports of the links of clients to nodes whose announced ports this
+            process listens on, by the name of the node.
     """
 
     topology: Topology
@@ -153,6 +155,7 @@ class Plan:
     host: str = "127.0.0.1"
     endpoints: Mapping[str, int] = field(default_factory=dict)
     added: Mapping[str, AddedPorts] = field(default_factory=dict)
+    behind: Mapping[str, int] = field(default_factory=dict)
 
     def endpoint(self, node: str) -> Endpoint:
         """Return a node's announced address."""
@@ -176,7 +179,7 @@ class Plan:
         ports = self.ports[zone]
         return {
             ports.redis: ports.redis,
-            ports.memcached: ports.memcached,
+            ports.memcached: self.behind.get(port_name("memcached", zone), ports.memcached),
             TOXIPROXY_PORT: ports.toxiproxy,
             REDIS_PORT: ports.redis_admin,
             MEMCACHED_PORT: ports.memcached_admin,

@@ -6,7 +6,6 @@ goes to the node that is chosen when it is made, and stays there.
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cachesim.aio.loop import LoopThread
 from cachesim.backends.base import file_advice, host_for_clients
+from cachesim.backends.discovery import Discovery
 from cachesim.backends.ports import check_free, fixed_ports
 from cachesim.errors import CachesimError, StartError, ToxiproxyError
 from cachesim.settings import Settings
@@ -21,6 +21,7 @@ from cachesim.topology import ENDPOINTS, Endpoint, Service, Topology, endpoint_n
 from cachesim.toxiproxy.client import ToxiproxyClient
 
 if TYPE_CHECKING:
+    from cachesim.backends.node_listeners import NodeListeners
     from cachesim.embedded.toxiproxy.proxy import Connected, Factory
     from cachesim.embedded.toxiproxy.server import ProxyServer
 
@@ -28,45 +29,6 @@ Choose = Callable[[], Endpoint | None]
 """Returns the address for a new connection; None: there is none."""
 Way = Callable[[Endpoint], Endpoint]
 """Returns the address to take from a zone in place of a node's announced one. It may wait."""
-
-
-class Discovery:
-    """What the Memcached endpoint needs to answer `config get cluster` for real servers.
-
-    Args:
-        server_tls: returns the TLS of its own connections.
-        node_tls: that of its connections to nodes.
-
-    Attributes:
-        reply: the answer.
-    """
-
-    def __init__(self, server_tls: Callable[[], ssl.SSLContext], node_tls: ssl.SSLContext) -> None:
-        self._make_server_tls = server_tls
-        self._node_tls = node_tls
-        self.reply = b""
-        self._server_tls: ssl.SSLContext | None = None
-
-    def accept(
-        self, loop: asyncio.AbstractEventLoop, factory: "Factory", node: Endpoint
-    ) -> "Connected":
-        """Connect the client's side of a new connection, made by the factory, to a forwarder."""
-        from cachesim.aio.pipe import pipe
-        from cachesim.aio.scheduler import Scheduler
-        from cachesim.aio.tls import TlsProtocol
-        from cachesim.backends.forwarder import Forwarder
-
-        async def connect(make: "Factory") -> object:
-            return await loop.create_connection(
-                make, node.host, node.port, ssl=self._node_tls, server_hostname=node.host
-            )
-
-        if self._server_tls is None:  # only now, as few ask
-            self._server_tls = self._make_server_tls()
-        forwarder = Forwarder(loop, lambda: self.reply, connect)
-        protocol, tls = factory(), TlsProtocol(self._server_tls, forwarder, Scheduler(loop))
-        transport, _ = pipe(loop, protocol, tls)
-        return transport, protocol
 
 
 class ConfigurationEndpoints:
@@ -108,6 +70,7 @@ class ConfigurationEndpoints:
         self._choose: dict[str, Choose] = {}
         self._ways: dict[str, Way] = {}
         self._discovery: Discovery | None = None
+        self._nodes: NodeListeners | None = None
         self.thread = LoopThread(f"cachesim-{name}")
         try:
             self._loop = self.thread.start()
@@ -141,16 +104,23 @@ class ConfigurationEndpoints:
         """Lead new connections of a service to what a function returns."""
         self._choose[endpoint_name(service)] = choose
 
-    def end_tls(self, server_tls: Callable[[], ssl.SSLContext], node_tls: ssl.SSLContext) -> None:
+    def end_tls(self, discovery: Discovery, *, at_nodes: bool = False) -> "NodeListeners | None":
         """Let the Memcached endpoint answer `config get cluster` itself, and pass all else.
 
         It is for real servers, which do not know the command.
 
         Args:
-            server_tls: returns the TLS of its own connections.
-            node_tls: that of its connections to nodes.
+            at_nodes: whether it is done before each node; the endpoint then leads there as it is.
+
+        Returns:
+            The listeners before the nodes, which end with these.
         """
-        self._discovery = Discovery(server_tls, node_tls)
+        self._discovery = discovery
+        if at_nodes:
+            from cachesim.backends.node_listeners import NodeListeners
+
+            self._nodes = NodeListeners(self.thread, discovery, self._host)
+        return self._nodes
 
     def tell_cluster(self, reply: bytes) -> None:
         """Answer `config get cluster` so from now on, where that is answered here."""
@@ -189,7 +159,8 @@ class ConfigurationEndpoints:
             raise ConnectionRefusedError(f"{name} leads nowhere")
         if zone:
             to = await asyncio.to_thread(self._ways[zone], to)
-        if self._discovery is not None and name == endpoint_name(Service.MEMCACHED):
+        is_memcached = name == endpoint_name(Service.MEMCACHED)
+        if self._discovery is not None and is_memcached and self._nodes is None:
             return self._discovery.accept(self._loop, factory, to)
         return await dial_network(self._loop, factory, str(to))
 
@@ -213,4 +184,6 @@ class ConfigurationEndpoints:
         """Close all connections, give up the ports, and end the loop. Repeating it is harmless."""
         with contextlib.suppress(CachesimError):  # the loop does not run
             self.thread.call(self._server.close)
+            if self._nodes is not None:
+                self._nodes.stop()
         self.thread.stop()

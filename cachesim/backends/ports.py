@@ -1,10 +1,11 @@
-"""The ports that the setting `ports` fixes, and who has one that is taken."""
+"""The ports of a start: fixed ones, who has one that is taken, and free ones."""
 
+import contextlib
 import socket
 import sys
 from collections.abc import Collection, Mapping
 
-from cachesim.backends.address_plan import first_endpoints, first_ports, port_name
+from cachesim.backends.address_plan import ZonePorts, first_endpoints, first_ports, port_name
 from cachesim.errors import PortTaken
 from cachesim.runs.registry import living_runs
 from cachesim.topology import Topology
@@ -81,3 +82,18 @@ def _holder(port: int) -> str:
 def _has(port: int, values: Collection[str]) -> bool:
     addresses = (address for value in values for address in value.split(","))
     return any(it.rpartition(":")[2] == str(port) for it in addresses)
+
+
+def free_zone_ports(topology: Topology) -> dict[str, ZonePorts]:
+    """Return free ports for each zone. All stay bound until the last is found."""
+    with contextlib.ExitStack() as held:
+
+        def free() -> int:
+            listener = held.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            return int(listener.getsockname()[1])
+
+        return {
+            zone.name: ZonePorts(free(), free(), free(), free(), free(), free())
+            for zone in topology.zones
+        }

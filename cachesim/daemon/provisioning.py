@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachesim.backends.base import Backend, Progress
+from cachesim.backends.discovery import Discovery
 from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.backends.selection import choose, no_engine_configured
-from cachesim.errors import StartError
+from cachesim.errors import SettingsError, StartError
 from cachesim.events import EventLog
 from cachesim.runs.env import service_variables
 from cachesim.runs.files import RunFiles
 from cachesim.servers.certificates import (
     CertificateAuthority,
     admin_context,
-    client_context,
     server_context,
 )
 from cachesim.servers.credentials import DEFAULT_USER, Credentials
 from cachesim.settings import Settings
-from cachesim.topology import Endpoint, Node, Service, Topology, endpoint_name, production
+from cachesim.topology import Endpoint, Node, Service, Topology, production
 
 if TYPE_CHECKING:
     from cachesim.backends.compose.backend import ComposeBackend
@@ -151,13 +151,17 @@ def start(
         )
         files = RunFiles(name, ca.pem, credentials.token)
         configuration = _endpoints(name, topology, settings, seed, None, files, life)
-        ports = configuration.ports
-        backend = DockerBackend(name, topology, settings, credentials, ca, client, ports)
 
-        def endpoint_tls() -> ssl.SSLContext:
-            return server_context(ca.issue(endpoint_name(Service.MEMCACHED)), files.folder)
+        def server_tls(node: str, problem: str | None) -> ssl.SSLContext:
+            tls = server_context(ca.issue(node, problem), files.folder)
+            # As from memcached: with them comes the ACK that a client's first request waits for.
+            tls.num_tickets = 2
+            return tls
 
-        configuration.end_tls(endpoint_tls, client_context(ca.pem))
+        discovery = Discovery(server_tls, admin_context(ca.pem))
+        listeners = configuration.end_tls(discovery, at_nodes=settings.discovery == "nodes")
+        endpoints = configuration.ports, listeners
+        backend = DockerBackend(name, topology, settings, credentials, ca, client, *endpoints)
     else:
         from cachesim.backends.embedded import EmbeddedBackend
 
@@ -184,8 +188,14 @@ def take_over_composed(
     """Take over containers that docker compose has started, and keeps.
 
     Raises:
+        SettingsError: their nodes shall answer `config get cluster`.
         StartError: they are not up, or not ready in time.
     """
+    if settings.discovery == "nodes":
+        raise SettingsError(
+            "discovery = 'nodes': nothing can be put before nodes that docker compose runs. Use "
+            "`--backend docker` or `--backend embedded`, or attach with CACHESIM_DISCOVERY=endpoint"
+        )
     it, topology = backend.composed, production(settings.memory_scale)
     files = RunFiles(name, it.ca, it.credentials.token)
     ports = backend.endpoint_ports

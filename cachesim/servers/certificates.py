@@ -1,10 +1,12 @@
 """The CA of a run and the certificates of its nodes."""
 
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cachesim.servers.bad_certificates import EXPIRED, WRONG_HOST
 
@@ -94,6 +96,19 @@ def server_context(certificate: Certificate, directory: Path) -> ssl.SSLContext:
     finally:
         file.unlink()
     return context
+
+
+def name_and_problem(certificate: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the name of a node of this CA, and what is wrong with its certificate.
+
+    Args:
+        certificate: as `SSLSocket.getpeercert` returns it.
+    """
+    ((_, name),) = next(it for it in certificate["subject"] if it[0][0] == "commonName")
+    if ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
+        return name, EXPIRED
+    is_here = ("DNS", LOOPBACK[0]) in certificate["subjectAltName"]
+    return name, None if is_here else WRONG_HOST
 
 
 def hosts_in(certificate: bytes) -> set[str]:

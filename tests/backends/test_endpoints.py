@@ -1,13 +1,25 @@
 """The listeners of the configuration endpoints."""
 
 import socket
+import ssl
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext, suppress
+from pathlib import Path
 
 import pytest
 
+from cachesim.backends.discovery import Discovery
 from cachesim.backends.endpoints import ConfigurationEndpoints
 from cachesim.errors import PortTaken
+from cachesim.servers.bad_certificates import EXPIRED, WRONG_HOST
+from cachesim.servers.certificates import (
+    Certificate,
+    CertificateAuthority,
+    admin_context,
+    client_context,
+    server_context,
+)
 from cachesim.settings import Settings
 from cachesim.topology import Endpoint, Service, production
 from cachesim.toxiproxy.toxics import Latency, Stream
@@ -133,3 +145,46 @@ def test_fixed_ports(nodes: list[socket.socket]) -> None:
         assert it.address(Service.REDIS) == Endpoint("127.0.0.1", taken)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", taken), timeout=5)
+
+
+@contextmanager
+def memcached(certificate: Certificate, folder: Path) -> Iterator[Endpoint]:
+    """Yield the address of a server for one client, which knows one command."""
+    tls = server_context(certificate, folder)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def serve() -> None:
+            plain, _ = listener.accept()
+            plain.settimeout(5)
+            with suppress(OSError), tls.wrap_socket(plain, server_side=True) as accepted:
+                while accepted.recv(100):
+                    accepted.sendall(b"VERSION 1.6.40\r\n")
+
+        served = pool.submit(serve)
+        yield address(listener)
+        served.result(3)  # the connection ends with the client's
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"), [(None, None), (EXPIRED, "has expired"), (WRONG_HOST, "mismatch")]
+)
+def test_answers_for_a_node(
+    endpoints: ConfigurationEndpoints, tmp_path: Path, problem: str | None, told: str | None
+) -> None:
+    """That of Memcached answers `config get cluster`, with a certificate like the node's."""
+    ca = CertificateAuthority()
+
+    def server_tls(node: str, problem: str | None) -> ssl.SSLContext:
+        return server_context(ca.issue(node, problem), tmp_path)
+
+    endpoints.end_tls(Discovery(server_tls, admin_context(ca.pem)))
+    endpoints.tell_cluster(b"the nodes")
+    with memcached(ca.issue("memcached-a", problem), tmp_path) as node:
+        endpoints.lead(Service.MEMCACHED, lambda: node)
+        with connect(endpoints, Service.MEMCACHED) as plain:
+            refused = pytest.raises(ssl.SSLCertVerificationError, match=told)
+            with refused if told else nullcontext():
+                client = client_context(ca.pem).wrap_socket(plain, server_hostname="localhost")
+                client.sendall(b"config get cluster\r\n")
+                assert client.recv(100) == b"the nodes"
+                client.close()

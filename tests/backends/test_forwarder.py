@@ -2,13 +2,13 @@
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from cachesim.aio.pipe import pipe
-from cachesim.backends.forwarder import Forwarder
+from cachesim.backends.forwarder import Forwarder, Gate
 
 REPLY = b"CONFIG cluster 0 3\r\n1\n\n\r\nEND\r\n"
 
@@ -47,46 +47,73 @@ def in_a_loop(test: Callable[..., Any]) -> Callable[..., None]:
 class Rig:
     """A client, a forwarder and a node.
 
-    Attributes:
+    Args:
         refuses: whether the node refuses connections.
+
+    Attributes:
+        is_reached: set when the node can be reached.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, refuses: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
         self.client, self.node = Side(), Side()
-        self.connections = 0
-        self.refuses = False
-        self.forwarder = Forwarder(self.loop, lambda: REPLY, self.connect)
-        pipe(self.loop, self.client, self.forwarder)
+        self.is_reached = asyncio.Event()
+        self.is_reached.set()
+        self._refuses = refuses
+        self.forwarder = Forwarder(lambda: REPLY)
+        _, self.forwarder.transport = pipe(self.loop, self.client, Gate(self.loop, self.connect))
 
-    async def connect(self, make: Callable[[], asyncio.Protocol]) -> None:
+    async def connect(self) -> asyncio.Protocol:
         """Connect the forwarder to the node."""
-        if self.refuses:
+        await self.is_reached.wait()
+        if self._refuses:
             raise ConnectionRefusedError
-        self.connections += 1
-        pipe(self.loop, make(), self.node)
+        pipe(self.loop, self.forwarder.node, self.node)
+        return self.forwarder
 
     async def send(self, *pieces: bytes) -> None:
         """Let the client send some pieces, one after the other."""
-        for piece in pieces:
-            self.client.transport.write(piece)
-            for _ in range(10):
+        await self._send(self.client, pieces)
+
+    async def answer(self, *pieces: bytes) -> None:
+        """Let the node send some pieces, one after the other."""
+        await self._send(self.node, pieces)
+
+    async def _send(self, side: Side, pieces: Iterable[bytes]) -> None:
+        for piece in (*pieces, b""):
+            if piece:
+                side.transport.write(piece)
+            for _ in range(20):
                 await asyncio.sleep(0)
 
 
 @in_a_loop
 async def test_answers_and_passes() -> None:
-    """It answers the one command, without asking the node, and passes the others."""
+    """It answers the one command, if the node answers, and passes the others."""
     rig = Rig()
     await rig.send(b"config get cluster\r\n")
-    assert (rig.client.got, rig.connections) == (REPLY, 0)
-    await rig.send(b"get a\r\n", b"config get cluster\r\n", b"version\r\nget b\r\n")
-    assert (rig.node.got, rig.connections) == (b"get a\r\nversion\r\nget b\r\n", 1)
-    rig.node.transport.write(b"END\r\n")
-    await rig.send()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert rig.client.got == REPLY * 2 + b"END\r\n"
+    assert (rig.client.got, rig.node.got) == (b"", b"version\r\n")
+    await rig.answer(b"VERSION 1.6.40\r\n")
+    assert rig.client.got == REPLY
+    await rig.send(b"get a\r\n", b"version\r\nget b\r\n")
+    assert rig.node.got == b"version\r\nget a\r\nversion\r\nget b\r\n"
+    await rig.answer(b"END\r\nVERSION 1.6.40\r\n")
+    assert rig.client.got == REPLY + b"END\r\nVERSION 1.6.40\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@in_a_loop
+async def test_answers_in_order(size: int) -> None:
+    """Requests that do not wait for answers get theirs in order, whatever values look like."""
+    value = b"VERSION 1.6.40\r\n" * 3
+    answers = b"VALUE a 0 %d\r\n%b\r\nEND\r\nVA %d t0\r\n%b\r\n" % (
+        len(value), value, len(value), value,
+    )  # fmt: skip
+    rig = Rig()
+    await rig.send(b"get a\r\nmg a v t\r\nconfig get cluster\r\nversion\r\nconfig get cluster\r\n")
+    stream = answers + b"VERSION 1.6.40\r\n" * 3
+    await rig.answer(*(stream[at : at + size] for at in range(0, len(stream), size)))
+    assert rig.client.got == answers + REPLY + b"VERSION 1.6.40\r\n" + REPLY
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -101,37 +128,65 @@ async def test_leaves_values_alone(size: int) -> None:
     pieces = [requests[at : at + size] for at in range(0, len(requests), size)]
     await rig.send(*pieces)
     assert rig.node.got == requests
-    assert rig.client.got == b""
     await rig.send(b"config get cluster\r\n")
-    assert rig.client.got == REPLY
+    assert rig.node.got == requests + b"version\r\n"
+
+
+@in_a_loop
+async def test_long_line() -> None:
+    """A line that is too long for the command is passed as it comes, whatever is within it."""
+    rig = Rig()
+    keys = b"get" + b" key" * 20_000
+    await rig.send(keys, b" set 0 0 99 ", b"version\r\nconfig get cluster\r\n")
+    assert rig.node.got == keys + b" set 0 0 99 version\r\nversion\r\n"
+    await rig.answer(b"END\r\nVERSION 1.6.40\r\n")
+    assert rig.client.got == b"END\r\n" + REPLY
 
 
 @in_a_loop
 async def test_binary_protocol_is_passed() -> None:
-    """The binary protocol is passed as it is."""
+    """The binary protocol is passed as it is, both ways."""
     rig = Rig()
     await rig.send(b"\x80\x0a" + bytes(22))
     await rig.send(b"config get cluster\n")
+    await rig.answer(b"\x81\x0a" + bytes(22))
     assert rig.node.got == b"\x80\x0a" + bytes(22) + b"config get cluster\n"
+    assert rig.client.got == b"\x81\x0a" + bytes(22)
 
 
 @in_a_loop
 async def test_ends_with_either_side() -> None:
     """The end of one side ends the other; so does a node that refuses."""
     rig = Rig()
-    await rig.send(b"get a\r\n")
+    await rig.send()
     rig.node.transport.close()
     await rig.send()
-    for _ in range(10):
-        await asyncio.sleep(0)
     assert rig.client.is_lost
     rig = Rig()
+    await rig.send()
+    rig.client.transport.close()
+    await rig.send()
+    assert rig.node.is_lost
+    rig = Rig(refuses=True)
+    await rig.send()
+    assert rig.client.is_lost
+
+
+@in_a_loop
+async def test_node_that_is_not_reached() -> None:
+    """Nothing is answered, nor is anything lost. A client that leaves leaves nothing behind."""
+    rig = Rig()
+    rig.is_reached.clear()
+    await rig.send(b"config get cluster\r\n", b"get a\r\n")
+    assert rig.client.got == b""
+    rig.is_reached.set()
+    await rig.send()
+    assert rig.node.got == b"version\r\nget a\r\n"
+    rig = Rig()
+    rig.is_reached.clear()
     await rig.send(b"get a\r\n")
     rig.client.transport.close()
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert rig.node.is_lost
-    rig = Rig()
-    rig.refuses = True
-    await rig.send(b"get a\r\n")
-    assert rig.client.is_lost
+    await rig.send()
+    rig.is_reached.set()
+    await rig.send()
+    assert rig.node.transport is None

@@ -164,14 +164,14 @@ def test_no_node_is_added_without_power(sim: Simulator) -> None:
 )
 def test_emcache(sim: Simulator) -> None:
     """A client that polls the endpoint uses a new node, and does without one that is removed."""
-    asyncio.run(_emcache(sim))
+    asyncio.run(follow(sim, sim.control_plane.endpoints["memcached"]))
     gc.collect()  # it leaves sockets to removed nodes, which are not the next test's
 
 
-async def _emcache(sim: Simulator) -> None:
+async def follow(sim: Simulator, address: Endpoint) -> None:
+    """Let emcache, which knows one address, use the nodes while they become more and fewer."""
     import emcache
 
-    address = sim.control_plane.endpoints["memcached"]
     client = await emcache.create_client(
         [emcache.MemcachedHostAddress(address.host, address.port)],
         timeout=1.0,

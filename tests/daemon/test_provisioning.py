@@ -3,19 +3,22 @@
 import contextlib
 import importlib
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import pytest
 
 from cachesim.backends import embedded
 from cachesim.backends.base import Progress
 from cachesim.daemon import provisioning
-from cachesim.errors import StartError
+from cachesim.errors import SettingsError, StartError
 from cachesim.runs.registry import living_runs
 from cachesim.settings import Settings
 from cachesim.topology import production
 from tests.fakes import FakeBackend
 from tests.processes import call
+
+if TYPE_CHECKING:
+    from cachesim.backends.compose.backend import ComposeBackend
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +125,11 @@ def test_preloaded(alone: Path, backend: str, expected: str) -> None:
     assert done.returncode == 0, done.stderr
     modules = done.stdout.split()
     assert {"cachesim.daemon.service", f"cachesim.backends.{expected}"} <= set(modules)
+
+
+def test_composed_nodes_do_not_answer() -> None:
+    """What can't be had with docker compose is an error that says where it can."""
+    settings, life = Settings(discovery="nodes"), contextlib.ExitStack()
+    composed = cast("ComposeBackend", None)  # nothing of it is used
+    with pytest.raises(SettingsError, match=r"--backend docker.*CACHESIM_DISCOVERY=endpoint"):
+        provisioning.take_over_composed(composed, "t", settings, 7, silent, life)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.docker_client import DockerClient
 
+    from cachesim.backends.node_listeners import NodeListeners
+
 
 class ChangingContainers(ContainerNodes):
     """Nodes in containers that this process creates and removes."""
@@ -43,8 +45,11 @@ class ChangingContainers(ContainerNodes):
     _settings: Settings
     _topology: Topology
 
-    def __init__(self, client: "DockerClient") -> None:
+    def __init__(self, client: "DockerClient", listeners: "NodeListeners | None" = None) -> None:
         super().__init__(client)
+        self._listeners = listeners
+        # The published ports of the links that listeners lead to, at the first addresses of nodes.
+        self._behind: dict[str, int] = {}
         # The ports that moved nodes had at first.
         self._first: dict[str, int] = {}
         # The containers that publish what was added later, by the name of the node, and apart from
@@ -75,6 +80,13 @@ class ChangingContainers(ContainerNodes):
     def _redis_files(self) -> dict[str, str]:
         """Return the Redis nodes' files without secrets."""
 
+    def endpoint(self, node: str) -> Endpoint:
+        """See `Backend.endpoint`. A listener of this process is on this machine."""
+        endpoint = super().endpoint(node)
+        if self._listeners is not None and node in self._behind:
+            return replace(endpoint, host=self._listeners.host)
+        return endpoint
+
     def seen_from(self, zone: str, nodes: Sequence[Node]) -> Mapping[str, Endpoint]:
         """See `Backend.seen_from`. One door publishes all links of a zone that none has yet."""
         seen = {node.name: self.endpoint(node.name) for node in nodes}
@@ -85,6 +97,10 @@ class ChangingContainers(ContainerNodes):
                 api, *free = _free_ports(1 + len(new))
                 published = dict(zip(new, free, strict=True))
                 self._open_door(zone, {outside: port for port, outside in published.items()}, api)
+                for port in new & {seen[name].port for name in others if name in self._behind}:
+                    (listener,) = _free_ports(1)
+                    self._listen(f"{port} from {zone}", listener, published[port])
+                    published[port] = listener
                 ways |= published
         return seen | {it: replace(seen[it], port=ways[seen[it].port]) for it in others}
 
@@ -93,11 +109,16 @@ class ChangingContainers(ContainerNodes):
         """See `Backend.move_node`. Without its door, a former address refuses and can't hang."""
         port = self._first.setdefault(node, self._plan.endpoint(node).port)
         spec, before = self._topology.node(node), self._doors.get(node)
+        outside = self._behind.get(node, port)
         if back:
             self._doors.pop(node, None)
         else:
-            (port,) = ports = _free_ports(1)
-            self._doors[node] = self._open_door(spec.zone, dict.fromkeys(ports, port))
+            port, outside = _free_ports(2)
+            if node not in self._behind:
+                outside = port
+            self._doors[node] = self._open_door(spec.zone, {outside: port})
+        if node in self._behind:
+            self._listen(node, port, outside, beside=hangs)
         self._plan = self._plan.moved(node, port)
         if spec.service is Service.REDIS:
             path = f"{node}/redis.conf"
@@ -115,7 +136,9 @@ class ChangingContainers(ContainerNodes):
         """See `Backend.add_node`."""
         there = [it for it in self._topology.memcached if it.zone == node.zone]
         server = MEMCACHED_PORT + there.index(node)
-        link, admin = _free_ports(2)
+        link, outside, admin = _free_ports(3)
+        if self._listeners is None:
+            outside = link
         self._plan = self._plan.with_added(node.name, AddedPorts(link, admin, server))
         with as_fault_error(f"{node} could not be added"):
             pod = self._containers[pod_name(node.zone)]
@@ -123,7 +146,9 @@ class ChangingContainers(ContainerNodes):
             files = with_owners(self._topology, certificate_of(node, self._ca))
             container.put_archive(FILES, tar_archive(files))
             container.start()
-            self._first_doors[node.name] = self._open_door(node.zone, {link: link, admin: server})
+            ports = {outside: link, admin: server}
+            self._first_doors[node.name] = self._open_door(node.zone, ports)
+            self._listen(node.name, link, outside)
         ending = f"-to-{node.name}"
         for zone in self._topology.zones:
             proxies = [it for it in self._plan.proxies(zone.name) if it["name"].endswith(ending)]
@@ -142,7 +167,33 @@ class ChangingContainers(ContainerNodes):
                         for name in [it for it in toxiproxy.proxies() if it.endswith(ending)]:
                             toxiproxy.delete(name)
             finally:  # or another node of this name could never be added
+                self._stop_listening(node.name)
                 self._remove_containers(node.name)
+
+    def _ports_behind(self) -> dict[str, int]:
+        """Return where to publish the links of clients to nodes that get listeners, by name."""
+        names = [node.name for node in self._topology.memcached] if self._listeners else []
+        return dict(zip(names, _free_ports(len(names)), strict=True))
+
+    def _listen_first(self) -> None:
+        for node, outside in self._plan.behind.items():
+            self._listen(node, self._plan.endpoint(node).port, outside)
+
+    @as_fault_error("no new address could be listened on")
+    def _listen(self, node: str, port: int, outside: int, *, beside: bool = False) -> None:
+        """Listen on the port that a Memcached node announces; see `NodeListeners.open`.
+
+        Args:
+            outside: the published port of its link of clients.
+        """
+        if self._listeners is not None:
+            self._behind.setdefault(node, outside)
+            self._listeners.open(node, port, Endpoint(self._host, outside), beside=beside)
+
+    def _stop_listening(self, *nodes: str) -> None:
+        for node in nodes:
+            if self._behind.pop(node, None) and self._listeners is not None:
+                self._listeners.close(node)
 
     def _remove_containers(self, node: str) -> None:
         for containers in (self._containers, self._doors, self._first_doors):

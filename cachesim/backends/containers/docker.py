@@ -5,7 +5,6 @@ Addresses, commands and files are those of `cachesim.backends.address_plan`.
 
 import contextlib
 import secrets
-import socket
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ from cachesim.backends.containers.engine import (
     lost,
     tar_archive,
 )
-from cachesim.backends.ports import check_free, fixed_ports
+from cachesim.backends.ports import check_free, fixed_ports, free_zone_ports
 from cachesim.clock import Deadline
 from cachesim.errors import (
     CachesimError,
@@ -71,6 +70,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.docker_client import DockerClient
 
+    from cachesim.backends.node_listeners import NodeListeners
+
 
 _ATTEMPTS = 3  # a port that was free when it was chosen may be taken when it is used
 
@@ -82,6 +83,7 @@ class DockerBackend(ChangingContainers):
         name: the topology's name, part of each container's name.
         ca: must certify the settings' `advertise_host`.
         endpoints: the ports of the configuration endpoints, which are this process's, by name.
+        listeners: those before the Memcached nodes, if these shall answer `config get cluster`.
     """
 
     name = "docker"
@@ -95,8 +97,9 @@ class DockerBackend(ChangingContainers):
         ca: CertificateAuthority,
         client: "DockerClient | None" = None,
         endpoints: Mapping[str, int] | None = None,
+        listeners: "NodeListeners | None" = None,
     ) -> None:
-        super().__init__(client or connect())
+        super().__init__(client or connect(), listeners)
         self._endpoints = endpoints or {}
         self._prefix = f"cachesim-{name}"
         self._topology = topology
@@ -159,6 +162,7 @@ class DockerBackend(ChangingContainers):
             self._is_stopping = True
             self._creations.wait_for(lambda: not self._pending_creations)
         try:
+            self._stop_listening(*self._behind)
             remove_run(self._client, self._id)
             self._containers.clear()
         finally:
@@ -188,11 +192,13 @@ class DockerBackend(ChangingContainers):
                 ) from error
 
     def _start_containers(self) -> None:
-        self._plan = Plan(self._topology, self._ports(), self._host, self._endpoints)
+        ports, behind = self._ports(), self._ports_behind()
+        self._plan = Plan(self._topology, ports, self._host, self._endpoints, behind=behind)
         self._is_stopping = False
         workers = 1 + len(self._topology.nodes) + 2 * len(self._topology.zones)
         with ThreadPoolExecutor(workers) as pool:
             pool.submit(preload)
+            listening = pool.submit(self._listen_first)
             network = pool.submit(self._create_network)
             # Nothing is created in this thread: an interrupt would not wait for the creation.
             volume = pool.submit(self._create_volume)
@@ -230,6 +236,7 @@ class DockerBackend(ChangingContainers):
                 self._containers[node.name] = container
 
             steps: list[Future[Any]] = [
+                listening,
                 network,
                 volume,
                 *pods.values(),
@@ -252,7 +259,7 @@ class DockerBackend(ChangingContainers):
             }
             return ZonePorts(**kinds)
 
-        return {zone: chosen(zone, free) for zone, free in _free_ports(self._topology).items()}
+        return {zone: chosen(zone, free) for zone, free in free_zone_ports(self._topology).items()}
 
     @contextlib.contextmanager
     def _creation(self) -> Iterator[None]:
@@ -380,18 +387,3 @@ class DockerBackend(ChangingContainers):
         if isinstance(error, StartError) or not isinstance(error, Exception):
             return error
         return StartError(f"the Docker engine refused: {text}. `cachesim doctor` checks it.")
-
-
-def _free_ports(topology: Topology) -> dict[str, ZonePorts]:
-    """Return free ports for each zone. All stay bound until the last is found."""
-    with contextlib.ExitStack() as held:
-
-        def free() -> int:
-            listener = held.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            return int(listener.getsockname()[1])
-
-        return {
-            zone.name: ZonePorts(free(), free(), free(), free(), free(), free())
-            for zone in topology.zones
-        }

@@ -1,6 +1,7 @@
 """Addresses of containers that are published later, without an engine."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -19,12 +20,12 @@ NODES = production().nodes
 class Containers(ChangingContainers):
     """Nodes in containers, whose doors are only noted."""
 
-    def __init__(self) -> None:
+    def __init__(self, listeners: Any = None) -> None:
         self._topology = production()
         self._plan = Plan(self._topology, first_ports(self._topology, 17000))
         self._host = self._client_host = "127.0.0.1"
         self.doors: list[tuple[str, Mapping[int, int]]] = []
-        super().__init__(FakeEngine())  # type: ignore[arg-type]
+        super().__init__(FakeEngine(), listeners)  # type: ignore[arg-type]
 
     def move(self, node: str, port: int) -> None:
         """Give a node another address."""
@@ -96,6 +97,71 @@ def test_address_that_can_not_be_published(
     doors[0].remove.assert_not_called()
     containers.move_node("memcached-a")
     doors[0].remove.assert_called_once_with(force=True)
+
+
+class FakeListeners:
+    """Listeners that listen nowhere.
+
+    Attributes:
+        there: the port and the link of the present one, by the name of the node.
+        former: the ports of those that stay beside it.
+    """
+
+    host = "localhost"
+
+    def __init__(self) -> None:
+        self.there: dict[str, tuple[int, Endpoint]] = {}
+        self.former: list[int] = []
+
+    def open(self, node: str, port: int, link: Endpoint, *, beside: bool = False) -> None:
+        """See `NodeListeners.open`."""
+        if beside:
+            self.former.append(self.there[node][0])
+        self.there[node] = port, link
+
+    def close(self, node: str) -> None:
+        """See `NodeListeners.close`."""
+        del self.there[node]
+
+
+def test_listeners_before_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker publishes the links of clients to Memcached nodes elsewhere, also at new addresses."""
+    listeners = FakeListeners()
+    containers = Containers(listeners)
+    published = containers._ports_behind()
+    containers._plan = replace(containers._plan, behind=published)
+    containers._listen_first()
+    first = dict(listeners.there)
+    assert first == {
+        f"memcached-{zone}": (port, Endpoint("127.0.0.1", published[f"memcached-{zone}"]))
+        for zone, port in (("a", 17001), ("b", 17011), ("c", 17021))
+    }
+    assert containers._plan.published("b")[17011] == published["memcached-b"]
+    assert containers.endpoint("memcached-a") == Endpoint("localhost", 17001)
+    assert containers.endpoint("redis-a") == Endpoint("127.0.0.1", 17000)
+    seen = containers.seen_from("b", NODES)
+    ((_, ports),) = containers.doors
+    for zone, port in (("a", 17001), ("c", 17021)):
+        at = seen[f"memcached-{zone}"]
+        listens, link = listeners.there.pop(f"{port} from b")
+        assert (at, ports[link.port]) == (Endpoint("localhost", listens), port)
+    assert seen["memcached-b"] == Endpoint("localhost", 17011)
+    assert ports[seen["redis-a"].port] == 17000
+    open_door = MagicMock()
+    monkeypatch.setattr(containers, "_open_door", open_door)
+    for hangs in (False, True):
+        containers.move_node("memcached-a", hangs=hangs)
+        ((zone, ports), _) = open_door.call_args
+        ((outside, port),) = ports.items()
+        assert zone == "a"
+        assert outside != port == containers.endpoint("memcached-a").port
+        assert listeners.there["memcached-a"] == (port, Endpoint("127.0.0.1", outside))
+    assert 17001 not in listeners.former
+    assert len(listeners.former) == 1
+    containers.move_node("memcached-a", back=True)
+    assert listeners.there == first
+    containers._stop_listening(*published)
+    assert not listeners.there
 
 
 VERBS = ["state", "kill", "shut_down", "pause", "resume", "start_node", "logs"]

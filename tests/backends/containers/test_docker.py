@@ -21,6 +21,7 @@ import pytest
 
 from cachesim import Settings, Simulator
 from cachesim.backends.containers.engine import connect
+from cachesim.backends.ports import free_zone_ports
 from cachesim.daemon.leftovers import remove_orphans
 from cachesim.errors import (
     BackendUnavailable,
@@ -461,9 +462,8 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
     """A port that was taken meanwhile costs another attempt; the last one fails."""
-    from cachesim.backends.containers import docker as backend
-
-    draw = backend._free_ports
+    name = "cachesim.backends.containers.docker.free_zone_ports"
+    draw = free_zone_ports
     tries = []
 
     def taken(topology: Any) -> Any:
@@ -474,7 +474,7 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
             blocker.listen()
         return ports
 
-    monkeypatch.setattr(backend, "_free_ports", taken)
+    monkeypatch.setattr(name, taken)
     with socket.socket() as blocker, hosted("taken", backend="docker") as it:
         assert len(tries) == 2
         assert it.sim.redis_cluster().ping()
@@ -484,8 +484,7 @@ def test_port_taken(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
         blocker.listen()
         port = blocker.getsockname()[1]
         monkeypatch.setattr(
-            backend,
-            "_free_ports",
+            name,
             lambda t: {
                 z: p.__class__(port, *list(vars(p).values())[1:]) for z, p in draw(t).items()
             },
@@ -509,6 +508,24 @@ def test_fixed_ports(engine: Any) -> None:
         with pytest.raises(PortTaken, match=rf"{first} \(redis-a\).*: the topology 'fixed'"):
             Simulator(backend="docker", ports=first, name="other").start()
     assert left_of(engine, "other") == []
+
+
+def test_fixed_ports_of_nodes_that_answer() -> None:
+    """They are those that clients use. After the end nobody has them."""
+    first = free_first_port()
+    ports = [first + 10 * number + 1 for number in range(3)]
+    sim = Simulator(backend="docker", discovery="nodes", ports=first)
+    with (
+        socket.create_server(("127.0.0.1", ports[1])),
+        pytest.raises(PortTaken, match="memcached-b"),
+    ):
+        sim.start()
+    with sim, closing(sim.memcached_client()) as client:
+        assert [node.endpoint.port for node in sim.memcached.values()] == ports
+        assert client.set("k", "v", noreply=False)
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
 
 
 def test_not_ready_in_time(engine: Any) -> None:
