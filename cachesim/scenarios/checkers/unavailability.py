@@ -33,6 +33,7 @@ from cachesim.scenarios.checkers.time_scale import (
     Window,
     compressed,
     least_together,
+    most_in_a_row,
     stopped,
     why_wrong,
 )
@@ -64,13 +65,18 @@ class Expectation:
 
 
 class Figure(NamedTuple):
-    """How long one outage lasts in production, and where it is in the run."""
+    """How long one outage lasts in production, and where it is in the run.
+
+    Attributes:
+        window: the compressed one that it is, if it is one.
+    """
 
     low: float
     high: float
     begin: float
     end: float
     what: str
+    window: Window | None = None
 
 
 _Combined = Callable[[History, list[Figure]], tuple[float, float]]
@@ -100,12 +106,30 @@ def check(history: History, expectation: Expectation) -> Verdict:
     return min(verdicts, key=lambda verdict: order.index(verdict.result))
 
 
-def _longest(_history: History, figures: list[Figure]) -> tuple[float, float]:
-    return max(it.low for it in figures), max(it.high for it in figures)
+def _longest(history: History, figures: list[Figure]) -> tuple[float, float]:
+    # The effect may have been there since the call. Who asked for the nodes has others.
+    windows = (
+        (it.high, it.begin - it.window.more / history.speed)
+        for it in figures
+        if it.window is not None and not it.window.is_discovery
+    )
+    high = max(*(it.high for it in figures), most_in_a_row(history, windows))
+    return max(it.low for it in figures), high
 
 
 def _total(history: History, figures: list[Figure]) -> tuple[float, float]:
-    return least_of(history, figures), sum(it.high for it in figures)
+    return least_of(history, figures), sum(_repeated(history, it) for it in figures)
+
+
+def _repeated(history: History, figure: Figure) -> float:
+    """Return the most that an outage lasts with those like it, in seconds of production.
+
+    One that a client makes by itself, as when it tries a dead node again, may come the more often
+    the longer the fault lasts.
+    """
+    windows = history.compute(compressed) if figure.window is None else ()
+    is_within = any(it.begin <= figure.end and figure.begin <= it.end for it in windows)
+    return figure.high * max(1.0, history.speed) if is_within else figure.high
 
 
 def _worst(
@@ -147,7 +171,7 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
         for window, effect in windows:
             best, worst = window.outage(history, name, gap)
             low = best if effect else 0.0
-            figures.append(Figure(low, worst, window.begin, window.end, window.what))
+            figures.append(Figure(low, worst, window.begin, window.end, window.what, window))
         result.append(figures)
     return result
 
