@@ -16,9 +16,10 @@ whose nodes a fault touched.
 
 Never, which fails, is said only after a quiet of twice the declared comeback, at least 20 s.
 
-Unknown: the run ended too early; a node did not come back, which is not the client's; nothing was
-healed; no baseline, no beats; the threshold lies inside the interval; sampled too thinly; the
-generator decides; or the profile is wrong: a pod came back later than the comeback.
+Unknown: the run ended too early, or the command that makes the operations; a node did not come
+back, which is not the client's; nothing was healed; no baseline, no beats; the threshold lies
+inside the interval; sampled too thinly; the generator decides; or the profile is wrong: a pod came
+back later than the comeback.
 """
 
 from collections.abc import Iterable
@@ -258,11 +259,13 @@ def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> s
     reason = why_too_thin(within, _longest_beat_gap(history, able.end), history.speed)
     comeback = history.comeback
     if it.steady is None:
-        quiet = history.end_at - able.end
+        ended = history.meta.get("command_ended_at")
+        what = "run" if ended is None else "command"
+        quiet = max(0.0, (history.end_at if ended is None else ended) - able.end)
         needed = max(QUIET_FACTOR * comeback, QUIET_LEAST)
         if quiet < needed:
             reason = reason or (
-                f"the run ended too early: {quiet:.3g} s of quiet, and never is said after "
+                f"the {what} ended too early: {quiet:.3g} s of quiet, and never is said after "
                 f"{needed:.3g} s"
             )
     elif history.speed != 1 and it.steady.begin - able.end > (comeback := _comeback(history)):

@@ -160,6 +160,17 @@ def test_never(comeback: float | None, end: float, result: str) -> None:
     assert verdict.high == float("inf")
 
 
+@pytest.mark.parametrize(
+    ("ended", "result"), [(40.0, "unknown"), (61.0, "unknown"), (64.0, "fail")]
+)
+def test_a_command_that_has_ended(ended: float, result: str) -> None:
+    """It makes no operations any more: that is no client that never came back."""
+    rows = [it for it in heal(outcome="fail") if not isinstance(it, Operation) or it.due < ended]
+    verdict = verdict_on(rows, client={"comeback": 10}, command_code=0, command_ended_at=ended)
+    assert verdict.result == result
+    assert ("the command ended too early" in verdict.reason) == (result == "unknown")
+
+
 def test_a_span_that_the_run_cut_short() -> None:
     """A steady span is 5 s long: less at the end of the run is none."""
     for end, found in ((54.8, False), (55.2, True)):
