@@ -394,6 +394,7 @@ class _Run:
             self._recorder.set("interrupted", f"the workload failed: {error}")
             self._say(str(error))
         self._workload_eps = workload.eps
+        self._recorder.set("operations_eps", workload.eps)
 
 
 def _versions() -> dict[str, str]:

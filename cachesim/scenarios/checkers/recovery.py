@@ -211,7 +211,9 @@ def check(history: History, expectation: Expectation) -> Verdict:
         low, high, reason = plane[0] + quiet, float("inf"), "the clients never recovered"
         result = Result.UNKNOWN if why else Result.FAIL
         return Verdict(NAME, result, low, high, "s", within, why or reason, details)
-    clients = [max(0.0, it.steady.begin - it.able.end), it.steady.end - it.able.end]
+    eps = history.operations_eps
+    begin, end = it.steady.begin - it.able.end - eps, it.steady.end - it.able.end
+    clients = [max(0.0, begin), end]  # what is reported late makes it no longer than it seems
     details |= {"clients": clients, "recovered_at": it.steady.end}
     low, high = plane[0] + clients[0], plane[1] + clients[1]
     if history.speed != 1:

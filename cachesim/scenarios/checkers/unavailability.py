@@ -3,8 +3,9 @@
 Rule: good is what was answered within the deadline of its due time (see `survey`); an outage goes
 from the first bad operation to the first of three good ones in a row, and outages less than 250 ms
 apart are one (see `outages`). It lasted at least from its first to its last bad operation, and at
-most from the good one before to the good one after. The class as a whole and each of its pods are
-judged, and the worst decides. A Memcached miss is not bad; a `set` that returns False is.
+most from the good one before to the good one after, each less and more the time by which a command
+may report late. The class as a whole and each of its pods are judged, and the worst decides. A
+Memcached miss is not bad; a `set` that returns False is.
 
 Bound: what the scenario expects, `longest` and `total`, in seconds of production. If it expects
 both, the verdict is on the one that fails, or else is unknown; `details` has which one.
@@ -156,7 +157,7 @@ def least_of(history: History, figures: Iterable[Figure]) -> float:
 def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
     """Return the outages of a class as production has them: of all of it, and of each pod."""
     found = history.compute(survey)[name]
-    end = history.end_at
+    end, eps = history.end_at, history.operations_eps
     gap = found.all.gap(end)
     effects = [(it, stopped(history, name, it)) for it in history.compute(compressed)]
     windows = [(it, effect) for it, effect in effects if effect is not False]
@@ -164,7 +165,9 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
     result = []
     for what, track in tracks.items():
         figures = [
-            Figure(it.low, it.high + _cut_in(history, it), it.begin, it.end, what)
+            Figure(
+                max(it.low - eps, 0.0), it.high + eps + _cut_in(history, it), it.begin, it.end, what
+            )
             for it in track.outages(end)
             if not any(_covers(history, name, w, it) for w, effect in windows if effect)
         ]

@@ -60,6 +60,13 @@ def test_against_the_threshold(within: float, result: str) -> None:
     assert verdict_on(heal(), within).result == result
 
 
+def test_what_is_reported_late() -> None:
+    """The clients may have been back for as long before."""
+    verdict = verdict_on(heal(), operations_eps=3.0)
+    assert verdict.low == pytest.approx(6.4, abs=0.2)
+    assert verdict.high == pytest.approx(10, abs=0.11)
+
+
 def test_at_once() -> None:
     """Clients that are steady as soon as the nodes are able took no time."""
     verdict = verdict_on(heal(30.0))
