@@ -235,7 +235,7 @@ def _comeback(history: History) -> float:
         (
             history.comeback_of(service)
             for service, nodes in used.items()
-            if service != ORIGIN and (not nodes or nodes & reached)
+            if not nodes or nodes & reached
         ),
         default=history.comeback,
     )

@@ -411,6 +411,7 @@ def test_a_step_that_never_began() -> None:
         (load(BEGIN, END, node="redis-b"), False),
         (load(BEGIN, END, service="api_cache"), False),  # it uses other nodes
         (load(BEGIN, END, service="other"), True),  # nobody knows what it uses
+        (load(BEGIN, END, service="origin"), False),  # it is behind the caches
         ([*load(BEGIN, END), *load(0, 1, node="redis-a")], True),
         ([*load(BEGIN, END), *load(0, 1, node="redis-b")], False),
     ],
