@@ -51,8 +51,8 @@ from cachesim.scenarios.checkers.effects import (
     is_read_more,
 )
 from cachesim.scenarios.checkers.faults import ONCE, STREAK, nodes_of, nodes_of_services
+from cachesim.scenarios.checkers.lags import offset_lags
 from cachesim.scenarios.checkers.promotions import primary_at
-from cachesim.scenarios.checkers.stale_reads import offset_lags
 from cachesim.scenarios.verdict import Result, Verdict, unknown
 
 NAME = "faults"
