@@ -89,6 +89,11 @@ class History:
         return float(self.meta.get("eps", 0.005))
 
     @property
+    def operations_eps(self) -> float:
+        """Seconds by which the times of operations may be wrong."""
+        return float(self.meta.get("operations_eps") or 0)
+
+    @property
     def patience(self) -> float:
         """The longest that a call may take and still succeed, in seconds. Not declared: inf."""
         return self._declared("patience")

@@ -14,7 +14,8 @@ All times are monotonic seconds of one machine, `CLOCK_MONOTONIC`. The facts of 
   seconds, real, from one time to the next. `pods` and `pool`: how many pods, and connections of
   each, null if nobody knows.
 - `utc_offset`: seconds to add to a monotonic time for the seconds since 1970.
-- `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong.
+- `eps`: seconds by which a time from elsewhere, such as a sample's, may be wrong. `operations_eps`:
+  those of operations alone, if a command reports them late; left out, or 0, if they are right.
 - `baseline`: `{"begin": at, "end": at}`, the time before the first fault.
 - `heal_at`: when the last heal was called; `end_at`: when the workload ended.
 - `alarms`: of the topology, if they were watched: `{"alarms": [AlarmStatus], "minutes": [{"begin":

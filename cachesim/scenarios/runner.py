@@ -228,9 +228,7 @@ class _Run:
         traffic = self._life.enter_context(
             contextlib.closing(Traffic(self._path, scenario.deadline, begin))
         )
-        course = Course(
-            self._workload, traffic, lambda: self._log.events, say, self._is_interrupted
-        )
+        course = Course(self._workload, traffic, lambda: self._log.events, say, self._is_to_end)
         baseline = Span(begin, begin + scenario.baseline.length)
         say(f"baseline, {scenario.baseline.length:g} s")
         course.sleep_until(baseline.end)
@@ -254,6 +252,16 @@ class _Run:
                 course.sleep_until(time.monotonic() + clock.until(scenario.duration or end))
             course.wait_recovered(firing, self._path, self._client.get("comeback"))
         firing.tick()
+
+    def _is_to_end(self) -> bool:
+        """Return whether the run is interrupted.
+
+        Raises:
+            Interrupted: the topology has ended.
+        """
+        if self._log.failure is not None:
+            raise Interrupted(self._log.failure)
+        return self._is_interrupted()
 
     def _make_firing(self, baseline: Span, clock: ProductionClock) -> Firing:
         sim = self._sim
@@ -387,6 +395,7 @@ class _Run:
             self._recorder.set("interrupted", f"the workload failed: {error}")
             self._say(str(error))
         self._workload_eps = workload.eps
+        self._recorder.set("operations_eps", workload.eps)
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import IO
 
 from cachesim.errors import WorkloadError, as_json
 from cachesim.history.rows import Operation
-from cachesim.workload.reported import parse, wait_for_first
+from cachesim.workload.reported import parse, parts, wait_for_first
 
 _BUFFER = 4096
 """Bytes that come at once from a program which keeps its output for a while."""
@@ -113,21 +113,30 @@ class Command:
             if untold > 1 and len(chunk) >= _BUFFER:
                 self.eps = max(self.eps, now - last)
             last, previous = now, (untold, now - last)
+        if rest:  # the last line has no end
+            untold = previous[0] + self._take(rest.decode(errors="replace"), last)
+            previous = untold, previous[1]
         if previous[0] > 1:  # what a buffer had at the end
             self.eps = max(self.eps, previous[1])
 
-    def _take(self, line: str, now: float) -> bool:
-        """Record what a line reports. Return whether it does not tell its time."""
-        try:
-            found = parse(line, self._pod, now, self._utc_offset)
-        except ValueError as error:  # left out it would be missing in the verdict
-            mistake = f"its line {line[:_SHOWN]!r} is no operation: {error}"
-            self._report(error=as_json(WorkloadError(mistake)))
-            found = None
-        if found is None:
-            print(line, flush=True, file=sys.stdout)
-            return False
-        operation, is_told = found
-        self._record(operation)
-        self._first.set()
-        return not is_told
+    def _take(self, line: str, now: float) -> int:
+        """Record what a line reports. Return how many operations do not tell their time."""
+        found, rest = [], []
+        for part in parts(line):
+            try:
+                it = parse(part, self._pod, now, self._utc_offset)
+            except ValueError as error:  # left out it would be missing in the verdict
+                mistake = f"its line {part[:_SHOWN]!r} is no operation: {error}"
+                self._report(error=as_json(WorkloadError(mistake)))
+                it = None
+            if it is None:
+                rest.append(part)
+            else:
+                found.append(it)
+        text = "".join(rest)
+        if text.strip() or not found:
+            print(text, flush=True, file=sys.stdout)
+        for operation, _ in found:
+            self._record(operation)
+            self._first.set()
+        return sum(not is_told for _, is_told in found)

@@ -3,7 +3,7 @@
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from cachesim.clock import Deadline
@@ -13,6 +13,7 @@ _FIRST_OPERATION = 10.0
 _LOOK = 0.05
 """Seconds to wait for the first operation of a user's code, and between two looks."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_DECODER = json.JSONDecoder()
 
 
 def operation(
@@ -63,8 +64,12 @@ def operation(
 
 
 def _is_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can be
+        return False
 
 
 def _is_integer(value: object) -> bool:
@@ -101,31 +106,53 @@ def _storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def parse(line: str, pod: str, now: float, utc_offset: float) -> tuple[Operation, bool] | None:
-    """Return the operation that a line of JSON reports, and whether it tells its time.
+def parts(line: str) -> Iterator[str]:
+    """Yield the JSON objects of a line, each alone, and what is between them.
+
+    Threads that print at once may all write their texts before the first of them ends its line.
+    """
+    begin = at = 0
+    while (at := line.find("{", at)) >= 0:
+        try:
+            _, end = _DECODER.raw_decode(line, at)
+        except (ValueError, RecursionError):
+            at += 1
+            continue
+        yield line[begin:at]
+        yield line[at:end]
+        begin = at = end
+    yield line[begin:]
+
+
+def parse(text: str, pod: str, now: float, utc_offset: float) -> tuple[Operation, bool] | None:
+    """Return the operation that a JSON object reports, and whether it tells its time.
 
     The fields are `op` and `ok`, and optionally `service`, `kind`, `key`, `at` (when it was due, in
     seconds since 1970), `duration` (seconds), `error`, `written` and `read`.
 
     Args:
-        now: when the line was read, in monotonic seconds.
+        now: when it was read, in monotonic seconds.
         utc_offset: seconds to add to a monotonic time for the seconds since 1970.
 
     Returns:
-        None for a line that reports no operation.
+        None for a text that reports no operation: it is no object, or has no `op` and `ok`.
 
     Raises:
         ValueError: a field is not what it has to be.
     """
-    if not line.startswith("{"):
+    if not text.startswith("{"):
         return None
     try:
-        fields: dict[str, Any] = json.loads(line)
-    except ValueError:
+        fields: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
         return None
-    op, ok = fields.get("op"), fields.get("ok")
-    if not isinstance(op, str) or not isinstance(ok, bool):
+    if not {"op", "ok"} <= fields.keys():
         return None
+    op, ok = fields["op"], fields["ok"]
+    if not isinstance(op, str):
+        raise ValueError(f"op has to be a text, not {op!r}")
+    if not isinstance(ok, bool):
+        raise ValueError(f"ok has to be true or false, not {ok!r}")
     at, duration = fields.get("at"), fields.get("duration")
     _check(at=at, duration=duration)
     duration = max(0.0, duration or 0.0)

@@ -391,6 +391,24 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "record/record.json").read_text())
 
 
+def test_the_topology_ends(tmp_path: Path) -> None:
+    """The run ends with it, with a record: that nobody is served then is no client's fault."""
+    import psutil
+
+    with started(tmp_path) as process:
+        topology = next(
+            it
+            for it in psutil.Process(process.pid).children()
+            if "daemon" in " ".join(it.cmdline())
+        )
+        topology.kill()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 2, out + err
+        assert "UNKNOWN" in out
+    record = json.loads((tmp_path / "record/record.json").read_text())
+    assert "has ended" in record["interrupted"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed(tmp_path: Path) -> None:
     """A killed run leaves no process, and its record can be read up to then."""

@@ -18,7 +18,7 @@ from cachesim.history.reader import History
 from cachesim.history.rows import Operation
 from cachesim.workload.plan import Plan
 from cachesim.workload.pods import Pods
-from cachesim.workload.reported import parse
+from cachesim.workload.reported import parse, parts
 from tests.processes import alive_children
 
 LIMIT = 30.0
@@ -160,6 +160,47 @@ for _ in range(20):
         assert pods.eps < 0.1
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", [""]),
+        ("hello", ["hello"]),
+        ('{"a": 1}', ["", '{"a": 1}', ""]),
+        ('{"a": {}}{"b": 1}', ["", '{"a": {}}', "", '{"b": 1}', ""]),
+        ('now {"a": 1} {then', ["now ", '{"a": 1}', " {then"]),
+        ('{{"a": 1}', ["{", '{"a": 1}', ""]),
+    ],
+)
+def test_parts_of_a_line(line: str, expected: list[str]) -> None:
+    """Objects are found wherever they are, and nothing gets lost."""
+    assert list(parts(line)) == expected
+
+
+THREADS = """
+import json, threading, time
+def work(thread):
+    for number in range(50):
+        print(json.dumps({"op": "get", "ok": True, "key": f"{thread} {number}"}))
+        time.sleep(0.001)
+threads = [threading.Thread(target=work, args=(it,)) for it in range(20)]
+for it in threads:
+    it.start()
+for it in threads:
+    it.join()
+print('waited{"op": "get", "ok": true, "key": "last"}', end="")
+"""
+
+
+def test_threads_that_print_at_once(tmp_path: Path) -> None:
+    """No operation gets lost, though Python writes the end of a line by itself."""
+    with command(tmp_path, THREADS) as pods:
+        pods.open()
+        assert code_of(pods) == 0
+        pods.end()
+    assert len({it.key for it in rows(tmp_path)}) == 1001
+    assert (tmp_path / "workload.log").read_text().split() == ["waited"]
+
+
 STUBBORN = """
 import json, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -241,8 +282,7 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "hello", "[1]", "{", '{"op": "get"}', '{"ok": true}', '{"op": 1, "ok": true}',
-     '{"op": "get", "ok": "yes"}', "null"],
+    ["", "hello", "[1]", "{", '{"op": "get"}', '{"ok": true}', "null", '{"a":' * 5000],
 )  # fmt: skip
 def test_not_an_operation(line: str) -> None:
     """What has no `op` and `ok` is for people."""
@@ -281,6 +321,10 @@ def test_fields(line: str, fields: dict[str, Any]) -> None:
         ('"kind": "eat"', "kind has to be one of read, write, delete, touch, not 'eat'"),
         ('"duration": true', "duration has to be a number of seconds, not True"),
         ('"at": NaN', "at has to be a number of seconds, not nan"),
+        (f'"at": {10**400}', "at has to be a number of seconds, not 1000"),
+        ('"ok": 0', "ok has to be true or false, not 0"),
+        ('"ok": null', "ok has to be true or false, not None"),
+        ('"op": 1', "op has to be a text, not 1"),
         ('"written": "4"', "written has to be an integer, not '4'"),
         (f'"read": {2**63}', f"read has to be an integer, not {2**63}"),
         ('"key": 7', "key has to be a text, not 7"),

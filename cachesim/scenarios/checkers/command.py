@@ -27,7 +27,7 @@ def check(history: History) -> Verdict:
     """Return the verdict on the command."""
     code = history.meta.get("command_code")
     if code != 0:
-        return Verdict(NAME, Result.FAIL, reason=f"it ended with exit code {code}")
+        return Verdict(NAME, Result.FAIL, reason=f"the command ended with exit code {code}")
     if history.speed != 1 and is_silent(history):
         return unknown(NAME, "it passed and reported no operations; --speed 1 settles it")
-    return Verdict(NAME, Result.PASS, reason="it ended with exit code 0")
+    return Verdict(NAME, Result.PASS, reason="the command ended with exit code 0")

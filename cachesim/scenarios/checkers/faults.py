@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cachesim.history.reader import History, Span
-from cachesim.history.rows import Beat, Step
+from cachesim.history.rows import ORIGIN, Beat, Step
 
 STREAK = 5
 """So many answers in a row make a node able, since the first of them."""
@@ -74,9 +74,13 @@ def touched(history: History) -> frozenset[str]:
 
 
 def nodes_of_services(history: History) -> dict[str, frozenset[str]]:
-    """Return the nodes that answered each service; none for one whose client does not tell."""
+    """Return the nodes that answered each service; none for one whose client does not tell.
+
+    An origin is behind the nodes, and asks none of them.
+    """
     found: dict[str, set[str]] = {}
-    for service, node in history.rows("SELECT DISTINCT service, node FROM operations"):
+    query = "SELECT DISTINCT service, node FROM operations WHERE service != ?"
+    for service, node in history.rows(query, ORIGIN):
         found.setdefault(service, set()).update({node} - {None})
     return {service: frozenset(nodes) for service, nodes in found.items()}
 

@@ -51,8 +51,8 @@ from cachesim.scenarios.checkers.effects import (
     is_read_more,
 )
 from cachesim.scenarios.checkers.faults import ONCE, STREAK, nodes_of, nodes_of_services
+from cachesim.scenarios.checkers.lags import offset_lags
 from cachesim.scenarios.checkers.promotions import primary_at
-from cachesim.scenarios.checkers.stale_reads import offset_lags
 from cachesim.scenarios.verdict import Result, Verdict, unknown
 
 NAME = "faults"
@@ -113,9 +113,10 @@ def problem_of(history: History, step: Step) -> str:
     if step.outcome == "skipped":
         return ""
     if step.outcome != "applied":
-        return {"missing": "it had no target, or its event never came"}.get(
-            step.outcome, "it could not be applied or healed"
-        )
+        why = str(step.witness.get("why", ""))
+        if step.outcome == "missing":
+            return why or "it had no target, or its event never came"
+        return f"it could not be applied or healed{why and f': {why}'}"
     begin = step.begin_call if step.begin_confirmed is None else step.begin_confirmed
     if begin is None:
         return "it never began"
@@ -225,6 +226,8 @@ def _is_gone(history: History, step: Step, nodes: frozenset[str]) -> bool | None
         if it.id != step.id and it.begin_call is not None and it.begin_call >= (step.end_call or 0)
     ]
     span = Span(end + SETTLED, min(later, default=history.end_at))
+    if span.end <= span.begin:
+        return None
     name = str(fault.get("fault"))
     if name == "latency":
         rises = [_rise(history, node, span) for node in nodes]

@@ -21,6 +21,10 @@ SELECT count(*) FROM operations WHERE ledger = 1 AND kind = 'write' AND outcome 
 AND end > ? AND end <= ? AND (node IS NULL OR ? IS NULL OR node = ?)
 """
 
+_ANSWERED = """
+SELECT 1 FROM beats WHERE node = ? AND kind = 'read' AND ok AND start > ? AND start < ? LIMIT 1
+"""
+
 _UNNAMED = """
 SELECT 1 FROM operations WHERE ledger = 1 AND kind = 'write' AND outcome = 'ok'
 AND end > ? AND end <= ? AND node IS NULL LIMIT 1
@@ -58,14 +62,37 @@ class LossWindow:
 
 
 def loss_windows(history: History) -> list[LossWindow]:
-    """Return the windows of a run: of its promotions, and of power lost everywhere."""
+    """Return the windows of a run: of its promotions, and of power that its primaries lost."""
     found = [
         _of_promotion(history, it, it.called if it.lost_at is None else it.lost_at)
         for it in history.compute(promotions)
         if it.lost_at is not None or it.requested
     ]
-    outage = _power_lost_everywhere(history)
-    return [*found, *(_of_power(history, span) for span in outage)]
+    everywhere = _power_lost_everywhere(history)
+    found += [_of_power(history, it.begin, "power lost in all zones") for it in everywhere]
+    for event in history.events("power-cut"):
+        node, at = event.source, event.at
+        dark = [it.begin for it in everywhere if it.end >= at]
+        if node == primary_at(history, at) and not any(
+            _was_away(history, node, at, until)
+            for until in (*dark, *_successions(history, node, at))
+        ):
+            found.append(_of_power(history, at, f"power lost by {node}, which stayed the primary"))
+    return found
+
+
+def _successions(history: History, node: str, since: float) -> list[float]:
+    """Return from when on nodes were to be promoted that followed a primary."""
+    return [
+        it.called if it.lost_at is None else it.lost_at
+        for it in history.compute(promotions)
+        if it.old == node and it.confirmed >= since
+    ]
+
+
+def _was_away(history: History, node: str, since: float, until: float) -> bool:
+    """Return whether a node answered no beat in a time."""
+    return not any(history.rows(_ANSWERED, node, since, until))
 
 
 def _of_promotion(history: History, it: Promotion, lost_at: float) -> LossWindow:
@@ -168,20 +195,16 @@ def _power_lost_everywhere(history: History) -> list[Span]:
     return found
 
 
-def _of_power(history: History, span: Span) -> LossWindow:
-    what = "power lost in all zones"
-    node = primary_at(history, span.begin)
-    synced = [
-        sample.value for sample in history.samples("fsynced_at", node) if sample.value <= span.begin
-    ]
+def _of_power(history: History, at: float, what: str) -> LossWindow:
+    node = primary_at(history, at)
+    synced = [it.value for it in history.samples("fsynced_at", node) if it.value <= at]
     if not synced:
-        begin = span.begin - 2
+        begin = at - 2
         why = "the last completed fsync is not known"
-        return LossWindow(what, node, begin, begin, span.begin, None, why=why)
+        return LossWindow(what, node, begin, begin, at, None, why=why)
     begin = max(synced)
-    bound = ledger_writes(history, Span(begin, span.begin), node)
-    edges = _edges(history, (begin, span.begin), node)
-    return LossWindow(what, node, begin, begin, span.begin, bound, edges)
+    bound = ledger_writes(history, Span(begin, at), node)
+    return LossWindow(what, node, begin, begin, at, bound, _edges(history, (begin, at), node))
 
 
 def ledger_writes(history: History, span: Span, node: str | None) -> int:

@@ -11,7 +11,8 @@ Bound, from this run's own acknowledgements: what the failed primary acknowledge
 
 - dead before the promotion: after the promoted replica's last applied offset;
 - isolated: from the same offset, which it passed when replication was cut, to the fence;
-- power lost in all zones: after the last completed fsync.
+- power lost in all zones, or by a primary that is back before another is promoted: after the last
+  completed fsync.
 
 A failover that was asked for, and faults without promotion, lose nothing. `max: bound` passes if
 the lost ledger writes are at most 1.1 x bound + 2 + those acknowledged within eps of the edges. A

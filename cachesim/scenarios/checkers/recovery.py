@@ -16,9 +16,10 @@ whose nodes a fault touched.
 
 Never, which fails, is said only after a quiet of twice the declared comeback, at least 20 s.
 
-Unknown: the run ended too early; a node did not come back, which is not the client's; nothing was
-healed; no baseline, no beats; the threshold lies inside the interval; sampled too thinly; the
-generator decides; or the profile is wrong: a pod came back later than the comeback.
+Unknown: the run ended too early, or the command that makes the operations; a node did not come
+back, which is not the client's; nothing was healed; no baseline, no beats; the threshold lies
+inside the interval; sampled too thinly; the generator decides; or the profile is wrong: a pod came
+back later than the comeback.
 """
 
 from collections.abc import Iterable
@@ -210,7 +211,9 @@ def check(history: History, expectation: Expectation) -> Verdict:
         low, high, reason = plane[0] + quiet, float("inf"), "the clients never recovered"
         result = Result.UNKNOWN if why else Result.FAIL
         return Verdict(NAME, result, low, high, "s", within, why or reason, details)
-    clients = [max(0.0, it.steady.begin - it.able.end), it.steady.end - it.able.end]
+    eps = history.operations_eps
+    begin, end = it.steady.begin - it.able.end - eps, it.steady.end - it.able.end
+    clients = [max(0.0, begin), end]  # what is reported late makes it no longer than it seems
     details |= {"clients": clients, "recovered_at": it.steady.end}
     low, high = plane[0] + clients[0], plane[1] + clients[1]
     if history.speed != 1:
@@ -232,7 +235,7 @@ def _comeback(history: History) -> float:
         (
             history.comeback_of(service)
             for service, nodes in used.items()
-            if service != ORIGIN and (not nodes or nodes & reached)
+            if not nodes or nodes & reached
         ),
         default=history.comeback,
     )
@@ -258,11 +261,13 @@ def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> s
     reason = why_too_thin(within, _longest_beat_gap(history, able.end), history.speed)
     comeback = history.comeback
     if it.steady is None:
-        quiet = history.end_at - able.end
+        ended = history.meta.get("command_ended_at")
+        what = "run" if ended is None else "command"
+        quiet = max(0.0, (history.end_at if ended is None else ended) - able.end)
         needed = max(QUIET_FACTOR * comeback, QUIET_LEAST)
         if quiet < needed:
             reason = reason or (
-                f"the run ended too early: {quiet:.3g} s of quiet, and never is said after "
+                f"the {what} ended too early: {quiet:.3g} s of quiet, and never is said after "
                 f"{needed:.3g} s"
             )
     elif history.speed != 1 and it.steady.begin - able.end > (comeback := _comeback(history)):

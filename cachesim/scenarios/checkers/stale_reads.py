@@ -32,6 +32,7 @@ from typing import Any, Literal, NamedTuple
 from cachesim.history.reader import History, Span
 from cachesim.scenarios.checkers.faults import ONCE, applied, emptied, nodes_of
 from cachesim.scenarios.checkers.generator import union
+from cachesim.scenarios.checkers.lags import offset_lags
 from cachesim.scenarios.checkers.loss_windows import loss_windows
 from cachesim.scenarios.checkers.promotions import primary_at
 from cachesim.scenarios.checkers.resolution import why_ttls_were_cut
@@ -266,33 +267,6 @@ def _is_lost(history: History, due: _Row, read: _Row) -> bool:
 
 
 # --- what is allowed ----------------------------------------------------------------------------
-
-Lag = tuple[list[float], list[float]]
-
-
-def offset_lags(history: History) -> dict[str, Lag]:
-    """Return for each node the times of its readings, and how far its offset was behind then.
-
-    That is the time since the primary was last seen not to be ahead of it, in seconds.
-    """
-    times: list[float] = []
-    offsets: list[float] = []
-    found: dict[str, Lag] = defaultdict(lambda: ([], []))
-    for sample in history.samples("offset"):
-        if sample.node == primary_at(history, sample.at):
-            # A new process counts anew, and a promoted replica from what it had.
-            while offsets and offsets[-1] > sample.value:
-                times.pop()
-                offsets.pop()
-            times.append(sample.at)
-            offsets.append(sample.value)
-            continue
-        at, lags = found[sample.node]
-        at.append(sample.at)
-        passed = bisect_right(offsets, sample.value)
-        is_behind = passed < len(offsets)
-        lags.append(sample.at - times[max(passed - 1, 0)] if is_behind else 0.0)
-    return found
 
 
 def _allowed(history: History, read: StaleRead) -> float | None:

@@ -19,10 +19,14 @@ not served for at least the seconds, real, that it lasted. A failover can't be g
 
 What is not declared is infinite. At speed 1 nothing is compressed, and the measured figures stand.
 
+Windows that follow each other before the client may be back are up to one outage.
+
 A window stopped a class if an outage of it, counting only what was answered within the window,
 covers the window's later half up to its end. It did not if the class was served again by then:
-the outage was the client's, in real time, and stands as measured. With fewer than three operations
-in the later half, or an outage that began in it, the window may have stopped the class.
+the outage was the client's, in real time, and stands as measured; of all outages together it counts
+up to times the speed, as it may come again. With fewer than three operations in the later half, or
+an outage that began in it, the window may have stopped the class. So it may if its fault comes and
+goes by production's clock: what stopped the class was over by then.
 
 A fault that happens once, such as a replacement, is no window: what follows from it is real. But
 clients with auto discovery ask for the nodes from time to time, which is production time here.
@@ -89,6 +93,7 @@ class Window:
         nodes: the nodes that it is about.
         is_failover: whether it is a failover, and not a step.
         is_discovery: whether it is the time until clients ask for the nodes again.
+        is_flapping: whether its fault comes and goes in it, by production's clock.
     """
 
     what: str
@@ -100,6 +105,7 @@ class Window:
     is_failover: bool = False
     more: float = 0.0
     is_discovery: bool = False
+    is_flapping: bool = False
 
     def outage(self, history: History, name: OperationClass, gap: float) -> tuple[float, float]:
         """Return how long production serves nothing of a class that it stops, in seconds.
@@ -152,8 +158,17 @@ def _holds(history: History) -> list[Window]:
             until = max(until, INFINITE if able is None else able.end - end)
         what, length = f"step {step.id}", (end - begin) * history.speed
         more = (begin - step.begin_call) * history.speed
-        found.append(Window(what, begin, end, length, until, nodes, more=more))
+        flaps = step.id in history.compute(_flapping)
+        found.append(Window(what, begin, end, length, until, nodes, more=more, is_flapping=flaps))
     return found
+
+
+def _flapping(history: History) -> frozenset[str]:
+    """Return which steps come and go by production's clock."""
+    steps = (history.meta.get("scenario") or {}).get("steps", ())
+    return frozenset(
+        it["id"] for it in steps if (it.get("flap") or {}).get("clock") == "production"
+    )
 
 
 def _discoveries(history: History) -> list[Window]:
@@ -177,7 +192,8 @@ def stopped(history: History, name: OperationClass, window: Window) -> bool | No
     found = history.compute(_stopped, name, window)
     used = history.compute(nodes_of_services)
     if not window.nodes or not used.get(name.service) or used[name.service] & window.nodes:
-        return None if window.is_discovery else found
+        is_open = window.is_discovery or (window.is_flapping and found is False)
+        return None if is_open else found
     if window.is_discovery:
         return False
     return False if found is False and not _takes_workers(history, name, window) else None
@@ -248,6 +264,24 @@ def least_together(history: History, outages: Iterable[tuple[float, float, float
     twice = sum(it.end - it.begin for _, it in sure) - sum(it.end - it.begin for it in covered)
     lows = [low for low, _ in sure]
     return max([0.0, *lows, sum(lows) - twice * history.speed])
+
+
+def most_in_a_row(history: History, windows: Iterable[tuple[float, float]]) -> float:
+    """Return how long production serves nothing at a stretch at most, in seconds.
+
+    Args:
+        windows: the most that each stops a class, in seconds of production, and its begin.
+    """
+    longest, first, last = 0.0, 0.0, float("-inf")
+    for begin, most in sorted((begin, most) for most, begin in windows):
+        at = begin * history.speed
+        if at > last:
+            first, last = at, at + most
+            longest = max(longest, most)
+        else:
+            last = max(last, at + most)
+            longest = max(longest, last - first)
+    return longest
 
 
 def why_wrong(history: History, name: OperationClass) -> str | None:

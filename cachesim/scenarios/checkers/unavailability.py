@@ -3,8 +3,9 @@
 Rule: good is what was answered within the deadline of its due time (see `survey`); an outage goes
 from the first bad operation to the first of three good ones in a row, and outages less than 250 ms
 apart are one (see `outages`). It lasted at least from its first to its last bad operation, and at
-most from the good one before to the good one after. The class as a whole and each of its pods are
-judged, and the worst decides. A Memcached miss is not bad; a `set` that returns False is.
+most from the good one before to the good one after, each less and more the time by which a command
+may report late. The class as a whole and each of its pods are judged, and the worst decides. A
+Memcached miss is not bad; a `set` that returns False is.
 
 Bound: what the scenario expects, `longest` and `total`, in seconds of production. If it expects
 both, the verdict is on the one that fails, or else is unknown; `details` has which one.
@@ -33,6 +34,7 @@ from cachesim.scenarios.checkers.time_scale import (
     Window,
     compressed,
     least_together,
+    most_in_a_row,
     stopped,
     why_wrong,
 )
@@ -64,13 +66,18 @@ class Expectation:
 
 
 class Figure(NamedTuple):
-    """How long one outage lasts in production, and where it is in the run."""
+    """How long one outage lasts in production, and where it is in the run.
+
+    Attributes:
+        window: the compressed one that it is, if it is one.
+    """
 
     low: float
     high: float
     begin: float
     end: float
     what: str
+    window: Window | None = None
 
 
 _Combined = Callable[[History, list[Figure]], tuple[float, float]]
@@ -100,12 +107,30 @@ def check(history: History, expectation: Expectation) -> Verdict:
     return min(verdicts, key=lambda verdict: order.index(verdict.result))
 
 
-def _longest(_history: History, figures: list[Figure]) -> tuple[float, float]:
-    return max(it.low for it in figures), max(it.high for it in figures)
+def _longest(history: History, figures: list[Figure]) -> tuple[float, float]:
+    # The effect may have been there since the call. Who asked for the nodes has others.
+    windows = (
+        (it.high, it.begin - it.window.more / history.speed)
+        for it in figures
+        if it.window is not None and not it.window.is_discovery
+    )
+    high = max(*(it.high for it in figures), most_in_a_row(history, windows))
+    return max(it.low for it in figures), high
 
 
 def _total(history: History, figures: list[Figure]) -> tuple[float, float]:
-    return least_of(history, figures), sum(it.high for it in figures)
+    return least_of(history, figures), sum(_repeated(history, it) for it in figures)
+
+
+def _repeated(history: History, figure: Figure) -> float:
+    """Return the most that an outage lasts with those like it, in seconds of production.
+
+    One that a client makes by itself, as when it tries a dead node again, may come the more often
+    the longer the fault lasts.
+    """
+    windows = history.compute(compressed) if figure.window is None else ()
+    is_within = any(it.begin <= figure.end and figure.begin <= it.end for it in windows)
+    return figure.high * max(1.0, history.speed) if is_within else figure.high
 
 
 def _worst(
@@ -132,7 +157,7 @@ def least_of(history: History, figures: Iterable[Figure]) -> float:
 def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
     """Return the outages of a class as production has them: of all of it, and of each pod."""
     found = history.compute(survey)[name]
-    end = history.end_at
+    end, eps = history.end_at, history.operations_eps
     gap = found.all.gap(end)
     effects = [(it, stopped(history, name, it)) for it in history.compute(compressed)]
     windows = [(it, effect) for it, effect in effects if effect is not False]
@@ -140,14 +165,16 @@ def figures_of(history: History, name: OperationClass) -> list[list[Figure]]:
     result = []
     for what, track in tracks.items():
         figures = [
-            Figure(it.low, it.high + _cut_in(history, it), it.begin, it.end, what)
+            Figure(
+                max(it.low - eps, 0.0), it.high + eps + _cut_in(history, it), it.begin, it.end, what
+            )
             for it in track.outages(end)
             if not any(_covers(history, name, w, it) for w, effect in windows if effect)
         ]
         for window, effect in windows:
             best, worst = window.outage(history, name, gap)
             low = best if effect else 0.0
-            figures.append(Figure(low, worst, window.begin, window.end, window.what))
+            figures.append(Figure(low, worst, window.begin, window.end, window.what, window))
         result.append(figures)
     return result
 

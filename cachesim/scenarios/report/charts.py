@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from cachesim.history.percentiles import percentile
 from cachesim.history.reader import History
 from cachesim.history.rows import ORIGIN, SampleName
+from cachesim.scenarios.checkers.lags import offset_lags
 from cachesim.scenarios.checkers.stale_reads import NAME as STALE_READS
-from cachesim.scenarios.checkers.stale_reads import offset_lags, stale_reads
+from cachesim.scenarios.checkers.stale_reads import stale_reads
 from cachesim.scenarios.checkers.survey import OperationClass, survey
 from cachesim.scenarios.report.services import main_classes, services
 from cachesim.scenarios.report.slices import Slice, Sliced, Slicing, Values, worst_pod

@@ -42,9 +42,18 @@ def finding(history: History, verdict: Verdict) -> Finding:
     )
 
 
+def fails_otherwise(it: Verdict | Finding) -> bool:
+    """Return whether a verdict fails although its figure does not tell why."""
+    is_known = it.high is not None and it.high != float("inf")
+    is_within = it.threshold is None or (it.high or 0) <= it.threshold
+    return it.result == Result.FAIL and is_known and is_within
+
+
 def _end(verdict: Verdict) -> str:
     if verdict.result is Result.UNKNOWN:
         return f"Not decided: {verdict.reason}."
+    if fails_otherwise(verdict):
+        return f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."
     if verdict.threshold is None or verdict.low is None:
         return "" if verdict.low is not None else f"{verdict.reason.capitalize()}."
     if verdict.threshold == 0:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cachesim.scenarios.report import figures
+from cachesim.scenarios.report.meanings import fails_otherwise
 from cachesim.scenarios.report.record import Record, Split
 from cachesim.scenarios.report.summary import allowed, cost_line, headline, measured
 
@@ -40,7 +41,7 @@ def _table(record: Record) -> Table:
     for it in (*gates, *record.verdicts):
         figure, limit = measured(it), allowed(it)
         text = Text(f"{figure}, allowed {limit}" if figure and limit else figure)
-        if it.result == "unknown" or not figure:
+        if it.result == "unknown" or not figure or fails_otherwise(it):
             text.append(f"{'. ' * bool(figure)}{it.reason}", "dim")
         table.add_row(Text(it.result, STYLES[it.result]), it.title, text)
     return table

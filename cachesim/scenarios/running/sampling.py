@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, get_args
 
-from cachesim.errors import CachesimError
+from cachesim.errors import CachesimError, NotRunning
 from cachesim.events import Event
 from cachesim.history.rows import EventRow, Row, Sample, SampleName
 from cachesim.runs.calls import Readings
@@ -143,6 +143,7 @@ class EventFollower:
 
     Attributes:
         events: what has happened since the begin, in order.
+        failure: why there is no log any more: the topology has ended. None: there is.
     """
 
     def __init__(self, sim: "Simulator", record: Record, seen: Callable[[Event], None]) -> None:
@@ -151,6 +152,7 @@ class EventFollower:
         self._record = record
         self._seen = seen
         self.events: list[Event] = []
+        self.failure: str | None = None
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="cachesim-events", daemon=True)
 
@@ -168,8 +170,11 @@ class EventFollower:
         while not self._is_over:
             try:
                 self._take(self._log.next(self._mark + len(self.events), _EVENTS))
-            except CachesimError:
-                break  # the topology ends
+            except NotRunning as error:
+                self.failure = str(error)
+                break
+            except CachesimError:  # it was too busy to answer, or is ending
+                time.sleep(INTERVAL)
         self._take(self._log.since(self._mark + len(self.events)))
 
     def _take(self, events: list[Event]) -> None:

@@ -94,7 +94,8 @@ class Traffic:
         That is, hardly more bad ones over all of it, and in each `STRETCH` nearly all that was due
         then, and no outage. A client that tries a dead node again each minute has a few bad ones
         then; they are its steady state. Among the writes of a cache, few as they are without a
-        fault, they would be many: what was rare in its service does not tell.
+        fault, they would be many: what was rare in its service does not tell. Nor does a command
+        that reports nothing: it may be in the middle of what it tries.
         """
         length = baseline.end - baseline.begin
         stretches = max(1, int((end - begin) / STRETCH))
@@ -113,7 +114,7 @@ class Traffic:
                     return False
                 if _is_worse(it, before, PARTIAL_SHARE):
                     return False
-        return True
+        return bool(self._counts)
 
 
 def _is_worse(it: Count, before: Count, more: float) -> bool:

@@ -365,6 +365,25 @@ def test_what_became_of_it(outcome: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcome", "told"),
+    [("missing", "there is no replica"), ("failed", "applied or healed: there is no replica")],
+)
+def test_why_it_did_not_happen(outcome: str, told: str) -> None:
+    """The runner's reason is told."""
+    more: dict[str, Any] = {"outcome": outcome, "witness": {"why": "there is no replica"}}
+    assert problem(world(SILENT), step(REFUSE, None, None, **more)).endswith(told)
+
+
+def test_the_next_step_follows_at_once() -> None:
+    """No reading is left to tell that a limit is gone."""
+    rows = [*world(), *samples("max_connections", "redis-a", [(0, 65000), (40.1, 20)])]
+    rows += [*samples("max_connections", "redis-a", [(50.1, 65000)])]
+    fault = {"fault": "connection-limit", "nodes": ["redis-a"], "most": 10}
+    following = step(REFUSE, END, 60.0, id="next", outcome="skipped")
+    assert problem([*rows, following], step(fault, BEGIN, END, **UNSEEN)) == ""
+
+
+@pytest.mark.parametrize(
     ("others", "told"),
     [([], "all steps were skipped"), ([step(REFUSE, BEGIN, END, id="there")], "1 steps took")],
 )
@@ -392,6 +411,7 @@ def test_a_step_that_never_began() -> None:
         (load(BEGIN, END, node="redis-b"), False),
         (load(BEGIN, END, service="api_cache"), False),  # it uses other nodes
         (load(BEGIN, END, service="other"), True),  # nobody knows what it uses
+        (load(BEGIN, END, service="origin"), False),  # it is behind the caches
         ([*load(BEGIN, END), *load(0, 1, node="redis-a")], True),
         ([*load(BEGIN, END), *load(0, 1, node="redis-b")], False),
     ],

@@ -13,6 +13,7 @@ from cachesim.scenarios.checkers import lost_writes
 from cachesim.scenarios.checkers.lost_writes import Expectation, losses_of
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import (
+    beats,
     failover,
     history_of,
     kill,
@@ -437,10 +438,29 @@ def test_power_lost_everywhere(lost: tuple[float, float], result: str) -> None:
     assert verdict.result == result
 
 
-def test_power_lost_in_one_zone_loses_nothing() -> None:
-    """While a node has power, an fsync explains no loss."""
-    rows = [it for it in power(KILLED, (49.3, 50.0)) if getattr(it, "id", "") != "c"]
-    assert verdict_on(rows).result == "fail"
+CUT = EventRow(50, KILLED, "power-cut", "redis-a", "", {"fsynced_at": 49.3})
+
+
+@pytest.mark.parametrize(
+    ("more", "result"),
+    [
+        ([CUT], "pass"),
+        ([], "fail"),  # nothing was cut
+        ([CUT._replace(source="redis-b")], "fail"),  # a replica
+        ([CUT, *failover(KILLED + 0.1, PROMOTED)], "fail"),  # the one promoted had all of it
+        ([CUT, *failover(70, 80), *beats(60, 70, nodes=["redis-a"])], "pass"),  # later, once more
+    ],
+)
+def test_power_lost_by_the_primary_alone(more: list[Row], result: str) -> None:
+    """An fsync explains the loss of a primary that is back before another one is promoted."""
+    rows = [it for it in power(KILLED, (49.3, 50.0)) if getattr(it, "id", "") not in ("b", "c")]
+    assert verdict_on([*rows, *more]).result == result
+
+
+def test_power_is_lost_once() -> None:
+    """The power cut of the primary is no loss beside that of all zones."""
+    verdict = verdict_on([*power(KILLED, (49.3, 50.0)), CUT._replace(at=KILLED - 0.005)])
+    assert (verdict.result, len(verdict.details["windows"])) == ("pass", 1)
 
 
 def test_a_service_without_writes() -> None:

@@ -60,6 +60,13 @@ def test_against_the_threshold(within: float, result: str) -> None:
     assert verdict_on(heal(), within).result == result
 
 
+def test_what_is_reported_late() -> None:
+    """The clients may have been back for as long before."""
+    verdict = verdict_on(heal(), operations_eps=3.0)
+    assert verdict.low == pytest.approx(6.4, abs=0.2)
+    assert verdict.high == pytest.approx(10, abs=0.11)
+
+
 def test_at_once() -> None:
     """Clients that are steady as soon as the nodes are able took no time."""
     verdict = verdict_on(heal(30.0))
@@ -158,6 +165,17 @@ def test_never(comeback: float | None, end: float, result: str) -> None:
     verdict = verdict_on(rows, end_at=end, client=client)
     assert verdict.result == result
     assert verdict.high == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("ended", "result"), [(40.0, "unknown"), (61.0, "unknown"), (64.0, "fail")]
+)
+def test_a_command_that_has_ended(ended: float, result: str) -> None:
+    """It makes no operations any more: that is no client that never came back."""
+    rows = [it for it in heal(outcome="fail") if not isinstance(it, Operation) or it.due < ended]
+    verdict = verdict_on(rows, client={"comeback": 10}, command_code=0, command_ended_at=ended)
+    assert verdict.result == result
+    assert ("the command ended too early" in verdict.reason) == (result == "unknown")
 
 
 def test_a_span_that_the_run_cut_short() -> None:

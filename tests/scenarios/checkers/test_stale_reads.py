@@ -6,7 +6,8 @@ import pytest
 
 from cachesim.history.rows import FinalRead, Operation, Row
 from cachesim.scenarios.checkers import stale_reads
-from cachesim.scenarios.checkers.stale_reads import Expectation, offset_lags
+from cachesim.scenarios.checkers.lags import offset_lags
+from cachesim.scenarios.checkers.stale_reads import Expectation
 from cachesim.scenarios.verdict import Verdict
 from tests.scenarios.histories import (
     failover,
@@ -214,7 +215,26 @@ def test_lags_after_the_offset_fell(since: float) -> None:
         rows += samples("offset", node, [(at, RATE * at) for at in times(0, 50, 0.1)])
         rows += samples("offset", node, [(at, since + at - 55) for at in times(55, 100, 0.1)])
     with history_of(rows) as history:
-        assert max(offset_lags(history)["redis-b"][1]) <= 0.11
+        at, lags = offset_lags(history)["redis-b"]
+        assert max(lag for when, lag in zip(at, lags, strict=True) if when != 55) <= 0.11
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_lags_of_who_has_received_nothing_since(restarts: bool) -> None:
+    """A replica that is cut off from 30 to 60 is behind all the time, whoever restarts at 40."""
+    rows: list[Row] = [*samples("role", "redis-a", [(0, 1)])]
+    rows += samples("offset", "redis-a", [(at, RATE * at) for at in times(0, 40, 0.1)])
+    rows += samples("offset", "redis-a", [(at, RATE * (at - 41)) for at in times(41, 80, 0.1)])
+    rows += samples("offset", "redis-b", [(at, RATE * at) for at in times(0, 30, 0.1)])
+    stays = 0.0 if restarts else RATE * 30
+    rows += samples("offset", "redis-b", [(at, RATE * 30) for at in times(30, 40, 0.1)])
+    rows += samples("offset", "redis-b", [(at, stays) for at in times(41, 60, 0.1)])
+    rows += samples("offset", "redis-b", [(at, RATE * (at - 41)) for at in times(60, 80, 0.1)])
+    with history_of(rows) as history:
+        lags = dict(zip(*offset_lags(history)["redis-b"], strict=True))
+        for when, lag in ((39.9, 10), (41.0, 11), (59.9, 30), (61.0, 0), (79.0, 0)):
+            found = min(lags, key=lambda at: abs(at - when))
+            assert lags[found] == pytest.approx(lag, abs=0.3)
 
 
 @pytest.mark.parametrize(("most", "result"), [(9.0, "fail"), (11.0, "pass"), (9.9905, "unknown")])

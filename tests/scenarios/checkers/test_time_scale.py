@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cachesim.history.rows import EventRow, Operation, Row
+from cachesim.history.rows import EventRow, Operation, Row, Step
 from cachesim.scenarios.checkers import unavailability
 from cachesim.scenarios.checkers.survey import OperationClass
 from cachesim.scenarios.checkers.time_scale import compressed, stopped, why_wrong
@@ -161,6 +161,63 @@ def test_who_may_get_around_a_fault(links: list[str], low: float) -> None:
     client = {"patience": 30, "comeback": 1}
     with history_of(rows, speed=SPEED, client=client) as history:
         assert unavailability.check(history, CALMER).low == pytest.approx(low)
+
+
+def cuts(length: float, apart: float, count: int = 4) -> tuple[list[Row], list[Step]]:
+    """Return a load that waits in each of several cuts of the primary, and their steps.
+
+    Args:
+        length: of each, in seconds.
+        apart: seconds from the end of one to the begin of the next.
+    """
+    begins = [LOST + number * (length + apart) for number in range(count)]
+    rows: list[Row] = [*beats(0, 100), *readings(0, 100)]
+    for it in load(0, 100, 0.01, node="redis-a"):
+        cut = next((begin for begin in begins if begin <= it.due < begin + length), None)
+        rows.append(it if cut is None else it._replace(end=cut + length + 0.001))
+    fault = {"fault": "blackhole", "links": ["client-to-redis-a"]}
+    return rows, [step(fault, it, it + length, id=f"cut-{it}") for it in begins]
+
+
+@pytest.mark.parametrize(("apart", "high", "result"), [(0.02, 44, "unknown"), (0.2, 12, "pass")])
+def test_windows_that_follow_each_other(apart: float, high: float, result: str) -> None:
+    """Four cuts of 10 s are one of 40 s if the client may not be back in between."""
+    rows, steps = cuts(10 / SPEED, apart)
+    client = {"patience": 1, "comeback": 2}
+    with history_of([*rows, *steps], speed=SPEED, client=client) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.low == pytest.approx(9)
+        assert verdict.high == pytest.approx(high, abs=1)
+        assert verdict.result == result
+
+
+@pytest.mark.parametrize(
+    ("clock", "high", "result"), [("production", 242, "unknown"), ("real", 1, "pass")]
+)
+def test_a_fault_that_comes_and_goes(clock: str, high: float, result: str) -> None:
+    """Each time is compressed, and over before the step is, unless the clock is real."""
+    rows, [first, second] = cuts(1.0, 3.0, 2)
+    whole = first._replace(id="cut", end_call=LOST + 8, fault={**first.fault, "stages": True})
+    assert second.end_call == LOST + 5
+    steps = [{"id": "cut", "flap": {"on": 30.0, "off": 90.0, "clock": clock}}]
+    facts: dict[str, Any] = {"client": {"patience": 2, "comeback": 2}, "scenario": {"steps": steps}}
+    with history_of([*rows, whole], speed=SPEED, deadline=0.5, **facts) as history:
+        verdict = unavailability.check(history, CALMER)
+        assert verdict.high == pytest.approx(high, abs=1)
+        assert verdict.result == result
+
+
+@pytest.mark.parametrize(("speed", "high"), [(1, 2), (SPEED, 2 * SPEED)])
+def test_outages_within_a_window_repeat(speed: float, high: float) -> None:
+    """What a client does while a fault lasts, it may do the more often the longer that is."""
+    hold = step({"fault": "kill", "nodes": ["memcached-a"]}, LOST, 40.0)
+    rows = [*load(0, LOST, 0.01), *load(LOST, 22, 0.01, "info"), *load(22, 100, 0.01)]
+    expected = unavailability.Expectation("sessions", "write", None, 15)
+    client = {"patience": 5, "comeback": 120}
+    with history_of([*rows, hold, *readings(0, 100)], speed=speed, client=client) as history:
+        verdict = unavailability.check(history, expected)
+        assert verdict.low == pytest.approx(2, abs=0.1)
+        assert verdict.high == pytest.approx(high, abs=1)
 
 
 # --- which windows stop a class -----------------------------------------------------------------

@@ -153,6 +153,16 @@ def test_against_the_threshold(longest: float, result: str) -> None:
         assert ("too thinly" in verdict.reason) == (longest == 0.3)
 
 
+@pytest.mark.parametrize(
+    ("longest", "result"), [(8.2, "pass"), (8.0, "unknown"), (4.0, "unknown"), (3.8, "fail")]
+)
+def test_what_is_reported_late(longest: float, result: str) -> None:
+    """An outage of 5.9 to 6.1 s may be two seconds shorter or longer."""
+    with history_of([*outage(20, 26), *readings(0, 100)], operations_eps=2.0) as history:
+        expected = unavailability.Expectation("sessions", None, longest)
+        assert unavailability.check(history, expected).result == result
+
+
 def test_the_worst_pod_decides() -> None:
     """That other pods are served does not help the one that is not."""
     rows = [*load(0, 100, 0.02, pod="p1"), *outage(20, 26)]

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cachesim.scenarios.checkers import expectations
-from cachesim.scenarios.report.meanings import finding
-from cachesim.scenarios.verdict import Verdict, against, unknown
+from cachesim.scenarios.report.meanings import fails_otherwise, finding
+from cachesim.scenarios.verdict import Result, Verdict, against, unknown
 from tests.scenarios.histories import history_of
 
 INFINITE = float("inf")
@@ -109,6 +109,20 @@ def test_lost_writes() -> None:
         "redis-a to redis-b may cost 40 of the ledger's, and 38 of them are gone. That is within "
         "the 200 writes allowed."
     )
+
+
+@pytest.mark.parametrize(("threshold", "low"), [(None, 3), (5, 3)])
+def test_a_fail_that_its_figure_does_not_tell(threshold: float | None, low: float) -> None:
+    """Three writes of five that may be lost: the reason says why that fails."""
+    reason = "3 acknowledged writes were lost that no failure explains"
+    shape: dict[str, Any] = {"low": low, "high": low, "unit": "writes", "threshold": threshold}
+    verdict = Verdict("lost_writes", Result.FAIL, reason=reason, **shape)
+    with history_of([]) as history:
+        found = finding(history, verdict)
+    assert found.meaning.endswith(f"3 writes are gone. {reason}.")
+    assert fails_otherwise(found)
+    assert not fails_otherwise(against("lost_writes", 6, 6, "writes", 5))
+    assert not fails_otherwise(against("recovery", 70, INFINITE, "s", 60))
 
 
 def test_every_checker() -> None:

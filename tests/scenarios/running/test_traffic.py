@@ -80,6 +80,12 @@ def test_as_before(recorder: Recorder, traffic: Traffic, end: float, calm: bool)
     assert not traffic.is_as_before(BASELINE, 15, 28)
 
 
+def test_nothing_is_reported(traffic: Traffic) -> None:
+    """A command that reports no operations may be in the middle of what it tries."""
+    traffic.update()
+    assert not traffic.is_as_before(BASELINE, 15, 75)
+
+
 def test_what_pods_load_before(recorder: Recorder, traffic: Traffic) -> None:
     """It is no traffic of the baseline, though it may come right before: later there is less."""
     recorder.add(*load(-0.2, 0, 0.001), *load(0, 80))
