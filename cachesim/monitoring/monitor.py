@@ -201,7 +201,7 @@ class Monitor:
             lag.note(primary, *offsets[primary])
             for node in shard.nodes:
                 if node.name != primary and node.name in offsets:
-                    seconds = lag.of(*offsets[node.name])
+                    seconds = lag.of(node.name, *offsets[node.name])
                     if seconds is not None:
                         found[node.name] = {"lag": seconds}
         return found
