@@ -78,6 +78,7 @@ class Monitor:
         self._forward = forward
         self._events_to = tuple(events_to)
         self._clock = clock or SystemClock()
+        self._made = datetime.now(UTC)
         self._metrics: dict[str, tuple[Metric, ...]] = {
             node.name: tuple(
                 it for it in METRICS[node.service] if not (is_emulated and it.is_of_process)
@@ -218,7 +219,9 @@ class Monitor:
             if change is not None:
                 self._record(watch.alarm, change)
                 for to in watch.alarm.actions.get(change.new, ()):
-                    self._post(of_alarm(self._sent + 1, watch.alarm, change, to, self._name))
+                    self._post(
+                        of_alarm(self._sent + 1, watch.alarm, change, to, self._name, self._made)
+                    )
         self._changed.notify_all()
 
     def _record(self, alarm: Alarm, change: Change) -> None:

@@ -35,16 +35,23 @@ EVENT_NAMES: Mapping[str, str] = {
 
 
 def of_alarm(
-    number: int, alarm: Alarm, change: Change, to: str, topology: str, draw: Draw | None = None
+    number: int,
+    alarm: Alarm,
+    change: Change,
+    to: str,
+    topology: str,
+    made: datetime,
+    draw: Draw | None = None,
 ) -> Message:
     """Return the message about a change of an alarm.
 
     Args:
         topology: its name.
+        made: when the alarm was made, in UTC.
         draw: makes ids; random ones by default.
     """
     subject = f'{change.new}: "{alarm.name}" in {REGION_NAME}'[:_SUBJECT]
-    body = _body(alarm, change, topology)
+    body = _body(alarm, change, topology, made)
     it = _envelope(to, subject, json.dumps(body), change.date, draw or _id)
     received, note = _received(to, subject, it, change.new, change.reason)
     return Message(number, change.at, alarm.name, to, subject, it, received, note)
@@ -110,7 +117,7 @@ def _to_the_millisecond(date: datetime) -> str:
     return f"{date:%Y-%m-%dT%H:%M:%S}.{date.microsecond // 1000:03}"
 
 
-def _body(alarm: Alarm, change: Change, topology: str) -> dict[str, Any]:
+def _body(alarm: Alarm, change: Change, topology: str, made: datetime) -> dict[str, Any]:
     def arns(state: State) -> list[str]:
         return [topic_arn(to) for to in alarm.actions.get(state, ())]
 
@@ -118,6 +125,7 @@ def _body(alarm: Alarm, change: Change, topology: str) -> dict[str, Any]:
         "AlarmName": alarm.name,
         "AlarmDescription": alarm.description or None,
         "AWSAccountId": ACCOUNT,
+        "AlarmConfigurationUpdatedTimestamp": f"{_to_the_millisecond(made)}+0000",
         "NewStateValue": str(change.new),
         "NewStateReason": change.reason,
         "StateChangeTime": f"{_to_the_millisecond(change.date)}+0000",
