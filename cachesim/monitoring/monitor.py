@@ -17,7 +17,7 @@ from cachesim.monitoring.lag import ReplicationLag
 from cachesim.monitoring.messages import Message
 from cachesim.monitoring.metrics import METRICS, OF_LINK, Metric
 from cachesim.monitoring.minutes import MINUTE, Collector
-from cachesim.monitoring.notifications import EVENT_NAMES, of_alarm, of_event
+from cachesim.monitoring.notifications import event_name, of_alarm, of_event
 from cachesim.monitoring.states import State
 from cachesim.runs.calls import Reading
 from cachesim.topology import Topology
@@ -243,7 +243,7 @@ class Monitor:
         events = self._events.since(self._seen)
         self._seen += len(events)
         for event in events:
-            if event.kind in EVENT_NAMES:
+            if event_name(event) is not None:
                 for to in self._events_to:
                     self._post(of_event(self._sent + 1, event, to, self._name))
 

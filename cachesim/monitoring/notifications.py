@@ -26,12 +26,11 @@ _SUBJECT = 100  # characters at most
 Draw = Callable[[], str]
 """Returns a new id."""
 
-EVENT_NAMES: Mapping[str, str] = {
+_EVENT_NAMES: Mapping[str, str] = {
     "failover": "ElastiCache:FailoverComplete",
     "recovering": "ElastiCache:CacheNodeReplaceStarted",
     "recovered": "ElastiCache:CacheNodeReplaceComplete",
 }
-"""The names that ElastiCache gives to events of the log, by kind."""
 
 
 def of_alarm(
@@ -60,12 +59,19 @@ def of_alarm(
 def of_event(
     number: int, event: Event, to: str, topology: str, draw: Draw | None = None
 ) -> Message:
-    """Return the message about an event of ElastiCache: one of `EVENT_NAMES`."""
-    name, subject = EVENT_NAMES[event.kind], "Amazon ElastiCache Notification"
+    """Return the message about an event of ElastiCache, which has an `event_name`."""
+    name, subject = str(event_name(event)), "Amazon ElastiCache Notification"
     text = json.dumps({name: f"{topology} : {event.message}"})
     it = _envelope(to, subject, text, event.date, draw or _id)
     received, note = _received(to, subject, it, None, event.message)
     return Message(number, event.at, name, to, subject, it, received, note)
+
+
+def event_name(event: Event) -> str | None:
+    """Return the name that ElastiCache gives to an event of the log; None: it has none."""
+    if event.kind == "scaled":
+        return f"ElastiCache:{'Add' if 'added' in event.data else 'Remove'}CacheNodeComplete"
+    return _EVENT_NAMES.get(event.kind)
 
 
 def _id() -> str:
