@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from math import isfinite
 from typing import Any, get_args
 
 from cachesim.monitoring.alarm_yaml import Place
@@ -289,9 +290,9 @@ class _Reader:
     def _number(self, key: str) -> float:
         value = self._given(key)
         try:
-            if isinstance(value, bool):
+            if isinstance(value, bool) or not isfinite(found := float(str(value))):
                 raise ValueError
-            return float(str(value))
+            return found
         except ValueError:
             raise self._mistake(key, f"should be a number, got {value!r}") from None
 

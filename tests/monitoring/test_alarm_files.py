@@ -257,6 +257,13 @@ def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> 
     assert "Default" in mistake
 
 
+@pytest.mark.parametrize("value", [".nan", ".inf", "much"])
+def test_threshold_that_is_no_number(found: Read, value: str) -> None:
+    """It is refused: nothing is beyond it, and JSON has no word for it."""
+    (mistake,) = found(TEMPLATE.replace("Threshold: 80", f"Threshold: {value}")).mistakes
+    assert "Threshold: should be a number" in mistake
+
+
 def test_anomalies(found: Read) -> None:
     """An alarm on a band is refused as that, whatever else of it is not known."""
     (mistake,) = found(TEMPLATE.replace("Threshold: 80", "ThresholdMetricId: band")).mistakes
