@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cachesim.events import Event
     from cachesim.runs.calls import AlarmStatus
 
+T = TypeVar("T")
 _EVERY = 1.0  # seconds from one reading of the servers to the next
 _PRINTED = 40  # lines, if it is printed once
 _WORDS: Mapping[State, str] = {"open": "open", "slow": "SLOW", "partly": "PARTLY", "cut": "CUT"}
@@ -86,17 +87,29 @@ def view(
         events: all of them; the latest fill what is left of the height.
     """
     parts: list[RenderableType] = [_header(now), Text(), _nodes(now, seen), Text(), _reach(now)]
-    lines = 2 + (len(now["nodes"]) + 2) + 1 + (len(now["zones"]) + 3)
-    if now["faults"]:
-        parts += [Text(), _faults(now)]
-        lines += len(now["faults"]) + 3
     firing = [it for it in alarms if it["state"] == "ALARM"]
+    # Beside the rows: the head, two more heads and the clients' row, two blank lines; and an event.
+    left = height - len(now["nodes"]) - len(now["zones"]) - 6 - 2
+    if now["faults"]:
+        rows = max(1, left - 2 - min(len(firing), 2) - bool(firing))
+        parts += [Text(), _faults(now, rows)]
+        left -= 2 + min(rows, len(now["faults"]))
     if firing:
-        parts += [Text(), *(_alarm(it) for it in firing)]
-        lines += len(firing) + 1
-    left = max(1, height - lines - 1)
-    latest = [Text(str(it), no_wrap=True, overflow="ellipsis") for it in events[-left:]]
-    return Group(*parts, Text(), *latest)
+        rows = max(1, left - 1)
+        told, more = _fitting(firing, rows)
+        parts += [Text(), *map(_alarm, told), *([Text(f"{more} alarms")] if more else [])]
+        left -= 1 + min(rows, len(firing))
+    latest = events[-max(1, left + 1) :]
+    return Group(
+        *parts, Text(), *(Text(str(it), no_wrap=True, overflow="ellipsis") for it in latest)
+    )
+
+
+def _fitting(items: Sequence[T], rows: int) -> tuple[Sequence[T], str]:
+    """Return the items that fit into some rows, and how many more there are; empty: none."""
+    if len(items) <= rows:
+        return items, ""
+    return items[: rows - 1], f"and {len(items) - rows + 1} more"
 
 
 def _header(now: Picture) -> Text:
@@ -156,10 +169,13 @@ def _reach(now: Picture) -> Table:
     return table
 
 
-def _faults(now: Picture) -> Table:
+def _faults(now: Picture, rows: int) -> Table:
     table = _table("id", "fault", "on", "healed in")
-    for it in now["faults"]:
+    told, more = _fitting(now["faults"], rows)
+    for it in told:
         table.add_row(it["id"], it["kind"], it["target"], time_left(it["seconds"]))
+    if more:
+        table.add_row("", more)
     return table
 
 

@@ -1,7 +1,7 @@
 """Alarms: what they watch, and the states that they go through. Pure: fed with minutes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -165,11 +165,15 @@ class Watch:
     def look(self, minutes: Sequence[Minute], date: datetime) -> Change | None:
         """Evaluate the alarm at the end of a minute; return the change, if it is one.
 
+        Periods before the monitoring began are no missing data that breaches: nothing was wrong.
+
         Args:
             minutes: the last ones, the oldest first, without gaps.
             date: the wall-clock time.
         """
         alarm, now = self.alarm, minutes[-1].end
+        if alarm.missing == "breaching" and len(minutes) < alarm.minutes:
+            alarm = replace(alarm, missing="missing")
         periods = _periods(alarm, minutes)
         seen = [value_of(alarm, some) for some in periods]
         breaching = [None if it is None else alarm.breaches(it.value) for it in seen]

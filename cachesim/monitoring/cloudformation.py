@@ -1,7 +1,8 @@
 """The alarms of a CloudFormation template: resources of the type `AWS::CloudWatch::Alarm`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from math import isfinite
 from typing import Any, get_args
 
 from cachesim.monitoring.alarm_yaml import Place
@@ -13,7 +14,10 @@ from cachesim.monitoring.states import MissingData, State
 from cachesim.topology import Service, Topology
 
 _TYPE = "AWS::CloudWatch::Alarm"
+_COMPOSITE = "AWS::CloudWatch::CompositeAlarm"
+_GROUP = "AWS::ElastiCache::ReplicationGroup"
 _NAMESPACE = "AWS/ElastiCache"
+_NOTHING = {"Ref": "AWS::NoValue"}
 _ACTIONS = {
     State.ALARM: "AlarmActions",
     State.OK: "OKActions",
@@ -28,13 +32,23 @@ def drafts(
 
     References to parameters with a default are resolved.
     """
+    parameters = data.get("Parameters")
     defaults = {
         name: it["Default"]
-        for name, it in (data.get("Parameters") or {}).items()
+        for name, it in (parameters.items() if isinstance(parameters, Mapping) else ())
         if isinstance(it, Mapping) and "Default" in it
     }
+    types = {
+        name: it.get("Type") for name, it in data["Resources"].items() if isinstance(it, Mapping)
+    }
+    groups = [name for name, type_ in types.items() if type_ == _GROUP]
     for name, resource in data["Resources"].items():
-        if not isinstance(resource, Mapping) or resource.get("Type") != _TYPE:
+        if name.startswith("Fn::ForEach") or types.get(name) == _COMPOSITE:
+            what = "a composite alarm" if name in types else "a loop, of which each turn may be one"
+            yield Finding(
+                name, f"it is {what}, which is not emulated", "It is left out here.", is_fatal=False
+            )
+        if types.get(name) != _TYPE:
             continue
         properties = resource.get("Properties")
         line = getattr(properties, "line", getattr(resource, "line", 1))
@@ -43,7 +57,7 @@ def drafts(
             yield Mistake(place.problem("", "is missing"))
             continue
         try:
-            yield _Reader(name, _resolved(properties, defaults), place, topology).draft()
+            yield _Reader(name, _resolved(properties, defaults), place, topology, groups).draft()
         except Mistake as mistake:
             yield mistake
         except _Elsewhere as elsewhere:
@@ -58,12 +72,18 @@ class _Elsewhere(Exception):  # not an error: an alarm that is not about a cache
 
 
 def _resolved(value: Any, defaults: Mapping[str, Any]) -> Any:
-    if isinstance(value, Mapping):
-        if set(value) == {"Ref"} and value["Ref"] in defaults:
-            return defaults[value["Ref"]]
-        return {key: _resolved(item, defaults) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolved(item, defaults) for item in value]
+    match value:
+        case {"Ref": str(name)} if name in defaults:
+            return defaults[name]
+        case {"Fn::Sub": str(text)}:
+            text = re.sub(r"\$\{(\w+)\}", lambda it: str(defaults.get(it[1], it[0])), text)
+            return {"Fn::Sub": text} if "${" in text else text
+        case Mapping():
+            return {
+                key: _resolved(item, defaults) for key, item in value.items() if item != _NOTHING
+            }
+        case list():
+            return [_resolved(item, defaults) for item in value if item != _NOTHING]
     return value
 
 
@@ -85,14 +105,24 @@ def _end_of(value: Any) -> str:
 
 
 class _Reader:
-    """Reads one alarm."""
+    """Reads one alarm.
+
+    Args:
+        groups: the names of the replication groups of the template.
+    """
 
     def __init__(
-        self, name: str, properties: Mapping[str, Any], place: Place, topology: Topology
+        self,
+        name: str,
+        properties: Mapping[str, Any],
+        place: Place,
+        topology: Topology,
+        groups: Collection[str],
     ) -> None:
         self._it = properties
         self._place = place
         self._topology = topology
+        self._groups = groups
         given = properties.get("AlarmName", name)
         self._name = given if isinstance(given, str) else name
         self._findings: list[Finding] = []
@@ -101,6 +131,8 @@ class _Reader:
         """Return the alarm."""
         if "ExtendedStatistic" in self._it:
             raise self._mistake("ExtendedStatistic", "percentiles are not emulated")
+        if "ThresholdMetricId" in self._it:
+            raise self._mistake("ThresholdMetricId", "anomaly detection is not emulated")
         metrics, math = self._metrics()
         names = [str(it["MetricName"]) for it in metrics.values()]
         others = [text_of(it.get("Dimensions", "")) for it in metrics.values()]
@@ -108,7 +140,7 @@ class _Reader:
         nodes = nodes_of(self._topology, service)
         queries, found = {}, []
         for id_, it in metrics.items():
-            node = self._node(it.get("Dimensions"), service, nodes)
+            node = self._node(it, service, nodes)
             found.append(node)
             queries[id_] = Query(str(it["MetricName"]), self._statistic(it), node)
         if len(set(found)) == 1 and found[0] is not None:
@@ -190,18 +222,18 @@ class _Reader:
         if not isinstance(self._given("MetricName", of=metric), str):
             raise self._mistake("MetricName", "should be text")
 
-    def _node(self, given: Any, service: Service, nodes: tuple[str, ...]) -> str | None:
-        """Return the node that dimensions are about; None: any."""
+    def _node(
+        self, metric: Mapping[str, Any], service: Service, nodes: tuple[str, ...]
+    ) -> str | None:
+        """Return the node that the dimensions of a metric are about; None: any."""
+        given = self._given("Dimensions", of=metric)
         if not given:
-            self._findings.append(
-                Finding(
-                    self._name,
-                    "it has no dimensions. ElastiCache publishes each node's metrics under "
-                    "CacheClusterId and CacheNodeId, so CloudWatch has no data for it; here it is "
-                    f"on the worst {service} node",
-                    "Give both dimensions, and make an alarm for each node, or metric math over "
-                    "all of them.",
-                )
+            self._without_data(
+                "it has no dimensions. ElastiCache publishes each node's metrics under "
+                "CacheClusterId and CacheNodeId, so CloudWatch has no data for it; here it is "
+                f"on the worst {service} node",
+                "Give both dimensions, and make an alarm for each node, or metric math over all of "
+                "them.",
             )
             return None
         found = {
@@ -211,6 +243,20 @@ class _Reader:
         }
         if "CacheClusterId" not in found:
             raise self._mistake("Dimensions", "CacheClusterId is missing")
+        match found["CacheClusterId"]:
+            case {"Ref": str(group)} if group in self._groups:
+                self._without_data(
+                    f"its CacheClusterId is the replication group {group}, but ElastiCache "
+                    "publishes metrics of nodes alone, so CloudWatch has no data for it; here it "
+                    f"is on the worst {service} node",
+                    f'Make an alarm for each node, such as !Sub "${{{group}}}-0001-001".',
+                )
+        match found.get("CacheNodeId"):
+            case str() | int() as id_ if not re.fullmatch(r"\d{4}", str(id_)):
+                self._without_data(
+                    f"no node has the CacheNodeId {id_}, so CloudWatch has no data for it",
+                    "They have four digits, such as '0001', which YAML needs in quotes.",
+                )
         key = "CacheClusterId" if service is Service.REDIS else "CacheNodeId"
         match = re.search(r"(\d{3,4})$", _end_of(found.get(key, "")))
         if match is None:
@@ -220,6 +266,11 @@ class _Reader:
                 "Dimensions", f"{text_of(found[key])}: there are {len(nodes)} {service} nodes here"
             )
         return nodes[int(match[1]) - 1]
+
+    def _without_data(self, problem: str, remedy: str) -> None:
+        finding = Finding(self._name, problem, remedy)
+        if finding not in self._findings:  # of another metric
+            self._findings.append(finding)
 
     def _statistic(self, metric: Mapping[str, Any]) -> Statistic:
         found: Statistic = choice(
@@ -239,9 +290,9 @@ class _Reader:
     def _number(self, key: str) -> float:
         value = self._given(key)
         try:
-            if isinstance(value, bool):
+            if isinstance(value, bool) or not isfinite(found := float(str(value))):
                 raise ValueError
-            return float(str(value))
+            return found
         except ValueError:
             raise self._mistake(key, f"should be a number, got {value!r}") from None
 
@@ -264,14 +315,25 @@ class _Reader:
             return {}
         found = {}
         for state, key in _ACTIONS.items():
-            given = self._it.get(key) or []
-            some = tuple(_to(it) for it in (given if isinstance(given, list) else [given]))
+            some = tuple(dict.fromkeys(map(_to, _each(self._it.get(key)))))
             if some:
                 found[state] = some
         return found
 
     def _mistake(self, key: str, message: str) -> Mistake:
         return Mistake(self._place.problem(key, message))
+
+
+def _each(given: Any) -> Iterator[Any]:
+    """Yield all actions that may be given: a condition has one value or another."""
+    match given:
+        case None:
+            return
+        case {"Fn::If": [_, *branches]} | [*branches]:
+            for it in branches:
+                yield from _each(it)
+        case _:
+            yield given
 
 
 def _to(action: Any) -> str:

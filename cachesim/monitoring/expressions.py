@@ -6,6 +6,7 @@ result missing, and so does a division by zero; the functions leave missing valu
 """
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -43,7 +44,7 @@ class Expression:
         except (ZeroDivisionError, OverflowError):
             return None
         assert not isinstance(found, list)  # noqa: S101 - `_checked` allows none at the top
-        return found
+        return found if found is not None and math.isfinite(found) else None
 
     def __str__(self) -> str:
         return self._text

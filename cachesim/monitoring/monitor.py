@@ -17,7 +17,7 @@ from cachesim.monitoring.lag import ReplicationLag
 from cachesim.monitoring.messages import Message
 from cachesim.monitoring.metrics import METRICS, OF_LINK, Metric
 from cachesim.monitoring.minutes import MINUTE, Collector
-from cachesim.monitoring.notifications import EVENT_NAMES, of_alarm, of_event
+from cachesim.monitoring.notifications import event_name, of_alarm, of_event
 from cachesim.monitoring.states import State
 from cachesim.runs.calls import Reading
 from cachesim.topology import Topology
@@ -78,6 +78,7 @@ class Monitor:
         self._forward = forward
         self._events_to = tuple(events_to)
         self._clock = clock or SystemClock()
+        self._made = datetime.now(UTC)
         self._metrics: dict[str, tuple[Metric, ...]] = {
             node.name: tuple(
                 it for it in METRICS[node.service] if not (is_emulated and it.is_of_process)
@@ -201,7 +202,7 @@ class Monitor:
             lag.note(primary, *offsets[primary])
             for node in shard.nodes:
                 if node.name != primary and node.name in offsets:
-                    seconds = lag.of(*offsets[node.name])
+                    seconds = lag.of(node.name, *offsets[node.name])
                     if seconds is not None:
                         found[node.name] = {"lag": seconds}
         return found
@@ -218,7 +219,9 @@ class Monitor:
             if change is not None:
                 self._record(watch.alarm, change)
                 for to in watch.alarm.actions.get(change.new, ()):
-                    self._post(of_alarm(self._sent + 1, watch.alarm, change, to, self._name))
+                    self._post(
+                        of_alarm(self._sent + 1, watch.alarm, change, to, self._name, self._made)
+                    )
         self._changed.notify_all()
 
     def _record(self, alarm: Alarm, change: Change) -> None:
@@ -240,7 +243,7 @@ class Monitor:
         events = self._events.since(self._seen)
         self._seen += len(events)
         for event in events:
-            if event.kind in EVENT_NAMES:
+            if event_name(event) is not None:
                 for to in self._events_to:
                     self._post(of_event(self._sent + 1, event, to, self._name))
 

@@ -26,25 +26,31 @@ _SUBJECT = 100  # characters at most
 Draw = Callable[[], str]
 """Returns a new id."""
 
-EVENT_NAMES: Mapping[str, str] = {
+_EVENT_NAMES: Mapping[str, str] = {
     "failover": "ElastiCache:FailoverComplete",
     "recovering": "ElastiCache:CacheNodeReplaceStarted",
     "recovered": "ElastiCache:CacheNodeReplaceComplete",
 }
-"""The names that ElastiCache gives to events of the log, by kind."""
 
 
 def of_alarm(
-    number: int, alarm: Alarm, change: Change, to: str, topology: str, draw: Draw | None = None
+    number: int,
+    alarm: Alarm,
+    change: Change,
+    to: str,
+    topology: str,
+    made: datetime,
+    draw: Draw | None = None,
 ) -> Message:
     """Return the message about a change of an alarm.
 
     Args:
         topology: its name.
+        made: when the alarm was made, in UTC.
         draw: makes ids; random ones by default.
     """
     subject = f'{change.new}: "{alarm.name}" in {REGION_NAME}'[:_SUBJECT]
-    body = _body(alarm, change, topology)
+    body = _body(alarm, change, topology, made)
     it = _envelope(to, subject, json.dumps(body), change.date, draw or _id)
     received, note = _received(to, subject, it, change.new, change.reason)
     return Message(number, change.at, alarm.name, to, subject, it, received, note)
@@ -53,12 +59,19 @@ def of_alarm(
 def of_event(
     number: int, event: Event, to: str, topology: str, draw: Draw | None = None
 ) -> Message:
-    """Return the message about an event of ElastiCache: one of `EVENT_NAMES`."""
-    name, subject = EVENT_NAMES[event.kind], "Amazon ElastiCache Notification"
+    """Return the message about an event of ElastiCache, which has an `event_name`."""
+    name, subject = str(event_name(event)), "Amazon ElastiCache Notification"
     text = json.dumps({name: f"{topology} : {event.message}"})
     it = _envelope(to, subject, text, event.date, draw or _id)
     received, note = _received(to, subject, it, None, event.message)
     return Message(number, event.at, name, to, subject, it, received, note)
+
+
+def event_name(event: Event) -> str | None:
+    """Return the name that ElastiCache gives to an event of the log; None: it has none."""
+    if event.kind == "scaled":
+        return f"ElastiCache:{'Add' if 'added' in event.data else 'Remove'}CacheNodeComplete"
+    return _EVENT_NAMES.get(event.kind)
 
 
 def _id() -> str:
@@ -110,7 +123,7 @@ def _to_the_millisecond(date: datetime) -> str:
     return f"{date:%Y-%m-%dT%H:%M:%S}.{date.microsecond // 1000:03}"
 
 
-def _body(alarm: Alarm, change: Change, topology: str) -> dict[str, Any]:
+def _body(alarm: Alarm, change: Change, topology: str, made: datetime) -> dict[str, Any]:
     def arns(state: State) -> list[str]:
         return [topic_arn(to) for to in alarm.actions.get(state, ())]
 
@@ -118,6 +131,7 @@ def _body(alarm: Alarm, change: Change, topology: str) -> dict[str, Any]:
         "AlarmName": alarm.name,
         "AlarmDescription": alarm.description or None,
         "AWSAccountId": ACCOUNT,
+        "AlarmConfigurationUpdatedTimestamp": f"{_to_the_millisecond(made)}+0000",
         "NewStateValue": str(change.new),
         "NewStateReason": change.reason,
         "StateChangeTime": f"{_to_the_millisecond(change.date)}+0000",

@@ -83,3 +83,18 @@ def test_fits(width: int, height: int) -> None:
     assert max(map(len, lines)) <= width
     assert lines[-1].endswith("number 99")
     assert "…" not in line_of("redis-a", lines)
+
+
+@pytest.mark.parametrize(("faults", "firing"), [(20, 0), (0, 20), (20, 20), (1, 5), (2, 2)])
+@pytest.mark.parametrize("height", [24, 30])
+def test_many(faults: int, firing: int, height: int) -> None:
+    """What does not fit is counted: alarms and the newest event are never pushed out of sight."""
+    some = [
+        {"fault": "latency", "links": ["client-to-redis-a"], "ms": n + 1} for n in range(faults)
+    ]
+    lines = shown(80, height, *some, alarms=[ALARM] * firing)
+    assert len(lines) <= height
+    assert lines[-1].endswith("number 99")
+    for word, count in (("latency of", faults), ("ALARM ", firing)):
+        told = sum(line.strip().startswith(word) or f" {word}" in line for line in lines)
+        assert told == count or any(f"and {count - told} more" in line for line in lines)

@@ -231,6 +231,30 @@ def test_a_line_from_zone_to_zone_cuts_them_off(tab: "Tab", sim: Simulator) -> N
     assert tab.locator("#reach .cut").count() == 2
 
 
+def test_a_line_that_is_let_go_elsewhere_cuts_nothing(tab: "Tab", sim: Simulator) -> None:
+    """Also if the map was drawn anew meanwhile: the next click only opens a panel."""
+    (box,) = [it for it in [part(tab, "Zone az-a").bounding_box()] if it]
+    x, y = box["x"] + box["width"] / 2, box["y"] + 14
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 40, y, steps=3)
+    with sim.faults.latency("client-to-redis-a", 5):
+        part(tab, "Links between clients and az-a: slow").wait_for(state="attached")
+        tab.mouse.move(box["x"], 2, steps=2)
+        tab.mouse.up()
+        part(tab, "memcached-c").click()
+        tab.locator("#panel").wait_for()
+        assert [fault.kind for fault in sim.faults.active] == ["latency of 5 ms"]
+
+
+def test_a_click_of_a_screen_reader(tab: "Tab", sim: Simulator) -> None:
+    """It has no place. The panel that it opens follows the state: a paused node can be resumed."""
+    part(tab, "memcached-b").dispatch_event("click")
+    sim.faults.pause("memcached-b")
+    tab.get_by_role("button", name="Resume").click()
+    part(tab, "memcached-b, running").wait_for()
+
+
 def test_an_endpoint_is_broken_and_healed(tab: "Tab", sim: Simulator) -> None:
     """It has its own faults, and those of the link to it."""
     part(tab, "endpoint-redis: open").click()

@@ -171,6 +171,37 @@ def test_without_dimensions(found: Read) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("!Ref Group", "is the replication group Group"),
+        ("sessions-0001-002}\n        - {Name: CacheNodeId, Value: 0001", "CacheNodeId 1,"),
+    ],
+)
+def test_dimensions_of_no_node(found: Read, value: str, words: str) -> None:
+    """CloudWatch has no data of a whole group, nor of an id that YAML took for a number."""
+    text = TEMPLATE.partition("  MemcachedHits")[0].replace("sessions-0001-002", value)
+    text = text.replace('        - {Name: CacheNodeId, Value: "0001"}\n', "")
+    text += '  Group: {Type: "AWS::ElastiCache::ReplicationGroup"}\n'
+    (finding,) = found(text).findings
+    assert words in finding.problem
+    assert finding.is_fatal
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("Any: {Type: AWS::CloudWatch::CompositeAlarm}", "a composite alarm"),
+        ("Fn::ForEach::Nodes: [Node, [a], {}]", "a loop"),
+    ],
+)
+def test_left_out(found: Read, key: str, words: str) -> None:
+    """What may page in production, and does not here, is told."""
+    finding = found(f"{TEMPLATE}  {key}\n").findings[-1]
+    assert words in finding.problem
+    assert not finding.is_fatal
+
+
+@pytest.mark.parametrize(
     ("value", "node"),
     [
         ('!Sub "${Sessions}-0001-002"', "redis-b"),
@@ -180,13 +211,27 @@ def test_without_dimensions(found: Read) -> None:
         ("!Ref Sessions002", None),
         ('!Sub "${Sessions002}"', None),
         ('!Join ["-", ["x-002", !Ref Suffix]]', None),
+        ('!Sub "${Third}"', "redis-c"),
     ],
 )
 def test_node_of_an_intrinsic_function(found: Read, value: str, node: str | None) -> None:
     """The end of what a function makes tells the node, if it is written there."""
     text = TEMPLATE.partition("  MemcachedHits")[0].replace("sessions-0001-002", value)
+    text = text.replace("Resources:", "  Third: {Default: sessions-0001-003}\nResources:")
     (memory,) = found(text).alarms
     assert memory.queries["m1"].node == node
+
+
+def test_conditions(found: Read) -> None:
+    """Actions of all branches count, and AWS::NoValue is none; what it is the value of is absent.
+
+    The name of a condition is no action.
+    """
+    text = TEMPLATE.partition("  MemcachedHits")[0]
+    text = text.replace("[!Ref PagerDutyTopic]", '!If [IsSlack, [!Ref Ops], !Ref "AWS::NoValue"]')
+    text = text.replace("DatapointsToAlarm: 2", 'DatapointsToAlarm: !Ref "AWS::NoValue"')
+    (memory,) = found(text).alarms
+    assert (memory.needed, memory.actions[State.ALARM]) == (3, ("Ops",))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +244,7 @@ def test_node_of_an_intrinsic_function(found: Read, value: str, node: str | None
         ("Statistic: Maximum", "Statistic: !Ref Limit"),
         ("TreatMissingData: breaching", "TreatMissingData: !Ref Limit"),
         ("MetricName: DatabaseMemoryUsagePercentage", "MetricName: !Ref Limit"),
+        ("Dimensions:", "Dimensions: !If [Limit, [], []]\n      Other:"),
     ],
 )
 def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> None:
@@ -209,6 +255,19 @@ def test_only_cloudformation_can_resolve_it(found: Read, old: str, new: str) -> 
     assert f"Properties.{key}: " in mistake
     assert "Limit" in mistake
     assert "Default" in mistake
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "much"])
+def test_threshold_that_is_no_number(found: Read, value: str) -> None:
+    """It is refused: nothing is beyond it, and JSON has no word for it."""
+    (mistake,) = found(TEMPLATE.replace("Threshold: 80", f"Threshold: {value}")).mistakes
+    assert "Threshold: should be a number" in mistake
+
+
+def test_anomalies(found: Read) -> None:
+    """An alarm on a band is refused as that, whatever else of it is not known."""
+    (mistake,) = found(TEMPLATE.replace("Threshold: 80", "ThresholdMetricId: band")).mistakes
+    assert "ThresholdMetricId: anomaly detection is not emulated" in mistake
 
 
 @pytest.mark.parametrize("old", ["Id: misses", "Id: share", "Id: rate"])

@@ -95,21 +95,34 @@ def test_reason() -> None:
 def test_missing_data_breaches() -> None:
     """The reason tells that nothing was there."""
     alarm = dataclasses.replace(ALARM, missing="breaching")
-    (change,) = looks(alarm, "Evictions", [None])
+    *others, change = looks(alarm, "Evictions", [None] * 3)
+    assert others == [None, None]
     assert change is not None
     assert "missing datapoint was treated as [Breaching]" in change.reason
+
+
+def test_nothing_was_missing_before_it_began() -> None:
+    """Missing data breaches from the begin of the monitoring on: a start pages nobody."""
+    alarm = dataclasses.replace(ALARM, missing="breaching", periods=3, needed=2)
+    assert [it and it.new for it in looks(alarm, "Evictions", [5, 5, 5])] == ["OK", None, None]
+    (*_, dead) = looks(alarm, "Evictions", [None] * 5)
+    assert dead is not None
+    assert dead.new == "ALARM"
+    (first, *others) = looks(dataclasses.replace(alarm, period=300), "Evictions", [5] * 40)
+    assert first is not None
+    assert (first.new, set(others)) == ("OK", {None})
 
 
 def test_reason_with_missing_data() -> None:
     """The reason tells what missing datapoints were taken for, beside those that were there."""
     alarm = dataclasses.replace(ALARM, missing="breaching", periods=3, needed=2)
-    (fine,) = looks(alarm, "Evictions", [5])
+    *_, fine = looks(alarm, "Evictions", [5, 5, 5, None, None, None, None])
     assert fine is not None
     assert fine.reason == (
         "Threshold Crossed: 1 datapoint was received for 3 periods and 2 missing datapoints were "
         "treated as [Breaching]."
     )
-    (beyond,) = looks(alarm, "Evictions", [1500])
+    *_, beyond = looks(alarm, "Evictions", [None] * 4 + [1500])
     assert beyond is not None
     assert "greater than the threshold (1000.0) and 2 missing datapoints were treated as [Brea" in (
         beyond.reason

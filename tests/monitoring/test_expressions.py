@@ -25,6 +25,7 @@ VALUES = {"m1": 6.0, "m2": 2.0, "gone": None}
         ("m1 / (m2 - 2)", None),
         ("MAX([gone])", None),
         ("(-m1)^0.5", None),
+        ("m1 * 1e308 * 10", None),
     ],
 )
 def test_value(text: str, value: float | None) -> None:

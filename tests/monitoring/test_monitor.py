@@ -147,10 +147,13 @@ def test_numbers_go_on_after_a_reset() -> None:
 
 def test_events_of_elasticache() -> None:
     """Its events go to the inbox where that is wanted, under its own names."""
-    for to, names in (((), []), (("Slack",), ["ElastiCache:FailoverComplete"])):
+    expected = ["FailoverComplete", "AddCacheNodeComplete", "RemoveCacheNodeComplete"]
+    for to, names in (((), []), (("Slack",), [f"ElastiCache:{it}" for it in expected])):
         play = Play(events_to=to)
         play.events.record("fault", "redis-a", "kill")
         play.events.record("failover", "redis-b", "Failover from primary node a to b completed")
+        play.events.record("scaled", "t", "Finished modifying", added={"memcached-a2": "x:1"})
+        play.events.record("scaled", "t", "Removed cache nodes", removed=["memcached-a2"])
         play.run(1)
         assert [it.about for it in play.monitor.messages()] == names
 

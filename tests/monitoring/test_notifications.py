@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ ALARM = next(it for it in architecture.alarms(TOPOLOGY) if it.name == "redis-mem
 ONE_NODE = dataclasses.replace(ALARM, nodes=("redis-b",))
 BODY_KEYS = {
     *("AlarmName", "AlarmDescription", "AWSAccountId", "NewStateValue", "NewStateReason"),
+    "AlarmConfigurationUpdatedTimestamp",
     *("StateChangeTime", "Region", "AlarmArn", "OldStateValue", "OKActions", "AlarmActions"),
     *("InsufficientDataActions", "Trigger"),
 }
@@ -30,7 +32,7 @@ def message(
 ) -> Message:
     """A message about a change."""
     change = Change(alarm.name, old, new, 5.0, DATE, "because", 95.0, "redis-b")
-    return of_alarm(3, alarm, change, to, "t", draw=lambda: "an id")
+    return of_alarm(3, alarm, change, to, "t", DATE - timedelta(days=1), draw=lambda: "an id")
 
 
 def body(it: Message) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def test_body() -> None:
     it = body(message(ONE_NODE))
     assert it.keys() == BODY_KEYS
     assert it["StateChangeTime"] == "2026-01-01T00:00:00.000+0000"
+    assert it["AlarmConfigurationUpdatedTimestamp"] == "2025-12-31T00:00:00.000+0000"
     assert it["AlarmDescription"] is None
     trigger = it["Trigger"]
     assert (trigger["MetricName"], trigger["Statistic"], trigger["Unit"]) == (

@@ -90,6 +90,7 @@ export class Map {
     this.listen(it);
     this.root.replaceChildren(it);
     this.svg = it;
+    if (this.drag?.line) it.append(this.drag.line);
     this.measure(this.figures);
     if (focused) this.root.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -272,6 +273,7 @@ export class Map {
 
   listen(root) {
     root.addEventListener("pointerdown", (event) => {
+      this.undrag();
       const zone = event.target.closest("[data-zone]");
       if (!zone || event.button) return;
       this.drag = { zone: zone.dataset.zone, at: this.point(event), line: null };
@@ -286,9 +288,13 @@ export class Map {
     });
   }
 
-  /** Return what was clicked. A captured pointer tells the map itself, so look by place. */
+  /**
+   * Return what was clicked. A captured pointer tells the map itself, so look by place; the click of
+   * a screen reader has none.
+   */
   subject(event) {
-    const it = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-key]");
+    const at = event.target.closest("[data-key]") ?? document.elementFromPoint(event.clientX, event.clientY);
+    const it = at?.closest("[data-key]");
     if (!it || this.justDragged) return (this.justDragged = null);
     const [kind, one, other] = it.dataset.key.split(/-(.*)/s);
     if (kind === "path") {
@@ -311,6 +317,7 @@ export class Map {
 
   dragged(event) {
     if (!this.drag) return;
+    if (!event.buttons) return this.undrag(); // it was released outside, after the map was drawn anew
     const [x, y] = this.point(event);
     const [x0, y0] = this.drag.at;
     if (!this.drag.line) {

@@ -33,9 +33,11 @@ export class Panel {
     if (!this.dialog.open) return;
     const parts = this.parts();
     if (!parts) return this.dialog.close(); // the node was removed
-    const { state, faults } = parts;
+    const { state, faults, actions } = parts;
     this.dialog.querySelector(".state")?.replaceWith(state);
     this.dialog.querySelector(".on-it")?.replaceWith(faults);
+    const place = this.dialog.querySelector(".actions");
+    if (place && place.textContent !== actions.map((it) => it.textContent).join("")) place.replaceChildren(...actions);
   }
 
   /** Get the forms anew: they offer the nodes that there are. */

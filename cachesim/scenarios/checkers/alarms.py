@@ -2,7 +2,8 @@
 
 Rule: an alarm fires when its state changes to ALARM after the first fault began. The time is from
 there to its first ALARM, in seconds of production. Minutes of production begin at any moment, so in
-production it may be up to a minute less or more.
+production it may be up to a minute less or more. While the machine stands still, minutes go by that
+no alarm counts: by these it may be less.
 
 Bound: what the scenario expects of each alarm: that it fires, `within` a time if one is given, or
 that it does not, with `fires: false`.
@@ -70,12 +71,14 @@ def check(history: History, expectation: Expectation) -> Verdict:
     if reason := _why_unknown(history, facts, alarm, begin, end):
         return unknown(name, reason, details=details)
     if fired_at is None:
-        return _silent(history, expectation, alarm, (begin, steps[-1].begin_call or begin), details)
+        begins = begin, steps[-1].begin_call or begin
+        return _silent(history, facts, expectation, alarm, begins, details)
     if not expectation.fires:
         result, told = _paged(alarm)
         return Verdict(name, result, reason=told, details=details)
     seconds = (fired_at - begin) * history.speed
-    low, high = max(0.0, seconds - MINUTE), seconds + MINUTE
+    low = max(0.0, seconds - MINUTE - _uncounted(history, facts, begin, fired_at))
+    high = seconds + MINUTE
     if expectation.within is None:
         return Verdict(name, Result.PASS, low, high, "s", None, "it fired", details)
     return against(name, low, high, "s", expectation.within, details=details)
@@ -105,6 +108,13 @@ def _why_unknown(
     return None
 
 
+def _uncounted(history: History, facts: dict[str, Any], begin: float, end: float) -> float:
+    """Return the seconds of whole minutes of production that went by within another one."""
+    over = [it for it in facts["minutes"] if it["begin"] < end and it["end"] > begin]
+    length = (over[-1]["end"] - over[0]["begin"]) * history.speed if over else 0.0
+    return MINUTE * max(0.0, length // MINUTE - len(over))
+
+
 def _paged(alarm: dict[str, Any]) -> tuple[Result, str]:
     to = " and ".join(alarm["actions"])
     return Result.FAIL, f"it fired, and went to {to}" if to else "it fired"
@@ -112,6 +122,7 @@ def _paged(alarm: dict[str, Any]) -> tuple[Result, str]:
 
 def _silent(
     history: History,
+    facts: dict[str, Any],
     expectation: Expectation,
     alarm: dict[str, Any],
     begins: tuple[float, float],
@@ -122,7 +133,10 @@ def _silent(
     Args:
         begins: when the first and the last fault began.
     """
-    lasted, last = ((history.end_at - at) * history.speed for at in begins)
+    end = history.end_at
+    lasted, last = (
+        (end - at) * history.speed - _uncounted(history, facts, at, end) for at in begins
+    )
     periods, within = alarm["periods"], expectation.within
     if alarm.get("missing") == "breaching" and alarm["value"] is None:
         periods = evaluation_range(periods)  # it fires once all of that is missing

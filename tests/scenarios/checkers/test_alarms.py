@@ -37,6 +37,7 @@ def verdict_on(
     again: float | None = None,
     missing: str = "missing",
     value: float | None = 5.0,
+    stall: float = 0.0,
     **facts: Any,
 ) -> Verdict:
     """Return the verdict on a run with a fault at 100 s.
@@ -46,16 +47,20 @@ def verdict_on(
         again: when another fault began.
         missing: what the alarm makes of missing data.
         value: what it saw last; None: no data.
+        stall: the seconds that the minute after the fault took longer.
     """
     alarm = {
         "name": "an-alarm", "period": 300, "periods": 1, "changes": some, "actions": ["PagerDuty"],
         "out_of_reach": out_of_reach, "missing": missing, "value": value,
     }  # fmt: skip
     length = 60 / speed
-    minutes = [
+    minutes: list[dict[str, Any]] = [
         {"begin": n * length, "end": (n + 1) * length, "nodes": [] if n in empty else ["redis-a"]}
-        for n in range(int(end / length) + 1)
+        for n in range(int((end - stall) / length) + 1)
     ]
+    for it in minutes:
+        it["begin"] += stall if it["begin"] > 150 else 0
+        it["end"] += stall if it["end"] > 150 else 0
     rows = [FAULT, *(operation(at) for at in times(0, end, 10))]
     if again is not None:
         rows.append(FAULT._replace(id="again", begin_call=again))
@@ -76,6 +81,19 @@ def test_fired(within: float | None, result: str) -> None:
     verdict = verdict_on(FIRED, Expectation("an-alarm", within=within))
     assert (verdict.result, verdict.low, verdict.high) == (result, 260, 380)
     assert verdict.details["fired_at"] == 420
+
+
+@pytest.mark.parametrize(("stall", "low"), [(0, 260), (50, 260), (60, 200), (130, 140)])
+def test_the_machine_stood_still(stall: float, low: float) -> None:
+    """Minutes that went by within another one are none to an alarm, which fires later by them."""
+    assert verdict_on(FIRED, Expectation("an-alarm"), stall=stall).low == low
+
+
+@pytest.mark.parametrize(("stall", "result"), [(0, "fail"), (120, "unknown")])
+def test_silent_while_the_machine_stood_still(stall: float, result: str) -> None:
+    """An alarm that has not seen all minutes of its period may still fire."""
+    some = changes((60, OK))
+    assert verdict_on(some, Expectation("an-alarm"), end=480.0, stall=stall).result == result
 
 
 def test_at_a_speed() -> None:
