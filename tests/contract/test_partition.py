@@ -8,6 +8,7 @@ from redis.cluster import RedisCluster
 from cachesim import Simulator
 from cachesim.clock import Deadline
 from tests.contract.helpers import Stalls, info, is_in_sync, through_link, until
+from tests.hosted import Hosted
 
 
 def offset(sim: Simulator, node: str) -> int:
@@ -35,6 +36,28 @@ def test_partition_between_two_zones(sim: Simulator, redis: RedisCluster) -> Non
     assert after["sync_full"] == before["sync_full"]
     assert after["sync_partial_ok"] == before["sync_partial_ok"]
     assert sim.redis.primary.name == "redis-a"
+
+
+def test_messages_cross_a_healed_partition(inside: Hosted) -> None:
+    """What was published meanwhile arrives late, also after the nodes have opened new links."""
+    sim, timeout = inside.sim, 4.0
+    (cluster,) = inside.operations.clusters.values()
+    listener = through_link(sim, "redis-b").pubsub(ignore_subscribe_messages=True)
+    listener.subscribe("news")
+    listener.get_message(timeout=1)
+    client = through_link(sim, "redis-a")
+    with sim.control_plane.suspended():
+        cluster.set_node_timeout(int(timeout * 1000))
+        time.sleep(timeout)  # younger links are not given up
+        with sim.faults.partition("a", "b"):
+            client.publish("news", "first")
+            time.sleep(1.2 * timeout)  # the link of `first` was given up after at most a timeout
+            client.publish("news", "second")
+            assert listener.get_message() is None
+        got = [until(lambda: listener.get_message(timeout=0.1)) for _ in range(2)]
+        cluster.set_node_timeout(int(sim.settings.node_timeout_seconds * 1000))
+    assert [message["data"] for message in got] == ["first", "second"]
+    listener.close()
 
 
 def test_one_way_partition(sim: Simulator, redis: RedisCluster) -> None:

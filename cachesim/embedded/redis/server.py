@@ -261,9 +261,9 @@ class Server:
             return
         store = self.store
         store.now = now = self.wall()
-        # Only a primary removes what has expired.
+        # Only a primary removes what has expired, and not while it has to stand still.
         if (store.has_expired or store.fields.soonest <= now) and not (
-            self.replica_link is not None or self.loader.is_loading
+            self.replica_link is not None or self.loader.is_loading or self.clients.paused_until
         ):
             self.expiry.run()
 

@@ -317,6 +317,16 @@ SCENARIOS = {
         F: RPUSH q 1
         E: PING
     """,
+    "clients that another one kills": """
+        A: BLPOP q 0
+        B: CLIENT KILL ID $A; RPUSH q v; LLEN q; CLIENT KILL ID $A; CLIENT LIST ID $A
+        C: SUBSCRIBE x
+        D: MULTI; CLIENT KILL ID $C; PUBLISH x v; PUBSUB NUMSUB x; EXEC
+        E: GET k; CLIENT TRACKING ON BCAST
+        D: CLIENT KILL ID $E; SET k v
+        F: CLIENT REPLY OFF
+        D: CLIENT KILL ID $F
+    """,
     "a paused node": """
         A: CLIENT PAUSE 100000 WRITE
         B: SET k 1

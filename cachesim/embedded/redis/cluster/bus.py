@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from cachesim.embedded.redis.cluster.gossip import Message
@@ -130,19 +131,33 @@ class Outbound(_Lines):
         self._server.bus.receive(message)
 
 
+@dataclass
+class _Dial:
+    """A link that is being opened.
+
+    Attributes:
+        waiting: what was published meanwhile. As in Redis, it is sent once the link is open.
+        size: the bytes of that.
+    """
+
+    task: asyncio.Task[None]
+    waiting: list[Message] = field(default_factory=list)
+    size: int = 0
+
+
 class Bus:
     """All links of a node.
 
     Attributes:
         inbound: the links that other nodes have opened.
         outbound: the links that this node has opened and that are up, by the peer's id.
-        opened_at: when each outbound link was opened, by the peer's id.
+        opened_at: when this node began to open each outbound link, by the peer's id.
     """
 
     def __init__(self, server: "Server", connect: Connect) -> None:
         self._server = server
         self._connect = connect
-        self._dialing: dict[str, asyncio.Task[None]] = {}
+        self._dialing: dict[str, _Dial] = {}
         self.inbound: set[Inbound] = set()
         self.outbound: dict[str, Outbound] = {}
         self.opened_at: dict[str, float] = {}
@@ -152,16 +167,21 @@ class Bus:
         now = self._server.clock()
         half = self._server.node_timeout / 2
         for member in self._server.nodes.others:
-            link = self.outbound.get(member.id)
-            if link is None:
-                if member.id not in self._dialing:
-                    self._dialing[member.id] = self._server.spawn(self._dial(member))
+            link, dial = self.outbound.get(member.id), self._dialing.get(member.id)
+            if link is None and dial is None:
+                self.opened_at[member.id] = now
+                member.dialing = True
+                self._dialing[member.id] = _Dial(self._server.spawn(self._dial(member)))
                 continue
             is_old = now - self.opened_at[member.id] > self._server.node_timeout
             waits = member.ping_sent and now - member.ping_sent > half
             if is_old and waits and now - member.heard > half:
-                # The connection may be broken: open another one.
-                link.transport.abort()
+                # The connection may be broken: open another one. What this one has yet arrives.
+                if link is not None:
+                    self.lost(member, link)
+                    link.transport.close()
+                elif dial is not None:
+                    dial.task.cancel()
 
     async def _dial(self, member: Member) -> None:
         try:
@@ -169,12 +189,19 @@ class Bus:
         except OSError:
             self._server.gossip.link_down(member)
         finally:
+            member.dialing = False
             self._dialing.pop(member.id, None)
 
     def opened(self, member: Member, link: Outbound) -> None:
         """Use a link that has come up."""
+        if member.id in self.outbound:  # this one was given up during its TLS handshake
+            link.transport.abort()
+            return
         self.outbound[member.id] = link
-        self.opened_at[member.id] = self._server.clock()
+        if (dial := self._dialing.get(member.id)) is not None:
+            for message in dial.waiting:
+                link.write(message)
+            dial.waiting.clear()
         self._server.gossip.link_up(member)
 
     def lost(self, member: Member, link: Outbound) -> None:
@@ -187,6 +214,10 @@ class Bus:
         """Send a message to a node, given by its id, if a link is up."""
         link = self.outbound.get(node)
         if link is None:
+            dial = self._dialing.get(node)
+            if dial is not None and message["t"] == "publish" and dial.size < _BUFFERED:
+                dial.waiting.append(message)
+                dial.size += len(message["message"])
             return
         if link.transport.get_write_buffer_size() > _BUFFERED:
             link.transport.abort()
@@ -205,8 +236,6 @@ class Bus:
 
     def publish(self, channel: bytes, message: bytes, *, shard: bool) -> None:
         """Send a published message to the other nodes, for their subscribers."""
-        if not self.outbound:
-            return
         self._server.gossip.broadcast(
             {
                 "t": "publish",
@@ -219,8 +248,8 @@ class Bus:
 
     def close(self) -> None:
         """Close all links at once."""
-        for task in list(self._dialing.values()):
-            task.cancel()
+        for dial in list(self._dialing.values()):
+            dial.task.cancel()
         for link in [*self.outbound.values(), *self.inbound]:
             with contextlib.suppress(OSError):
                 link.transport.abort()

@@ -53,6 +53,8 @@ class Gossip:
         clock: returns monotonic seconds.
         is_formed: whether the cluster is healthy from the start, so the node does not wait for
             answers of others.
+        decides_alone: whether a sole primary marks a node as failed that it alone suspects, as
+            from 7.4 on and in Valkey. Before, it does so when a replica agrees.
 
     Attributes:
         nodes: the cluster's nodes.
@@ -72,6 +74,7 @@ class Gossip:
         clock: Callable[[], float],
         current_epoch: int = 0,
         is_formed: bool = False,
+        decides_alone: bool = False,
     ) -> None:
         self.nodes = nodes
         self.current_epoch = current_epoch
@@ -80,6 +83,7 @@ class Gossip:
         self._actions = actions
         self._timeout = timeout
         self._clock = clock
+        self._decides_alone = decides_alone
         self._started = clock()
         self._minority_at = 0.0
         self._next_ping = 0.0
@@ -136,8 +140,8 @@ class Gossip:
         if member.is_reachable:
             self._actions.log(f"*** NODE {member.id} possibly failing", ".")
             member.suspected = True
-        if member.suspected:
-            self._fail_by_quorum(member)
+            if self._decides_alone and self.nodes.me.is_primary and len(self.nodes.primaries) == 1:
+                self._fail_by_quorum(member)
 
     def _fail_by_quorum(self, member: Member) -> None:
         """Mark a suspected node as failed if a majority of the primaries can't reach it."""
@@ -149,8 +153,7 @@ class Gossip:
             return
         self._actions.log(f"Marking node {member.id} as failing (quorum reached).")
         self._fail(member)
-        if me.is_primary:
-            self.broadcast({"t": "fail", "node": member.id})
+        self.broadcast({"t": "fail", "from": me.id, "node": member.id})
 
     def _fail(self, member: Member) -> None:
         member.suspected = False

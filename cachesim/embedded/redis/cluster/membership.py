@@ -50,6 +50,7 @@ class Membership:
             clock=server.clock,
             current_epoch=epoch,
             is_formed=self.is_first_start,
+            decides_alone=bool(server.version.releases & {"7.4", "valkey"}),
         )
         self._is_ready = True
 

@@ -21,6 +21,7 @@ class Member:
         pong_received: when it last answered a ping.
         heard: when its last message arrived.
         linked: whether the link from `NodeTable.me` to it is up.
+        dialing: whether that link is being opened, which CLUSTER NODES shows as connected.
         suspected: whether it has been silent for `cluster-node-timeout` (`fail?`).
         failed_at: when a majority of the primaries agreed that it has failed, or None.
         reports: the times at which primaries reported it as failing, by their ids.
@@ -41,6 +42,7 @@ class Member:
     pong_received: float = 0.0
     heard: float = 0.0
     linked: bool = False
+    dialing: bool = False
     suspected: bool = False
     failed_at: float | None = None
     reports: dict[str, float] = field(default_factory=dict)
@@ -123,7 +125,7 @@ class NodeTable:
         lines = []
         for m in self.members.values():
             address = f"{m.host}:{m.port}@{m.bus_port}" + (f",{m.hostname}" if m.hostname else "")
-            is_linked = m is self.me or m.linked
+            is_linked = m is self.me or m.linked or m.dialing
             times = [
                 milliseconds(at) if at and m is not self.me else 0
                 for at in (m.ping_sent, m.pong_received)

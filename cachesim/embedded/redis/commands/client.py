@@ -135,7 +135,7 @@ def _close(client: Client, sessions: list[Session]) -> None:
         if session is client:
             session.close()
         else:
-            session.abort()
+            session.kill()
 
 
 def reply(client: Client, arguments: list[bytes]) -> Answer:

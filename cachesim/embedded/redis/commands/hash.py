@@ -7,6 +7,7 @@ from typing import cast
 from cachesim.embedded.redis.commands.common.random_members import count_of, picked
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.commands.hash_expiry import HANDLERS as EXPIRY
+from cachesim.embedded.redis.commands.hash_expiry import find
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
 from cachesim.embedded.redis.keyspace.values import (
@@ -18,16 +19,6 @@ from cachesim.embedded.redis.keyspace.values import (
     integer,
 )
 from cachesim.protocols.resp import Error, Pairs, Reply
-
-
-def find(client: Client, key: bytes) -> Hash | None:
-    """Return the hash of a key, or None if the key is missing.
-
-    Raises:
-        Error: the key has another type.
-    """
-    found: Hash | None = client.store.value(key, Hash)
-    return found
 
 
 def _create(client: Client, key: bytes) -> Hash:
@@ -99,8 +90,8 @@ def hvals(client: Client, arguments: list[bytes]) -> Answer:
 
 
 def hlen(client: Client, arguments: list[bytes]) -> Answer:
-    """HLEN key."""
-    return len(find(client, arguments[1]) or ())
+    """HLEN key: expired fields count until they are removed, as with Redis."""
+    return len(client.store.value(arguments[1], Hash) or ())
 
 
 def hexists(client: Client, arguments: list[bytes]) -> Answer:

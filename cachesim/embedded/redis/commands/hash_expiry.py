@@ -19,8 +19,16 @@ _UNITS = {
 }  # fmt: skip
 
 
-def _find(client: Client, key: bytes) -> Hash | None:
-    found: Hash | None = client.store.value(key, Hash)
+def find(client: Client, key: bytes) -> Hash | None:
+    """Return the hash of a key, without expired fields, or None if the key is missing.
+
+    Raises:
+        Error: the key has another type.
+    """
+    server, store = client.server, client.store
+    found: Hash | None = store.value(key, Hash)
+    if found is not None and (server.is_replica or server.clients.paused_until):
+        return found.alive(int(store.now * 1000))
     return found
 
 
@@ -109,7 +117,7 @@ def _may_change(condition: bytes, present: int | None, moment: int) -> bool:
 def hexpire(client: Client, arguments: list[bytes]) -> Answer:
     """HEXPIRE, HPEXPIRE, HEXPIREAT, HPEXPIREAT key time [NX|XX|GT|LT] FIELDS n field..."""
     name, key = arguments[0].lower().decode(), arguments[1]
-    value = _find(client, key)
+    value = find(client, key)
     moment = _moment(client, arguments[2], _UNITS[name], name)
     rest, condition = arguments[3:], arguments[3].lower()
     if condition in (b"nx", b"xx", b"gt", b"lt"):
@@ -137,7 +145,7 @@ def hexpire(client: Client, arguments: list[bytes]) -> Answer:
 
 def _telling(tell: Callable[[Client, int], int]) -> Handler:
     def run(client: Client, arguments: list[bytes]) -> Answer:
-        value = _find(client, arguments[1])
+        value = find(client, arguments[1])
         fields = _fields(arguments[2:])
         if value is None:
             return [-2] * len(fields)
@@ -157,7 +165,7 @@ def _left(client: Client, at: int) -> int:
 def hpersist(client: Client, arguments: list[bytes]) -> Answer:
     """HPERSIST key FIELDS n field..."""
     key = arguments[1]
-    value = _find(client, key)
+    value = find(client, key)
     fields = _fields(arguments[2:])
     if value is None:
         return [-2] * len(fields)
@@ -173,7 +181,7 @@ def hpersist(client: Client, arguments: list[bytes]) -> Answer:
 def hgetdel(client: Client, arguments: list[bytes]) -> Answer:
     """HGETDEL key FIELDS n field..."""
     key = arguments[1]
-    value = _find(client, key)
+    value = find(client, key)
     fields = _fields(arguments[2:])
     if value is None:
         return [None] * len(fields)
@@ -189,7 +197,7 @@ def hgetdel(client: Client, arguments: list[bytes]) -> Answer:
 def hgetex(client: Client, arguments: list[bytes]) -> Answer:
     """HGETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST] FIELDS n field..."""
     key, option, at = arguments[1], arguments[2].lower(), 2
-    value = _find(client, key)
+    value = find(client, key)
     moment = None
     if option in (b"ex", b"px", b"exat", b"pxat"):
         moment = _moment(client, arguments[3], option, "hgetex")
@@ -256,7 +264,7 @@ def hsetex(client: Client, arguments: list[bytes]) -> Answer:
         raise Error("ERR invalid number of fields")
     if 2 * int(words[0]) != len(words) - 1:
         raise Error("ERR wrong number of arguments for 'hsetex' command")
-    value = _find(client, key)
+    value = find(client, key)
     fields, contents = words[1::2], words[2::2]
     present = [field in (value or ()) for field in fields]
     if (condition == b"fnx" and any(present)) or (condition == b"fxx" and not all(present)):

@@ -29,7 +29,11 @@ def exec_(client: Client, arguments: list[bytes]) -> Answer:
     server, transaction = client.server, client.transaction
     if transaction is None:
         raise Error("ERR EXEC without MULTI")
-    failed = client.watch_failed
+    # A replica, and a primary that is paused, does not remove what has expired.
+    failed = client.watch_failed or any(
+        not had_expired and client.store.is_expired(key)
+        for key, had_expired in client.watched.items()
+    )
     client.discard_transaction()
     if transaction.broken:
         raise Error("EXECABORT Transaction discarded because of previous errors.")
@@ -70,7 +74,8 @@ def watch(client: Client, arguments: list[bytes]) -> Answer:
     if client.watch_failed:
         return "OK"
     for key in arguments[1:]:
-        client.server.watched_keys.add(client, key)
+        has_expired = client.store.is_expired(key)
+        client.server.watched_keys.add(client, key, has_expired=has_expired)
     return "OK"
 
 

@@ -53,7 +53,7 @@ class Client:
         may_block: whether its commands may be answered later.
         is_monitor: whether it has sent MONITOR.
         in_script: whether it is a script.
-        watched: the watched keys.
+        watched: the watched keys, and whether each had expired, but was there, when WATCH came.
         watch_failed: whether a watched key has changed, so that EXEC fails.
         written_offset: the offset in the replication stream after its last write.
         caller: the client whose script it runs; None for other clients.
@@ -79,7 +79,7 @@ class Client:
         self.is_monitor = False
         self.in_script = False
         self.transaction: Transaction | None = None
-        self.watched: set[bytes] = set()
+        self.watched: dict[bytes, bool] = {}
         self.watch_failed = False
         self.written_offset = 0
         self.caller: Client | None = None

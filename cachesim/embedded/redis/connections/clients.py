@@ -85,6 +85,7 @@ class Clients:
         now = self._server.clock()
         self.pauses_all = everything or (self.pauses_all and self.paused_until > now)
         self.paused_until = max(self.paused_until, now + seconds)
+        self._server.expiry.stop()
         if self.paused_until <= now:
             self.unpause()
         self._server.update_guards()

@@ -299,6 +299,11 @@ class Session(Client, asyncio.Protocol):
         if not (self._is_processing or self._stays_open):
             self.transport.close()
 
+    def kill(self) -> None:
+        """Close the connection for another client, which runs the next request without it."""
+        self.connection_lost(None)
+        self.transport.close()
+
     def abort(self) -> None:
         """Close the connection at once."""
         self.is_closing = True

@@ -8,10 +8,11 @@ class Watcher(Protocol):
     """A client that watches keys.
 
     Attributes:
+        watched: the watched keys, and whether each had expired before.
         watch_failed: whether a watched key has changed.
     """
 
-    watched: set[bytes]
+    watched: dict[bytes, bool]
     watch_failed: bool
 
 
@@ -25,9 +26,13 @@ class WatchedKeys:
     def __init__(self) -> None:
         self.by_key: dict[bytes, dict[Watcher, None]] = {}
 
-    def add(self, client: Watcher, key: bytes) -> None:
-        """Make a client watch a key."""
-        client.watched.add(key)
+    def add(self, client: Watcher, key: bytes, *, has_expired: bool = False) -> None:
+        """Make a client watch a key.
+
+        Args:
+            has_expired: whether the key has expired, but was not removed yet.
+        """
+        client.watched.setdefault(key, has_expired)
         self.by_key.setdefault(key, {})[client] = None
 
     def remove(self, client: Watcher) -> None:

@@ -50,7 +50,7 @@ class ExpiryCycle:
         self._remove(self._store.delete_expired_among(keys))
 
     def stop(self) -> None:
-        """Stop removing keys, as this node has become a replica."""
+        """Stop removing keys: this node has become a replica, or its clients are paused."""
         self.has_backlog = False
 
     def _take_turn(self, until: float) -> None:

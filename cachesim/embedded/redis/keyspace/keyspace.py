@@ -265,6 +265,11 @@ class Keyspace:
                 gone.append(key)
         return gone
 
+    def is_expired(self, key: bytes) -> bool:
+        """Return whether a key has expired, but is still there."""
+        expires = self.expiries.get(key)
+        return expires is not None and expires < self.now
+
     @property
     def volatile(self) -> int:
         """The number of keys with an expiry."""

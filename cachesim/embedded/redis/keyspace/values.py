@@ -74,6 +74,16 @@ class Hash(dict[bytes, bytes]):
             self.deadlines = {}
         self.deadlines.update(dict.fromkeys(fields, at))
 
+    def alive(self, now: int) -> "Hash":
+        """Return it without the fields that have expired; itself if none has."""
+        gone = [field for field, at in (self.deadlines or {}).items() if at <= now]
+        if not gone:
+            return self
+        other: Hash = copied(self)
+        for field in gone:
+            other.remove(field)
+        return other
+
     def persist(self, field: bytes) -> bool:
         """Let a field not expire. Return whether it would have."""
         return (self.deadlines or {}).pop(field, None) is not None

@@ -90,6 +90,7 @@ class Replicas:
             server.log(f"Replica {replica.host}:{replica.port} asks for synchronization")
             replica.state = "wait_bgsave"
             self._prepare()
+            offset = 0  # what it has is of another history
         replica.acknowledged, replica.acknowledged_at = offset, server.clock()
         server.update_guards()
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from cachesim.clock import ManualClock
 from cachesim.embedded.redis.cluster.gossip import Gossip, Message
 from cachesim.embedded.redis.cluster.nodes import Member, NodeTable
@@ -49,7 +51,7 @@ class Node:
 class Net:
     """The gossip of three nodes. The first one is the primary."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, decides_alone: bool = False) -> None:
         self.clock = ManualClock(100.0)
         self.cut: set[tuple[str, str]] = set()
         self.cut_answers: set[tuple[str, str]] = set()
@@ -65,6 +67,7 @@ class Net:
                 clock=self.clock.monotonic,
                 current_epoch=1,
                 is_formed=True,
+                decides_alone=decides_alone,
             )
         self.heal()
 
@@ -118,9 +121,6 @@ def test_takeover_after_a_silence() -> None:
     net.wait(2 * TIMEOUT + 1.5)
     assert not net["b"].is_ok
     assert net["a"].is_ok, "a sole primary goes on"
-    assert net["a"].nodes.members["b"].failed_at is not None, (
-        "and has marked its replicas as failed"
-    )
     assert net["b"].nodes.members["a"].failed_at is None, "which replicas alone can't do"
     assert net["b"].nodes.members["a"].suspected
     net["b"].take_over()
@@ -195,6 +195,21 @@ def test_failed_replica_is_back() -> None:
     net.wait(2.0)
     assert net["a"].nodes.members["b"].is_reachable
     assert net["c"].nodes.members["b"].is_reachable
+
+
+@pytest.mark.parametrize("decides_alone", [False, True])
+def test_a_sole_primary_that_alone_suspects_a_replica(*, decides_alone: bool) -> None:
+    """Before 7.4 it waits until a replica agrees, so that clients are told of both replicas."""
+    net = Net(decides_alone=decides_alone)
+    net.cut |= {("a", "b"), ("b", "a")}
+    net.wait(3 * TIMEOUT)
+    replica = net["a"].nodes.members["b"]
+    assert not replica.is_reachable
+    assert (replica.failed_at is not None) is decides_alone
+    net.isolate("b")
+    net.wait(3 * TIMEOUT)
+    assert replica.failed_at is not None
+    assert net["c"].nodes.members["b"].failed_at is not None
 
 
 def test_two_takeovers_end_with_one_primary() -> None:

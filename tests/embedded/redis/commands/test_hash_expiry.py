@@ -33,6 +33,27 @@ def test_replicas(tmp_path: Path) -> None:
     run(tmp_path, test, redis_version="7.4")
 
 
+def test_a_replica_hides_expired_fields(tmp_path: Path) -> None:
+    """It does not show them while it does not hear of their end. HLEN counts them, as Redis's."""
+
+    async def test(shard: Shard) -> None:
+        a, b = await shard.call("a"), await shard.call("b")
+        await b("READONLY")
+        await a("HSET", "h", "short", 1, "never", 3)
+        await a("HPEXPIRE", "h", 50, "FIELDS", 1, "short")
+        await in_sync(shard)
+        shard.sever(("redis-b", "redis-a", "redis"))
+        await until(lambda: b"short" not in shard["a"].server.store.values[b"h"])
+        assert await b("HGETALL", "h") == [b"never", b"3"]
+        assert await b("HTTL", "h", "FIELDS", 1, "short") == [-2]
+        assert await b("HLEN", "h") == 2
+        shard.cut.clear()
+        await in_sync(shard)
+        assert await b("HLEN", "h") == 1
+
+    run(tmp_path, test, redis_version="7.4")
+
+
 def test_changes_of_fields_that_expire(tmp_path: Path) -> None:
     """Counting keeps the moment, setting ends it, on all nodes; names and copies have it too."""
 

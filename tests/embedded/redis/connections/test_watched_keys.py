@@ -9,7 +9,7 @@ from cachesim.embedded.redis.connections.watched_keys import WatchedKeys
 class Client:
     """A client that watches keys."""
 
-    watched: set[bytes] = field(default_factory=set)
+    watched: dict[bytes, bool] = field(default_factory=dict)
     watch_failed: bool = False
 
 

@@ -41,6 +41,49 @@ def test_the_primary_alone_expires_keys(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_pause_keeps_expired_keys(tmp_path: Path) -> None:
+    """They are hidden while writes are paused, and removed when these go on, as with Redis."""
+
+    async def test(shard: Shard) -> None:
+        a, watching = await shard.call("a"), await shard.call("a")
+        await a("SET", "k", 1, "PX", 30)
+        await watching("WATCH", "k")
+        await a("CLIENT", "PAUSE", 100_000, "WRITE")
+        server = shard["a"].server
+        offset = server.stream.offset
+        while await a("GET", "k") is not None:
+            await asyncio.sleep(0.005)
+        assert await a("DBSIZE") == 1
+        assert server.stream.offset == offset
+        await watching("MULTI")
+        assert await watching("EXEC") is None
+        await watching("WATCH", "k")
+        await watching("MULTI")
+        assert await watching("EXEC") == []
+        await a("CLIENT", "UNPAUSE")
+        assert await a("DBSIZE") == 0
+
+    run(tmp_path, test)
+
+
+def test_watched_keys_of_a_replica_expire(tmp_path: Path) -> None:
+    """EXEC fails although the primary has not deleted them yet."""
+
+    async def test(shard: Shard) -> None:
+        a, b = await shard.call("a"), await shard.call("b")
+        await b("READONLY")
+        await a("SET", "k", 1, "PX", 100)
+        await in_sync(shard)
+        await b("WATCH", "k")
+        shard.sever(("redis-b", "redis-a", "redis"))
+        while await b("GET", "k") is not None:
+            await asyncio.sleep(0.005)
+        await b("MULTI")
+        assert await b("EXEC") is None
+
+    run(tmp_path, test)
+
+
 def test_many_keys_expire_in_turns(tmp_path: Path) -> None:
     """Expired keys are gone at once for all clients and replicas, whenever they are removed."""
 

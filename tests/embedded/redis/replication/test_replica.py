@@ -188,6 +188,29 @@ def test_divergent_writes_are_dropped(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_offsets_of_another_history_acknowledge_nothing(tmp_path: Path) -> None:
+    """WAIT counts no replica whose history was longer, before a full resync."""
+
+    async def test(shard: Shard) -> None:
+        a = await shard.call("a")
+        await a("SET", "both", 1)
+        await in_sync(shard)
+        shard.isolate("a")
+        await a("SET", "lost", b"x" * 10_000)
+        admin = await shard.call("c", admin=True)
+        await admin("CLUSTER", "FAILOVER", "TAKEOVER")
+        shard.cut.clear()
+        await in_sync(shard, "redis-c")
+        shard["a"].pause()
+        c = await shard.call("c")
+        await c("SET", "new", 1)
+        assert await c("WAIT", 2, 100) == 1
+        told = (await c("ROLE"))[2]
+        assert all(int(offset) <= shard["c"].server.stream.offset for *_, offset in told)
+
+    run(tmp_path, test)
+
+
 def test_a_short_loss_of_the_link_needs_a_partial_resync(tmp_path: Path) -> None:
     """A replica gets what it has missed from the backlog."""
 
