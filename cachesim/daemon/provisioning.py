@@ -153,10 +153,7 @@ def start(
         configuration = _endpoints(name, topology, settings, seed, None, files, life)
 
         def server_tls(node: str, problem: str | None) -> ssl.SSLContext:
-            tls = server_context(ca.issue(node, problem), files.folder)
-            # As from memcached: with them comes the ACK that a client's first request waits for.
-            tls.num_tickets = 2
-            return tls
+            return server_context(ca.issue(node, problem), files.folder)
 
         discovery = Discovery(server_tls, admin_context(ca.pem))
         listeners = configuration.end_tls(discovery, at_nodes=settings.discovery == "nodes")

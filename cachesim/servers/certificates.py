@@ -86,8 +86,6 @@ def server_context(certificate: Certificate, directory: Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # No client resumes a session here, and making tickets is a third of a handshake.
-    context.num_tickets = 0
     file = directory / "certificate.pem"
     file.touch(mode=0o600)
     try:
