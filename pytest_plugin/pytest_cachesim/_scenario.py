@@ -145,7 +145,7 @@ def fail(message: str) -> NoReturn:
 def _text(shown: "RenderableType") -> str:
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=_WIDTH)
+    console = Console(file=io.StringIO(), width=_WIDTH, markup=False)
     with console.capture() as captured:
-        console.print(shown)
+        console.print(shown, crop=False)
     return captured.get()
