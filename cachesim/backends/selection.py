@@ -29,11 +29,15 @@ def no_engine_configured() -> str | None:
 
     Without an engine, this avoids the slow imports that are needed to ask it.
     """
-    files = (_SOCKET, Path("~/.docker/config.json"), Path("~/.testcontainers.properties"))
+    files = (_SOCKET, "~/.docker/config.json", "~/.testcontainers.properties")
     named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
-    if sys.platform == "win32" or named or any(file.expanduser().exists() for file in files):
+    if sys.platform == "win32" or named or any(_exists(file) for file in files):
         return None
     return f"there is no Docker engine: no {_SOCKET}, and DOCKER_HOST is not set"
+
+
+def _exists(file: str | Path) -> bool:
+    return os.path.exists(os.path.expanduser(file))  # noqa: PTH110, PTH111  # a user may have no home
 
 
 def _reason_against_docker(settings: Settings) -> str | None:

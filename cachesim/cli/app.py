@@ -136,7 +136,7 @@ def attach(ctx: click.Context, /, folder: Path, as_json: bool, **arguments: obje
 
 
 @main.command(epilog="Example: cachesim status --json")
-@options.name
+@click.option("--name", shell_complete=options.running, help="Show this one alone.  [default: all]")
 @options.as_json
 @click.pass_context
 def status(ctx: click.Context, name: str | None, as_json: bool) -> None:

@@ -88,15 +88,16 @@ def _versions() -> Iterator[Check]:
 
 
 def _state() -> Iterator[Check]:
-    first, second = roots()
-    for root, level in ((first, Level.NOTE), (second, Level.WRONG)):
+    *_, last = every = roots()
+    for root in every:
+        level = Level.WRONG if root == last else Level.NOTE
         try:
             make_root(root)
             with tempfile.TemporaryFile(dir=root):
                 free = shutil.disk_usage(root).free
         except OSError as error:
             advice = (
-                f"{second} is used instead"
+                f"{last} is used instead"
                 if level is Level.NOTE
                 else "set XDG_STATE_HOME or TMPDIR to a folder that can be written to"
             )

@@ -81,6 +81,9 @@ def _running() -> list[str]:
     return [run.name for run in living_runs()]
 
 
+running = complete(_running)
+
+
 def active_faults(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Complete the ids of active faults; none where it is not clear of which topology."""
     from cachesim.errors import CachesimError
@@ -98,7 +101,7 @@ def active_faults(context: click.Context, _parameter: click.Parameter, begun: st
 durations = complete(lambda: ("500ms", "5s", "30s", "1m", "1m30s", "1h"))
 name = click.option(
     "--name",
-    shell_complete=complete(_running),
+    shell_complete=running,
     help="The topology's name. Needed unless `up` runs exactly one that is not leased.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -167,7 +170,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for the topology of a run to a command."""
     attached = click.option(
-        "--name", shell_complete=complete(_running), help="Use this topology, which is up."
+        "--name", shell_complete=running, help="Use this topology, which is up."
     )
     return _with(command, attached, backend, engine, speed, seed)
 

@@ -80,9 +80,11 @@ def _redis(endpoint: Endpoint, variables: dict[str, str], command: Sequence[str]
         ssl=True,
         ssl_ca_certs=variables[env.CA_FILE],
         decode_responses=True,
+        encoding_errors="backslashreplace",
         socket_connect_timeout=_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
     )
+    client.response_callbacks.clear()  # replies as Redis sends them: OK, not True
 
     with contextlib.closing(client):
         if command:
@@ -179,5 +181,5 @@ def _no_answer(endpoint: Endpoint, error: Exception) -> CachesimError:
 def _lines(prompt: str) -> Iterator[str]:
     """Yield lines of stdin until its end."""
     with contextlib.suppress(EOFError):
-        while True:
+        while sys.stdin is not None:  # it may be closed
             yield input(prompt if sys.stdin.isatty() else "")

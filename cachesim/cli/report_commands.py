@@ -68,7 +68,7 @@ def show_report(folder: Path, record: "Record") -> None:
 
     from cachesim.scenarios.report import terminal
 
-    Console(highlight=False).print(terminal(record))
+    Console(highlight=False, markup=False).print(terminal(record), crop=False)
     click.echo(f"Report   {folder / 'report.html'}")
 
 

@@ -26,10 +26,8 @@ _SOCKET_FOLDER = (
 )
 
 
-def roots() -> tuple[Path, Path]:
+def roots() -> list[Path]:
     """Return the folders for runs: in the user's state folder, or else in the temporary one."""
-    import platformdirs
-
     # Not the user's name: a container may run as a user who has none.
     if hasattr(os, "getuid"):
         user = str(os.getuid())
@@ -37,10 +35,19 @@ def roots() -> tuple[Path, Path]:
         import getpass
 
         user = getpass.getuser()
-    return (
-        platformdirs.user_state_path("cachesim", appauthor=False) / "runs",
-        Path(tempfile.gettempdir()) / f"cachesim-{user}",
-    )
+    state, temporary = _state_folder(), Path(tempfile.gettempdir()) / f"cachesim-{user}"
+    return [temporary] if state is None else [state / "runs", temporary]
+
+
+def _state_folder() -> Path | None:
+    """Return the user's state folder; None: the user has no home, as may be in a container."""
+    import platformdirs
+
+    try:
+        folder = platformdirs.user_state_path("cachesim", appauthor=False)
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # older ones of platformdirs say "~/..."
 
 
 def make_root(root: Path) -> None:

@@ -22,7 +22,9 @@ OPTION = "cachesim_report_lines"
 _DEFAULT, _FEWEST = 40, 10
 _READ = 1000  # lines of a node's log, at most
 _LOG = ": log"
-_DATE = re.compile(r"\d+:\w (\d+ \w{3} \d{4} \d\d:\d\d:\d\d\.\d{3}) ")  # in each line of Redis
+_DATE = re.compile(r"\d+:\w (\d+) (\w{3}) (\d{4}) ([\d:]{8}\.\d{3}) ")  # in each line of Redis
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+"""Not those of `strptime`: a test may set another locale."""
 
 
 class Reports:
@@ -128,7 +130,9 @@ def _since(began: datetime, log: str, zone: object, *, undated: bool) -> Iterato
     is_shown = undated
     for line in log.splitlines():
         if match := _DATE.match(line):
-            at = datetime.strptime(match[1], "%d %b %Y %H:%M:%S.%f")
+            day, month, year, clock = match.groups()
+            date = f"{year}-{_MONTHS.index(month) + 1:02}-{int(day):02}"
+            at = datetime.fromisoformat(f"{date} {clock}")
             at = at.replace(tzinfo=UTC) if zone else at.astimezone()
             is_shown = at >= began.replace(microsecond=began.microsecond // 1000 * 1000)
         if is_shown:  # a line without a date belongs to the one before it

@@ -108,7 +108,9 @@ class Beside:
             return running.result()
         except CachesimError as error:
             fail(f"the scenario {self._timeline.scenario.name} could not be run: {error}")
-        except (PermissionError, FileExistsError, NotADirectoryError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, ConnectionError | TimeoutError):
+                raise
             fail(
                 f"the scenario {self._timeline.scenario.name} could not be recorded: {error}. Make "
                 f"{self._folder.parent} a folder that can be written to, or give pytest another "
@@ -145,7 +147,7 @@ def fail(message: str) -> NoReturn:
 def _text(shown: "RenderableType") -> str:
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=_WIDTH)
+    console = Console(file=io.StringIO(), width=_WIDTH, markup=False)
     with console.capture() as captured:
-        console.print(shown)
+        console.print(shown, crop=False)
     return captured.get()

@@ -739,7 +739,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_shell_command(up: Detached, path: str) -> None:
     """One command prints its answer."""
     done = shell(up, "redis-a", "SET", "a key", "v", path=path)
-    assert (done.returncode, done.stdout.strip(), done.stderr) in [(0, "OK", ""), (0, "True", "")]
+    assert (done.returncode, done.stdout, done.stderr) == (0, "OK\n", "")
     done = shell(up, "--name", up.name, "redis-a", "GET", "a key", path=path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "v\n", "")
 
@@ -751,6 +751,33 @@ def test_shell_prompt(up: Detached, path: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [lines[1], lines[-1]] == ["a value", "a value"]
     assert any("unknown command" in line for line in lines)
+
+
+def test_shell_value_that_is_no_text(up: Detached, tmp_path: Path) -> None:
+    """The plain prompt shows bytes that are no UTF-8, such as those of a pickled session."""
+    with closing(up.client("redis-a")) as client:
+        client.set("k", b"\x80 v")
+    done = shell(up, "redis-a", "GET", "k", path=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\x80 v\n", "")
+
+
+@pytest.mark.parametrize("node", ["redis-a", "memcached-a"])
+def test_shell_without_stdin(up: Detached, node: str) -> None:
+    """A closed stdin is an empty one."""
+    command = ["/bin/sh", "-c", f'exec "$0" -m cachesim shell {node} <&-', sys.executable]
+    env = environment(up.folder, PATH="")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_characters_that_the_terminal_does_not_have(up: Detached) -> None:
+    """They are replaced."""
+    up.ok("fault", "latency", "client-to-*", "--ms", "1")
+    env = environment(up.folder, PYTHONIOENCODING="ascii", COLUMNS="60")
+    command = [sys.executable, "-m", "cachesim", "top", "--once"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout  # an ellipsis
 
 
 def test_shell_options_of_the_command(up: Detached, path: str) -> None:

@@ -276,3 +276,10 @@ def test_for_people(file: str, tmp_path: Path, recorded: list[dict[str, Any]]) -
     assert result.stdout.count("PASS") == 2
     assert "report.html" in result.stdout
     assert "2 of 2 runs pass; seeds 4 to 5." in result.stdout
+
+
+def test_again_is_one_line(file: str, tmp_path: Path, recorded: list[dict[str, Any]]) -> None:
+    """The command that does a run again can be copied, however long it is, and with brackets."""
+    arguments = ["--backend", "embedded", "--speed", "60", "--record", str(tmp_path / "r")]
+    result = invoke(file, *arguments, "--", "./load-test", "keys [a-z]", "and more" * 20)
+    assert f"\nAgain    {recorded[0]['again']}\n" in result.stdout

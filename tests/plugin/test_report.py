@@ -1,6 +1,15 @@
 """How much a failing test's report says."""
 
-from pytest_cachesim._report import fitted
+import calendar
+from datetime import UTC, datetime
+from typing import cast
+
+import pytest
+
+from cachesim.settings import Settings
+from cachesim.simulator.simulator import Simulator
+from pytest_cachesim._report import fitted, logs
+from tests.plugin.fake_simulator import FakeSimulator
 
 STORY = ("cachesim observed", "\n".join(f"story {n}" for n in range(12)))
 LOGS = [(f"cachesim redis-{n}: log", "\n".join(["line"] * 50)) for n in "abc"]
@@ -26,3 +35,15 @@ def test_each_log_keeps_its_last_line() -> None:
 def test_nothing_is_cut_if_all_is_wanted() -> None:
     """Sections stay as they are."""
     assert sorted(fitted([*LOGS, STORY], None)) == sorted([*LOGS, STORY])
+
+
+def test_dates_of_logs_in_another_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test may set the locale, as its application does: months have other names then."""
+    monkeypatch.setattr("_strptime._getlang", lambda: ("xx", "UTF-8"))
+    monkeypatch.setattr(calendar, "month_abbr", [f"month{n}" for n in range(13)])
+    sim = FakeSimulator.new_class()(Settings())
+    sim.nodes["redis-a"].lines.append("7:M 01 Dec 2020 10:00:00.000 * before")
+    sim.nodes["redis-a"].lines.append("7:M 01 Dec 2020 10:00:02.000 * after")
+    began = datetime(2020, 12, 1, 10, 0, 1, tzinfo=UTC)
+    found = list(logs(cast(Simulator, sim), began, undated=False))
+    assert found == [("redis-a", "7:M 01 Dec 2020 10:00:02.000 * after")]

@@ -1,6 +1,8 @@
 """The marker's scenario: it runs beside the test, and its verdict is part of the test's result."""
 
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,16 +170,18 @@ def test_scenario_that_can_not_be_run(
     found.stdout.fnmatch_lines(["cachesim: the scenario az-outage could not be run: no pods"])
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
 def test_folder_that_can_not_be_written_to(
-    pytester: pytest.Pytester, scenarios: FakeRunner, run_pytest: RunPytest
+    pytester: pytest.Pytester, scenarios: FakeRunner, run_pytest: RunPytest, number: int
 ) -> None:
     """The test fails with what to do, and without a traceback."""
-    scenarios.error = PermissionError(13, "Permission denied", "cachesim-runs")
+    why = os.strerror(number)
+    scenarios.error = OSError(number, why, "cachesim-runs")
     pytester.makepyfile(TEST.format(scenario="az-outage", speed=30))
     found = run_pytest("--cachesim")
     found.assert_outcomes(failed=1)
-    found.stdout.fnmatch_lines(["cachesim: *could not be recorded: *Permission denied*--rootdir."])
-    found.stdout.no_fnmatch_line("*Error: *Permission denied*")
+    found.stdout.fnmatch_lines([f"cachesim: *could not be recorded: *{why}*--rootdir."])
+    found.stdout.no_fnmatch_line(f"*Error: *{why}*")
 
 
 def test_file_beside_the_test(

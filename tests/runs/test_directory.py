@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cachesim.cli.doctor import Level, examine
 from cachesim.errors import StartError
 from cachesim.runs.directory import remove_address
 from cachesim.runs.files import RunFiles
@@ -69,6 +70,19 @@ def test_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
     assert RunFiles("one", b"", "").folder.exists()
+
+
+def test_user_without_a_home(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a home, the temporary folder is used."""
+    if os.name != "posix":
+        pytest.skip("users are POSIX's")
+    for variable in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert RunFiles("one", b"", "").folder.parent == fallback(alone)
+    assert [it.name for it in living_runs()] == ["one"]
+    (check,) = [it for it in examine() if it.subject == "state folder"]
+    assert (check.level, check.finding) == (Level.OK, str(fallback(alone)))
 
 
 @pytest.mark.parametrize(("name", "goes"), [("cachesim-0a1b2c3d", True), ("precious", False)])

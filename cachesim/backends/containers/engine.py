@@ -28,7 +28,13 @@ def connect(timeout: float | None = None) -> "DockerClient":
         BackendUnavailable: no Docker engine answers.
     """
     from docker.errors import DockerException
-    from testcontainers.core.docker_client import DockerClient, get_docker_host
+
+    try:
+        from testcontainers.core.docker_client import DockerClient, get_docker_host
+    except RuntimeError as error:  # it looks for its file there when it is imported
+        raise BackendUnavailable(
+            f"testcontainers needs a home folder: {error} Set HOME to a folder."
+        ) from None
 
     host = get_docker_host() or "unix:///var/run/docker.sock"
     try:

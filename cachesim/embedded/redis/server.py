@@ -252,6 +252,7 @@ class Server:
         if self.replica_link is not None:
             self.replica_link.tick()
         self.replicas.tick()
+        self.aof.retry()
         self.aof_rewrite.start_if_grown()
         self.clients.tick()
 

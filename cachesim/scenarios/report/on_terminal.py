@@ -17,7 +17,7 @@ _WIDTH = 48
 
 
 def shown(record: Record) -> RenderableType:
-    """Return the verdict, the figures behind it, and what to do."""
+    """Return the verdict, the figures behind it, and what to do, to be printed without crop."""
     result = record.run.result
     title = Text.assemble(
         (f" {result.upper()} ", f"bold reverse {STYLES[result]}"),
@@ -25,11 +25,13 @@ def shown(record: Record) -> RenderableType:
         (f"  speed {record.environment.speed:g}, seed {record.scenario.seed}", "dim"),
     )
     told = Table.grid(padding=(0, 2, 0, 0))
-    told.add_column(no_wrap=True, style="bold")
+    told.add_column(no_wrap=True, style="bold", min_width=len("Because"))
     told.add_column()
     for what, text in _told(record):
         told.add_row(what, text)
-    return Group(title, Text(headline(record)), "", _table(record), "", told)
+    # In one line, however long it is, to be copied.
+    again = Text.assemble(("Again    ", "bold"), record.again, no_wrap=True, overflow="ignore")
+    return Group(title, Text(headline(record)), "", _table(record), "", told, again)
 
 
 def _table(record: Record) -> Table:
@@ -55,7 +57,6 @@ def _told(record: Record) -> Iterator[tuple[str, RenderableType]]:
     for cause in record.causes[:2]:
         why = f" ({cause.service}). {cause.remedy}"
         yield "Because", Text.assemble((cause.constant, "red"), why)
-    yield "Again", record.again
 
 
 def _split(split: Split) -> Iterator[tuple[str, RenderableType]]:

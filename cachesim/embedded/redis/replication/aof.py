@@ -109,7 +109,7 @@ class AppendOnlyFile:
 
     def append(self, data: bytes) -> None:
         """Append data of the stream."""
-        if self.is_full:
+        if self.is_full or self.has_failed:
             self._fail(data)
             return
         self.size += len(data)
@@ -120,34 +120,44 @@ class AppendOnlyFile:
         else:
             self._write(data)
 
-    def _fail(self, data: bytes) -> None:
+    def _fail(self, data: bytes, why: str = "No space left on device") -> None:
         self._kept.append(data)
         if not self.has_failed:
             self.has_failed = True
-            self._log("Error writing to the AOF file: No space left on device", "#")
+            self._log(f"Error writing to the AOF file: {why}", "#")
             self.on_change()
 
     def fill_disk(self, *, is_full: bool) -> None:
         """Let the disk take nothing more, or all again, what was kept first."""
         self.is_full = is_full
-        if is_full:
+        self.retry()
+
+    def retry(self) -> None:
+        """Write what was kept, if the disk takes it now."""
+        if self.is_full or self._unwritten or not self.has_failed:
             return
-        kept, self._kept = self._kept, []
-        for data in kept:
-            self.append(data)
-        if self.has_failed:
+        data, self._kept = b"".join(self._kept), []
+        self.size += len(data)
+        self._write(data)
+        if not self._kept:
             self.has_failed = False
             self._log("AOF write error looks solved. The server can write again.", "#")
             self.on_change()
 
     def _write(self, data: bytes | memoryview) -> None:
-        if self._file is None:
-            # `os.open`, as even an unbuffered file object makes each write slower.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._file = os.open(self._path, flags, 0o600)
-        written = os.write(self._file, data)
-        while written < len(data):
-            written += os.write(self._file, data[written:])
+        written = 0
+        try:
+            if self._file is None:
+                # `os.open`, as even an unbuffered file object makes each write slower.
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+                self._file = os.open(self._path, flags, 0o600)
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError as error:  # this machine's own disk is full, say
+            left = b"".join([data[written:], *self._unwritten])
+            self._unwritten.clear()
+            self.size -= len(left)
+            self._fail(left, error.strerror or str(error))
 
     def _write_rest(self) -> Iterator[None]:
         while self._unwritten:

@@ -1,12 +1,14 @@
 """The append-only file: restarts and power losses."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from cachesim.embedded.redis.replication.aof import _length
 from cachesim.protocols.resp import request
-from tests.embedded.redis.shard import Shard, in_sync, loaded, run
+from tests.embedded.redis.shard import ReplyError, Shard, in_sync, loaded, run, until
 
 
 @pytest.mark.parametrize("orderly", [False, True])
@@ -91,3 +93,39 @@ def test_length_of_a_request() -> None:
     """The length that is counted is that of the encoded request."""
     for words in ([b"PING"], [b"SET", b"k", b"x" * 1000], [b""] * 12):
         assert _length(words) == len(request(words))
+
+
+def test_a_full_disk_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes are refused until it takes data again, as with a real Redis."""
+    is_full = False
+
+    def write(file: int, data: bytes) -> int:
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return _write(file, data[:10])  # a disk may take a part
+
+    _write = os.write
+    monkeypatch.setattr(os, "write", write)
+
+    async def test(shard: Shard) -> None:
+        nonlocal is_full
+        a = await shard.call("a")
+        await a("SET", "k", 1)
+        await in_sync(shard)
+        size = shard["a"].server.aof.size
+        is_full = True
+        assert await a("SET", "k", 2) == "OK"
+        await until(lambda: shard["a"].server.aof.has_failed)
+        with pytest.raises(ReplyError, match=r"^MISCONF"):
+            await a("SET", "k", 3)
+        is_full = False
+        await until(lambda: not shard["a"].server.aof.has_failed)
+        assert await a("SET", "k", 4) == "OK"
+        shard["a"].kill()
+        assert shard["a"].logs().count("Error writing to the AOF file: No space left") == 1
+        shard["a"].start()
+        await loaded(shard)
+        assert shard["a"].server.store.values[b"k"] == b"4"
+        assert shard["a"].server.aof.size > size
+
+    run(tmp_path, test)
