@@ -41,7 +41,8 @@ def served(sim: "Simulator", port: int = 0) -> Iterator[str]:
         try:
             listener.bind(("127.0.0.1", port))
         except OSError as error:
-            raise CachesimError(f"port {port} of 127.0.0.1 can't be used: {error}") from error
+            why = f"port {port} of 127.0.0.1: {error.strerror}. Choose another."
+            raise CachesimError(why) from error
         token, port = secrets.token_urlsafe(24), listener.getsockname()[1]
         dashboard = Dashboard(sim)
         config = uvicorn.Config(

@@ -84,9 +84,8 @@ class Answer(FaultSpec):
     def check(self) -> None:
         """See `FaultSpec.check`."""
         if self.error not in WORDS and " " not in self.error:
-            raise InvalidFault(
-                f"answer: error: {unknown('error', self.error, WORDS)}, or give its whole text"
-            )
+            known = (*WORDS, "any text with a space")
+            raise InvalidFault(f"answer: error: {unknown('error', self.error, known)}")
         if any(it in self.error for it in "\r\n"):
             raise InvalidFault("answer: error must be one line")
         if (self.error in REDIRECTIONS) != (self.to is not None):

@@ -3,15 +3,21 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
+import pytest
 from click.testing import CliRunner
 
 from cachesim.cli.app import main
+from cachesim.dashboard.serving import served
+from cachesim.errors import CachesimError
+from cachesim.simulator.simulator import Simulator
 from tests.processes import environment
 
 LIMIT = 60.0  # seconds
@@ -76,3 +82,15 @@ def test_not_detached() -> None:
     result = CliRunner().invoke(main, ["up", "-d", "--dashboard"])
     assert result.exit_code == 2
     assert "run `dashboard`" in result.output
+
+
+def test_port_that_is_taken() -> None:
+    """The error says what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        serving = served(cast(Simulator, None), port)
+        with (
+            pytest.raises(CachesimError, match=rf"port {port} .*in use\. Choose another\."),
+            serving,
+        ):
+            pass
