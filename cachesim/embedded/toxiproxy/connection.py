@@ -114,6 +114,7 @@ class Side(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self.passed = 0  # bytes that the other side was given
+        self._opening: Callable[[], None] | None = None  # called when it was given the first ones
         self._stopped = False
         self._blocked = False  # the other side's transport has paused writing
         self._input_ended = False
@@ -127,6 +128,7 @@ class Side(asyncio.Protocol):
         # may come while the receiver is running.
         deliver = getattr(other.transport, "deliver", None) if self.is_socket else None
         self._send = deliver or partial(_write, other.transport)
+        self._opening = partial(_acknowledge_soon, other.transport) if other.is_socket else None
 
     def set_toxics(self, toxics: Sequence[AppliedToxic], rng: Random) -> None:
         """Replace the toxics of the chain."""
@@ -239,6 +241,9 @@ class Side(asyncio.Protocol):
         if self._send is not _discard:
             self.passed += len(data)
         self._send(data)
+        if self._opening is not None:
+            self._opening()
+            self._opening = None
 
     def _arm(self, at: float) -> None:
         if at == self._timer_at:
@@ -298,3 +303,17 @@ def _write(transport: asyncio.Transport, data: bytes) -> None:
 
 def _discard(data: bytes) -> None:
     """Drop data."""
+
+
+def _acknowledge_soon(transport: asyncio.Transport) -> None:
+    """Let the kernel acknowledge what comes next at once.
+
+    That is the end of a client's TLS handshake, to which a server without session tickets answers
+    nothing. A client without TCP_NODELAY waits for that ACK with its first request, and the kernel
+    with the ACK for 40 ms.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):  # only Linux has it
+        with contextlib.suppress(OSError):  # the connection has ended
+            transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1
+            )
