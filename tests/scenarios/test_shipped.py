@@ -25,7 +25,7 @@ VERDICTS: Mapping[str, Mapping[str, str]] = {
         "split_brain": "pass",
         "unavailability: sessions.write": "pass",
         "unavailability: api_cache": "unknown",
-        "recovery": "unknown",
+        "recovery": "pass",
     },
     "az-outage": {
         "lost_writes": "pass",
