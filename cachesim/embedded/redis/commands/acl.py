@@ -73,7 +73,7 @@ def acl_deluser(client: Client, arguments: list[bytes]) -> Answer:
     gone = [user for name in arguments[2:] if (user := server.acl.users.pop(name, None))]
     for session in list(server.clients.sessions.values()):
         if session.user in gone:
-            session.close() if session is client else session.kill()
+            session.kill(client)
     return len(gone)
 
 

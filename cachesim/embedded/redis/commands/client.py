@@ -111,7 +111,8 @@ def kill(client: Client, arguments: list[bytes]) -> Answer:
         found = [session for session in everyone if matches(session)]
         if not found:
             raise Error("ERR No such client")
-        _close(client, found)
+        for session in found:
+            session.kill(client)
         return "OK"
     skip_me, filters = True, []
     for word, value in zip(arguments[2::2], arguments[3::2], strict=False):
@@ -126,16 +127,9 @@ def kill(client: Client, arguments: list[bytes]) -> Answer:
         for session in everyone
         if all(passes(session) for passes in filters) and not (skip_me and session is client)
     ]
-    _close(client, found)
+    for session in found:
+        session.kill(client)
     return len(found)
-
-
-def _close(client: Client, sessions: list[Session]) -> None:
-    for session in sessions:
-        if session is client:
-            session.close()
-        else:
-            session.kill()
 
 
 def reply(client: Client, arguments: list[bytes]) -> Answer:

@@ -299,10 +299,16 @@ class Session(Client, asyncio.Protocol):
         if not (self._is_processing or self._stays_open):
             self.transport.close()
 
-    def kill(self) -> None:
-        """Close the connection for another client, which runs the next request without it."""
-        self.connection_lost(None)
-        self.transport.close()
+    def kill(self, by: Client) -> None:
+        """Close the connection for a client, whose next request runs without it.
+
+        Its own it closes when it has its reply.
+        """
+        if self is by:
+            self.close()
+        else:
+            self.connection_lost(None)
+            self.transport.close()
 
     def abort(self) -> None:
         """Close the connection at once."""
