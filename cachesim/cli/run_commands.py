@@ -26,6 +26,7 @@ from cachesim.errors import CachesimError, InvalidScenario, SettingsError
 if TYPE_CHECKING:
     from cachesim.scenarios.forms import Scenario
     from cachesim.scenarios.timeline import Timeline
+    from cachesim.settings import Settings
     from cachesim.simulator.simulator import Simulator
 
 _SEEDS = 1_000_000
@@ -70,13 +71,15 @@ def run(order: Order) -> int:
     from cachesim.scenarios.files import read_file
     from cachesim.scenarios.runner import HISTORY
     from cachesim.scenarios.timeline import plan
+    from cachesim.settings import load_settings
 
     scenario = read_file(order.scenario)
     if order.record is not None and any(order.record.glob(f"**/{HISTORY}")):
         raise SettingsError(f"{order.record} has the record of a run already: name another folder")
-    seed = _seed(order)
+    settings = load_settings({**order.settings, "seed": order.seed}).settings
+    seed = random.SystemRandom().randrange(_SEEDS) if settings.seed is None else settings.seed
     if order.name is None:
-        order = _checked(order, plan(scenario, seed))
+        order = _checked(order, plan(scenario, seed), settings)
     results: list[str] = []
     folders: list[Path] = []
     try:
@@ -104,23 +107,12 @@ def run(order: Order) -> int:
     return EXIT_CODES[next((it for it in ("fail", "unknown") if it in results), "pass")]
 
 
-def _seed(order: Order) -> int:
-    """Return the seed of the first run: the option's, else the settings', else a random one."""
-    from cachesim.settings import load_settings
-
-    given = load_settings({"seed": order.seed}).settings.seed
-    return random.SystemRandom().randrange(_SEEDS) if given is None else given
-
-
-def _checked(order: Order, timeline: "Timeline") -> Order:
+def _checked(order: Order, timeline: "Timeline", settings: "Settings") -> Order:
     """Return the order with emulated nodes, if a step needs them and nobody asks for others.
 
     Raises:
         SettingsError: the timeline can't run with the settings. Nothing is started yet.
     """
-    from cachesim.settings import load_settings
-
-    settings = load_settings(order.settings).settings
     backend = "embedded" if settings.backend == "auto" else settings.backend
     timeline.check(backend, settings.speed, quiet_cut=order.quiet_cut)
     if settings.backend != "auto" or not timeline.of_emulated:
