@@ -99,7 +99,7 @@ def test_a_buffer_makes_times_unsure(tmp_path: Path) -> None:
 import json, sys, time
 line = json.dumps({"op": "get", "ok": True})
 print(line, flush=True)
-time.sleep(0.3)
+time.sleep(0.6)
 print((line + "\\n") * 200, end="", flush=True)
 time.sleep(0.1)
 print(line, flush=True)
@@ -108,7 +108,7 @@ print(line, flush=True)
         pods.open()
         assert code_of(pods) == 0
         pods.end()
-        assert 0.2 < pods.eps < LIMIT  # it could have come at any moment of 0.3 s or so
+        assert 0.2 < pods.eps < LIMIT  # of 0.6 s; the first line may be read late
     assert len(rows(tmp_path)) == 202
 
 
