@@ -139,6 +139,7 @@ class _Run:
         self._firing: Firing | None = None
         self._client: dict[str, float] = {}
         self._workload_eps = 0.0
+        self._failure: str | None = None
         self._alarms: AlarmWatch | None = None
 
     # --- before -------------------------------------------------------------------------------
@@ -365,6 +366,8 @@ class _Run:
         if not is_complete:
             with contextlib.suppress(CachesimError):  # the topology may be what has failed
                 self._sim.heal()
+        else:  # until all is read: a kill would leave a record that looks whole
+            self._recorder.set("interrupted", "it ended before what the nodes have was read")
         if self._workload is not None:
             self._recorder.set("end_at", time.monotonic())
             self._say("ending the workload")
@@ -382,6 +385,7 @@ class _Run:
                     self._recorder.add(row)
             fastest = min(self._sampler.fastest, 1.0)
             self._recorder.set("eps", max(_EPS, fastest / 2, self._workload_eps))
+            self._recorder.set("interrupted", self._failure)
 
     def _end_workload(self, workload: Workload, patience: float | None) -> None:
         # Before the end: what is ended now has not failed.
@@ -392,7 +396,8 @@ class _Run:
         try:
             self._recorder.set("exit_codes", dict(workload.end(patience)))
         except WorkloadError as error:
-            self._recorder.set("interrupted", f"the workload failed: {error}")
+            self._failure = f"the workload failed: {error}"
+            self._recorder.set("interrupted", self._failure)
             self._say(str(error))
         self._workload_eps = workload.eps
         self._recorder.set("operations_eps", workload.eps)

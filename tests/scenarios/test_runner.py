@@ -18,6 +18,7 @@ from cachesim import Simulator
 from cachesim.errors import CachesimError, WorkloadError
 from cachesim.history.reader import History
 from cachesim.runs.env import REDIS_PASSWORD
+from cachesim.scenarios import runner
 from cachesim.scenarios.checkers import Judgement
 from cachesim.scenarios.checkers.faults_seen import problem_of
 from cachesim.scenarios.files import read
@@ -312,6 +313,23 @@ def test_a_run_that_fails(sim: Simulator, tmp_path: Path) -> None:
         run(sim, plan(read(CALM, "s"), 1), tmp_path, workload=lambda *_: Broken())
     with History(tmp_path / "history.sqlite") as history:
         assert history.interrupted == "CachesimError: no pods"
+
+
+def test_an_end_that_is_cut_short(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record without what the nodes have in the end is not that of a whole run."""
+
+    def read_nothing(*_: object) -> Iterator[object]:
+        raise CachesimError("the nodes are gone")
+
+    monkeypatch.setattr(runner, "final_reads", read_nothing)
+    monkeypatch.setattr(runner._Run, "go", lambda _self: None)
+    with pytest.raises(CachesimError, match="the nodes are gone"):
+        run(sim, plan(read(CALM, "s"), 1), tmp_path, workload=lambda *_: Still())
+    with History(tmp_path / "history.sqlite") as history:
+        assert history.interrupted == "it ended before what the nodes have was read"
+        assert judgement_of(history).run.result == "unknown"
 
 
 # --- the command ------------------------------------------------------------------------------
