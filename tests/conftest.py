@@ -66,14 +66,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Four workers where all nodes are emulated: these tests wait, and containers compute."""
+    """Four to eight workers where all nodes are emulated: these tests wait; containers compute."""
     from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
 
     try:
         connect().client.close()
     except BackendUnavailable:
-        return 4
+        return max(4, min(os.cpu_count() or 1, 8))
     return 2
 
 
