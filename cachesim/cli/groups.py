@@ -97,6 +97,7 @@ class Group(click.Group):
         except OSError as error:
             if error.errno != errno.ENOSPC:  # click handles a reader that has left
                 raise
+            _flush()  # if it is stdout that can't be written, this says so
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None

@@ -6,6 +6,7 @@ import queue
 import threading
 import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from cachesim.errors import SettingsError
@@ -74,11 +75,12 @@ class Forwarder:
         while (message := self._waiting.get()) is not None:
             try:
                 self._post(message)
+            # The message of an error may have the URL.
+            except HTTPError as error:
+                with error:  # it is the answer, and has the connection
+                    self._failed(message, f"HTTPError {error.code}")
             except Exception as error:  # a ValueError too: of a host that can't be a name
-                # The message of an error may have the URL.
-                self._failed(
-                    message, f"{type(error).__name__} {getattr(error, 'code', '')}".strip()
-                )
+                self._failed(message, type(error).__name__)
 
     def _post(self, message: Message) -> None:
         headers = {"Content-Type": "application/json"}

@@ -630,13 +630,14 @@ def test_errors_as_json(up: Detached, command: str, code: int, kind: str, messag
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["status", "fault list", "events", "fault schema"])
-def test_output_that_can_not_be_written(up: Detached, command: str) -> None:
+def test_output_that_can_not_be_written(up: Detached, command: str, unbuffered: str) -> None:
     """A full disk is an error in one line."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "cachesim", *command.split()],
-            env=environment(up.folder),
+            env=environment(up.folder, PYTHONUNBUFFERED=unbuffered),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

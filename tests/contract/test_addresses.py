@@ -220,6 +220,7 @@ def _is_reached(sim: Simulator, address: Endpoint) -> bool:
 
 def test_glide(sim: Simulator) -> None:
     """So does valkey-glide, which knows the endpoint alone."""
+    pytest.importorskip("glide")
     asyncio.run(_glide(sim))
 
 

@@ -164,6 +164,7 @@ def test_no_node_is_added_without_power(sim: Simulator) -> None:
 )
 def test_emcache(sim: Simulator) -> None:
     """A client that polls the endpoint uses a new node, and does without one that is removed."""
+    pytest.importorskip("emcache")
     asyncio.run(follow(sim, sim.control_plane.endpoints["memcached"]))
     gc.collect()  # it leaves sockets to removed nodes, which are not the next test's
 

@@ -223,5 +223,6 @@ def test_nothing_is_left_of_clients(sim: Simulator) -> None:
 )
 def test_emcache(sim: Simulator) -> None:
     """A client that polls a node uses a new one, and does without one that is removed."""
+    pytest.importorskip("emcache")
     asyncio.run(follow(sim, sim.memcached["c"].endpoint))
     gc.collect()  # it leaves sockets to removed nodes, which are not the next test's

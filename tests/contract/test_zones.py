@@ -211,6 +211,7 @@ def test_nodes_tell_their_zones(valkey: Simulator) -> None:
             assert client.info("server")["availability_zone"] == told
             said = client.execute_command("HELLO", "2")
             assert dict(zip(said[::2], said[1::2], strict=True))["availability_zone"] == told
+    pytest.importorskip("glide")
     asyncio.run(_read_from(valkey, "b"))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import random
 import re
 import signal
@@ -18,7 +17,7 @@ import pytest
 
 from cachesim.runs.owner import Owner
 from tests.contract.helpers import until
-from tests.processes import Process, call, environment, left_behind, ready
+from tests.processes import Process, call, left_behind, ready
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends signals to processes"),
@@ -166,20 +165,19 @@ def test_two_at_one_moment(folder: Path, name: str) -> None:
     down(folder, name)
 
 
+ON_A_TERMINAL = """
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
+"""
+"""Runs a command on a terminal of its own. It forks, which a process with threads must not."""
+
+
 def test_terminal_is_closed(folder: Path, name: str) -> None:
     """A detached topology outlives its terminal."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        command = [sys.executable, "-m", "cachesim", "up", "-d", "--name", name]
-        os.execve(sys.executable, command, environment(folder))  # noqa: S606
-    shown = b""
-    with suppress(OSError):  # the end
-        while data := os.read(terminal, 4096):
-            shown += data
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0, shown
-    assert f'eval "$(cachesim env --name {name})"'.encode() in shown
+    command = [sys.executable, "-m", "cachesim", "up", "-d", "--name", name]
+    done = call(folder, "-c", ON_A_TERMINAL, *command)
+    assert done.returncode == 0, done
+    assert f'eval "$(cachesim env --name {name})"' in done.stdout
     state = json.loads(run(folder, "status", "--json").stdout)["topologies"][0]
     daemon = psutil.Process(state["pid"])
     assert daemon.terminal() is None
