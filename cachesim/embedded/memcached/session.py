@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, cast
 
 from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.answers import CUT_OFF, OTHER_REPLY
+from cachesim.embedded.memcached.binary_commands import BinaryCommands, refusal
 from cachesim.protocols.memcached import PART, Request, RequestParser
+from cachesim.protocols.memcached_binary import REQUEST, BinaryRequestParser
 
 if TYPE_CHECKING:
     from cachesim.embedded.memcached.server import Server
@@ -17,7 +19,6 @@ WITH_KEYS = frozenset((
     "delete", "touch", "incr", "decr", "mg", "ms", "md", "ma", "me",
 ))  # fmt: skip
 """The names of commands that have keys."""
-_BINARY = b"\x80"  # the first byte of the binary protocol
 
 
 class Session(asyncio.Protocol):
@@ -36,7 +37,9 @@ class Session(asyncio.Protocol):
 
     def __init__(self, server: "Server", *, is_own: bool = False) -> None:
         self._server = server
+        self._parser: RequestParser | BinaryRequestParser
         self._parser = RequestParser(server.config.max_item_size)
+        self._execute, self._refusal = server.execute, _refusal
         self.number = 0
         self.address = ""
         self.last_used = 0
@@ -64,10 +67,10 @@ class Session(asyncio.Protocol):
         self._server.counters.bytes_read += len(data)
         if self._is_new:
             self._is_new = False
-            if data.startswith(_BINARY):
-                self._server.log(f"<{self.number} the binary protocol is not served")
-                self._close()
-                return
+            if data[0] == REQUEST:
+                self._parser = BinaryRequestParser(self._server.config.max_item_size)
+                self._execute = BinaryCommands(self._server).execute
+                self._refusal = refusal
         self._parser.feed(data)
         self._process_requests()
 
@@ -128,7 +131,7 @@ class Session(asyncio.Protocol):
         has_rules = server.answers.is_active and not self._is_own
         if not has_rules:
             self._is_due = False  # what has delayed a request has ended meanwhile
-        execute = self._execute_by_rules if has_rules else server.execute
+        execute = self._execute_by_rules if has_rules else self._execute
         backlog = self._backlog
         out: list[bytes] = []
         size = 0
@@ -163,7 +166,7 @@ class Session(asyncio.Protocol):
         """Execute a request as the rules of faults have it."""
         answers, loop = self._server.answers, self._server.loop
         if not words or value is PART:
-            return self._server.execute(words, value)
+            return self._execute(words, value)
         name = words[0].decode("latin-1")
         has_keys = name in WITH_KEYS
         if not self._is_due:
@@ -175,8 +178,8 @@ class Session(asyncio.Protocol):
         self._is_due = False
         rule = answers.rule_for(name, has_keys=has_keys)
         if rule is not None and rule.answer not in (CUT_OFF, OTHER_REPLY):
-            return b"" if words[-1] == b"noreply" else rule.answer.encode() + b"\r\n"
-        reply = self._server.execute(words, value)
+            return self._refusal(words, rule.answer)
+        reply = self._execute(words, value)
         if rule is not None and reply:
             if rule.answer == OTHER_REPLY:
                 return self._server.last_reply or reply
@@ -208,6 +211,11 @@ class Session(asyncio.Protocol):
         """Close the connection when all replies are sent."""
         self._is_closing = True
         self.transport.close()
+
+
+def _refusal(words: list[bytes], text: str) -> bytes:
+    """Return a request's reply with an error."""
+    return b"" if words[-1] == b"noreply" else text.encode() + b"\r\n"
 
 
 class Entrance(asyncio.Protocol):

@@ -158,6 +158,10 @@ class Server:
             # All nodes start without data, so the replicas need no full resync.
             self.stream.id = first_id(node.id for node in self.config.nodes.values())
             self.stream.activate()
+            # As in containers, a key was written and deleted when the cluster was formed: clients
+            # such as Lettuce read from no replica whose offset is 0.
+            self.stream.append_requests([[b"SET", b"cachesim", b"1"], [b"DEL", b"cachesim"]])
+            self.stream.flush()
         # So a large file that is much longer than its data needs is soon rewritten.
         self.aof.base_size = min(self.aof.size, self.memory.dataset)
         self.stream.sinks += (self._count_backlog, self.aof.append)

@@ -26,7 +26,7 @@ from cachesim.embedded.memcached.node import MemcachedNode
 from cachesim.protocols.memcached import unsigned
 
 KNOWN: tuple[tuple[str, str], ...] = (
-    ("binary protocol, UDP, SASL", "not served; the connection is closed"),
+    ("UDP, SASL", "not served"),
     ("watch, extstore", "ERROR"),
     ("slabs, lru, lru_crawler", "answer, and change `stats settings` alone: no such threads run"),
     ("stats cachedump", "lists all items of a class; 1.6 lists only the cold items"),
@@ -469,7 +469,12 @@ def same(name: bytes, real: bytes, ours: bytes) -> bool:
 def _stable(reply: bytes) -> list[str]:
     """Return the lines of statistics that can be compared."""
     lines = [line.removeprefix("STAT ") for line in reply.decode("latin-1").splitlines()]
-    return [line for line in lines if not _UNSTABLE.match(line)]
+    return [line for line in lines if is_stable(line)]
+
+
+def is_stable(line: str) -> bool:
+    """Return whether a line of statistics, without STAT, can be compared."""
+    return not _UNSTABLE.match(line)
 
 
 def _short(request: bytes, real: bytes, ours: bytes) -> tuple[bytes, bytes, bytes]:

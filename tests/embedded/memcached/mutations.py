@@ -17,6 +17,7 @@ from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
 from cachesim.embedded.memcached.session import Session
+from tests.embedded.memcached import binary
 from tests.embedded.memcached.differential import META, TEXT
 from tests.embedded.mutations import HANG, Sink, broken
 
@@ -30,8 +31,9 @@ _TOKENS = (
 def mutated(r: random.Random) -> bytes:
     """Return a few requests with a few errors."""
     data = bytearray()
+    is_binary = r.random() < 0.2
     for _ in range(r.randint(1, 6)):
-        data += r.choice((*TEXT, *META))(r)
+        data += binary.drawn(r, lambda _: 1) if is_binary else r.choice((*TEXT, *META))(r)
     return broken(data, _TOKENS, r)
 
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from cachesim.embedded.memcached.config import MEGABYTE
+from tests.embedded.memcached import binary
 from tests.embedded.memcached.differential import Ours, Pair, Real, drawn
 
 STEPS, RUNS = 60, 12
-"""Requests in a run, and runs, for each protocol. `tests.embedded.memcached.differential` does
-more."""
+"""Requests in a run, and runs, for each protocol. `tests.embedded.memcached.differential` and
+`binary` do more."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,20 +24,24 @@ def _memcached(require_server: Callable[[str, str], str]) -> None:
     require_server("memcached", "1.6.18")
 
 
-@pytest.mark.parametrize("protocol", ["text", "meta"])
+@pytest.mark.parametrize("protocol", ["text", "meta", "binary"])
 def test_no_reply_differs(protocol: str) -> None:
     """Any requests in any order get the same replies, errors included."""
 
     class Machine(RuleBasedStateMachine):
-        pair: Pair
+        pair: Pair | binary.Pair
 
         @initialize()
         def begin(self) -> None:
-            self.pair = Pair()
+            self.pair = binary.Pair() if protocol == "binary" else Pair()
 
         @rule(seed=st.integers(0, 2**32))
         def ask(self, seed: int) -> None:
-            assert self.pair.differ(drawn(random.Random(seed), protocol)) is None
+            r = random.Random(seed)
+            if isinstance(self.pair, Pair):
+                assert self.pair.differ(drawn(r, protocol)) is None
+            else:
+                assert self.pair.differ(r) is None
 
         def teardown(self) -> None:
             if hasattr(self, "pair"):

@@ -46,6 +46,18 @@ def test_replicas_follow(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_replicas_of_a_new_cluster_have_an_offset(tmp_path: Path) -> None:
+    """Lettuce reads from no replica at offset 0; those in containers are at 84, too."""
+
+    async def test(shard: Shard) -> None:
+        for zone in "abc":
+            node = await shard.call(zone)
+            assert b"\r\nmaster_repl_offset:84\r\n" in await node("INFO", "replication")
+        assert shard["a"].server.stats.sync_full == 0
+
+    run(tmp_path, test)
+
+
 def test_a_paused_replica_stands_still(tmp_path: Path) -> None:
     """CLIENT PAUSE on a replica holds back what its primary sends, until it ends."""
 
