@@ -1,5 +1,6 @@
 """The web page: who is let in, what it shows, and what it breaks, on an emulated topology."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -31,6 +32,8 @@ WHEN_SHOWN = """(selector) => {
     return it;
 }"""
 """Notes the time at which something has come to the map."""
+CHANGED = "ERR_NETWORK_CHANGED"
+"""Chromium gives up what it loads when a network comes or goes, such as another test's."""
 
 
 class Page:
@@ -165,6 +168,8 @@ def browser(chromium: str) -> "Iterator[Browser]":
 @pytest.fixture(params=[(1280, 800), (390, 844)], ids=["wide", "narrow"])
 def tab(browser: "Browser", page: Page, request: pytest.FixtureRequest) -> "Iterator[Tab]":
     """The page in a tab of either size. Nothing may be logged, or asked for elsewhere."""
+    from playwright.sync_api import Error
+
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height})
     it = context.new_page()
@@ -172,11 +177,15 @@ def tab(browser: "Browser", page: Page, request: pytest.FixtureRequest) -> "Iter
     it.on("pageerror", lambda error: wrong.append(str(error)))
     it.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
     it.on("request", lambda asked: wrong.append(asked.url) if _is_foreign(asked.url) else None)
-    it.goto(page.url)
+    with contextlib.suppress(Error):  # what it says is CHANGED too
+        it.goto(page.url)
+        it.locator("html[data-ready]").wait_for(timeout=10_000)
+    if any(CHANGED in line for line in wrong):
+        it.goto(page.url)
     it.locator("html[data-ready]").wait_for()
     yield it
     context.close()
-    assert wrong == []
+    assert [line for line in wrong if CHANGED not in line] == []
 
 
 def _is_foreign(url: str) -> bool:

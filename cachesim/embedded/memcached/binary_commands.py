@@ -5,86 +5,25 @@ from struct import Struct
 from typing import Final
 
 from cachesim.embedded.memcached import conditional, stats_report
+from cachesim.embedded.memcached.binary_call import (
+    EXISTS,
+    INVALID_ARGUMENTS,
+    NO_MEMORY,
+    NON_NUMERIC,
+    NOT_FOUND,
+    NOT_STORED,
+    TOO_LARGE,
+    UNKNOWN_COMMAND,
+    Call,
+)
 from cachesim.embedded.memcached.items import Item
 from cachesim.embedded.memcached.server import Server
-from cachesim.protocols.memcached_binary import HEADER, INVALID, OPCODES, RESPONSE, Opcode
+from cachesim.protocols.memcached_binary import INVALID
 
-_NOT_FOUND: Final = 0x01
-_EXISTS: Final = 0x02
-_TOO_LARGE: Final = 0x03
-_INVALID: Final = 0x04
-_NOT_STORED: Final = 0x05
-_NON_NUMERIC: Final = 0x06
-_UNKNOWN: Final = 0x81
-_NO_MEMORY: Final = 0x82
-_TEXTS: Final = {
-    _NOT_FOUND: b"Not found",
-    _EXISTS: b"Data exists for key.",
-    _TOO_LARGE: b"Too large.",
-    _INVALID: b"Invalid arguments",
-    _NOT_STORED: b"Not stored.",
-    _NON_NUMERIC: b"Non-numeric server-side value for incr or decr",
-    _UNKNOWN: b"Unknown command",
-}
 _STORE, _NUMBER, _COUNT = Struct(">II"), Struct(">I"), Struct(">QQI")
 _VALUE = Struct(">Q")
 _NEVER = 0xFFFFFFFF
 """The expiry time with which `incr` and `decr` create no item."""
-
-
-class Call:
-    """A request.
-
-    Attributes:
-        kind: what its opcode stands for.
-        extras, key: of its body.
-        cas: the `cas` that an item must have; 0: any.
-    """
-
-    def __init__(self, header: bytes, extras: bytes, key: bytes) -> None:
-        _, self._opcode, _, _, _, _, self.body, self._opaque, self.cas = HEADER.unpack(header)
-        self.kind = OPCODES.get(self._opcode, Opcode(b""))
-        self.extras = extras
-        self.key = key
-
-    def reply(
-        self,
-        extras: bytes = b"",
-        key: bytes = b"",
-        value: bytes = b"",
-        cas: int = 0,
-        status: int = 0,
-    ) -> bytes:
-        """Return a reply."""
-        body = extras + key + value
-        return (
-            HEADER.pack(
-                RESPONSE,
-                self._opcode,
-                len(key),
-                len(extras),
-                0,
-                status,
-                len(body),
-                self._opaque,
-                cas,
-            )
-            + body
-        )
-
-    def done(self, value: bytes = b"", cas: int = 0) -> bytes:
-        """Return the reply of success; it is left out if the request is quiet."""
-        return b"" if self.kind.is_quiet else self.reply(value=value, cas=cas)
-
-    def error(self, status: int, text: bytes = b"", cas: int = 0) -> bytes:
-        """Return an error."""
-        return self.reply(value=text or _TEXTS[status], cas=cas, status=status)
-
-
-def refusal(words: list[bytes], text: str) -> bytes:
-    """Return a request's reply with an error of the text protocol."""
-    message = text.removeprefix("SERVER_ERROR ").encode()
-    return Call(words[1], words[2], words[3]).error(_NO_MEMORY, message)
 
 
 class BinaryCommands:
@@ -110,7 +49,7 @@ class BinaryCommands:
         call = Call(header, extras, key)
         handler = self._handlers.get(name)
         if handler is None:
-            return call.error(_INVALID if name == INVALID else _UNKNOWN)
+            return call.error(INVALID_ARGUMENTS if name == INVALID else UNKNOWN_COMMAND)
         return handler(call, value)
 
     # --- reading ----------------------------------------------------------------------------
@@ -144,8 +83,8 @@ class BinaryCommands:
             if kind.is_quiet:
                 return b""
             if kind.with_key:
-                return call.reply(key=call.key, status=_NOT_FOUND)
-            return call.error(_NOT_FOUND)
+                return call.reply(key=call.key, status=NOT_FOUND)
+            return call.error(NOT_FOUND)
         return call.reply(
             _NUMBER.pack(item.flags),
             call.key if kind.with_key else b"",
@@ -175,10 +114,10 @@ class BinaryCommands:
         if result == conditional.STORED:
             return call.done(cas=item.cas)
         if result == conditional.EXISTS or mode == b"add":
-            return call.error(_EXISTS)
+            return call.error(EXISTS)
         if result == conditional.MISSING or mode == b"replace":
-            return call.error(_NOT_FOUND)
-        return call.error(_NOT_STORED)
+            return call.error(NOT_FOUND)
+        return call.error(NOT_STORED)
 
     def _not_made(self, call: Call, flags: int, value: bytes | None) -> bytes:
         """Return the reply to a store whose value does not fit."""
@@ -186,8 +125,8 @@ class BinaryCommands:
         if call.kind.name == b"set" and (old := items.find(call.key)) is not None:
             items.unlink(old)
         if value is None or not items.fits(call.key, flags, len(value) + 2):
-            return call.error(_TOO_LARGE)  # which 1.6 does not count here
-        return call.error(_NO_MEMORY, b"Out of memory allocating item")
+            return call.error(TOO_LARGE)  # which 1.6 does not count here
+        return call.error(NO_MEMORY, b"Out of memory allocating item")
 
     def _delete(self, call: Call, _value: bytes | None) -> bytes:
         if self._details.is_on:
@@ -195,9 +134,9 @@ class BinaryCommands:
         item = self._items.find(call.key)
         if item is None:
             self._counters.delete_misses += 1
-            return call.error(_NOT_FOUND)
+            return call.error(NOT_FOUND)
         if call.cas and call.cas != item.cas:
-            return call.error(_EXISTS)
+            return call.error(EXISTS)
         item.slab.delete_hits += 1
         self._items.unlink(item)
         return call.done()
@@ -207,22 +146,22 @@ class BinaryCommands:
         up, items = call.kind.name == b"incr", self._items
         result, item, number = conditional.add(items, call.key, delta, up=up, cas=call.cas)
         if result == conditional.EXISTS:
-            return call.error(_EXISTS)
+            return call.error(EXISTS)
         if result == conditional.NON_NUMERIC:
-            return call.error(_NON_NUMERIC)
+            return call.error(NON_NUMERIC)
         if result == conditional.NO_MEMORY:
-            return call.error(_NO_MEMORY, b"Out of memory incrementing value")
+            return call.error(NO_MEMORY, b"Out of memory incrementing value")
         if result == conditional.MISSING:
             if seconds == _NEVER:
                 if up:
                     self._counters.incr_misses += 1
                 else:
                     self._counters.decr_misses += 1
-                return call.error(_NOT_FOUND)
+                return call.error(NOT_FOUND)
             number = initial
             item = items.make(call.key, b"%d\r\n" % initial, 0, items.moment(seconds))
             if item is None:
-                return call.error(_NO_MEMORY, b"Out of memory allocating new item")
+                return call.error(NO_MEMORY, b"Out of memory allocating new item")
             items.link(item)
         assert item is not None  # noqa: S101  # it has been stored
         return call.done(_VALUE.pack(number), item.cas)
@@ -259,7 +198,7 @@ class BinaryCommands:
             server.sizes_from = None
             return call.reply(key=b"sizes_status", value=b"disabled")
         report = _REPORTS.get(kind)
-        return call.error(_NOT_FOUND) if report is None else _report(call, report(server))
+        return call.error(NOT_FOUND) if report is None else _report(call, report(server))
 
     def _detail(self, call: Call, kind: bytes) -> bytes:
         if kind.startswith(b" dump"):
@@ -267,7 +206,7 @@ class BinaryCommands:
         if kind.startswith((b" on", b" off")):
             self._details.is_on = kind.startswith(b" on")
             return call.reply()
-        return call.error(_NOT_FOUND)
+        return call.error(NOT_FOUND)
 
 
 def _report(call: Call, lines: Iterable[tuple[str, object]]) -> bytes:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from cachesim.clock import Clock, SystemClock
+from cachesim.embedded.memcached.binary_commands import BinaryCommands
 from cachesim.embedded.memcached.commands import COMMANDS, Commands
 from cachesim.embedded.memcached.config import MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
@@ -77,7 +78,7 @@ class MemcachedNode(EmulatedNode[Server]):
     def _new_server(self) -> Server:
         server = Server(
             self.config,
-            lambda server: Commands(server).execute,
+            lambda server: (Commands(server).execute, BinaryCommands(server).execute),
             loop=self._loop,
             scheduler=self._scheduler,
             clock=self._clock,

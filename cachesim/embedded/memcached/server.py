@@ -27,13 +27,13 @@ class Server:
     """The process of a node.
 
     Args:
-        executor: returns `execute` for the server.
+        executors: returns `execute` and `execute_binary` for the server.
         scheduler: runs long work in time slices.
         clock: returns monotonic seconds.
         wall: returns seconds since the epoch.
 
     Attributes:
-        execute: executes a request.
+        execute, execute_binary: executes a request, of either protocol.
         answers: the rules of faults.
         backlog: the connections of clients, of which some may wait.
         last_reply: the last reply to a request, while there are rules.
@@ -47,7 +47,7 @@ class Server:
     def __init__(
         self,
         config: MemcachedNodeConfig,
-        executor: Callable[["Server"], Execute],
+        executors: Callable[["Server"], tuple[Execute, Execute]],
         *,
         loop: asyncio.AbstractEventLoop,
         scheduler: Scheduler,
@@ -77,7 +77,7 @@ class Server:
             wall(),
             partial(discard, loop),
         )
-        self.execute = executor(self)
+        self.execute, self.execute_binary = executors(self)
         self.answers = Answers()
         self.backlog = Backlog()
         self.last_reply = b""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from cachesim.aio.scheduler import SLICE
 from cachesim.embedded.answers import CUT_OFF, OTHER_REPLY
-from cachesim.embedded.memcached.binary_commands import BinaryCommands, refusal
+from cachesim.embedded.memcached.binary_call import refusal
 from cachesim.protocols.memcached import PART, Request, RequestParser
 from cachesim.protocols.memcached_binary import REQUEST, BinaryRequestParser
 
@@ -69,7 +69,7 @@ class Session(asyncio.Protocol):
             self._is_new = False
             if data[0] == REQUEST:
                 self._parser = BinaryRequestParser(self._server.config.max_item_size)
-                self._execute = BinaryCommands(self._server).execute
+                self._execute = self._server.execute_binary
                 self._refusal = refusal
         self._parser.feed(data)
         self._process_requests()

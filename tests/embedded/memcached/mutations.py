@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 from cachesim.aio.scheduler import Scheduler
+from cachesim.embedded.memcached.binary_commands import BinaryCommands
 from cachesim.embedded.memcached.commands import Commands
 from cachesim.embedded.memcached.config import MEGABYTE, MemcachedNodeConfig
 from cachesim.embedded.memcached.server import Server
@@ -88,7 +89,7 @@ def new_server(max_memory: int = 4 * MEGABYTE) -> Server:
     loop = cast(Any, GoRound())
     return Server(
         config,
-        lambda server: Commands(server).execute,
+        lambda server: (Commands(server).execute, BinaryCommands(server).execute),
         loop=loop,
         scheduler=Scheduler(loop),
         clock=time.monotonic,
