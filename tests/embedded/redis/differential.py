@@ -48,7 +48,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ),
     (
         "sets, large hashes, KEYS, CLUSTER GETKEYSINSLOT, PUBSUB CHANNELS",
-        "another order, which Redis draws at each start",
+        "another order, which Redis draws at each start; small sets of integers are sorted",
     ),
     (
         "PUBLISH, UNSUBSCRIBE, SUNSUBSCRIBE",

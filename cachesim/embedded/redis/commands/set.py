@@ -9,7 +9,7 @@ from cachesim.embedded.redis.commands.common.random_members import count_of, pic
 from cachesim.embedded.redis.commands.common.scan import scan_members
 from cachesim.embedded.redis.connections.client import Answer, Client
 from cachesim.embedded.redis.dispatch.entry import Handler
-from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, integer
+from cachesim.embedded.redis.keyspace.values import NOT_POSITIVE, SYNTAX, encoding_of, integer
 from cachesim.protocols.resp import Error, Reply, Unordered
 
 _LIMIT = "ERR LIMIT can't be negative"
@@ -37,9 +37,16 @@ _sadd = plain("sadd")
 
 def _unordered(name: str) -> Handler:
     def run(client: Client, arguments: list[bytes]) -> Answer:
-        return Unordered(cast("list[Reply]", client.store.run(name, arguments[1:], client.resp)))
+        members: Any = client.store.run(name, arguments[1:], client.resp)
+        return Unordered(_in_order(members))
 
     return run
+
+
+def _in_order(members: list[bytes]) -> list[Reply]:
+    """Return integers in ascending order, as Redis keeps a small set of them."""
+    is_kept = encoding_of(members, "set") == "intset"
+    return cast("list[Reply]", sorted(members, key=int) if is_kept else members)
 
 
 def sadd(client: Client, arguments: list[bytes]) -> Answer:
@@ -82,7 +89,7 @@ def spop(client: Client, arguments: list[bytes]) -> Answer:
     taken = answer if isinstance(answer, list) else [answer]
     gone = client.store.get(key) is None
     client.server.executor.effects = [[b"DEL", key] if gone else [b"SREM", key, *taken]]
-    return Unordered(taken) if isinstance(answer, list) else cast(Reply, answer)
+    return Unordered(_in_order(taken) if gone else taken) if isinstance(answer, list) else answer
 
 
 def srandmember(client: Client, arguments: list[bytes]) -> Answer:
@@ -103,7 +110,7 @@ def sscan(client: Client, arguments: list[bytes]) -> Answer:
         arguments,
         whole=lambda members: len(members) <= 512,
     )
-    return [b"%d" % next_cursor, cast("list[Reply]", found)]
+    return [b"%d" % next_cursor, _in_order(found)]
 
 
 HANDLERS: Mapping[str, Handler] = {
