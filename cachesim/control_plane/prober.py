@@ -162,10 +162,14 @@ class Prober:
         # A bare connection: a client would give up a slow one.
         client = self._admin.new_redis(node, _CONNECTING)
         connection = client.connection_pool.make_connection()
-        while not self._stopping.wait(self.evidence.interval):
+        is_open = was_closed = False
+        # A connection that was closed may be that of an earlier process: ask the present one now.
+        while not self._stopping.wait(0.0 if was_closed else self.evidence.interval):
             asked = self.evidence.asked(node)
+            was_open, is_open, was_closed = is_open, False, False
             try:
                 self._ask_redis(connection, node, asked)
+                is_open = True
             except (ResponseError, BusyLoadingError, AuthenticationError) as error:
                 connection.disconnect()  # more answers may be on the way
                 self._refused(node, is_loading=isinstance(error, BusyLoadingError))
@@ -173,6 +177,7 @@ class Prober:
                 connection.disconnect()
             except (ConnectionError, OSError) as error:
                 connection.disconnect()
+                was_closed = was_open
                 if "max number of clients" in str(error):
                     self._refused(node)
                 else:

@@ -10,7 +10,7 @@ import pytest
 import redis.exceptions
 
 from cachesim.clock import ManualClock
-from cachesim.control_plane.evidence import Probe, RedisProbe
+from cachesim.control_plane.evidence import Observations, Probe, RedisProbe
 from cachesim.control_plane.prober import Prober
 from cachesim.events import EventLog
 from cachesim.servers.admin import NodeClients
@@ -125,6 +125,41 @@ class Halting(Client):
         if not self._answers:
             raise self._error or redis.exceptions.TimeoutError("no answer")
         return self._answers.pop()
+
+
+class Closing(Halting):
+    """One that closes the first connection after the first probe."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.evidence: Observations | None = None
+        self._probes = 0
+
+    def send_packed_command(self, commands: list[tuple[str, ...]]) -> None:
+        """Take them, but for the second time."""
+        self._probes += 1
+        if self._probes == 2:
+            assert self.evidence is not None
+            self.evidence.interval = 60
+            raise redis.exceptions.ConnectionError("closed")
+        super().send_packed_command(commands)
+        self._answers.insert(0, "1")
+
+
+def test_a_connection_that_was_closed() -> None:
+    """It may be that of an earlier process: the present one is asked at once, on another."""
+    closing = Closing()
+    prober = Prober(production(), cast(Any, closing), (), EventLog(), "test", ManualClock(4))
+    closing.evidence = prober.evidence
+    watch: Callable[[str], None] = prober._watch_redis
+    thread = threading.Thread(target=watch, args=("redis-a",))
+    thread.start()
+    try:
+        for _ in range(2):
+            assert closing.begun.acquire(timeout=10)
+    finally:
+        prober._stopping.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(
