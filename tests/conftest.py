@@ -66,14 +66,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Four to eight workers where all nodes are emulated: these tests wait; containers compute."""
+    """Five to eight workers where all nodes are emulated: these tests wait; containers compute."""
     from cachesim.backends.containers.engine import connect
     from cachesim.errors import BackendUnavailable
 
     try:
         connect().client.close()
     except BackendUnavailable:
-        return max(4, min(os.cpu_count() or 1, 8))
+        return max(5, min(os.cpu_count() or 1, 8))
     return 2
 
 
