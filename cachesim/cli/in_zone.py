@@ -19,6 +19,8 @@ from cachesim.topology import Endpoint, production
 
 _CHUNK = 65536  # bytes
 _BACKLOG = 4096  # connections that may wait to be accepted, as those of the links
+_LAST = 1.0  # seconds for what a program has sent before its end, should a link hold it up
+_ROUNDS = 10  # of the event loop, in which a connection that waits gets to its handler
 
 
 def run(
@@ -81,9 +83,10 @@ async def _serve(program: Confined, to: Mapping[int, Endpoint]) -> int:
     """Hand connections on until the program ends."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
+    sending: set[asyncio.Future[None]] = set()
     with _signals_to(program.pid):
         servers = [
-            await asyncio.start_server(_Handler(to[port]), sock=listener, backlog=_BACKLOG)
+            await asyncio.start_server(_Handler(to[port], sending), sock=listener, backlog=_BACKLOG)
             for port, listener in program.listeners.items()
         ]
         descriptor = os.pidfd_open(program.pid)
@@ -95,8 +98,13 @@ async def _serve(program: Confined, to: Mapping[int, Endpoint]) -> int:
             loop.remove_reader(descriptor)
             os.close(descriptor)
         code = os.waitstatus_to_exitcode(os.waitpid(program.pid, 0)[1])
+        # As the kernel would, hand on what the program has sent just before its end.
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
         for server in servers:
             server.close()
+        if sending:
+            await asyncio.wait(sending, timeout=_LAST)
     return code if code >= 0 else 128 - code
 
 
@@ -124,21 +132,34 @@ class _Handler:
 
     Args:
         to: where it leads to.
+        sending: has a future of each connection, until all that came from the program is handed on.
     """
 
-    def __init__(self, to: Endpoint) -> None:
+    def __init__(self, to: Endpoint, sending: set[asyncio.Future[None]]) -> None:
         self._to = to
+        self._sending = sending
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handed_on = asyncio.get_running_loop().create_future()
+        handed_on.add_done_callback(self._sending.discard)
+        self._sending.add(handed_on)
+
+        def end(*_: object) -> None:
+            if not handed_on.done():
+                handed_on.set_result(None)
+
         # Cancelled: the program has ended.
         with contextlib.suppress(asyncio.CancelledError), contextlib.closing(writer):
             try:
                 there, back = await asyncio.open_connection(self._to.host, self._to.port)
             except OSError:
+                end()
                 return
+            back.transport.set_write_buffer_limits(0)  # what is drained is handed on
             with contextlib.closing(back):
                 ways = (_pump(reader, back), _pump(there, writer))
                 tasks = [asyncio.create_task(way) for way in ways]
+                tasks[0].add_done_callback(end)
                 done, open_ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 for task in open_:
                     task.cancel()

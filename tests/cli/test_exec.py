@@ -109,6 +109,26 @@ def test_reaches_nothing_else(run: Run) -> None:
             assert accepted.recv(10) == b"it"
 
 
+def test_what_is_sent_before_the_end(run: Run) -> None:
+    """It arrives, as by the kernel: connections that nobody has accepted yet are no exception."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        port = server.getsockname()[1]
+        send = f"""
+import os, socket
+some = [socket.create_connection(("127.0.0.1", {port}), 30) for _ in range(30)]
+for it in some:
+    it.sendall(b"x" * 10_000)
+os._exit(0)
+"""
+        done = run(sys.executable, "-c", send, options=["--reach", str(port)])
+        assert (done.returncode, done.stderr) == (0, "")
+        server.settimeout(10)
+        for _ in range(30):
+            with server.accept()[0] as accepted, accepted.makefile("rb") as file:
+                accepted.settimeout(10)
+                assert len(file.read()) == 10_000
+
+
 @pytest.mark.usefixtures("namespaces")
 def test_signals(sim: Simulator, folder: Path) -> None:
     """SIGTERM is the program's to handle. A command that is killed takes it along."""
