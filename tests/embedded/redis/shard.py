@@ -18,7 +18,7 @@ from cachesim.servers.credentials import acl_hash
 TOKEN, ADMIN = "t" * 32, "a" * 32
 NAMES = ("redis-a", "redis-b", "redis-c")
 _PATIENCE = 10.0  # seconds
-MANY = 20_000
+MANY = 50_000
 """Keys that `fill` sets: more than a node handles in one turn."""
 
 
