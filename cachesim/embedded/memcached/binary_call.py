@@ -33,7 +33,7 @@ class Call:
     """
 
     def __init__(self, header: bytes, extras: bytes, key: bytes) -> None:
-        _, self._opcode, _, _, _, _, self.body, self._opaque, self.cas = HEADER.unpack(header)
+        _, self._opcode, _, _, _, _, _, self._opaque, self.cas = HEADER.unpack(header)
         self.kind = OPCODES.get(self._opcode, Opcode(b""))
         self.extras = extras
         self.key = key

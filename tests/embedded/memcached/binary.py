@@ -7,12 +7,10 @@ import argparse
 import random
 from collections.abc import Callable
 from struct import Struct
-from types import TracebackType
-from typing import Self
 
 from cachesim.protocols.memcached import MAX_KEY
 from cachesim.protocols.memcached_binary import HEADER, OPCODES, REQUEST, RESPONSE
-from tests.embedded.memcached.differential import Ours, Real, is_stable
+from tests.embedded.memcached.differential import Both, is_stable
 
 _STORE, _COUNT, _NUMBER = Struct(">II"), Struct(">QQI"), Struct(">I")
 _NOOP = 0x0A
@@ -125,28 +123,8 @@ def _stable(data: bytes) -> list[object]:
     return found
 
 
-class Pair:
-    """A real Memcached and an emulated node, both empty."""
-
-    def __init__(self) -> None:
-        self.real, self.ours = Real("-o", "no_lru_maintainer,no_lru_crawler"), Ours()
-        self._number = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End both."""
-        self.real.close()
-        self.ours.close()
+class Pair(Both):
+    """Both, asked in the binary protocol."""
 
     def differ(self, r: random.Random) -> tuple[bytes, list[object], list[object]] | None:
         """Send a request, and return it with what each replies if that differs."""

@@ -377,14 +377,13 @@ class Ours:
         self._loop.close()
 
 
-class Pair:
-    """Both, empty."""
+class Both:
+    """A real Memcached and an emulated node, empty."""
 
     def __init__(self) -> None:
         # Without the thread that holds items for a moment now and then.
         self.real, self.ours = Real("-o", "no_lru_maintainer,no_lru_crawler"), Ours()
         self._number = 0
-        self._was_flushed = False
 
     def __enter__(self) -> Self:
         return self
@@ -401,6 +400,14 @@ class Pair:
         """End both."""
         self.real.close()
         self.ours.close()
+
+
+class Pair(Both):
+    """Both, asked in the text and the meta protocol."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._was_flushed = False
 
     def differ(self, request: bytes) -> tuple[bytes, bytes, bytes] | None:
         """Return a request and both replies if they differ."""
