@@ -2,8 +2,9 @@
 
 Rule: from the last heal until the topology is able, C, and from then to the begin of the first 5 s
 in which each pod has its rate, 99 % of its operations good, a 99th percentile of the latency below
-three times the baseline's plus 10 ms, and none of its classes dead, L. A class, the reads or the
-writes of a service, is dead if none of three or more operations is good, or if none is due where
+three times the baseline's plus 10 ms, and none of its classes dead, L. Of less than 100 operations
+one may be slower, as their percentile is their slowest. A class, the reads or the writes of a
+service, is dead if none of three or more operations is good, or if none is due where
 ten are expected: it may be too small a part of a pod to change the pod's own figures. A node is
 able since the first of five answers in a row to the prober, which does not retry. C is in
 production time up to the control plane's last event before able; what is left of it are the
@@ -191,7 +192,7 @@ def _is_steady(expected: float, it: _Counts) -> bool:
         it.due > 0
         and it.due >= RATE_SHARE * expected - 1
         and it.good >= GOOD_SHARE * it.due
-        and it.slow <= (1 - GOOD_SHARE) * it.due
+        and it.slow <= max((1 - GOOD_SHARE) * it.due, 1)
     )
 
 
@@ -272,7 +273,7 @@ def _why_unknown(history: History, it: Recovery, able: Span, within: float) -> s
             )
     elif history.speed != 1 and it.steady.begin - able.end > (comeback := _comeback(history)):
         reason = reason or (
-            f"the profile is wrong: the clients came back after "
+            f"the profile is wrong, or the machine was busy: the clients were as before after "
             f"{it.steady.begin - able.end:.3g} s, their comeback is {comeback:.3g} s"
         )
     return reason

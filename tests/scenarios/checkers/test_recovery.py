@@ -115,6 +115,17 @@ def test_latency_of_the_baseline(took: float) -> None:
         assert (measure(history).steady is not None) == (took < 0.016)
 
 
+@pytest.mark.parametrize(("every", "steady"), [(26, True), (24, False)])
+def test_the_slowest_of_a_few(every: int, steady: bool) -> None:
+    """One of a pod's 50 operations in the span may be slow, two may not."""
+    made = [it for it in heal(pods=("p0",)) if isinstance(it, Operation)][::2]
+    rows = [it for it in heal(pods=("p0",)) if not isinstance(it, Operation)]
+    after = [it for it in made if it.due >= 50][::every]
+    rows += [it._replace(end=it.due + 0.05) if it in after else it for it in made]
+    with history_of(rows, heal_at=HEALED) as history:
+        assert (measure(history).steady is not None) == steady
+
+
 @pytest.mark.parametrize(
     ("after", "steady"),
     [
