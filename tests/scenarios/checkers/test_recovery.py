@@ -108,6 +108,13 @@ def test_not_as_before(after: dict[str, Any]) -> None:
     assert verdict.result == "fail"
 
 
+@pytest.mark.parametrize(("every", "steady"), [(0.052, True), (0.0545, False)])
+def test_the_rate_of_the_baseline(every: float, steady: bool) -> None:
+    """A pod has 95 % of its rate: of 100 operations in the span 96 do, 92 do not."""
+    with history_of(heal(every=every), heal_at=HEALED) as history:
+        assert (measure(history).steady is not None) == steady
+
+
 @pytest.mark.parametrize("took", [0.0159, 0.0161])
 def test_latency_of_the_baseline(took: float) -> None:
     """The 99th percentile stays below three times the baseline's plus 10 ms."""
@@ -175,6 +182,7 @@ def test_never(comeback: float | None, end: float, result: str) -> None:
     rows = [*heal(end=end, outcome="fail")]
     verdict = verdict_on(rows, end_at=end, client=client)
     assert verdict.result == result
+    assert verdict.low == pytest.approx(end - HEALED, abs=0.51)
     assert verdict.high == float("inf")
 
 
