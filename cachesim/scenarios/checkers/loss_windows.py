@@ -162,12 +162,16 @@ def _passed(history: History, it: Promotion, offset: float) -> tuple[float, floa
 
 
 def _impaired_since(history: History, it: Promotion, lost_at: float) -> float | None:
-    """Return since when a fault let replicas fall behind when the primary was lost, if one did."""
+    """Return since when a fault let replicas fall behind when the primary was lost, if one did.
+
+    One by which it was lost is none: replicas may hear from it until that is confirmed.
+    """
     found = [
         step.begin_call
         for step in history.compute(applied)
         if step.fault.get("fault") in IMPAIRING and step.begin_call is not None
-        if step.begin_call <= lost_at and (step.end_call is None or step.end_call > lost_at)
+        if (step.begin_confirmed or step.begin_call) <= lost_at
+        if step.end_call is None or step.end_call > lost_at
         if {it.old, it.new} & nodes_of(history, step.fault)
     ]
     return min(found, default=None)

@@ -4,10 +4,11 @@ Rule: a read that began at s is stale if it returned an older version than the n
 acknowledged before s - eps, or found nothing although that version's TTL had not ended and nothing
 deleted the key or may have, a step that deletes keys included. What Memcached has may go at any
 time: a miss there is never stale, nor is a read of a user's own code that tells no version. The age
-is s less the end of the first acknowledged version newer than the one returned. Of what several
-pods store at once any version may stay. A key that is never right again was lost, and so were
-versions that a promotion lost (see `lost_writes`): such reads are listed, not judged. That a key is
-gone later, as it was deleted or its TTL has ended, does not tell.
+is s less the end of the first acknowledged version newer than the one returned, but for those that
+a promotion lost before. Of what several pods store at once any version may stay. A key that is
+never right again was lost, and so were versions that a promotion lost (see `lost_writes`): such
+reads are listed, not judged. That a key is gone later, as it was deleted or its TTL has ended, does
+not tell.
 
 Bound: with `max: bound`, on a replica, the time by which its offset was behind the primary's, plus
 100 ms; on the primary, nothing. With a number, the longest age in seconds, on any node: while a
@@ -198,7 +199,7 @@ def _judge_key(
             if _is_gone(history, it, due, changes):
                 continue
             if seen < version:
-                first = _superseded_at(seen, writes)
+                first = _superseded_at(history, it, seen, writes)
                 age = it.start - first
                 read = StaleRead(it.key, it.node, age, it.start, it.read, version, first)
                 if (later is not None and later < version) or _is_lost(history, due, it):
@@ -228,10 +229,14 @@ def _due(read: _Row, acknowledged: list[_Row], changes: list[_Row]) -> _Row:
     return min(found, key=lambda it: it.written or 0)
 
 
-def _superseded_at(version: int, writes: list[_Row]) -> float:
-    """Return when the first newer version was acknowledged that was written after this one."""
+def _superseded_at(history: History, read: _Row, version: int, writes: list[_Row]) -> float:
+    """Return when the first newer version was acknowledged that was written after this one.
+
+    One that a promotion lost before the read never reached any replica.
+    """
     written = min((_end(it) for it in writes if it.written == version), default=float("-inf"))
     newer = [it for it in writes if (it.written or 0) > version]
+    newer = [it for it in newer if not _is_lost(history, it, read)] or newer
     return min(_end(it) for it in ([it for it in newer if it.start >= written] or newer))
 
 

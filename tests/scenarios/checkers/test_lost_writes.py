@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachesim.history.rows import EventRow, FinalRead, Operation, Row, Sample
+from cachesim.history.rows import EventRow, FinalRead, Operation, Row, Sample, Step
 from cachesim.scenarios.checkers import lost_writes
 from cachesim.scenarios.checkers.lost_writes import Expectation, losses_of
 from cachesim.scenarios.verdict import Verdict
@@ -269,6 +269,60 @@ def test_too_few_to_tell() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lost", "ledger", "result"),
+    [
+        ((49.85, 50.0), 1, "pass"),  # 3 of 3
+        ((49.8, 50.0), 1, "unknown"),  # 4 of 3: within the two more
+        ((49.8, 50.0), 0, "pass"),  # as many, of which none counts
+        ((0.0, 0.0), 1, "pass"),
+    ],
+)
+def test_a_few_that_no_fault_left_behind(
+    lost: tuple[float, float], ledger: int, result: str
+) -> None:
+    """Few writes in the window are a pass, if no more are lost and no fault made a lag."""
+    rows = [it for it in crash(lost, lag=0.15, every=0.05) if getattr(it, "id", "") != "lag"]
+    rows = [
+        it._replace(ledger=ledger) if isinstance(it, Operation) and it.due < KILLED else it
+        for it in rows
+    ]
+    assert verdict_on(rows).result == result
+
+
+@pytest.mark.parametrize(("confirmed", "result"), [(40.6, "pass"), (40.4, "unknown")])
+def test_a_cut_that_is_the_loss_itself(confirmed: float, result: str) -> None:
+    """A fault by which a primary is lost made no lag before, if it was heard until it was there."""
+    rows: list[Row] = [it for it in isolated() if isinstance(it, Sample)]
+    rows += [write("k", 1, 20, ledger=1), final("k", 1), *failover(40.5, 56)]
+    cut = step({"fault": "isolate", "zone": "a"}, 40.3, 80, begin_confirmed=confirmed)
+    assert verdict_on([*rows, cut]).result == result
+
+
+@pytest.mark.parametrize(("eps", "result"), [(0.001, "fail"), (0.06, "pass")])
+def test_writes_near_the_edges(eps: float, result: str) -> None:
+    """What was acknowledged within eps of the window's edges may be in it, or not."""
+    verdict = verdict_on(crash((49.804, 50.0), lag=0.15), eps=eps)
+    assert verdict.result == result
+
+
+@pytest.mark.parametrize(
+    ("lag", "at", "result"),
+    [
+        (0.5, 30.0, "unknown"),  # since the fault that made a lag
+        (0.5, 19.9, "fail"),
+        (0.0, 49.5, "unknown"),  # a second before the loss
+        (0.0, 48.5, "fail"),
+    ],
+)
+def test_since_when_without_offsets(lag: float, at: float, result: str) -> None:
+    """Without offsets, a window begins with the fault that made a lag, or a second before."""
+    rows = [it for it in crash((0, 0), lag=lag) if not isinstance(it, Sample)]
+    rows += samples("role", "redis-a", [(0, 1), (49, 1)])
+    rows += samples("role", "redis-b", [(0, 0), (49, 0), (61, 1)])
+    assert verdict_on([*rows, write("x", 1, at), final("x", None)]).result == result
+
+
+@pytest.mark.parametrize(
     ("most", "speed", "result"), [(50, 1, "pass"), (49, 1, "fail"), (50, 30, "pass")]
 )
 def test_a_number(most: int, speed: int, result: str) -> None:
@@ -308,7 +362,9 @@ def evictions(count: int, node: str = "redis-b") -> list[Sample]:
 )
 def test_evicted(more: list[Row], result: str) -> None:
     """What Redis may have evicted explains so many absences."""
-    assert verdict_on([*crash((45.0, 45.01)), *more]).result == result
+    verdict = verdict_on([*crash((45.0, 45.01)), *more])
+    assert verdict.result == result
+    assert ("may have been evicted" in verdict.reason) == (result == "unknown")
 
 
 @pytest.mark.parametrize("fault", ["flush", "expire"])
@@ -438,6 +494,24 @@ def test_power_lost_everywhere(lost: tuple[float, float], result: str) -> None:
     assert verdict.result == result
 
 
+def test_power_is_lost_everywhere_with_the_last_zone() -> None:
+    """Zones that lose it one after the other, and one that has it again by then."""
+    rows = power(KILLED, (49.3, 50.0))
+    rest = [it for it in rows if not isinstance(it, Step)]
+    a, b, c = (it for it in rows if isinstance(it, Step))
+    c = c._replace(begin_call=53.0, begin_confirmed=53.1)
+    [window] = verdict_on([*rest, a, b, c]).details["windows"]
+    assert window["end"] == 53.1
+    a = a._replace(end_call=52.0)
+    assert verdict_on([*rest, a, b, c]).details["windows"] == []
+
+
+def requested(called: float, confirmed: float) -> list[EventRow]:
+    """Return the events of a failover that was asked for."""
+    of_it = [it for it in failover(called, confirmed) if it.kind == "failover"]
+    return [EventRow(9, called, "failover-call", "group", "", {}), *of_it]
+
+
 CUT = EventRow(50, KILLED, "power-cut", "redis-a", "", {"fsynced_at": 49.3})
 
 
@@ -449,6 +523,8 @@ CUT = EventRow(50, KILLED, "power-cut", "redis-a", "", {"fsynced_at": 49.3})
         ([CUT._replace(source="redis-b")], "fail"),  # a replica
         ([CUT, *failover(KILLED + 0.1, PROMOTED)], "fail"),  # the one promoted had all of it
         ([CUT, *failover(70, 80), *beats(60, 70, nodes=["redis-a"])], "pass"),  # later, once more
+        ([CUT, *requested(70, 80), *beats(60, 70, nodes=["redis-a"])], "pass"),  # by request
+        ([CUT, *requested(70, 80), *beats(75, 79, nodes=["redis-a"])], "fail"),
     ],
 )
 def test_power_lost_by_the_primary_alone(more: list[Row], result: str) -> None:

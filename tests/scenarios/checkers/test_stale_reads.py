@@ -177,6 +177,20 @@ def test_what_a_promotion_lost_is_not_stale(acknowledged: float, lost: int) -> N
         assert stale_reads.stale_reads(history, "sessions").lost == lost
 
 
+@pytest.mark.parametrize(("acknowledged", "age"), [(49.95, 0.04), (30.0, 40.05)])
+def test_what_a_promotion_lost_does_not_age(acknowledged: float, age: float) -> None:
+    """A version is old since the next one that the new primary has, be it one of its own."""
+    rows = [write(10, 1), write(acknowledged - 0.01, 2), write(70, 3)._replace(node="redis-b")]
+    rows += [read(70.05, 1, "redis-c"), read(90, 3)]
+    offsets = samples("offset", "redis-a", [(at, RATE * at) for at in times(0, 50, 0.1)])
+    offsets += samples(
+        "offset", "redis-b", [(at, RATE * min(at, 49.9)) for at in times(0, 60, 0.1)]
+    )
+    with history_of([*rows, *offsets, kill(50, 90), *failover(50, 60)]) as history:
+        [stale] = stale_reads.stale_reads(history, "sessions").stale
+        assert stale.age == pytest.approx(age)
+
+
 # --- against the bound ----------------------------------------------------------------------------
 
 
