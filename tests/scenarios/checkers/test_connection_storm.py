@@ -55,6 +55,7 @@ def test_peak(most: float | None, result: str) -> None:
     assert verdict.low == verdict.high == 50 * 500 / 20
     assert verdict.details["node"] == "redis-a"
     assert verdict.details["peak"] == [50, 50]
+    assert verdict.details["share_of_limit"] == 20 * (500 / 20) / 65_000
 
 
 def test_not_scaled_without_pods() -> None:
@@ -171,6 +172,7 @@ def test_not_sampled() -> None:
     [
         ([(0, 5), (0.5, 6), (1, 8), (1.5, 18), (2, 18)], 12, 13),
         ([(0, 0), (1, 10), (2, 30)], 20, 30),
+        ([(0, 0), (0.9, 10), (1.2, 20), (2.0, 30), (5, 40)], 10, 30),  # 0.9 to 1.9, by 2.0
         ([(0, 0), (1.5, 10)], 0, 10),  # readings further apart than a second
         ([(0, 100), (0.5, 3), (1, 5)], 5, 5),  # began anew
         ([(0, 100)], 0, 0),

@@ -316,7 +316,7 @@ def test_writes_near_the_edges(eps: float, result: str) -> None:
 )
 def test_since_when_without_offsets(lag: float, at: float, result: str) -> None:
     """Without offsets, a window begins with the fault that made a lag, or a second before."""
-    rows = [it for it in crash((0, 0), lag=lag) if not isinstance(it, Sample)]
+    rows: list[Row] = [it for it in crash((0, 0), lag=lag) if not isinstance(it, Sample)]
     rows += samples("role", "redis-a", [(0, 1), (49, 1)])
     rows += samples("role", "redis-b", [(0, 0), (49, 0), (61, 1)])
     assert verdict_on([*rows, write("x", 1, at), final("x", None)]).result == result
