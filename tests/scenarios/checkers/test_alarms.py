@@ -89,6 +89,20 @@ def test_the_machine_stood_still(stall: float, low: float) -> None:
     assert verdict_on(FIRED, Expectation("an-alarm"), stall=stall).low == low
 
 
+@pytest.mark.parametrize(("stall", "low"), [(0, 1740), (4, 1620)])
+def test_the_machine_stood_still_at_a_speed(stall: float, low: float) -> None:
+    """Four seconds are two of production's minutes at speed 30."""
+    some = changes((2, OK), (160, ALARM))
+    found = verdict_on(some, Expectation("an-alarm"), end=200.0, speed=30.0, stall=stall)
+    assert found.low == low
+
+
+@pytest.mark.parametrize(("minute", "result"), [(0, "pass"), (2, "unknown"), (8, "pass")])
+def test_minutes_that_matter(minute: int, result: str) -> None:
+    """Those from the fault until it fired: before and after, readings may be missing."""
+    assert verdict_on(FIRED, Expectation("an-alarm"), empty=(minute,)).result == result
+
+
 @pytest.mark.parametrize(("stall", "result"), [(0, "fail"), (120, "unknown")])
 def test_silent_while_the_machine_stood_still(stall: float, result: str) -> None:
     """An alarm that has not seen all minutes of its period may still fire."""

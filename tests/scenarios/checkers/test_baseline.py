@@ -39,6 +39,7 @@ def some_bad(bad: int, **more: Any) -> list[Row]:
         (load(0, 10), {"baseline": None}, "unknown"),
         (load(0, 10, 0.02), {"baseline": {"begin": 0.0, "end": 5.0}}, "pass"),
         (load(0, 10, 0.02), {"baseline": {"begin": 0.0, "end": 4.9}}, "unknown"),
+        (load(0, 10, 0.02), {"baseline": {"begin": 2.0, "end": 6.9}}, "unknown"),
         (some_bad(4), {}, "pass"),  # 1 %
         (some_bad(5), {}, "unknown"),
     ],

@@ -246,6 +246,27 @@ def test_against_the_bound(lost: tuple[float, float], result: str) -> None:
     assert verdict.result == result
 
 
+@pytest.mark.parametrize(
+    ("rows", "scales"),
+    [
+        ([], False),
+        ([EventRow(98, 55.0, "recovering", "redis-c", "", {})], False),  # another node
+        ([EventRow(98, 65.0, "recovering", "redis-a", "", {})], False),  # later
+        ([EventRow(98, 55.0, "recovering", "redis-a", "", {})], True),  # it was replaced before
+    ],
+)
+def test_who_was_dead_by_then(rows: list[Row], scales: bool) -> None:
+    """What a dead primary took does not grow with the time until another one is promoted."""
+    [window] = verdict_on([*crash(), *rows]).details["windows"]
+    assert window["scales_with_speed"] == scales
+
+
+def test_who_died_later() -> None:
+    """A kill after the promotion is not what the primary was lost by."""
+    [window] = verdict_on([*isolated(), kill(70, 75)]).details["windows"]
+    assert window["scales_with_speed"]
+
+
 def test_no_lag_loses_nothing() -> None:
     """Without a lag, nothing lost is as it should be, though few writes are in the window."""
     assert verdict_on(crash((0, 0), lag=0.0)).result == "pass"

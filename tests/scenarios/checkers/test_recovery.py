@@ -126,7 +126,7 @@ def test_latency_of_the_baseline(took: float) -> None:
 def test_the_slowest_of_a_few(every: int, steady: bool) -> None:
     """One of a pod's 50 operations in the span may be slow, two may not."""
     made = [it for it in heal(pods=("p0",)) if isinstance(it, Operation)][::2]
-    rows = [it for it in heal(pods=("p0",)) if not isinstance(it, Operation)]
+    rows: list[Row] = [it for it in heal(pods=("p0",)) if not isinstance(it, Operation)]
     after = [it for it in made if it.due >= 50][::every]
     rows += [it._replace(end=it.due + 0.05) if it in after else it for it in made]
     with history_of(rows, heal_at=HEALED) as history:

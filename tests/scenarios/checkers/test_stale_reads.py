@@ -251,6 +251,19 @@ def test_lags_of_who_has_received_nothing_since(restarts: bool) -> None:
             assert lags[found] == pytest.approx(lag, abs=0.3)
 
 
+def test_lags_of_who_is_seen_first() -> None:
+    """A replica whose new process is read before the primary's is behind since it was even."""
+    rows: list[Row] = [*samples("role", "redis-a", [(0, 1)])]
+    rows += samples("offset", "redis-a", [(at, RATE * at) for at in times(0, 40, 0.1)])
+    rows += samples("offset", "redis-b", [(at, RATE * at) for at in times(0, 39.9, 0.1)])
+    rows += samples("offset", "redis-b", [(at, 0.0) for at in times(39.95, 60, 0.1)])
+    rows += samples("offset", "redis-a", [(at, RATE * (at - 41)) for at in times(41, 80, 0.1)])
+    with history_of(rows) as history:
+        lags = dict(zip(*offset_lags(history)["redis-b"], strict=True))
+        found = min(lags, key=lambda at: abs(at - 50))
+        assert lags[found] == pytest.approx(10.1, abs=0.3)
+
+
 @pytest.mark.parametrize(("most", "result"), [(9.0, "fail"), (11.0, "pass"), (9.9905, "unknown")])
 def test_a_number(most: float, result: str) -> None:
     """With a number, the oldest read decides, wherever it was."""
