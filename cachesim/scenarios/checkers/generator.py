@@ -31,7 +31,7 @@ SELECT pod, due, start FROM operations WHERE start - due > ? AND due >= ? ORDER 
 """
 
 
-class _Idle:
+class Idle:
     """How many idle workers a pod had when."""
 
     def __init__(self) -> None:
@@ -39,6 +39,7 @@ class _Idle:
         self._idle = array("l")
 
     def add(self, at: float, idle: int) -> None:
+        """Note a look; they come by time."""
         self._at.append(at)
         self._idle.append(idle)
 
@@ -52,11 +53,17 @@ class _Idle:
         return bool(seen) and min(seen) > 0
 
 
+def idle_workers(history: History) -> dict[str, Idle]:
+    """Return the idle workers of each pod."""
+    pods: dict[str, Idle] = {}
+    for reading in history.generator():
+        pods.setdefault(reading.pod, Idle()).add(reading.at, reading.idle)
+    return pods
+
+
 def spoiled(history: History) -> list[Span]:
     """Return the spans in which operations were late through the generator, in their order."""
-    pods: dict[str, _Idle] = {}
-    for reading in history.generator():
-        pods.setdefault(reading.pod, _Idle()).add(reading.at, reading.idle)
+    pods = history.compute(idle_workers)
     late = (
         Span(due, start)
         for pod, due, start in history.rows(_LATE_OPERATIONS, LATE, begin_of(history))

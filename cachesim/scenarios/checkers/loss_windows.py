@@ -164,13 +164,14 @@ def _passed(history: History, it: Promotion, offset: float) -> tuple[float, floa
 def _impaired_since(history: History, it: Promotion, lost_at: float) -> float | None:
     """Return since when a fault let replicas fall behind when the primary was lost, if one did.
 
-    One by which it was lost is none: replicas may hear from it until that is confirmed.
+    One by which it was lost is none. In its first second a replica falls no further behind than it
+    may be without a fault.
     """
     found = [
         step.begin_call
         for step in history.compute(applied)
         if step.fault.get("fault") in IMPAIRING and step.begin_call is not None
-        if (step.begin_confirmed or step.begin_call) <= lost_at
+        if step.begin_call <= lost_at - REPLICATION_DELAY
         if step.end_call is None or step.end_call > lost_at
         if {it.old, it.new} & nodes_of(history, step.fault)
     ]

@@ -3,13 +3,13 @@
 Rule: from the last heal until the topology is able, C, and from then to the begin of the first 5 s
 in which each pod has its rate, 99 % of its operations good, a 99th percentile of the latency below
 three times the baseline's plus 10 ms, and none of its classes dead, L. Of less than 100 operations
-one may be slower, as their percentile is their slowest. A class, the reads or the writes of a
-service, is dead if none of three or more operations is good, or if none is due where
-ten are expected: it may be too small a part of a pod to change the pod's own figures. A node is
-able since the first of five answers in a row to the prober, which does not retry. C is in
-production time up to the control plane's last event before able; what is left of it are the
-servers' own timeouts, in real time. L is the clients' part, in real time too. What is real is never
-multiplied by the speed.
+one may be slower, as their percentile is their slowest; what began late although its pod had an
+idle worker counts from its begin. A class, the reads or the writes of a service, is dead if none of
+three or more operations is good, or if none is due where ten are expected: it may be too small a
+part of a pod to change the pod's own figures. A node is able since the first of five answers in a
+row to the prober, which does not retry. C is in production time up to the control plane's last
+event before able; what is left of it are the servers' own timeouts, in real time. L is the clients'
+part, in real time too. What is real is never multiplied by the speed.
 
 Bound: what the scenario expects, `within`, in seconds of production, on C + L. At a speed above 1,
 L is taken as anything from nothing to the `comeback` that the client declares: the longest of those
@@ -23,6 +23,7 @@ inside the interval; sampled too thinly; the generator decides; or the profile i
 back later than the comeback.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -37,7 +38,7 @@ from cachesim.scenarios.checkers.faults import (
     removed,
     touched,
 )
-from cachesim.scenarios.checkers.generator import why_unfit
+from cachesim.scenarios.checkers.generator import idle_workers, why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
@@ -67,9 +68,12 @@ WHERE due >= ? AND due < ? AND service != ? GROUP BY 1, 2, 3
 """
 _AFTER = """
 SELECT pod, service, kind = 'read', CAST((due - ?) / ? AS INTEGER), count(*),
-    sum((outcome = 'ok' AND end <= due + ?) IS TRUE),
-    sum((end - due < ?) IS NOT TRUE)
+    sum((outcome = 'ok' AND end <= due + ?) IS TRUE)
 FROM operations WHERE due >= ? AND due <= ? AND service != ? GROUP BY 1, 2, 3, 4
+"""
+_SLOW = """
+SELECT pod, service, kind = 'read', CAST((due - ?) / ? AS INTEGER), due, start, end FROM operations
+WHERE (end - due < ?) IS NOT TRUE AND due >= ? AND due <= ? AND service != ?
 """
 
 
@@ -139,12 +143,12 @@ def _steady(history: History, baseline: Span, able: Span) -> Span | None:
     }
     last = int((history.end_at - begin) / STEP)
     steps = {key: [_Counts()] * last for key in expected}
-    for pod, service, is_read, number, *counts in history.rows(
-        _AFTER, begin, STEP, history.deadline, limit, begin, history.end_at, ORIGIN
+    slow = _slow(history, begin, limit)
+    for *key, number, due, good in history.rows(
+        _AFTER, begin, STEP, history.deadline, begin, history.end_at, ORIGIN
     ):
-        key = (pod, service, is_read)
-        if key in steps and number < last:
-            steps[key][number] = _Counts(*counts)
+        if tuple(key) in steps and number < last:
+            steps[tuple(key)][number] = _Counts(due, good, slow[*key, number])
     classes = [(expected[key], _sliding(counted)) for key, counted in steps.items()]
     pods = list[tuple[float, list[_Counts]]]()
     for pod in {pod for pod, *_ in expected}:
@@ -158,6 +162,22 @@ def _steady(history: History, baseline: Span, able: Span) -> Span | None:
             at = begin + first * STEP
             return Span(at if first == 0 else at - STEP, at)
     return None
+
+
+def _slow(history: History, begin: float, limit: float) -> Counter[tuple[Any, ...]]:
+    """Count the operations that took too long, by pod, service, whether they read, and step.
+
+    What began late although a worker was idle did so through the generator: it counts from then.
+    """
+    idle = history.compute(idle_workers)
+    found = Counter[tuple[Any, ...]]()
+    for *key, due, start, end in history.rows(
+        _SLOW, begin, STEP, limit, begin, history.end_at, ORIGIN
+    ):
+        was_quick = end is not None and end - start < limit
+        if not (was_quick and key[0] in idle and idle[key[0]].between(due, start)):
+            found[tuple(key)] += 1
+    return found
 
 
 class _Counts(NamedTuple):

@@ -134,6 +134,24 @@ def test_the_slowest_of_a_few(every: int, steady: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("late", "took", "idle", "steady"),
+    [
+        (0.04, 0.002, 3, True),
+        (0.04, 0.002, 0, False),  # all workers were inside calls
+        (0.04, 0.04, 3, False),  # slow in itself
+        (0.04, None, 3, False),
+    ],
+)
+def test_what_began_late(late: float, took: float | None, idle: int, steady: bool) -> None:
+    """What the generator began late, with a worker that had nothing to do, is not slow."""
+    made = heal(late=late, took=took)
+    rows: list[Row] = [it for it in made if not isinstance(it, GeneratorReading)]
+    rows += [*readings(0, 100, "p0", idle=idle), *readings(0, 100, "p1", idle=idle)]
+    with history_of(rows, heal_at=HEALED) as history:
+        assert (measure(history).steady is not None) == steady
+
+
+@pytest.mark.parametrize(
     ("after", "steady"),
     [
         ({"every": 1.0}, True),
