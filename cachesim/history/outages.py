@@ -29,7 +29,7 @@ class Outage:
             none.
         before: when the last good operation before it was due, or the first time looked at.
         bad: how many operations in it were bad.
-        first, last: the numbers of its first and last bad operation in their class.
+        first, last: the numbers of its first and last bad operation in their class, from 1.
         is_open: whether it went on until the last time looked at.
     """
 

@@ -187,12 +187,23 @@ class Figures:
             until: when another fault began; the outages that begin then do not count.
         """
         # What was under way when it began may be its doing.
-        found = [it for it in self.outages if it.end > at and it.begin < until - self.every]
+        found = [
+            it
+            for it in self.outages
+            if it.end > at and (it.begin < at or self._failed_at(it) < until - self.every)
+        ]
         if found:
             last = found[-1]
             return max(0.0, last.last_bad - at), INFINITE if self.is_open else last.end - at
         good = (it.due - at for it in self.operations if it.due >= at and self.is_good(it))
         return 0.0, INFINITE if self.is_open else next(good, INFINITE)
+
+    def _failed_at(self, outage: Outage) -> float:
+        """Return when the first operation of an outage was known to be bad."""
+        first = self.operations[outage.first - 1]
+        ended = first.start if first.outcome == "shed" else first.end
+        late = first.due + self.deadline
+        return late if ended is None else min(ended, late)
 
     def _known(
         self, low: float, highs: Iterable[float], combined: "Callable[[list[float]], float]"

@@ -1,6 +1,7 @@
 """The figures of an observation, and how they compare."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,25 @@ def test_nothing_is_known() -> None:
 def test_recovery(outcomes: str, at: float, until: float, recovered: Any) -> None:
     """From a time to the end of the last outage after it."""
     assert figures(outcomes).recovered_after(at, until) == pytest.approx(recovered)
+
+
+@pytest.mark.parametrize(
+    ("takes", "until", "is_before"),
+    [
+        (0.2, 0.9, True),  # it failed at 0.7
+        (0.5, 0.9, False),  # it was under way, and may have failed through the next fault
+        (None, 1.7, True),  # without an answer since 0.5, which was too late at 1.5
+        (None, 1.5, False),
+    ],
+)
+def test_recovery_before_another_fault(takes: float | None, until: float, is_before: bool) -> None:
+    """An outage whose first operation was under way at the next fault may be that one's doing."""
+    it = figures("..........")
+    first = operation(0.5, "info", "TimeoutError", takes or 0.0)
+    rows = list(it.operations)
+    rows[5] = first if takes else first._replace(end=None)
+    found = replace(it, operations=rows).recovered_after(0.25, until)
+    assert found == pytest.approx((0.25, 0.35) if is_before else (0.0, 0.05))
 
 
 def test_errors() -> None:
