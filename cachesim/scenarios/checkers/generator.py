@@ -31,7 +31,7 @@ SELECT pod, due, start FROM operations WHERE start - due > ? AND due >= ? ORDER 
 """
 
 
-class Idle:
+class _Idle:
     """How many idle workers a pod had when."""
 
     def __init__(self) -> None:
@@ -39,7 +39,6 @@ class Idle:
         self._idle = array("l")
 
     def add(self, at: float, idle: int) -> None:
-        """Note a look; they come by time."""
         self._at.append(at)
         self._idle.append(idle)
 
@@ -53,21 +52,26 @@ class Idle:
         return bool(seen) and min(seen) > 0
 
 
-def idle_workers(history: History) -> dict[str, Idle]:
+def _idle_workers(history: History) -> dict[str, _Idle]:
     """Return the idle workers of each pod."""
-    pods: dict[str, Idle] = {}
+    pods: dict[str, _Idle] = {}
     for reading in history.generator():
-        pods.setdefault(reading.pod, Idle()).add(reading.at, reading.idle)
+        pods.setdefault(reading.pod, _Idle()).add(reading.at, reading.idle)
     return pods
+
+
+def had_idle_worker(history: History, pod: str, begin: float, end: float) -> bool:
+    """Return whether a pod had an idle worker all the time, as far as it is known."""
+    pods = history.compute(_idle_workers)
+    return pod in pods and pods[pod].between(begin, end)
 
 
 def spoiled(history: History) -> list[Span]:
     """Return the spans in which operations were late through the generator, in their order."""
-    pods = history.compute(idle_workers)
     late = (
         Span(due, start)
         for pod, due, start in history.rows(_LATE_OPERATIONS, LATE, begin_of(history))
-        if pod in pods and pods[pod].between(due, start)
+        if had_idle_worker(history, pod, due, start)
     )
     return union(heapq.merge(late, history.compute(standstills)))
 

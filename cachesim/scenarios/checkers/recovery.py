@@ -38,7 +38,7 @@ from cachesim.scenarios.checkers.faults import (
     removed,
     touched,
 )
-from cachesim.scenarios.checkers.generator import idle_workers, why_unfit
+from cachesim.scenarios.checkers.generator import had_idle_worker, why_unfit
 from cachesim.scenarios.checkers.resolution import why_too_thin
 from cachesim.scenarios.checkers.survey import baseline_p99
 from cachesim.scenarios.verdict import Result, Verdict, against, unknown
@@ -169,13 +169,12 @@ def _slow(history: History, begin: float, limit: float) -> Counter[tuple[Any, ..
 
     What began late although a worker was idle did so through the generator: it counts from then.
     """
-    idle = history.compute(idle_workers)
     found = Counter[tuple[Any, ...]]()
     for *key, due, start, end in history.rows(
         _SLOW, begin, STEP, limit, begin, history.end_at, ORIGIN
     ):
         was_quick = end is not None and end - start < limit
-        if not (was_quick and key[0] in idle and idle[key[0]].between(due, start)):
+        if not (was_quick and had_idle_worker(history, key[0], due, start)):
             found[tuple(key)] += 1
     return found
 

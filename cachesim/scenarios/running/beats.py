@@ -144,7 +144,7 @@ class _Stream:
         self.kind: Literal["read", "write"] = kind
         self.lines = lines
         self._connection: _Connection | None = None
-        self.connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._error = "NotConnected"
 
     def tick(self, due: float, now: float) -> None:
@@ -156,8 +156,8 @@ class _Stream:
             self._connection.beat(due, now)
             return
         self._beats.note(Beat(self.node, self.kind, due, now, None, 0, self._error))
-        if self._connection is None and self.connecting is None:
-            self.connecting = asyncio.ensure_future(self._connect())
+        if self._connection is None and self._connecting is None:
+            self._connecting = asyncio.ensure_future(self._connect())
 
     async def _connect(self) -> None:
         try:
@@ -168,7 +168,7 @@ class _Stream:
         except (OSError, TimeoutError) as error:
             self._error = type(error).__name__
         finally:
-            self.connecting = None
+            self._connecting = None
 
     async def _connected(self) -> None:
         loop, endpoint = asyncio.get_running_loop(), self._beats.endpoints[self.node]
@@ -193,6 +193,10 @@ class _Stream:
                 if made.error:
                     raise _NotLetIn(made.error)
                 await asyncio.sleep(INTERVAL / 4)
+            if (
+                self.is_over
+            ):  # it was ended meanwhile, and a connection that is made is not cancelled
+                raise ConnectionAbortedError
             self._connection = made
         except BaseException:
             # The loop owns the socket. It may be in the middle of a handshake that hangs.
@@ -229,8 +233,9 @@ class _Stream:
 
     def close(self) -> None:
         """End it, with what has no answer yet."""
-        if self.connecting is not None:
-            self.connecting.cancel()
+        self.is_over = True
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._connection is not None:
             self._connection.sent.clear()
             self._connection.close()
@@ -369,10 +374,6 @@ class Beats:
             self._flush()
             due = max(due + INTERVAL, time.monotonic() - INTERVAL)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-        connecting = [it.connecting for it in self._streams if it.connecting is not None]
-        for task in connecting:
-            task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)  # one may connect nevertheless
         for stream in self._streams:
             stream.close()
         self._flush()
