@@ -272,10 +272,16 @@ class FakeReplacer:
 
     Attributes:
         replaced: the nodes, in order, each with what it was called with.
+        succession: called before a node is replaced.
     """
 
     def __init__(self) -> None:
         self.replaced: list[tuple[str, bool, bool]] = []
+        self.succession: Callable[[], object] = lambda: None
+
+    def prepare(self, node: str) -> None:  # noqa: ARG002
+        """See `Replacer.prepare`."""
+        self.succession()
 
     def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
         """See `Replacer.replace`."""

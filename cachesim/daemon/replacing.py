@@ -36,6 +36,11 @@ class Replacing:
     control_plane: Callable[[], ControlPlane]
     replaced: Callable[[str], None]
 
+    def prepare(self, node: str) -> None:
+        """See `Replacer.prepare`."""
+        if self.topology.node(node).service is Service.REDIS:
+            self._let_succeed(node, self.events.mark())
+
     def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
         """See `Replacer.replace`. It returns when the new process runs.
 

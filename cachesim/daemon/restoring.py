@@ -29,7 +29,7 @@ class Restorer:
 
     def begin(self) -> None:
         """Note how Memcached nodes are tuned before any client is there."""
-        self._tuning = {name: tuning_of(it) for name, it in self._operations.memcached.items()}
+        self._tuning = self._ask_memcached()
 
     def reset(
         self, draws: str = "", *, timing: Timing | None = None, seed: int | None = None
@@ -51,9 +51,11 @@ class Restorer:
                 self._provision.renew_env(self._operations.events)
                 self._operations.naming.changed()
             try:
-                if not self._is_healthy(primaries):
+                tuning = self._tuning_if_healthy(primaries)
+                if tuning is None:
                     self._repair(primaries)
-                self._flush(primaries, Deadline(_RESET_LIMIT))
+                    tuning = self._ask_memcached()
+                self._flush(primaries, tuning, Deadline(_RESET_LIMIT))
             except NotReady as error:
                 log = self._operations.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
@@ -80,7 +82,7 @@ class Restorer:
         primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
         for id_, cluster in self._clusters.items():
             cluster.resume_writes(primaries[id_])  # it may be about to be succeeded
-        if not self._is_healthy(primaries):
+        if self._tuning_if_healthy(primaries) is None:
             self._repair(primaries)
         return list(primaries.values())
 
@@ -112,23 +114,26 @@ class Restorer:
                 if not self._clusters[shard.id].end_script(node.name):
                     self._replace(NotReady("its script does not end", node.name))
 
-    def _is_healthy(self, primaries: Mapping[str, str]) -> bool:
-        """Return whether all nodes are healthy.
+    def _tuning_if_healthy(self, primaries: Mapping[str, str]) -> dict[str, list[bytes]] | None:
+        """Return how the Memcached nodes are tuned, by name, if all nodes are healthy.
 
         Args:
             primaries: the wanted primary's name of each shard, by the shard's id.
         """
         try:
-            with self._operations.asking_memcached:
-                for client in self._operations.memcached.values():
-                    client.version()
-            return not any(cluster.is_hurried for cluster in self._clusters.values()) and not any(
+            tuning = self._ask_memcached()
+            is_healthy = not any(it.is_hurried for it in self._clusters.values()) and not any(
                 self._clusters[shard.id].health.problem(node.name, primaries[shard.id])
                 for shard in self._topology.shards
                 for node in shard.nodes
             )
         except errors():
-            return False
+            return None
+        return tuning if is_healthy else None
+
+    def _ask_memcached(self) -> dict[str, list[bytes]]:
+        with self._operations.asking_memcached:
+            return {name: tuning_of(it) for name, it in self._operations.memcached.items()}
 
     def _repair(self, primaries: Mapping[str, str]) -> None:
         """Start all nodes and make them healthy under these primaries, whatever their state.
@@ -175,12 +180,19 @@ class Restorer:
         for id_, cluster in self._clusters.items():
             cluster.converge(primaries[id_], self._node_timeout_ms, deadline)
 
-    def _flush(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
+    def _flush(
+        self, primaries: Mapping[str, str], tuning: Mapping[str, list[bytes]], deadline: Deadline
+    ) -> None:
+        """Empty all nodes.
+
+        Args:
+            tuning: how the Memcached nodes are tuned now, by name.
+        """
         for id_, cluster in self._clusters.items():
             cluster.flush(primaries[id_], deadline)
         with self._operations.asking_memcached:
             for name, client in self._operations.memcached.items():
-                if tuning_of(client) == self._tuning.get(name):
+                if tuning[name] == self._tuning.get(name):
                     client.flush_all()
                     continue
                 self._replace(NotReady("a client has changed its settings", name))

@@ -53,6 +53,14 @@ class Names(Protocol):
 class Replacer(Protocol):
     """Replaces nodes."""
 
+    def prepare(self, node: str) -> None:
+        """Let a replica succeed a node, if that is a primary. That takes seconds.
+
+        Raises:
+            FaultError: none could.
+        """
+        ...
+
     def replace(self, node: str, *, new_address: bool = False, hangs: bool = False) -> None:
         """Replace a node; a primary is succeeded by a replica first.
 

@@ -141,10 +141,16 @@ class Faults:
             InvalidFault: a fault is wrong; none was applied.
             FaultError: a fault could not be applied. Those before it in the list are healed again.
         """
+        specs = self._catalogue.read_list(faults)
+        if any(isinstance(spec, catalogue.Replace) for spec in specs):
+            for spec in self._catalogue.read_list(specs, self._topology):
+                # Without the lock: others may have to heal what keeps a replica from succeeding.
+                if isinstance(spec, catalogue.Replace):
+                    self._controls.replacer.prepare(spec.nodes[0])
         applied: list[AppliedFault] = []
         # Nobody else adds or removes nodes meanwhile: what a pattern stands for has to be there.
         with self._lock, self._scales.suspended():
-            specs = self._catalogue.read_list(faults, self._topology)
+            specs = self._catalogue.read_list(specs, self._topology)
             if course is not None:
                 for spec in specs:
                     course.check(spec)

@@ -1,5 +1,6 @@
 """Nodes get other addresses, and endpoints are held, on servers in memory."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -110,6 +111,21 @@ def test_replace(rig: Rig) -> None:
     assert len(rig.replacer.replaced) == 3
     with pytest.raises(InvalidFault, match="old"):
         rig.faults.replace("redis-a", old="burn")
+
+
+def test_others_heal_what_a_replacement_waits_for(rig: Rig) -> None:
+    """While a replica is to succeed the primary, faults can be healed and applied."""
+    isolated = rig.faults.isolate("b")
+
+    def succeed() -> None:
+        healing = threading.Thread(target=isolated.heal, daemon=True)
+        healing.start()
+        healing.join(5)
+        assert isolated not in rig.faults.active
+
+    rig.replacer.succession = succeed
+    replaced = rig.faults.replace("redis-a")
+    assert rig.faults.active == [replaced]
 
 
 def test_stale(rig: Rig) -> None:
