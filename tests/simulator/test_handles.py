@@ -1,5 +1,6 @@
 """Handles, over servers in memory, by calls that go through JSON."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -66,6 +67,7 @@ class Rig:
             backend=backend,
             clusters={},
             memcached={},
+            asking_memcached=nullcontext(),
             events=self.events,
             nodes=self.nodes,
             links=links,
