@@ -143,17 +143,14 @@ class Faults:
         """
         specs = self._catalogue.read_list(faults)
         if any(isinstance(spec, catalogue.Replace) for spec in specs):
-            for spec in self._catalogue.read_list(specs, self._topology):
+            for spec in self._resolved(specs, course):
                 # Without the lock: others may have to heal what keeps a replica from succeeding.
                 if isinstance(spec, catalogue.Replace):
                     self._controls.replacer.prepare(spec.nodes[0])
         applied: list[AppliedFault] = []
         # Nobody else adds or removes nodes meanwhile: what a pattern stands for has to be there.
         with self._lock, self._scales.suspended():
-            specs = self._catalogue.read_list(specs, self._topology)
-            if course is not None:
-                for spec in specs:
-                    course.check(spec)
+            specs = self._resolved(specs, course)
             try:
                 for spec in specs:
                     applied.append(self._begin(spec, course))  # noqa: PERF401  # what an error leaves counts
@@ -163,6 +160,13 @@ class Faults:
                         self._end(earlier)
                 raise
         return applied
+
+    def _resolved(self, specs: Sequence[FaultSpec], course: Course | None) -> list[FaultSpec]:
+        resolved = self._catalogue.read_list(specs, self._topology)
+        if course is not None:
+            for spec in resolved:
+                course.check(spec)
+        return resolved
 
     def heal(self, fault_id: str) -> None:
         """End a fault. Repeating it is harmless.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from cachesim.errors import FaultError, InvalidFault
+from cachesim.faults.catalogue import Replace
+from cachesim.faults.courses import Course
 from cachesim.toxiproxy.toxics import Stream
 from tests.faults.links_rig import LinksRig
 from tests.faults.rig import Rig
@@ -126,6 +128,15 @@ def test_others_heal_what_a_replacement_waits_for(rig: Rig) -> None:
     rig.replacer.succession = succeed
     replaced = rig.faults.replace("redis-a")
     assert rig.faults.active == [replaced]
+
+
+def test_wrong_course_of_a_replacement(rig: Rig) -> None:
+    """No replica succeeds a primary whose replacement is refused."""
+    succeeded: list[str] = []
+    rig.replacer.succession = lambda: succeeded.append("it")
+    with pytest.raises(InvalidFault, match="can't grow"):
+        rig.injector.apply([Replace(("redis-a",))], Course(over=5))
+    assert not succeeded
 
 
 def test_stale(rig: Rig) -> None:

@@ -193,9 +193,8 @@ class _Stream:
                 if made.error:
                     raise _NotLetIn(made.error)
                 await asyncio.sleep(INTERVAL / 4)
-            if (
-                self.is_over
-            ):  # it was ended meanwhile, and a connection that is made is not cancelled
+            # It was ended meanwhile: a connection that is made is not cancelled.
+            if self.is_over:
                 raise ConnectionAbortedError
             self._connection = made
         except BaseException:
