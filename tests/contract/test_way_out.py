@@ -49,7 +49,7 @@ def ill(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, node: str, times: int
 
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "converge", fails)
-        patch.setattr(Restorer, "_is_healthy", lambda *_: False)
+        patch.setattr(Restorer, "_tuning_if_healthy", lambda *_: None)
         yield
 
 
