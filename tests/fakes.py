@@ -710,8 +710,10 @@ class FakeCluster:
         return None if problem is None else NotReady(f"{primary}: is {problem}", primary)
 
     def end_script(self, node: str) -> bool:
-        """See `Cluster.end_script`."""
-        return node not in self.endless
+        """See `Cluster.end_script`. Who is told that it does not end replaces the node."""
+        is_endless = node in self.endless
+        self.endless.discard(node)
+        return not is_endless
 
     def converge(self, primary: str, _node_timeout_ms: int, _deadline: Deadline) -> None:
         """See `Cluster.converge`."""
@@ -723,9 +725,11 @@ class FakeCluster:
         """See `Cluster.form`."""
         self._calls.append(("form", primary, str(node_timeout_ms)))
 
-    def flush(self, primary: str, _deadline: Deadline) -> None:
+    def flush(self, primary: str) -> NotReady | None:
         """See `Cluster.flush`."""
-        self._calls.append(("flush", primary))
+        if (error := self.first_problem(primary)) is None:
+            self._calls.append(("flush", primary))
+        return error
 
     def resume_writes(self, node: str) -> None:
         """See `Cluster.resume_writes`."""
@@ -748,13 +752,11 @@ class FakeMemcached:
         """Answer."""
         return b"1.6"
 
-    def raw_command(self, _command: str, end_tokens: str) -> bytes:  # noqa: ARG002  # all at once
-        """Tell its settings."""
+    def raw_command(self, command: str, end_tokens: str) -> bytes:  # noqa: ARG002  # all at once
+        """Tell its settings, and empty it before if it should."""
+        if command.startswith("flush_all"):
+            self._calls.append(("flush", self._node))
         return self.settings
-
-    def flush_all(self) -> None:
-        """Empty it."""
-        self._calls.append(("flush", self._node))
 
     def close(self) -> None:
         """Close it."""

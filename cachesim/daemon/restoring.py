@@ -1,6 +1,7 @@
 """Resets a topology between two tests, and repairs it."""
 
 import contextlib
+import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -11,6 +12,7 @@ from cachesim.daemon.readiness import wait_for_memcached
 from cachesim.errors import FaultError, NoPower, NotReady
 from cachesim.servers.admin import errors
 from cachesim.servers.memcached_config import tuning_of
+from cachesim.servers.redis_health import POLL
 from cachesim.topology import FEWEST_MEMCACHED, NodeState, Service
 
 _RESET_LIMIT = 30.0  # seconds
@@ -51,11 +53,9 @@ class Restorer:
                 self._provision.renew_env(self._operations.events)
                 self._operations.naming.changed()
             try:
-                tuning = self._tuning_if_healthy(primaries)
-                if tuning is None:
+                if self._is_hurried or self._empty(primaries) is not None:
                     self._repair(primaries)
-                    tuning = self._ask_memcached()
-                self._flush(primaries, tuning, Deadline(_RESET_LIMIT))
+                    self._wait_empty(primaries, Deadline(_RESET_LIMIT))
             except NotReady as error:
                 log = self._operations.backend.logs(error.node)
                 raise FaultError(f"the reset failed: {error}. Its log:\n{log}") from error
@@ -82,7 +82,7 @@ class Restorer:
         primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
         for id_, cluster in self._clusters.items():
             cluster.resume_writes(primaries[id_])  # it may be about to be succeeded
-        if self._tuning_if_healthy(primaries) is None:
+        if self._is_hurried or not self._is_healthy(primaries):
             self._repair(primaries)
         return list(primaries.values())
 
@@ -114,22 +114,17 @@ class Restorer:
                 if not self._clusters[shard.id].end_script(node.name):
                     self._replace(NotReady("its script does not end", node.name))
 
-    def _tuning_if_healthy(self, primaries: Mapping[str, str]) -> dict[str, list[bytes]] | None:
-        """Return how the Memcached nodes are tuned, by name, if all nodes are healthy.
+    @property
+    def _is_hurried(self) -> bool:
+        return any(it.is_hurried for it in self._clusters.values())
 
-        Args:
-            primaries: the wanted primary's name of each shard, by the shard's id.
-        """
+    def _is_healthy(self, primaries: Mapping[str, str]) -> bool:
         try:
-            tuning = self._ask_memcached()
-            is_healthy = not any(it.is_hurried for it in self._clusters.values()) and not any(
-                self._clusters[shard.id].health.problem(node.name, primaries[shard.id])
-                for shard in self._topology.shards
-                for node in shard.nodes
-            )
+            self._ask_memcached()
         except errors():
-            return None
-        return tuning if is_healthy else None
+            return False
+        ill = (it.health.first_problem(primaries[id_]) for id_, it in self._clusters.items())
+        return not any(ill)
 
     def _ask_memcached(self) -> dict[str, list[bytes]]:
         with self._operations.asking_memcached:
@@ -180,25 +175,34 @@ class Restorer:
         for id_, cluster in self._clusters.items():
             cluster.converge(primaries[id_], self._node_timeout_ms, deadline)
 
-    def _flush(
-        self, primaries: Mapping[str, str], tuning: Mapping[str, list[bytes]], deadline: Deadline
-    ) -> None:
-        """Empty all nodes.
+    def _wait_empty(self, primaries: Mapping[str, str], deadline: Deadline) -> None:
+        """Empty all nodes, as often as it takes.
 
-        Args:
-            tuning: how the Memcached nodes are tuned now, by name.
+        Raises:
+            NotReady: one was not empty and healthy at the deadline.
         """
+        while (error := self._empty(primaries)) is not None:
+            if deadline.expired:
+                raise error
+            time.sleep(POLL)
+
+    def _empty(self, primaries: Mapping[str, str]) -> NotReady | None:
+        """Empty all nodes. Return the first that was not, or that is not healthy, as an error."""
         for id_, cluster in self._clusters.items():
-            cluster.flush(primaries[id_], deadline)
+            if (error := cluster.flush(primaries[id_])) is not None:
+                return error
         with self._operations.asking_memcached:
             for name, client in self._operations.memcached.items():
-                if tuning[name] == self._tuning.get(name):
-                    client.flush_all()
-                    continue
-                self._replace(NotReady("a client has changed its settings", name))
-                client.close()
-                wait_for_memcached(name, self._operations.admin, deadline)
-                self._tuning[name] = tuning_of(client)
+                try:
+                    tuning = tuning_of(client, flush=True)
+                except errors() as error:
+                    return NotReady(f"{name}: does not answer: {error}", name)
+                if tuning != self._tuning.get(name):
+                    self._replace(NotReady("a client has changed its settings", name))
+                    client.close()
+                    wait_for_memcached(name, self._operations.admin, Deadline(_RESET_LIMIT))
+                    self._tuning[name] = tuning_of(client)
+        return None
 
     @property
     def _node_timeout_ms(self) -> int:

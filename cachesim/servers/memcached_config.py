@@ -34,8 +34,14 @@ def memcached_command(node: Node, directory: str, port: int = MEMCACHED_PORT) ->
     return ["memcached", "-m", str(megabytes_for(node)), *where, "-Z", "-o", tls]
 
 
-def tuning_of(client: "Client") -> list[bytes]:
-    """Return what any client can change of a running server, as by `cache_memlimit` or `lru`."""
+def tuning_of(client: "Client", *, flush: bool = False) -> list[bytes]:
+    """Return what any client can change of a running server, as by `cache_memlimit` or `lru`.
+
+    Args:
+        flush: whether the server deletes its items first, in the same request.
+    """
     # pymemcache's own method takes twice as long to parse what is only compared.
-    told: bytes = client.raw_command("stats settings", end_tokens="END\r\n")
-    return [line for line in told.splitlines() if not line.startswith(_FLUSHED)]
+    command = "flush_all\r\nstats settings" if flush else "stats settings"
+    told: bytes = client.raw_command(command, end_tokens="END\r\n")
+    lines = told.splitlines()
+    return [it for it in lines if it.startswith(b"STAT ") and not it.startswith(_FLUSHED)]

@@ -7,8 +7,15 @@ from functools import partial
 from typing import Any
 
 from cachesim.clock import Deadline
+from cachesim.errors import NotReady
 from cachesim.servers.admin import NodeClients, errors
-from cachesim.servers.redis_health import POLL, Problem, RedisHealth, cluster_nodes
+from cachesim.servers.redis_health import (
+    POLL,
+    Problem,
+    RedisHealth,
+    cluster_nodes,
+    first_error,
+)
 from cachesim.topology import Shard
 
 PLACEHOLDER_PRIMARY = "0" * 40
@@ -281,25 +288,28 @@ class Cluster:
         with contextlib.suppress(*errors()):
             self._admin.redis(node).client_unpause()
 
-    def flush(self, primary: str, deadline: Deadline) -> None:
+    def flush(self, primary: str) -> NotReady | None:
         """Delete all data, functions and scripts, on the replicas too.
 
-        Raises:
-            NotReady: not all replicas had deleted theirs at the deadline.
+        Returns:
+            What keeps a node from it, or from being healthy; None: nothing does.
         """
-        replicas = len(self._nodes) - 1
+        replicas = [node for node in self._nodes if node != primary]
 
-        def delete() -> Problem:
-            with self._admin.redis(primary).pipeline(transaction=False) as pipeline:
-                pipeline.client_unpause()  # it may be about to be succeeded
-                pipeline.flushall()
-                pipeline.execute_command("FUNCTION FLUSH")
-                pipeline.execute_command("SCRIPT FLUSH")
-                pipeline.wait(replicas, 1000)
-                *_, reached = pipeline.execute()
-            for node in self._nodes:
-                if node != primary:  # they are not told of it
-                    self._admin.redis(node).execute_command("SCRIPT FLUSH")
-            return None if reached == replicas else f"reached {reached} of {replicas} replicas"
+        def delete(node: str) -> Problem:
+            # In one request: every reset between two tests does this.
+            with self._admin.redis(node).pipeline(transaction=False) as pipeline:
+                pipeline.execute_command("SCRIPT FLUSH")  # replicas are not told of it
+                if node == primary:
+                    pipeline.client_unpause()  # it may be about to be succeeded
+                    pipeline.flushall()
+                    pipeline.execute_command("FUNCTION FLUSH")
+                    pipeline.wait(len(replicas), 1000)
+                self.health.ask(pipeline)
+                *done, cluster, slots, info = pipeline.execute()
+            if node == primary and done[-1] != len(replicas):
+                return f"reached {done[-1]} of {len(replicas)} replicas"
+            return self.health.problem_in(node, primary, cluster, slots, info)
 
-        self.health.wait(primary, delete, deadline)
+        # The replicas first: the primary would wait for one that is ill.
+        return first_error((*replicas, primary), delete)

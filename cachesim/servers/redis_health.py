@@ -1,7 +1,7 @@
 """The health of a shard's Redis nodes, as they report it themselves, and waiting for it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from cachesim.topology import Shard
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.client import Pipeline
 
 POLL = 0.005
 """Seconds between two checks while waiting."""
@@ -40,12 +41,25 @@ class RedisHealth:
         Raises:
             Exception: one of `admin.errors`; the node does not answer.
         """
-        # In one request: every reset between two tests asks for this.
         with self._admin.redis(node).pipeline(transaction=False) as pipeline:
-            pipeline.execute_command("CLUSTER INFO")
-            pipeline.execute_command("CLUSTER SLOTS")
-            pipeline.info("replication")
-            cluster, slots, info = pipeline.execute()
+            self.ask(pipeline)
+            return self.problem_in(node, primary, *pipeline.execute())
+
+    def ask(self, pipeline: "Pipeline") -> None:
+        """Add the three commands whose answers `problem_in` takes to a request."""
+        pipeline.execute_command("CLUSTER INFO")
+        pipeline.execute_command("CLUSTER SLOTS")
+        pipeline.info("replication")
+
+    def problem_in(
+        self,
+        node: str,
+        primary: str,
+        cluster: dict[str, str],
+        slots: list[Any],
+        info: dict[str, Any],
+    ) -> Problem:
+        """Return what keeps a node that gave these answers from being healthy under a primary."""
         return (
             _state_in(cluster)
             or self._slots_in(slots)
@@ -117,11 +131,7 @@ class RedisHealth:
 
     def first_problem(self, primary: str) -> NotReady | None:
         """Return the first problem that a node has, as an error, or None if all are healthy."""
-        for node in self._nodes:
-            problem = _problem_or_error(partial(self.problem, node, primary))
-            if problem is not None:
-                return NotReady(f"{node}: {problem}", node)
-        return None
+        return first_error(self._nodes, lambda node: self.problem(node, primary))
 
     def wait(self, node: str, problem: Callable[[], Problem], deadline: Deadline) -> None:
         """Wait until a node answers without that problem.
@@ -158,6 +168,14 @@ class RedisHealth:
             return self.state(primary) if me["slots"] else "has no slots"
 
         self.wait(primary, problem, deadline)
+
+
+def first_error(nodes: Iterable[str], problem: Callable[[str], Problem]) -> NotReady | None:
+    """Return the first problem that one of the nodes has, as an error; None: none has any."""
+    for node in nodes:
+        if (found := _problem_or_error(partial(problem, node))) is not None:
+            return NotReady(f"{node}: {found}", node)
+    return None
 
 
 def cluster_nodes(client: "Redis") -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from cachesim import Simulator
 from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
-from cachesim.daemon.restoring import Restorer
 from cachesim.errors import FaultError, NotReady, WaitTimeout
 from cachesim.servers import redis_cluster, redis_health
 from cachesim.servers.redis_cluster import Cluster
@@ -49,7 +48,7 @@ def ill(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, node: str, times: int
 
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "converge", fails)
-        patch.setattr(Restorer, "_tuning_if_healthy", lambda *_: None)
+        patch.setattr(cluster, "is_hurried", True)
         yield
 
 
@@ -222,10 +221,10 @@ def test_reset_is_alone(sim: Simulator, cluster: Cluster, monkeypatch: pytest.Mo
 
     thread = threading.Thread(target=break_it)
 
-    def slow_flush(primary: str, deadline: Deadline) -> None:
+    def slow_flush(primary: str) -> NotReady | None:
         thread.start()
         during.extend(["broken"] if broken.wait(0.3) else [])
-        flush(primary, deadline)
+        return flush(primary)
 
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "flush", slow_flush)

@@ -83,11 +83,11 @@ def test_others_wait_for_a_reset(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
         kill: list[Future[Fault]] = []
         flush = rig.cluster.flush
 
-        def flush_meanwhile(*arguments: Any) -> None:
+        def flush_meanwhile(*arguments: Any) -> NotReady | None:
             kill.append(pool.submit(rig.faults.kill, "redis-c"))
             with pytest.raises(TimeoutError):
                 kill[0].result(0.05)
-            flush(*arguments)
+            return flush(*arguments)
 
         monkeypatch.setattr(rig.cluster, "flush", flush_meanwhile)
         rig.restorer.reset()
@@ -110,11 +110,11 @@ def test_control_plane_rests_during_a_reset(rig: Rig, monkeypatch: pytest.Monkey
     """It decides nothing meanwhile, and then begins anew."""
     flush = rig.cluster.flush
 
-    def flush_without_a_primary(*arguments: Any) -> None:
+    def flush_without_a_primary(*arguments: Any) -> NotReady | None:
         rig.play.down("redis-a")
         rig.play.run(60)
         rig.play.up("redis-a")
-        flush(*arguments)
+        return flush(*arguments)
 
     monkeypatch.setattr(rig.cluster, "flush", flush_without_a_primary)
     rig.restorer.reset()
@@ -172,6 +172,7 @@ def test_memcached_with_other_settings(rig: Rig) -> None:
     assert rig.did() == [
         ("flush", "redis-a"),
         ("flush", "memcached-a"),
+        ("flush", "memcached-b"),
         ("kill", "memcached-b"),
         ("start_node", "memcached-b"),
         ("flush", "memcached-c"),

@@ -193,5 +193,5 @@ def test_control_plane(running: Running) -> None:
     cluster.health.wait_writable("redis-c", Deadline(8))
     running.do(running.nodes["redis-a"].start)
     cluster.converge("redis-a", 15_000, Deadline(20))
-    cluster.flush("redis-a", Deadline(10))
+    assert cluster.flush("redis-a") is None
     cluster.health.wait_healthy("redis-a", Deadline(10))
