@@ -34,7 +34,9 @@ def pytest_configure() -> None:
     """Heed SIGINT, also in the background: shells start such jobs, and so all children, without.
 
     And let clients trust no CA but ours: redis-py loads all of the machine's for each connection.
+    And look for garbage less often: these thousands of tests are objects that stay.
     """
+    gc.set_threshold(20_000, 50, 100)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull

@@ -163,7 +163,6 @@ class Prober:
         client = self._admin.new_redis(node, _CONNECTING)
         connection = client.connection_pool.make_connection()
         is_open = was_closed = False
-        # A connection that was closed may be that of an earlier process: ask the present one now.
         while not self._stopping.wait(0.0 if was_closed else self.evidence.interval):
             asked = self.evidence.asked(node)
             was_open, is_open, was_closed = is_open, False, False
@@ -177,8 +176,9 @@ class Prober:
                 connection.disconnect()
             except (ConnectionError, OSError) as error:
                 connection.disconnect()
-                was_closed = was_open
-                if "max number of clients" in str(error):
+                if was_open:
+                    was_closed = True  # maybe that of an earlier process: ask the present one now
+                elif "max number of clients" in str(error):
                     self._refused(node)
                 else:
                     self._failed(node, error, asked)
@@ -249,15 +249,22 @@ class Prober:
 
         client = self._admin.new_memcached(node, _PATIENCE)
         self._memcached.append(client)
-        while not self._stopping.wait(self.evidence.interval) and node not in self._gone:
+        was_closed = False
+        while not self._stopping.wait(0.0 if was_closed else self.evidence.interval):
+            if node in self._gone:
+                break
             asked = self.evidence.asked(node)
+            was_open, was_closed = client.sock is not None, False
             try:
                 client.version()
             except TimeoutError:
                 client.close()
             except (MemcacheError, OSError) as error:
                 client.close()
-                self._failed(node, error, asked)
+                if was_open:
+                    was_closed = True  # see `_watch_redis`
+                else:
+                    self._failed(node, error, asked)
             else:
                 self.evidence.answered(node, Probe(True, asked, asked))
         client.close()

@@ -146,13 +146,53 @@ class Closing(Halting):
         self._answers.insert(0, "1")
 
 
-def test_a_connection_that_was_closed() -> None:
-    """It may be that of an earlier process: the present one is asked at once, on another."""
-    closing = Closing()
+class ClosingCache:
+    """A client of a Memcached node that closes the first connection after the first probe.
+
+    Attributes:
+        sock: the connection.
+    """
+
+    def __init__(self) -> None:
+        self.evidence: Observations | None = None
+        self.sock: object = None
+        self.begun = threading.Semaphore(0)
+        self._probes = 0
+
+    def new_memcached(self, _node: str, _timeout: float) -> Self:
+        """See `NodeClients.new_memcached`."""
+        return self
+
+    def version(self) -> None:
+        """Answer, but for the second time."""
+        self._probes += 1
+        if self._probes == 2:
+            assert self.evidence is not None
+            self.evidence.interval = 60
+            raise ConnectionResetError("closed")
+        self.sock = self
+        self.begun.release()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.sock = None
+
+
+@pytest.mark.parametrize("node", ["redis-a", "memcached-a"])
+def test_a_connection_that_was_closed(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be that of an earlier process, so it tells nothing of the present one.
+
+    That is asked at once, on another.
+    """
+    closing = Closing() if node == "redis-a" else ClosingCache()
     prober = Prober(production(), cast(Any, closing), (), EventLog(), "test", ManualClock(4))
+    failed: list[str] = []
+    monkeypatch.setattr(prober.evidence, "failed", lambda node, _: failed.append(node))
     closing.evidence = prober.evidence
-    watch: Callable[[str], None] = prober._watch_redis
-    thread = threading.Thread(target=watch, args=("redis-a",))
+    watch: Callable[[str], None] = (
+        prober._watch_redis if node == "redis-a" else prober._watch_memcached
+    )
+    thread = threading.Thread(target=watch, args=(node,))
     thread.start()
     try:
         for _ in range(2):
@@ -160,6 +200,7 @@ def test_a_connection_that_was_closed() -> None:
     finally:
         prober._stopping.set()
         thread.join()
+    assert not failed
 
 
 @pytest.mark.parametrize(

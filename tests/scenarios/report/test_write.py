@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -122,21 +123,28 @@ def test_vendored_files() -> None:
 
 
 NOTHING: dict[str, Any] = {"scenario": None, "baseline": None, "end_at": None}
+STARTED: dict[str, Any] = {"scenario": SCENARIO}
 
 
 @pytest.mark.parametrize(
-    ("rows", "facts", "result"),
+    ("run", "changed", "result"),
     [
-        ([], NOTHING, "unknown"),
-        (load(0, 30), {"scenario": SCENARIO, "end_at": None, "interrupted": None}, "unknown"),
-        (load(0, 100, outcome="shed", took=None), {"scenario": SCENARIO}, "unknown"),
-        (az_outage()[0], {**az_outage()[1], "speed": 30, "client": {}}, "fail"),
+        (lambda: ([], NOTHING), {}, "unknown"),
+        (lambda: (load(0, 30), STARTED), {"end_at": None, "interrupted": None}, "unknown"),
+        (lambda: (load(0, 100, outcome="shed", took=None), STARTED), {}, "unknown"),
+        (az_outage, {"speed": 30, "client": {}}, "fail"),
     ],
     ids=["nothing", "killed", "never served", "no profile at a speed"],
 )
-def test_odd_runs(tmp_path: Path, rows: Any, facts: dict[str, Any], result: str) -> None:
+def test_odd_runs(
+    tmp_path: Path,
+    run: Callable[[], tuple[list[Any], dict[str, Any]]],
+    changed: dict[str, Any],
+    result: str,
+) -> None:
     """A run of which little or nothing is known is reported too."""
-    write_reports(tmp_path, rows, facts)
+    rows, facts = run()
+    write_reports(tmp_path, rows, {**facts, **changed})
     found = Record.model_validate_json((tmp_path / "record.json").read_text())
     assert found.run.result == result
     assert sorted(it.name for it in tmp_path.iterdir()) == FILES
