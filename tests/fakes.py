@@ -768,11 +768,13 @@ class FakeServers:
     Attributes:
         limits: what is limited of which node, and to what; without those that are as configured.
         failing: nodes that do not answer.
+        asked_once: nodes that were flushed, or whose keys expired, in order.
     """
 
     def __init__(self) -> None:
         self.limits: dict[tuple[str, str], float | str] = {}
         self.failing: set[str] = set()
+        self.asked_once: list[str] = []
 
     def fill_memory(self, node: str, share: float) -> None:
         """See `cachesim.faults.limits.Servers`."""
@@ -828,10 +830,12 @@ class FakeServers:
 
     def expire(self, node: str, pattern: str, keep: Callable[[], bool]) -> int:
         """See `cachesim.faults.limits.Servers`."""
+        self.asked_once.append(node)
         return int(node not in self.failing and pattern != "none" and not keep())
 
     def flush(self, node: str) -> None:
         """See `cachesim.faults.limits.Servers`."""
+        self.asked_once.append(node)
         if node in self.failing:
             raise ConnectionRefusedError(node)
 

@@ -114,14 +114,6 @@ class _Limit:
             raise FaultError(f"the limits of {node} could not be changed: {error}") from error
 
 
-@contextmanager
-def _told(what: str, nodes: Collection[str]) -> Iterator[None]:
-    try:
-        yield
-    except errors() as error:
-        raise FaultError(f"can't {what} {', '.join(nodes)}: {error}") from error
-
-
 class Limits:
     """The limits of all nodes. Thread-safe.
 
@@ -285,9 +277,10 @@ class Limits:
         """Let keys of Redis primaries and Memcached nodes expire, once.
 
         Raises:
-            FaultError: a node did not do it, as a replica does not, or has no such key.
+            FaultError: a node does not run, or did not do it, as a replica does not, or has no such
+                key.
         """
-        with self._lock, _told("expire keys of", nodes):
+        with self._asking_once("expire keys of", nodes):
             if not sum(self._servers.expire(node, pattern, keep) for node in nodes):
                 raise FaultError(
                     f"no key of {', '.join(nodes)} is like {pattern}, or none was drawn"
@@ -297,11 +290,22 @@ class Limits:
         """Delete all that nodes have, once.
 
         Raises:
-            FaultError: a node did not do it, as a Redis replica does not.
+            FaultError: a node does not run, or did not do it, as a Redis replica does not.
         """
-        with self._lock, _told("flush", nodes):
+        with self._asking_once("flush", nodes):
             for node in nodes:
                 self._servers.flush(node)
+
+    @contextmanager
+    def _asking_once(self, what: str, nodes: Collection[str]) -> Iterator[None]:
+        with self._lock:
+            for node in nodes:  # one that is paused would hold up all others until it is late
+                if self._nodes.state(node) is not NodeState.RUNNING:
+                    raise FaultError(f"can't {what} {node}: it does not run")
+            try:
+                yield
+            except errors() as error:
+                raise FaultError(f"can't {what} {', '.join(nodes)}: {error}") from error
 
     def release(self, holder: Hashable) -> None:
         """Release all that a holder holds. Repeating it is harmless.

@@ -250,7 +250,7 @@ def test_killed_at_any_moment(
         said(process, "made")
         if turn % 3:
             said(process, "up")
-        time.sleep(draws.uniform(0, 3))  # it is the moment that is tested, whatever it is
+        time.sleep(draws.uniform(0, min(3, within / 3)))  # whatever the moment is
         if victims != "owner":
             kill_daemons(folder)
         if victims != "daemon":

@@ -42,6 +42,19 @@ def test_hot_keys(rig: Rig) -> None:
     assert rig.limited.limits == {}
 
 
+@pytest.mark.parametrize("down", ["kill", "pause"])
+def test_data_of_a_node_that_does_not_run(rig: Rig, down: str) -> None:
+    """It is an error at once, before any node is asked: others would wait until that is late."""
+    getattr(rig.faults, down)("memcached-b")
+    with pytest.raises(FaultError, match="can't flush memcached-b: it does not run"):
+        rig.faults.flush("memcached-*")
+    with pytest.raises(FaultError, match="can't expire keys of memcached-b: it does not run"):
+        rig.faults.expire("memcached-*", pattern="k*")
+    assert not rig.limited.asked_once
+    rig.faults.flush("memcached-a", "memcached-c")
+    assert rig.limited.asked_once == ["memcached-a", "memcached-c"]
+
+
 def test_connections_of_memcached(rig: Rig) -> None:
     """The strictest limit counts, with the clients that there are; then there is none."""
     few = rig.faults.connection_limit("memcached-a", most=2)
