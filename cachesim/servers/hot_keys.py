@@ -22,6 +22,7 @@ _BYTES = 8000
 """Memcached 1.6.18 with TLS hangs if more than 16 KB come at once."""
 _RETRY = 0.1  # seconds
 _TIMEOUT = 2.0  # seconds that a batch may take
+_LINGERING = 0.1  # seconds
 _BEHIND = 0.5
 """Seconds of reads that are made up for; what a slow server missed before that is not asked for."""
 
@@ -88,9 +89,9 @@ class _Reader(threading.Thread):
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Stop, and wait until it has."""
+        """Stop, and wait until it has, unless the node does not answer: it is not asked again."""
         self._stopping.set()
-        self.join()
+        self.join(_LINGERING)
 
     def run(self) -> None:
         """See `Thread.run`."""
