@@ -50,8 +50,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the pages of the documentation: at the end, one worker would be left with them."""
-    items.sort(key=lambda item: item.path.name != "test_docs.py")
+    """Begin with what takes longest: at the end, one worker would be left with it."""
+    items.sort(key=lambda item: item.path.name not in ("test_docs.py", "test_chaos.py"))
 
 
 @pytest.hookimpl(wrapper=True)
