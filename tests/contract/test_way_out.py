@@ -267,6 +267,13 @@ def test_what_a_resumed_primary_takes_is_told(sim: Simulator) -> None:
             break
 
 
+def test_data_of_a_replica_that_hears_nothing(sim: Simulator, cluster: Cluster) -> None:
+    """It seems well for a while, but still has what the primary has deleted."""
+    with sim.faults.blackhole("b-to-redis-a"):
+        error = cluster.flush("redis-a")
+    assert "redis-a: reached 1 of 2 replicas" in str(error)
+
+
 def test_lost_power_is_no_way_out_for_a_shard(inside: Hosted) -> None:
     """A shard can't begin anew where there is no power."""
     with inside.sim.faults.az_power("b"), pytest.raises(FaultError, match="az-b has no power"):

@@ -257,3 +257,53 @@ def test_what_an_error_tells(error: Exception, lives: bool | None) -> None:
     assert (None if probe is None else probe.answered) is lives
     is_loading = isinstance(probe, RedisProbe) and probe.is_loading
     assert is_loading is isinstance(error, redis.exceptions.BusyLoadingError)
+
+
+class FailingCache:
+    """A client of a Memcached node to which there is no connection.
+
+    Attributes:
+        tries: released with each probe.
+    """
+
+    sock = None
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.tries = threading.Semaphore(0)
+
+    def new_memcached(self, _node: str, _timeout: float) -> Self:
+        """See `NodeClients.new_memcached`."""
+        return self
+
+    def version(self) -> None:
+        """Fail."""
+        self.tries.release()
+        raise self._error
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("error", "lives"),
+    [
+        (ConnectionRefusedError("refused"), False),
+        (TimeoutError("no answer"), None),
+        (OSError(errno.EMFILE, "Too many open files"), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_an_error_of_memcached_tells(error: Exception, lives: bool | None) -> None:
+    """A node that refuses is down; one that is late may be slow; an error of ours is none of it."""
+    failing = FailingCache(error)
+    prober = Prober(production(), cast(Any, failing), (), EventLog(), "test", ManualClock(4))
+    watch: Callable[[str], None] = prober._watch_memcached
+    thread = threading.Thread(target=watch, args=("memcached-a",))
+    thread.start()
+    for _ in range(2):  # the first one is done with then
+        assert failing.tries.acquire(timeout=10)
+    probe = prober.evidence.probe("memcached-a")
+    prober._stopping.set()
+    thread.join()
+    assert (None if probe is None else probe.answered) is lives
