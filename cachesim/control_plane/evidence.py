@@ -1,7 +1,8 @@
 """The evidence on the nodes, and how long a node may be silent before it counts as unreachable.
 
-A connection that is refused, reset or closed counts at once. Silence counts only for time in which
-the metronome beat, and only beyond several times the slowest answer of the last seconds.
+A connection that is refused counts at once. One that is closed says nothing of the process that may
+be there by now. Silence counts only for time in which the metronome beat, and only beyond several
+times the slowest answer of the last seconds.
 """
 
 import threading
@@ -149,6 +150,8 @@ class Observations:
         self._answers = Answers()
         self._probes: dict[str, Probe] = {}
         self._asked: dict[str, float] = {}  # since when each node has owed an answer
+        # When each node closed a connection, if it has not answered since.
+        self._closed: dict[str, float] = {}
         self._heard: dict[tuple[str, str], float] = {}
         # From when to when each Redis node has heard itself, and has accepted heartbeats, without
         # being away in between.
@@ -214,22 +217,30 @@ class Observations:
             probe: what it said; `since` is set here.
             begun: when the node was asked, if a connection had to be made first.
         """
-        asked = self._asked.pop(node)
+        asked, closed = self._asked.pop(node), self._closed.pop(node, None)
+        if closed is not None:  # who has answered now was not there when its predecessor was asked
+            asked = max(asked, closed)
         now, silent = self._silent(asked)
         limit = self._limit(now)
-        before, is_late = self._probes.get(node), silent > limit
+        before = self._probes.get(node) if closed is None else None
+        is_late = silent > limit
         if not is_late or not self._did_others_answer(node, asked):
             self._answers.add(now, min(self._took(begun or asked, now), limit))
         since = before.since if before is not None and before.answered and not is_late else asked
         self._probes[node] = replace(probe, at=asked, since=since)
 
+    def closed(self, node: str) -> None:
+        """Note that a node has closed a connection. An answer on another is of a new process."""
+        self._closed[node] = self._clock.monotonic()
+
     def failed(self, node: str, since: float) -> None:
-        """Note that a node refuses, resets or closes connections.
+        """Note that a node refuses, resets or closes a new connection.
 
         Args:
             since: when the probe began, if the node owes no answer any more. The connection may
                 have been closed right after, however late that is noticed.
         """
+        self._closed.pop(node, None)
         asked = self._asked.pop(node, since)
         now, silent = self._silent(asked)
         until = now if silent > self._limit(now) else asked
@@ -240,8 +251,8 @@ class Observations:
 
     def forget(self, node: str) -> None:
         """Forget a node that is not there any more."""
-        self._asked.pop(node, None)
-        self._probes.pop(node, None)
+        for noted in (self._asked, self._closed, self._probes):
+            noted.pop(node, None)
 
     def unknown(self, node: str) -> None:
         """Note that a probe showed nothing about the node."""

@@ -176,8 +176,9 @@ class Prober:
                 connection.disconnect()
             except (ConnectionError, OSError) as error:
                 connection.disconnect()
-                if was_open:
-                    was_closed = True  # maybe that of an earlier process: ask the present one now
+                if was_open:  # by an earlier process, maybe: ask the present one now
+                    was_closed = True
+                    self.evidence.closed(node)
                 elif "max number of clients" in str(error):
                     self._refused(node)
                 else:
@@ -261,8 +262,9 @@ class Prober:
                 client.close()
             except (MemcacheError, OSError) as error:
                 client.close()
-                if was_open:
-                    was_closed = True  # see `_watch_redis`
+                if was_open:  # see `_watch_redis`
+                    was_closed = True
+                    self.evidence.closed(node)
                 else:
                     self._failed(node, error, asked)
             else:

@@ -54,7 +54,7 @@ class Restorer:
                 self._operations.naming.changed()
             try:
                 if self._is_hurried or self._empty(primaries) is not None:
-                    self._repair(primaries)
+                    self._repair_if_ill(primaries)
                     self._wait_empty(primaries, Deadline(_RESET_LIMIT))
             except NotReady as error:
                 log = self._operations.backend.logs(error.node)
@@ -82,8 +82,7 @@ class Restorer:
         primaries = {id_: cluster.find_primary() for id_, cluster in self._clusters.items()}
         for id_, cluster in self._clusters.items():
             cluster.resume_writes(primaries[id_])  # it may be about to be succeeded
-        if self._is_hurried or not self._is_healthy(primaries):
-            self._repair(primaries)
+        self._repair_if_ill(primaries)
         return list(primaries.values())
 
     def start_nodes(self) -> None:
@@ -129,6 +128,10 @@ class Restorer:
     def _ask_memcached(self) -> dict[str, list[bytes]]:
         with self._operations.asking_memcached:
             return {name: tuning_of(it) for name, it in self._operations.memcached.items()}
+
+    def _repair_if_ill(self, primaries: Mapping[str, str]) -> None:
+        if self._is_hurried or not self._is_healthy(primaries):
+            self._repair(primaries)
 
     def _repair(self, primaries: Mapping[str, str]) -> None:
         """Start all nodes and make them healthy under these primaries, whatever their state.

@@ -70,8 +70,12 @@ class HotKeys:
 class _Keys(Protocol):
     """A connection that reads keys."""
 
+    def most(self, key: str) -> int:
+        """Return how often a key can be read in one request, at most `BATCH` times."""
+        ...
+
     def read(self, key: str, count: int) -> None:
-        """Read a key so many times, at most `BATCH`."""
+        """Read a key so many times, in one request."""
         ...
 
     def close(self) -> None:
@@ -89,7 +93,7 @@ class _Reader(threading.Thread):
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Stop, and wait until it has, unless the node does not answer: it is not asked again."""
+        """Stop, and wait until it has, unless the node does not answer: no key is read again."""
         self._stopping.set()
         self.join(_LINGERING)
 
@@ -107,7 +111,8 @@ class _Reader(threading.Thread):
             last, passed = time.monotonic(), time.monotonic() - last
             for it in self._keys:
                 due[it] = min(due[it] + passed * it.rate, _BEHIND * it.rate + 1)
-                while (count := min(BATCH, int(due[it]))) and not self._stopping.is_set():
+                most = connection.most(it.key)
+                while (count := min(most, int(due[it]))) and not self._stopping.is_set():
                     connection.read(it.key, count)
                     due[it] -= count
 
@@ -120,6 +125,10 @@ class _RedisKeys:
         request = self._connection.pack_command("READONLY")
         self._connection.send_packed_command(request)
         self._connection.read_response()
+
+    def most(self, key: str) -> int:  # noqa: ARG002
+        """See `_Keys.most`."""
+        return BATCH
 
     def read(self, key: str, count: int) -> None:
         """See `_Keys.read`."""
@@ -158,16 +167,19 @@ class _MemcachedKeys:
     def __init__(self, node: str, clients: Sequence[NodeClients]) -> None:
         self._client: Client = clients[0].new_memcached(node, _TIMEOUT)
 
+    def most(self, key: str) -> int:
+        """See `_Keys.most`."""
+        return min(BATCH, max(1, _BYTES // len(_request(key))))
+
     def read(self, key: str, count: int) -> None:
         """See `_Keys.read`."""
-        request = f"mg {key}\r\n"
-        most = max(1, _BYTES // len(request))
-        while count > 0:
-            some = min(count, most)
-            # The answer of `mn` is the last one.
-            self._client.raw_command(f"{request * some}mn", "MN\r\n")
-            count -= some
+        # The answer of `mn` is the last one.
+        self._client.raw_command(f"{_request(key) * count}mn", "MN\r\n")
 
     def close(self) -> None:
         """See `_Keys.close`."""
         self._client.close()
+
+
+def _request(key: str) -> str:
+    return f"mg {key}\r\n"

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from redis import Redis
@@ -14,6 +14,7 @@ from cachesim.clock import Deadline
 from cachesim.control_plane.states import State
 from cachesim.errors import FaultError, NotReady, WaitTimeout
 from cachesim.servers import redis_cluster, redis_health
+from cachesim.servers.admin import errors
 from cachesim.servers.redis_cluster import Cluster
 from cachesim.servers.redis_config import FENCED
 from cachesim.topology import Node, Service
@@ -172,6 +173,23 @@ def test_fenced_node_takes_writes_after_a_reset(sim: Simulator, inside: Hosted, 
         sim.reset()
         assert client.config_get("min-replicas-to-write") == {"min-replicas-to-write": "0"}
     assert not sim.events.of("replaced", mark)
+
+
+def test_new_process_of_an_old_primary_is_fenced_too(sim: Simulator, inside: Hosted) -> None:
+    """It does not know of its successor either, and its former process's fence is gone."""
+    client = inside.operations.admin.redis("redis-a")
+
+    def fence() -> str | None:
+        with suppress(*errors()):
+            return client.config_get("min-replicas-to-write")["min-replicas-to-write"]
+        return None
+
+    with sim.faults.partition("a", "b"), sim.faults.partition("a", "c"):
+        until(lambda: sim.control_plane.failovers == 1)
+        until(lambda: fence() == str(FENCED))
+        sim.faults.kill("redis-a").heal()
+        until(lambda: fence() == str(FENCED))
+    wait_until_well(sim)
 
 
 def test_primary_that_takes_no_writes_takes_them_after_a_reset(

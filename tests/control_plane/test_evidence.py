@@ -252,6 +252,40 @@ def test_answering_again(prober: Prober) -> None:
     assert probe.since == asked
 
 
+def test_answer_after_a_closed_connection(prober: Prober) -> None:
+    """It is that of a new process, from whose answers those of the former one tell nothing."""
+    prober.evidence.asked("a")
+    prober.clock.advance(PROBE_TIMEOUT - MOMENT)
+    prober.evidence.closed("a")
+    closed = prober.clock.now
+    prober.evidence.asked("a")
+    prober.clock.advance(QUICK)
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert (probe.answered, probe.since, probe.at) == (True, closed, closed)
+    assert prober.evidence.slowest() == pytest.approx(QUICK)
+    prober.answer("a")
+    later = prober.evidence.probe("a")
+    assert later is not None
+    assert later.since == closed
+
+
+def test_nobody_after_a_closed_connection(prober: Prober) -> None:
+    """A node that has closed a connection, and refuses the next, is missed since it was asked."""
+    asked = prober.evidence.asked("a")
+    prober.clock.advance(QUICK)
+    prober.evidence.closed("a")
+    prober.evidence.failed("a", prober.clock.now)
+    assert prober.missed("a").since == pytest.approx(asked)
+    prober.clock.advance(1.0)
+    again = prober.evidence.asked("a")
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    probe = prober.evidence.probe("a")
+    assert probe is not None
+    assert probe.since == again
+
+
 def test_connecting_is_no_answer(prober: Prober) -> None:
     """The time that connecting took does not tell how slow answers are."""
     prober.evidence.asked("a")

@@ -127,6 +127,14 @@ def test_control_plane_rests_during_a_reset(rig: Rig, monkeypatch: pytest.Monkey
     assert rig.control_plane.shard().primary == "redis-a"
 
 
+def test_deletion_that_is_late(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Healthy nodes are emptied again, and not repaired."""
+    flush, late = rig.cluster.flush, [NotReady("reached 1 of 2 replicas", "redis-a")]
+    monkeypatch.setattr(rig.cluster, "flush", lambda node: late.pop() if late else flush(node))
+    rig.restorer.reset()
+    assert rig.did() == FLUSHED
+
+
 def test_node_at_fault_is_replaced(rig: Rig) -> None:
     """A node that stays unhealthy gets a new process."""
     rig.cluster.failures = [NotReady("no answer", "redis-c")]
