@@ -229,8 +229,13 @@ class Observations:
         since = before.since if before is not None and before.answered and not is_late else asked
         self._probes[node] = replace(probe, at=asked, since=since)
 
-    def closed(self, node: str) -> None:
-        """Note that a node has closed a connection. An answer on another is of a new process."""
+    def closed(self, node: str, since: float) -> None:
+        """Note that a node has closed a connection. An answer on another is of a new process.
+
+        Args:
+            since: when the probe began; without such an answer, the node is missed since then.
+        """
+        self._asked.setdefault(node, since)
         self._closed[node] = self._clock.monotonic()
 
     def failed(self, node: str, since: float) -> None:
@@ -241,11 +246,12 @@ class Observations:
                 have been closed right after, however late that is noticed.
         """
         self._closed.pop(node, None)
-        asked = self._asked.pop(node, since)
+        known = self._probes.get(node)
+        asked = self._asked.pop(node, since if known is None else max(since, known.at))
         now, silent = self._silent(asked)
         until = now if silent > self._limit(now) else asked
         # Its last answer is still needed when it is dead.
-        before = self._probes.get(node) or Probe(False, asked, now - silent)
+        before = known or Probe(False, asked, now - silent)
         since = now - silent if before.answered else before.since
         self._probes[node] = replace(before, answered=False, at=asked, since=since, until=until)
 

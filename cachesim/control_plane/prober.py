@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cachesim.clock import Clock, SystemClock
-from cachesim.control_plane.evidence import Observations, Probe, RedisProbe
+from cachesim.control_plane.evidence import Observations, Probe, RedisProbe, answers
 from cachesim.control_plane.metronome import Metronome, Witness
 from cachesim.events import EventLog
 from cachesim.servers.admin import NodeClients, errors
@@ -176,9 +176,9 @@ class Prober:
                 connection.disconnect()
             except (ConnectionError, OSError) as error:
                 connection.disconnect()
-                if was_open:  # by an earlier process, maybe: ask the present one now
-                    was_closed = True
-                    self.evidence.closed(node)
+                if was_open and answers(self.evidence, node):
+                    was_closed = True  # by an earlier process, maybe: ask the present one now
+                    self.evidence.closed(node, asked)
                 elif "max number of clients" in str(error):
                     self._refused(node)
                 else:
@@ -262,9 +262,9 @@ class Prober:
                 client.close()
             except (MemcacheError, OSError) as error:
                 client.close()
-                if was_open:  # see `_watch_redis`
-                    was_closed = True
-                    self.evidence.closed(node)
+                if was_open and answers(self.evidence, node):
+                    was_closed = True  # see `_watch_redis`
+                    self.evidence.closed(node, asked)
                 else:
                     self._failed(node, error, asked)
             else:

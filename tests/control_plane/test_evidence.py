@@ -256,7 +256,7 @@ def test_answer_after_a_closed_connection(prober: Prober) -> None:
     """It is that of a new process, from whose answers those of the former one tell nothing."""
     prober.evidence.asked("a")
     prober.clock.advance(PROBE_TIMEOUT - MOMENT)
-    prober.evidence.closed("a")
+    prober.evidence.closed("a", 0.0)
     closed = prober.clock.now
     prober.evidence.asked("a")
     prober.clock.advance(QUICK)
@@ -271,11 +271,19 @@ def test_answer_after_a_closed_connection(prober: Prober) -> None:
     assert later.since == closed
 
 
-def test_nobody_after_a_closed_connection(prober: Prober) -> None:
-    """A node that has closed a connection, and refuses the next, is missed since it was asked."""
-    asked = prober.evidence.asked("a")
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_nobody_after_a_closed_connection(prober: Prober, is_answered: bool) -> None:
+    """A node that has closed a connection, and refuses the next, is missed since it was asked.
+
+    It may have answered all but the heartbeat.
+    """
+    asked = prober.clock.now
+    if not is_answered:
+        prober.evidence.asked("a")
     prober.clock.advance(QUICK)
-    prober.evidence.closed("a")
+    prober.evidence.closed("a", asked)
+    prober.evidence.asked("a")
+    prober.clock.advance(QUICK)
     prober.evidence.failed("a", prober.clock.now)
     assert prober.missed("a").since == pytest.approx(asked)
     prober.clock.advance(1.0)
@@ -284,6 +292,18 @@ def test_nobody_after_a_closed_connection(prober: Prober) -> None:
     probe = prober.evidence.probe("a")
     assert probe is not None
     assert probe.since == again
+
+
+def test_new_process_that_answers_and_dies(prober: Prober) -> None:
+    """It is missed since it was asked, not since its predecessor was."""
+    first = prober.evidence.asked("a")
+    prober.clock.advance(QUICK)
+    prober.evidence.closed("a", first)
+    closed = prober.clock.now
+    prober.evidence.asked("a")
+    prober.evidence.answered("a", Probe(True, 0.0, 0.0))
+    prober.evidence.failed("a", first)
+    assert prober.missed("a").since == pytest.approx(closed)
 
 
 def test_connecting_is_no_answer(prober: Prober) -> None:

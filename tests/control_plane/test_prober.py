@@ -178,16 +178,21 @@ class ClosingCache:
         self.sock = None
 
 
+@pytest.mark.parametrize("is_missed", [False, True])
 @pytest.mark.parametrize("node", ["redis-a", "memcached-a"])
-def test_a_connection_that_was_closed(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_was_closed(
+    node: str, is_missed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may be that of an earlier process, so it tells nothing of the present one.
 
-    That is asked at once, on another.
+    That is asked at once, on another, unless the node is held for dead already: its recovery is
+    told if a probe shows it dead after its new process began.
     """
+    failed = threading.Semaphore(0)
     closing = Closing() if node == "redis-a" else ClosingCache()
     prober = Prober(production(), cast(Any, closing), (), EventLog(), "test", ManualClock(4))
-    failed: list[str] = []
-    monkeypatch.setattr(prober.evidence, "failed", lambda node, _: failed.append(node))
+    monkeypatch.setattr(prober.evidence, "failed", lambda *_: failed.release())
+    monkeypatch.setattr(prober.evidence, "probe", lambda _: Probe(not is_missed, 4.0, 4.0))
     closing.evidence = prober.evidence
     watch: Callable[[str], None] = (
         prober._watch_redis if node == "redis-a" else prober._watch_memcached
@@ -195,12 +200,12 @@ def test_a_connection_that_was_closed(node: str, monkeypatch: pytest.MonkeyPatch
     thread = threading.Thread(target=watch, args=(node,))
     thread.start()
     try:
-        for _ in range(2):
-            assert closing.begun.acquire(timeout=10)
+        assert closing.begun.acquire(timeout=10)
+        assert (failed if is_missed else closing.begun).acquire(timeout=10)
     finally:
         prober._stopping.set()
         thread.join()
-    assert not failed
+    assert not failed.acquire(blocking=False)
 
 
 @pytest.mark.parametrize(
