@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from cachesim.simulator import simulator
@@ -34,8 +35,11 @@ def pytest_configure() -> None:
     """Heed SIGINT, also in the background: shells start such jobs, and so all children, without.
 
     And let clients trust no CA but ours: redis-py loads all of the machine's for each connection.
-    And look for garbage less often: these thousands of tests are objects that stay.
+    And look for garbage less often: these thousands of tests are objects that stay. And let none
+    of Hypothesis's examples fail for the time that it takes, on a machine that is busy.
     """
+    hypothesis.settings.register_profile("any time", deadline=None)
+    hypothesis.settings.load_profile("any time")
     gc.set_threshold(20_000, 50, 100)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
