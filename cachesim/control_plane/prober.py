@@ -176,10 +176,10 @@ class Prober:
                 connection.disconnect()
             except (ConnectionError, OSError) as error:
                 connection.disconnect()
-                if was_open and answers(self.evidence, node):
-                    was_closed = True  # by an earlier process, maybe: ask the present one now
-                    self.evidence.closed(node, asked)
-                elif "max number of clients" in str(error):
+                was_closed = was_open and self._closed(node, asked)
+                if was_closed:
+                    continue
+                if "max number of clients" in str(error):
                     self._refused(node)
                 else:
                     self._failed(node, error, asked)
@@ -192,6 +192,18 @@ class Prober:
         before = self.evidence.probe(node)
         probe = before if isinstance(before, RedisProbe) else RedisProbe(True, 0.0, 0.0)
         self.evidence.answered(node, replace(probe, answered=True, is_loading=is_loading))
+
+    def _closed(self, node: str, asked: float) -> bool:
+        """Note that a connection was closed, by an earlier process maybe.
+
+        Returns:
+            Whether to ask the present one now, on another. Not if the node is held for dead: its
+            recovery is told if a probe shows it dead after its new process began.
+        """
+        if not answers(self.evidence, node):
+            return False
+        self.evidence.closed(node, asked)
+        return True
 
     def _failed(self, node: str, error: Exception, asked: float) -> None:
         if _is_ours(error):
@@ -262,10 +274,8 @@ class Prober:
                 client.close()
             except (MemcacheError, OSError) as error:
                 client.close()
-                if was_open and answers(self.evidence, node):
-                    was_closed = True  # see `_watch_redis`
-                    self.evidence.closed(node, asked)
-                else:
+                was_closed = was_open and self._closed(node, asked)
+                if not was_closed:
                     self._failed(node, error, asked)
             else:
                 self.evidence.answered(node, Probe(True, asked, asked))

@@ -22,7 +22,7 @@ _BYTES = 8000
 """Memcached 1.6.18 with TLS hangs if more than 16 KB come at once."""
 _RETRY = 0.1  # seconds
 _TIMEOUT = 2.0  # seconds that a batch may take
-_LINGERING = 0.1  # seconds
+_LINGERING = 0.1  # seconds for the answers of the last batch
 _BEHIND = 0.5
 """Seconds of reads that are made up for; what a slow server missed before that is not asked for."""
 

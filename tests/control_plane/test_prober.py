@@ -3,7 +3,8 @@
 import errno
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self, cast
 
 import pytest
@@ -45,6 +46,21 @@ def unstarted() -> Prober:
     tls = ssl.create_default_context()
     admin = NodeClients(lambda node: Endpoint(node, 1), "user", "password", tls)
     return Prober(production(), admin, (), EventLog(), "test", ManualClock(4))
+
+
+@contextmanager
+def watching(prober: Prober, node: str) -> Iterator[None]:
+    """Let a prober probe one node, in a thread."""
+    watch: Callable[[str], None] = (
+        prober._watch_redis if node.startswith("redis") else prober._watch_memcached
+    )
+    thread = threading.Thread(target=watch, args=(node,))
+    thread.start()
+    try:
+        yield
+    finally:
+        prober._stopping.set()
+        thread.join()
 
 
 class Client:
@@ -194,17 +210,9 @@ def test_a_connection_that_was_closed(
     monkeypatch.setattr(prober.evidence, "failed", lambda *_: failed.release())
     monkeypatch.setattr(prober.evidence, "probe", lambda _: Probe(not is_missed, 4.0, 4.0))
     closing.evidence = prober.evidence
-    watch: Callable[[str], None] = (
-        prober._watch_redis if node == "redis-a" else prober._watch_memcached
-    )
-    thread = threading.Thread(target=watch, args=(node,))
-    thread.start()
-    try:
+    with watching(prober, node):
         assert closing.begun.acquire(timeout=10)
         assert (failed if is_missed else closing.begun).acquire(timeout=10)
-    finally:
-        prober._stopping.set()
-        thread.join()
     assert not failed.acquire(blocking=False)
 
 
@@ -220,14 +228,10 @@ def test_heartbeat_that_is_not_answered(error: Exception | None, lives: bool) ->
     """A node whose writes are paused lives; it does not answer a PUBLISH, and all else."""
     halting = Halting(error)
     prober = Prober(production(), cast(Any, halting), (), EventLog(), "test", ManualClock(4))
-    watch: Callable[[str], None] = prober._watch_redis
-    thread = threading.Thread(target=watch, args=("redis-a",))
-    thread.start()
-    for _ in range(3):  # the first two are done with then
-        assert halting.begun.acquire(timeout=10)
-    probe: Probe | None = prober.evidence.probe("redis-a")
-    prober._stopping.set()
-    thread.join()
+    with watching(prober, "redis-a"):
+        for _ in range(3):  # the first two are done with then
+            assert halting.begun.acquire(timeout=10)
+        probe = prober.evidence.probe("redis-a")
     assert isinstance(probe, RedisProbe)
     assert (probe.answered, probe.offset) == (lives, 7)
 
@@ -251,14 +255,10 @@ def test_what_an_error_tells(error: Exception, lives: bool | None) -> None:
     failing = Failing(error)
     clock = ManualClock(4)
     prober = Prober(production(), cast(Any, failing), (), EventLog(), "test", clock)
-    watch: Callable[[str], None] = prober._watch_redis
-    thread = threading.Thread(target=watch, args=("redis-a",))
-    thread.start()
-    for _ in range(2):  # the first one is done with then
-        assert failing.tries.acquire(timeout=10)
-    probe: Probe | None = prober.evidence.probe("redis-a")
-    prober._stopping.set()
-    thread.join()
+    with watching(prober, "redis-a"):
+        for _ in range(2):  # the first one is done with then
+            assert failing.tries.acquire(timeout=10)
+        probe = prober.evidence.probe("redis-a")
     assert (None if probe is None else probe.answered) is lives
     is_loading = isinstance(probe, RedisProbe) and probe.is_loading
     assert is_loading is isinstance(error, redis.exceptions.BusyLoadingError)
@@ -303,12 +303,8 @@ def test_what_an_error_of_memcached_tells(error: Exception, lives: bool | None) 
     """A node that refuses is down; one that is late may be slow; an error of ours is none of it."""
     failing = FailingCache(error)
     prober = Prober(production(), cast(Any, failing), (), EventLog(), "test", ManualClock(4))
-    watch: Callable[[str], None] = prober._watch_memcached
-    thread = threading.Thread(target=watch, args=("memcached-a",))
-    thread.start()
-    for _ in range(2):  # the first one is done with then
-        assert failing.tries.acquire(timeout=10)
-    probe = prober.evidence.probe("memcached-a")
-    prober._stopping.set()
-    thread.join()
+    with watching(prober, "memcached-a"):
+        for _ in range(2):  # the first one is done with then
+            assert failing.tries.acquire(timeout=10)
+        probe = prober.evidence.probe("memcached-a")
     assert (None if probe is None else probe.answered) is lives

@@ -250,7 +250,8 @@ def test_killed_at_any_moment(
         said(process, "made")
         if turn % 3:
             said(process, "up")
-        time.sleep(draws.uniform(0, min(3, within / 3)))  # whatever the moment is
+        # It is the moment that is tested, whatever it is.
+        time.sleep(draws.uniform(0, min(3, within / 3)))
         if victims != "owner":
             kill_daemons(folder)
         if victims != "daemon":
