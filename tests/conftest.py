@@ -32,17 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Heed SIGINT, also in the background: shells start such jobs, and so all children, without.
-
-    And let clients trust no CA but ours: redis-py loads all of the machine's for each connection.
-    And look for garbage less often: these thousands of tests are objects that stay. And let none
-    of Hypothesis's examples fail for the time that it takes, on a machine that is busy.
-    """
+    """Set up each process that runs tests."""
+    # No example fails for the time that it takes, on a machine that is busy.
     hypothesis.settings.register_profile("any time", deadline=None)
     hypothesis.settings.load_profile("any time")
+    # Thousands of tests are objects that stay: looking for garbage among them takes long.
     gc.set_threshold(20_000, 50, 100)
+    # Heed SIGINT, also in the background: shells start such jobs, and so all children, without.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No CA but ours: redis-py loads all of the machine's for each connection.
     os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
 
 

@@ -299,9 +299,8 @@ class Limits:
     @contextmanager
     def _asking_once(self, what: str, nodes: Collection[str]) -> Iterator[None]:
         with self._lock:
-            for node in nodes:  # one that is paused would hold up all others until it is late
-                if self._nodes.state(node) is not NodeState.RUNNING:
-                    raise FaultError(f"can't {what} {node}: it does not run")
+            # One that is paused would hold up all others until it is late.
+            self._check_running(nodes, f"can't {what} {{}}")
             try:
                 yield
             except errors() as error:
@@ -339,9 +338,8 @@ class Limits:
 
     def _hold(self, limit: _Limit, holder: Hashable, nodes: Collection[str], value: Any) -> None:
         with self._lock:
-            for node in () if limit.outlives else nodes:
-                if self._nodes.state(node) is not NodeState.RUNNING:
-                    raise FaultError(f"the limits of {node} can't be changed: it does not run")
+            if not limit.outlives:
+                self._check_running(nodes, "the limits of {} can't be changed")
             for node in nodes:
                 self._drop_ended(node)
                 limit.held.setdefault(node, {})[holder] = value
@@ -353,6 +351,11 @@ class Limits:
                     with suppress(Exception):  # the first error says more
                         self._reconcile(limit, node)
                     raise
+
+    def _check_running(self, nodes: Collection[str], refusal: str) -> None:
+        for node in nodes:
+            if self._nodes.state(node) is not NodeState.RUNNING:
+                raise FaultError(f"{refusal.format(node)}: it does not run")
 
     def _drop_ended(self, node: str) -> None:
         """Drop what ended with a node's former process, so that the present one never has it."""
